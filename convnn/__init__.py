@@ -1,0 +1,1 @@
+"""A terminal experiment launcher for Convolutional Nearest Neighbour networks."""

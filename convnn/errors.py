@@ -1,0 +1,67 @@
+"""What a person can fix: problems that name the place, the value and the way out, and the exit code they end with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from enum import IntEnum
+from typing import Any
+
+
+class Exit(IntEnum):
+    """The exit codes of every command."""
+
+    DONE = 0
+    FAILED = 1
+    USAGE = 2
+    DIVERGED = 3
+    MEMORY = 4
+    DATA = 5
+    NO_RUN = 6
+    HELD = 7
+    STORAGE = 8
+    TIME_LIMIT = 75
+    HUNG_UP = 129
+    INTERRUPTED = 130
+    TERMINATED = 143
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong: what, where, what was given, and what to do about it."""
+
+    message: str  # a whole sentence part, e.g. "layer.K is 0: must be at least 1"
+    key: str | None = None  # place in the schema, e.g. "layer.K"
+    value: Any = None
+    file: str | None = None
+    fix: str | None = None  # what to do, in words
+    change: Mapping[str, Any] | None = None  # the same fix as values by place, for the key that applies it
+
+    def __str__(self) -> str:
+        where = f"{self.file}: " if self.file else ""
+        return where + self.message + (f"\n  fix: {self.fix}" if self.fix else "")
+
+    def at(self, file: str | None) -> Problem:
+        return replace(self, file=file)
+
+    def json(self) -> dict[str, Any]:
+        return {"file": self.file, "key": self.key, "value": self.value, "message": self.message, "fix": self.fix}
+
+
+class UserError(Exception):
+    """Something a person can fix: shown without a traceback, all problems at once, ends with `code`."""
+
+    def __init__(self, problems: str | Problem | Iterable[Problem], code: Exit = Exit.USAGE) -> None:
+        if isinstance(problems, str):
+            problems = Problem(problems)
+        self.problems = (problems,) if isinstance(problems, Problem) else tuple(problems)
+        self.code = code
+        super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+def escaped(text: object) -> str:
+    """Text from outside with control characters shown instead of sent to the terminal.
+
+    Escapes, bidirectional overrides and the like become visible `\\x1b` forms; printable characters stay.
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))

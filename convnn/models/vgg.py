@@ -1,0 +1,68 @@
+"""VGG 11, 13, 16 and 19 with any layer in the convolution slots.
+
+K. Simonyan and A. Zisserman, Very Deep Convolutional Networks for Large-Scale Image Recognition, arXiv 1409.1556.
+B batch, C channels, H W height and width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from convnn import plans
+
+
+class VGG(nn.Sequential):
+    """Stages of convolution, BatchNorm and ReLU, each ending in a max-pool, and a head of three linear layers.
+
+    `conv(in_channels, out_channels)` makes the layer of a slot. Images (B, in_channels, H, W) of 32 pixels or more a
+    side give logits (B, num_classes).
+    """
+
+    def __init__(
+        self,
+        name: str,
+        conv: Callable[[int, int], nn.Module],
+        *,
+        num_classes: int,
+        in_channels: int = 3,
+        width: float = 1.0,
+    ) -> None:
+        super().__init__()
+        for number, channels in enumerate(plans.stages(name, width, in_channels), start=1):
+            stage = nn.Sequential()
+            for i, (before, after) in enumerate(channels, start=1):
+                stage.add_module(f"conv{i}", conv(before, after))
+                stage.add_module(f"norm{i}", nn.BatchNorm2d(after))
+                stage.add_module(f"relu{i}", nn.ReLU(inplace=True))
+            stage.add_module("pool", nn.MaxPool2d(2))
+            self.add_module(f"stage{number}", stage)
+        hidden = plans.scaled(plans.HIDDEN, width)
+        self.head = nn.Sequential(
+            PooledLinear(after, hidden),
+            nn.ReLU(inplace=True),
+            nn.Dropout(0.5),
+            nn.Linear(hidden, hidden),
+            nn.ReLU(inplace=True),
+            nn.Dropout(0.5),
+            nn.Linear(hidden, num_classes),
+        )
+
+
+class PooledLinear(nn.Linear):
+    """Adaptive average pool to 7x7, then a linear layer over all of it. (B, C, H, W) -> (B, out)
+
+    A map of one position is repeated 49 times by the pool, so there the weight is summed over the 49 instead: the
+    same result for a 49th of the multiplications, and each of the 49 gets the one gradient.
+    """
+
+    def __init__(self, channels: int, out_features: int) -> None:
+        super().__init__(channels * plans.POOLED**2, out_features)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.shape[2:] == (1, 1):
+            weight = self.weight.unflatten(1, (-1, plans.POOLED**2)).sum(2)  # (out, C)
+            return F.linear(x.flatten(1), weight, self.bias)
+        return F.linear(F.adaptive_avg_pool2d(x, plans.POOLED).flatten(1), self.weight, self.bias)

@@ -1,0 +1,181 @@
+"""Series drawn as lines of text: curves, axes, a label at each line's end, and in words whatever is not shown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from rich.cells import cell_len
+from rich.text import Text
+
+from convnn import axes
+from convnn.canvas import Canvas
+from convnn.errors import escaped
+from convnn.plot import (
+    FAINT,
+    Curve,
+    Range,
+    around,
+    fit,
+    frame_of,
+    paint_axes,
+    paint_curves,
+    paint_labels,
+    plotted,
+    printable,
+)
+
+if TYPE_CHECKING:
+    import numpy as np
+
+# Of middle lightness: 3:1 or more against black and white alike, in an order that red-green blindness tells apart.
+COLOURS = ("#2f86d6", "#d9661f", "#2a9d6a", "#b35fd0", "#9c7d12", "#d9486e", "#17969b", "#8a7f78")
+LETTERS = "*+ox#%@&"  # where there is no braille, each curve has its own
+
+
+@dataclass(frozen=True)
+class Series:
+    """One curve: a label, points (lists or arrays; arrays are faster), and a colour, by default that of its place."""
+
+    label: str
+    xs: Any
+    ys: Any
+    colour: str | None = None
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A drawn chart: lines of exactly the width asked for, and what they do not show."""
+
+    lines: list[Text]
+    notes: list[str]  # what is hidden, missing or marked, in words; also the last line, where there is room
+    hidden: list[str]  # labels of the series of which nothing is drawn
+    values: list[float | None]  # of each series at the cursor; None where it has no point
+    x_range: Range
+    column: float  # the x that one column of cells spans: a step for a cursor
+
+    def __rich__(self) -> Text:
+        return Text("\n", no_wrap=True, overflow="crop", end="").join(self.lines)
+
+
+def smooth(ys: Sequence[float] | np.ndarray, weight: float) -> np.ndarray:
+    """Exponential moving average of that weight (0 to below 1), corrected for its start.
+
+    Values that are not finite stay where they are and do not spread. Raises ValueError for another weight.
+    """
+    import numpy as np
+
+    if not 0 <= weight < 1:
+        raise ValueError(f"a smoothing weight is at least 0 and below 1, got {weight}")
+    y = np.asarray(ys, float)
+    good = np.isfinite(y)
+    total, count = np.where(good, y, 0.0), good.astype(float)
+    reach = 1
+    while reach < len(y) and (factor := weight**reach) > 1e-17:  # each round doubles how far back the sums go
+        total[reach:] += factor * total[:-reach]
+        count[reach:] += factor * count[:-reach]
+        reach *= 2
+    return np.where(good, total / np.where(good, count, 1.0), y)
+
+
+def draw(
+    series: Sequence[Series],
+    width: int,
+    height: int,
+    *,
+    x: str = "epoch",
+    log_y: bool = False,
+    x_range: Range | None = None,
+    y_range: Range | None = None,
+    cursor: float | None = None,
+    marks: Sequence[tuple[float, str]] = (),
+    smoothing: float = 0.0,
+    ascii: bool = False,
+    most: int = 8,
+    awaiting: str = "no points yet",
+) -> Chart:
+    """The first `most` series in width x height cells.
+
+    x is "epoch", "step" or "seconds". Marks are vertical lines at an x, each with a word. At the cursor every label
+    shows the value of its nearest point. Smoothing is the weight of `smooth`; the raw points stay, dimmed.
+    An empty chart says what it is awaiting.
+    """
+    import numpy as np
+
+    points = [_points(one) for one in series]
+    values = [_value_at(*p, cursor) for p in points]
+    shown = x_range or around([end for xs, _ in points[:most] if len(xs) for end in (xs[0], xs[-1])])
+    notes: list[str] = []
+    hidden = [one.label for one in series[most:]]
+    curves: list[Curve] = []
+    for place, (one, (xs, ys)) in enumerate(zip(series[:most], points, strict=False)):
+        first, last = np.searchsorted(xs, shown[0]), np.searchsorted(xs, shown[1], "right")
+        inside, part = ys[first:last], slice(max(0, first - 1), last + 1)
+        odd = ~np.isfinite(inside)
+        with np.errstate(invalid="ignore"):
+            kinds = {"NaN": np.isnan(inside), "infinite": np.isinf(inside), "not above 0": log_y & (inside <= 0)}
+        notes += [f"{mask.sum()} {kind} in {escaped(one.label)}" for kind, mask in kinds.items() if mask.any()]
+        y = plotted(ys[part], log_y)
+        if not odd.any() and not (np.isfinite(y).any() and (last > first or 0 < first < len(xs))):
+            hidden.append(one.label)
+            continue
+        raw = y if smoothing else None
+        if smoothing:
+            y = plotted(smooth(ys, smoothing)[part], log_y)
+        colour, letter = one.colour or COLOURS[place % len(COLOURS)], LETTERS[place % len(LETTERS)]
+        strange = list(zip(xs[first:last][odd].tolist(), inside[odd].tolist(), strict=True))
+        value = values[place]
+        text = _text(one.label, letter if ascii else "", "" if value is None else axes.number(value), width // 3, ascii)
+        curves.append(Curve(escaped(one.label), colour, letter, text, xs[part], y, raw, strange))
+    if hidden:
+        notes.insert(0, f"{len(hidden)} of {len(series)} series hidden: {', '.join(map(escaped, hidden))}")
+    notes += [f"{':' if ascii else '┊'} {escaped(word)}" for word in dict.fromkeys(word for _, word in marks)]
+
+    canvas, columns = Canvas(max(0, width), max(0, height)), 1
+    if not curves:
+        said = awaiting if not any(len(xs) for xs, _ in points) else "; ".join(notes)
+        canvas.put(height // 2, max(0, (width - cell_len(said)) // 2), fit(printable(said, ascii), width, ascii), FAINT)
+    elif width > 0 and height > 0:
+        frame = frame_of(canvas, curves, shown, y_range, log_y, notes)
+        paint_curves(canvas, frame, curves, ascii)
+        paint_axes(canvas, frame, x, log_y, cursor, ascii)
+        paint_labels(canvas, frame, curves, notes, ascii)
+        for at, _ in marks:
+            if shown[0] <= at <= shown[1]:
+                canvas.fill(frame.left + frame.column(at), frame.rows, ":" if ascii else "┊", FAINT)
+        if cursor is not None and shown[0] <= cursor <= shown[1]:
+            canvas.fill(frame.left + frame.column(cursor), frame.rows, "|" if ascii else "│", "")
+        columns = frame.columns
+    return Chart(canvas.lines(), notes, hidden, values, shown, (shown[1] - shown[0]) / max(1, columns - 1))
+
+
+def _points(series: Series) -> tuple[np.ndarray, np.ndarray]:
+    """x and y as arrays, ascending in x, without points that have no x."""
+    import numpy as np
+
+    xs, ys = np.asarray(series.xs, float), np.asarray(series.ys, float)
+    if xs.shape != ys.shape:
+        raise ValueError(f"series {series.label}: {len(xs)} x and {len(ys)} y")
+    if not (good := np.isfinite(xs)).all():
+        xs, ys = xs[good], ys[good]
+    if (xs[1:] < xs[:-1]).any():
+        order = np.argsort(xs, kind="stable")
+        xs, ys = xs[order], ys[order]
+    return xs, ys
+
+
+def _value_at(xs: np.ndarray, ys: np.ndarray, at: float | None) -> float | None:
+    """The value of the nearest point, None before the first and after the last."""
+    import numpy as np
+
+    if at is None or not len(xs) or not xs[0] <= at <= xs[-1]:
+        return None
+    right = int(np.searchsorted(xs, at))
+    left = max(0, right - 1)
+    return float(ys[left] if at - xs[left] < xs[right] - at else ys[right])
+
+
+def _text(label: str, letter: str, value: str, most: int, ascii: bool) -> str:
+    room = max(3, most - 2 - cell_len(value) - len(letter))
+    return " ".join(filter(None, (letter, fit(printable(escaped(label), ascii), room, ascii), value)))

@@ -26,6 +26,11 @@ def now() -> datetime:
     return time.replace(microsecond=time.microsecond // 1000 * 1000)
 
 
+def iso(time: datetime) -> str:
+    """A moment as files and JSON spell it: 2026-11-22T15:15:00.123Z."""
+    return time.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
 def _storable(text: object) -> object:
     if not isinstance(text, str):
         return text
@@ -45,7 +50,7 @@ class Event(BaseModel):
 
     @field_serializer("time")
     def _iso(self, time: datetime) -> str:
-        return time.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        return iso(time)
 
 
 class Started(Event):

@@ -1,0 +1,101 @@
+"""Data sets as batches on the device: one call opens any of them by name.
+
+To add one, write `convnn/data/NAME.py` with a function `open_set(path, want) -> Data` and name it in the schema.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+Channels = tuple[float, ...]  # a figure for each of the three channels
+
+
+class Batches(Protocol):
+    """One split, handed out by the batch."""
+
+    batch_size: int
+    images: int  # how many there are
+
+    def __len__(self) -> int:
+        """Steps in an epoch; the last one may be smaller."""
+
+    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """Batches from step `first_step` on: normalised float32 (B, C, H, W) and int64 labels (B,).
+
+        The order of training images depends on (seed, epoch) alone. What else is random is drawn from torch's global
+        generator inside next(), so that whoever seeds that before a step can repeat the step.
+        """
+
+
+@dataclass(frozen=True)
+class Data:
+    """A data set that is open: its splits, its classes and what its figures were normalised with."""
+
+    train: Batches | None
+    val: Batches | None
+    test: Batches | None
+    classes: tuple[str, ...]
+    mean: Channels
+    std: Channels
+    image_size: tuple[int, int]  # height, width in pixels
+    notes: tuple[str, ...] = ()  # what a person should know about how it was read
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is asked of a data set: the arguments of `open_data`, as its modules get them."""
+
+    resize: int | None
+    limit: int | None
+    val_share: float
+    augment: bool
+    noise: float
+    batch_size: int
+    seed: int
+    device: str | torch.device
+    workers: int
+    splits: Sequence[str]
+    normalisation: tuple[Channels, Channels] | None
+
+    def reads(self, *, measured: bool) -> tuple[str, ...]:
+        """The splits that must be read: train also where the normalisation is measured on it and not given."""
+        train = "train" in self.splits or (measured and self.normalisation is None)
+        return ("train",) * train + ("test",) * ("test" in self.splits)
+
+
+def open_data(
+    name: str,
+    path: str | Path,
+    *,
+    resize: int | None = None,
+    limit: int | None = None,
+    val_share: float = 0.0,
+    augment: bool = False,
+    noise: float = 0.0,
+    batch_size: int,
+    seed: int,
+    device: str | torch.device,
+    workers: int = 4,
+    splits: Sequence[str] = ("train", "test"),
+    normalisation: tuple[Channels, Channels] | None = None,
+) -> Data:
+    """Open the data set `name` that is, or goes, at `path`.
+
+    `limit` is images per split, drawn evenly over the classes with the seed; `val_share` is then set aside from the
+    training images, the same share of each class. Both pick the same images for the same seed. `splits` leaves out
+    what is not needed ("train" brings the validation split with it), and `normalisation` (mean, std) takes the place of
+    figures that would be measured. Raises UserError where a person can do something about it.
+    """
+    want = Wanted(
+        resize, limit, val_share, augment, noise, batch_size, seed, device, workers, tuple(splits), normalisation
+    )
+    opened: Data = import_module(f"convnn.data.{name}").open_set(Path(path), want)
+    return opened

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -70,13 +71,27 @@ def smooth(ys: Sequence[float] | np.ndarray, weight: float) -> np.ndarray:
         raise ValueError(f"a smoothing weight is at least 0 and below 1, got {weight}")
     y = np.asarray(ys, float)
     good = np.isfinite(y)
-    total, count = np.where(good, y, 0.0), good.astype(float)
-    reach = 1
-    while reach < len(y) and (factor := weight**reach) > 1e-17:  # each round doubles how far back the sums go
-        total[reach:] += factor * total[:-reach]
-        count[reach:] += factor * count[:-reach]
-        reach *= 2
+    whole = bool(good.all())
+    total = y.copy() if whole else np.where(good, y, 0.0)
+    _accumulate(total, weight)
+    if whole:  # the weights of n points add up to (1 - weight**n) / (1 - weight)
+        start = total[: 1 + math.ceil(-40 / math.log(weight)) if weight else 1]  # beyond it weight**n is nothing
+        start /= 1 - weight ** np.arange(1, len(start) + 1)
+        return total * (1 - weight)
+    count = good.astype(float)
+    _accumulate(count, weight)
     return np.where(good, total / np.where(good, count, 1.0), y)
+
+
+def _accumulate(sums: np.ndarray, weight: float) -> None:
+    """Make every value, in place, the sum of those up to it, each weighted by weight**distance."""
+    import numpy as np
+
+    spare, reach = np.empty_like(sums), 1
+    while reach < len(sums) and (factor := weight**reach) > 1e-17:  # each round doubles how far back the sums go
+        np.multiply(sums[:-reach], factor, out=spare[reach:])
+        sums[reach:] += spare[reach:]
+        reach *= 2
 
 
 def draw(
@@ -113,9 +128,9 @@ def draw(
         first, last = np.searchsorted(xs, shown[0]), np.searchsorted(xs, shown[1], "right")
         inside, part = ys[first:last], slice(max(0, first - 1), last + 1)
         odd = ~np.isfinite(inside)
-        with np.errstate(invalid="ignore"):
+        if log_y or odd.any():
             kinds = {"NaN": np.isnan(inside), "infinite": np.isinf(inside), "not above 0": log_y & (inside <= 0)}
-        notes += [f"{mask.sum()} {kind} in {escaped(one.label)}" for kind, mask in kinds.items() if mask.any()]
+            notes += [f"{mask.sum()} {kind} in {escaped(one.label)}" for kind, mask in kinds.items() if mask.any()]
         y = plotted(ys[part], log_y)
         if not odd.any() and not (np.isfinite(y).any() and (last > first or 0 < first < len(xs))):
             hidden.append(one.label)
@@ -123,11 +138,12 @@ def draw(
         raw = y if smoothing else None
         if smoothing:
             y = plotted(smooth(ys, smoothing)[part], log_y)
+        here = slice(first - part.start, last - part.start)
         colour, letter = one.colour or COLOURS[place % len(COLOURS)], LETTERS[place % len(LETTERS)]
         strange = list(zip(xs[first:last][odd].tolist(), inside[odd].tolist(), strict=True))
         value = values[place]
         text = _text(one.label, letter if ascii else "", "" if value is None else axes.number(value), width // 3, ascii)
-        curves.append(Curve(escaped(one.label), colour, letter, text, xs[part], y, raw, strange))
+        curves.append(Curve(escaped(one.label), colour, letter, text, xs[part], y, raw, here, strange))
     if hidden:
         notes.insert(0, f"{len(hidden)} of {len(series)} series hidden: {', '.join(map(escaped, hidden))}")
     notes += [f"{':' if ascii else '┊'} {escaped(word)}" for word in dict.fromkeys(word for _, word in marks)]

@@ -27,6 +27,7 @@ class Curve:
     x: np.ndarray  # the points in the window and one on either side, so that lines run off the edge
     y: np.ndarray  # as plotted: log10 on a logarithmic axis, NaN where there is nothing to draw
     raw: np.ndarray | None  # what y was before smoothing
+    inside: slice  # the points in the window
     odd: list[tuple[float, float]]  # the points in the window that are not finite
 
 
@@ -61,10 +62,13 @@ def frame_of(
     if not low < high:
         ends: list[float] = []
         for curve in curves:
-            within = (curve.x >= x[0]) & (curve.x <= x[1])
-            for values in (curve.y, curve.raw):
-                if values is not None and len(finite := values[np.isfinite(values) & within]):
-                    ends += [finite.min(), finite.max()]
+            for y in (curve.y, curve.raw):
+                if y is None:
+                    continue
+                seen = y[curve.inside]
+                if not (finite := np.isfinite(seen)).all():
+                    seen = seen[finite]
+                ends += [seen.min(), seen.max()] if len(seen) else []
         low, high = around(ends)
     gutter = min(max(cell_len(curve.text) for curve in curves) + 2, canvas.width // 3) if canvas.width >= 24 else 0
     left = max(map(len, _y_ticks((low, high), rows, log_y).values()), default=0) + 1 if foot else 0
@@ -146,10 +150,9 @@ def paint_labels(canvas: Canvas, frame: Frame, curves: list[Curve], notes: list[
     homeless, edge = [], frame.left + frame.columns
     wanted = []
     for curve in curves:
-        good = np.isfinite(curve.y)
-        if good.any():
-            last = min(float(curve.x[good][-1]), frame.x[1])
-            row = frame.row(float(np.interp(last, curve.x[good], curve.y[good])))
+        if len(ends := np.flatnonzero(np.isfinite(curve.y))[-2:]):  # two: the last may lie beyond the window
+            last = min(float(curve.x[ends[-1]]), frame.x[1])
+            row = frame.row(float(np.interp(last, curve.x[ends], curve.y[ends])))
         else:
             last, row = curve.odd[-1][0], frame.rows - 1
         wanted.append((row, frame.left + frame.column(last) + 2, curve))
@@ -177,10 +180,12 @@ def _sign(value: float, ascii: bool) -> str:
 
 
 def plotted(y: np.ndarray, log_y: bool) -> np.ndarray:
+    """What the axis measures; on a logarithmic one not finite where there is no logarithm."""
     import numpy as np
 
-    with np.errstate(invalid="ignore"):  # comparisons with NaN
-        return np.log10(np.where(y > 0, y, np.nan)) if log_y else y
+    if not log_y:
+        return y
+    return np.log10(y, out=np.full(y.shape, np.nan), where=y > 0)
 
 
 def around(values: Sequence[float]) -> Range:

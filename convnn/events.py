@@ -56,7 +56,7 @@ class Event(BaseModel):
 class Started(Event):
     """A run started: the machine, the model and the data as they were found."""
 
-    schema_: str = Field(SCHEMA, alias="schema")
+    schema_: str = Field(default=SCHEMA, alias="schema")
     versions: dict[str, str] = {}
     device: Text = ""
     threads: int | None = None

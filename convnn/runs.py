@@ -235,7 +235,7 @@ def find(ref: str, root: Path) -> Run:
         raise UserError(
             Problem(f"{len(names)} runs have {escaped(ref)!r} in their names: {', '.join(names[:10])}{more}", value=ref)
         )
-    if holds_run(Path(ref)):
+    if ref and holds_run(Path(ref)):
         return Run(Path(ref).resolve(), name_of(Path(ref).resolve(), root))
     near = get_close_matches(ref, [run.name for run in found], 3, 0.3) or [run.name for run in found[:3]]
     raise UserError(

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
+from datetime import UTC, datetime
 from pathlib import Path
 
 from convnn.errors import Exit, Problem, UserError, escaped
-from convnn.events import now
 from convnn.files import write_atomic
 from convnn.lock import hold
 
@@ -42,11 +42,7 @@ def discard(path: Path, name: str, root: Path) -> Path:
     if place.resolve().is_relative_to(path.resolve()):
         raise UserError(f"{escaped(path)} cannot be removed: it holds the runs in {escaped(root)}")
     with hold(path):
-        stamp = now()
-        to = place / f"{stamp:{STAMP}}{name}"
-        while os.path.lexists(to):  # removed within the same millisecond
-            stamp = stamp.replace(microsecond=(stamp.microsecond + 1) % 1_000_000)
-            to = place / f"{stamp:{STAMP}}{name}"
+        to = place / f"{datetime.now(UTC):{STAMP}}{name}"
         if path.parent.resolve() != root.resolve() or path.name != name:
             write_link(to.with_name(to.name + ".link"), path)
         shutil.move(path, to)

@@ -213,7 +213,10 @@ def value_at(config: RunConfig, place: str) -> Value:
 def effect_words(option: Option) -> str:
     """What the option has an effect on, for tables and help: "" when it always has one."""
     parts = []
-    if option.layers != LAYERS:
+    without = [layer for layer in LAYERS if layer not in option.layers]
+    if without and len(without) < len(option.layers):
+        parts.append("not with layer " + ", ".join(without))
+    elif without:
         parts.append("layer " + ", ".join(option.layers))
     for place, values in option.when.items():
         other = BY_PLACE[place]

@@ -1,0 +1,191 @@
+"""A section of the configuration to the object it describes; each part is imported when it is built."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from convnn.config import RunConfig
+from convnn.errors import Exit, Problem, UserError
+from convnn.rules import fp16_on_cpu
+
+if TYPE_CHECKING:
+    from convnn.data import Data
+
+Conv = Callable[[int, int], nn.Module]
+Losses = Callable[[Tensor, Tensor], Tensor]
+Scheduler = torch.optim.lr_scheduler.LRScheduler | torch.optim.lr_scheduler.ReduceLROnPlateau
+
+PLATEAU_EPOCHS = 5  # epochs without a better figure after which plateau cuts the rate
+MEMORY_BUDGET = 0.5  # share of the activations that reduce-memory keeps; the rest is computed again
+
+
+def device(config: RunConfig) -> torch.device:
+    """The device asked for; `auto` takes cuda, then mps, then cpu. Raises UserError when it is not here."""
+    name = config.runtime.device
+    present = available_devices()
+    if name == "auto":
+        name = next(kind for kind in ("cuda", "mps", "cpu") if kind in present)
+    if name not in present:
+        raise UserError(
+            Problem(
+                f"runtime.device is {name!r}: there is no such device here (there is {', '.join(present)})",
+                key="runtime.device",
+                value=name,
+                fix="use --device auto, or one of those",
+                change={"runtime.device": "auto"},
+            ),
+            Exit.DATA,
+        )
+    if config.runtime.amp and config.runtime.amp_dtype == "fp16" and name == "cpu":
+        raise UserError(fp16_on_cpu())
+    return torch.device(name)
+
+
+def available_devices() -> list[str]:
+    """The devices of this machine by name, as `runtime.device` takes them."""
+    found = ["cpu"]
+    if torch.cuda.is_available():
+        found += ["cuda", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+    if torch.backends.mps.is_available():
+        found.append("mps")
+    return found
+
+
+def amp_dtype(config: RunConfig, on: torch.device) -> torch.dtype | None:
+    """The number format of autocast, None without AMP; `auto` is bf16 where it is native, else fp16."""
+    if not config.runtime.amp:
+        return None
+    if config.runtime.amp_dtype != "auto":
+        return torch.bfloat16 if config.runtime.amp_dtype == "bf16" else torch.float16
+    if on.type == "cuda" and torch.cuda.get_device_capability(on) < (8, 0):  # emulated before Ampere
+        return torch.float16
+    return torch.float16 if on.type == "mps" else torch.bfloat16
+
+
+def conv(config: RunConfig) -> Conv:
+    """The factory of the layer in every slot: (in_channels, out_channels) -> module."""
+    from convnn import layers
+
+    layer, sampling = config.layer, config.sampling
+    # a bias before a ResNet's BatchNorm is redundant: its Conv2d slots have none
+    bias = config.model.name.startswith("vgg") or layer.type != "Conv2d"
+    plain = partial(nn.Conv2d, kernel_size=layer.kernel_size, padding="same", bias=bias)
+    shuffle = {"shuffle_pattern": layer.shuffle_pattern, "shuffle_scale": layer.shuffle_scale}
+    neighbours: dict[str, Any] = {
+        "K": layer.K,
+        "padding": layer.padding,
+        "magnitude_type": layer.magnitude_type,
+        "aggregation_type": layer.aggregation_type,
+        "sampling_type": sampling.type,
+        "num_samples": sampling.num_samples,
+        "sample_padding": sampling.sample_padding,
+        **shuffle,
+    }
+    convnn: Conv = partial(
+        layers.ConvNN2d, similarity_type=layer.similarity_type, lambda_param=layer.lambda_param, **neighbours
+    )
+    attention: Conv = partial(layers.ConvNNAttention2d, attention_dropout=layer.attention_dropout, **neighbours)
+
+    def branching(first: Conv) -> Conv:
+        return lambda before, after: layers.Branching2d(
+            before, after, first, plain, branch_ratio=config.branching.ratio
+        )
+
+    factories: dict[str, Conv] = {
+        "Conv2d": plain,
+        "Conv2d_New": partial(
+            layers.CoordConv2d, kernel_size=layer.kernel_size, aggregation_type=layer.aggregation_type, **shuffle
+        ),
+        "ConvNN": convnn,
+        "ConvNN_Attn": attention,
+        "Branching": branching(convnn),
+        "Branching_Attn": branching(attention),
+    }
+    return factories[layer.type]
+
+
+def model(config: RunConfig, num_classes: int, in_channels: int = 3) -> nn.Module:
+    """The network with the configured layer in every slot, drawn from torch's global generator."""
+    from convnn.models import resnet, vgg
+
+    kind = vgg.VGG if config.model.name.startswith("vgg") else resnet.ResNet
+    return kind(
+        config.model.name, conv(config), num_classes=num_classes, in_channels=in_channels, width=config.model.width
+    )
+
+
+def compiled(config: RunConfig, network: nn.Module) -> nn.Module:
+    """The network as `torch.compile` wraps it; the parameters are shared and nothing is compiled yet."""
+    from torch._functorch import config as functorch
+
+    mode = config.runtime.compile_mode
+    functorch.activation_memory_budget = MEMORY_BUDGET if mode == "reduce-memory" else 1.0
+    return torch.compile(network, mode=None if mode in ("default", "reduce-memory") else mode)  # type: ignore[return-value]
+
+
+def losses(config: RunConfig) -> Losses:
+    """The loss of each image: logits (B, classes), targets (B,) -> (B,), in float32."""
+    if config.training.criterion == "MSE":
+        return lambda logits, y: (logits.float() - F.one_hot(y, logits.shape[1])).square().mean(dim=1)
+    return lambda logits, y: F.cross_entropy(logits.float(), y, reduction="none")
+
+
+def optimizer(config: RunConfig, network: nn.Module) -> torch.optim.Optimizer:
+    """The optimizer over all parameters, fused where the device has it."""
+    section = config.optimizer
+    fused = next(network.parameters()).device.type in ("cpu", "cuda", "mps")
+    shared: dict[str, Any] = {"lr": section.lr, "weight_decay": section.weight_decay, "fused": fused}
+    if section.name == "sgd":
+        return torch.optim.SGD(network.parameters(), momentum=section.momentum, **shared)
+    kind = torch.optim.AdamW if section.name == "adamw" else torch.optim.Adam
+    return kind(network.parameters(), **shared)
+
+
+def scheduler(config: RunConfig, optimizer: torch.optim.Optimizer) -> Scheduler | None:
+    """The schedule of the learning rate, stepped once an epoch; plateau takes the accuracy in percent."""
+    from torch.optim import lr_scheduler as schedules
+
+    section = config.scheduler
+    if section.name == "step":
+        return schedules.StepLR(optimizer, section.step, section.gamma)
+    if section.name == "cosine":
+        return schedules.CosineAnnealingLR(optimizer, config.training.num_epochs)
+    if section.name == "plateau":
+        return schedules.ReduceLROnPlateau(
+            optimizer, mode="max", factor=section.gamma, patience=PLATEAU_EPOCHS - 1, threshold=0
+        )
+    return None
+
+
+def data(
+    config: RunConfig,
+    on: torch.device,
+    *,
+    splits: tuple[str, ...] = ("train", "test"),
+    normalisation: tuple[tuple[float, ...], tuple[float, ...]] | None = None,
+) -> Data:
+    """The data set on the device. Raises UserError when it is missing or damaged."""
+    from convnn.data import open_data
+
+    section = config.data
+    return open_data(
+        section.dataset,
+        section.path,
+        resize=section.resize,
+        limit=section.limit,
+        val_share=section.val_share,
+        augment=section.augment,
+        noise=section.noise,
+        batch_size=config.training.batch_size,
+        seed=config.training.seed,
+        device=on,
+        workers=section.workers,
+        splits=splits,
+        normalisation=normalisation,
+    )

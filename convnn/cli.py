@@ -1,0 +1,69 @@
+"""The command line: every command is wired here; torch and textual are imported only inside the commands that need them."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated, NoReturn
+
+import typer
+from typer.exceptions import TyperException
+
+from convnn.commands import words
+from convnn.commands.console import say, show_error
+from convnn.commands.run import run
+from convnn.commands.schema_options import takes_options
+from convnn.errors import Exit, Problem, UserError
+
+app = typer.Typer(
+    name="convnn",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 diverged, 4 out of memory, 5 data or device "
+    "missing, 6 no such run, 7 held by another process, 8 storage, 75 time limit, 129 / 130 / 143 stopped by a signal",
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"convnn {version('convnn')}")
+        raise typer.Exit
+
+
+@app.callback()
+def convnn(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="show the version")] = False,
+) -> None:
+    """Build, validate, launch, watch and compare runs of Convolutional Nearest Neighbour networks.
+
+    A configuration is the defaults, then a preset, then the flags typed: the later wins.
+    """
+
+
+app.command("run")(takes_options(run))
+
+
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """The entry point: runs a command and exits with its code, without a traceback for what a person can fix."""
+    given = sys.argv[1:] if arguments is None else arguments
+    as_json = "--json" in given
+    try:
+        command = typer.main.get_command(app)
+        code = command.main(words.corrected(given, command), prog_name="convnn", standalone_mode=False)
+    except UserError as error:
+        show_error(error, as_json)
+        code = error.code
+    except TyperException as error:
+        show_error(UserError(Problem(error.format_message(), fix="see --help")), as_json)
+        code = Exit.USAGE
+    except BrokenPipeError:  # the reader went away: nobody is left to tell
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = Exit.DONE
+    except (KeyboardInterrupt, typer.Abort):
+        say("interrupted")
+        code = Exit.INTERRUPTED
+    sys.exit(code if isinstance(code, int) else Exit.DONE)

@@ -1,0 +1,53 @@
+"""Where commands write: data to stdout, talk to stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from convnn.errors import Problem, UserError, escaped
+
+SCHEMA = "convnn/1"
+
+
+def out() -> Console:
+    """The console of data: stdout. Never parses markup: names may hold brackets."""
+    return Console(markup=False, highlight=False, emoji=False)
+
+
+def err() -> Console:
+    """The console of talk: stderr."""
+    return Console(stderr=True, markup=False, highlight=False, emoji=False)
+
+
+def say(message: object) -> None:
+    """One line of talk."""
+    err().print(escaped(message), soft_wrap=True)
+
+
+def write_json(document: dict[str, Any]) -> None:
+    """One JSON document of our schema on stdout."""
+    sys.stdout.write(json.dumps({"schema": SCHEMA, **document}, indent=2, allow_nan=False) + "\n")
+
+
+def show_error(error: UserError, as_json: bool = False) -> None:
+    """All problems at once, with their fixes; as JSON on stdout where that was asked for."""
+    if as_json:
+        write_json({"error": {"code": int(error.code), "problems": [problem.json() for problem in error.problems]}})
+    console = err()
+    if len(error.problems) > 1:
+        console.print(f"{len(error.problems)} problems:", style="bold")
+    for problem in error.problems:
+        console.print(_shown(problem), soft_wrap=True)
+
+
+def _shown(problem: Problem) -> Text:
+    text = Text()
+    text.append("error: ", style="bold red")
+    for number, line in enumerate(str(problem).splitlines()):
+        text.append("\n" * bool(number) + escaped(line), style="" if number == 0 else "dim")
+    return text

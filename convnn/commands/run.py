@@ -1,0 +1,176 @@
+"""`convnn run`: validate, and train; or only say what would be trained, or evaluate a checkpoint."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from convnn.commands import complete
+from convnn.commands.console import err, say
+from convnn.errors import Exit, Problem, UserError, escaped
+from convnn.presets import Resolved, read, resolve, text
+
+if TYPE_CHECKING:
+    from convnn.config import RunConfig
+    from convnn.runs import Run
+    from convnn.worker import Ended
+
+PresetArgument = Annotated[
+    str | None,
+    typer.Argument(help="preset: a name, or a path ending in .toml", autocompletion=complete.presets, show_default=False),
+]
+RunsOption = Annotated[Path | None, typer.Option("--runs", help="folder of the runs, else $CONVNN_RUNS, else ./runs")]
+
+
+def run(
+    preset: PresetArgument = None,
+    *,
+    typed: dict[str, Any],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="validate, show configuration and cost, train nothing")] = False,
+    plain: Annotated[bool, typer.Option("--plain", help="one line an epoch")] = False,
+    live: Annotated[bool, typer.Option("--live", help="live panes even where CI is set")] = False,
+    json: Annotated[bool, typer.Option("--json", help="events as JSON lines on stdout")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="show the traceback of a failure")] = False,
+    max_minutes: Annotated[float | None, typer.Option("--max-minutes", min=0, help="stop, resumable, after this time")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="move the run in --output_dir to the trash first")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="go on with the unfinished run in --output_dir")] = False,
+    run_: Annotated[str | None, typer.Option("--run", help="with --test_only: the run to evaluate", autocompletion=complete.runs)] = None,
+    checkpoint: Annotated[str, typer.Option("--checkpoint", metavar="best|last", help="with --test_only: which weights")] = "best",
+    runs: RunsOption = None,
+) -> None:
+    """Train a configuration: defaults, then the preset, then the flags typed; the later wins.
+
+    Without a terminal, with --plain, --json or CI set, it prints one line an epoch. The first Ctrl-C stops after the
+    step and leaves a run that can be resumed; a second within 3 s ends at once.
+    """
+    chosen = read(preset) if preset else None
+    resolved = resolve(chosen, typed)
+    config = resolved.checked()
+    _check_flags(config, resume=resume, overwrite=overwrite, run=run_, checkpoint=checkpoint)
+    for note in resolved.notes:
+        say(f"note: {note}")
+    if dry_run:
+        from convnn.commands.dry_run import show_plan
+
+        return show_plan(resolved, as_json=json)
+    if resolved.facts.problem is not None:
+        raise UserError(resolved.facts.problem, Exit.DATA)
+    if config.output.test_only:
+        from convnn.commands.test_only import evaluate
+
+        return evaluate(config, runs, run_, checkpoint, as_json=json)
+    ended = _train(resolved, runs, plain=plain, live=live, as_json=json, overwrite=overwrite, resume=resume, max_minutes=max_minutes)
+    if ended is not None:
+        _farewell(ended, debug)
+        raise typer.Exit(ended.code)
+
+
+def _check_flags(config: RunConfig, *, resume: bool, overwrite: bool, run: str | None, checkpoint: str) -> None:
+    """What no field alone can say about the flags of the command."""
+    found = []
+    if checkpoint not in ("best", "last"):
+        found.append(Problem(f"--checkpoint is {checkpoint!r}: must be best or last", key="checkpoint", value=checkpoint))
+    if (resume or overwrite) and config.output.dir is None:
+        flag = "--resume" if resume else "--overwrite"
+        found.append(Problem(f"{flag} needs --output_dir", fix="name the run's directory, or use `convnn resume RUN`"))
+    if resume and overwrite:
+        found.append(Problem("--resume and --overwrite exclude each other", fix="leave one of them out"))
+    if run is not None and not config.output.test_only:
+        found.append(Problem("--run is for --test_only", fix="use `convnn resume RUN` to go on with a run"))
+    if found:
+        raise UserError(found)
+
+
+def _train(
+    resolved: Resolved,
+    runs: Path | None,
+    *,
+    plain: bool,
+    live: bool,
+    as_json: bool,
+    overwrite: bool,
+    resume: bool,
+    max_minutes: float | None,
+) -> Ended | None:
+    from convnn.runs import create, holds_run, root
+
+    config = resolved.config
+    if not as_json:
+        say("loading torch ...")
+    from convnn import build  # torch comes in here
+
+    build.device(config)
+    directory = Path(config.output.dir) if config.output.dir else None
+    if resume and directory is not None and holds_run(directory):
+        return _go_on(directory, config, runs, plain=plain, live=live, as_json=as_json, max_minutes=max_minutes)
+    made = create(
+        text(config, whole=True),
+        model=config.model.name,
+        layer=config.layer.type,
+        root=root(runs),
+        name=config.run.name,
+        directory=directory,
+        overwrite=overwrite,
+    )
+    return train(made, config, plain=plain, live=live, as_json=as_json, max_minutes=max_minutes)
+
+
+def _go_on(directory: Path, config: RunConfig, runs: Path | None, **how: Any) -> Ended | None:
+    """Go on with the unfinished run in a directory, if it is of the same configuration."""
+    from convnn.runs import find, root
+
+    found = find(f"{directory}/", root(runs))
+    if found.status() == "done":
+        say(f"{escaped(found.name)} is finished: nothing is left to do")
+        return None
+    check_same(found, config)
+    return train(found, config, resume=True, **how)
+
+
+def check_same(run: Run, config: RunConfig) -> None:
+    """Raises UserError with the difference when a run's configuration is another one."""
+    from convnn.effects import effective
+
+    before, now = effective(run.config()), effective(config)
+    changed = [
+        Problem(f"{place} is {now.get(place, 'without effect')} here and {before.get(place, 'without effect')} in the run", key=place)
+        for place in sorted(before.keys() | now.keys())
+        if before.get(place) != now.get(place)
+    ]
+    if changed:
+        first = Problem(f"{escaped(run.name)} has another configuration", fix="make a new run, or `convnn resume RUN --fork`")
+        raise UserError([first, *changed])
+
+
+def train(
+    run: Run,
+    config: RunConfig,
+    *,
+    plain: bool = False,
+    live: bool = False,
+    as_json: bool = False,
+    resume: bool = False,
+    max_minutes: float | None = None,
+) -> Ended:
+    """Train a run on this thread, shown in this terminal; signals stop it."""
+    from convnn import worker
+    from convnn.live import view
+    from convnn.signals import obeyed
+
+    orders = worker.Orders()
+    shown = view(run.name, run.path, plain=plain, live=live, json=as_json)
+    with shown, obeyed(orders.append, shown.restore):
+        return worker.work(run, config, show=shown.show, orders=orders, resume=resume, max_minutes=max_minutes)
+
+
+def _farewell(ended: Ended, debug: bool) -> None:
+    """Say on stderr how a run ended that did not just finish; with --debug, where."""
+    if ended.error is not None and debug:
+        import traceback
+
+        err().print("".join(traceback.format_exception(ended.error)), soft_wrap=True)
+    if ended.finished.outcome == "failed":
+        say(f"failed: {ended.finished.cause}" + ("" if debug else " (the traceback is in log.txt, or use --debug)"))

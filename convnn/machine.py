@@ -1,0 +1,81 @@
+"""The machine a run trains on: its settings, and what there is to say of it."""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import sys
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+
+import torch
+
+from convnn import allocator
+from convnn.config import RunConfig
+
+
+@cache
+def _default_threads() -> int:
+    return torch.get_num_threads()
+
+
+def settle(config: RunConfig, device: torch.device) -> None:
+    """Threads, determinism and allocator, before anything of the run is built; each is set anew for every run."""
+    allocator.keep_memory()
+    torch.set_num_threads(config.runtime.threads or _default_threads())
+    deterministic = config.runtime.deterministic
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS refuses to be deterministic
+    torch.use_deterministic_algorithms(deterministic)
+    torch.backends.cudnn.deterministic = deterministic
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def peak_bytes(device: torch.device) -> int:
+    """The most memory held so far: of the device, or on cpu of the whole process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    if device.type == "mps":
+        return torch.mps.driver_allocated_memory()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024  # kilobytes on Linux
+
+
+def describe(device: torch.device) -> str:
+    """The device in words: "cpu (model name)", "cuda:0 (NVIDIA A100)"."""
+    if device.type == "cuda":
+        return f"{device} ({torch.cuda.get_device_name(device)})"
+    return f"{device} ({_processor()})" if device.type == "cpu" else str(device)
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else "unknown processor"
+
+
+def versions() -> dict[str, str]:
+    """The versions that numbers may depend on."""
+    return {"convnn": metadata.version("convnn"), "torch": torch.__version__}
+
+
+@cache
+def git_commit() -> str | None:
+    """The commit of the current directory, with "+" when it has changes; None outside a repository."""
+    try:
+        found = subprocess.run(
+            ["git", "-c", "core.fsmonitor=", "describe", "--always", "--dirty=+", "--abbrev=40", "--exclude=*"],
+            capture_output=True,
+            text=True,
+            timeout=5,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return found.stdout.strip() or None

@@ -1,0 +1,76 @@
+"""Running sums of an epoch: kept on the device, read only when a figure is wanted; and the time they took."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from convnn.metrics import METRICS
+
+NEVER = 2**62  # the step of a loss that was never non-finite
+
+
+class Tally:
+    """Sums over the images seen: losses, scores, gradient norms, and the first step whose loss was not finite."""
+
+    def __init__(self, device: torch.device) -> None:
+        wide = torch.float32 if device.type == "mps" else torch.float64  # mps has no float64
+        self.sums = torch.zeros(2 + len(METRICS), dtype=wide, device=device)  # loss, gradient norm, scores
+        self.bad = torch.full((), NEVER, dtype=torch.int64, device=device)
+        self.images = 0
+        self.steps = 0
+
+    def add(self, losses: Tensor, logits: Tensor, targets: Tensor, step: int = 0) -> None:
+        """Count a (micro-)batch: losses (B,), logits (B, classes), targets (B,)."""
+        scores = [metric(logits, targets).sum() for metric in METRICS.values()]
+        loss = losses.sum().to(self.sums.dtype)
+        self.sums += torch.stack([loss, torch.zeros_like(loss), *(score.to(loss.dtype) for score in scores)])
+        self.bad = self.bad.minimum(torch.where(loss.isfinite(), NEVER, step))
+        self.images += len(targets)
+
+    def add_norm(self, norm: Tensor) -> None:
+        """Count the gradient norm of a step; a step that fp16 scaling skips has none."""
+        self.sums[1] += torch.where(norm.isfinite(), norm, 0.0).to(self.sums.dtype)
+        self.steps += 1
+
+    def first_bad(self) -> int | None:
+        """The first step with a non-finite loss, None when there was none. Waits for the device."""
+        step = int(self.bad.item())
+        return None if step == NEVER else step
+
+    def figures(self, split: str) -> dict[str, float]:
+        """Mean loss and scores in percent, by metric name. Waits for the device."""
+        loss, norm, *scores = self.sums.tolist()
+        found = {f"{split}_loss": loss / self.images}
+        found |= {f"{split}_{name}": 100 * s / self.images for name, s in zip(METRICS, scores, strict=True)}
+        return found | ({"grad_norm": norm / self.steps} if self.steps else {})
+
+    def state(self) -> dict[str, Any]:
+        """All of it as plain numbers; `restore` takes it back exactly."""
+        return {"sums": self.sums.tolist(), "bad": int(self.bad.item()), "images": self.images, "steps": self.steps}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.sums.copy_(torch.tensor(state["sums"], dtype=torch.float64))
+        self.bad.fill_(state["bad"])
+        self.images, self.steps = state["images"], state["steps"]
+
+
+class Stopwatch:
+    """Seconds that ran while it was not stopped."""
+
+    def __init__(self, seconds: float = 0.0) -> None:
+        self._before, self._since = seconds, time.perf_counter()
+        self._running = True
+
+    def seconds(self) -> float:
+        return self._before + (time.perf_counter() - self._since if self._running else 0.0)
+
+    def stop(self) -> None:
+        self._before, self._running = self.seconds(), False
+
+    def go(self) -> None:
+        if not self._running:
+            self._since, self._running = time.perf_counter(), True

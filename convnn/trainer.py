@@ -1,0 +1,288 @@
+"""One run as a stream of events. It neither prints nor writes nor knows who listens; to stop it, stop iterating.
+
+Every yield is a moment between two steps at which `state()` is whole; most yields are None and cost nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import time
+from collections.abc import Generator, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from convnn import build, machine, warmup
+from convnn.config import RunConfig
+from convnn.events import Epoch, Event, Finished, Started, Step, Warned
+from convnn.plans import plan
+from convnn.tally import Stopwatch, Tally
+
+if TYPE_CHECKING:
+    from convnn.data import Data
+    from convnn.data.batches import Batches
+
+SECONDS_PER_STEP_EVENT = 0.5
+STEP_EVENTS_PER_EPOCH = 200
+
+
+@dataclass
+class Position:
+    """Where a run is, between two steps."""
+
+    epoch: int = 1
+    step: int = 0  # steps done in this epoch
+    total: int = 0  # steps done in the run
+    elapsed: float = 0.0  # seconds of the run in earlier processes
+
+
+@dataclass
+class Best:
+    """The best figure so far; accuracies are percent."""
+
+    metric: str
+    value: float
+    epoch: int
+
+
+@dataclass(frozen=True)
+class Saved:
+    """What a checkpoint holds: tensors by name, and all else as plain data."""
+
+    model: dict[str, Tensor]
+    optimizer: dict[str, Tensor]
+    plain: dict[str, Any]
+
+
+class Trainer:
+    """Builds what a configuration asks for and trains it. Raises UserError for what a person can fix."""
+
+    def __init__(self, config: RunConfig) -> None:
+        self.config = config
+        self.device = build.device(config)
+        self.position = Position()
+        self.best: Best | None = None
+        self.clock = Stopwatch()  # training in this epoch
+        self.whole = Stopwatch()  # the run in this process
+        self.warnings: list[str] = []
+
+    def prepare(self, saved: Saved | None = None) -> Started:
+        """Seed, build model and data, take over a saved state, compile; returns what there is to say of it."""
+        config = self.config
+        machine.settle(config, self.device)
+        self.data: Data = build.data(config, self.device)
+        torch.manual_seed(config.training.seed)  # before the model is drawn, on the cpu: the same on every device
+        self.model: nn.Module = build.model(config, len(self.data.classes)).to(self.device)
+        self.optimizer = build.optimizer(config, self.model)
+        self.scheduler = build.scheduler(config, self.optimizer)
+        self.losses = build.losses(config)
+        self.amp = build.amp_dtype(config, self.device)
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.amp is torch.float16)
+        self.tally = Tally(self.device)
+        self.watched = "val_top1" if self.data.val is not None else "test_top1"
+        if saved is not None:
+            self._restore(saved)
+        self.network: nn.Module = build.compiled(config, self.model) if config.runtime.compile else self.model
+        self.warnings += self.data.notes
+        tried = warmup.try_out(self)
+        self.warnings += tried.notes
+        return self._started(tried.graphs)
+
+    def run(self, saved: Saved | None = None) -> Iterator[Event | None]:
+        """The run from its start, or from a saved state, to its end."""
+        yield self.prepare(saved)
+        for warning in self.warnings:
+            yield Warned(message=warning)
+        while self.position.epoch <= self.config.training.num_epochs:
+            bad = yield from self._train()
+            if bad is not None:
+                cause = f"the loss is not finite since step {bad} (epoch {self.position.epoch})"
+                yield Finished(outcome="diverged", cause=cause)
+                return
+            yield from self._finish_epoch()
+        yield Finished(outcome="done")
+
+    # -- an epoch ---------------------------------------------------------------------------------------------------
+
+    def _train(self) -> Generator[Event | None, None, int | None]:
+        """The steps that are left of this epoch; returns the first step with a non-finite loss."""
+        position, steps = self.position, len(self.data.train)
+        self.model.train()
+        self.clock.go()
+        due = position.step
+        told, told_images = time.monotonic(), self.tally.images
+        batches = self.data.train.epoch(position.epoch, position.step)
+        while position.step < steps:
+            torch.manual_seed(step_seed(self.config.training.seed, position.epoch, position.step))
+            x, y = next(batches)
+            loss, norm = self._step(x, y)
+            position.step += 1
+            position.total += 1
+            now = time.monotonic()
+            if position.total > 1 and (now - told < SECONDS_PER_STEP_EVENT or position.step < due):
+                yield None
+                continue
+            if (bad := self.tally.first_bad()) is not None:
+                return bad
+            speed = (self.tally.images - told_images) / max(time.monotonic() - told, 1e-9)
+            yield self._step_event(loss, norm, speed)
+            told, told_images = time.monotonic(), self.tally.images
+            due = position.step + max(1, steps // STEP_EVENTS_PER_EPOCH)
+        return self.tally.first_bad()
+
+    def _step(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """One step of the optimizer on x (B, C, H, W) and y (B,); its mean loss and gradient norm, on the device."""
+        total = torch.zeros((), device=self.device)
+        self.optimizer.zero_grad(set_to_none=True)
+        parts = min(self.config.training.accumulate, len(y))
+        for xs, ys in zip(x.tensor_split(parts), y.tensor_split(parts), strict=True):
+            with self._autocast():
+                logits = self.network(xs)
+            losses = self.losses(logits, ys)
+            loss = losses.sum() / len(y)
+            self.scaler.scale(loss).backward()
+            self.tally.add(losses.detach(), logits.detach(), ys, self.position.total + 1)
+            total += loss.detach()
+        self.scaler.unscale_(self.optimizer)
+        norm = self._clip()
+        self.tally.add_norm(norm)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        return total, norm
+
+    def _clip(self) -> Tensor:
+        """The global norm of the gradient before clipping."""
+        limit = self.config.training.clip_grad_norm
+        if limit > 0:
+            return nn.utils.clip_grad_norm_(self.model.parameters(), limit)
+        return nn.utils.get_total_norm([p.grad for p in self.model.parameters() if p.grad is not None])
+
+    def _finish_epoch(self) -> Iterator[Event | None]:
+        """Evaluate, step the schedule, and move on to the next epoch; yields the Epoch event."""
+        train = self.tally.figures("train")
+        self.clock.stop()
+        epoch, train_s = self.position.epoch, self.clock.seconds()
+        metrics, watch = dict(train), Stopwatch()
+        for split, batches in (("val", self.data.val), ("test", self.data.test)):
+            if batches is not None:
+                metrics |= yield from self.evaluate(batches, split)
+        metrics |= {
+            "lr": self.optimizer.param_groups[0]["lr"],
+            "images_per_s": self.tally.images / max(train_s, 1e-9),
+            "train_s": train_s,
+            "eval_s": watch.seconds(),
+            "peak_bytes": machine.peak_bytes(self.device),
+        }
+        if self.best is None or metrics[self.watched] > self.best.value:
+            self.best = Best(self.watched, metrics[self.watched], epoch)
+        if isinstance(self.scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
+            self.scheduler.step(metrics[self.watched])
+        elif self.scheduler is not None:
+            self.scheduler.step()
+        self.tally, self.clock = Tally(self.device), Stopwatch()
+        self.position.epoch, self.position.step = epoch + 1, 0
+        yield Epoch(epoch=epoch, step=self.position.total, metrics=metrics)
+
+    def evaluate(self, batches: Batches, split: str) -> Generator[None, None, dict[str, float]]:
+        """Loss and scores over all images of a split; yields between the batches."""
+        self.model.eval()
+        tally = Tally(self.device)
+        for x, y in batches.epoch(0):
+            with torch.inference_mode(), self._autocast():
+                logits = self.network(x)
+                tally.add(self.losses(logits, y), logits, y)
+            yield None
+        return tally.figures(split)
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        return torch.autocast(self.device.type, self.amp) if self.amp else nullcontext()
+
+    # -- what is told -----------------------------------------------------------------------------------------------
+
+    def _step_event(self, loss: Tensor, norm: Tensor, speed: float) -> Step:
+        return Step(
+            epoch=self.position.epoch,
+            step=self.position.total,
+            loss=loss.item(),
+            lr=self.optimizer.param_groups[0]["lr"],
+            grad_norm=norm.item(),
+            images_per_s=speed,
+        )
+
+    def _started(self, graphs: dict[str, int] | None) -> Started:
+        config, data = self.config, self.data
+        splits = {"train": data.train, "val": data.val, "test": data.test}
+        cost = plan(config, data.image_size, len(data.classes))
+        compiled = {"mode": config.runtime.compile_mode, **graphs} if graphs else None
+        return Started(
+            versions={"python": platform.python_version(), **machine.versions()},
+            device=machine.describe(self.device),
+            threads=torch.get_num_threads(),
+            git_commit=machine.git_commit(),
+            host=platform.node(),
+            seed=config.training.seed,
+            normalisation={"mean": data.mean, "std": data.std},
+            classes=data.classes,
+            num_classes=len(data.classes),
+            image_size=(3, *data.image_size),
+            images={name: split.images for name, split in splits.items() if split is not None},
+            parameters=sum(p.numel() for p in self.model.parameters()),
+            trainable_parameters=sum(p.numel() for p in self.model.parameters() if p.requires_grad),
+            flops=cost.flops,
+            memory_bytes=cost.memory_bytes,
+            epochs=config.training.num_epochs,
+            steps_per_epoch=len(data.train),
+            amp={"mode": "autocast", "dtype": str(self.amp).removeprefix("torch.")} if self.amp else None,
+            compile=compiled,
+        )
+
+    # -- what is kept -----------------------------------------------------------------------------------------------
+
+    def state(self) -> Saved:
+        """All that the rest of the run depends on, as it is between two steps."""
+        optimizer = self.optimizer.state_dict()
+        tensors, numbers = {}, {}
+        for index, values in optimizer["state"].items():
+            for name, value in values.items():
+                (tensors if isinstance(value, Tensor) else numbers)[f"{index}.{name}"] = value
+        position = asdict(self.position) | {"elapsed": self.position.elapsed + self.whole.seconds()}
+        plain = {
+            "position": position,
+            "best": asdict(self.best) if self.best else None,
+            "tally": self.tally.state(),
+            "train_s": self.clock.seconds(),
+            "optimizer": {"groups": optimizer["param_groups"], "numbers": numbers},
+            "scheduler": self.scheduler.state_dict() if self.scheduler else None,
+            "scaler": self.scaler.state_dict(),
+            "seed": self.config.training.seed,
+            "threads": torch.get_num_threads(),
+            "device": self.device.type,
+            "versions": machine.versions(),
+        }
+        return Saved(dict(self.model.state_dict()), tensors, plain)
+
+    def _restore(self, saved: Saved) -> None:
+        plain = saved.plain
+        self.model.load_state_dict(saved.model)
+        state: dict[int, dict[str, Any]] = {}
+        for key, value in (saved.optimizer | plain["optimizer"]["numbers"]).items():
+            index, _, name = key.partition(".")
+            state.setdefault(int(index), {})[name] = value
+        self.optimizer.load_state_dict({"state": state, "param_groups": plain["optimizer"]["groups"]})
+        if self.scheduler is not None:
+            self.scheduler.load_state_dict(plain["scheduler"])
+        if plain["scaler"]:
+            self.scaler.load_state_dict(plain["scaler"])
+        self.position = Position(**plain["position"])
+        self.best = Best(**plain["best"]) if plain["best"] else None
+        self.tally.restore(plain["tally"])
+        self.clock = Stopwatch(plain["train_s"])
+
+
+def step_seed(seed: int, epoch: int, step: int) -> int:
+    """The seed of a step's random numbers: a hash of (seed, epoch, step), so that it needs no history."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/{epoch}/{step}".encode()).digest()[:8], "big") >> 1

@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 
 from convnn import textfiles
+from convnn.config import RunConfig, RunSection
 from convnn.events import Epoch, Started
 from convnn.history import History
+from convnn.options import OPTIONS
 
 METRICS = {
     "train_loss": 1.8802247,
@@ -49,6 +51,23 @@ def test_results_of_a_diverged_epoch_say_nan_and_never_call_it_best():
     lines = textfiles.results(history).splitlines()
     assert "[Train] Loss: nan" in lines[1] and "[Test] Loss: inf" in lines[1]
     assert lines[-1] == "Max Accuracy: 36.9727% at Epoch 1"
+
+
+def test_the_files_of_a_run_hold_every_option_and_the_parameters(tmp_path):
+    config = RunConfig(run=RunSection(tags=("a", "b")))
+    started = Started(num_classes=10, image_size=(3, 32, 32), parameters=1234567, trainable_parameters=1234567)
+    textfiles.write_args(tmp_path, config, started)
+    found = dict(text.split(": ", 1) for text in (tmp_path / "args.txt").read_text().splitlines())
+    assert list(found)[:-4] == [option.name for option in OPTIONS]
+    assert found["K"] == "9" and found["resize"] == "None" and found["augment"] == "False" and found["tag"] == "a b"
+    assert found["output_dir"] == str(tmp_path) and found["img_size"] == "(3, 32, 32)"
+    assert found["total_params"] == found["trainable_params"] == "1234567"
+    textfiles.write_model(tmp_path, "VGG(\n)", started)
+    text = (tmp_path / "model.txt").read_text()
+    assert text.startswith("VGG(\n)\n") and "Trainable parameters: 1,234,567\n" in text
+    history = History([started, epoch(1)])
+    textfiles.write_results(tmp_path, history)
+    assert (tmp_path / "train_eval_results.txt").read_text() == textfiles.results(history)
 
 
 def test_arguments_are_a_name_and_a_value_a_line_whatever_the_value_holds():

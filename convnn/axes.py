@@ -25,6 +25,12 @@ def number(value: float, digits: int = 3) -> str:
     return f"{value:.{max(0, digits - whole)}f}"
 
 
+def rate(value: float) -> str:
+    """A learning rate, always with its power of ten: 3.0e-4."""
+    mantissa, _, exponent = f"{value:.1e}".partition("e")
+    return f"{mantissa}e{int(exponent)}" if exponent else mantissa
+
+
 def duration(seconds: float) -> str:
     """A time span in its two largest units: 21.4 s, 49 m, 3 h 20 m, 2 d 4 h."""
     if not math.isfinite(seconds):

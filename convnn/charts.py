@@ -125,8 +125,9 @@ def draw(
     hidden = [one.label for one in series[most:]]
     curves: list[Curve] = []
     for place, (one, (xs, ys)) in enumerate(zip(series[:most], points, strict=False)):
-        first, last = np.searchsorted(xs, shown[0]), np.searchsorted(xs, shown[1], "right")
-        inside, part = ys[first:last], slice(max(0, first - 1), last + 1)
+        first, last = int(np.searchsorted(xs, shown[0])), int(np.searchsorted(xs, shown[1], "right"))
+        start = max(0, first - 1)
+        inside, part = ys[first:last], slice(start, last + 1)
         odd = ~np.isfinite(inside)
         if log_y or odd.any():
             kinds = {"NaN": np.isnan(inside), "infinite": np.isinf(inside), "not above 0": log_y & (inside <= 0)}
@@ -138,7 +139,7 @@ def draw(
         raw = y if smoothing else None
         if smoothing:
             y = plotted(smooth(ys, smoothing)[part], log_y)
-        here = slice(first - part.start, last - part.start)
+        here = slice(first - start, last - start)
         colour, letter = one.colour or COLOURS[place % len(COLOURS)], LETTERS[place % len(LETTERS)]
         strange = list(zip(xs[first:last][odd].tolist(), inside[odd].tolist(), strict=True))
         value = values[place]

@@ -5,52 +5,35 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
-from pathlib import Path
 
-from convnn.config import RunConfig
 from convnn.errors import escaped
 from convnn.events import Epoch, Started
-from convnn.files import write_atomic
 from convnn.history import History
-from convnn.options import OPTIONS, value_at
+
+if TYPE_CHECKING:
+    from torch import nn
 
 ARGS, MODEL, RESULTS = "args.txt", "model.txt", "train_eval_results.txt"
 
 
-def write_args(directory: Path, config: RunConfig, started: Started) -> None:
-    """Write args.txt of the run in `directory`."""
-    options = {option.name: value_at(config, option.place) for option in OPTIONS}
-    options["output_dir"] = config.output.dir or str(directory)
-    write_atomic(
-        directory / ARGS,
-        arguments(
-            options,
-            num_classes=started.num_classes,
-            img_size=started.image_size,
-            total_params=started.parameters,
-            trainable_params=started.trainable_parameters,
-        ),
-    )
+def arguments(
+    options: Mapping[str, object],
+    *,
+    num_classes: int,
+    img_size: tuple[int, ...],
+    total_params: int,
+    trainable_params: int,
+) -> str:
+    """The text of args.txt: the options by the names of their flags, then what the data and the model made of them.
 
-
-def write_model(directory: Path, architecture: str, started: Started) -> None:
-    """Write model.txt of the run in `directory`: the architecture and a summary of its parameters."""
-    fixed = (started.parameters or 0) - (started.trainable_parameters or 0)
-    summary = (
-        f"Total parameters: {started.parameters or 0:,}\n"
-        f"Trainable parameters: {started.trainable_parameters or 0:,}\n"
-        f"Fixed parameters: {fixed:,}\n"
-    )
-    write_atomic(directory / MODEL, f"{architecture}\n\n{summary}")
-
-
-def write_results(directory: Path, history: History) -> None:
-    """Write train_eval_results.txt of the run in `directory` anew."""
-    write_atomic(directory / RESULTS, results(history))
-
-
-def arguments(options: Mapping[str, object], **found: object) -> str:
-    """The text of args.txt: the options by the names of their flags, then what the data and the model made of them."""
+    `img_size` is (channels, height, width) in pixels.
+    """
+    found = {
+        "num_classes": num_classes,
+        "img_size": img_size,
+        "total_params": total_params,
+        "trainable_params": trainable_params,
+    }
     return "".join(f"{name}: {_value(value)}\n" for name, value in [*options.items(), *found.items()])
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 
+from torch import nn
+
 from convnn import textfiles
-from convnn.config import RunConfig, RunSection
 from convnn.events import Epoch, Started
 from convnn.history import History
-from convnn.options import OPTIONS
 
 METRICS = {
     "train_loss": 1.8802247,
@@ -53,33 +53,30 @@ def test_results_of_a_diverged_epoch_say_nan_and_never_call_it_best():
     assert lines[-1] == "Max Accuracy: 36.9727% at Epoch 1"
 
 
-def test_the_files_of_a_run_hold_every_option_and_the_parameters(tmp_path):
-    config = RunConfig(run=RunSection(tags=("a", "b")))
-    started = Started(num_classes=10, image_size=(3, 32, 32), parameters=1234567, trainable_parameters=1234567)
-    textfiles.write_args(tmp_path, config, started)
-    found = dict(text.split(": ", 1) for text in (tmp_path / "args.txt").read_text().splitlines())
-    assert list(found)[:-4] == [option.name for option in OPTIONS]
-    assert found["K"] == "9" and found["resize"] == "None" and found["augment"] == "False" and found["tag"] == "a b"
-    assert found["output_dir"] == str(tmp_path) and found["img_size"] == "(3, 32, 32)"
-    assert found["total_params"] == found["trainable_params"] == "1234567"
-    textfiles.write_model(tmp_path, "VGG(\n)", started)
-    text = (tmp_path / "model.txt").read_text()
-    assert text.startswith("VGG(\n)\n") and "Trainable parameters: 1,234,567\n" in text
-    history = History([started, epoch(1)])
-    textfiles.write_results(tmp_path, history)
-    assert (tmp_path / "train_eval_results.txt").read_text() == textfiles.results(history)
-
-
 def test_arguments_are_a_name_and_a_value_a_line_whatever_the_value_holds():
-    options = {"model": "vgg11", "resize": None, "augment": False, "data_path": "a\nb: c"}
+    options = {"model": "vgg11", "resize": None, "augment": False, "data_path": "a\nb: c", "tag": ("x", "y")}
     text = textfiles.arguments(options, num_classes=10, img_size=(3, 32, 32), total_params=7, trainable_params=5)
     assert text.splitlines() == [
         "model: vgg11",
         "resize: None",
         "augment: False",
         "data_path: a\\nb: c",
+        "tag: x y",
         "num_classes: 10",
         "img_size: (3, 32, 32)",
         "total_params: 7",
         "trainable_params: 5",
     ]
+
+
+def test_the_model_text_names_its_modules_and_counts_the_parameters_of_each_part():
+    model = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2, bias=False))
+    model[1].requires_grad_(False)
+    text = textfiles.architecture(model)
+    assert text.startswith(f"{model}\n")
+    assert dict(row.split() for row in text.split("Parameters\n")[1].splitlines()) == {
+        "0": "16",
+        "1": "8",
+        "total": "24",
+        "trainable": "16",
+    }

@@ -9,10 +9,12 @@ from typing import Annotated, NoReturn
 import typer
 from typer.exceptions import TyperException
 
-from convnn.commands import words
+from convnn.commands import presets, running, words
 from convnn.commands.console import say, show_error
+from convnn.commands.resume import resume
 from convnn.commands.run import run
 from convnn.commands.schema_options import takes_options
+from convnn.commands.summary import summary
 from convnn.errors import Exit, Problem, UserError
 
 app = typer.Typer(
@@ -45,6 +47,12 @@ def convnn(
 
 
 app.command("run")(takes_options(run))
+app.command("resume")(resume)
+app.command("stop")(running.stop)
+app.command("show")(running.show)
+app.command("note")(running.note)
+app.command("summary")(takes_options(summary))
+app.add_typer(presets.app, name="presets")
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:

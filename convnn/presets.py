@@ -6,6 +6,7 @@ A preset is TOML: an `about` line and the sections of the schema, holding what d
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -112,7 +113,7 @@ def _text(path: Path) -> str:
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise UserError(
-            Problem("the file is not UTF-8 text (line {})".format(line), file=escaped(path), fix="save it as UTF-8")
+            Problem(f"the file is not UTF-8 text (line {line})", file=escaped(path), fix="save it as UTF-8")
         ) from error
 
 
@@ -154,8 +155,6 @@ def parse(text: str, name: str = "preset", path: Path | None = None) -> Preset:
 
 
 def _toml_fix(text: str, error: str) -> str:
-    import re
-
     where = re.search(r"at line (\d+), column (\d+)", error)
     if where is None:
         return "check the last lines: something is left open"
@@ -174,6 +173,24 @@ def _unknown(place: str, value: Any) -> Problem:
     return Problem(
         f"there is no {what} {escaped(place)}{hint}", key=escaped(place), value=value, fix="remove it, or correct its name"
     )
+
+
+def source(preset: Preset) -> str:
+    """The text of a preset's file."""
+    assert preset.path is not None
+    return _text(preset.path)
+
+
+def own_path(name: str) -> Path:
+    """Where a person's preset of this name goes: a path as it is, a name into ./presets.
+
+    Raises UserError when the name is no safe file name.
+    """
+    if name.endswith(".toml") or "/" in name:
+        return Path(name) if name.endswith(".toml") else Path(name + ".toml")
+    if not re.fullmatch(SAFE_NAME, name):
+        raise UserError(Problem(f"{escaped(name)!r} is no name for a preset", fix="use letters, digits and . _ + = -"))
+    return Path("presets") / f"{name}.toml"
 
 
 def resolve(
@@ -202,7 +219,10 @@ def resolve(
     config = build_config(values)
     known = facts(config.data.dataset, config.data.path, config.data.resize)
     wrong = {problem.key for problem in found}
-    found += [p for p in rules.problems(config, known.image_size) if p.key not in wrong]
+    for problem in rules.problems(config, known.image_size):
+        in_file = preset is not None and origins.get(problem.key or "", "").startswith("preset ")
+        if problem.key not in wrong:
+            found.append(problem.at(escaped(preset.path or preset.name)) if preset and in_file else problem)
     set_by_hand = {place for place, origin in origins.items() if origin != "default"}
     notes = [*typed_without_effect(config, set_by_hand), *rules.notes(config)]
     return Resolved(config, origins, tuple(found), tuple(notes), known)

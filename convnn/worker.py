@@ -21,8 +21,10 @@ from convnn import checkpoint, control, events, textfiles
 from convnn.config import RunConfig
 from convnn.errors import Exit, UserError, escaped
 from convnn.events import Epoch, Event, Finished, Paused, Resumed, Started, Warned
+from convnn.files import write_atomic
 from convnn.history import History
 from convnn.lock import hold
+from convnn.options import OPTIONS, value_at
 from convnn.runs import Run
 from convnn.saving import Saver
 from convnn.trainer import Trainer
@@ -87,7 +89,7 @@ class _Loop:
                 self.tell(event)
             if isinstance(event, Epoch):
                 saver.epoch_ended(event.epoch)
-                textfiles.write_results(self.run.path, self.history)
+                self.write_results()
             else:
                 saver.step_ended()
             if stopped := self._obey(event, saver):
@@ -157,9 +159,22 @@ class _Loop:
             self.trainer.clock.go()
         self.tell(Resumed(epoch=position.epoch, step=position.total, note="after a pause"))
 
+    def write_results(self) -> None:
+        if self.history.epochs:
+            write_atomic(self.run.path / textfiles.RESULTS, textfiles.results(self.history))
+
     def _write_texts(self, started: Started) -> None:
-        textfiles.write_args(self.run.path, self.trainer.config, started)
-        textfiles.write_model(self.run.path, str(self.trainer.model), started)
+        config = self.trainer.config
+        told = {option.name: value_at(config, option.place) for option in OPTIONS} | {"output_dir": str(self.run.path)}
+        arguments = textfiles.arguments(
+            told,
+            num_classes=started.num_classes or 0,
+            img_size=started.image_size or (),
+            total_params=started.parameters or 0,
+            trainable_params=started.trainable_parameters or 0,
+        )
+        write_atomic(self.run.path / textfiles.ARGS, arguments)
+        write_atomic(self.run.path / textfiles.MODEL, textfiles.architecture(self.trainer.model))
 
 
 def work(
@@ -207,8 +222,7 @@ def _guarded(loop: _Loop, saved: State | None) -> Ended:
     if finished.outcome == "done":
         checkpoint.prune(loop.run.path, finished=True)
     loop.tell(finished)
-    if loop.history.epochs:
-        textfiles.write_results(loop.run.path, loop.history)
+    loop.write_results()
     return Ended(finished, error)
 
 

@@ -25,8 +25,9 @@ def err() -> Console:
 
 
 def say(message: object) -> None:
-    """One line of talk."""
-    err().print(escaped(message), soft_wrap=True)
+    """A line of talk, or several."""
+    for line in str(message).splitlines():
+        err().print(escaped(line), soft_wrap=True)
 
 
 def write_json(document: dict[str, Any]) -> None:

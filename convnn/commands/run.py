@@ -10,6 +10,7 @@ import typer
 
 from convnn.commands import complete
 from convnn.commands.console import err, say
+from convnn.datasets import CIFAR
 from convnn.errors import Exit, Problem, UserError, escaped
 from convnn.presets import Resolved, read, resolve, text
 
@@ -56,7 +57,7 @@ def run(
         from convnn.commands.dry_run import show_plan
 
         return show_plan(resolved, as_json=json)
-    if resolved.facts.problem is not None:
+    if resolved.facts.problem is not None and config.data.dataset not in CIFAR:  # those may be downloaded
         raise UserError(resolved.facts.problem, Exit.DATA)
     if config.output.test_only:
         from convnn.commands.test_only import evaluate
@@ -64,7 +65,7 @@ def run(
         return evaluate(config, runs, run_, checkpoint, as_json=json)
     ended = _train(resolved, runs, plain=plain, live=live, as_json=json, overwrite=overwrite, resume=resume, max_minutes=max_minutes)
     if ended is not None:
-        _farewell(ended, debug)
+        farewell(ended, debug)
         raise typer.Exit(ended.code)
 
 
@@ -161,12 +162,14 @@ def train(
     from convnn.signals import obeyed
 
     orders = worker.Orders()
-    shown = view(run.name, run.path, plain=plain, live=live, json=as_json)
+    about = f"{config.model.name} {config.layer.type}, {config.data.dataset}"
+    before = run.history() if resume else None
+    shown = view(run.name, about, history=before, plain=plain, live=live, json=as_json)
     with shown, obeyed(orders.append, shown.restore):
         return worker.work(run, config, show=shown.show, orders=orders, resume=resume, max_minutes=max_minutes)
 
 
-def _farewell(ended: Ended, debug: bool) -> None:
+def farewell(ended: Ended, debug: bool) -> None:
     """Say on stderr how a run ended that did not just finish; with --debug, where."""
     if ended.error is not None and debug:
         import traceback

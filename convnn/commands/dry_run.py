@@ -1,0 +1,96 @@
+"""What `convnn run --dry-run` shows: the resolved configuration, where each value comes from, and what it costs."""
+
+from __future__ import annotations
+
+from rich.table import Table
+from rich.text import Text
+
+from convnn.axes import memory, number
+from convnn.commands.console import out, say, write_json
+from convnn.effects import no_effect
+from convnn.errors import Exit, escaped
+from convnn.options import OPTIONS, SECTIONS, value_at
+from convnn.plans import Plan, plan
+from convnn.presets import Resolved
+
+CLASSES = 10  # assumed where a folder that is not here leaves them unknown
+
+
+def planned(resolved: Resolved) -> Plan | None:
+    """The cost of a configuration; None where the size of its images is not known."""
+    facts = resolved.facts
+    if facts.image_size is None:
+        return None
+    return plan(resolved.config, facts.image_size, facts.num_classes or CLASSES)
+
+
+def show_plan(resolved: Resolved, *, as_json: bool) -> None:
+    """Print what would be trained; nothing is decoded, written or trained."""
+    for problem in (resolved.facts.problem, _device_problem(resolved)):
+        if problem is not None:
+            say(f"warning: {problem}\n  (a run would end with exit code {int(Exit.DATA)})")
+    cost = planned(resolved)
+    if as_json:
+        return write_json(_document(resolved, cost))
+    console = out()
+    console.print(_table(resolved))
+    if cost is None:
+        console.print("cost: unknown until the images are there")
+        return None
+    steps = _steps(resolved)
+    console.print(
+        f"{cost.parameters:,} parameters · {number(cost.flops)} FLOPs an image · "
+        f"about {memory(cost.memory_bytes)} of memory while training" + (f" · {steps:,} steps an epoch" if steps else ""),
+        soft_wrap=True,
+    )
+    pools = sorted({layer.candidates for layer in cost.layers if layer.candidates is not None}, reverse=True)
+    if pools:
+        console.print(f"K = {resolved.config.layer.K} of {', '.join(map(str, pools))} candidates, map by map", soft_wrap=True)
+    return None
+
+
+def _device_problem(resolved: Resolved) -> str | None:
+    """Whether the device asked for by name is missing; that takes torch, so it is asked only then."""
+    name = resolved.config.runtime.device
+    if name in ("auto", "cpu"):
+        return None
+    from convnn.build import available_devices
+
+    return None if name in available_devices() else f"runtime.device is {name!r}: there is no such device here"
+
+
+def _steps(resolved: Resolved) -> int | None:
+    images, config = resolved.facts.train_images, resolved.config
+    if images is None:
+        return None
+    images = min(images, config.data.limit or images)
+    images -= round(images * config.data.val_share)
+    return -(-images // config.training.batch_size)
+
+
+def _table(resolved: Resolved) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    for heading in ("option", "value", "from"):
+        table.add_column(heading, overflow="fold")
+    silent = no_effect(resolved.config)
+    for section in SECTIONS:
+        for option in OPTIONS:
+            if option.section != section:
+                continue
+            origin = resolved.origins[option.place]
+            note = " (no effect here)" if option.place in silent else ""
+            style = "dim" if note else "" if origin == "default" else "bold"
+            shown = option.text(value_at(resolved.config, option.place)) or "none"
+            table.add_row(
+                Text(option.place, style), Text(escaped(shown), style), Text(escaped(origin) + note, style)
+            )
+    return table
+
+
+def _document(resolved: Resolved, cost: Plan | None) -> dict[str, object]:
+    return {
+        "config": resolved.config.model_dump(mode="json"),
+        "origins": dict(resolved.origins),
+        "notes": list(resolved.notes),
+        "cost": cost.json() if cost else None,
+    }

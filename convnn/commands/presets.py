@@ -1,0 +1,89 @@
+"""`convnn presets`: list, show, check and copy."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from convnn.commands import complete
+from convnn.commands.console import out, say, write_json
+from convnn.errors import Exit, Problem, UserError, escaped
+from convnn.presets import Preset, listed, read, resolve, source
+
+app = typer.Typer(help="List, show, check and copy presets.", rich_markup_mode="rich")
+Name = Annotated[str, typer.Argument(help="name, or path ending in .toml", autocompletion=complete.presets)]
+AsJson = Annotated[bool, typer.Option("--json", help="one JSON document")]
+
+
+@app.callback(invoke_without_command=True)
+def presets(context: typer.Context, as_json: AsJson = False) -> None:
+    """List the presets with their about lines."""
+    if context.invoked_subcommand is not None:
+        return
+    found = {name: (paths, read(str(paths[0]))) for name, paths in listed().items()}
+    if as_json:
+        rows = [{"name": n, "path": str(paths[0]), "about": preset.about} for n, (paths, preset) in found.items()]
+        return write_json({"presets": rows})
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, show_header=False)
+    for name, (_, preset) in found.items():
+        wrong = " (has problems: convnn presets check)" if preset.problems else ""
+        table.add_row(Text(escaped(name), "bold"), Text(escaped(preset.about) + wrong))
+    out().print(table)
+    for name, (paths, _) in found.items():
+        if len(paths) > 1:
+            say(f"note: {name} stands in {' and '.join(str(p.parent) for p in paths)}; the first is used")
+    return None
+
+
+@app.command()
+def show(preset: Name) -> None:
+    """Print a preset as it stands in its file."""
+    out().print(Text(source(read(preset))), soft_wrap=True)
+
+
+@app.command()
+def check(
+    presets: Annotated[
+        list[str] | None, typer.Argument(help="names or paths; none: all", autocompletion=complete.presets)
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """All problems of some presets, or of all; exit code 2 where there is one."""
+    chosen = [read(name) for name in presets] if presets else [read(str(paths[0])) for paths in listed().values()]
+    problems = {preset.name: resolve(preset).problems for preset in chosen}
+    if as_json:
+        rows = [_row(preset, problems[preset.name]) for preset in chosen]
+        write_json({"presets": rows})
+    else:
+        for preset in chosen:
+            count = len(problems[preset.name])
+            out().print(f"{'✗' if count else '✓'} {escaped(preset.name)}" + (f": {count} problems" if count else ""))
+    found = [problem for preset in chosen for problem in problems[preset.name]]
+    if found and not as_json:
+        raise UserError(found)
+    raise typer.Exit(Exit.USAGE if found else Exit.DONE)
+
+
+def _row(preset: Preset, problems: tuple[Problem, ...]) -> dict[str, object]:
+    return {"name": preset.name, "path": str(preset.path), "problems": [problem.json() for problem in problems]}
+
+
+@app.command()
+def copy(
+    preset: Name,
+    to: Annotated[str, typer.Argument(help="new name, or path ending in .toml")],
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="replace a preset of that name")] = False,
+) -> None:
+    """Copy a preset into ./presets, or to a path, to change it there."""
+    from convnn.files import write_atomic
+    from convnn.presets import own_path
+
+    found, target = read(preset), own_path(to)
+    if target.exists() and not overwrite:
+        raise UserError(Problem(f"{escaped(target)} exists", fix="choose another name, or give --overwrite"))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(target, source(found))
+    out().print(escaped(target), soft_wrap=True)

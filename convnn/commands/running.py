@@ -1,0 +1,106 @@
+"""Commands about one run: `convnn show`, `stop`, `note`."""
+
+from __future__ import annotations
+
+import getpass
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from convnn.commands import complete
+from convnn.commands.console import out, say, write_json
+from convnn.commands.run import RunsOption
+from convnn.errors import UserError, escaped
+
+if TYPE_CHECKING:
+    from convnn.runs import Run
+
+RunArgument = Annotated[
+    str, typer.Argument(metavar="RUN", help="@last, @2, @best:test_top1, a path, or part of a name", autocompletion=complete.runs)
+]
+POLL = 0.5  # seconds between two looks at a run of another process
+
+
+def _find(ref: str, runs: Path | None) -> Run:
+    from convnn.runs import find, root
+
+    return find(ref, root(runs))
+
+
+def show(
+    run: RunArgument = "@last",
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="stay with a live run until it ends")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="also options at their defaults")] = False,
+    plain: Annotated[bool, typer.Option("--plain", help="with --follow: one line an epoch")] = False,
+    json: Annotated[bool, typer.Option("--json", help="one JSON document")] = False,
+    runs: RunsOption = None,
+) -> None:
+    """Configuration, status, figures and curves of a run."""
+    found = _find(run, runs)
+    if follow and not json:
+        return _follow(found, plain)
+    history = found.history()
+    for byte, reason in history.bad:
+        say(f"warning: {escaped(found.events_path)}: byte {byte}: {reason}")
+    if json:
+        from convnn.summaries import summary_json
+
+        epochs = [{"epoch": e.epoch, **e.model_dump(mode="json")["metrics"]} for e in history.epochs]
+        return write_json({"run": summary_json(found), "epochs": epochs})
+    from convnn.live import ascii_only
+    from convnn.report import body
+
+    console = out()
+    ascii = ascii_only(console.encoding)
+    console.print(
+        body(found.name, found.status(), found.sections(), history, width=console.width, everything=everything, ascii=ascii)
+    )
+    return None
+
+
+def _follow(run: Run, plain: bool) -> None:
+    """Show what the run's file tells, as it is told, until a final event or until nobody trains it any more."""
+    from convnn import events
+    from convnn.live import view
+
+    config: dict[str, Any] = run.sections()
+    about = f"{config['model']['name']} {config['layer']['type']}, {config['data']['dataset']}"
+    byte = 0
+    with view(run.name, about, plain=plain) as shown:
+        while True:
+            alive = run.status() in ("running", "paused")  # asked before reading: what is written after is read next time
+            new, byte, _ = events.read(run.events_path, byte) if run.events_path.exists() else ([], byte, [])
+            for event in new:
+                shown.show(event)
+            if not alive:
+                break
+            time.sleep(POLL)
+    if run.status() == "died":
+        say(f"{escaped(run.name)} died: its process is gone; convnn resume {escaped(run.name)}")
+
+
+def stop(
+    run: RunArgument,
+    after_epoch: Annotated[bool, typer.Option("--after-epoch", help="let it finish the epoch first")] = False,
+    runs: RunsOption = None,
+) -> None:
+    """Ask a running run to stop after this step, or after this epoch; it can be resumed."""
+    from convnn import control
+
+    found = _find(run, runs)
+    control.ask(found.path, "stop-epoch" if after_epoch else "stop")
+    out().print(f"{escaped(found.name)} was asked to stop after {'this epoch' if after_epoch else 'this step'}")
+
+
+def note(run: RunArgument, text: Annotated[str, typer.Argument(help="one line")], runs: RunsOption = None) -> None:
+    """Write a line into the history of a run, with the time and your name."""
+    from convnn import events
+
+    if not text.strip():
+        raise UserError("the note is empty")
+    found = _find(run, runs)
+    events.append(found.events_path, events.Changed(what=text.strip(), by=getpass.getuser()))
+    out().print(f"noted in {escaped(found.name)}")
+

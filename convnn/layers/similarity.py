@@ -1,0 +1,46 @@
+"""What is compared, and how: two sets of vectors made ready so that an inner product ranks them.
+
+t images, N queries, M candidates, c compared channels. Half types are raised to float32, float64 stays.
+"""
+
+import torch
+from torch import Tensor
+
+METRICS = ("cosine", "euclidean")
+
+
+def score_dtype(dtype: torch.dtype) -> torch.dtype:
+    """Type in which scores of vectors of this type are computed."""
+    return torch.promote_types(dtype, torch.float32)
+
+
+def unit(vectors: Tensor) -> Tensor:
+    """Vectors scaled to length one along the last dimension; a zero vector stays zero."""
+    length = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
+    return vectors / torch.where(length > 0, length, 1)
+
+
+def placed(rows: Tensor, coordinates: Tensor, lambda_param: float) -> Tensor:
+    """Features and coordinates side by side, as Loc_Col compares them. (t, N', C), (N', n) -> (t, N', C + n)"""
+    values = rows.flatten(1)
+    spread = values.std(dim=1) if values.shape[1] > 1 else values.new_zeros(len(values))
+    features = rows * (lambda_param / (spread + 1e-6)).view(-1, 1, 1)
+    return torch.cat((features, ((1 - lambda_param) * coordinates).expand(len(rows), -1, -1)), dim=2)
+
+
+def centre_of(vectors: Tensor) -> Tensor:
+    """Mean of each image's vectors, to eight bits: taking it off whole numbers is exact, so ties stay. -> (t, 1, c)"""
+    return vectors.mean(dim=1, keepdim=True).to(torch.bfloat16).to(vectors.dtype)
+
+
+def ranked(queries: Tensor, candidates: Tensor, metric: str, centre: Tensor) -> tuple[Tensor, Tensor]:
+    """Left and right, so that `left @ right.mT` is higher for a nearer pair. (t, N, c), (t, M, c), (t, 1, c)
+
+    euclidean: 2 q.c - |c|^2, which lacks only the query's own |q|^2, with both taken about `centre`: near vectors far
+    from the origin would drown in rounding.
+    """
+    if metric == "cosine":
+        return unit(queries), unit(candidates)
+    queries, candidates = queries - centre, candidates - centre
+    left = torch.cat((2 * queries, torch.ones_like(queries[..., :1])), dim=2)
+    return left, torch.cat((candidates, -candidates.square().sum(dim=2, keepdim=True)), dim=2)

@@ -116,43 +116,33 @@ def draw(
     shows the value of its nearest point. Smoothing is the weight of `smooth`; the raw points stay, dimmed.
     An empty chart says what it is awaiting.
     """
-    import numpy as np
 
     points = [_points(one) for one in series]
-    values = [_value_at(*p, cursor) for p in points]
+    names = [printable(escaped(one.label), ascii) for one in series]
+    values = [_value_at(*each, cursor) for each in points]
     shown = x_range or around([end for xs, _ in points[:most] if len(xs) for end in (xs[0], xs[-1])])
-    notes: list[str] = []
-    hidden = [one.label for one in series[most:]]
     curves: list[Curve] = []
-    for place, (one, (xs, ys)) in enumerate(zip(series[:most], points, strict=False)):
-        first, last = int(np.searchsorted(xs, shown[0])), int(np.searchsorted(xs, shown[1], "right"))
-        start = max(0, first - 1)
-        inside, part = ys[first:last], slice(start, last + 1)
-        odd = ~np.isfinite(inside)
-        if log_y or odd.any():
-            kinds = {"NaN": np.isnan(inside), "infinite": np.isinf(inside), "not above 0": log_y & (inside <= 0)}
-            notes += [f"{mask.sum()} {kind} in {escaped(one.label)}" for kind, mask in kinds.items() if mask.any()]
-        y = plotted(ys[part], log_y)
-        if not odd.any() and not (np.isfinite(y).any() and (last > first or 0 < first < len(xs))):
-            hidden.append(one.label)
+    hidden: list[int] = []
+    notes: list[str] = []
+    for place, (one, (xs, ys), name, value) in enumerate(zip(series, points, names, values, strict=True)):
+        curve = _curve(name, xs, ys, shown, log_y, smoothing, notes) if place < most else None
+        if curve is None:
+            hidden.append(place)
             continue
-        raw = y if smoothing else None
-        if smoothing:
-            y = plotted(smooth(ys, smoothing)[part], log_y)
-        here = slice(first - start, last - start)
-        colour, letter = one.colour or COLOURS[place % len(COLOURS)], LETTERS[place % len(LETTERS)]
-        strange = list(zip(xs[first:last][odd].tolist(), inside[odd].tolist(), strict=True))
-        value = values[place]
-        text = _text(one.label, letter if ascii else "", "" if value is None else axes.number(value), width // 3, ascii)
-        curves.append(Curve(escaped(one.label), colour, letter, text, xs[part], y, raw, here, strange))
+        curve.colour = one.colour or COLOURS[place % len(COLOURS)]
+        curve.letter = LETTERS[place % len(LETTERS)] if ascii else ""
+        curve.text = _text(curve, value, width // 3, ascii)
+        curves.append(curve)
     if hidden:
-        notes.insert(0, f"{len(hidden)} of {len(series)} series hidden: {', '.join(map(escaped, hidden))}")
-    notes += [f"{':' if ascii else '┊'} {escaped(word)}" for word in dict.fromkeys(word for _, word in marks)]
+        told = ", ".join(names[place] for place in hidden)
+        notes.insert(0, f"{len(hidden)} of {len(series)} series hidden: {told}")
+    for word in dict.fromkeys(word for _, word in marks):
+        notes.append(f"{':' if ascii else '┊'} {printable(escaped(word), ascii)}")
 
     canvas, columns = Canvas(max(0, width), max(0, height)), 1
     if not curves:
-        said = awaiting if not any(len(xs) for xs, _ in points) else "; ".join(notes)
-        canvas.put(height // 2, max(0, (width - cell_len(said)) // 2), fit(printable(said, ascii), width, ascii), FAINT)
+        said = fit("; ".join(notes) if any(len(xs) for xs, _ in points) else printable(awaiting, ascii), width, ascii)
+        canvas.put(height // 2, max(0, (width - cell_len(said)) // 2), said, FAINT)
     elif width > 0 and height > 0:
         frame = frame_of(canvas, curves, shown, y_range, log_y, notes)
         paint_curves(canvas, frame, curves, ascii)
@@ -164,7 +154,30 @@ def draw(
         if cursor is not None and shown[0] <= cursor <= shown[1]:
             canvas.fill(frame.left + frame.column(cursor), frame.rows, "|" if ascii else "│", "")
         columns = frame.columns
-    return Chart(canvas.lines(), notes, hidden, values, shown, (shown[1] - shown[0]) / max(1, columns - 1))
+    column = (shown[1] - shown[0]) / max(1, columns - 1)
+    return Chart(canvas.lines(), notes, [series[place].label for place in hidden], values, shown, column)
+
+
+def _curve(
+    name: str, xs: np.ndarray, ys: np.ndarray, shown: Range, log_y: bool, smoothing: float, notes: list[str]
+) -> Curve | None:
+    """What a series shows in a range of x, None if that is nothing; what it cannot show goes to the notes."""
+    import numpy as np
+
+    first, last = int(np.searchsorted(xs, shown[0])), int(np.searchsorted(xs, shown[1], "right"))
+    start, inside = max(0, first - 1), ys[first:last]
+    odd = ~np.isfinite(inside)
+    if log_y or odd.any():
+        kinds = {"NaN": np.isnan(inside), "infinite": np.isinf(inside), "not above 0": log_y & (inside <= 0)}
+        notes += [f"{mask.sum()} {kind} in {name}" for kind, mask in kinds.items() if mask.any()]
+    scaled = plotted(ys, log_y)
+    raw = scaled[start : last + 1]
+    if not odd.any() and not (np.isfinite(raw).any() and (last > first or 0 < first < len(xs))):
+        return None
+    y = smooth(scaled, smoothing)[start : last + 1] if smoothing else raw
+    strange = list(zip(xs[first:last][odd].tolist(), inside[odd].tolist(), strict=True))
+    part = slice(first - start, last - start)
+    return Curve(name, xs[start : last + 1], y, raw if smoothing else None, part, strange)
 
 
 def _points(series: Series) -> tuple[np.ndarray, np.ndarray]:
@@ -193,6 +206,8 @@ def _value_at(xs: np.ndarray, ys: np.ndarray, at: float | None) -> float | None:
     return float(ys[left] if at - xs[left] < xs[right] - at else ys[right])
 
 
-def _text(label: str, letter: str, value: str, most: int, ascii: bool) -> str:
-    room = max(3, most - 2 - cell_len(value) - len(letter))
-    return " ".join(filter(None, (letter, fit(printable(escaped(label), ascii), room, ascii), value)))
+def _text(curve: Curve, value: float | None, most: int, ascii: bool) -> str:
+    """The label with its letter and the value at the cursor, in at most so many cells; the name is what is cut."""
+    told = "" if value is None else axes.number(value)
+    room = max(3, most - 2 - cell_len(told) - len(curve.letter))
+    return " ".join(filter(None, (curve.letter, fit(curve.label, room, ascii), told)))

@@ -133,7 +133,7 @@ class Live:
         if (width, height) < SMALLEST or height < SMALLEST[1]:
             too_small = f"the curves need a terminal of {SMALLEST[0]}x{SMALLEST[1]}, this is {width}x{height}"
             return Group(*[*head, *foot, Text(fit(too_small, width, self.ascii), "dim")][: max(1, height - 1)])
-        panes = curves(self.history, width, min(room, max(18, width // 4)), ascii=self.ascii)
+        panes = curves(self.history, width, room, ascii=self.ascii)
         return Group(*head, *panes, *foot)
 
     def _title(self, width: int) -> Text:

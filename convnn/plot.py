@@ -20,15 +20,17 @@ Range = tuple[float, float]
 
 @dataclass
 class Curve:
+    """What a chart shows of a series."""
+
     label: str
-    colour: str
-    letter: str
-    text: str  # the label as shown: with its letter and with the value at the cursor
     x: np.ndarray  # the points in the window and one on either side, so that lines run off the edge
     y: np.ndarray  # as plotted: log10 on a logarithmic axis, NaN where there is nothing to draw
     raw: np.ndarray | None  # what y was before smoothing
     inside: slice  # the points in the window
     odd: list[tuple[float, float]]  # the points in the window that are not finite
+    colour: str = ""
+    letter: str = ""  # what draws it where there is no braille
+    text: str = ""  # the label as shown: with its letter and with the value at the cursor
 
 
 @dataclass
@@ -97,7 +99,7 @@ def paint_curves(canvas: Canvas, frame: Frame, curves: list[Curve], ascii: bool)
             # a comparison with NaN is false: no dot in a column without a point
             dots = (rows >= np.rint((frame.y[1] - top) * scale)) & (rows <= np.rint((frame.y[1] - low) * scale))
             style = f"{FAINT} {curve.colour}" if raw else curve.colour
-            canvas.dots(frame.left, dots, style, ("." if raw else curve.letter) if ascii else "", behind=raw)
+            canvas.dots(frame.left, dots, style, "." if raw and ascii else curve.letter, behind=raw)
             for column in np.flatnonzero(alone & dots.any(0)) if not ascii else ():
                 canvas.put(int(dots[:, column].argmax()) // 4, frame.left + int(column) // 2, "•", style)
     for curve in curves:

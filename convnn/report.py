@@ -60,7 +60,7 @@ def _marks(history: History, x: Axis) -> list[tuple[float, str]]:
 
 
 def curves(history: History, width: int, height: int, *, ascii: bool = False) -> list[Text]:
-    """The loss and accuracy panes in width x height cells: side by side, or stacked where that is too narrow."""
+    """The loss and accuracy panes, at most height lines: side by side, or stacked where that is too narrow."""
     if width < 76 and height >= 20:
         upper, lower = height - height // 2, height // 2
         return [
@@ -68,6 +68,7 @@ def curves(history: History, width: int, height: int, *, ascii: bool = False) ->
             *framed("accuracy, %", accuracy_chart(history, width - 2, lower - 2, ascii=ascii), width, ascii),
         ]
     left, right = width // 2, width - width // 2
+    height = min(height, max(18, width // 4))  # higher than wide, curves are hard to read
     losses = framed("loss", loss_chart(history, left - 2, height - 2, ascii=ascii), left, ascii)
     scores = framed("accuracy, %", accuracy_chart(history, right - 2, height - 2, ascii=ascii), right, ascii)
     return [Text.assemble(one, other, no_wrap=True) for one, other in zip(losses, scores, strict=True)]

@@ -1,1 +1,59 @@
-"""A terminal experiment launcher for Convolutional Nearest Neighbour networks."""
+"""A terminal experiment launcher for Convolutional Nearest Neighbour networks.
+
+As a library: `from convnn import ConvNN2d, ConvNNAttention2d, Branching2d, load_run`. Nothing heavy is imported before
+one of them is asked for.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from convnn.layers import (
+        Branching1d,
+        Branching2d,
+        ConvNN1d,
+        ConvNN2d,
+        ConvNNAttention1d,
+        ConvNNAttention2d,
+        CoordConv1d,
+        CoordConv2d,
+        PixelShuffle1d,
+        PixelUnshuffle1d,
+    )
+    from convnn.loading import load_run
+
+_LAYERS = (
+    "Branching1d",
+    "Branching2d",
+    "ConvNN1d",
+    "ConvNN2d",
+    "ConvNNAttention1d",
+    "ConvNNAttention2d",
+    "CoordConv1d",
+    "CoordConv2d",
+    "PixelShuffle1d",
+    "PixelUnshuffle1d",
+)
+_PLACES = dict.fromkeys(_LAYERS, "convnn.layers") | {"load_run": "convnn.loading"}
+
+__all__ = [
+    "Branching1d",
+    "Branching2d",
+    "ConvNN1d",
+    "ConvNN2d",
+    "ConvNNAttention1d",
+    "ConvNNAttention2d",
+    "CoordConv1d",
+    "CoordConv2d",
+    "PixelShuffle1d",
+    "PixelUnshuffle1d",
+    "load_run",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PLACES:
+        raise AttributeError(f"module 'convnn' has no attribute {name!r}")
+    return getattr(import_module(_PLACES[name]), name)

@@ -142,13 +142,12 @@ def parse(text: str, name: str = "preset", path: Path | None = None) -> Preset:
             values |= {f"{section}.{key}": value for key, value in table.items()}
     for place in [place for place in values if place not in BY_PLACE]:
         found.append(_unknown(place, values.pop(place)))
-    for place in [place for place in values if place.startswith("output.")]:
-        del values[place]
+    if values.pop("output.dir", None) is not None:
         found.append(
             Problem(
-                f"a preset may not set {place}: where a run is written belongs to one run",
-                key=place,
-                fix=f"remove it, and give {BY_PLACE[place].flag} on the command line",
+                "a preset may not set output.dir: where a run is written belongs to one run",
+                key="output.dir",
+                fix="remove it, and give --output_dir on the command line",
             )
         )
     return Preset(name, path, about, values, tuple(problem.at(shown) for problem in found))
@@ -267,7 +266,9 @@ def text(config: RunConfig, about: str = "", *, whole: bool = False) -> str:
     tables: dict[str, Any] = {"about": about} if about else {}
     for option in OPTIONS:
         value = value_at(config, option.place)
-        if option.section != "output" and (whole or value != option.default):
+        if option.place == "output.dir" or (whole and option.section == "output"):
+            continue  # where one run is written, and whether it is only evaluated, is no part of it
+        if whole or value != option.default:
             plain = "none" if value is None else list(value) if isinstance(value, tuple) else value
             tables.setdefault(option.section, {})[option.key] = plain
     return tomli_w.dumps(tables)

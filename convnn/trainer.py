@@ -9,7 +9,6 @@ import hashlib
 import platform
 import time
 from collections.abc import Generator, Iterator
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,13 +17,13 @@ from torch import Tensor, nn
 
 from convnn import build, machine, warmup
 from convnn.config import RunConfig
+from convnn.evaluation import autocast, evaluate
 from convnn.events import Epoch, Event, Finished, Started, Step, Warned
 from convnn.plans import plan
 from convnn.tally import Stopwatch, Tally
 
 if TYPE_CHECKING:
     from convnn.data import Data
-    from convnn.data.batches import Batches
 
 SECONDS_PER_STEP_EVENT = 0.5
 STEP_EVENTS_PER_EPOCH = 200
@@ -140,7 +139,7 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         parts = min(self.config.training.accumulate, len(y))
         for xs, ys in zip(x.tensor_split(parts), y.tensor_split(parts), strict=True):
-            with self._autocast():
+            with autocast(self.device, self.amp):
                 logits = self.network(xs)
             losses = self.losses(logits, ys)
             loss = losses.sum() / len(y)
@@ -169,7 +168,7 @@ class Trainer:
         metrics, watch = dict(train), Stopwatch()
         for split, batches in (("val", self.data.val), ("test", self.data.test)):
             if batches is not None:
-                metrics |= yield from self.evaluate(batches, split)
+                metrics |= yield from evaluate(self.network, batches, self.losses, self.device, self.amp, split)
         metrics |= {
             "lr": self.optimizer.param_groups[0]["lr"],
             "images_per_s": self.tally.images / max(train_s, 1e-9),
@@ -186,20 +185,6 @@ class Trainer:
         self.tally, self.clock = Tally(self.device), Stopwatch()
         self.position.epoch, self.position.step = epoch + 1, 0
         yield Epoch(epoch=epoch, step=self.position.total, metrics=metrics)
-
-    def evaluate(self, batches: Batches, split: str) -> Generator[None, None, dict[str, float]]:
-        """Loss and scores over all images of a split; yields between the batches."""
-        self.model.eval()
-        tally = Tally(self.device)
-        for x, y in batches.epoch(0):
-            with torch.inference_mode(), self._autocast():
-                logits = self.network(x)
-                tally.add(self.losses(logits, y), logits, y)
-            yield None
-        return tally.figures(split)
-
-    def _autocast(self) -> AbstractContextManager[Any]:
-        return torch.autocast(self.device.type, self.amp) if self.amp else nullcontext()
 
     # -- what is told -----------------------------------------------------------------------------------------------
 

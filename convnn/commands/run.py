@@ -62,7 +62,7 @@ def run(
     if config.output.test_only:
         from convnn.commands.test_only import evaluate
 
-        return evaluate(config, runs, run_, checkpoint, as_json=json)
+        return evaluate(resolved, runs, run_, checkpoint, as_json=json)
     ended = _train(resolved, runs, plain=plain, live=live, as_json=json, overwrite=overwrite, resume=resume, max_minutes=max_minutes)
     if ended is not None:
         farewell(ended, debug)

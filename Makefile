@@ -1,0 +1,39 @@
+# Everything runs in .venv, which is made anew when pyproject.toml changes. PYTHON chooses the interpreter.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+DEV := .venv/.dev
+
+.PHONY: quickstart test check format bench soak torture clean
+
+quickstart: $(READY)  ## install, then train the quickstart preset
+	$(BIN)/convnn run quickstart
+
+test: $(DEV)  ## install, then pass the tests
+	$(BIN)/python -m pytest
+
+check: $(DEV)  ## lint, formatting, types, import rules, and the wheel
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest tests/test_imports.py
+	$(BIN)/python tests/check_wheel.py
+
+format: $(DEV)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(DEV)  ## the claims of the README, measured here
+	$(BIN)/python -m benchmarks
+
+$(READY): pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --editable .
+	@touch $@
+
+$(DEV): $(READY) pyproject.toml
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@
+
+clean:
+	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -175,16 +175,16 @@ def list_runs(root: Path) -> tuple[list[Run], list[str]]:
             try:
                 if entry.is_symlink():
                     raise UserError("a symbolic link, not followed")
-                run = _listed(entry)
+                run = listed(entry)
                 if run is not None:
-                    found[run.path] = (_age(run), run)
+                    found[run.path] = (age(run), run)
             except (OSError, UserError) as error:
                 said = error.strerror if isinstance(error, OSError) else error
                 warnings.append(f"{escaped(entry.path)}: {said}")
     return [run for _, run in sorted(found.values(), key=lambda pair: pair[0], reverse=True)], sorted(warnings)
 
 
-def _listed(entry: os.DirEntry[str]) -> Run | None:
+def listed(entry: os.DirEntry[str]) -> Run | None:
     """The run that an entry of a root is or links to; None for other things. Raises UserError for what is damaged."""
     path = Path(entry.path)
     if entry.is_dir(follow_symlinks=False):
@@ -203,7 +203,7 @@ def _listed(entry: os.DirEntry[str]) -> Run | None:
     return Run(target, path.stem)
 
 
-def _age(run: Run) -> tuple[str, int]:
+def age(run: Run) -> tuple[str, int]:
     """Sorts runs by when they were made: the time in the name, within a second that of the configuration file."""
     made = run.config_path.stat().st_mtime_ns
     stamp = re.match(r"\d{8}-\d{6}", run.name)

@@ -1,22 +1,35 @@
-"""What lists, JSON and comparisons say of a run, kept in a cache beside the runs so that a thousand show at once."""
+"""What lists, JSON and comparisons say of a run, kept in a cache beside the runs so that thousands show at once."""
 
 from __future__ import annotations
 
 import contextlib
+import json
+import math
+import os
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-
+from convnn import runs as directories
+from convnn import trash
 from convnn.errors import UserError, escaped
 from convnn.events import iso
 from convnn.files import write_atomic
-from convnn.runs import Run, list_runs
+from convnn.history import History
+from convnn.lock import held
+from convnn.runs import CONFIG, EVENTS, Run
+from convnn.settings import Settings
 
 CACHE = ".summaries.json"  # a view: may be deleted at any time
+VERSION = "convnn summaries 3"
+IMPORTED = "imported.json"
+
+Stamp = list[int]
 
 
-class Best(BaseModel):
+class Best(NamedTuple):
     """The best value of the metric that decides, and its epoch."""
 
     metric: str
@@ -24,54 +37,107 @@ class Best(BaseModel):
     epoch: int
 
 
-class Summary(BaseModel):
-    """A run in a few figures: the R of the JSON documents."""
+class Figure(NamedTuple):
+    """A metric at the last epoch and, where it has a finite value, at its best one."""
 
-    model_config = ConfigDict(ser_json_inf_nan="strings")
+    last: float | None
+    best: float | None
+    epoch: int | None  # of the best value
+
+
+@dataclass(slots=True)
+class Summary:
+    """A run in a few figures: the R of the JSON documents, and what filters and tables ask for beside it."""
 
     name: str
     path: str
     status: str
     started: str | None  # UTC
     finished: str | None
-    config: dict[str, dict[str, Any]]
+    config: Settings  # shared between runs that have the same one
     epoch: int  # epochs completed
     best: Best | None
     digest: str | None  # None before the first epoch
+    figures: Mapping[str, Figure]  # by metric
+    source: str | None  # the directory an imported run came from: its figures are as published
+    unlaunchable: str | None  # why an imported run cannot be launched
+
+    def json(self) -> dict[str, Any]:
+        """The R of the JSON documents."""
+        best = self.best and {**self.best._asdict(), "value": json_number(self.best.value)}
+        fields = {
+            name: getattr(self, name) for name in ("name", "path", "status", "started", "finished", "config", "epoch")
+        }
+        config = {
+            section: {key: plain(value) for key, value in table.items()} for section, table in self.config.items()
+        }
+        return fields | {"config": config, "best": best, "digest": self.digest}
 
 
-class _Kept(BaseModel):
-    """A summary, and the (size, mtime in ns, inode) of the two files it was made from."""
+def json_number(value: float) -> float | str:
+    """A number as our JSON spells it: the ones that are not finite are words."""
+    if math.isfinite(value):
+        return value
+    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
 
-    files: tuple[tuple[int, int, int] | None, tuple[int, int, int] | None]
-    summary: Summary
 
-
-class _Cache(BaseModel):
-    version: Literal[1] = 1
-    kept: dict[str, _Kept] = Field(default_factory=dict)  # by path
+def plain(value: Any) -> Any:
+    """A value of a configuration as JSON takes it: TOML has dates, and numbers that are not finite."""
+    if isinstance(value, float):
+        return json_number(value)
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    return value if value is None or isinstance(value, bool | int | str) else str(value)
 
 
 def summarise(run: Run) -> Summary:
-    """The summary of a run. Raises UserError where its configuration is damaged."""
+    """The summary of a run, from its files. Raises UserError where its configuration is damaged."""
     history = run.history(steps=False)
     best = history.best()
+    told = _imported(run.path)
     return Summary(
         name=run.name,
         path=str(run.path),
         status=run.status(),
         started=iso(history.began) if history.began else None,
         finished=iso(history.finished.time) if history.finished else None,
-        config=run.sections(),
+        config=Settings(run.sections()),
         epoch=history.epochs[-1].epoch if history.epochs else 0,
-        best=Best(metric=history.best_metric, value=best[0], epoch=best[1]) if best else None,
+        best=Best(history.best_metric, *best) if best else None,
         digest=history.digest() if history.epochs else None,
+        figures={metric: _figure(history, metric) for metric in history.metrics},
+        source=str(told["source"]) if "source" in told else None,
+        unlaunchable=str(told["reason"]) if told.get("reason") else None,
     )
+
+
+def _figure(history: History, metric: str) -> Figure:
+    best = history.best(metric)
+    return Figure(history.epochs[-1].metrics.get(metric), *(best or (None, None)))
+
+
+def _imported(path: Path) -> dict[str, Any]:
+    try:
+        told = json.loads((path / IMPORTED).read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return told if isinstance(told, dict) else {}
 
 
 def summary_json(run: Run) -> dict[str, Any]:
     """The summary of a run as JSON values."""
-    return summarise(run).model_dump(mode="json")
+    return summarise(run).json()
+
+
+@dataclass(slots=True)
+class _Kept:
+    """A summary, the stamps of the files it was made from, and what sorts it."""
+
+    stamps: tuple[Stamp | None, Stamp | None]
+    age: tuple[str, int]
+    summary: Summary
 
 
 def summaries(root: Path) -> tuple[list[Summary], list[str]]:
@@ -79,46 +145,97 @@ def summaries(root: Path) -> tuple[list[Summary], list[str]]:
 
     Runs that changed since the last call are read, the others taken from the cache.
     """
-    runs, warnings = list_runs(root)
     old = _load(root / CACHE)
     new: dict[str, _Kept] = {}
-    found: list[Summary] = []
-    for run in runs:
-        try:
-            files = _stamp(run.config_path), _stamp(run.events_path)
-            kept = old.get(str(run.path))
-            if kept is not None and (kept.files != files or kept.summary.name != run.name):
-                kept = None
-            if kept is not None:
-                summary = kept.summary
-                if summary.finished is None:  # whether it lives is no matter of its files
-                    summary = summary.model_copy(update={"status": run.status()})
+    live: list[_Kept] = []
+    warnings: list[str] = []
+    if not root.is_dir():
+        return [], []
+    with os.scandir(root) as entries:
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            try:
+                kept = _current(entry, old) or _read(entry)
+            except (OSError, UserError) as error:
+                said = error.strerror if isinstance(error, OSError) else error
+                warnings.append(f"{escaped(entry.path)}: {said}")
+                continue
+            if kept is None:
+                continue
+            if kept.summary.status in {"running", "paused"}:  # out of date at once
+                live.append(kept)
             else:
-                summary = summarise(run)
-        except (OSError, UserError) as error:
-            warnings.append(f"{escaped(run.path)}: {error}")
-            continue
-        found.append(summary)
-        if kept is not None:
-            new[str(run.path)] = kept
-        elif summary.status not in {"running", "paused"}:  # those would be out of date at once
-            new[str(run.path)] = _Kept(files=files, summary=summary)
-    if new.keys() != old.keys() or any(kept is not old[path] for path, kept in new.items()):
+                new[entry.name] = kept
+    if new.keys() != old.keys() or any(kept is not old[name] for name, kept in new.items()):
         with contextlib.suppress(OSError):  # a root that cannot be written is only slower
-            write_atomic(root / CACHE, _Cache(kept=new).model_dump_json())
-    return found, warnings
+            write_atomic(root / CACHE, _dump(new))
+    found: dict[str, _Kept] = {}
+    for kept in [*new.values(), *live]:
+        found.setdefault(kept.summary.path, kept)  # of two links to one directory, one
+    return [kept.summary for kept in sorted(found.values(), key=lambda kept: kept.age, reverse=True)], sorted(warnings)
+
+
+def _current(entry: os.DirEntry[str], old: Mapping[str, _Kept]) -> _Kept | None:
+    """What the cache has of an entry, if that is still so."""
+    kept = old.get(entry.name)
+    if kept is None or entry.is_symlink():
+        return None
+    path = kept.summary.path
+    if path != entry.path and str(trash.link_target(Path(entry.path))) != path:
+        return None
+    if kept.stamps != (_stamp(f"{path}/{CONFIG}"), _stamp(f"{path}/{EVENTS}")):
+        return None
+    if kept.summary.finished is None and held(Path(path)):  # whether it lives is no matter of its files
+        return None
+    return kept
+
+
+def _read(entry: os.DirEntry[str]) -> _Kept | None:
+    if entry.is_symlink():
+        raise UserError("a symbolic link, not followed")
+    run = directories.listed(entry)
+    if run is None:
+        return None
+    stamps = _stamp(str(run.config_path)), _stamp(str(run.events_path))
+    return _Kept(stamps, directories.age(run), summarise(run))
+
+
+def _stamp(path: str) -> Stamp | None:
+    """Size, time of the last change in ns, and inode."""
+    try:
+        stat = os.stat(path)  # noqa: PTH116 twice as fast as pathlib, and called for every run
+    except FileNotFoundError:
+        return None
+    return [stat.st_size, stat.st_mtime_ns, stat.st_ino]
+
+
+def _dump(kept: Mapping[str, _Kept]) -> bytes:
+    """A line with version and checksum, and a line of JSON: configurations that runs share are written once."""
+    configs: dict[str, int] = {}
+    rows: dict[str, list[Any]] = {}
+    for name, each in kept.items():
+        s = each.summary
+        config = configs.setdefault(json.dumps(s.config, default=str), len(configs))
+        fields = [s.name, s.path, s.status, s.started, s.finished, config, s.epoch, s.best, s.digest]
+        rows[name] = [each.stamps, each.age, [*fields, s.figures, s.source, s.unlaunchable]]
+    body = json.dumps([[json.loads(config) for config in configs], rows], separators=(",", ":")).encode()
+    return f"{VERSION} {zlib.crc32(body):08x}\n".encode() + body
 
 
 def _load(path: Path) -> dict[str, _Kept]:
     try:
-        return _Cache.model_validate_json(path.read_bytes()).kept
-    except (OSError, ValidationError):
+        head, _, body = path.read_bytes().partition(b"\n")
+    except OSError:
         return {}
-
-
-def _stamp(path: Path) -> tuple[int, int, int] | None:
-    try:
-        stat = path.stat()
-    except FileNotFoundError:
-        return None
-    return stat.st_size, stat.st_mtime_ns, stat.st_ino
+    if head.decode("latin-1") != f"{VERSION} {zlib.crc32(body):08x}":
+        return {}
+    told, rows = json.loads(body)
+    configs = [Settings(sections) for sections in told]
+    found = {}
+    for name, (stamps, age, fields) in rows.items():
+        fields[5] = configs[fields[5]]
+        fields[7] = Best(*fields[7]) if fields[7] else None
+        fields[9] = {metric: Figure(*figure) for metric, figure in fields[9].items()}
+        found[name] = _Kept(tuple(stamps), tuple(age), Summary(*fields))
+    return found

@@ -1,0 +1,216 @@
+"""Result directories of the original tool made into runs: figures as published, and what was passed over said.
+
+An imported run is a run like any other, with the original text files beside `config.toml` and `events.jsonl`, and
+`imported.json`: where it came from, digests, what was passed over, and whether it can be launched.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import secrets
+import shutil
+import stat
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from convnn import oldruns, translate
+from convnn.errors import Exit, UserError, escaped
+from convnn.files import sync_directory, write_atomic
+from convnn.oldruns import Passed
+from convnn.runs import CONFIG, EVENTS, Run, holds_run, list_runs
+from convnn.textfiles import ARGS, RESULTS
+
+MODEL, RECORD = "model.txt", "imported.json"
+FILES = (ARGS, RESULTS, MODEL)
+LARGEST = 1 << 27  # bytes of a text file that are read
+BATCH = 200  # runs brought to disk with one sync
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What became of one directory."""
+
+    source: Path
+    outcome: Literal["new", "grown", "known"]
+    name: str
+    epochs: int
+    reason: str | None  # why it cannot be launched; None where it can
+    passed: tuple[Passed, ...]
+
+
+@dataclass
+class _Index:
+    """The imported runs of a root: by digest of their files, and by where they came from."""
+
+    digests: dict[str, Run] = field(default_factory=dict)
+    sources: dict[str, Run] = field(default_factory=dict)
+
+
+def record(run: Path) -> dict[str, Any] | None:
+    """The `imported.json` of a run directory; None where there is none that can be read."""
+    try:
+        found = json.loads((run / RECORD).read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def import_tree(path: Path, root: Path, tags: Sequence[str] = ()) -> Iterator[Imported]:
+    """Make runs in `root` of every result directory in or below `path`, told as they reach the disk.
+
+    Raises UserError where there is none.
+    """
+    path = path.absolute()
+    index = _indexed(root)
+    waiting: list[tuple[Path, Imported]] = []
+    found = False
+    root.mkdir(parents=True, exist_ok=True)
+    staging = root / f".importing-{secrets.token_hex(4)}"
+    try:
+        for source, names in _directories(path):
+            found = True
+            made = _take(source, names, index, root, staging, tags)
+            if isinstance(made, Imported):
+                yield made
+                continue
+            waiting.append(made)
+            if len(waiting) >= BATCH:
+                yield from _publish(waiting, root)
+                waiting = []
+        yield from _publish(waiting, root)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    if not found:
+        raise UserError(f"{escaped(path)} holds no {RESULTS} and no {ARGS}, nor does a directory in it", Exit.NO_RUN)
+
+
+def _publish(made: list[tuple[Path, Imported]], root: Path) -> Iterator[Imported]:
+    """Give finished directories their names: after one sync for all, so that a name never stands for half a run."""
+    if not made:
+        return
+    os.sync()
+    for directory, _ in made:
+        directory.rename(root / directory.name)
+    sync_directory(root)
+    yield from (told for _, told in made)
+
+
+def _directories(path: Path) -> Iterator[tuple[Path, list[str]]]:
+    """Every result directory in a tree and which of its files it has; links are not followed, runs of ours left out."""
+    for folder, below, _ in os.walk(path):
+        below[:] = sorted(name for name in below if not name.startswith("."))
+        directory = Path(folder)
+        names = [name for name in FILES if _is_file(os.path.join(folder, name))]
+        if (ARGS in names or RESULTS in names) and not holds_run(directory):
+            yield directory, names
+
+
+def _is_file(path: str) -> bool:
+    try:
+        return stat.S_ISREG(os.lstat(path).st_mode)
+    except OSError:
+        return False
+
+
+def _read(path: Path) -> bytes:
+    with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb") as file:  # noqa: PTH123
+        return file.read(LARGEST)
+
+
+def _indexed(root: Path) -> _Index:
+    index = _Index()
+    for run in reversed(list_runs(root)[0]):  # the newest of a source has the last word
+        if told := record(run.path):
+            index.digests[str(told.get("digest"))] = run
+            index.sources[str(told.get("source"))] = run
+    return index
+
+
+def _take(
+    source: Path, names: list[str], index: _Index, root: Path, staging: Path, tags: Sequence[str]
+) -> Imported | tuple[Path, Imported]:
+    """One directory: known already, brought up to date, or written below `staging`, to be published."""
+    passed: list[Passed] = []
+    texts: dict[str, bytes] = {}
+    for name in names:
+        try:
+            texts[name] = _read(source / name)
+        except OSError as error:
+            passed.append(Passed(name, 0, f"cannot be read: {error.strerror}"))
+    files = {name: hashlib.sha256(text).hexdigest() for name, text in texts.items()}
+    digest = hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
+    if known := index.digests.get(digest):
+        told = record(known.path) or {}
+        return Imported(source, "known", known.name, int(told.get("epochs", 0)), told.get("reason"), ())
+    arguments, results = oldruns.arguments(texts.get(ARGS, b"")), oldruns.results(texts.get(RESULTS, b""))
+    passed += [Passed(name, 0, "missing") for name in (ARGS, RESULTS) if name not in names]
+    passed += arguments.passed + results.passed + translate.contradictions(source, arguments.values)
+    config = translate.configuration(arguments, tags)
+    passed += (
+        [Passed(ARGS, 0, f"says nothing of {', '.join(config.missing)}")] if arguments.values and config.missing else []
+    )
+    told = {
+        "schema": "convnn/1",
+        "source": str(source),
+        "digest": digest,
+        "files": files,
+        "epochs": len(results.epochs),
+        "launchable": config.reason is None,
+        "reason": config.reason,
+        "as_published": results.published,
+        "output_dir": arguments.values.get("output.dir"),
+        "found": arguments.found,
+        "unknown": arguments.unknown,
+        "passed": [each._asdict() for each in passed],
+    }
+    texts[RECORD] = json.dumps(told, indent=1).encode("utf-8", "backslashreplace") + b"\n"
+    texts[CONFIG] = config.text.encode("utf-8", "backslashreplace")
+    began = _began(source / (RESULTS if RESULTS in texts else ARGS), results)
+    lines = translate.Lines(arguments, results, config, began)
+    same = index.sources.get(str(source))
+    if same is not None and (more := lines.beyond(same.history(steps=False))) is not None:
+        _bring_up_to_date(same, texts, more)
+        index.digests[digest] = same
+        return Imported(source, "grown", same.name, len(results.epochs), config.reason, tuple(passed))
+    texts[EVENTS] = "".join(lines.all()).encode()
+    name = _name(source, began, digest, root, staging)
+    directory = staging / name
+    directory.mkdir(parents=True)
+    for file, text in texts.items():
+        (directory / file).write_bytes(text)
+    index.digests[digest] = index.sources[str(source)] = Run(root / name, name)
+    return directory, Imported(source, "new", name, len(results.epochs), config.reason, tuple(passed))
+
+
+def _bring_up_to_date(run: Run, texts: dict[str, bytes], more: list[str]) -> None:
+    with run.events_path.open("ab") as file:
+        file.write("".join(more).encode())
+        file.flush()
+        os.fsync(file.fileno())
+    for name, text in texts.items():
+        write_atomic(run.path / name, text)
+
+
+def _began(file: Path, results: oldruns.Results) -> float:
+    """When the run began, in seconds since 1970, as far as that is known: its last line less its epochs' times."""
+    try:
+        ended = file.stat().st_mtime
+    except OSError:
+        ended = time.time()
+    return min(max(0.0, ended - sum(translate.seconds(metrics) for _, metrics in results.epochs)), 4e9)
+
+
+def _name(source: Path, began: float, digest: str, root: Path, staging: Path) -> str:
+    word = re.sub(r"[^A-Za-z0-9._+=-]+", "-", source.name)[:80].strip("-.") or "imported"
+    stamp = time.strftime("%Y%m%d-%H%M%S", time.localtime(began))
+    for length in range(4, len(digest) + 1):
+        name = f"{stamp}-{word}-{digest[:length]}"
+        if not (root / name).exists() and not (staging / name).exists():
+            return name
+    return f"{stamp}-{word}-{secrets.token_hex(8)}"

@@ -48,17 +48,12 @@ def shuffled(config: RunConfig, before: int, after: int, side: tuple[int, int]) 
     r = scale(config)
     features = before * r * r
     convolved = features + (AXES if config.layer.aggregation_type == "Loc_Col" else 0)
-    return Shuffled(features, convolved, after * r * r, *inner_side(config, side))
+    return Shuffled(features, convolved, after * r * r, side[0] // r, side[1] // r)
 
 
 def scale(config: RunConfig) -> int:
     """The factor by which a layer shrinks its map while it works."""
     return max(1, config.layer.shuffle_scale) if config.layer.shuffle_pattern == "BA" else 1
-
-
-def inner_side(config: RunConfig, side: tuple[int, int]) -> tuple[int, int]:
-    """The map of a layer between its unshuffle and its shuffle."""
-    return side[0] // scale(config), side[1] // scale(config)
 
 
 def neighbour_channels(config: RunConfig, after: int) -> int:

@@ -122,11 +122,6 @@ def slots(model: str, width: float, image_size: tuple[int, int], in_channels: in
     return tuple(result)
 
 
-def inner_side(config: RunConfig, side: tuple[int, int]) -> tuple[int, int]:
-    """The (H, W) in pixels that the configured layer works on inside, after any unshuffling of a map of `side`."""
-    return costs.inner_side(config, side)
-
-
 def candidates(config: RunConfig, side: tuple[int, int]) -> int:
     """Positions in the pool of a ConvNN layer on a map of (H, W) pixels.
 
@@ -165,7 +160,9 @@ def plan(config: RunConfig, image_size: tuple[int, int], num_classes: int, in_ch
     rest = _vgg_rest(places, width, num_classes) if is_vgg(model) else _resnet_rest(places, num_classes, in_channels)
     parameters = rest.parameters + sum(layer.parameters for layer in layers)
     flops = rest.flops + sum(layer.flops for layer in layers)
-    return Plan(parameters, flops, memory.training(config, places, parameters), tuple(layers))
+    largest = places[-1].out_channels * POOLED**2 * scaled(HIDDEN, width) if is_vgg(model) else 0
+    largest = max(largest, *(layer.parameters for layer in layers))
+    return Plan(parameters, flops, memory.training(config, places, parameters, largest), tuple(layers))
 
 
 def _norm(channels: int) -> costs.Cost:

@@ -93,6 +93,33 @@ def test_model_learns_from_maps_of_the_planned_size(model, layer):
     assert not still
 
 
+POOLS = [
+    ({"padding": 1}, {}),
+    ({"padding": 0, "shuffle_pattern": "BA", "shuffle_scale": 2}, {}),
+    ({}, {"type": "random", "num_samples": 9}),
+    ({}, {"type": "random", "num_samples": 999}),
+    ({}, {"type": "spatial", "num_samples": 3}),
+    ({}, {"type": "spatial", "num_samples": 5, "sample_padding": 1}),
+    ({}, {"type": "spatial", "num_samples": 8, "sample_padding": 4}),
+    ({"shuffle_pattern": "BA", "shuffle_scale": 2}, {"type": "spatial", "num_samples": 3}),
+]
+
+
+@pytest.mark.parametrize("layer", ["ConvNN", "ConvNN_Attn"])
+@pytest.mark.parametrize(("options", "sampling"), POOLS)
+def test_layer_takes_as_many_neighbours_as_the_plan_has_candidates(layer, options, sampling):
+    size = (8, 6)
+    pool = plans.candidates(configured("resnet18", layer, options=options, sampling=sampling), size)
+
+    def run(K):
+        config = configured("resnet18", layer, options={**options, "K": K}, sampling=sampling)
+        return build.conv(config)(2, 3)(torch.randn(1, 2, *size))
+
+    assert run(pool).shape == (1, 3, *size)
+    with pytest.raises(ValueError, match=rf"at least {pool + 1} candidates, got {pool}\b"):
+        run(pool + 1)
+
+
 @pytest.mark.parametrize("model", ["vgg11", "resnet18"])
 def test_model_takes_images_of_any_number_of_channels(model):
     assert build.model(configured(model, "Conv2d", 1 / 16), 7, 1)(torch.randn(2, 1, 32, 32)).shape == (2, 7)

@@ -1,0 +1,156 @@
+"""The app of `convnn tui`: its looks, the keys that work everywhere, launching, and the way out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from textual import events
+from textual.app import SystemCommand
+from textual.binding import Binding
+from textual.screen import Screen
+from textual.widgets import Input, TextArea
+
+from convnn.errors import UserError, escaped
+from convnn.runs import Run
+from tui import looks
+from tui.keys import bound
+from tui.launcher import Launch, Launcher
+from tui.leaving import Leaving
+from tui.screens.help import HelpScreen
+from tui.screens.home import HomeScreen
+from tui.screens.too_small import SMALLEST, TooSmall
+
+if TYPE_CHECKING:
+    from convnn.config import RunConfig
+
+BUILT_IN = frozenset({"command_palette", "help_quit"})  # Textual's own, which need no line in help or palette
+
+
+class ConvnnApp(Leaving):
+    """Everything that `convnn tui` shows."""
+
+    TITLE = "convnn"
+    CSS_PATH = sorted(Path(__file__).parent.glob("*.tcss"))  # type: ignore[assignment]
+    BINDINGS = bound("help", "leave", "leave-now", "interrupt", shown=("help", "leave"))
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (110, "-wide")]
+    ENABLE_COMMAND_PALETTE = True
+    COMMAND_PALETTE_DISPLAY = "^p"
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        launcher: Launcher | None = None,
+        preset: str | None = None,
+        now: Callable[[], float] = time.time,
+        **options: Any,
+    ) -> None:
+        super().__init__(**options)
+        self.launcher = launcher or Launcher(root)
+        self.root = root
+        self.preset = preset  # opened in the form at once
+        self.now = now
+        self._awaited: Launch | None = None  # shown when it has begun
+        self._told: set[Launch] = set()  # refusals that were said
+        self.ascii = looks.wants_ascii()
+        if self.ascii:
+            self._filters.append(looks.Plain())
+        self.register_theme(looks.DARK)
+        self.register_theme(looks.LIGHT)
+        self.theme = looks.LIGHT.name if looks.wants_light() else looks.DARK.name
+
+    def get_default_screen(self) -> Screen[Any]:
+        return HomeScreen(self.root)
+
+    def on_mount(self) -> None:
+        self.set_interval(0.5, self._watch_launches)
+
+    # -- everywhere -------------------------------------------------------------------------------------------------
+
+    def on_resize(self, event: events.Resize) -> None:
+        small = event.size.width < SMALLEST[0] or event.size.height < SMALLEST[1]
+        shown = isinstance(self.screen, TooSmall)
+        if small and not shown:
+            self.push_screen(TooSmall())
+        elif shown and not small:
+            self.pop_screen()
+
+    def action_help(self) -> None:
+        """Help for the focused pane."""
+        nodes = self.focused.ancestors_with_self if self.focused else [self.screen]
+        title, about = next(
+            ((getattr(node, "help_title", ""), node.HELP) for node in nodes if getattr(node, "HELP", None)), ("", "")
+        )
+        self.push_screen(HelpScreen(title or "keys", about, self.listed_keys()))
+
+    def listed_keys(self) -> list[tuple[str, Binding]]:
+        """Every key that does something now, with its binding, each action once."""
+        found: dict[str, tuple[list[str], Binding]] = {}
+        for active in self.screen.active_bindings.values():
+            binding = active.binding
+            if active.enabled and binding.id and binding.tooltip and binding.action not in BUILT_IN:
+                found.setdefault(binding.id, ([], binding))[0].append(self.get_key_display(binding))
+        listed = [(" ".join(dict.fromkeys(keys)), binding) for keys, binding in found.values()]
+        return [*listed, (self.COMMAND_PALETTE_DISPLAY, Binding("ctrl+p", "", "palette", tooltip="every action by name"))]
+
+    def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
+        for active in screen.active_bindings.values():
+            binding = active.binding
+            if active.enabled and binding.id and binding.tooltip and binding.action not in BUILT_IN:
+                word = binding.description.capitalize()
+                title = f"{word}  ({self.get_key_display(binding)})"
+                yield SystemCommand(title, binding.tooltip, partial(self.run_action, binding.action, active.node))
+        for theme, word in ((looks.DARK, "Dark"), (looks.LIGHT, "Light")):
+            yield SystemCommand(f"{word} theme", f"{word.lower()} colours", partial(setattr, self, "theme", theme.name))
+
+    def say(self, message: str, *, wrong: bool = False) -> None:
+        """A line of talk in the corner, for a few seconds."""
+        self.notify(escaped(message), severity="error" if wrong else "information", markup=False)
+
+    @property
+    def typing(self) -> bool:
+        """Whether letters are text now."""
+        return isinstance(self.focused, Input | TextArea)
+
+    # -- launching --------------------------------------------------------------------------------------------------
+
+    def launch(self, config: RunConfig, preset: str | None = None) -> Launch:
+        """Train a configuration here, at once or after those before it."""
+        alone = self.launcher.current is None and not self.launcher.queued
+        launch = self.launcher.launch(config, preset)
+        self.say(f"{launch.title} starts: loading torch" if alone else f"{launch.title} waits for the runs before it")
+        self._awaited = launch if alone else None
+        return launch
+
+    def detach(self, config: RunConfig, preset: str | None = None) -> Launch | None:
+        """Train a configuration in a process of its own; None where that could not be started."""
+        try:
+            launch = self.launcher.detach(config, preset)
+        except (OSError, UserError) as error:
+            self.say(str(error), wrong=True)
+            return None
+        self.say(f"{launch.title} runs in a process of its own and goes on when the app ends")
+        return launch
+
+    def _watch_launches(self) -> None:
+        """Say what was refused, and show the run that was waited for once it has begun."""
+        self.launcher.look()
+        for launch in self.launcher.launches:
+            if launch.error is not None and launch not in self._told:
+                self._told.add(launch)
+                self.say(f"{launch.title}: {launch.error}", wrong=True)
+        awaited = self._awaited
+        if awaited is not None and awaited.run is not None:
+            self._awaited = None
+            if isinstance(self.screen, HomeScreen):
+                self.show_run(awaited.run)
+
+    def show_run(self, run: Run) -> None:
+        """Open the screen of a run."""
+        from tui.screens.run import RunScreen  # charts bring numpy, which the first frame does without
+
+        self.push_screen(RunScreen(run))

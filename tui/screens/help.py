@@ -1,0 +1,47 @@
+"""Help for the focused pane: what it shows, and every key that does something there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from rich.text import Text
+from textual.app import ComposeResult
+from textual.binding import Binding
+from textual.containers import VerticalScroll
+from textual.screen import ModalScreen
+from textual.widgets import Static
+
+from tui.keys import bound
+
+
+class HelpScreen(ModalScreen[None]):
+    """What a pane is about, and its keys."""
+
+    BINDINGS = bound("back", "help", "leave")
+
+    def __init__(self, title: str, about: str | Text, bindings: Iterable[tuple[str, Binding]]) -> None:
+        super().__init__()
+        self.about, self.said, self.listed = title, about, list(bindings)
+
+    def compose(self) -> ComposeResult:
+        with VerticalScroll(id="help") as box:
+            box.border_title = self.about
+            box.border_subtitle = "esc closes"
+            yield Static(self.said, markup=False, id="help-about")
+            yield Static(self._keys(), markup=False)
+
+    def on_mount(self) -> None:
+        self.query_one("#help").focus()
+
+    def _keys(self) -> Text:
+        width = max((len(key) for key, _ in self.listed), default=0)
+        text = Text()
+        for key, binding in self.listed:
+            about = binding.tooltip or binding.description
+            text.append(f"{key:<{width}}  ", "bold").append(f"{about}\n")
+        return text
+
+    def action_back(self) -> None:
+        self.dismiss()
+
+    action_help = action_leave = action_back

@@ -1,0 +1,21 @@
+"""What stands on a terminal that is too small for the app."""
+
+from __future__ import annotations
+
+from rich.text import Text
+from textual.screen import ModalScreen
+
+from tui.keys import bound
+
+SMALLEST = (60, 15)  # columns, rows
+
+
+class TooSmall(ModalScreen[None]):
+    """One line that says how large the terminal has to be; everything else goes on behind it."""
+
+    BINDINGS = bound("leave")
+    DEFAULT_CSS = "TooSmall { background: $background; }"
+
+    def render(self) -> Text:
+        width, height = self.app.size
+        return Text(f"convnn needs {SMALLEST[0]}x{SMALLEST[1]}, this is {width}x{height}", no_wrap=True)

@@ -47,21 +47,23 @@ CIFAR = {
 }
 
 
+IMAGENET_FIX = "put its class folders into train/ and val/, as torchvision.datasets.ImageNet unpacks the archives"
+
+
 def facts(name: str, path: str | Path, resize: int | None = None) -> Facts:
     """What is known of the data set `name` at `path`; at most one image header is read, and nothing is raised."""
     path = Path(path)
+    known = KNOWN.get(name, Facts(None, None, None, None))
+    if resize:
+        known = replace(known, image_size=(resize, resize))
     try:
         if name == "folder":
-            return _folder(path, resize)
-        known = KNOWN[name]
-        if resize:
-            known = replace(known, image_size=(resize, resize))
+            return _folder(path, known)
         if name in CIFAR:
             return replace(known, problem=_to_download(path, *CIFAR[name]))
         return _imagenet(path, known) if name == "imagenet" else known
     except UserError as error:
-        size = (resize, resize) if resize else KNOWN[name].image_size if name in KNOWN else None
-        return Facts(size, None, None, None, error.problems[0])
+        return replace(known, problem=error.problems[0])
 
 
 def split_folders(path: Path, test: str = "test") -> tuple[Path, Path] | None:
@@ -143,7 +145,7 @@ def unusable(path: str | Path, what: str, fix: str) -> UserError:
     return UserError(Problem(f"{escaped(path)} {what}", key="data.path", value=str(path), fix=fix), Exit.DATA)
 
 
-def _folder(path: Path, resize: int | None) -> Facts:
+def _folder(path: Path, known: Facts) -> Facts:
     both = pair(path)
     if both is None:
         tree = listing(path, path)
@@ -152,8 +154,7 @@ def _folder(path: Path, resize: int | None) -> Facts:
     else:
         first = both[0]
         train, test = len(first.files), len(both[1].files)
-    size = (resize, resize) if resize else first_size(first.files)
-    return Facts(size, len(first.classes), train, test)
+    return Facts(known.image_size or first_size(first.files), len(first.classes), train, test)
 
 
 def _imagenet(path: Path, known: Facts) -> Facts:
@@ -167,9 +168,6 @@ def _imagenet(path: Path, known: Facts) -> Facts:
     return replace(
         known, num_classes=len(both[0].classes), train_images=len(both[0].files), test_images=len(both[1].files)
     )
-
-
-IMAGENET_FIX = "put the class folders of ImageNet into train/ and val/; torchvision.datasets.ImageNet unpacks the archives that way"
 
 
 def _to_download(path: Path, folder: str, archive: str, megabytes: int) -> Problem | None:

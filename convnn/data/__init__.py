@@ -5,34 +5,18 @@ To add one, write `convnn/data/NAME.py` with a function `open_set(path, want) ->
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
+
+    from convnn.data.batches import Batches
 
 Channels = tuple[float, ...]  # a figure for each of the three channels
-
-
-class Batches(Protocol):
-    """One split, handed out by the batch."""
-
-    batch_size: int
-    images: int  # how many there are
-
-    def __len__(self) -> int:
-        """Steps in an epoch; the last one may be smaller."""
-
-    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-        """Batches from step `first_step` on: normalised float32 (B, C, H, W) and int64 labels (B,).
-
-        The order of training images depends on (seed, epoch) alone. What else is random is drawn from torch's global
-        generator inside next(), so that whoever seeds that before a step can repeat the step.
-        """
 
 
 @dataclass(frozen=True)

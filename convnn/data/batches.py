@@ -1,4 +1,4 @@
-"""A split held in memory on the device, shuffled, augmented and normalised by the batch.
+"""Batches of a split, and those of one held in memory on the device: shuffled, augmented and normalised by the batch.
 
 N images, B of them in a batch, C channels, H W height and width in pixels.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +17,23 @@ from convnn.data import Channels
 from convnn.data.draws import seed_of
 
 PAD = 4  # pixels on each side of an image that is cropped at random
+
+
+class Batches(Protocol):
+    """One split, handed out by the batch."""
+
+    batch_size: int
+    images: int  # how many there are
+
+    def __len__(self) -> int:
+        """Steps in an epoch; the last one may be smaller."""
+
+    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """Batches from step `first_step` on: normalised float32 (B, C, H, W) and int64 labels (B,).
+
+        The order of training images depends on (seed, epoch) alone. What else is random is drawn from torch's global
+        generator inside next(), so that whoever seeds that before a step can repeat the step.
+        """
 
 
 class Normalise:
@@ -87,9 +105,8 @@ class MemoryBatches:
         x = self._cropped(at, down, right) if self.crop else self._pixels.index_select(0, at)
         if not self.flip:
             return x
-        column = torch.arange(self.width, device=self.device)
-        column = torch.where(mirror[:, None] > 0, self.width - 1 - column, column)  # (B, W)
-        return x.gather(3, column[:, None, None, :].expand_as(x))
+        both = torch.cat((x, x.flip(3)))  # whole images are copied faster than pixels are chosen
+        return both.index_select(0, torch.arange(len(x), device=self.device) + mirror * len(x))
 
     def _cropped(self, at: Tensor, down: Tensor, right: Tensor) -> Tensor:
         """A window of each padded image, copied row by row: (B,) three times -> (B, C, H, W)

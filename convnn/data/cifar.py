@@ -100,7 +100,7 @@ def open_cifar(source: Source, path: Path, want: Wanted) -> Data:
 def fetch(source: Source, path: Path) -> None:
     """Put the unpacked folder into `path`, from the archive that is there or from the network."""
     folder, archive, megabytes = CIFAR[source.name]
-    fix = f"download {source.url} ({megabytes} MB) elsewhere and put it into {escaped(path)}, or set data.dataset to digits"
+    fix = f"download {source.url} ({megabytes} MB) and put it into {escaped(path)}, or set data.dataset to digits"
     try:
         path.mkdir(parents=True, exist_ok=True)
         # beside its final place and renamed at the end: a broken download leaves nothing that looks whole
@@ -141,9 +141,9 @@ def _split(folder: Path, files: Mapping[str, str], label_key: str, classes: int)
     for name, expected in files.items():
         batch = _load(folder / name, expected)
         found, told = _field(batch, "data", folder / name), _field(batch, label_key, folder / name)
-        if not (isinstance(found, np.ndarray) and found.dtype == np.uint8 and found.shape == (len(told), 3 * SIDE**2)):
+        if not (isinstance(told, list) and all(isinstance(label, int) and 0 <= label < classes for label in told)):
             raise _not_cifar(folder / name)
-        if not all(isinstance(label, int) and 0 <= label < classes for label in told):
+        if not (isinstance(found, np.ndarray) and found.dtype == np.uint8 and found.shape == (len(told), 3 * SIDE**2)):
             raise _not_cifar(folder / name)
         pixels.append(found.reshape(-1, 3, SIDE, SIDE))
         labels += told

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from convnn.data import Batches, Channels, Data, Wanted
-from convnn.data.batches import MemoryBatches
+from convnn.data import Channels, Data, Wanted
+from convnn.data.batches import Batches, MemoryBatches
 from convnn.data.draws import evenly, validation
 from convnn.errors import Exit, Problem, UserError
 

@@ -1,0 +1,73 @@
+import torch
+
+from convnn.datasets import facts
+
+
+def all_of(batches):
+    return torch.cat([x for x, _ in batches.epoch(1)]), torch.cat([y for _, y in batches.epoch(1)])
+
+
+def test_digits_are_three_equal_channels_of_the_size_asked_for(opened):
+    x, y = next(opened("digits").test.epoch(1))
+    assert x.shape == (16, 3, 32, 32)
+    assert (x.dtype, y.dtype) == (torch.float32, torch.int64)
+    assert torch.equal(x[:, 0], x[:, 1]) and torch.equal(x[:, 0], x[:, 2])
+    data = opened("digits", resize=8)
+    assert data.image_size == (8, 8)
+    assert data.classes == tuple("0123456789")
+
+
+def test_every_fifth_digit_of_each_class_is_test(opened):
+    data = opened("digits")
+    known = facts("digits", ".")
+    assert (data.train.images, data.test.images) == (known.train_images, known.test_images)
+    train, test = all_of(data.train)[1].bincount(), all_of(data.test)[1].bincount()
+    assert torch.equal(test, (train + test) // 5)
+
+
+def test_the_pixels_are_scikit_learns(opened):
+    from sklearn.datasets import load_digits
+
+    data = opened("digits", resize=8)
+    scans = load_digits().images[load_digits().target == 0][4]  # the fifth zero is the first zero of the test split
+    x, y = all_of(data.test)
+    pixels = x[y == 0][0, 0] * data.std[0] + data.mean[0]
+    torch.testing.assert_close(pixels, torch.tensor(scans / 16).float(), rtol=0, atol=0.5 / 255 + 1e-6)  # rounding
+
+
+def test_training_images_come_out_with_mean_0_and_sd_1(opened):
+    x, _ = all_of(opened("digits").train)
+    assert abs(x.mean()) < 1e-3  # float32 sums over 1.5 million pixels
+    assert abs(x.std() - 1) < 1e-3
+
+
+def test_digits_are_cropped_and_never_flipped(opened):
+    train = opened("digits", augment=True).train
+    assert (train.crop, train.flip) == (True, False)
+    assert opened("digits", augment=True).test.crop is False
+
+
+def test_limit_counts_images_before_some_are_set_aside(opened):
+    data = opened("digits", limit=100, val_share=0.2)
+    assert (data.train.images, data.val.images, data.test.images) == (80, 20, 100)
+    assert all_of(data.val)[1].bincount().tolist() == [2] * 10
+
+
+def test_validation_images_are_no_training_images_and_depend_on_the_seed(opened):
+    data, again, other = (opened("digits", val_share=0.1, seed=seed, normalisation=((0,), (1,))) for seed in (0, 0, 1))
+    val = {tuple(image.flatten().tolist()) for image in all_of(data.val)[0]}
+    assert not val & {tuple(image.flatten().tolist()) for image in all_of(data.train)[0]}
+    assert torch.equal(all_of(data.val)[0], all_of(again.val)[0])
+    assert not torch.equal(all_of(data.val)[0], all_of(other.val)[0])
+
+
+def test_a_test_only_evaluation_reads_no_training_images(opened):
+    data = opened("digits", splits=("test",), normalisation=((0.5,) * 3, (0.25,) * 3))
+    assert data.train is None and data.val is None
+    assert data.mean == (0.5,) * 3
+
+
+def test_a_test_only_evaluation_without_figures_measures_them(opened):
+    data = opened("digits", splits=("test",))
+    assert data.train is None
+    assert data.mean == opened("digits").mean

@@ -1,0 +1,175 @@
+import os
+import re
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from convnn.data import folder as folder_module
+from convnn.errors import Exit, UserError
+
+TWO = {"train/cat": 6, "train/dog": 6, "test/cat": 2, "test/dog": 2}
+
+
+def refused(opened, path, **options):
+    with pytest.raises(UserError) as caught:
+        opened("folder", path, **options)
+    assert caught.value.code == Exit.DATA
+    return str(caught.value)
+
+
+def pixels(data, batches):
+    mean, std = (torch.tensor(figures).view(-1, 1, 1) for figures in (data.mean, data.std))
+    x = torch.cat([x for x, _ in batches.epoch(1)])
+    return (x * std + mean).mul(255).round().to(torch.uint8)
+
+
+def test_train_and_test_folders_are_the_splits(opened, tree):
+    data = opened("folder", tree(TWO))
+    assert data.classes == ("cat", "dog")
+    assert (data.train.images, data.test.images, data.image_size, data.notes) == (12, 4, (6, 8), ())
+    assert torch.cat([y for _, y in data.test.epoch(1)]).tolist() == [0, 0, 1, 1]
+
+
+def test_pixels_come_through_as_they_are_in_the_files(opened, tree):
+    root = tree(TWO)
+    data = opened("folder", root)
+    expected = np.asarray(Image.open(root / "test/cat/000.png")).transpose(2, 0, 1)
+    assert torch.equal(pixels(data, data.test)[0], torch.tensor(expected))
+
+
+def test_one_tree_is_split_with_the_seed_and_said(opened, tree):
+    root = tree({"cat": 10, "dog": 20})
+    data = opened("folder", root)
+    assert (data.train.images, data.test.images) == (24, 6)
+    assert data.notes == ("20% of the images of each class, drawn with seed 0, are the test images",)
+    first, again, other = (pixels(d, d.test) for d in (data, opened("folder", root), opened("folder", root, seed=1)))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "RGBA", "1", "CMYK", "I;16"])
+def test_every_kind_of_image_becomes_rgb(opened, tree, mode):
+    root = tree(TWO)
+    file = root / "test/cat/000.png"
+    if mode == "I;16":
+        grey = Image.fromarray(np.full((6, 8), 100 * 256, dtype=np.uint16))
+    else:
+        grey = Image.new("L", (8, 6), 255).convert(mode)
+    grey.save(file, format="TIFF" if mode == "CMYK" else None)
+    data = opened("folder", root)
+    assert set(pixels(data, data.test)[0].flatten().tolist()) == {100 if mode == "I;16" else 255}
+
+
+def test_another_size_is_an_error_that_names_both_files(opened, tree):
+    root = tree(TWO)
+    Image.new("RGB", (5, 9)).save(root / "train/dog/003.png")
+    message = refused(opened, root)
+    expected = f"{root}/train/dog/003.png is 5x9 pixels and {root}/train/cat/000.png is 8x6"
+    assert expected in message
+    assert "set data.resize" in message
+    assert opened("folder", root, resize=4).image_size == (4, 4)
+
+
+def test_a_few_damaged_images_are_named_and_left_out(opened, tree):
+    root = tree({"train/cat": 100, "train/dog": 100, "test/cat": 1, "test/dog": 1})
+    whole = (root / "train/cat/007.png").read_bytes()
+    (root / "train/cat/007.png").write_bytes(whole[: len(whole) // 2])
+    data = opened("folder", root)
+    assert data.train.images == 199
+    assert torch.cat([y for _, y in data.train.epoch(1)]).bincount().tolist() == [99, 100]
+    (note,) = data.notes
+    assert note.startswith(f"1 of 200 images cannot be read and are left out: {root}/train/cat/007.png (")
+
+
+def test_more_than_1_percent_damaged_images_are_an_error(opened, tree):
+    root = tree({"train/cat": 100, "train/dog": 100, "test/cat": 1, "test/dog": 1})
+    for name in ("000", "001", "199"):
+        (root / f"train/cat/{name}.png").write_text("no image\x1b[2J")
+    message = refused(opened, root)
+    assert "has 3 of 201 images that cannot be read: " in message
+    assert f"{root}/train/cat/000.png" in message
+
+
+def test_an_image_of_too_many_pixels_is_not_decoded(opened, tree, monkeypatch):
+    root = tree(TWO)
+    monkeypatch.setattr(folder_module, "MOST_PIXELS", 47)
+    assert "8x6 pixels are more than 47" in refused(opened, root)
+
+
+def test_images_that_cannot_fit_into_memory_are_refused_before_they_are_read(opened, tree):
+    with pytest.raises(UserError, match=r"16 images of 1000000x1000000 pixels need 48,000.0 GB") as caught:
+        opened("folder", tree(TWO), resize=1_000_000)
+    assert caught.value.code == Exit.MEMORY
+
+
+def test_only_the_images_that_limit_keeps_are_read(opened, tree):
+    root = tree(TWO)
+    kept = opened("folder", root, limit=4)
+    assert torch.cat([y for _, y in kept.train.epoch(1)]).bincount().tolist() == [2, 2]
+    read = {image.numpy().tobytes() for image in pixels(kept, kept.train)}
+    for file in sorted((root / "train").rglob("*.png"))[1:]:  # the first gives the size
+        if np.asarray(Image.open(file)).transpose(2, 0, 1).tobytes() not in read:
+            file.write_text("no image")
+    assert opened("folder", root, limit=4).notes == ()
+
+
+def test_the_classes_of_test_must_be_those_of_train(opened, tree):
+    message = refused(opened, tree({"train/cat": 1, "train/dog": 1, "test/cat": 1, "test/cow": 1}))
+    assert "test has cow, which train/ has not and lacks dog" in message
+
+
+@pytest.mark.parametrize(
+    ("counts", "said"),
+    [
+        ({"train/cat": 2}, "has train/ and no test/"),
+        ({"test/cat": 2}, "has test/ and no train/"),
+        ({"cat": 2, "dog": 0}, "dog holds no image"),
+        ({"train": 0, "test": 0}, "train holds no class folders"),
+        ({"cat": 1, "dog": 1}, "too few images in every class"),
+    ],
+)
+def test_a_tree_that_is_no_data_set_says_why(opened, tree, counts, said):
+    assert said in refused(opened, tree(counts))
+
+
+def test_a_path_that_is_not_there_says_what_to_do(opened, tmp_path):
+    message = refused(opened, tmp_path / "absent\x1b")
+    assert f"{tmp_path}/absent\\x1b does not exist" in message
+    assert "fix: set data.path" in message
+
+
+def test_links_are_not_followed_out_of_the_folder(opened, tree, tmp_path_factory):
+    root, outside = tree(TWO), tmp_path_factory.mktemp("outside")
+    (root / "test/cat/000.png").rename(outside / "secret.png")
+    (root / "test/cat/link.png").symlink_to(outside / "secret.png")
+    (root / "test/cat/inside.png").symlink_to(root / "train/cat/000.png")
+    (root / "test/cat/loop").symlink_to(root)
+    (root / "train/cow").symlink_to(outside)
+    data = opened("folder", root)
+    assert data.classes == ("cat", "dog")
+    assert data.test.images == 4  # 001.png and inside.png, and the two dogs
+    assert data.notes == (f"3 links lead out of {root} or to a folder, and were not followed",)
+
+
+def test_class_names_are_shown_escaped_and_hidden_files_and_pipes_left_out(opened, tree):
+    root = tree({"a\x1b[31m": 5, "b": 5, ".git": 1})
+    (root / "b/.DS_Store").write_text("x")
+    os.mkfifo(root / "b/pipe")
+    data = opened("folder", root)
+    assert data.classes == ("a\\x1b[31m", "b")
+    assert data.train.images + data.test.images == 10
+
+
+def test_names_that_are_no_text_are_read(opened, tree):
+    root = tree({"a": 5, "b": 5})
+    (root / "a").rename(root / os.fsdecode(b"\xff"))
+    (root / "b/000.png").rename(root / "b" / os.fsdecode(b"\xfe.png"))
+    assert opened("folder", root).classes == ("b", "\\udcff")
+
+
+def test_a_resized_image_is_a_square(opened, tree):
+    data = opened("folder", tree({"a": 5, "b": 5}, size=(40, 20), suffix="jpg"), resize=10)
+    assert next(data.train.epoch(1))[0].shape[1:] == (3, 10, 10)
+    assert not re.search("left out", "".join(data.notes))

@@ -1,4 +1,4 @@
-"""The command line: every command is wired here; torch and textual are imported only inside the commands that need them."""
+"""The command line: every command is wired here; torch and textual come in inside the commands that need them."""
 
 from __future__ import annotations
 
@@ -10,11 +10,17 @@ import typer
 from typer.exceptions import TyperException
 
 from convnn.commands import presets, running, words
+from convnn.commands.compare import compare
 from convnn.commands.console import say, show_error
+from convnn.commands.export import export
+from convnn.commands.importing import import_
 from convnn.commands.resume import resume
+from convnn.commands.rm import rm
 from convnn.commands.run import run
+from convnn.commands.runs import runs
 from convnn.commands.schema_options import takes_options
 from convnn.commands.summary import summary
+from convnn.commands.table import table
 from convnn.errors import Exit, Problem, UserError
 
 app = typer.Typer(
@@ -23,8 +29,8 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 diverged, 4 out of memory, 5 data or device "
-    "missing, 6 no such run, 7 held by another process, 8 storage, 75 time limit, 129 / 130 / 143 stopped by a signal",
+    epilog="exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 diverged, 4 out of memory, 5 data or "
+    "device missing, 6 no such run, 7 held by another process, 8 storage, 75 time limit, 129 / 130 / 143 stopped by a signal",
 )
 
 
@@ -38,7 +44,9 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def convnn(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="show the version")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="show the version")
+    ] = False,
 ) -> None:
     """Build, validate, launch, watch and compare runs of Convolutional Nearest Neighbour networks.
 
@@ -51,6 +59,12 @@ app.command("resume")(resume)
 app.command("stop")(running.stop)
 app.command("show")(running.show)
 app.command("note")(running.note)
+app.command("runs")(runs)
+app.command("compare")(compare)
+app.command("table")(table)
+app.command("import")(import_)
+app.command("export")(export)
+app.command("rm")(rm)
 app.command("summary")(takes_options(summary))
 app.add_typer(presets.app, name="presets")
 

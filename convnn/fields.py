@@ -119,7 +119,7 @@ def field(key: str, metrics: Iterable[str] = ()) -> Field:
         return FACTS[key]
     if option := BY_PLACE.get(key) or BY_NAME.get(key):
         return _option(key, option)
-    at, colon, metric = key.rpartition(":")
+    at, _, metric = key.rpartition(":")
     known = [*METRICS, *metrics]
     if at in ("", "best", "last") and metric in known:
         return _metric(key, metric, best=at == "best")
@@ -134,7 +134,8 @@ def field(key: str, metrics: Iterable[str] = ()) -> Field:
 
 def fields(keys: str, metrics: Iterable[str] = ()) -> list[Field]:
     """The fields of a list of keys with commas between them. Raises UserError with everything that is no key."""
-    found, problems = [], []
+    found: list[Field] = []
+    problems: list[Problem] = []
     for key in [key.strip() for key in keys.split(",") if key.strip()]:
         try:
             found.append(field(key, metrics))

@@ -43,9 +43,21 @@ class Imported:
     reason: str | None  # why it cannot be launched; None where it can
     passed: tuple[Passed, ...]
 
+    def json(self) -> dict[str, Any]:
+        """As `convnn import --json` writes it."""
+        return {
+            "name": self.name,
+            "source": str(self.source),
+            "outcome": self.outcome,
+            "epochs": self.epochs,
+            "launchable": self.reason is None,
+            "reason": self.reason,
+            "passed": [each._asdict() for each in self.passed],
+        }
+
 
 @dataclass
-class _Index:
+class Index:
     """The imported runs of a root: by digest of their files, and by where they came from."""
 
     digests: dict[str, Run] = field(default_factory=dict)
@@ -67,7 +79,7 @@ def import_tree(path: Path, root: Path, tags: Sequence[str] = ()) -> Iterator[Im
     Raises UserError where there is none.
     """
     path = path.absolute()
-    index = _indexed(root)
+    index = indexed(root)
     waiting: list[tuple[Path, Imported]] = []
     found = False
     root.mkdir(parents=True, exist_ok=True)
@@ -106,7 +118,7 @@ def _directories(path: Path) -> Iterator[tuple[Path, list[str]]]:
     for folder, below, _ in os.walk(path):
         below[:] = sorted(name for name in below if not name.startswith("."))
         directory = Path(folder)
-        names = [name for name in FILES if _is_file(os.path.join(folder, name))]
+        names = [name for name in FILES if _is_file(f"{folder}/{name}")]
         if (ARGS in names or RESULTS in names) and not holds_run(directory):
             yield directory, names
 
@@ -123,8 +135,9 @@ def _read(path: Path) -> bytes:
         return file.read(LARGEST)
 
 
-def _indexed(root: Path) -> _Index:
-    index = _Index()
+def indexed(root: Path) -> Index:
+    """The imported runs that a root has."""
+    index = Index()
     for run in reversed(list_runs(root)[0]):  # the newest of a source has the last word
         if told := record(run.path):
             index.digests[str(told.get("digest"))] = run
@@ -133,7 +146,7 @@ def _indexed(root: Path) -> _Index:
 
 
 def _take(
-    source: Path, names: list[str], index: _Index, root: Path, staging: Path, tags: Sequence[str]
+    source: Path, names: list[str], index: Index, root: Path, staging: Path, tags: Sequence[str]
 ) -> Imported | tuple[Path, Imported]:
     """One directory: known already, brought up to date, or written below `staging`, to be published."""
     passed: list[Passed] = []
@@ -179,7 +192,7 @@ def _take(
         index.digests[digest] = same
         return Imported(source, "grown", same.name, len(results.epochs), config.reason, tuple(passed))
     texts[EVENTS] = "".join(lines.all()).encode()
-    name = _name(source, began, digest, root, staging)
+    name = run_name(source.name, began, digest, root, staging)
     directory = staging / name
     directory.mkdir(parents=True)
     for file, text in texts.items():
@@ -206,11 +219,12 @@ def _began(file: Path, results: oldruns.Results) -> float:
     return min(max(0.0, ended - sum(translate.seconds(metrics) for _, metrics in results.epochs)), 4e9)
 
 
-def _name(source: Path, began: float, digest: str, root: Path, staging: Path) -> str:
-    word = re.sub(r"[^A-Za-z0-9._+=-]+", "-", source.name)[:80].strip("-.") or "imported"
+def run_name(word: str, began: float, digest: str, *roots: Path) -> str:
+    """A name that no root has: when the run began, a word and the first digits of its digest."""
+    word = re.sub(r"[^A-Za-z0-9._+=-]+", "-", word)[:80].strip("-.") or "imported"
     stamp = time.strftime("%Y%m%d-%H%M%S", time.localtime(began))
     for length in range(4, len(digest) + 1):
         name = f"{stamp}-{word}-{digest[:length]}"
-        if not (root / name).exists() and not (staging / name).exists():
+        if not any((root / name).exists() for root in roots):
             return name
     return f"{stamp}-{word}-{secrets.token_hex(8)}"

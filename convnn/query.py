@@ -7,6 +7,7 @@ name. What a run does not tell is equal to nothing, and neither less nor greater
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
 from collections import Counter
@@ -220,20 +221,15 @@ class _Parser:
     def _value(self, field: Field, word: _Token) -> Any:
         """What a word means as a value of the field. Refuses what no value of it can be."""
         text = word.text
-        try:
+        with contextlib.suppress(ValueError):
             return _value(field, text)
-        except ValueError:
-            allowed = {"number": "a number", "age": "a time such as 12h or 30d", "bool": "true or false"}.get(
-                field.kind
-            )
-        seen = [value for value in {str(field.get(run)) for run in self.runs} if value != str(UNKNOWN)]
-        known = [*(BY_PLACE[field.place].choices if field.place else GLYPHS), *seen] if allowed is None else []
-        if text in known:
+        allowed = {"number": "a number", "age": "a time such as 12h or 30d", "bool": "true or false"}.get(field.kind)
+        seen = {field.get(run) for run in self.runs} - {UNKNOWN} if allowed is None else set()
+        if text in seen:  # what an imported run says, though our schema has no such value
             return text
-        allowed = allowed or f"one of {', '.join(dict.fromkeys(known))}"
-        self._refuse(
-            f"{field.key} is never {escaped(text)}{did_you_mean(text, known)}", word.at, f"give {escaped(allowed)}"
-        )
+        known = [*(BY_PLACE[field.place].choices if field.place else GLYPHS), *sorted(map(str, seen))]
+        message = f"{field.key} is never {escaped(text)}{did_you_mean(text, known) if allowed is None else ''}"
+        return self._refuse(message, word.at, f"give {escaped(allowed or 'one of ' + ', '.join(dict.fromkeys(known)))}")
 
 
 def _value(field: Field, text: str) -> Any:

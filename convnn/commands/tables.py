@@ -1,0 +1,93 @@
+"""Tables on stdout in the format asked for, notes on stderr; and the flags that commands with tables share."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from convnn.commands.console import out, say
+from convnn.errors import Problem, UserError, escaped
+from convnn.nearest import did_you_mean
+from convnn.output import FORMATS, Table, csv_text, latex, lines, markdown, to_ascii
+from convnn.summaries import Summary, summaries
+
+Runs = Annotated[Path | None, typer.Option("--runs", help="folder of the runs, else $CONVNN_RUNS, else ./runs")]
+Json = Annotated[bool, typer.Option("--json", help="short for --format json")]
+
+
+def _formats(incomplete: str) -> list[str]:
+    return [name for name in FORMATS if name.startswith(incomplete)]
+
+
+def _filters(incomplete: str) -> list[str]:
+    from convnn.query import complete
+    from convnn.runs import root
+
+    return complete(incomplete, summaries(root())[0])
+
+
+Format = Annotated[
+    str, typer.Option("--format", metavar="|".join(FORMATS), help="how it is printed", autocompletion=_formats)
+]
+FILTER_HELP = (
+    "condition on runs in one quoted argument, such as 'layer=Branching K>=9 best>80 status=done,failed name~br05 "
+    "has:attention_dropout'; a space is AND, a comma one-of; OR, NOT and parentheses"
+)
+Where = Annotated[
+    str | None, typer.Option("--where", metavar="FILTER", help=FILTER_HELP, autocompletion=_filters, show_default=False)
+]
+Filter = Annotated[
+    str | None,
+    typer.Argument(metavar="FILTER", help=FILTER_HELP, autocompletion=_filters, show_default=False),
+]
+
+
+def chosen(format: str, json: bool) -> str:
+    """The format; --json wins. Raises UserError for one that there is not."""
+    if format not in FORMATS:
+        message = f"--format is {escaped(format)!r}: must be one of {', '.join(FORMATS)}{did_you_mean(format, FORMATS)}"
+        raise UserError(Problem(message, key="format", value=format))
+    return "json" if json else format
+
+
+def listed(root: Path) -> list[Summary]:
+    """All runs of a root, newest first; a damaged one costs a line of warning."""
+    found, warnings = summaries(root)
+    for warning in warnings:
+        say(f"warning: {warning}")
+    return found
+
+
+def ascii_only() -> bool:
+    """Whether stdout cannot show more than ASCII."""
+    return "utf" not in (sys.stdout.encoding or "").lower() or os.environ.get("TERM") == "linux"
+
+
+def show(table: Table, format: str) -> None:
+    """Print a table in any format but JSON; on a terminal no wider than that."""
+    if format == "table":
+        width = shutil.get_terminal_size().columns if sys.stdout.isatty() or os.environ.get("COLUMNS") else None
+        printed, hidden = lines(table, width, ascii=ascii_only())
+        if hidden:
+            table.notes.append(f"{len(hidden)} columns have no room here: {', '.join(hidden)}")
+        _print(printed)
+    else:
+        sys.stdout.write({"csv": csv_text, "md": markdown, "latex": latex}[format](table))
+    sys.stdout.flush()
+    said(table.notes)
+
+
+def said(notes: list[str]) -> None:
+    """Print what has to be known to read the figures: on stderr, a line each."""
+    for note in notes:
+        say(to_ascii(note) if ascii_only() else note)
+
+
+def _print(printed: list[str]) -> None:
+    out().print(printed[0], style="bold", soft_wrap=True)
+    sys.stdout.write("".join(f"{line}\n" for line in printed[1:]))

@@ -76,7 +76,7 @@ def conv(config: RunConfig) -> Conv:
     # a bias before a ResNet's BatchNorm is redundant: its Conv2d slots have none
     bias = config.model.name.startswith("vgg") or layer.type != "Conv2d"
     plain = partial(nn.Conv2d, kernel_size=layer.kernel_size, padding="same", bias=bias)
-    shuffle = {"shuffle_pattern": layer.shuffle_pattern, "shuffle_scale": layer.shuffle_scale}
+    shuffle: dict[str, Any] = {"shuffle_pattern": layer.shuffle_pattern, "shuffle_scale": layer.shuffle_scale}
     neighbours: dict[str, Any] = {
         "K": layer.K,
         "padding": layer.padding,

@@ -38,8 +38,10 @@ def _option(
     **bounds: Any,
 ) -> Any:
     """A field with its flag and documentation; `step` is what a form adds per key press, `hint` stands for choices."""
-    extra = {"flag": flag, "unit": unit, "step": step, "layers": layers, "when": when or {}, "hint": hint}
-    return Field(default, description=help, json_schema_extra=extra, allow_inf_nan=False if _real(default) else None, **bounds)
+    extra: Any = {"flag": flag, "unit": unit, "step": step, "layers": layers, "when": when or {}, "hint": hint}
+    return Field(
+        default, description=help, json_schema_extra=extra, allow_inf_nan=False if _real(default) else None, **bounds
+    )
 
 
 def _real(default: Any) -> bool:
@@ -172,9 +174,7 @@ class DataSection(Section):
         0.0, "--val_share", "share of the training images set aside for validation", step=0.05, ge=0, le=0.9
     )
     augment: bool = _option(False, "--augment", "random crop with padding 4 and horizontal flip")
-    noise: float = _option(
-        0.0, "--noise", "sd of Gaussian noise added to normalised training images", step=0.05, ge=0
-    )
+    noise: float = _option(0.0, "--noise", "sd of Gaussian noise added to normalised training images", step=0.05, ge=0)
     workers: int = _option(
         4, "--workers", "processes that decode images", ge=0, le=256, when={"data.dataset": ("imagenet",)}
     )
@@ -276,9 +276,9 @@ class RunSection(Section):
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._+=-]{0,79}$",
         hint="letters, digits, . _ + = -",
     )
-    tags: Annotated[tuple[Annotated[str, Field(pattern=r"^[^\s,\x00-\x1f\x7f]{1,60}$")], ...], BeforeValidator(_tuple)] = (
-        _option((), "--tag", "word to find the run by; may be given several times", hint="a word")
-    )
+    tags: Annotated[
+        tuple[Annotated[str, Field(pattern=r"^[^\s,\x00-\x1f\x7f]{1,60}$")], ...], BeforeValidator(_tuple)
+    ] = _option((), "--tag", "word to find the run by; may be given several times", hint="a word")
 
 
 class OutputSection(Section):

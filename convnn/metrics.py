@@ -1,7 +1,7 @@
 """What is counted over the images of an epoch: a name and a function each.
 
-A metric takes logits (B, classes) and targets (B,) and gives the score of each image, 0 to 1, as (B,). Its mean over the
-images seen is reported in percent, as train_NAME, test_NAME and, where there is a validation split, val_NAME.
+A metric takes logits (B, classes) and targets (B,) and gives the score of each image, 0 to 1, as (B,). Its mean over
+the images seen is reported in percent, as train_NAME, test_NAME and, where there is a validation split, val_NAME.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import types
 from dataclasses import dataclass
@@ -69,10 +70,14 @@ class Option:
 
     def _range(self) -> str:
         low = None if self.lower is None else f"{'above' if self.open_lower else 'at least'} {self.lower:g}"
-        high = None if self.upper is None or self.upper > 2**31 else f"{'below' if self.open_upper else 'at most'} {self.upper:g}"
-        return (" of " if self.kind in ("int", "float") and low and low.startswith("at") else " " if low or high else "") + " and ".join(
-            part for part in (low, high) if part
+        high = (
+            None
+            if self.upper is None or self.upper > 2**31
+            else f"{'below' if self.open_upper else 'at most'} {self.upper:g}"
         )
+        return (
+            " of " if self.kind in ("int", "float") and low and low.startswith("at") else " " if low or high else ""
+        ) + " and ".join(part for part in (low, high) if part)
 
     def bounds(self) -> str:
         """The bounds, short: ">= 1", "0..1", "> 0"."""
@@ -132,15 +137,17 @@ class Option:
         return f"use {self.flag} {self.text(best)}".rstrip(), {self.place: best}
 
     def _inside(self, value: float) -> Value:
-        if self.kind == "int" and value == value and abs(value) < 2**53 and value != int(value):
-            value = int(value)
-        if self.lower is not None and (value < self.lower or (self.open_lower and value == self.lower)):
-            return self.default if self.open_lower else self._cast(self.lower)
-        if self.upper is not None and (value > self.upper or (self.open_upper and value == self.upper)):
-            return self.default if self.open_upper else self._cast(self.upper)
-        return self._cast(value) if value == value else self.default
-
-    def _cast(self, value: float) -> Value:
+        """The allowed value nearest to a number; the default where a bound itself is not allowed."""
+        if not math.isfinite(value):
+            return self.default
+        if self.lower is not None and value <= self.lower:
+            value, at_open = self.lower, self.open_lower
+        elif self.upper is not None and value >= self.upper:
+            value, at_open = self.upper, self.open_upper
+        else:
+            at_open = False
+        if at_open:
+            return self.default
         return int(value) if self.kind == "int" else float(value)
 
 
@@ -161,7 +168,11 @@ def _row(place: str, field: FieldInfo) -> Option:
     extra: dict[str, Any] = field.json_schema_extra  # type: ignore[assignment]
     limits: dict[str, Any] = {}
     for item in field.metadata:
-        limits |= {name: getattr(item, name) for name in ("gt", "ge", "lt", "le", "pattern") if getattr(item, name, None) is not None}
+        limits |= {
+            name: getattr(item, name)
+            for name in ("gt", "ge", "lt", "le", "pattern")
+            if getattr(item, name, None) is not None
+        }
     return Option(
         place=place,
         flag=extra["flag"],
@@ -220,5 +231,7 @@ def effect_words(option: Option) -> str:
         parts.append("layer " + ", ".join(option.layers))
     for place, values in option.when.items():
         other = BY_PLACE[place]
-        parts.append(f"{other.name} {' or '.join(other.text(value) for value in values)}" if other.kind != "bool" else other.flag)
+        parts.append(
+            f"{other.name} {' or '.join(other.text(value) for value in values)}" if other.kind != "bool" else other.flag
+        )
     return "; ".join(parts)

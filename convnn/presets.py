@@ -160,17 +160,25 @@ def _toml_fix(text: str, error: str) -> str:
     lines = text.splitlines()
     number = int(where[1])
     line = lines[number - 1] if 0 < number <= len(lines) else ""
-    return f"line {number}, column {where[2]} reads {escaped(line.strip())[:100]!r}: text needs quotes, true and false are lower case"
+    shown = escaped(line.strip())[:100]
+    return f"line {number}, column {where[2]} reads {shown!r}: text needs quotes, true and false are lower case"
 
 
 def _unknown(place: str, value: Any) -> Problem:
     keys = {option.key: option.place for option in OPTIONS} | {option.name: option.place for option in OPTIONS}
     last = place.rpartition(".")[2]
-    guess = keys[last] if last in keys else None
-    hint = f". Did you mean {guess}?" if guess else did_you_mean(place, [*BY_PLACE, *SECTIONS] if "." in place else SECTIONS)
+    guess = keys.get(last)
+    hint = (
+        f". Did you mean {guess}?"
+        if guess
+        else did_you_mean(place, [*BY_PLACE, *SECTIONS] if "." in place else SECTIONS)
+    )
     what = "section" if "." not in place else "option"
     return Problem(
-        f"there is no {what} {escaped(place)}{hint}", key=escaped(place), value=value, fix="remove it, or correct its name"
+        f"there is no {what} {escaped(place)}{hint}",
+        key=escaped(place),
+        value=value,
+        fix="remove it, or correct its name",
     )
 
 
@@ -200,7 +208,9 @@ def resolve(
     `typed` is by place; a string for another kind of option is a word from a command line or a form.
     """
     typed = typed or {}
-    values: dict[str, Any] = {option.place: value_at(base, option.place) if base else option.default for option in OPTIONS}
+    values: dict[str, Any] = {
+        option.place: value_at(base, option.place) if base else option.default for option in OPTIONS
+    }
     origins = dict.fromkeys(values, "default")
     found = list(preset.problems) if preset else []
     given = [(place, value, preset) for place, value in (preset.values if preset else {}).items()]
@@ -219,7 +229,8 @@ def resolve(
     known = facts(config.data.dataset, config.data.path, config.data.resize)
     wrong = {problem.key for problem in found}
     for problem in rules.problems(config, known.image_size):
-        in_file = preset is not None and origins.get(problem.key or "", "").startswith("preset ")
+        origin = origins.get(problem.key or "", "default")
+        in_file = preset and (origin.startswith("preset ") or (origin == "default" and not typed))
         if problem.key not in wrong:
             found.append(problem.at(escaped(preset.path or preset.name)) if preset and in_file else problem)
     set_by_hand = {place for place, origin in origins.items() if origin != "default"}

@@ -59,18 +59,26 @@ class Tally:
 
 
 class Stopwatch:
-    """Seconds that ran while it was not stopped."""
+    """Seconds that ran while it went; it stands still until told to go."""
 
-    def __init__(self, seconds: float = 0.0) -> None:
-        self._before, self._since = seconds, time.perf_counter()
-        self._running = True
+    def __init__(self) -> None:
+        self._before = 0.0
+        self._since: float | None = None
 
     def seconds(self) -> float:
-        return self._before + (time.perf_counter() - self._since if self._running else 0.0)
+        return self._before + (time.perf_counter() - self._since if self._since is not None else 0.0)
+
+    @property
+    def running(self) -> bool:
+        return self._since is not None
+
+    def start_at(self, seconds: float) -> None:
+        self._before, self._since = seconds, None
 
     def stop(self) -> None:
-        self._before, self._running = self.seconds(), False
+        self.start_at(self.seconds())
 
-    def go(self) -> None:
-        if not self._running:
-            self._since, self._running = time.perf_counter(), True
+    def go(self) -> Stopwatch:
+        if self._since is None:
+            self._since = time.perf_counter()
+        return self

@@ -40,12 +40,15 @@ def show_plan(resolved: Resolved, *, as_json: bool) -> None:
     steps = _steps(resolved)
     console.print(
         f"{cost.parameters:,} parameters · {number(cost.flops)} FLOPs an image · "
-        f"about {memory(cost.memory_bytes)} of memory while training" + (f" · {steps:,} steps an epoch" if steps else ""),
+        f"about {memory(cost.memory_bytes)} of memory while training"
+        + (f" · {steps:,} steps an epoch" if steps else ""),
         soft_wrap=True,
     )
     pools = sorted({layer.candidates for layer in cost.layers if layer.candidates is not None}, reverse=True)
     if pools:
-        console.print(f"K = {resolved.config.layer.K} of {', '.join(map(str, pools))} candidates, map by map", soft_wrap=True)
+        console.print(
+            f"K = {resolved.config.layer.K} of {', '.join(map(str, pools))} candidates, map by map", soft_wrap=True
+        )
     return None
 
 
@@ -81,9 +84,7 @@ def _table(resolved: Resolved) -> Table:
             note = " (no effect here)" if option.place in silent else ""
             style = "dim" if note else "" if origin == "default" else "bold"
             shown = option.text(value_at(resolved.config, option.place)) or "none"
-            table.add_row(
-                Text(option.place, style), Text(escaped(shown), style), Text(escaped(origin) + note, style)
-            )
+            table.add_row(Text(option.place, style), Text(escaped(shown), style), Text(escaped(origin) + note, style))
     return table
 
 

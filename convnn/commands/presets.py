@@ -26,7 +26,8 @@ def presets(context: typer.Context, as_json: AsJson = False) -> None:
     found = {name: (paths, read(str(paths[0]))) for name, paths in listed().items()}
     if as_json:
         rows = [{"name": n, "path": str(paths[0]), "about": preset.about} for n, (paths, preset) in found.items()]
-        return write_json({"presets": rows})
+        write_json({"presets": rows})
+        return
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, show_header=False)
     for name, (_, preset) in found.items():
         wrong = " (has problems: convnn presets check)" if preset.problems else ""
@@ -35,7 +36,6 @@ def presets(context: typer.Context, as_json: AsJson = False) -> None:
     for name, (paths, _) in found.items():
         if len(paths) > 1:
             say(f"note: {name} stands in {' and '.join(str(p.parent) for p in paths)}; the first is used")
-    return None
 
 
 @app.command()

@@ -21,7 +21,9 @@ def resume(
     live: Annotated[bool, typer.Option("--live", help="live panes even where CI is set")] = False,
     json: Annotated[bool, typer.Option("--json", help="events as JSON lines on stdout")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="show the traceback of a failure")] = False,
-    max_minutes: Annotated[float | None, typer.Option("--max-minutes", min=0, help="stop, resumable, after this time")] = None,
+    max_minutes: Annotated[
+        float | None, typer.Option("--max-minutes", min=0, help="stop, resumable, after this time")
+    ] = None,
     runs: RunsOption = None,
 ) -> None:
     """Go on with a run that was stopped, interrupted, or died."""

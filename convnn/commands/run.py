@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,7 +20,9 @@ if TYPE_CHECKING:
 
 PresetArgument = Annotated[
     str | None,
-    typer.Argument(help="preset: a name, or a path ending in .toml", autocompletion=complete.presets, show_default=False),
+    typer.Argument(
+        help="preset: a name, or a path ending in .toml", autocompletion=complete.presets, show_default=False
+    ),
 ]
 RunsOption = Annotated[Path | None, typer.Option("--runs", help="folder of the runs, else $CONVNN_RUNS, else ./runs")]
 
@@ -30,16 +31,26 @@ def run(
     preset: PresetArgument = None,
     *,
     typed: dict[str, Any],
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="validate, show configuration and cost, train nothing")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="validate, show configuration and cost, train nothing")
+    ] = False,
     plain: Annotated[bool, typer.Option("--plain", help="one line an epoch")] = False,
     live: Annotated[bool, typer.Option("--live", help="live panes even where CI is set")] = False,
     json: Annotated[bool, typer.Option("--json", help="events as JSON lines on stdout")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="show the traceback of a failure")] = False,
-    max_minutes: Annotated[float | None, typer.Option("--max-minutes", min=0, help="stop, resumable, after this time")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="move the run in --output_dir to the trash first")] = False,
+    max_minutes: Annotated[
+        float | None, typer.Option("--max-minutes", min=0, help="stop, resumable, after this time")
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="move the run in --output_dir to the trash first")
+    ] = False,
     resume: Annotated[bool, typer.Option("--resume", help="go on with the unfinished run in --output_dir")] = False,
-    run_: Annotated[str | None, typer.Option("--run", help="with --test_only: the run to evaluate", autocompletion=complete.runs)] = None,
-    checkpoint: Annotated[str, typer.Option("--checkpoint", metavar="best|last", help="with --test_only: which weights")] = "best",
+    run_: Annotated[
+        str | None, typer.Option("--run", help="with --test_only: the run to evaluate", autocompletion=complete.runs)
+    ] = None,
+    checkpoint: Annotated[
+        str, typer.Option("--checkpoint", metavar="best|last", help="with --test_only: which weights")
+    ] = "best",
     runs: RunsOption = None,
 ) -> None:
     """Train a configuration: defaults, then the preset, then the flags typed; the later wins.
@@ -56,14 +67,25 @@ def run(
     if dry_run:
         from convnn.commands.dry_run import show_plan
 
-        return show_plan(resolved, as_json=json)
+        show_plan(resolved, as_json=json)
+        return
     if resolved.facts.problem is not None and config.data.dataset not in CIFAR:  # those may be downloaded
         raise UserError(resolved.facts.problem, Exit.DATA)
     if config.output.test_only:
         from convnn.commands.test_only import evaluate
 
-        return evaluate(resolved, runs, run_, checkpoint, as_json=json)
-    ended = _train(resolved, runs, plain=plain, live=live, as_json=json, overwrite=overwrite, resume=resume, max_minutes=max_minutes)
+        evaluate(resolved, runs, run_, checkpoint, as_json=json)
+        return
+    ended = _train(
+        resolved,
+        runs,
+        plain=plain,
+        live=live,
+        as_json=json,
+        overwrite=overwrite,
+        resume=resume,
+        max_minutes=max_minutes,
+    )
     if ended is not None:
         farewell(ended, debug)
         raise typer.Exit(ended.code)
@@ -73,7 +95,9 @@ def _check_flags(config: RunConfig, *, resume: bool, overwrite: bool, run: str |
     """What no field alone can say about the flags of the command."""
     found = []
     if checkpoint not in ("best", "last"):
-        found.append(Problem(f"--checkpoint is {checkpoint!r}: must be best or last", key="checkpoint", value=checkpoint))
+        found.append(
+            Problem(f"--checkpoint is {checkpoint!r}: must be best or last", key="checkpoint", value=checkpoint)
+        )
     if (resume or overwrite) and config.output.dir is None:
         flag = "--resume" if resume else "--overwrite"
         found.append(Problem(f"{flag} needs --output_dir", fix="name the run's directory, or use `convnn resume RUN`"))
@@ -137,12 +161,17 @@ def check_same(run: Run, config: RunConfig) -> None:
 
     before, now = effective(run.config()), effective(config)
     changed = [
-        Problem(f"{place} is {now.get(place, 'without effect')} here and {before.get(place, 'without effect')} in the run", key=place)
+        Problem(
+            f"{place} is {now.get(place, 'without effect')} here and {before.get(place, 'without effect')} in the run",
+            key=place,
+        )
         for place in sorted(before.keys() | now.keys())
         if before.get(place) != now.get(place)
     ]
     if changed:
-        first = Problem(f"{escaped(run.name)} has another configuration", fix="make a new run, or `convnn resume RUN --fork`")
+        first = Problem(
+            f"{escaped(run.name)} has another configuration", fix="make a new run, or `convnn resume RUN --fork`"
+        )
         raise UserError([first, *changed])
 
 

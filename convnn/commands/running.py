@@ -18,7 +18,10 @@ if TYPE_CHECKING:
     from convnn.runs import Run
 
 RunArgument = Annotated[
-    str, typer.Argument(metavar="RUN", help="@last, @2, @best:test_top1, a path, or part of a name", autocompletion=complete.runs)
+    str,
+    typer.Argument(
+        metavar="RUN", help="@last, @2, @best:test_top1, a path, or part of a name", autocompletion=complete.runs
+    ),
 ]
 POLL = 0.5  # seconds between two looks at a run of another process
 
@@ -55,7 +58,15 @@ def show(
     console = out()
     ascii = ascii_only(console.encoding)
     console.print(
-        body(found.name, found.status(), found.sections(), history, width=console.width, everything=everything, ascii=ascii)
+        body(
+            found.name,
+            found.status(),
+            found.sections(),
+            history,
+            width=console.width,
+            everything=everything,
+            ascii=ascii,
+        )
     )
     return None
 
@@ -70,7 +81,10 @@ def _follow(run: Run, plain: bool) -> None:
     byte = 0
     with view(run.name, about, plain=plain) as shown:
         while True:
-            alive = run.status() in ("running", "paused")  # asked before reading: what is written after is read next time
+            alive = run.status() in (
+                "running",
+                "paused",
+            )  # asked before reading: what is written after is read next time
             new, byte, _ = events.read(run.events_path, byte) if run.events_path.exists() else ([], byte, [])
             for event in new:
                 shown.show(event)
@@ -103,4 +117,3 @@ def note(run: RunArgument, text: Annotated[str, typer.Argument(help="one line")]
     found = _find(run, runs)
     events.append(found.events_path, events.Changed(what=text.strip(), by=getpass.getuser()))
     out().print(f"noted in {escaped(found.name)}")
-

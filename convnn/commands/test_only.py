@@ -34,7 +34,9 @@ def evaluate(resolved: Resolved, runs: Path | None, ref: str | None, which: str,
     data = build.data(config, device, splits=("test",), normalisation=trained.normalisation)
     if tuple(data.classes) != trained.started.classes:
         raise UserError(
-            Problem("the data set has other classes than the run was trained on", key="data.path", value=config.data.path),
+            Problem(
+                "the data set has other classes than the run was trained on", key="data.path", value=config.data.path
+            ),
             Exit.DATA,
         )
     assert data.test is not None
@@ -43,7 +45,15 @@ def evaluate(resolved: Resolved, runs: Path | None, ref: str | None, which: str,
     )
     step = checkpoint.pointed(run.path, which)
     if as_json:
-        return write_json({"run": run.name, "checkpoint": which, "step": int(step or 0), "images": data.test.images, "figures": figures})
+        return write_json(
+            {
+                "run": run.name,
+                "checkpoint": which,
+                "step": int(step or 0),
+                "images": data.test.images,
+                "figures": figures,
+            }
+        )
     out().print(
         f"{escaped(run.name)}  {which} (step {int(step or 0)})  {data.test.images} images  "
         f"loss {figures['test_loss']:.6f}  top1 {figures['test_top1']:.4f} %  top5 {figures['test_top5']:.4f} %",

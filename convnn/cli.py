@@ -21,6 +21,7 @@ from convnn.commands.runs import runs
 from convnn.commands.schema_options import takes_options
 from convnn.commands.summary import summary
 from convnn.commands.table import table
+from convnn.commands.tui import tui
 from convnn.errors import Exit, Problem, UserError
 
 app = typer.Typer(
@@ -62,6 +63,7 @@ app.command("note")(running.note)
 app.command("runs")(runs)
 app.command("compare")(compare)
 app.command("table")(table)
+app.command("tui")(tui)
 app.command("import")(import_)
 app.command("export")(export)
 app.command("rm")(rm)

@@ -19,7 +19,7 @@ PYTHON_LIBRARY = "libtorch_python"  # touches Python while it is bound: that is 
 
 
 def load_ahead() -> None:
-    """Bind torch's libraries, and read ahead the one that is bound with the lock held; missing files are passed over."""
+    """Bind torch's libraries, and read ahead the one bound with the lock held; missing ones are passed over."""
     spec = find_spec("torch")
     if spec is None or spec.origin is None:
         return

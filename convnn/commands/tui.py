@@ -1,0 +1,37 @@
+"""`convnn tui`: the app on this terminal."""
+
+from __future__ import annotations
+
+import typer
+
+from convnn.commands.run import PresetArgument, RunsOption
+
+
+def tui(
+    preset: PresetArgument = None,
+    runs: RunsOption = None,
+) -> None:
+    """Build, validate, save, launch and watch runs without leaving the terminal.
+
+    It trains in this process, one run after the other; with a preset it opens the form with it. Ends with 0, 1 when
+    the app failed, 2 without a terminal, 129, 130 or 143 when a signal ended it: the run then stops, to be resumed.
+    """
+    from tui.terminal import Terminal, check_terminal
+
+    check_terminal()
+    from rich.console import Console
+
+    from convnn.runs import root
+    from convnn.signals import obeyed
+    from tui.app import ConvnnApp
+    from tui.launcher import Launcher
+    from tui.leaving import leave
+
+    here = root(runs)
+    with Terminal() as terminal:
+        app = ConvnnApp(here, launcher=Launcher(here, terminal), preset=preset)
+        app.error_console = Console(file=terminal.file, markup=False, highlight=False)
+        with obeyed(app.signalled, terminal.restore):
+            app.run()
+            code = leave(app, terminal)
+    raise typer.Exit(code)

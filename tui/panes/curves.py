@@ -1,0 +1,78 @@
+"""What the panes of curves share: series by split, marks, and a view that is the same in all of them."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from typing import ClassVar
+
+from textual.app import ComposeResult
+
+from convnn.charts import Series
+from convnn.history import Axis, History
+from tui.panes.pane import Pane
+from tui.view import Range, View, whole
+from tui.widgets.chart import ChartView
+
+COLOURS = {"train": "#2f86d6", "val": "#2a9d6a", "test": "#d9661f", "step": "#8a7f78"}
+MARKED = ("paused", "resumed", "changed")
+
+
+class CurvesPane(Pane):
+    """A pane of one chart."""
+
+    AWAITING: ClassVar[str]
+    DEFAULT_CSS = "CurvesPane { layout: vertical; }"
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.view = View()
+        self.whole: Range = (0.0, 0.0)
+        self.history = History()
+
+    def compose(self) -> ComposeResult:
+        yield ChartView(self.AWAITING)
+
+    def show(self, history: History) -> None:
+        self.history = history
+        self.whole = whole(history, self.view.x)
+        self.draw()
+
+    def look(self, view: View) -> None:
+        """See the curves another way."""
+        self.view = view
+        self.show(self.history)
+
+    def draw(self) -> None:
+        """Tell the chart what to draw."""
+        marks = marks_of(self.history, self.view.x)
+        self.query_one(ChartView).plot(self.series(), marks, self.whole, self.view)
+
+    @property
+    def charts(self) -> list[ChartView]:
+        """The charts of this pane."""
+        return list(self.query(ChartView))
+
+    def series(self) -> list[Series]:
+        """The curves of this pane."""
+        raise NotImplementedError
+
+
+def by_split(history: History, name: str, x: Axis) -> list[Series]:
+    """A metric of each split that has it."""
+    found = [Series(split, *history.series(f"{split}_{name}", x), COLOURS[split]) for split in ("train", "val", "test")]
+    return [one for one in found if one.xs]
+
+
+def marks_of(history: History, x: Axis) -> list[tuple[float, str]]:
+    """Where the run paused, went on, was changed or was stopped."""
+    marks = [(mark.step, mark.kind) for mark in history.marks if mark.kind in MARKED]
+    if history.finished is not None and history.finished.outcome in ("stopped", "interrupted"):
+        marks.append((history.step, history.finished.outcome))
+    if not marks or x == "step":
+        return [(float(step), kind) for step, kind in marks]
+    if x == "epoch":
+        per_epoch = (history.started and history.started.steps_per_epoch) or 1
+        return [(step / per_epoch, kind) for step, kind in marks]
+    steps, times = history.series("loss", "step", live=True)[0], history.series("loss", "seconds", live=True)[0]
+    at = [(bisect_right(steps, step) - 1, kind) for step, kind in marks]
+    return [(times[place], kind) for place, kind in at if place >= 0]

@@ -1,0 +1,242 @@
+"""One run: live, finished, detached or of another terminal, shown from its directory by the same code."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, VerticalScroll
+
+from convnn import control
+from convnn.errors import UserError
+from convnn.events import Event
+from convnn.history import History
+from convnn.report import state_text
+from convnn.runs import Run
+from tui.keys import bound
+from tui.launcher import Launch
+from tui.panes.accuracy import AccuracyPane
+from tui.panes.configuration import ConfigurationPane
+from tui.panes.device import DevicePane
+from tui.panes.log import LogPane
+from tui.panes.loss import LossPane
+from tui.panes.pane import Pane
+from tui.panes.progress import ProgressPane
+from tui.panes.rate import RatePane
+from tui.screens.choice import Answer, Choice
+from tui.screens.looking import LOOKING, Looking
+from tui.watch import Watch
+from tui.widgets.bars import Foot, Head
+
+if TYPE_CHECKING:
+    from tui.app import ConvnnApp
+
+ROWS: tuple[tuple[type[Pane], ...], ...] = (  # the panes are numbered in this order
+    (ProgressPane,),
+    (LossPane, AccuracyPane),
+    (RatePane, DevicePane, ConfigurationPane),
+    (LogPane,),
+)
+TALL = 32  # rows of a terminal from which on all panes are shown at first
+AT_FIRST = frozenset({1, 2, 3, 7})  # those of a smaller one
+LOOK = 0.5  # seconds between two looks at the directory, at least
+SHARE = 50  # a look that took t seconds is followed by none for 50 t: showing costs training under 2 %
+LIVE_WORDS: tuple[Answer, ...] = (
+    ("pause", "pause", "hold after this step"),
+    ("checkpoint", "checkpoint", "save now and go on"),
+    ("stop-epoch", "stop after the epoch", "save and end; it can be resumed"),
+    ("stop", "stop now", "save after this step and end; it can be resumed"),
+)
+PAUSED_WORDS: tuple[Answer, ...] = (("resume", "resume", "go on"), *LIVE_WORDS[1:])
+
+
+class RunScreen(Looking):
+    """What a run did, and does; `run` may be a launch that has no directory yet."""
+
+    app: ConvnnApp
+    BINDINGS: ClassVar[list[BindingType]] = [
+        *bound(
+            "stop-menu", *LOOKING, "back", shown=("stop-menu", "x-axis", "smooth", "zoom-in")
+        ),
+        *(
+            Binding(
+                str(n), f"pane({n})", kind.TITLE, show=False, tooltip=f"the {kind.TITLE} pane on or off", id=f"pane-{n}"
+            )
+            for n, kind in enumerate((kind for row in ROWS for kind in row), 1)
+        ),
+    ]  # fmt: skip
+    HELP = "One run. Its panes are shown and hidden with 1 to 7; tab goes from one to the next."
+    AUTO_FOCUS = "LossPane"
+    DEFAULT_CSS = """
+    RunScreen > VerticalScroll { height: 1fr; }
+    RunScreen Horizontal { height: auto; }
+    RunScreen .row { height: 2fr; min-height: 9; }
+    RunScreen #row-1 { height: 3fr; min-height: 9; }
+    RunScreen #row-0 { height: 5; min-height: 5; }
+    RunScreen #row-3 { height: 1fr; min-height: 6; }
+    RunScreen .pane { width: 1fr; height: 1fr; }
+    RunScreen RatePane { width: 5fr; } RunScreen DevicePane { width: 4fr; } RunScreen ConfigurationPane { width: 4fr; }
+    """
+
+    def __init__(self, run: Run | Launch) -> None:
+        super().__init__()
+        self.launch = run if isinstance(run, Launch) else None
+        self.trail: Watch | None = Watch(run) if isinstance(run, Run) else None
+        self.hidden: set[int] | None = None  # None until the size is known
+        self._loading = False
+        self._next = 0.0  # when the next look may be
+
+    def compose(self) -> ComposeResult:
+        yield Head("run")
+        number = 0
+        with VerticalScroll(can_focus=False):
+            for index, kinds in enumerate(ROWS):
+                with Horizontal(id=f"row-{index}", classes="row"):
+                    for kind in kinds:
+                        number += 1
+                        yield kind(number)
+        yield Foot()
+
+    def on_mount(self) -> None:
+        self.hidden = set() if self.app.size.height >= TALL else set(range(1, 8)) - AT_FIRST
+        self._arrange()
+        self._look()
+        self.set_interval(LOOK / 2, self._look)
+
+    # -- what happened ----------------------------------------------------------------------------------------------
+
+    def _look(self) -> None:
+        """See what is new in the directory, as often as its cost allows."""
+        began = time.monotonic()
+        if began < self._next or self._loading:
+            return
+        self._next = began + LOOK
+        if self.trail is None and not self._find():
+            return
+        assert self.trail is not None
+        if self.trail.history.began is None:  # the first time there may be years of it
+            self._loading = True
+            self.run_worker(self._load, thread=True, exit_on_error=False)
+            return
+        self._show(self.trail.look())
+        self._next = max(self._next, began + SHARE * (time.monotonic() - began))
+
+    def _find(self) -> bool:
+        """Whether the launch has got its directory; until then say what it waits for."""
+        assert self.launch is not None
+        launch, progress = self.launch, self.query_one(ProgressPane)
+        self.app.launcher.look()
+        if launch.run is not None:
+            self.trail, progress.waits = Watch(launch.run), None
+            return True
+        before = self.app.launcher.queued
+        ahead = before.index(launch) if launch in before else 0
+        waits = (
+            f"waits for {ahead + (self.app.launcher.live is not None)} before it" if launch.state == "queued" else ""
+        )
+        progress.waits = str(launch.error) if launch.error else waits or "starting: loading torch"
+        self.query_one(Head).say(launch.title, "", *_said("failed" if launch.error else "queued", self.app.ascii))
+        progress.refresh()
+        return False
+
+    def _load(self) -> None:
+        assert self.trail is not None
+        new = self.trail.look()
+        self.app.call_from_thread(self._loaded, new)
+
+    def _loaded(self, new: list[Event]) -> None:
+        assert self.trail is not None
+        self._loading = False
+        configuration = self.query_one(ConfigurationPane)
+        try:
+            configuration.show_sections(self.trail.run.sections())
+        except (UserError, OSError) as error:
+            configuration.show_problem(str(error))
+        self._show(new, anew=True)
+
+    def _show(self, new: list[Event], anew: bool = False) -> None:
+        """Tell the panes."""
+        assert self.trail is not None
+        state, history, progress = self.state, self.trail.history, self.query_one(ProgressPane)
+        percent = f"epoch {history.progress.epoch}/{history.progress.epochs}" if history.progress.epochs else ""
+        said = " · ".join(filter(None, (percent, self.view.said)))
+        self.query_one(Head).say(self.trail.run.name, said, *_said(state, self.app.ascii))
+        if new or anew or state != progress.state:
+            progress.state = state
+            for pane in self._shown():
+                pane.show(history)
+        log = self.query_one(LogPane)
+        log.show(history)
+        log.tell(new, self.trail.printed())
+
+    @property
+    def state(self) -> str:
+        """How the run is; one of this process may be about to take its lock."""
+        assert self.trail is not None
+        state = self.trail.state
+        return "running" if state == "died" and self.app.launcher.live == self.trail.run else state
+
+    def seen(self) -> History | None:
+        return self.trail.history if self.trail is not None and not self._loading else None
+
+    def view_changed(self) -> None:
+        if self.seen() is not None:
+            self._show([])
+
+    def _shown(self) -> list[Pane]:
+        return [pane for pane in self.query(Pane) if pane.display]
+
+    # -- panes ------------------------------------------------------------------------------------------------------
+
+    def action_pane(self, number: int) -> None:
+        """Show or hide a pane."""
+        assert self.hidden is not None
+        self.hidden ^= {number}
+        self._arrange()
+        if self.seen() is not None:
+            self._show([], anew=True)
+
+    def _arrange(self) -> None:
+        assert self.hidden is not None
+        number = 0
+        for index, kinds in enumerate(ROWS):
+            for kind in kinds:
+                number += 1
+                self.query_one(kind).display = number not in self.hidden
+            self.query_one(f"#row-{index}").display = not set(range(number - len(kinds) + 1, number + 1)) <= self.hidden
+
+    def action_back(self) -> None:
+        """Put the cursor away or, without one, go back."""
+        if self.view.cursor is not None:
+            self.look(replace(self.view, cursor=None))
+        else:
+            self.dismiss()
+
+    # -- control ----------------------------------------------------------------------------------------------------
+
+    def action_stop_menu(self) -> None:
+        """Ask what a run that trains is to do."""
+        state = self.state if self.trail is not None else "queued"
+        if state not in ("running", "paused"):
+            self.app.say(f"there is nothing to pause or stop: the run is {state}")
+            return
+        words = PAUSED_WORDS if state == "paused" else LIVE_WORDS
+        self.app.push_screen(Choice("pause or stop", "", words), self._ask)
+
+    def _ask(self, word: str | None) -> None:
+        if word is None or self.trail is None:
+            return
+        try:
+            control.ask(self.trail.run.path, word)
+        except (UserError, OSError) as error:
+            self.app.say(str(error), wrong=True)
+        else:
+            self.app.say(f"{word}: asked; the run obeys between two steps")
+
+
+def _said(state: str, ascii: bool) -> tuple[str, str]:
+    text = state_text(state, ascii)
+    return text.plain, str(text.style)

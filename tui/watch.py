@@ -1,0 +1,65 @@
+"""A run directory followed as it grows, whoever trains it: events folded, printed lines, and how the run is."""
+
+from __future__ import annotations
+
+import os
+import re
+
+from convnn import events
+from convnn.events import Event, Finished
+from convnn.history import History
+from convnn.lock import held
+from convnn.runs import Run
+
+TAIL = 1 << 18  # bytes of an old log.txt that are read
+LONGEST = 1 << 14  # bytes of a line that are waited for
+
+
+class Watch:
+    """What is known of a run; `look` brings it up to date."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.history = History()
+        self.log_path = run.path / "log.txt"
+        self._byte = 0
+        self._log_byte: int | None = None
+        self._half = b""
+
+    def look(self) -> list[Event]:
+        """The events since the last look, folded into the history. Raises OSError when the directory is unreadable."""
+        try:
+            if self.run.events_path.stat().st_size == self._byte:
+                return []
+            new, self._byte, bad = events.read(self.run.events_path, self._byte)
+        except FileNotFoundError:
+            return []
+        self.history.fold(new)
+        self.history.bad += bad
+        return new
+
+    def printed(self) -> list[str]:
+        """The lines of `log.txt` since the last call; of a long one only the end."""
+        try:
+            with self.log_path.open("rb") as file:
+                if self._log_byte is None:
+                    self._log_byte = max(0, file.seek(0, os.SEEK_END) - TAIL)
+                file.seek(self._log_byte)
+                data = file.read()
+        except FileNotFoundError:
+            return []
+        self._log_byte += len(data)
+        *lines, self._half = re.split(rb"\r?\n|\r", self._half + data)
+        if len(self._half) > LONGEST:
+            lines.append(self._half)
+            self._half = b""
+        return [line.decode("utf-8", "replace") for line in lines]
+
+    @property
+    def state(self) -> str:
+        """How the run is, a key of `convnn.status.GLYPHS`, by what was read so far and by who holds its lock."""
+        if isinstance(self.history.finished, Finished):
+            return self.history.finished.outcome
+        if not held(self.run.path):
+            return "died"
+        return "paused" if self.history.paused else "running"

@@ -66,7 +66,7 @@ class _ConvNN(NeighbourLayer):
             return self._convolve(x, side)
         index = self._search(x.detach(), sides)
         dtype = working_dtype(x)
-        weight, bias = self.weight[:, :, : index.shape[2]].to(dtype), self.bias.to(dtype)
+        weight, bias = self.weight.to(dtype), self.bias.to(dtype)
         return as_map(aggregate(as_rows(x).to(dtype), index, weight, bias, sides, self.padding, self.coords), sides)
 
     def _search(self, x: Tensor, sides: Sequence[int]) -> Tensor:

@@ -1,34 +1,63 @@
 """Convolution over chosen positions: gather the rows of K neighbours, multiply by the weight of their slots.
 
-B batch, C channels, d channels gathered (C, or C + n with coordinates), N queries, N' positions of the padded map,
-K neighbours, T rows of a tile. What is gathered lives for one tile; the backward pass gathers again.
+B batch, C channels, d channels gathered (C, or C + n with coordinates), N queries, M source rows, K neighbours,
+T rows of a tile. What is gathered lives for one tile; the backward pass gathers again.
 """
 
-from collections.abc import Sequence
-from math import prod
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
 
-from .rows import interior_rows, linear, outer_product, pad_rows, row_numbers, tile_bytes, tiles
+from .operators import operator
+from .rows import interior_rows, linear, outer_product, pad_rows, tile_bytes, tiles
 
 
-@torch.library.custom_op("convnn::aggregate", mutates_args=())
+def gathers(
+    x: Tensor,
+    index: Tensor,
+    sides: Sequence[int],
+    padding: int,
+    dtype: torch.dtype,
+    *,
+    coords: bool = False,
+    ready: Callable[[Tensor], Tensor] = lambda source: source,
+) -> Iterator[tuple[slice, slice, Tensor, Tensor, Tensor]]:
+    """Tiles: slices of images and queries, the source (t, M, d), row numbers in it (T * K,), and those rows (T, K, d).
+
+    The rows are of `ready(source)` and lie in one buffer that the next tile overwrites.
+    """
+    slots, wide = index.shape[2], x.shape[2] + len(sides) * coords
+    room: Tensor | None = None
+    for images, rows in tiles(x.shape[0], index.shape[1], slots * wide * dtype.itemsize, tile_bytes(x.device)):
+        source = pad_rows(x[images], sides, padding, dtype, coords=coords)
+        count, length, _ = source.shape
+        chosen = index[images if len(index) > 1 else slice(None), rows].to(torch.int32)
+        first = torch.arange(0, count * length, length, dtype=torch.int32, device=x.device)
+        numbers = (chosen + first.view(-1, 1, 1)).flatten()
+        if room is None:
+            room = source.new_empty(len(numbers), wide)
+        found = torch.index_select(ready(source).flatten(0, 1), 0, numbers, out=room[: len(numbers)])
+        yield images, rows, source, numbers, found.view(-1, slots, wide)
+
+
+@operator("convnn::aggregate")
 def aggregate(
     x: Tensor, index: Tensor, weight: Tensor, bias: Tensor, sides: Sequence[int], padding: int, coords: bool
 ) -> Tensor:
-    """bias + sum over slots of weight @ neighbour. (B, N, C), (B or 1, N, K), (out, d, K), (out,) -> (B, N, out)"""
+    """bias + sum over slots of weight @ neighbour. (B, N, C), (B or 1, N, K), (out, d, K), (out,) -> (B, N, out)
+
+    An index of fewer slots than the weight has leaves the last of them out.
+    """
     out = x.new_empty(x.shape[0], index.shape[1], weight.shape[0])
-    flat = weight.mT.flatten(1)  # slots outside, channels inside: a tile of gathered rows is one matrix
-    with torch.autocast(x.device.type, enabled=False):
-        for images, rows in _tiles(x, index, weight):
-            source = pad_rows(x[images], sides, padding, x.dtype, coords=coords)
-            gathered = source.flatten(0, 1).index_select(0, row_numbers(index, images, rows, source.shape[1]))
-            out[images, rows] = linear(gathered.view(*out[images, rows].shape[:2], -1), flat, bias)
+    flat = weight[..., : index.shape[2]].mT.flatten(1)  # channels inside slots, as in a row of what is gathered
+    for images, rows, _, _, found in gathers(x, index, sides, padding, x.dtype, coords=coords):
+        part = out[images, rows]
+        part.copy_(linear(found.flatten(1), flat, bias).view_as(part))
     return out
 
 
-@torch.library.custom_op("convnn::aggregate_backward", mutates_args=())
+@operator("convnn::aggregate_backward")
 def aggregate_backward(
     grad: Tensor,
     x: Tensor,
@@ -40,27 +69,26 @@ def aggregate_backward(
     need_x: bool,
 ) -> tuple[Tensor, Tensor]:
     """Gradients by x and by weight, summed in float32 or better; the first is empty unless needed. (B, N, out), ..."""
-    channels, (out, wide, slots) = x.shape[2], weight.shape
+    channels, (out, wide, _), slots = x.shape[2], weight.shape, index.shape[2]
     exact = torch.promote_types(x.dtype, torch.float32)
     grad_x = torch.empty_like(x, memory_format=torch.contiguous_format) if need_x else x.new_empty(0)
-    grad_weight = weight.new_zeros(out, slots * wide, dtype=exact)
-    back = weight.permute(2, 1, 0)[:, :channels].flatten(0, 1)  # (K * C, out)
-    with torch.autocast(x.device.type, enabled=False):
-        for images, rows in _tiles(x, index, weight):
-            source = pad_rows(x[images], sides, padding, x.dtype, coords=coords)
-            numbers = row_numbers(index, images, rows, source.shape[1])
-            part = grad[images, rows].reshape(-1, out)
-            gathered = source.flatten(0, 1).index_select(0, numbers)
-            grad_weight += outer_product(part, gathered.view(len(part), -1))
-            if not need_x:
-                continue
-            if rows.start == 0:
-                total = torch.zeros(source.shape[0] * source.shape[1], channels, dtype=exact, device=x.device)
-            del gathered
-            total.index_add_(0, numbers, linear(part, back).view(-1, channels).to(exact))
-            if rows.stop == index.shape[1]:
-                grad_x[images] = interior_rows(total.view(*source.shape[:2], -1), sides, padding, x.shape[1])
-    return grad_x, grad_weight.view(out, slots, wide).mT.to(weight.dtype).contiguous()
+    by_weight = torch.zeros(())
+    back = weight.permute(2, 1, 0)[:slots, :channels].flatten(0, 1)  # (K * C, out)
+    for images, rows, source, numbers, found in gathers(x, index, sides, padding, x.dtype, coords=coords):
+        part = grad[images, rows].reshape(-1, out)
+        product = outer_product(part, found.flatten(1)).to(exact)
+        by_weight = by_weight.add_(product) if by_weight.dim() else product
+        if not need_x:
+            continue
+        if rows.start == 0:
+            by_source = torch.zeros(*source.shape[:2], channels, dtype=exact, device=x.device)
+        by_source.flatten(0, 1).index_add_(0, numbers, linear(part, back).view(-1, channels).to(exact))
+        if rows.stop == index.shape[1]:
+            grad_x[images] = interior_rows(by_source, sides, padding, x.shape[1])
+    grad_weight = torch.zeros_like(weight, memory_format=torch.contiguous_format)
+    if by_weight.dim():  # there may be no image
+        grad_weight[..., :slots] = by_weight.view(out, slots, wide).mT
+    return grad_x, grad_weight
 
 
 @aggregate.register_fake
@@ -81,14 +109,9 @@ def _save(ctx, inputs, output):  # type: ignore[no-untyped-def]
 
 def _backward(ctx, grad):  # type: ignore[no-untyped-def]
     x, index, weight = ctx.saved_tensors
-    grad_x, grad_weight = aggregate_backward(grad, x, index, weight, *ctx.options, ctx.needs_input_grad[0])
-    grad_x = grad_x if ctx.needs_input_grad[0] else None
-    return grad_x, None, grad_weight, grad.sum((0, 1)), None, None, None
+    need_x = ctx.needs_input_grad[0]
+    grad_x, grad_weight = aggregate_backward(grad, x, index, weight, *ctx.options, need_x)
+    return grad_x if need_x else None, None, grad_weight, grad.sum((0, 1)), None, None, None
 
 
 aggregate.register_autograd(_backward, setup_context=_save)
-
-
-def _tiles(x, index, weight):  # type: ignore[no-untyped-def]
-    row_bytes = prod(weight.shape[1:]) * x.dtype.itemsize
-    return tiles(x.shape[0], index.shape[1], row_bytes, tile_bytes(x.device))

@@ -13,7 +13,7 @@ from torch.nn.grad import conv2d_weight
 
 from .coords import coordinates, padded
 
-TILE_BYTES = 16 << 20
+TILE_BYTES = 24 << 20
 """Bytes of one working buffer on a CPU, below the 32 MiB from which glibc gives memory back on every free."""
 
 
@@ -72,13 +72,6 @@ def interior_rows(rows: Tensor, sides: Sequence[int], padding: int, length: int)
     if rows.shape[1] == length:
         return rows
     return inside_map(rows.unflatten(1, padded(sides, padding)), sides, padding).flatten(1, -2)
-
-
-def row_numbers(index: Tensor, images: slice, rows: slice, length: int) -> Tensor:
-    """Rows of a tile's source (t, length, C), taken flat, in every slot of these queries. (B or 1, N, K) -> (T * K,)"""
-    chosen = index[images if len(index) > 1 else slice(None), rows].to(torch.int32)
-    first = torch.arange(0, (images.stop - images.start) * length, length, dtype=torch.int32, device=index.device)
-    return (chosen + first.view(-1, 1, 1)).flatten()
 
 
 def linear(rows: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from .coords import coordinates, interior, padded
+from .operators import operator
 from .rows import pad_rows, tile_bytes, tiles
 from .similarity import centre_of, placed, ranked, score_dtype
 
@@ -23,7 +24,7 @@ def index_dtype(total: int) -> torch.dtype:
     return torch.int16 if total <= torch.iinfo(torch.int16).max else torch.int32
 
 
-@torch.library.custom_op("convnn::nearest_positions", mutates_args=())
+@operator("convnn::nearest_positions")
 def nearest_positions(
     x: Tensor, pool: Tensor | None, sides: Sequence[int], padding: int, k: int, metric: str, lambda_param: float | None
 ) -> Tensor:
@@ -39,10 +40,10 @@ def nearest_positions(
         return queries, rows, centre_of(queries)
 
     columns = _columns(pool, sides, padding, k, x.device, one_pad=lambda_param is None)
-    return _search(vectors, x, columns, own, prod(outer), k, metric)
+    return _search(vectors, x, columns, own, prod(outer), k, metric, int(pool is not None))
 
 
-@torch.library.custom_op("convnn::nearest_keys", mutates_args=())
+@operator("convnn::nearest_keys")
 def nearest_keys(
     queries: Tensor, keys: Tensor, pool: Tensor | None, sides: Sequence[int], padding: int, k: int, metric: str
 ) -> Tensor:
@@ -59,7 +60,7 @@ def nearest_keys(
         return queries[images].to(dtype), rows, centre_of(rows.index_select(1, own))
 
     columns = _columns(pool, sides, padding, k, keys.device, one_pad=keys.shape[1] < total)
-    return _search(vectors, keys, columns, own, total, k, metric)
+    return _search(vectors, keys, columns, own, total, k, metric, int(pool is not None))
 
 
 @nearest_positions.register_fake
@@ -88,45 +89,48 @@ def _columns(
     return torch.cat((own, pads))
 
 
-def _search(vectors: Vectors, like: Tensor, columns: Tensor, own: Tensor, total: int, k: int, metric: str) -> Tensor:
+def _search(
+    vectors: Vectors, like: Tensor, columns: Tensor, own: Tensor, total: int, k: int, metric: str, spare: int
+) -> Tensor:
     device, (batch, length, others) = like.device, (like.shape[0], len(own), k - 1)
     found = torch.empty(batch, length, k, dtype=index_dtype(total), device=device)
     found[..., 0] = own
     if others == 0:
         return found
     count = len(columns)
-    width = _width(count, others, device)
+    width = max(_width(count, others, device), count + spare)
     column_of = columns.new_full((total,), count)  # a query outside the pool strikes out a column past the last
     column_of[columns] = torch.arange(count, device=device)
     own_column = column_of[own].view(1, length, 1)
     label = torch.cat((columns, columns.new_zeros(width - count))).to(found.dtype)
     dtype = score_dtype(like.dtype)
     images = slice(0, 0)
-    with torch.autocast(device.type, enabled=False):
-        limit = min(tile_bytes(device), 4 << 20) if device.type == "cpu" else tile_bytes(device)
-        room = torch.empty(0, dtype=dtype, device=device)
-        for wanted, rows in tiles(batch, length, width * dtype.itemsize, limit):
-            if wanted != images:
-                images = wanted
-                queries, places, centre = vectors(images)
-                left, right = ranked(queries, places.index_select(1, columns), metric, centre)
-                right = right.mT
-            part = left[:, rows]
-            shape = (part.shape[0], part.shape[1], width)
-            if room.numel() < shape[0] * shape[1] * width:
-                room = torch.empty(shape[0] * shape[1] * width, dtype=dtype, device=device)
-            scores = room[: shape[0] * shape[1] * width].view(shape)
+    limit = min(tile_bytes(device), 4 << 20) if device.type == "cpu" else tile_bytes(device)
+    room = None
+    for wanted, rows in tiles(batch, length, width * dtype.itemsize, limit):
+        if wanted != images:
+            images = wanted
+            queries, places, centre = vectors(images)
+            left, right = ranked(queries, places.index_select(1, columns), metric, centre)
+            right = right.mT
+        part = left[:, rows]
+        size = part.shape[0] * part.shape[1] * width
+        room = part.new_empty(size) if room is None else room
+        scores = room[:size].view(*part.shape[:2], width)
+        if count == width:
+            torch.bmm(part, right, out=scores)
+        else:
             scores[..., :count] = part @ right
             scores[..., count:] = -torch.inf
-            scores.scatter_(2, own_column[:, rows].expand(shape[0], -1, -1), -torch.inf)
-            chosen = scores.topk(others, dim=2).indices
-            found[images, rows, 1:] = label[chosen]
+        scores.scatter_(2, own_column[:, rows].expand(len(part), -1, -1), -torch.inf)
+        chosen = scores.topk(others, dim=2).indices
+        found[images, rows, 1:] = label[chosen]
     return found
 
 
 def _width(count: int, k: int, device: torch.device) -> int:
-    """Columns of the score buffer: one to spare, and more where torch's CPU topk is faster on a wider row.
+    """Columns of the score buffer: more than there are candidates where torch's CPU topk is faster on a wider row.
 
     It sorts partially from 64 k columns on and selects below, at some three times the price of a column.
     """
-    return 64 * k if device.type == "cpu" and 20 * k < count < 64 * k else count + 1
+    return 64 * k if device.type == "cpu" and 20 * k < count < 64 * k else count

@@ -20,6 +20,14 @@ def unit(vectors: Tensor) -> Tensor:
     return vectors / torch.where(length > 0, length, 1)
 
 
+def through_unit(grad: Tensor, vectors: Tensor) -> Tensor:
+    """Gradient by vectors from the one by their unit vectors; zero where the vector is."""
+    length = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
+    direction = vectors / torch.where(length > 0, length, 1)
+    across = grad - direction * (direction * grad).sum(-1, keepdim=True)
+    return torch.where(length > 0, across / torch.where(length > 0, length, 1), 0)
+
+
 def placed(rows: Tensor, coordinates: Tensor, lambda_param: float) -> Tensor:
     """Features and coordinates side by side, as Loc_Col compares them. (t, N', C), (N', n) -> (t, N', C + n)"""
     values = rows.flatten(1)

@@ -1,0 +1,114 @@
+"""ConvNN and its attention form equal the definition, in value and in gradient, for every choice of options."""
+
+from itertools import product
+
+import pytest
+import torch
+from layers import reference
+
+from convnn.layers import ConvNN1d, ConvNN2d, ConvNNAttention1d, ConvNNAttention2d
+
+SIDES = {1: (12,), 2: (4, 6)}
+SAMPLINGS = (("all", -1, 0), ("random", 7, 0), ("spatial", 3, 0))
+OPTIONS = list(product((1, 2), ("cosine", "euclidean"), SAMPLINGS, (0, 1), ("NA", "BA", "B", "A")))
+
+
+def made(kind, dims: int, metric: str, sampling, padding: int, pattern: str, **options):
+    layer = {("nn", 1): ConvNN1d, ("nn", 2): ConvNN2d, ("at", 1): ConvNNAttention1d, ("at", 2): ConvNNAttention2d}
+    names = dict(zip(("sampling_type", "num_samples", "sample_padding"), sampling, strict=True))
+    shuffled = {"shuffle_pattern": pattern, "shuffle_scale": 2 if pattern != "NA" else 0}
+    torch.manual_seed(3)
+    options = {"K": 3, "padding": padding, "magnitude_type": metric} | names | shuffled | options
+    layer = layer[kind, dims](2, 2, **options).double().eval()
+    return layer, torch.randn(2, 2, *SIDES[dims], dtype=torch.float64)
+
+
+def drawn(layer, sides):
+    """The fixed draw of evaluation as positions of the padded map, None for other samplings."""
+    sides = [side // 2 for side in sides] if "B" in layer.shuffle_pattern else sides
+    pool = layer.pool(sides, torch.device("cpu"))
+    if pool is None or layer.sampling.sampling_type != "random":
+        return None
+    outer = [side + 2 * layer.padding for side in sides]
+    return list(zip(*(line.tolist() for line in torch.unravel_index(pool, outer)), strict=True))
+
+
+def check(layer, x) -> None:
+    torch.testing.assert_close(layer(x), reference.forward(layer, x, drawn(layer, x.shape[2:])))
+    x = x[:1].requires_grad_()
+    assert torch.autograd.gradcheck(layer, (x,), fast_mode=True)
+    names, parameters = zip(*layer.named_parameters(), strict=True)
+
+    def by_parameters(*values):
+        return torch.func.functional_call(layer, dict(zip(names, values, strict=True)), (x.detach(),))
+
+    assert torch.autograd.gradcheck(by_parameters, parameters, fast_mode=True)
+
+
+@pytest.mark.parametrize("similarity", ["Loc", "Col", "Loc_Col"])
+@pytest.mark.parametrize("aggregation", ["Col", "Loc_Col"])
+def test_convnn_equals_its_reference(similarity, aggregation):
+    for dims, metric, sampling, padding, pattern in OPTIONS:
+        if similarity == "Loc" and metric == "euclidean":
+            continue  # places are compared in one way
+        pad_in_pool = padding and (sampling[0] != "spatial" or "B" in pattern)
+        if similarity != "Loc" and aggregation == "Loc_Col" and pad_in_pool:
+            continue  # pad ties with pad, and which of it is chosen shows in the coordinates
+        options = {"similarity_type": similarity, "aggregation_type": aggregation, "lambda_param": 0.3}
+        check(*made("nn", dims, metric, sampling, padding, pattern, **options))
+
+
+@pytest.mark.parametrize("aggregation", ["Col", "Loc_Col"])
+@pytest.mark.parametrize("K", [1, 3])
+def test_attention_equals_its_reference(aggregation, K):
+    for dims, metric, sampling, padding, pattern in OPTIONS:
+        if K == 1 and pattern != "NA":
+            continue
+        layer, x = made("at", dims, metric, sampling, padding, pattern, K=K, aggregation_type=aggregation)
+        layer.depthwise.bias.data.normal_()
+        layer.depthwise.weight.data.normal_()
+        check(layer, x)
+
+
+@pytest.mark.parametrize("kind", ["nn", "at"])
+@pytest.mark.parametrize("dims", [1, 2])
+@pytest.mark.parametrize("padding", [0, 1])
+def test_one_neighbour_and_all_of_them(kind, dims, padding):
+    for aggregation, metric in product(("Col", "Loc_Col"), ("cosine", "euclidean")):
+        total = 1
+        for side in SIDES[dims]:
+            total *= side + 2 * padding
+        for K in (1, total):
+            if K > 1 and padding and (aggregation == "Loc_Col" and kind == "nn"):
+                continue  # pad ties with pad, and its coordinates show
+            check(*made(kind, dims, metric, SAMPLINGS[0], padding, "NA", K=K, aggregation_type=aggregation))
+
+
+@pytest.mark.parametrize("kind", ["nn", "at"])
+def test_a_layer_takes_maps_of_any_size(kind):
+    layer, x = made(kind, 2, "cosine", SAMPLINGS[0], 1, "NA", K=5)
+    for sides in ((4, 6), (7, 3), (1, 1), (1, 5), (2, 2)):
+        x = torch.randn(2, 2, *sides, dtype=torch.float64)
+        torch.testing.assert_close(layer(x), reference.forward(layer, x))
+
+
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+@pytest.mark.parametrize("similarity", ["Col", "Loc_Col"])
+def test_the_chosen_score_as_well_as_the_best_where_scores_tie(metric, similarity):
+    layer, _ = made("nn", 2, metric, SAMPLINGS[0], 1, "NA", K=6, similarity_type=similarity, aggregation_type="Loc_Col")
+    x = torch.randint(-1, 2, (3, 2, 4, 6)).double()
+    x[2] = 1.0
+    for image, index in zip(x, layer._search(x, (4, 6)), strict=True):
+        vectors = reference.compared(reference.pad_map(image, 1), [6, 8], similarity, layer.lambda_param)
+        places, queries = list(vectors), reference.queries_of((4, 6), 1)
+
+        def nearness(a, b, vectors=vectors):
+            return reference.score(metric, vectors[a], vectors[b])
+
+        wanted = reference.choose(queries, places, layer.K, nearness)
+        for query, best, numbers in zip(queries, wanted, index.tolist(), strict=True):
+            ours = [places[number] for number in numbers]
+            assert ours[0] == query
+            assert len(set(ours)) == layer.K
+            scores = torch.tensor([[nearness(query, at) for at in chosen] for chosen in (ours, best)])
+            torch.testing.assert_close(scores[0], scores[1])

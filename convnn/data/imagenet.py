@@ -111,7 +111,7 @@ class _Order(Sampler[Ask]):
 
 
 class StreamedBatches:
-    """A split that is read as it goes. The workers stay for the next epoch; only one may be under way."""
+    """A split that is read as it goes, by workers that live as long as an epoch is under way; one at a time."""
 
     def __init__(
         self,
@@ -135,7 +135,6 @@ class StreamedBatches:
             sampler=self._order,
             num_workers=workers,
             multiprocessing_context=processes,
-            persistent_workers=workers > 0,
             worker_init_fn=_leave_signals_to_the_parent,
             pin_memory=device.type == "cuda",
             generator=torch.Generator(),  # else it draws from the global one when an epoch begins
@@ -174,5 +173,5 @@ def centre(width: int, height: int, share: float = CENTRE) -> Box:
 
 def _leave_signals_to_the_parent(worker: int) -> None:
     """Ctrl-C reaches a whole group of processes: a worker that obeys would fail the run that is being stopped."""
-    for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for name in (signal.SIGINT, signal.SIGHUP):  # SIGTERM is how the parent ends a worker
         signal.signal(name, signal.SIG_IGN)

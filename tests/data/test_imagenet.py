@@ -65,7 +65,7 @@ def test_an_epoch_can_begin_at_any_step_and_reads_nothing_before_it(stream, imag
     assert same(whole[1:], epoch(stream().train, 1, 1))
 
 
-def test_workers_give_the_same_batches_and_outlast_an_epoch_that_was_left(stream):
+def test_workers_give_the_same_batches_also_after_an_epoch_that_was_left(stream):
     alone, beside = stream().train, stream(workers=2).train
     assert same(epoch(alone), epoch(beside))
     next(beside.epoch(2))

@@ -1,0 +1,172 @@
+"""What the form holds: a preset or nothing, what was typed over it, and what is known of the two together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from convnn import presets, runs
+from convnn.commandline import Parsed, command
+from convnn.config import RunConfig
+from convnn.datasets import CIFAR
+from convnn.effects import no_effect
+from convnn.errors import Problem, UserError, escaped
+from convnn.options import BY_PLACE, OPTIONS, Option, Value, value_at
+from convnn.plans import Plan, plan
+from convnn.presets import Preset, Resolved
+from tui import machine
+
+FIELDS = tuple(option for option in OPTIONS if option.place != "output.test_only")
+ONLY_TESTS = "--test_only evaluates a checkpoint and prints: a thing for the shell, `convnn run --test_only`"
+
+
+@dataclass(frozen=True)
+class Checked:
+    """All that is known of a draft; it may be launched when there are no problems."""
+
+    config: RunConfig
+    base: RunConfig  # what the form began with
+    problems: tuple[Problem, ...]
+    silent: Mapping[str, str]  # options without effect, and why
+    resolved: Resolved
+    plan: Plan | None  # None where the images' size is not known
+
+    def at(self, place: str) -> list[Problem]:
+        """The problems of one field."""
+        return [problem for problem in self.problems if problem.key == place]
+
+    @property
+    def homeless(self) -> list[Problem]:
+        """The problems that belong to no field of the form."""
+        return [problem for problem in self.problems if problem.key not in BY_PLACE]
+
+
+@dataclass
+class Draft:
+    """A configuration that is being made."""
+
+    preset: Preset | None = None
+    typed: dict[str, str] = field(default_factory=dict)  # by place, only what differs from what the form began with
+
+    @classmethod
+    def of(cls, config: RunConfig) -> Draft:
+        """A draft of a configuration that exists, without the place it was written to and without its own name."""
+        values = {o.place: value_at(config, o.place) for o in FIELDS if o.section != "output" and o.place != "run.name"}
+        return cls(None, {o.place: o.text(values[o.place]) for o in FIELDS if values.get(o.place, o.default) != o.default})
+
+    def __post_init__(self) -> None:
+        self._begun: dict[str, Any] = dict(self.preset.values) if self.preset else {}
+
+    def begun(self, option: Option) -> str:
+        """What a field held at the beginning: the preset's word, right or wrong, else the default."""
+        value = self._begun.get(option.place, option.default)
+        value = tuple(value) if isinstance(value, list) else value
+        fits = value is None or isinstance(value, bool | int | float | str) or all(isinstance(w, str) for w in _words(value))
+        return option.text(value) if fits else str(value)
+
+    def text(self, option: Option) -> str:
+        """What a field holds now."""
+        return self.typed.get(option.place, self.begun(option))
+
+    def type(self, place: str, text: str) -> None:
+        """Somebody typed this into a field."""
+        option = BY_PLACE[place]
+        wrong = place in self._begun and not _is_allowed(self.preset, place)
+        if text == self.begun(option) and not wrong:
+            self.typed.pop(place, None)
+        else:
+            self.typed[place] = text
+
+    def reset(self, place: str) -> None:
+        """The field as it was at the beginning, or, where it is that already, its default."""
+        if place in self.typed:
+            del self.typed[place]
+        else:
+            self.type(place, BY_PLACE[place].text(BY_PLACE[place].default))
+
+    def copy(self) -> Draft:
+        """The same now, for a thread that checks it while somebody types on."""
+        return Draft(self.preset, dict(self.typed))
+
+    def check(self) -> Checked:
+        """Everything that `convnn run` would say of it, and what it would cost."""
+        resolved = presets.resolve(self.preset, self.typed)
+        base = presets.resolve(self.preset).config
+        config, facts = resolved.config, resolved.facts
+        found = list(resolved.problems)
+        wrong = {problem.key for problem in found}
+        if facts.problem is not None and config.data.dataset not in CIFAR and "data.dataset" not in wrong:
+            found.append(facts.problem)  # cifar is downloaded when it is not there
+        if (missing := machine.missing(config.runtime.device)) and "runtime.device" not in wrong:
+            found.append(missing)
+        if config.output.dir and runs.holds_run(Path(config.output.dir)):
+            found.append(_taken(config.output.dir))
+        costs = None
+        if facts.image_size and facts.num_classes and not {p.key for p in found} & MAPS:
+            costs = plan(config, facts.image_size, facts.num_classes)
+        order = {option.place: at for at, option in enumerate(FIELDS)}
+        found.sort(key=lambda problem: order.get(problem.key or "", -1))
+        return Checked(config, base, tuple(found), no_effect(config), resolved, costs)
+
+    def command(self, checked: Checked) -> str:
+        """The command that does the same."""
+        if self.preset is None:
+            return command(checked.config)
+        name = self.preset.name
+        known = presets.listed().get(name, [])
+        by_name = bool(known) and self.preset.path is not None and known[0].absolute() == self.preset.path.absolute()
+        return command(checked.config, name if by_name else str(self.preset.path), checked.base)
+
+
+MAPS = {"layer.K", "layer.shuffle_scale", "sampling.num_samples", "sampling.sample_padding", "data.resize"}  # no map, no cost
+
+
+def _words(value: Any) -> tuple[Any, ...]:
+    return value if isinstance(value, tuple) else (None,)
+
+
+def _is_allowed(preset: Preset | None, place: str) -> bool:
+    """Whether what a preset says of a place is allowed: typing over it is a correction, even with the same word."""
+    only = replace(preset, values={place: preset.values[place]}, problems=()) if preset else None
+    return not any(problem.key == place and problem.file for problem in presets.resolve(only).problems)
+
+
+def _taken(directory: str) -> Problem:
+    return Problem(
+        f"{escaped(directory)} holds a run already",
+        key="output.dir",
+        value=directory,
+        fix="give another directory, or none for a fresh one under ./runs",
+        change={"output.dir": None},
+    )
+
+
+def filled(parsed: Parsed) -> Draft:
+    """The draft that a pasted command asks for. Raises UserError with all that was not understood."""
+    found = [Problem(f"not understood: {escaped(word)}") for word in parsed.unknown]
+    typed = dict(parsed.typed)
+    if typed.pop("output.test_only", "false") == "true":
+        found.append(Problem(ONLY_TESTS))
+    preset = None
+    if parsed.preset is not None:
+        try:
+            preset = presets.read(parsed.preset)
+        except UserError as error:
+            found += error.problems
+    if found:
+        raise UserError(found)
+    draft = Draft(preset)
+    for place, text in typed.items():
+        draft.type(place, _spelled(BY_PLACE[place], text))
+    return draft
+
+
+def _spelled(option: Option, text: str) -> str:
+    """The word as the form spells it, where it is one: 1e-3 is 0.001."""
+    try:
+        value: Value = option.parse(text)
+    except ValueError:
+        return text
+    return option.text(value)

@@ -1,0 +1,320 @@
+"""The set-up form: a configuration is made, checked while one types, priced, saved and launched."""
+
+from __future__ import annotations
+
+import asyncio
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from textual import events, on
+from textual.app import ComposeResult
+from textual.containers import Container
+from textual.screen import Screen
+from textual.timer import Timer
+from textual.widgets import Input
+
+from convnn import commandline, presets
+from convnn.config import RunConfig
+from convnn.errors import Problem, UserError
+from convnn.options import BY_PLACE, value_at
+from tui import machine, pace
+from tui.draft import Checked, Draft, filled
+from tui.keys import bound
+from tui.screens.not_understood import NotUnderstood
+from tui.screens.save_preset import SavePreset
+from tui.widgets.bars import Foot, Head
+from tui.widgets.command_line import CommandLine
+from tui.widgets.controls import Pasted, Typed
+from tui.widgets.cost import Cost
+from tui.widgets.form import Form
+
+if TYPE_CHECKING:
+    from tui.app import ConvnnApp
+
+PAUSE = 0.012  # seconds without a key before a check
+LOOK = 5.0  # seconds between two looks at the free memory and at the preset's file
+
+
+class SetupScreen(Screen[None]):
+    """The form, what it costs, and the command that would do the same."""
+
+    app: ConvnnApp
+    BINDINGS = bound(
+        "launch", "launch-letter", "detach", "save", "fix", "next-problem", "previous-problem", "reset", "time", "copy",
+        "command", "back", shown=("launch", "save", "fix", "next-problem"),
+    )  # fmt: skip
+    AUTO_FOCUS = "#field-model-name .control"
+
+    def __init__(self, draft: Draft) -> None:
+        super().__init__()
+        self.draft = draft
+        self.checked: Checked | None = None
+        self.seen = _bytes(draft.preset.path if draft.preset else None)
+        self.edited = False  # elsewhere, since it was loaded
+        self._device, self._free = "device", None
+        self._paces: dict[RunConfig, pace.Pace | None] = {}
+        self._timing = False
+        self._waiting: Timer | None = None
+        self._one = asyncio.Lock()  # at a time: a check may have to read a large folder
+
+    def compose(self) -> ComposeResult:
+        yield Head("set-up")
+        with Container(id="setup"):
+            form = Form(self.draft.text, id="form")
+            form.add_class("pane")
+            form.border_title = "options"
+            yield form
+            cost = Cost(id="cost")
+            cost.add_class("pane")
+            cost.border_title = "cost"
+            yield cost
+        yield CommandLine(id="command")
+        yield Foot()
+
+    def on_mount(self) -> None:
+        self.query_one(Cost).now = self.app.now
+        self.take(self.draft.copy().check())
+        self.set_interval(LOOK, self._look)
+        self.run_worker(self._look(), group="look")
+
+    # -- checking ---------------------------------------------------------------------------------------------------
+
+    @on(Typed)
+    def typed(self, event: Typed) -> None:
+        if event.text != self.draft.text(event.option):
+            self.draft.type(event.option.place, event.text)
+            self._check_soon()
+
+    def _check_soon(self) -> None:
+        if self._waiting is not None:
+            self._waiting.stop()
+        self._waiting = self.set_timer(PAUSE, lambda: self.run_worker(self.check(), group="check", exclusive=True))
+
+    async def check(self) -> Checked:
+        """Check the draft as it is now, and show what was found."""
+        async with self._one:
+            checked = await asyncio.to_thread(self.draft.copy().check)
+        self.take(checked)
+        return checked
+
+    def take(self, checked: Checked) -> None:
+        """Show what a check found."""
+        self.checked = checked
+        with self.app.batch_update():
+            self.query_one(Form).show(self.draft, checked)
+            self.query_one(CommandLine).show(self.command)
+            self._tell_cost()
+            self._say()
+        if checked.config not in self._paces and not checked.problems:
+            self.run_worker(self._past(checked.config), group="past", exclusive=True)
+
+    @property
+    def command(self) -> str:
+        """The command that would do the same, with the words that are refused as they were typed."""
+        assert self.checked is not None
+        words = self.draft.command(self.checked)
+        for place, text in self.draft.typed.items():
+            option = BY_PLACE[place]
+            try:
+                refused = option.parse(text) != value_at(self.checked.config, place)
+            except ValueError:
+                refused = True
+            if refused:
+                words += f" {option.flag} {shlex.quote(text)}"
+        return words
+
+    def _say(self) -> None:
+        assert self.checked is not None
+        preset = self.draft.preset
+        where = f"preset {preset.name}" if preset else "a new run"
+        changed = len(self.draft.typed)
+        about = f"{changed} changed" if changed else preset.about if preset else "from the defaults"
+        if self.edited:
+            about += ", its file was edited elsewhere"
+        count = len(self.checked.problems)
+        said, style = (f"✗ {count} problem{'s' * (count > 1)}", "error") if count else ("✓ ready", "success")
+        self.query_one(Head).say(where, about, said, f"bold {self.app.theme_variables[style]}")
+
+    # -- cost -------------------------------------------------------------------------------------------------------
+
+    def _tell_cost(self) -> None:
+        assert self.checked is not None
+        known = self._paces.get(self.checked.config)
+        self.query_one(Cost).tell(self.checked, self._device, self._free, known, self._timing)
+
+    async def _past(self, config: RunConfig) -> None:
+        home = self.app.screen_stack[0]
+        found = getattr(home, "found", [])
+        self._paces[config] = await asyncio.to_thread(pace.past, config, found)
+        self._tell_cost()
+
+    async def _look(self) -> None:
+        """See how much memory is free, and whether the preset was edited elsewhere."""
+        if self.checked is None or not self.is_attached:
+            return
+        self._device, self._free = await asyncio.to_thread(machine.free_memory, self.checked.config.runtime.device)
+        path = self.draft.preset.path if self.draft.preset else None
+        self.edited = await asyncio.to_thread(_bytes, path) != self.seen
+        self._tell_cost()
+        self._say()
+
+    def action_time(self) -> None:
+        """Time a few real steps."""
+        if self.checked is None or self.checked.problems:
+            self.app.say("it can be timed when it has no problems", wrong=True)
+        elif not self._timing:
+            self.run_worker(self._time(self.checked.config), group="time")
+
+    async def _time(self, config: RunConfig) -> None:
+        self._timing = True
+        self._tell_cost()
+        try:
+            self._paces[config] = await pace.timed(config)
+        except (UserError, OSError) as error:
+            self.app.say(str(error), wrong=True)
+        finally:
+            self._timing = False
+        self._tell_cost()
+
+    # -- problems ---------------------------------------------------------------------------------------------------
+
+    def action_fix(self) -> None:
+        """Apply the fix of the focused field's problem, else of the first that has one."""
+        found = self.checked.problems if self.checked else ()
+        field = self.query_one(Form).focused_field
+        here = [problem for problem in found if field is not None and problem.key == field.option.place]
+        problem = next((problem for problem in [*here, *found] if problem.change), None)
+        if problem is None:
+            self.app.say("no problem here has a fix that a key can apply" if found else "there is no problem")
+            return
+        self.change(problem)
+
+    def change(self, problem: Problem) -> None:
+        """Apply a problem's fix."""
+        for place, value in (problem.change or {}).items():
+            self.draft.type(place, BY_PLACE[place].text(value))
+        if problem.key in BY_PLACE:
+            self.query_one(Form).go_to(problem.key)
+        self.take(self.draft.copy().check())
+
+    def _jump(self, by: int) -> None:
+        form = self.query_one(Form)
+        places = list(form.fields)
+        wrong = [at for at, place in enumerate(places) if self.checked and self.checked.at(place)]
+        if not wrong:
+            self.app.say("there is no problem")
+            return
+        here = form.focused_field
+        at = places.index(here.option.place) if here else -1 if by > 0 else len(places)
+        later = [i for i in wrong if (i - at) * by > 0] or wrong
+        form.go_to(places[later[0 if by > 0 else -1]])
+
+    def action_next_problem(self) -> None:
+        self._jump(1)
+
+    def action_previous_problem(self) -> None:
+        self._jump(-1)
+
+    # -- fields -----------------------------------------------------------------------------------------------------
+
+    def action_reset(self) -> None:
+        """The focused field as it was at the beginning."""
+        field = self.query_one(Form).focused_field
+        if field is not None:
+            self.draft.reset(field.option.place)
+            self._check_soon()
+
+    @on(events.DescendantFocus)
+    @on(events.DescendantBlur)
+    def _focus_moved(self) -> None:
+        if self.checked is not None:
+            self.query_one(Form).show(self.draft, self.checked)
+
+    @on(Input.Submitted)
+    def _next(self) -> None:
+        self.focus_next()
+
+    # -- the command ------------------------------------------------------------------------------------------------
+
+    @on(CommandLine.Given)
+    @on(Pasted)
+    def fill(self, event: CommandLine.Given | Pasted) -> None:
+        """Fill the form from a command, wholly or not at all."""
+        try:
+            parsed = commandline.read(event.text)
+            self.draft = filled(parsed)
+        except ValueError:
+            self.app.push_screen(NotUnderstood((Problem("a quote is left open", fix="close it"),)))
+            return
+        except UserError as error:
+            self.app.push_screen(NotUnderstood(error.problems))
+            return
+        self.seen, self.edited = _bytes(self.draft.preset.path if self.draft.preset else None), False
+        self.query_one("#field-model-name .control").focus()
+        self.take(self.draft.copy().check())
+        if parsed.passed_over:
+            self.app.say("the form is filled; passed over, as they belong to the shell: " + ", ".join(parsed.passed_over))
+        else:
+            self.app.say("the form is filled from the command")
+
+    def action_command(self) -> None:
+        self.query_one(CommandLine).focus()
+
+    def action_copy(self) -> None:
+        self.app.copy_to_clipboard(self.command)
+        self.app.say("the command is copied")
+
+    # -- saving, launching, leaving ---------------------------------------------------------------------------------
+
+    async def _ready(self) -> Checked | None:
+        """The draft, checked as it is now; None, and the first problem in sight, when it has one."""
+        checked = await self.check()
+        if not checked.problems:
+            return checked
+        first = checked.problems[0]
+        if first.key in self.query_one(Form).fields:
+            self.query_one(Form).go_to(str(first.key))
+        self.app.say(f"{first.message}" + (f"\n{first.fix}" if first.fix else ""), wrong=True)
+        return None
+
+    async def action_launch(self) -> None:
+        """Train it in this app."""
+        if checked := await self._ready():
+            self.app.launch(checked.config, self.draft.preset.name if self.draft.preset else None)
+            self.app.pop_screen()
+
+    action_launch_letter = action_launch
+
+    async def action_detach(self) -> None:
+        """Train it in a process of its own."""
+        checked = await self._ready()
+        if checked and self.app.detach(checked.config, self.draft.preset.name if self.draft.preset else None):
+            self.app.pop_screen()
+
+    async def action_save(self) -> None:
+        """Save it as a preset."""
+        if checked := await self._ready():
+            self.app.push_screen(SavePreset(checked.config, self.draft.preset, self.seen), self._saved)
+
+    def _saved(self, path: Path | None) -> None:
+        if path is None:
+            return
+        self.draft = Draft(presets.read(str(path.absolute())))
+        self.seen, self.edited = _bytes(path), False
+        self.take(self.draft.copy().check())
+        self.app.say(f"saved {path}")
+
+    def action_back(self) -> None:
+        """From the command line to the form, from the form to Home."""
+        if isinstance(self.focused, CommandLine):
+            self.query_one("#field-model-name .control").focus()
+        else:
+            self.app.pop_screen()
+
+
+def _bytes(path: Path | None) -> bytes | None:
+    try:
+        return path.read_bytes() if path else None
+    except OSError:
+        return None

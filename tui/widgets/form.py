@@ -1,0 +1,103 @@
+"""The form: every option of the schema as a field, under the name of its section."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from textual import events
+from textual.app import ComposeResult
+from textual.containers import VerticalScroll
+from textual.widgets import Static
+
+from convnn.config import RunConfig
+from convnn.options import Option
+from tui.draft import FIELDS, Checked, Draft
+from tui.keys import bound
+from tui.widgets.field import Field, State, told
+
+
+class Form(VerticalScroll, can_focus=False):
+    """The fields. It is told what is known of the draft, and shows what differs from the last time."""
+
+    BINDINGS = bound("next-section", "previous-section")
+    DEFAULT_CSS = """
+    Form { padding: 0 1; scrollbar-size-vertical: 1; }
+    Form > .section { color: $text-muted; text-style: bold; height: auto; margin-top: 1; }
+    Form > .section.first { margin-top: 0; }
+    Form > .trouble { color: $error; padding: 0 0 0 2; height: auto; }
+    """
+
+    def __init__(self, text: Callable[[Option], str], *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self.fields = {option.place: Field(option, text(option)) for option in FIELDS}
+        self.homeless = Static("", classes="trouble", markup=False)
+        self.homeless.display = False
+
+    def compose(self) -> ComposeResult:
+        yield self.homeless
+        section = ""
+        for field in self.fields.values():
+            if field.option.section != section:
+                first = " first" if not section else ""
+                section = field.option.section
+                about = (RunConfig.model_fields[section].annotation.__doc__ or "").rstrip(".")  # type: ignore[union-attr]
+                yield Static(f"{section}  {about[:1].lower()}{about[1:]}", classes=f"section{first}", markup=False)
+            yield field
+
+    def show(self, draft: Draft, checked: Checked) -> None:
+        """Show the draft, and what the check found."""
+        here = self.focused_field
+        for place, field in self.fields.items():
+            option = field.option
+            field.show(
+                State(
+                    text=draft.text(option),
+                    begun=draft.begun(option),
+                    changed=place in draft.typed,
+                    from_preset=draft.preset is not None,
+                    silent=checked.silent.get(place),
+                    problems=tuple(checked.at(place)),
+                    focused=field is here,
+                )
+            )
+        self.homeless.display = bool(checked.homeless)
+        self.homeless.update(told(tuple(checked.homeless)))
+
+    @property
+    def focused_field(self) -> Field | None:
+        """The field that has the focus."""
+        focused = self.screen.focused
+        return focused.parent if focused is not None and isinstance(focused.parent, Field) else None
+
+    def go_to(self, place: str) -> None:
+        """Put the focus on a field, and all that is said of it into view."""
+        field = self.fields[place]
+        field.control.focus(scroll_visible=False)
+        self._reveal(field)
+
+    def _reveal(self, field: Field) -> None:
+        def reveal() -> None:
+            if field.trouble is not None and field.trouble.display:
+                self.scroll_to_widget(field.trouble, animate=False)
+            self.scroll_to_widget(field, animate=False)
+
+        self.call_after_refresh(reveal)
+
+    def on_descendant_focus(self, event: events.DescendantFocus) -> None:
+        if isinstance(event.widget.parent, Field):
+            self._reveal(event.widget.parent)
+
+    def _section(self, by: int) -> None:
+        firsts = [field for field in self.fields.values() if self._is_first(field)]
+        here = self.focused_field
+        at = max((i for i, f in enumerate(firsts) if here and f.option.section == here.option.section), default=0)
+        self.go_to(firsts[max(0, min(at + by, len(firsts) - 1))].option.place)
+
+    def _is_first(self, field: Field) -> bool:
+        return next(f for f in self.fields.values() if f.option.section == field.option.section) is field
+
+    def action_next_section(self) -> None:
+        self._section(1)
+
+    def action_previous_section(self) -> None:
+        self._section(-1)

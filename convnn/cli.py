@@ -31,7 +31,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 diverged, 4 out of memory, 5 data or "
-    "device missing, 6 no such run, 7 held by another process, 8 storage, 75 time limit, 129 / 130 / 143 stopped by a signal",
+    "device missing, 6 no such run, 7 held by another process, 8 storage, 75 time limit, "
+    "129 / 130 / 143 stopped by a signal",
 )
 
 

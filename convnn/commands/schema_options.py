@@ -65,7 +65,7 @@ def _annotation(option: Option) -> Any:
 
 
 def _section_help(section: str) -> str:
-    documentation = (RunConfig.model_fields[section].annotation.__doc__ or "").strip()  # type: ignore[union-attr]
+    documentation = (RunConfig.model_fields[section].annotation.__doc__ or "").strip()
     return documentation[:1].lower() + documentation[1:].rstrip(".")
 
 

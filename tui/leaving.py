@@ -8,10 +8,11 @@ import sys
 import time
 from contextlib import suppress
 
+from rich.console import Console
 from textual.app import App
 
 from convnn.errors import Exit, escaped
-from convnn.signals import TWICE
+from convnn.signals import TWICE, obeyed
 from convnn.status import status
 from tui.launcher import Launcher
 from tui.screens.choice import Answer, Choice
@@ -94,7 +95,15 @@ class Leaving(App[int]):
             self.notify("nothing trains here; ctrl+c again leaves, as does ctrl+q")
 
 
-def leave(app: Leaving, terminal: Terminal) -> int:
+def to_the_end(app: Leaving, terminal: Terminal) -> int:
+    """Run the app on the terminal until a person, a signal or a failure ends it; returns the exit code."""
+    app.error_console = Console(file=terminal.file, markup=False, highlight=False)
+    with obeyed(app.signalled, terminal.restore):
+        app.run()
+        return _leave(app, terminal)
+
+
+def _leave(app: Leaving, terminal: Terminal) -> int:
     """Wait for the live run when the terminal is restored, say how it went, and return the exit code."""
     launcher = app.launcher
     code: int = CODES[app.ended_by] if app.ended_by else Exit.HUNG_UP if terminal.gone else app.return_code or Exit.DONE

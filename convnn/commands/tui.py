@@ -19,19 +19,12 @@ def tui(
     from tui.terminal import Terminal, check_terminal
 
     check_terminal()
-    from rich.console import Console
-
     from convnn.runs import root
-    from convnn.signals import obeyed
     from tui.app import ConvnnApp
     from tui.launcher import Launcher
-    from tui.leaving import leave
+    from tui.leaving import to_the_end
 
     here = root(runs)
     with Terminal() as terminal:
-        app = ConvnnApp(here, launcher=Launcher(here, terminal), preset=preset)
-        app.error_console = Console(file=terminal.file, markup=False, highlight=False)
-        with obeyed(app.signalled, terminal.restore):
-            app.run()
-            code = leave(app, terminal)
+        code = to_the_end(ConvnnApp(here, launcher=Launcher(here, terminal), preset=preset), terminal)
     raise typer.Exit(code)

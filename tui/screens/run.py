@@ -41,7 +41,8 @@ ROWS: tuple[tuple[type[Pane], ...], ...] = (  # the panes are numbered in this o
     (LogPane,),
 )
 TALL = 32  # rows of a terminal from which on all panes are shown at first
-AT_FIRST = frozenset({1, 2, 3, 7})  # those of a smaller one
+LATER = frozenset({4, 5, 6})  # not at first on a smaller one
+LOWEST = (5, 8, 8, 5)  # lines that each row of panes needs
 LOOK = 0.5  # seconds between two looks at the directory, at least
 SHARE = 50  # a look that took t seconds is followed by none for 50 t: showing costs training under 2 %
 LIVE_WORDS: tuple[Answer, ...] = (
@@ -70,22 +71,12 @@ class RunScreen(Looking):
     ]  # fmt: skip
     HELP = "One run. Its panes are shown and hidden with 1 to 7; tab goes from one to the next."
     AUTO_FOCUS = "LossPane"
-    DEFAULT_CSS = """
-    RunScreen > VerticalScroll { height: 1fr; }
-    RunScreen Horizontal { height: auto; }
-    RunScreen .row { height: 2fr; min-height: 9; }
-    RunScreen #row-1 { height: 3fr; min-height: 9; }
-    RunScreen #row-0 { height: 5; min-height: 5; }
-    RunScreen #row-3 { height: 1fr; min-height: 6; }
-    RunScreen .pane { width: 1fr; height: 1fr; }
-    RunScreen RatePane { width: 5fr; } RunScreen DevicePane { width: 4fr; } RunScreen ConfigurationPane { width: 4fr; }
-    """
 
     def __init__(self, run: Run | Launch) -> None:
         super().__init__()
         self.launch = run if isinstance(run, Launch) else None
         self.trail: Watch | None = Watch(run) if isinstance(run, Run) else None
-        self.hidden: set[int] | None = None  # None until the size is known
+        self.hidden: set[int] | None = None  # by the size, until a person chooses
         self._loading = False
         self._next = 0.0  # when the next look may be
 
@@ -94,14 +85,13 @@ class RunScreen(Looking):
         number = 0
         with VerticalScroll(can_focus=False):
             for index, kinds in enumerate(ROWS):
-                with Horizontal(id=f"row-{index}", classes="row"):
+                with Horizontal(id=f"row-{index}"):
                     for kind in kinds:
                         number += 1
                         yield kind(number)
         yield Foot()
 
     def on_mount(self) -> None:
-        self.hidden = set() if self.app.size.height >= TALL else set(range(1, 8)) - AT_FIRST
         self._arrange()
         self._look()
         self.set_interval(LOOK / 2, self._look)
@@ -119,9 +109,12 @@ class RunScreen(Looking):
         assert self.trail is not None
         if self.trail.history.began is None:  # the first time there may be years of it
             self._loading = True
-            self.run_worker(self._load, thread=True, exit_on_error=False)
+            self.run_worker(self._load, thread=True)
             return
-        self._show(self.trail.look())
+        try:
+            self._show(self.trail.look())
+        except OSError as error:
+            self._unreadable(error)
         self._next = max(self._next, began + SHARE * (time.monotonic() - began))
 
     def _find(self) -> bool:
@@ -144,8 +137,19 @@ class RunScreen(Looking):
 
     def _load(self) -> None:
         assert self.trail is not None
-        new = self.trail.look()
-        self.app.call_from_thread(self._loaded, new)
+        try:
+            new = self.trail.look()
+        except OSError as error:
+            self.app.call_from_thread(self._unreadable, error)
+        else:
+            self.app.call_from_thread(self._loaded, new)
+
+    def _unreadable(self, error: OSError) -> None:
+        """Say why the directory cannot be followed; the next look tries again."""
+        self._loading = False
+        progress = self.query_one(ProgressPane)
+        progress.waits = f"the run's directory cannot be read: {error.strerror}"
+        progress.refresh()
 
     def _loaded(self, new: list[Event]) -> None:
         assert self.trail is not None
@@ -164,8 +168,8 @@ class RunScreen(Looking):
         percent = f"epoch {history.progress.epoch}/{history.progress.epochs}" if history.progress.epochs else ""
         said = " · ".join(filter(None, (percent, self.view.said)))
         self.query_one(Head).say(self.trail.run.name, said, *_said(state, self.app.ascii))
-        if new or anew or state != progress.state:
-            progress.state = state
+        if new or anew or state != progress.state or progress.waits:
+            progress.state, progress.waits = state, None
             for pane in self._shown():
                 pane.show(history)
         log = self.query_one(LogPane)
@@ -193,20 +197,28 @@ class RunScreen(Looking):
 
     def action_pane(self, number: int) -> None:
         """Show or hide a pane."""
-        assert self.hidden is not None
-        self.hidden ^= {number}
+        panes = list(self.query(Pane))
+        self.hidden = {n for n, pane in enumerate(panes, 1) if not pane.display} ^ {number}
         self._arrange()
         if self.seen() is not None:
             self._show([], anew=True)
 
+    def on_resize(self) -> None:
+        self._arrange()
+
     def _arrange(self) -> None:
-        assert self.hidden is not None
-        number = 0
+        """Show what is to be shown; where the rows would get too low, they keep a height and scroll."""
+        hidden = self.hidden if self.hidden is not None else () if self.app.size.height >= TALL else LATER
+        number, needed = 0, 2  # the first and the last line of the screen
         for index, kinds in enumerate(ROWS):
+            shown = False
             for kind in kinds:
                 number += 1
-                self.query_one(kind).display = number not in self.hidden
-            self.query_one(f"#row-{index}").display = not set(range(number - len(kinds) + 1, number + 1)) <= self.hidden
+                self.query_one(kind).display = number not in hidden
+                shown |= number not in hidden
+            self.query_one(f"#row-{index}").display = shown
+            needed += LOWEST[index] * shown
+        self.set_class(needed > self.app.size.height, "-scrolls")
 
     def action_back(self) -> None:
         """Put the cursor away or, without one, go back."""

@@ -35,7 +35,7 @@ class Sampling:
             return prod(padded(sides, padding))
         if self.sampling_type == "random":
             return self.num_samples
-        return prod(min(self.num_samples, max(0, side - 2 * self.sample_padding)) for side in sides)
+        return prod([min(self.num_samples, max(0, side - 2 * self.sample_padding)) for side in sides])
 
     def pool(self, sides: Sequence[int], padding: int, fixed: bool, device: torch.device) -> Tensor | None:
         """The pool of a map: None for all, else ascending numbers (M,); random: a new draw unless `fixed`."""

@@ -1,0 +1,100 @@
+"""Every layer and option compiles to one full graph that computes the same, and the operators keep their promises."""
+
+from itertools import product
+
+import pytest
+import torch
+from torch import nn
+
+from convnn.layers import (
+    Branching2d,
+    ConvNN1d,
+    ConvNN2d,
+    ConvNNAttention1d,
+    ConvNNAttention2d,
+    CoordConv1d,
+    CoordConv2d,
+)
+from convnn.layers.gather import aggregate
+from convnn.layers.places import places, places_in
+from convnn.layers.search import nearest_keys, nearest_positions
+from convnn.layers.weigh import pair_scores, weigh
+
+SAMPLINGS = [{}, {"sampling_type": "random", "num_samples": 9}, {"sampling_type": "spatial", "num_samples": 4}]
+MAKES = [ConvNN1d, ConvNN2d, ConvNNAttention1d, ConvNNAttention2d]
+
+
+def check(layer, x) -> None:
+    torch.compiler.reset()
+    compiled = torch.compile(layer, backend="aot_eager", fullgraph=True)
+    results = []
+    for call in (layer, compiled):
+        torch.manual_seed(0)
+        layer.zero_grad()
+        inner = x.clone().requires_grad_()
+        out = call(inner)
+        out.square().sum().backward()
+        results.append([out.detach(), inner.grad, *[p.grad for p in layer.parameters()]])
+    for plain, whole in zip(*results, strict=True):
+        torch.testing.assert_close(plain, whole)
+
+
+@pytest.mark.parametrize("make", MAKES)
+@pytest.mark.parametrize("sampling", SAMPLINGS, ids=["all", "random", "spatial"])
+@pytest.mark.parametrize("training", [True, False])
+def test_neighbour_layers_compile_whole(make, sampling, training):
+    options = {"K": 4, "magnitude_type": "euclidean", "aggregation_type": "Loc_Col"}
+    layer = make(2, 3, shuffle_pattern="BA", shuffle_scale=2, **options, **sampling).train(training)
+    check(layer, torch.randn(1, 2, *[16] * make.dims))
+
+
+@pytest.mark.parametrize("make", [ConvNN1d, ConvNN2d])
+@pytest.mark.parametrize("sampling", SAMPLINGS, ids=["all", "random", "spatial"])
+def test_similarities_compile_whole(make, sampling):
+    for similarity, aggregation in product(("Loc", "Loc_Col"), ("Col", "Loc_Col")):
+        for K in (3**make.dims, 4):
+            layer = make(2, 3, K=K, similarity_type=similarity, aggregation_type=aggregation, **sampling)
+            check(layer, torch.randn(2, 2, *[9] * make.dims))
+
+
+@pytest.mark.parametrize("make", [CoordConv1d, CoordConv2d])
+def test_coordconv_compiles_whole(make):
+    check(make(2, 3, aggregation_type="Loc_Col"), torch.randn(2, 2, *[6] * make.dims))
+
+
+def test_branching_compiles_whole_under_autocast():
+    layer = Branching2d(3, 8, ConvNN2d, lambda a, b: nn.Conv2d(a, b, 3, padding="same"))
+    with torch.autocast("cpu", torch.bfloat16):
+        check(layer, torch.randn(2, 3, 6, 6))
+
+
+@pytest.mark.parametrize("make", MAKES)
+def test_one_compiled_layer_takes_a_second_resolution(make):
+    torch.compiler.reset()
+    layer = make(2, 3, K=4).eval()
+    compiled = torch.compile(layer, backend="aot_eager", fullgraph=True)
+    for side in (8, 6, 9):
+        x = torch.randn(2, 2, *[side] * make.dims)
+        torch.testing.assert_close(compiled(x), layer(x))
+
+
+def test_operators_keep_the_promises_made_to_autograd_and_the_compiler():
+    sides, x = [4, 4], torch.randn(2, 16, 3, requires_grad=True)
+    pool = torch.tensor([0, 7, 14, 15, 20])
+    index = nearest_positions(x.detach(), None, sides, 1, 4, "cosine", None)
+    rows = [torch.randn(2, 16, 3, requires_grad=True) for _ in range(2)]
+    weight, bias = torch.randn(5, 3, 4, requires_grad=True), torch.randn(5, requires_grad=True)
+    slots, start = torch.randn(3, 1, 4, requires_grad=True), torch.randn(3, requires_grad=True)
+    share = torch.rand(2, 16, 4, requires_grad=True)
+    device = torch.device("cpu")
+    for operator, arguments in (
+        (nearest_positions, (x.detach(), pool, sides, 1, 4, "euclidean", 0.5)),
+        (nearest_keys, (*(row.detach() for row in rows), None, sides, 1, 4, "cosine")),
+        (places, (sides, 1, 4, "all", -1, 0, device)),
+        (places_in, (pool, sides, 1, 4)),
+        (aggregate, (x, index, weight, bias, sides, 1, False)),
+        (pair_scores, (*rows, index, sides, 1, "cosine")),
+        (pair_scores, (*rows, index, sides, 1, "euclidean")),
+        (weigh, (rows[0], share, index, slots, start, sides, 1)),
+    ):
+        torch.library.opcheck(operator, arguments)

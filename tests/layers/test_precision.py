@@ -1,0 +1,121 @@
+"""Numbers at the edge: zero vectors, half types, near neighbours far from the origin, repeated results."""
+
+import pytest
+import torch
+
+from convnn.layers import ConvNN1d, ConvNN2d, ConvNNAttention1d, ConvNNAttention2d
+from convnn.layers.search import nearest_positions
+
+BOTH = [ConvNN2d, ConvNNAttention2d]
+
+
+@pytest.mark.parametrize("make", [*BOTH, ConvNN1d, ConvNNAttention1d])
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_zero_positions_get_finite_gradients(make, metric, dtype):
+    for aggregation in ("Col", "Loc_Col"):
+        layer = make(3, 4, K=4, magnitude_type=metric, aggregation_type=aggregation).to(dtype)
+        x = torch.randn(2, 3, *[5] * make.dims, dtype=dtype)
+        x[0] = 0
+        x[1, ..., :2] = 0
+        x.requires_grad_()
+        layer(x).square().mean().backward()
+        assert all(tensor.grad.isfinite().all() for tensor in (x, *layer.parameters()))
+
+
+def test_a_zero_vector_passes_no_gradient_through_its_cosine():
+    layer = ConvNNAttention2d(2, 3, K=3, attention_dropout=0.0)
+    layer.value.weight.data.zero_()  # what is left comes through the weights alone, and they are multiplied by zero
+    x = torch.zeros(1, 2, 3, 3, requires_grad=True)
+    layer(x).sum().backward()
+    assert (x.grad == 0).all()
+    assert (layer.query.weight.grad == 0).all()
+    assert (layer.key.weight.grad == 0).all()
+
+
+@pytest.mark.parametrize("make", BOTH)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_types_follow_float32(make, dtype):
+    layer, x = make(8, 16, K=4), torch.randn(2, 8, 5, 5).to(dtype).float()
+    layer.eval()
+    exact = layer(x)
+    close = make(8, 16, K=4).eval()
+    close.load_state_dict(layer.state_dict())
+    out = close.to(dtype)(x.to(dtype))
+    assert out.dtype == dtype
+    far = (out.float() - exact).norm() / exact.norm()
+    # products lose 8 or 11 bits; attention also rounds its keys, so a near tie may choose otherwise
+    assert far < (0.02 if make is ConvNN2d else 0.15)
+
+
+@pytest.mark.parametrize("make", BOTH)
+def test_autocast_computes_products_in_its_type_and_gradients_in_the_parameters(make):
+    layer, x = make(8, 16, K=4).eval(), torch.randn(2, 8, 5, 5)
+    exact = layer(x)
+    with torch.autocast("cpu", torch.bfloat16):
+        out = layer(x)
+    assert out.dtype == torch.bfloat16
+    assert (out.float() - exact).norm() / exact.norm() < (0.02 if make is ConvNN2d else 0.15)
+    out.float().square().mean().backward()
+    assert all(p.grad.dtype == torch.float32 and p.grad.isfinite().all() for p in layer.parameters())
+
+
+def test_autocast_leaves_the_search_exact():
+    x = torch.randn(1, 4, 8, 8)
+    arguments = (x.flatten(2).mT, None, [8, 8], 1, 5, "cosine", None)
+    plain = nearest_positions(*arguments)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(nearest_positions(*arguments), plain)
+
+
+@pytest.mark.parametrize("similarity", ["Col", "Loc_Col"])
+def test_near_neighbours_survive_a_large_offset_in_float32(similarity):
+    x = torch.randn(1, 3, 8, 8, dtype=torch.float64).mul(64).round() / 64 + 1000  # exact in float32
+    layer = ConvNN2d(3, 1, K=5, magnitude_type="euclidean", similarity_type=similarity, lambda_param=0.9)
+    assert torch.equal(layer._search(x.float(), (8, 8)), layer._search(x, (8, 8)))
+
+
+def test_scores_are_tiled_without_a_seam(monkeypatch):
+    """Results do not depend on how much is worked on at a time."""
+    from convnn.layers import rows
+
+    x = torch.randn(5, 3, 7, 6, dtype=torch.float64)
+    for make in BOTH:
+        layer = make(3, 4, K=4).double().eval()
+        wanted = layer(x)
+        grads = torch.autograd.grad(wanted.square().sum(), list(layer.parameters()))
+        for tile in (1, 1000, 20000):
+            monkeypatch.setattr(rows, "TILE_BYTES", tile)
+            out = layer(x)
+            torch.testing.assert_close(out, wanted)
+            torch.testing.assert_close(torch.autograd.grad(out.square().sum(), list(layer.parameters())), grads)
+        monkeypatch.undo()
+
+
+@pytest.mark.parametrize("make", BOTH)
+def test_the_same_seed_gives_the_same_bits(make):
+    results = []
+    for _ in range(2):
+        torch.manual_seed(0)
+        layer, x = make(16, 32, sampling_type="random", num_samples=40), torch.randn(8, 16, 12, 12, requires_grad=True)
+        out = layer(x)
+        out.square().sum().backward()
+        results.append([out.detach(), x.grad, *[p.grad for p in layer.parameters()]])
+    assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
+
+
+@pytest.mark.parametrize("make", BOTH)
+def test_memory_format_and_strides_of_the_input_do_not_matter(make):
+    layer, x = make(3, 4).eval(), torch.randn(2, 3, 6, 5)
+    strided = torch.randn(2, 6, 6, 10)[:, ::2, :, ::2].copy_(x)
+    for other in (x.contiguous(memory_format=torch.channels_last), strided):
+        torch.testing.assert_close(layer(other), layer(x))
+
+
+@pytest.mark.parametrize("make", BOTH)
+def test_an_empty_batch_passes(make):
+    layer, x = make(3, 4), torch.zeros(0, 3, 5, 5, requires_grad=True)
+    out = layer(x)
+    assert out.shape == (0, 4, 5, 5)
+    out.sum().backward()
+    assert x.grad.shape == x.shape

@@ -8,12 +8,15 @@ safetensors and JSON only: nothing is unpickled.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import re
+import shlex
 import shutil
-from collections.abc import Iterator, Mapping
+import stat
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,13 +26,15 @@ from safetensors.torch import load, save_file
 from torch import Tensor
 
 from convnn.errors import Exit, Problem, UserError, escaped
+from convnn.faultpoints import reach
 from convnn.files import sync_directory, write_atomic
 
 FOLDER = "checkpoints"
 MODEL, OPTIMIZER, STATE, MANIFEST = "model.safetensors", "optimizer.safetensors", "state.json", "manifest.json"
 KEPT = 2  # whole checkpoints that stay, beside the best
 SPARE = 64 << 20  # bytes left free on the disk beyond a checkpoint's own
-_NAME = re.compile(r"\d{8,}")
+LONGEST_MANIFEST = 1 << 16  # bytes
+_NAME = re.compile(r"[0-9]{8,15}")
 
 
 @dataclass(frozen=True)
@@ -63,21 +68,36 @@ def write(
     Raises OSError; then what was there before is untouched.
     """
     folder = run / FOLDER
-    folder.mkdir(exist_ok=True)
-    final, temporary = folder / f"{step:08d}", folder / f".tmp-{step:08d}"
+    if not folder.is_dir():
+        folder.mkdir()
+        sync_directory(run)
+    final, temporary, before = folder / f"{step:08d}", folder / f".tmp-{step:08d}", folder / f".tmp-{step:08d}-before"
     _clean(folder)
     files = {MODEL: model} | ({OPTIMIZER: optimizer} if optimizer is not None else {})
     _room(folder, *files.values())
-    temporary.mkdir()
-    for name, tensors in files.items():
-        _save_tensors(temporary / name, tensors)
-    _write_synced(temporary / STATE, json.dumps(plain, indent=1).encode())
-    _write_synced(temporary / MANIFEST, _manifest(temporary, (*files, STATE)))
-    sync_directory(temporary)
-    if final.exists():  # the same step again: after a resume, or a best that became the last
-        shutil.rmtree(final)
-    temporary.rename(final)
-    sync_directory(folder)
+    try:
+        temporary.mkdir()
+        reach("checkpoint.begun")
+        for name, tensors in files.items():
+            _save_tensors(temporary / name, tensors)
+            reach(f"checkpoint.{name.partition('.')[0]}")
+        _write_synced(temporary / STATE, json.dumps(plain, indent=1).encode())
+        reach("checkpoint.state")
+        _write_synced(temporary / MANIFEST, _manifest(temporary, (*files, STATE)))
+        sync_directory(temporary)
+        reach("checkpoint.manifest")
+        if final.exists():  # of the same step: weights alone, or from before an inexact resume
+            final.rename(before)
+            reach("checkpoint.replaced")
+        temporary.rename(final)
+        sync_directory(folder)
+    except OSError:
+        if before.exists() and not final.exists():
+            before.rename(final)
+        shutil.rmtree(temporary, ignore_errors=True)  # on a full disk it would stand in the way of the next attempt
+        raise
+    reach("checkpoint.renamed")
+    _clean(folder)
     return final
 
 
@@ -91,21 +111,28 @@ def prune(run: Path, *, finished: bool = False) -> None:
 
     A finished run needs no optimizer.
     """
-    kept = set(_names(run)[-KEPT:] if not finished else _names(run)[-1:])
-    best, last = pointed(run, "best"), pointed(run, "last")
-    for name in _names(run):
+    names = _names(run)
+    whole = [name for name in names if (run / FOLDER / name / OPTIMIZER).exists()]
+    pointed_at = {pointed(run, "best"), pointed(run, "last")}
+    kept = set() if finished else set(whole[-KEPT:])
+    for name in names:
         folder = run / FOLDER / name
-        if name not in kept | {best, last}:
-            shutil.rmtree(folder)
-        elif finished or name not in kept | {last}:
+        if name not in kept | pointed_at:
+            gone = folder.with_name(f".tmp-{name}-gone")
+            folder.rename(gone)  # at once: half of it would look damaged
+            shutil.rmtree(gone)
+        elif name not in kept:
             _drop_optimizer(folder)
 
 
 def _drop_optimizer(folder: Path) -> None:
     if not (folder / OPTIMIZER).exists():
         return
-    files = json.loads((folder / MANIFEST).read_text())["files"]
-    files.pop(OPTIMIZER, None)
+    try:
+        files = json.loads(_read(folder / MANIFEST, LONGEST_MANIFEST))["files"]
+        files.pop(OPTIMIZER, None)
+    except (Damaged, ValueError, KeyError, TypeError, AttributeError):
+        return  # it is left as it is, for whoever verifies it to say so
     write_atomic(folder / MANIFEST, json.dumps({"files": files}, indent=1))  # first: a stray file is no damage
     (folder / OPTIMIZER).unlink()
 
@@ -113,8 +140,8 @@ def _drop_optimizer(folder: Path) -> None:
 def pointed(run: Path, name: str) -> str | None:
     """The directory that `last` or `best` names; None when there is no such line."""
     try:
-        word = (run / FOLDER / name).read_bytes()[:64].decode("ascii", "replace").strip()
-    except OSError:
+        word = _read(run / FOLDER / name, 64).decode("ascii", "replace").strip()
+    except (OSError, Damaged):
         return None
     return word if _NAME.fullmatch(word) else None
 
@@ -122,7 +149,7 @@ def pointed(run: Path, name: str) -> str | None:
 def verified(folder: Path) -> Checkpoint:
     """A checkpoint, read once: what is hashed is what is loaded. Raises Damaged."""
     try:
-        listed = json.loads(_read(folder / MANIFEST, 1 << 20))["files"]
+        listed = json.loads(_read(folder / MANIFEST, LONGEST_MANIFEST))["files"]
         needed = {MODEL, STATE}
         if not isinstance(listed, dict) or not needed <= set(listed) <= needed | {OPTIMIZER}:
             raise Damaged(f"{MANIFEST} does not list the files of a checkpoint")
@@ -142,37 +169,38 @@ def verified(folder: Path) -> Checkpoint:
 
 
 def newest(run: Path) -> tuple[Checkpoint | None, list[str]]:
-    """The newest whole checkpoint that verifies, and a sentence for each that was set aside as damaged.
+    """The newest whole checkpoint that verifies, and a sentence for each newer one that does not and was set aside.
 
-    Raises UserError (storage) when there are checkpoints and none verifies.
+    None when there never was one. Raises UserError (storage) when there was one and none is left that verifies.
     """
-    names = _names(run)
-    last = pointed(run, "last")
-    order = sorted(names, reverse=True)
-    aside = []
-    if last is not None and last not in names:
-        aside.append(f"the checkpoint {last} that `last` names is not there")
-    for name in order:
+    for before in (run / FOLDER).glob(".tmp-*-before"):  # cut off between the two renames of `write`
+        if not (final := before.with_name(before.name[5:-7])).exists():
+            before.rename(final)
+    names, last = _names(run), pointed(run, "last")
+    said = [f"the checkpoint {last} is not there any more"] if last is not None and last not in names else []
+    for name in reversed(names):
         folder = run / FOLDER / name
         try:
             found = verified(folder)
         except Damaged as error:
             moved = folder.with_name(f"damaged-{name}-{os.getpid()}")
             folder.rename(moved)
-            aside.append(f"checkpoint {name} is damaged ({error}); set aside as {moved.name}")
+            said.append(f"checkpoint {name} is damaged ({error}); set aside as {moved.name}")
             continue
         if found.optimizer is not None:
-            return found, aside
-    if aside or (names and all(not (run / FOLDER / n / OPTIMIZER).exists() for n in names)):
-        raise UserError(
-            Problem(
-                "no checkpoint is left that verifies: " + ("; ".join(aside) or "only weights are left"),
-                file=escaped(run),
-                fix="start it anew with --overwrite, or `convnn resume RUN --fork` from another run",
-            ),
-            Exit.STORAGE,
-        )
-    return None, aside
+            return found, said
+    if not said and (earlier := sorted((run / FOLDER).glob("damaged-*"))):
+        said = [f"{escaped(folder.name)} was set aside earlier" for folder in earlier]
+    if not said and not names:
+        return None, []
+    why = "; ".join(said) or "they hold weights only"
+    raise UserError(
+        Problem(
+            f"no checkpoint of {escaped(run.name)} is left to go on from: {why}",
+            fix=f"train it again as a new run: convnn run {shlex.quote(str(run / 'config.toml'))}",
+        ),
+        Exit.STORAGE,
+    )
 
 
 def chosen(run: Path, name: str) -> Checkpoint:
@@ -187,15 +215,20 @@ def chosen(run: Path, name: str) -> Checkpoint:
 
 
 def _names(run: Path) -> list[str]:
+    """The checkpoints by step; links are not followed."""
     folder = run / FOLDER
-    if not folder.is_dir():
+    if folder.is_symlink() or not folder.is_dir():
         return []
-    return sorted(p.name for p in folder.iterdir() if _NAME.fullmatch(p.name) and p.is_dir() and not p.is_symlink())
+    found = [p.name for p in folder.iterdir() if _NAME.fullmatch(p.name) and p.is_dir() and not p.is_symlink()]
+    return sorted(found, key=int)
 
 
 def _clean(folder: Path) -> None:
-    for rest in folder.glob(".tmp-*"):  # of a write that was cut off
-        shutil.rmtree(rest)
+    for rest in folder.glob(".*"):  # of a write that was cut off
+        if rest.is_dir() and not rest.is_symlink():
+            shutil.rmtree(rest)
+        else:
+            rest.unlink()
 
 
 def _room(folder: Path, *tensors: Mapping[str, Tensor]) -> None:
@@ -206,7 +239,11 @@ def _room(folder: Path, *tensors: Mapping[str, Tensor]) -> None:
 
 
 def _save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    save_file({name: t.detach().contiguous() for name, t in tensors.items()}, path)
+    try:
+        save_file({name: t.detach().contiguous() for name, t in tensors.items()}, path)
+    except safetensors.SafetensorError as error:  # it says "I/O error: ... (os error 28)" in words of its own
+        number = re.search(r"os error ([0-9]+)", str(error))
+        raise OSError(int(number[1]) if number else errno.EIO, str(error), str(path)) from error
     with path.open("rb") as file:
         os.fsync(file.fileno())
 
@@ -229,13 +266,9 @@ def _digest(path: Path) -> str:
 
 
 def _read(path: Path, most: int) -> bytes:
-    if path.is_symlink():
-        raise Damaged(f"{path.name} is a link")
-    with path.open("rb") as file:
-        return b"".join(_chunks(file, most + 1))
-
-
-def _chunks(file: Any, most: int) -> Iterator[bytes]:
-    while most > 0 and (chunk := file.read(min(most, 1 << 24))):
-        most -= len(chunk)
-        yield chunk
+    """The bytes of a file, `most` and one at the most. Raises Damaged for a link, a pipe or another thing."""
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise Damaged(f"{path.name} is no file")
+        return file.read(max(0, min(most, status.st_size)) + 1)

@@ -44,6 +44,15 @@ def peak_bytes(device: torch.device) -> int:
     return peak if sys.platform == "darwin" else peak * 1024  # kilobytes on Linux
 
 
+def memory(device: torch.device) -> int:
+    """Bytes of memory that the device has or, on cpu and mps, the machine."""
+    if device.type == "cuda":
+        return int(torch.cuda.get_device_properties(device).total_memory)
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    have = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return have if limit == resource.RLIM_INFINITY else min(have, limit)
+
+
 def describe(device: torch.device) -> str:
     """The device in words: "cpu (model name)", "cuda:0 (NVIDIA A100)"."""
     if device.type == "cuda":

@@ -1,6 +1,6 @@
 """One run as a stream of events. It neither prints nor writes nor knows who listens; to stop it, stop iterating.
 
-Every yield is a moment between two steps at which `state()` is whole; most yields are None and cost nothing.
+Every yield is a moment between two steps, at which `state.taken` is whole; most yields are None and cost nothing.
 """
 
 from __future__ import annotations
@@ -9,17 +9,17 @@ import hashlib
 import platform
 import time
 from collections.abc import Generator, Iterator
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from convnn import build, machine, warmup
+from convnn import build, machine, state, warmup
 from convnn.config import RunConfig
 from convnn.evaluation import autocast, evaluate
 from convnn.events import Epoch, Event, Finished, Started, Step, Warned
 from convnn.plans import plan
+from convnn.state import Best, Plateau, Position, State
 from convnn.tally import Stopwatch, Tally
 
 if TYPE_CHECKING:
@@ -27,34 +27,6 @@ if TYPE_CHECKING:
 
 SECONDS_PER_STEP_EVENT = 0.5
 STEP_EVENTS_PER_EPOCH = 200
-
-
-@dataclass
-class Position:
-    """Where a run is, between two steps."""
-
-    epoch: int = 1
-    step: int = 0  # steps done in this epoch
-    total: int = 0  # steps done in the run
-    elapsed: float = 0.0  # seconds of the run in earlier processes
-
-
-@dataclass
-class Best:
-    """The best figure so far; accuracies are percent."""
-
-    metric: str
-    value: float
-    epoch: int
-
-
-@dataclass(frozen=True)
-class Saved:
-    """What a checkpoint holds: tensors by name, and all else as plain data."""
-
-    model: dict[str, Tensor]
-    optimizer: dict[str, Tensor]
-    plain: dict[str, Any]
 
 
 class Trainer:
@@ -66,14 +38,19 @@ class Trainer:
         self.position = Position()
         self.best: Best | None = None
         self.clock = Stopwatch()  # training in this epoch
-        self.whole = Stopwatch()  # the run in this process
+        self.whole = Stopwatch().go()  # the run in this process
         self.warnings: list[str] = []
 
-    def prepare(self, saved: Saved | None = None) -> Started:
-        """Seed, build model and data, take over a saved state, compile; returns what there is to say of it."""
+    def prepare(self, saved: State | None = None, *, fork: bool = False) -> Started:
+        """Seed, build model and data, take over a saved state, compile; returns what there is to say of it.
+
+        A `fork` may have another configuration than the saved state, and takes over what fits.
+        """
         config = self.config
         machine.settle(config, self.device)
         self.data: Data = build.data(config, self.device)
+        assert self.data.train is not None
+        self.train = self.data.train
         torch.manual_seed(config.training.seed)  # before the model is drawn, on the cpu: the same on every device
         self.model: nn.Module = build.model(config, len(self.data.classes)).to(self.device)
         self.optimizer = build.optimizer(config, self.model)
@@ -84,37 +61,35 @@ class Trainer:
         self.tally = Tally(self.device)
         self.watched = "val_top1" if self.data.val is not None else "test_top1"
         if saved is not None:
-            self._restore(saved)
+            state.restore(self, saved, exactly=not fork or state.same(self, saved))
         self.network: nn.Module = build.compiled(config, self.model) if config.runtime.compile else self.model
-        self.warnings += self.data.notes
-        tried = warmup.try_out(self)
-        self.warnings += tried.notes
+        tried = warmup.try_out(self, measure=saved is None)
+        if saved is None:  # a resumed run said so when it started
+            self.warnings += [*self.data.notes, *tried.notes]
         return self._started(tried.graphs)
 
-    def run(self, saved: Saved | None = None) -> Iterator[Event | None]:
+    def run(self, saved: State | None = None, *, fork: bool = False) -> Iterator[Event | None]:
         """The run from its start, or from a saved state, to its end."""
-        yield self.prepare(saved)
+        yield self.prepare(saved, fork=fork)
         for warning in self.warnings:
             yield Warned(message=warning)
         while self.position.epoch <= self.config.training.num_epochs:
-            bad = yield from self._train()
-            if bad is not None:
-                cause = f"the loss is not finite since step {bad} (epoch {self.position.epoch})"
-                yield Finished(outcome="diverged", cause=cause)
+            if (cause := (yield from self._train())) is not None:
+                yield Finished(outcome="diverged", cause=f"{cause} (epoch {self.position.epoch})")
                 return
             yield from self._finish_epoch()
         yield Finished(outcome="done")
 
     # -- an epoch ---------------------------------------------------------------------------------------------------
 
-    def _train(self) -> Generator[Event | None, None, int | None]:
-        """The steps that are left of this epoch; returns the first step with a non-finite loss."""
-        position, steps = self.position, len(self.data.train)
+    def _train(self) -> Generator[Event | None, None, str | None]:
+        """The steps that are left of this epoch; returns what is not finite any more, and since which step."""
+        position, steps = self.position, len(self.train)
         self.model.train()
         self.clock.go()
         due = position.step
         told, told_images = time.monotonic(), self.tally.images
-        batches = self.data.train.epoch(position.epoch, position.step)
+        batches = self.train.epoch(position.epoch, position.step)
         while position.step < steps:
             torch.manual_seed(step_seed(self.config.training.seed, position.epoch, position.step))
             x, y = next(batches)
@@ -125,13 +100,23 @@ class Trainer:
             if position.total > 1 and (now - told < SECONDS_PER_STEP_EVENT or position.step < due):
                 yield None
                 continue
-            if (bad := self.tally.first_bad()) is not None:
-                return bad
+            if (cause := self._bad_loss()) is not None:
+                return cause
             speed = (self.tally.images - told_images) / max(time.monotonic() - told, 1e-9)
             yield self._step_event(loss, norm, speed)
             told, told_images = time.monotonic(), self.tally.images
             due = position.step + max(1, steps // STEP_EVENTS_PER_EPOCH)
-        return self.tally.first_bad()
+        return self.diverged()
+
+    def diverged(self) -> str | None:
+        """What is not finite any more, loss or weights, and since which step; None if all is. Waits for the device."""
+        if (cause := self._bad_loss()) is not None or state.finite(self.model):
+            return cause
+        return f"the weights are not finite after step {self.position.total}"
+
+    def _bad_loss(self) -> str | None:
+        step = self.tally.first_bad()
+        return None if step is None else f"the loss is not finite since step {step}"
 
     def _step(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """One step of the optimizer on x (B, C, H, W) and y (B,); its mean loss and gradient norm, on the device."""
@@ -165,9 +150,11 @@ class Trainer:
         train = self.tally.figures("train")
         self.clock.stop()
         epoch, train_s = self.position.epoch, self.clock.seconds()
-        metrics, watch = dict(train), Stopwatch()
+        metrics, watch = dict(train), Stopwatch().go()
         for split, batches in (("val", self.data.val), ("test", self.data.test)):
             if batches is not None:
+                # the same draws in every epoch, whatever was drawn before: an evaluation can be repeated
+                torch.manual_seed(step_seed(self.config.training.seed, 0, 0))
                 metrics |= yield from evaluate(self.network, batches, self.losses, self.device, self.amp, split)
         metrics |= {
             "lr": self.optimizer.param_groups[0]["lr"],
@@ -178,7 +165,7 @@ class Trainer:
         }
         if self.best is None or metrics[self.watched] > self.best.value:
             self.best = Best(self.watched, metrics[self.watched], epoch)
-        if isinstance(self.scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
+        if isinstance(self.scheduler, Plateau):
             self.scheduler.step(metrics[self.watched])
         elif self.scheduler is not None:
             self.scheduler.step()
@@ -220,52 +207,10 @@ class Trainer:
             flops=cost.flops,
             memory_bytes=cost.memory_bytes,
             epochs=config.training.num_epochs,
-            steps_per_epoch=len(data.train),
+            steps_per_epoch=len(self.train),
             amp={"mode": "autocast", "dtype": str(self.amp).removeprefix("torch.")} if self.amp else None,
             compile=compiled,
         )
-
-    # -- what is kept -----------------------------------------------------------------------------------------------
-
-    def state(self) -> Saved:
-        """All that the rest of the run depends on, as it is between two steps."""
-        optimizer = self.optimizer.state_dict()
-        tensors, numbers = {}, {}
-        for index, values in optimizer["state"].items():
-            for name, value in values.items():
-                (tensors if isinstance(value, Tensor) else numbers)[f"{index}.{name}"] = value
-        position = asdict(self.position) | {"elapsed": self.position.elapsed + self.whole.seconds()}
-        plain = {
-            "position": position,
-            "best": asdict(self.best) if self.best else None,
-            "tally": self.tally.state(),
-            "train_s": self.clock.seconds(),
-            "optimizer": {"groups": optimizer["param_groups"], "numbers": numbers},
-            "scheduler": self.scheduler.state_dict() if self.scheduler else None,
-            "scaler": self.scaler.state_dict(),
-            "seed": self.config.training.seed,
-            "threads": torch.get_num_threads(),
-            "device": self.device.type,
-            "versions": machine.versions(),
-        }
-        return Saved(dict(self.model.state_dict()), tensors, plain)
-
-    def _restore(self, saved: Saved) -> None:
-        plain = saved.plain
-        self.model.load_state_dict(saved.model)
-        state: dict[int, dict[str, Any]] = {}
-        for key, value in (saved.optimizer | plain["optimizer"]["numbers"]).items():
-            index, _, name = key.partition(".")
-            state.setdefault(int(index), {})[name] = value
-        self.optimizer.load_state_dict({"state": state, "param_groups": plain["optimizer"]["groups"]})
-        if self.scheduler is not None:
-            self.scheduler.load_state_dict(plain["scheduler"])
-        if plain["scaler"]:
-            self.scaler.load_state_dict(plain["scaler"])
-        self.position = Position(**plain["position"])
-        self.best = Best(**plain["best"]) if plain["best"] else None
-        self.tally.restore(plain["tally"])
-        self.clock = Stopwatch(plain["train_s"])
 
 
 def step_seed(seed: int, epoch: int, step: int) -> int:

@@ -30,17 +30,21 @@ class Tried:
     notes: list[str] = field(default_factory=list)
 
 
-def try_out(trainer: Trainer) -> Tried:
-    """Try compilation and mixed precision where they were asked for. Raises UserError when nothing was compiled."""
+def try_out(trainer: Trainer, *, measure: bool = True) -> Tried:
+    """Try compilation and, to `measure` what it gains, mixed precision, where they were asked for.
+
+    Raises UserError when nothing was compiled.
+    """
     found = Tried()
-    compiled, on_cpu = trainer.config.runtime.compile, trainer.device.type == "cpu"
-    if not compiled and not (trainer.amp and on_cpu):
+    compiled = trainer.config.runtime.compile
+    measure = measure and trainer.amp is not None and trainer.device.type == "cpu"
+    if not compiled and not measure:
         return found
     before = {name: value.clone() for name, value in trainer.model.named_buffers()}
     try:
         if compiled:
             found.graphs = _graphs(trainer)
-        if trainer.amp and on_cpu:
+        if measure:
             found.notes.append(_bf16_gain(trainer))
     finally:
         for name, value in trainer.model.named_buffers():
@@ -58,7 +62,7 @@ def _pass(trainer: Trainer, network: nn.Module, x: Tensor, y: Tensor, dtype: tor
 
 def _batch(trainer: Trainer) -> tuple[Tensor, Tensor]:
     """Noise in the shape of a micro-batch: (B, C, H, W) and (B,)."""
-    size = min(trainer.config.training.batch_size, trainer.data.train.images)
+    size = min(trainer.config.training.batch_size, trainer.train.images)
     size = -(-size // trainer.config.training.accumulate)
     x = torch.randn(size, 3, *trainer.data.image_size, device=trainer.device)
     return x, torch.arange(size, device=trainer.device) % len(trainer.data.classes)

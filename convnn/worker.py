@@ -6,29 +6,29 @@ It alone appends to `events.jsonl`; it obeys words from the file `control` and f
 from __future__ import annotations
 
 import logging
-import os
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import torch
-
-from convnn import checkpoint, control, events, textfiles
+from convnn import checkpoint, control, faults, machine, state, textfiles
 from convnn.config import RunConfig
-from convnn.errors import Exit, UserError, escaped
+from convnn.errors import Exit, Problem, UserError, escaped
 from convnn.events import Epoch, Event, Finished, Paused, Resumed, Started, Warned
+from convnn.faultpoints import reach
 from convnn.files import write_atomic
 from convnn.history import History
+from convnn.journal import Journal
 from convnn.lock import hold
+from convnn.logfile import logged
 from convnn.options import OPTIONS, value_at
 from convnn.runs import Run
+from convnn.sameness import differences
 from convnn.saving import Saver
+from convnn.state import Position, State
 from convnn.trainer import Trainer
-from convnn.trainer import Saved as State
 
 LOOK = 0.1  # seconds between two looks at the control file
 SIGNALS = {
@@ -45,14 +45,24 @@ class Orders(deque[str]):
 
 @dataclass
 class Ended:
-    """How the loop ended, and the exception if one ended it."""
+    """How the loop ended; the exception if one ended it; flags that a fork of the run would go on with."""
 
     finished: Finished
     error: BaseException | None = None
+    flags: tuple[str, ...] = ()
 
     @property
     def code(self) -> int:
         return self.finished.code if self.finished.code is not None else Exit.FAILED
+
+
+@dataclass(frozen=True)
+class _From:
+    """The checkpoint that a run goes on from, and what there is to say of finding it."""
+
+    state: State
+    fork: bool  # of another run: its configuration may differ
+    said: list[str]
 
 
 @dataclass
@@ -62,33 +72,45 @@ class _Loop:
     show: Callable[[Event], None]
     orders: Orders
     deadline: float | None
-    file: int
+    journal: Journal
     history: History = field(default_factory=History)
-    resumed: Resumed | None = None
     stop_after_epoch: bool = False
     looked: float = 0.0
+    refused: set[str] = field(default_factory=set)  # files that could not be written: said once
 
     def tell(self, event: Event) -> None:
-        events.append(self.file, event)
+        self.journal.add(event)
         self.history.fold([event])
         self.show(event)
 
-    def train(self, saved: State | None) -> Finished:
-        saver = Saver(self.run.path, self.trainer, self.tell)
-        for event in self.trainer.run(saved):
+    def record(self) -> None:
+        """Write what is left of the history. Raises OSError."""
+        if not self.journal.flush():
+            assert self.journal.problem is not None
+            raise self.journal.problem
+
+    # -- from the first event to the last ---------------------------------------------------------------------------
+
+    def train(self, origin: _From | None) -> Finished:
+        stream = self.trainer.run(origin.state if origin else None, fork=origin is not None and origin.fork)
+        started = next(stream)
+        assert isinstance(started, Started)
+        self._begin(started, origin)
+        saved = Position(**origin.state.plain["position"]) if origin else None
+        saver = Saver(self.run.path, self.trainer, self.tell, self.record, saved)
+        reach("run.told")
+        if stopped := self._obey(None, saver):
+            return stopped
+        for event in stream:
             if isinstance(event, Finished):
                 return self._close(event, saver)
-            if isinstance(event, Started) and self.resumed is not None:
-                self._write_texts(event)
-                event = self.resumed
-            elif isinstance(event, Started):
-                self.tell(event)
-                self._write_texts(event)
-                event = None
             if event is not None:
                 self.tell(event)
+            reach("step")
             if isinstance(event, Epoch):
+                reach("epoch.told")
                 saver.epoch_ended(event.epoch)
+                reach("epoch.saved")
                 self.write_results()
             else:
                 saver.step_ended()
@@ -96,18 +118,56 @@ class _Loop:
                 return stopped
         raise AssertionError("the trainer ended without saying so")
 
+    def _begin(self, started: Started, origin: _From | None) -> None:
+        """Say how it starts or goes on; nothing is trained whose first word cannot be written."""
+        before = self.history.began is not None or bool(self.history.epochs)
+        if self.history.began is None or origin is None:
+            self.tell(started)
+        for sentence in origin.said if origin else []:
+            self.tell(Warned(message=sentence))
+        if origin is not None:
+            self.tell(_resumed(origin, self.trainer))
+        elif before:
+            self.tell(Resumed(epoch=1, step=0, note="from the beginning: there was no checkpoint yet"))
+        try:
+            self.record()
+        except OSError as error:
+            raise faults.storage(error, self.run.events_path) from error
+        self._write_texts(started)
+
     def _close(self, event: Finished, saver: Saver) -> Finished:
-        code = {"done": Exit.DONE, "diverged": Exit.DIVERGED}[event.outcome]
-        if event.outcome == "done" and checkpoint.pointed(self.run.path, "last") != f"{self.trainer.position.total:08d}":
-            if not saver.save():  # the one at the end of the last epoch failed too
-                cause = "the last checkpoint could not be written; the figures are complete"
-                return Finished(outcome="failed", cause=cause, code=Exit.STORAGE)
         if event.outcome == "diverged":
             last = checkpoint.pointed(self.run.path, "last")
-            good = f"the last good checkpoint is {last}" if last else "there is no earlier checkpoint"
+            good = f"the last good checkpoint is {last}" if last else "there is no checkpoint yet"
             cause = f"{event.cause}; {good}; try a lower --lr, --clip_grad_norm 1, or no --use_amp"
-            return Finished(outcome="diverged", cause=cause, code=code)
-        return event.model_copy(update={"code": int(code)})
+            return Finished(outcome="diverged", cause=cause, code=Exit.DIVERGED)
+        if not saver.up_to_date and not saver.save():  # the one at the end of the last epoch failed, too
+            return self._unwritten("the last checkpoint")
+        return event.model_copy(update={"code": int(Exit.DONE)})
+
+    def _unwritten(self, what: str) -> Finished:
+        return Finished(outcome="failed", cause=f"{what} could not be written: see the warnings", code=Exit.STORAGE)
+
+    def end(self, finished: Finished) -> Finished:
+        """Write the last event, and leave the directory as a run of its outcome is left."""
+        self.write_results()
+        reach("run.results")
+        if finished.outcome == "done" and not self.journal.flush():
+            finished = self._unwritten("the history")
+        self.tell(finished)
+        if self.journal.problem is not None:  # the directory does not say how it ended: the exit code does
+            code = finished.code if finished.outcome != "done" else Exit.STORAGE
+            finished = finished.model_copy(update={"code": int(code or Exit.STORAGE)})
+        reach("run.ended")
+        if finished.outcome == "done":
+            try:
+                checkpoint.prune(self.run.path, finished=True)
+            except OSError as error:
+                self.show(Warned(message=f"earlier checkpoints could not be removed: {escaped(error.strerror)}"))
+        reach("run.pruned")
+        return finished
+
+    # -- between two steps ------------------------------------------------------------------------------------------
 
     def _obey(self, event: Event | None, saver: Saver) -> Finished | None:
         now = time.monotonic()
@@ -116,8 +176,7 @@ class _Loop:
             self.deadline = None
         if now - self.looked >= LOOK:
             self.looked = now
-            if word := control.take(self.run.path):
-                self.orders.append(word)
+            self._listen()
         while self.orders:
             word = self.orders.popleft()
             if word in ("stop", *SIGNALS):
@@ -128,13 +187,25 @@ class _Loop:
             elif word == "checkpoint":
                 saver.save()
             elif word == "pause":
-                self._pause()
+                self._pause(saver)
             elif word != "resume":  # to a run that is not paused, resume says nothing new
                 self.tell(Warned(message=f"the word {word!r} in the control file is unknown and was passed over"))
         if self.stop_after_epoch and isinstance(event, Epoch):
             saver.save()
             return self._stopped("stop-epoch")
         return None
+
+    def _listen(self) -> None:
+        """Take the word in the control file, if there is one."""
+        path = self.run.path / control.NAME
+        if not path.exists():  # cheaper than to take it, and allowed on a read-only disk
+            return
+        try:
+            word = control.take(self.run.path)
+        except OSError as error:
+            self._refused(path, error)
+        else:
+            self.orders.extend([word] if word else [])
 
     def _stopped(self, word: str) -> Finished:
         if word in SIGNALS:
@@ -143,25 +214,31 @@ class _Loop:
         when = "after the epoch" if word == "stop-epoch" else "after the step"
         return Finished(outcome="stopped", cause=f"asked to stop {when}", code=Exit.DONE)
 
-    def _pause(self) -> None:
-        position = self.trainer.position
-        self.trainer.clock.stop()
-        self.trainer.whole.stop()
+    def _pause(self, saver: Saver) -> None:
+        """Stand still, saved, until a word other than `pause` and `checkpoint` comes, or the time limit."""
+        trainer, position = self.trainer, self.trainer.position
+        saver.save()
+        going = trainer.clock.running
+        trainer.clock.stop()
+        trainer.whole.stop()
         self.tell(Paused(epoch=position.epoch, step=position.total))
-        while not self.orders:
-            time.sleep(LOOK)
-            if word := control.take(self.run.path):
-                self.orders.append(word)
-            if self.deadline is not None and time.monotonic() >= self.deadline:
+        while self.deadline is None or time.monotonic() < self.deadline:
+            while self.orders and self.orders[0] in ("pause", "checkpoint"):
+                self.orders.popleft()  # nothing has changed since it was saved
+            if self.orders:
                 break
-        self.trainer.whole.go()
-        if position.step:
-            self.trainer.clock.go()
+            time.sleep(LOOK)
+            self._listen()
+        trainer.whole.go()
+        if going:
+            trainer.clock.go()
         self.tell(Resumed(epoch=position.epoch, step=position.total, note="after a pause"))
+
+    # -- the text files ---------------------------------------------------------------------------------------------
 
     def write_results(self) -> None:
         if self.history.epochs:
-            write_atomic(self.run.path / textfiles.RESULTS, textfiles.results(self.history))
+            self._write(textfiles.RESULTS, textfiles.results(self.history))
 
     def _write_texts(self, started: Started) -> None:
         config = self.trainer.config
@@ -173,8 +250,20 @@ class _Loop:
             total_params=started.parameters or 0,
             trainable_params=started.trainable_parameters or 0,
         )
-        write_atomic(self.run.path / textfiles.ARGS, arguments)
-        write_atomic(self.run.path / textfiles.MODEL, textfiles.architecture(self.trainer.model))
+        self._write(textfiles.ARGS, arguments)
+        self._write(textfiles.MODEL, textfiles.architecture(self.trainer.model))
+
+    def _write(self, name: str, content: str) -> None:
+        """Write a view of the run: one that cannot be written is said and made again later, and ends nothing."""
+        try:
+            write_atomic(self.run.path / name, content)
+        except OSError as error:
+            self._refused(self.run.path / name, error)
+
+    def _refused(self, path: Path, error: OSError) -> None:
+        if path.name not in self.refused:
+            self.refused.add(path.name)
+            self.tell(Warned(message=f"{path.name} cannot be written: {escaped(error.strerror or error)}"))
 
 
 def work(
@@ -188,89 +277,80 @@ def work(
 ) -> Ended:
     """Train the run on this thread until it ends, whatever ends it; the directory is whole afterwards.
 
-    Raises UserError before anything is written: the run is held by another process, or there is nothing to resume.
+    Raises UserError before anything is written: the run is held by another process, the disk takes nothing, there is
+    no checkpoint left to resume from, or it is of another configuration.
     """
-    started = time.monotonic()
-    with hold(run.path), _logging(run.path):
-        trainer = Trainer(config)
-        saved = _saved(run.path, show) if resume else None
-        file = os.open(run.events_path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        deadline = None if max_minutes is None else started + 60 * max_minutes
-        loop = _Loop(run, trainer, show, orders if orders is not None else Orders(), deadline, file)
-        try:
-            if resume:
-                loop.history.fold(events.read(run.events_path)[0])
-            if saved is not None:
-                loop.resumed = _resumed(saved, trainer)
-            return _guarded(loop, saved)
-        finally:
-            os.close(file)
+    deadline = None if max_minutes is None else time.monotonic() + 60 * max_minutes
+    try:
+        with hold(run.path), logged(run.path):
+            reach("run.locked")
+            control.take(run.path)  # a word to a process that is gone
+            for name in (textfiles.ARGS, textfiles.MODEL, textfiles.RESULTS):
+                for rest in run.path.glob(f".{name}.*.tmp"):  # of a write that was cut off
+                    rest.unlink()
+            history = run.history() if resume else History()
+            if history.finished is not None and history.finished.outcome == "done":
+                return Ended(history.finished)  # by another process, while this one started
+            trainer = Trainer(config)
+            origin = _origin(run, config, history) if resume else None
+            journal = Journal(run.events_path, show)
+            try:
+                loop = _Loop(run, trainer, show, orders if orders is not None else Orders(), deadline, journal, history)
+                return _guarded(loop, origin)
+            finally:
+                journal.close()
+    except OSError as error:
+        raise faults.storage(error, run.path) from error
 
 
-def _guarded(loop: _Loop, saved: State | None) -> Ended:
+def _guarded(loop: _Loop, origin: _From | None) -> Ended:
     """Train, and turn whatever ends it into a final event."""
-    error: BaseException | None = None
     try:
-        finished = loop.train(saved)
-    except UserError as caught:
-        error = caught
-        finished = Finished(outcome="failed", cause=str(caught), code=caught.code)
-    except Exception as caught:
-        error = caught
-        logging.getLogger("convnn").error("%s", "".join(traceback.format_exception(caught)))
-        finished = Finished(outcome="failed", cause=_cause(caught), code=_code(caught))
-    if finished.outcome == "done":
-        checkpoint.prune(loop.run.path, finished=True)
-    loop.tell(finished)
-    loop.write_results()
-    return Ended(finished, error)
+        finished = loop.train(origin)
+    except Exception as error:
+        if not isinstance(error, UserError):
+            logging.getLogger("convnn").error("%s", "".join(traceback.format_exception(error)))
+        fault = faults.named(error, _setting(loop))
+        finished = loop.end(Finished(outcome="failed", cause=fault.cause, code=fault.code))
+        return Ended(finished, error, fault.flags)
+    flags = ("--lr", f"{loop.trainer.config.optimizer.lr / 10:g}") if finished.outcome == "diverged" else ()
+    return Ended(loop.end(finished), None, flags)
 
 
-def _cause(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return escaped(f"{type(error).__name__}: {lines[0] if lines else ''}")[:500]
+def _setting(loop: _Loop) -> faults.Setting:
+    started, trainer = loop.history.started, loop.trainer
+    size = started.image_size[1:] if started is not None and started.image_size else None
+    classes = started.num_classes if started is not None else None
+    return faults.Setting(trainer.config, size, classes, machine.memory(trainer.device))  # type: ignore[arg-type]
 
 
-def _code(error: Exception) -> int:
-    if isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error):
-        return Exit.MEMORY
-    return Exit.STORAGE if isinstance(error, OSError) else Exit.FAILED
-
-
-def _saved(path: Path, show: Callable[[Event], None]) -> State | None:
-    found, aside = checkpoint.newest(path)
-    for sentence in aside:
-        show(Warned(message=sentence))
+def _origin(run: Run, config: RunConfig, history: History) -> _From | None:
+    """The newest checkpoint that verifies; None where none was written yet. Raises UserError where it may not go on."""
+    found, said = checkpoint.newest(run.path)
     if found is None:
+        if any(mark.kind == "saved" for mark in history.marks):
+            raise UserError(
+                Problem(
+                    f"the checkpoints of {escaped(run.name)} have vanished",
+                    fix=f"train it again as a new run: convnn run {escaped(run.config_path)}",
+                ),
+                Exit.STORAGE,
+            )
         return None
-    assert found.optimizer is not None
-    return State(found.model, found.optimizer, found.plain)
+    fork = "forked" in found.plain
+    before = found.plain.get("config")
+    if not fork and isinstance(before, dict) and (problems := differences(before, config)):
+        raise UserError(
+            [Problem(f"{escaped(run.config_path)} was changed since the checkpoint", fix="undo that"), *problems]
+        )
+    return _From(State(found.model, found.optimizer, found.plain), fork, said)
 
 
-def _resumed(saved: State, trainer: Trainer) -> Resumed:
-    """The event of going on from a checkpoint; on another device or thread count the figures may differ."""
-    plain, position = saved.plain, saved.plain["position"]
-    here = {"device": trainer.device.type, "threads": trainer.config.runtime.threads or torch.get_num_threads()}
-    changed = [f"{key} {plain[key]} before, {value} now" for key, value in here.items() if plain[key] != value]
-    return Resumed(
-        epoch=position["epoch"], step=position["total"], exact=not changed, note="; ".join(changed)
-    )
-
-
-@contextmanager
-def _logging(path: Path) -> Iterator[None]:
-    """Python's warnings and our own errors go to `log.txt` while the run trains, never onto the screen."""
-    handler = logging.FileHandler(path / "log.txt", delay=True, encoding="utf-8", errors="backslashreplace")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
-    loggers = [logging.getLogger(name) for name in ("convnn", "py.warnings")]
-    logging.captureWarnings(True)
-    for logger in loggers:
-        logger.addHandler(handler)
-        logger.propagate = False
-    try:
-        yield
-    finally:
-        for logger in loggers:
-            logger.removeHandler(handler)
-        logging.captureWarnings(False)
-        handler.close()
+def _resumed(origin: _From, trainer: Trainer) -> Resumed:
+    """The event of going on from a checkpoint; on another machine the figures may differ."""
+    before, now = origin.state.plain["machine"], state.here(trainer)
+    notes = [f"{key} {escaped(before.get(key))} before, {now[key]} now" for key in now if before.get(key) != now[key]]
+    if origin.fork:
+        notes.insert(0, f"forked from {escaped(origin.state.plain['forked'])}")
+    position = trainer.position
+    return Resumed(epoch=position.epoch, step=position.total, exact=not notes, note="; ".join(notes))

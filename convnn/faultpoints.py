@@ -1,0 +1,40 @@
+"""Named moments of a run at which a test may kill its process. Nothing happens unless $CONVNN_KILL_AT names one."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections import Counter
+
+VARIABLE = "CONVNN_KILL_AT"  # a point, or "POINT:N" for the N-th time that it is reached
+POINTS = (
+    "run.locked",
+    "run.told",  # the first event of this process is in the history
+    "step",
+    "epoch.told",  # in the history, not yet in a checkpoint
+    "epoch.saved",
+    "checkpoint.begun",
+    "checkpoint.model",
+    "checkpoint.optimizer",
+    "checkpoint.state",
+    "checkpoint.manifest",
+    "checkpoint.replaced",  # an older one of the same step is out of the way
+    "checkpoint.renamed",
+    "checkpoint.pointed",
+    "checkpoint.pruned",
+    "run.results",  # every figure is written, the last event is not
+    "run.ended",  # it is written, the optimizer is not yet dropped
+    "run.pruned",
+)
+_reached: Counter[str] = Counter()
+
+
+def reach(point: str) -> None:
+    """Say that the process is at `point`; a process that was to be killed here is gone afterwards."""
+    wanted = os.environ.get(VARIABLE)
+    if wanted is None:
+        return
+    name, _, times = wanted.partition(":")
+    _reached[point] += 1
+    if name == point and _reached[point] == int(times or 1):
+        os.kill(os.getpid(), signal.SIGKILL)

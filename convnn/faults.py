@@ -1,0 +1,110 @@
+"""What ended a run, in one sentence: its exit code, and the flags to go on with where it cannot go on as it was."""
+
+from __future__ import annotations
+
+import errno
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from convnn.errors import Exit, Problem, UserError, escaped
+from convnn.plans import plan
+
+if TYPE_CHECKING:
+    from convnn.config import RunConfig
+
+ROOM = 0.9  # share of the memory that a step is let to take
+NO_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory")
+WORKER = "dataloader worker"
+STORAGE = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EFBIG: "a file may grow no further (ulimit -f)",
+    errno.EROFS: "the file system is read-only",
+    errno.EACCES: "it may not be written",
+    errno.EPERM: "it may not be written",
+    errno.ENOENT: "it has vanished",
+    errno.ESTALE: "it has vanished (stale file handle)",
+    errno.EIO: "the disk reports an error",
+}
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Why a run ended, its exit code, and flags that a fork goes on with; none where it can just be resumed."""
+
+    cause: str
+    code: Exit
+    flags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Where a fault happened: (H, W) in pixels and classes of the data, None before it was read; bytes of memory."""
+
+    config: RunConfig
+    image_size: tuple[int, int] | None
+    classes: int | None
+    memory: int
+
+
+def named(error: Exception, at: Setting) -> Fault:
+    """The fault that an exception from training stands for; an unknown one keeps its type and its first line."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    said = escaped(f"{type(error).__name__}: {lines[0] if lines else ''}")[:300]
+    if isinstance(error, UserError):
+        return Fault(str(error), error.code)
+    if isinstance(error, MemoryError) or any(words in str(error).lower() for words in NO_MEMORY):
+        return _memory(at)
+    if _device_lost(error):
+        return Fault(f"the device was lost ({said})", Exit.DATA)
+    if WORKER in str(error).lower():
+        return Fault(
+            f"a data worker was killed, as by a lack of memory ({said}); fewer --workers take less", Exit.FAILED
+        )
+    if isinstance(error, OSError):
+        where = escaped(error.filename) if error.filename else at.config.data.dataset
+        return Fault(f"the data cannot be read: {where}: {escaped(error.strerror or error)}", Exit.DATA)
+    return Fault(f"{said} (the traceback is in log.txt)", Exit.FAILED)
+
+
+def storage(error: OSError, what: Path | str) -> UserError:
+    """A directory or file that cannot be written, as something a person can fix."""
+    reason = STORAGE.get(error.errno or 0, escaped(error.strerror or error))
+    return UserError(
+        Problem(f"{escaped(what)}: {reason}", fix="make room or choose another --runs folder"), Exit.STORAGE
+    )
+
+
+def _device_lost(error: Exception) -> bool:
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(error, torch.AcceleratorError)
+
+
+def _memory(at: Setting) -> Fault:
+    """Out of memory: what was forecast, and the least accumulation whose forecast fits."""
+    if at.image_size is None or at.classes is None:
+        return Fault("out of memory while the data was read; try a smaller --limit or --resize", Exit.MEMORY)
+    training = at.config.training
+    images = -(-training.batch_size // training.accumulate)
+    forecast = _forecast(at, training.accumulate)
+    told = f"out of memory: a step of {images} images was forecast at {_gb(forecast)}, {_gb(at.memory)} are here"
+    # at least twice the parts: the forecast may have been wrong
+    parts = training.accumulate * 2
+    while parts <= training.batch_size and _forecast(at, parts) > ROOM * at.memory:
+        parts *= 2
+    if parts > training.batch_size:
+        return Fault(f"{told}; no accumulation fits: try a smaller --width, or another device", Exit.MEMORY)
+    rest = f"--accumulate {parts} ({-(-training.batch_size // parts)} images at a time) is forecast at"
+    return Fault(f"{told}; {rest} {_gb(_forecast(at, parts))}", Exit.MEMORY, ("--accumulate", str(parts)))
+
+
+def _forecast(at: Setting, accumulate: int) -> int:
+    assert at.image_size is not None and at.classes is not None
+    section = at.config.training.model_copy(update={"accumulate": accumulate})
+    return plan(at.config.model_copy(update={"training": section}), at.image_size, at.classes).memory_bytes
+
+
+def _gb(size: int) -> str:
+    return f"{size / 1e9:.2f} GB"

@@ -1,0 +1,47 @@
+"""`log.txt` of a run: Python's warnings and our own errors, never on the screen."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+NAME = "log.txt"
+
+
+class _File(logging.FileHandler):
+    """A log that a full disk may silence: what it says is told elsewhere too, and no run ends for it."""
+
+    refused: OSError | None = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            if self.stream is None:
+                self.stream = self._open()
+            self.stream.write(self.format(record) + "\n")
+            self.stream.flush()
+        except OSError as error:
+            self.refused = error
+
+
+@contextmanager
+def logged(run: Path) -> Iterator[None]:
+    """While the block runs, the loggers `convnn` and `py.warnings` write to the log of the run at `run`."""
+    handler = _File(run / NAME, delay=True, encoding="utf-8", errors="backslashreplace")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    loggers = [logging.getLogger(name) for name in ("convnn", "py.warnings")]
+    logging.captureWarnings(True)
+    for logger in loggers:
+        logger.addHandler(handler)
+        logger.propagate = False
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.removeHandler(handler)
+        logging.captureWarnings(False)
+        try:
+            handler.close()
+        except OSError as error:  # what was buffered found no room
+            handler.refused = error

@@ -1,0 +1,48 @@
+"""Which run goes on, and under what configuration: the same, or a fork of it."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from convnn.errors import Exit, Problem, UserError, escaped
+from convnn.runs import Run, find, list_runs, root
+from convnn.sameness import differences
+
+if TYPE_CHECKING:
+    from convnn.config import RunConfig
+
+
+def chosen(ref: str | None, place: Path) -> Run:
+    """The run that a person names, else the newest unfinished one. Raises UserError (no such run)."""
+    if ref is not None:
+        return find(ref, place)
+    for run in list_runs(place)[0]:
+        if run.status() not in ("done", "running", "paused"):
+            return run
+    raise UserError(
+        Problem(f"there is no unfinished run in {escaped(place)}", fix="start one: convnn run"), Exit.NO_RUN
+    )
+
+
+def check_same(run: Run, before: Mapping[str, Any], now: RunConfig) -> None:
+    """Raises UserError with every difference where a run would go on under another configuration."""
+    if found := differences(before, now):
+        first = Problem(
+            f"{escaped(run.name)} has another configuration",
+            fix=f"leave those options as they were, or make a new run from its checkpoint: {command(run)} --fork",
+        )
+        raise UserError([first, *found])
+
+
+def command(run: Run, flags: Sequence[str] = ()) -> str:
+    """The command that goes on with a run; with flags, that forks it, or starts it anew where it has no checkpoint."""
+    there = run.name if run.path.parent == root() else f"{run.path}/"
+    words = ["convnn", "resume", there]
+    if flags and not (run.path / "checkpoints" / "last").is_file():
+        words = ["convnn", "run", str(run.config_path)]
+    elif flags:
+        words.append("--fork")
+    return shlex.join([*words, *flags])

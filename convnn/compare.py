@@ -70,7 +70,7 @@ class Compared:
         known, started = KNOWN.get(config.data.dataset), self.history.started
         channels, side = 3, known.image_size if known else None
         if started and started.image_size and len(started.image_size) == 3:
-            channels, side = started.image_size[0], started.image_size[1:]  # type: ignore[assignment]
+            channels, side = started.image_size[0], started.image_size[1:]
         classes = (started and started.num_classes) or (known and known.num_classes)
         if side is None or not classes or self.summary.unlaunchable is not None:
             return None
@@ -156,7 +156,7 @@ def figures(runs: Sequence[Compared], metric: str) -> list[Figure]:
             point = min(ends)
             found.append(Figure(metric, f"{point:,.4g} {axis}", [run.at(metric, axis, point) for run in runs]))
     found.append(Figure("epochs", "trained", [run.summary.epoch for run in runs]))
-    found.append(Figure("seconds an epoch", "mean of training", [_pace(run) for run in runs]))
+    found.append(Figure("s an epoch", "mean of training", [_pace(run) for run in runs]))
     found.append(Figure("FLOPs an image", "forward", [run.plan.flops if run.plan else None for run in runs]))
     found.append(Figure("parameters", "all", [run.plan.parameters if run.plan else None for run in runs]))
     return found

@@ -26,6 +26,7 @@ from convnn.verdicts import Verdict, signed
 
 UNFINISHED = ("running", "paused", "died", "stopped", "interrupted", "failed", "diverged")
 NO_EFFECT, NOTHING = "no effect", "—"
+COUNTS = ("epoch", "epochs", "FLOPs an image", "parameters")
 ROWS = 14  # of the chart, in lines
 
 
@@ -124,16 +125,15 @@ class Comparison:
 
     def _values(self, figure: Figure) -> list[str]:
         first, metric = figure.values[0], figure.figure
-        plain = figure.figure in ("epoch", "epochs", "FLOPs an image", "parameters")
+        plain = figure.figure in COUNTS
         cells = []
         for at, value in enumerate(figure.values):
             if value is None:
                 cells.append(NOTHING)
                 continue
-            metric = "top" if metric.startswith("seconds") else metric  # two digits, too
-            text = f"{value:,.0f}" if plain else number(value, metric)
+            text = _short(value) if plain else number(value, "top" if metric == "s an epoch" else metric)
             if at and first is not None and not plain:
-                text += f" ({signed(value - first, metric)})"
+                text += f" ({signed(value - first, 'top' if metric == 's an epoch' else metric)})"
             cells.append(text)
         return cells
 
@@ -188,6 +188,12 @@ class Comparison:
         if lower_is_better(self.metric):
             found.append(f"less is better for {self.metric}")
         return found
+
+
+def _short(value: float) -> str:
+    """A count with its prefix: 622.9 M; small ones as they are."""
+    unit, letter = next(((u, w) for u, w in ((1e12, " T"), (1e9, " G"), (1e6, " M")) if value >= u), (1, ""))
+    return f"{value / unit:.4g}{letter}" if letter else f"{value:,.0f}"
 
 
 def _noise(chosen: Sequence[Summary], known: Sequence[Summary], figure: Field) -> Noise | None:

@@ -19,6 +19,7 @@ from convnn.files import sync_directory, write_atomic
 from convnn.importer import LARGEST, RECORD, Imported, indexed, run_name
 from convnn.nearest import did_you_mean
 from convnn.oldruns import Arguments, Passed, Results
+from convnn.options import OPTIONS, value_at
 from convnn.runs import CONFIG, EVENTS
 from convnn.settings import Settings
 
@@ -72,7 +73,7 @@ def import_csv(
 def _arguments(config: RunConfig | None) -> Arguments:
     if config is None:
         return Arguments()
-    values = {option.place: presets.value_at(config, option.place) for option in presets.OPTIONS}
+    values = {option.place: value_at(config, option.place) for option in OPTIONS}
     return Arguments({place: value for place, value in values.items() if place not in translate.APART})
 
 

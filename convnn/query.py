@@ -224,10 +224,10 @@ class _Parser:
         with contextlib.suppress(ValueError):
             return _value(field, text)
         allowed = {"number": "a number", "age": "a time such as 12h or 30d", "bool": "true or false"}.get(field.kind)
-        seen = {field.get(run) for run in self.runs} - {UNKNOWN} if allowed is None else set()
+        seen = {str(field.get(run)) for run in self.runs} - {str(UNKNOWN)} if allowed is None else set()
         if text in seen:  # what an imported run says, though our schema has no such value
             return text
-        known = [*(BY_PLACE[field.place].choices if field.place else GLYPHS), *sorted(map(str, seen))]
+        known = [*(BY_PLACE[field.place].choices if field.place else GLYPHS), *sorted(seen)]
         message = f"{field.key} is never {escaped(text)}{did_you_mean(text, known) if allowed is None else ''}"
         return self._refuse(message, word.at, f"give {escaped(allowed or 'one of ' + ', '.join(dict.fromkeys(known)))}")
 

@@ -7,11 +7,12 @@ from functools import cached_property
 from types import SimpleNamespace
 from typing import Any, Final, Literal, cast
 
-from convnn.config import RunConfig
+from convnn.config import LAYERS, RunConfig
 from convnn.effects import effective, no_effect
 from convnn.options import BY_PLACE, OPTIONS, SECTIONS, Value
 
 SEED = "training.seed"
+_APART = ("run", "checkpoint", "output")  # they change no figure
 
 
 class Unknown(Enum):
@@ -34,8 +35,7 @@ class Settings(dict[str, dict[str, Any]]):
     def value(self, place: str) -> Maybe:
         """The value of an option, UNKNOWN where it is not told."""
         section, _, key = place.partition(".")
-        value = self.get(section, {}).get(key, UNKNOWN)
-        return tuple(value) if isinstance(value, list) else value
+        return _plain(self.get(section, {}).get(key, UNKNOWN))
 
     def lenient(self) -> RunConfig:
         """These values where they are told, else defaults, in the shape of a configuration: unchecked."""
@@ -45,18 +45,34 @@ class Settings(dict[str, dict[str, Any]]):
 
     @cached_property
     def silent(self) -> dict[str, str]:
-        """The options without effect here, by place, and why."""
-        return no_effect(self.lenient())
+        """The options without effect here, by place, and why; none where the layer is not ours, for who knows."""
+        return no_effect(self.lenient()) if self._known_layer else {}
 
     @cached_property
     def effective(self) -> dict[str, Maybe]:
         """The options that decide the numbers, by place."""
-        return {place: self.value(place) for place in effective(self.lenient())}
+        places = (
+            effective(self.lenient()) if self._known_layer else (o.place for o in OPTIONS if o.section not in _APART)
+        )
+        return {place: self.value(place) for place in places}
+
+    @property
+    def _known_layer(self) -> bool:
+        return self.value("layer.type") in (*LAYERS, UNKNOWN)
 
     @cached_property
     def key(self) -> tuple[tuple[str, str], ...]:
         """Equal for runs that are the same model and options but for the seed: repeats of each other."""
         return tuple((place, shown(place, value)) for place, value in self.effective.items() if place != SEED)
+
+
+def _plain(value: Any) -> Maybe:
+    """What an option may be as it is, and anything else that a file can hold as text."""
+    if value is UNKNOWN or value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return tuple(value)
+    return str(value)
 
 
 def shown(place: str, value: Any) -> str:
@@ -68,6 +84,4 @@ def shown(place: str, value: Any) -> str:
         return str(value)
     if option.kind == "float" and type(value) is int:
         value = float(value)
-    if isinstance(value, tuple):
-        value = tuple(str(item) for item in value)
     return option.text(value)

@@ -7,7 +7,7 @@ import json
 import math
 import os
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -140,33 +140,40 @@ class _Kept:
     summary: Summary
 
 
-def summaries(root: Path) -> tuple[list[Summary], list[str]]:
+def summaries(root: Path, reading: Callable[[int], None] | None = None) -> tuple[list[Summary], list[str]]:
     """The summaries of all runs of a root, newest first, and a warning for each entry that is damaged.
 
-    Runs that changed since the last call are read, the others taken from the cache.
+    Runs that changed since the last call are read, the others taken from the cache. `reading` is told how many
+    are to be read, before they are.
     """
-    old = _load(root / CACHE)
-    new: dict[str, _Kept] = {}
-    live: list[_Kept] = []
-    warnings: list[str] = []
     if not root.is_dir():
         return [], []
+    old = _load(root / CACHE)
+    warnings: list[str] = []
+    new: dict[str, _Kept] = {}
+    live: list[_Kept] = []
+    unread: list[os.DirEntry[str]] = []
     with os.scandir(root) as entries:
         for entry in entries:
             if entry.name.startswith("."):
                 continue
-            try:
-                kept = _current(entry, old) or _read(entry)
-            except (OSError, UserError) as error:
-                said = error.strerror if isinstance(error, OSError) else error
-                warnings.append(f"{escaped(entry.path)}: {said}")
-                continue
-            if kept is None:
-                continue
-            if kept.summary.status in {"running", "paused"}:  # out of date at once
-                live.append(kept)
-            else:
+            if (kept := _current(entry, old)) is not None:
                 new[entry.name] = kept
+            else:
+                unread.append(entry)
+    if reading is not None:
+        reading(len(unread))
+    for entry in unread:
+        try:
+            kept = _read(entry)
+        except (OSError, UserError) as error:
+            said = error.strerror if isinstance(error, OSError) else error
+            warnings.append(f"{escaped(entry.path)}: {said}")
+            continue
+        if kept is not None and kept.summary.status in {"running", "paused"}:  # out of date at once
+            live.append(kept)
+        elif kept is not None:
+            new[entry.name] = kept
     if new.keys() != old.keys() or any(kept is not old[name] for name, kept in new.items()):
         with contextlib.suppress(OSError):  # a root that cannot be written is only slower
             write_atomic(root / CACHE, _dump(new))
@@ -182,12 +189,15 @@ def _current(entry: os.DirEntry[str], old: Mapping[str, _Kept]) -> _Kept | None:
     if kept is None or entry.is_symlink():
         return None
     path = kept.summary.path
-    if path != entry.path and str(trash.link_target(Path(entry.path))) != path:
-        return None
-    if kept.stamps != (_stamp(f"{path}/{CONFIG}"), _stamp(f"{path}/{EVENTS}")):
-        return None
-    if kept.summary.finished is None and held(Path(path)):  # whether it lives is no matter of its files
-        return None
+    try:
+        if path != entry.path and str(trash.link_target(Path(entry.path))) != path:
+            return None
+        if kept.stamps != (_stamp(f"{path}/{CONFIG}"), _stamp(f"{path}/{EVENTS}")):
+            return None
+        if kept.summary.finished is None and held(Path(path)):  # whether it lives is no matter of its files
+            return None
+    except OSError:
+        return None  # it is read anew, which says what is wrong with it
     return kept
 
 

@@ -16,6 +16,8 @@ from convnn.nearest import did_you_mean
 from convnn.output import FORMATS, Table, csv_text, latex, lines, markdown, to_ascii
 from convnn.summaries import Summary, summaries
 
+MANY = 300  # runs that take a second or so to read
+
 Runs = Annotated[Path | None, typer.Option("--runs", help="folder of the runs, else $CONVNN_RUNS, else ./runs")]
 Json = Annotated[bool, typer.Option("--json", help="short for --format json")]
 
@@ -57,7 +59,7 @@ def chosen(format: str, json: bool) -> str:
 
 def listed(root: Path) -> list[Summary]:
     """All runs of a root, newest first; a damaged one costs a line of warning."""
-    found, warnings = summaries(root)
+    found, warnings = summaries(root, lambda count: say(f"reading {count} new runs ...") if count >= MANY else None)
     for warning in warnings:
         say(f"warning: {warning}")
     return found

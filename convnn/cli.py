@@ -57,7 +57,7 @@ def convnn(
 
 
 app.command("run")(takes_options(run))
-app.command("resume")(resume)
+app.command("resume")(takes_options(resume))
 app.command("stop")(running.stop)
 app.command("show")(running.show)
 app.command("note")(running.note)
@@ -88,6 +88,12 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     except BrokenPipeError:  # the reader went away: nobody is left to tell
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = Exit.DONE
+    except OSError as error:
+        from convnn.faults import storage
+
+        refused = storage(error, error.filename or "a file")
+        show_error(refused, as_json)
+        code = refused.code
     except (KeyboardInterrupt, typer.Abort):
         say("interrupted")
         code = Exit.INTERRUPTED

@@ -1,4 +1,4 @@
-"""Which run goes on, and under what configuration: the same, or a fork of it."""
+"""Which run goes on, and whether it may under the configuration it is given."""
 
 from __future__ import annotations
 

@@ -1,22 +1,28 @@
-"""`convnn resume`: go on with a run where its last good checkpoint left it."""
+"""`convnn resume`: go on with a run where its last good checkpoint left it, or fork a new run from there."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from convnn.commands import complete
 from convnn.commands.console import say
 from convnn.commands.run import RunsOption, farewell, train
-from convnn.errors import Exit, UserError, escaped
+from convnn.errors import escaped
+from convnn.presets import resolve
 
 
 def resume(
     run: Annotated[
         str | None,
-        typer.Argument(metavar="RUN", help="else the newest unfinished one", autocompletion=complete.runs),
+        typer.Argument(metavar="[RUN]", help="else the newest unfinished one", autocompletion=complete.runs),
     ] = None,
+    *,
+    typed: dict[str, Any],
+    fork: Annotated[
+        bool, typer.Option("--fork", help="make a new run from the checkpoint; its options may differ")
+    ] = False,
     plain: Annotated[bool, typer.Option("--plain", help="one line an epoch")] = False,
     live: Annotated[bool, typer.Option("--live", help="live panes even where CI is set")] = False,
     json: Annotated[bool, typer.Option("--json", help="events as JSON lines on stdout")] = False,
@@ -26,22 +32,30 @@ def resume(
     ] = None,
     runs: RunsOption = None,
 ) -> None:
-    """Go on with a run that was stopped, interrupted, or died."""
-    from convnn.runs import find, list_runs, root
+    """Go on with a run that was stopped, interrupted, failed or died.
 
-    place = root(runs)
-    if run is not None:
-        found = find(run, place)
+    On the same machine the finished run has the weights and figures it would have had undisturbed, bit for bit. Without
+    --fork only device, threads, workers and the path of the data may be given.
+    """
+    from convnn import resuming
+    from convnn.effects import effective
+    from convnn.runs import root
+
+    found = resuming.chosen(run, root(runs))
+    before = found.config()
+    resolved = resolve(None, typed, base=before)
+    if fork:
+        from convnn.forking import fork as forked
+
+        source, (found, said) = found, forked(found, resolved.checked(), root(runs))
+        for sentence in [f"{escaped(found.name)} goes on from {escaped(source.name)}", *said]:
+            say(sentence)
+    elif found.status() == "done":
+        return say(f"{escaped(found.name)} is finished: nothing is left to do")
     else:
-        unfinished = [r for r in list_runs(place)[0] if r.status() not in ("done", "running", "paused")]
-        if not unfinished:
-            raise UserError(f"there is no unfinished run in {escaped(place)}", Exit.NO_RUN)
-        found = unfinished[0]
-    if found.status() == "done":
-        say(f"{escaped(found.name)} is finished: nothing is left to do")
-        return
-    say(f"going on with {escaped(found.name)}")
-    config = found.config()
+        resuming.check_same(found, effective(before), resolved.config)
+        say(f"going on with {escaped(found.name)}")
+    config = resolved.checked() if typed else before  # what a later version thinks of its rules ends no run
     ended = train(found, config, plain=plain, live=live, as_json=json, resume=True, max_minutes=max_minutes)
-    farewell(ended, debug)
+    farewell(found, ended, debug)
     raise typer.Exit(ended.code)

@@ -76,7 +76,7 @@ def run(
 
         evaluate(resolved, runs, run_, checkpoint, as_json=json)
         return
-    ended = _train(
+    trained = _train(
         resolved,
         runs,
         plain=plain,
@@ -86,9 +86,9 @@ def run(
         resume=resume,
         max_minutes=max_minutes,
     )
-    if ended is not None:
-        farewell(ended, debug)
-        raise typer.Exit(ended.code)
+    if trained is not None:
+        farewell(*trained, debug)
+        raise typer.Exit(trained[1].code)
 
 
 def _check_flags(config: RunConfig, *, resume: bool, overwrite: bool, run: str | None, checkpoint: str) -> None:
@@ -119,7 +119,7 @@ def _train(
     overwrite: bool,
     resume: bool,
     max_minutes: float | None,
-) -> Ended | None:
+) -> tuple[Run, Ended] | None:
     from convnn.runs import create, holds_run, root
 
     config = resolved.config
@@ -140,39 +140,21 @@ def _train(
         directory=directory,
         overwrite=overwrite,
     )
-    return train(made, config, plain=plain, live=live, as_json=as_json, max_minutes=max_minutes)
+    return made, train(made, config, plain=plain, live=live, as_json=as_json, max_minutes=max_minutes)
 
 
-def _go_on(directory: Path, config: RunConfig, runs: Path | None, **how: Any) -> Ended | None:
+def _go_on(directory: Path, config: RunConfig, runs: Path | None, **how: Any) -> tuple[Run, Ended] | None:
     """Go on with the unfinished run in a directory, if it is of the same configuration."""
+    from convnn.effects import effective
+    from convnn.resuming import check_same
     from convnn.runs import find, root
 
     found = find(f"{directory}/", root(runs))
     if found.status() == "done":
         say(f"{escaped(found.name)} is finished: nothing is left to do")
         return None
-    check_same(found, config)
-    return train(found, config, resume=True, **how)
-
-
-def check_same(run: Run, config: RunConfig) -> None:
-    """Raises UserError with the difference when a run's configuration is another one."""
-    from convnn.effects import effective
-
-    before, now = effective(run.config()), effective(config)
-    changed = [
-        Problem(
-            f"{place} is {now.get(place, 'without effect')} here and {before.get(place, 'without effect')} in the run",
-            key=place,
-        )
-        for place in sorted(before.keys() | now.keys())
-        if before.get(place) != now.get(place)
-    ]
-    if changed:
-        first = Problem(
-            f"{escaped(run.name)} has another configuration", fix="make a new run, or `convnn resume RUN --fork`"
-        )
-        raise UserError([first, *changed])
+    check_same(found, effective(found.config()), config)
+    return found, train(found, config, resume=True, **how)
 
 
 def train(
@@ -198,11 +180,13 @@ def train(
         return worker.work(run, config, show=shown.show, orders=orders, resume=resume, max_minutes=max_minutes)
 
 
-def farewell(ended: Ended, debug: bool) -> None:
-    """Say on stderr how a run ended that did not just finish; with --debug, where."""
+def farewell(run: Run, ended: Ended, debug: bool) -> None:
+    """Say on stderr how to go on with a run that is not done; with --debug, where an exception came from."""
     if ended.error is not None and debug:
         import traceback
 
         err().print("".join(traceback.format_exception(ended.error)), soft_wrap=True)
-    if ended.finished.outcome == "failed":
-        say(f"failed: {ended.finished.cause}" + ("" if debug else " (the traceback is in log.txt, or use --debug)"))
+    if ended.finished.outcome != "done":
+        from convnn.resuming import command
+
+        say(f"to go on: {command(run, ended.flags)}")

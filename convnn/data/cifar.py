@@ -5,10 +5,12 @@ The archives hold pickles. Each is read by a restricted reader, and only after i
 
 from __future__ import annotations
 
-import shutil
+import socket
+import sys
 import tarfile
 import zlib
 from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from hashlib import file_digest, md5
 from http.client import HTTPException
@@ -16,7 +18,6 @@ from pathlib import Path
 from pickle import UnpicklingError
 from tempfile import TemporaryDirectory
 from typing import Any
-from urllib.request import urlopen
 
 import numpy as np
 import torch
@@ -29,7 +30,6 @@ from convnn.errors import Exit, Problem, UserError, escaped
 
 SIDE = 32  # pixels, unless resized
 TIMEOUT = 20  # seconds without a byte from the network
-BLOCK = 1 << 20  # bytes read at a time
 
 
 @dataclass(frozen=True)
@@ -111,14 +111,21 @@ def fetch(source: Source, path: Path) -> None:
                 _download(source.url, file)
             _unpack(source, file, Path(made) / folder)
             (Path(made) / folder).rename(path / folder)
-    except (OSError, HTTPException, EOFError, KeyError, tarfile.TarError, zlib.error) as error:
+    except (OSError, HTTPException, RuntimeError, EOFError, KeyError, tarfile.TarError, zlib.error) as error:
         message = f"{source.name} is not at {escaped(path)} and could not be fetched: {escaped(error)}"
         raise UserError(Problem(message, key="data.path", value=str(path), fix=fix), Exit.DATA) from error
 
 
 def _download(url: str, file: Path) -> None:
-    with urlopen(url, timeout=TIMEOUT) as answer, file.open("wb") as out:
-        shutil.copyfileobj(answer, out, BLOCK)
+    from torchvision.datasets.utils import download_url  # takes a second to import, and is needed once
+
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(TIMEOUT)
+    try:
+        with redirect_stdout(sys.stderr):  # it prints what it does, and stdout is for data
+            download_url(url, str(file.parent), file.name)
+    finally:
+        socket.setdefaulttimeout(before)
 
 
 def _unpack(source: Source, archive: Path, into: Path) -> None:

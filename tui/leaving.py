@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sys
 import time
-from contextlib import suppress
+from functools import partial
 
 from rich.console import Console
 from textual.app import App
 
 from convnn.errors import Exit, escaped
 from convnn.signals import TWICE, obeyed
-from convnn.status import status
 from tui.launcher import Launcher
 from tui.screens.choice import Answer, Choice
 from tui.terminal import Terminal
@@ -109,27 +107,19 @@ def _leave(app: Leaving, terminal: Terminal) -> int:
     code: int = CODES[app.ended_by] if app.ended_by else Exit.HUNG_UP if terminal.gone else app.return_code or Exit.DONE
     if launcher.closing is None:
         launcher.close("HUP" if terminal.gone else "TERM")  # the app ended by itself: it failed
-    launch = launcher.current
-    if launch is not None and not launcher.wait(0):
-        _say(f"{escaped(launch.title if launch.run is None else launch.run.name)}: stopping after this step ...")
-        launcher.wait(PATIENCE)
-    if launch is not None and launch.run is not None:
-        resume = f"go on with: convnn resume {escaped(launch.run.name)}"
-        if launcher.wait(0):
-            _say(f"{status(launch.run.path, launch.ended.finished if launch.ended else None)}; {resume}")
-        else:
-            _say(f"it has not stopped after {PATIENCE:.0f} s and is left; its directory is whole; {resume}")
-    for detached in launcher.launches:
-        if detached.process is not None and detached.process.poll() is None and detached.run is not None:
-            _say(
-                f"{escaped(detached.run.name)} goes on detached; see it with: convnn show {escaped(detached.run.name)}"
-            )
+    say = partial(print, file=terminal.file, flush=True)
+    if (launch := launcher.current) is not None:
+        name = escaped(launch.run.name if launch.run else launch.title)
+        say(f"{name}: stopping after this step ...")
+        ended = launcher.wait(PATIENCE)
+        if launch.run is not None:
+            state = launch.ended.finished.outcome if launch.ended else "not ended"
+            told = state if ended else f"it has not stopped after {PATIENCE:.0f} s and is left; its directory is whole"
+            say(f"{told}; go on with: convnn resume {name}")
+    for other in launcher.launches:
+        if other.run is not None and other.process is not None and other.process.poll() is None:
+            say(f"{escaped(other.run.name)} goes on detached; see it with: convnn show {escaped(other.run.name)}")
     if not launcher.wait(0):
-        sys.stdout.flush()
+        terminal.restore()
         os._exit(code)  # a thread inside a long operator cannot be ended otherwise
     return code
-
-
-def _say(sentence: str) -> None:
-    with suppress(OSError):  # the terminal hung up: nobody is left to tell
-        print(sentence, file=sys.stderr, flush=True)

@@ -23,10 +23,11 @@ class Choice(ModalScreen[str | None]):
 
     DEFAULT_CSS = """
     Choice { align: center middle; }
-    Choice > Vertical { width: 64; max-width: 96%; height: auto; max-height: 90%; padding: 1 2;
+    Choice > Vertical { width: 76; max-width: 96%; height: auto; max-height: 90%; padding: 1 2;
                         background: $surface; border: round $primary; border-title-style: bold; }
     Choice Static { height: auto; margin-bottom: 1; }
-    Choice OptionList { height: auto; max-height: 12; border: none; padding: 0; background: $surface; }
+    Choice OptionList, Choice OptionList:focus { height: auto; max-height: 12; border: none; padding: 0;
+                                                 background: $surface; background-tint: transparent; }
     """
     BINDINGS: ClassVar[list[BindingType]] = bound("back", shown=("back",))
 
@@ -37,6 +38,7 @@ class Choice(ModalScreen[str | None]):
     def compose(self) -> ComposeResult:
         with Vertical() as box:
             box.border_title = Text(self.heading)
+            box.border_subtitle = "enter chooses, esc goes back"
             if self.said:
                 yield Static(self.said, markup=False)
             wide = max(len(name) for _, name, _ in self.answers) + 2

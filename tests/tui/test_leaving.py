@@ -1,0 +1,90 @@
+"""However the app ends, the live run is whole, the terminal is as it was and the exit code says why."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from pseudo import ROOT, Program
+
+from convnn import events
+from convnn.events import Finished, Step
+from convnn.lock import held
+from convnn.runs import Run, list_runs
+
+LAUNCHING = ROOT / "tests" / "tui" / "launching.py"
+LONG = ("layer.type=Conv2d", "data.dataset=digits", "model.width=0.05", "data.limit=200", "training.num_epochs=100000")
+
+
+@pytest.fixture
+def training(tmp_path):
+    """The app in a pseudo-terminal, with a run that trains."""
+    program = Program(LAUNCHING, tmp_path, *LONG, "training.batch_size=20")
+    try:
+        program.until(lambda: any(isinstance(event, Step) for event in told(tmp_path)), "the first step")
+        yield program
+    finally:
+        program.close()
+
+
+def told(root: Path) -> list[events.Event]:
+    found, _ = list_runs(root)
+    return events.read(found[0].events_path)[0] if found and found[0].events_path.exists() else []
+
+
+def run_of(root: Path) -> Run:
+    return list_runs(root)[0][0]
+
+
+def resumable(run: Run, cause: str) -> None:
+    """The run ended in a valid directory, and says by what."""
+    last = events.read(run.events_path)[0][-1]
+    assert isinstance(last, Finished)
+    assert (last.outcome, last.cause) == ("interrupted", cause)
+    assert not held(run.path)
+    assert (run.path / "checkpoints" / (run.path / "checkpoints" / "last").read_text().strip()).is_dir()
+
+
+def test_termination_after_a_resize_stops_the_run_and_restores_the_terminal(training, tmp_path):
+    for size in ((200, 60), (59, 14), (120, 40)):
+        training.output = b""
+        training.resize(*size)
+        training.until(lambda: len(training.text) > 200 or "60x15" in training.text, f"a frame of {size}")
+    training.process.send_signal(signal.SIGTERM)
+    assert training.wait() == 143
+    assert training.restored()
+    assert f"go on with: convnn resume {run_of(tmp_path).name}" in training.text
+    resumable(run_of(tmp_path), "terminated")
+
+
+def test_an_interrupt_from_outside_stops_the_run_and_restores_the_terminal(training, tmp_path):
+    training.process.send_signal(signal.SIGINT)
+    assert training.wait() == 130
+    assert training.restored()
+    resumable(run_of(tmp_path), "interrupted (Ctrl-C)")
+
+
+def test_a_terminal_that_goes_away_stops_the_run(training, tmp_path):
+    training.hang_up()
+    assert training.wait() == 129
+    resumable(run_of(tmp_path), "hung up")
+
+
+def test_a_fault_of_the_app_restores_the_terminal_and_stops_the_run(training, tmp_path):
+    training.press("\x1b[24~")  # f12
+    assert training.wait() == 1
+    assert training.restored()
+    assert "a fault of the app" in training.text
+    resumable(run_of(tmp_path), "terminated")
+
+
+def test_without_a_terminal_it_says_so_and_ends_with_2():
+    done = subprocess.run(
+        [sys.executable, "-m", "convnn", "tui"], stdin=subprocess.DEVNULL, capture_output=True, text=True, cwd=ROOT
+    )
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert "needs a terminal" in done.stderr

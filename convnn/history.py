@@ -57,6 +57,7 @@ class History:
         self.epochs: list[Epoch] = []
         self.steps: list[Step] = []
         self.warnings: list[Warned] = []
+        self.changes: list[Changed] = []  # what people did or noted
         self.marks: list[Mark] = []
         self.bad: list[tuple[int, str]] = []  # (byte, reason) of each line of the file that is no event
         self.elapsed = 0.0  # seconds it ran, up to the last event
@@ -94,6 +95,7 @@ class History:
                 case Saved():
                     self.marks.append(Mark("saved", self.epoch, event.step))
                 case Changed():
+                    self.changes.append(event)
                     self.marks.append(Mark("changed", self.epoch, self.step))
                 case Warned():
                     self.warnings.append(event)

@@ -149,6 +149,9 @@ def body(
     if history.finished and history.finished.cause:
         parts.append(Text(f"why: {_said(history.finished.cause, ascii)}"))
     parts += [Text(f"warning: {_said(warning.message, ascii)}", "yellow") for warning in history.warnings]
+    for change in history.changes:
+        by = f" ({_said(change.by, ascii)})" if change.by else ""
+        parts.append(Text(f"note: {_said(change.what, ascii)}{by}"))
     if history.steps or history.epochs:
         parts += curves(history, width, height, ascii=ascii)
     differ, same = _options(config)

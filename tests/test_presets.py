@@ -119,7 +119,7 @@ def test_text_of_a_value_is_parsed_back(option):
 def test_names_are_looked_for_here_then_at_home_then_in_the_package(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "home"))
-    assert presets.read("quickstart").about.startswith("first look")
+    assert presets.read("quickstart").about.startswith("vgg11 Branching")
     for folder, about in ((tmp_path / "home/convnn/presets", "mine"), (tmp_path / "presets", "here")):
         folder.mkdir(parents=True)
         (folder / "quickstart.toml").write_text(f"about = '{about}'\n")

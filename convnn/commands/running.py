@@ -5,7 +5,7 @@ from __future__ import annotations
 import getpass
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -76,8 +76,11 @@ def _follow(run: Run, plain: bool) -> None:
     from convnn import events
     from convnn.live import view
 
-    config: dict[str, Any] = run.sections()
-    about = f"{config['model']['name']} {config['layer']['type']}, {config['data']['dataset']}"
+    config = run.sections()
+    words = [
+        config.get(section, {}).get(key) for section, key in (("model", "name"), ("layer", "type"), ("data", "dataset"))
+    ]
+    about = " ".join(str(word) for word in words if word)
     byte = 0
     with view(run.name, about, plain=plain) as shown:
         while True:

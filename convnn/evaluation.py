@@ -17,13 +17,22 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    network: nn.Module, batches: Batches, losses: Losses, device: torch.device, amp: torch.dtype | None, split: str
+    network: nn.Module,
+    batches: Batches,
+    losses: Losses,
+    device: torch.device,
+    amp: torch.dtype | None,
+    split: str,
+    *,
+    seed: int,
 ) -> Generator[None, None, dict[str, float]]:
     """Loss and scores in percent, as SPLIT_NAME; yields between the batches, so that it can be stopped.
 
-    Sums are kept in float64 over single images, so the batch size does not show beyond rounding.
+    Sums are kept in float64 over single images, so the batch size does not show beyond rounding. Random candidates are
+    drawn from the seed, whatever was drawn before: the same in every epoch, and by whoever evaluates again.
     """
     network.eval()
+    torch.manual_seed(seed)
     tally = Tally(device)
     for x, y in batches.epoch(0):
         with torch.inference_mode():

@@ -153,9 +153,8 @@ class Trainer:
         metrics, watch = dict(train), Stopwatch().go()
         for split, batches in (("val", self.data.val), ("test", self.data.test)):
             if batches is not None:
-                # the same draws in every epoch, whatever was drawn before: an evaluation can be repeated
-                torch.manual_seed(step_seed(self.config.training.seed, 0, 0))
-                metrics |= yield from evaluate(self.network, batches, self.losses, self.device, self.amp, split)
+                how = self.losses, self.device, self.amp
+                metrics |= yield from evaluate(self.network, batches, *how, split, seed=self.config.training.seed)
         metrics |= {
             "lr": self.optimizer.param_groups[0]["lr"],
             "images_per_s": self.tally.images / max(train_s, 1e-9),

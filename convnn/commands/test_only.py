@@ -41,7 +41,15 @@ def evaluate(resolved: Resolved, runs: Path | None, ref: str | None, which: str,
         )
     assert data.test is not None
     figures = finished(
-        evaluate(model, data.test, build.losses(config), device, build.amp_dtype(config, device), "test")
+        evaluate(
+            model,
+            data.test,
+            build.losses(config),
+            device,
+            build.amp_dtype(config, device),
+            "test",
+            seed=config.training.seed,
+        )
     )
     step = checkpoint.pointed(run.path, which)
     if as_json:

@@ -282,10 +282,16 @@ def complete(text: str, runs: Sequence[Summary], most: int = 50) -> list[str]:
     fixed = BY_PLACE[field.place].choices if field.place else tuple(GLYPHS) if field.kind == "status" else ()
     values = dict.fromkeys([value for value, _ in seen.most_common()] + list(fixed))
     head = text[: len(text) - len(match[3])]
-    quoted = (f'"{value}"' if re.search(r"[\s()=<>!~,']", value) else value for value in values)
-    return [head + value for value in quoted if value.startswith(match[3])][:most]
+    return [head + _quoted(value) for value in values if value.startswith(match[3])][:most]
+
+
+def _quoted(value: str) -> str:
+    mark = "'" if '"' in value else '"'
+    return f"{mark}{value}{mark}" if re.search(r"""[\s()=<>!~,'"]""", value) or not value else value
 
 
 def _texts(field: Field, run: Summary) -> Sequence[str]:
     value = field.get(run)
+    if isinstance(value, bool):
+        return ["true" if value else "false"]
     return value if isinstance(value, tuple) else [field.text(run)] if value is not UNKNOWN else []

@@ -61,7 +61,8 @@ def args(**changed: object) -> str:
 def epoch(number: int, top1: float, *, seconds: float = 16.0, loss: str = "1.64432178") -> str:
     """A line of train_eval_results.txt."""
     return (
-        f"[Epoch {number:03d}] Time: {seconds:.4f}s | [Train] Loss: {loss} Accuracy: Top1: {top1 / 2:.4f}%, Top5: 88.6017% "
+        f"[Epoch {number:03d}] Time: {seconds:.4f}s "
+        f"| [Train] Loss: {loss} Accuracy: Top1: {top1 / 2:.4f}%, Top5: 88.6017% "
         f"| [Test] Loss: 1.54460554 Accuracy: Top1: {top1:.4f}%, Top5: 89.9512%\n"
     )
 

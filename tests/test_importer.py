@@ -141,7 +141,7 @@ def test_links_hidden_folders_and_our_own_runs_are_left_alone(tmp_path, root):
     oldfiles.directory(tmp_path / "old" / ".trash" / "gone")
     (tmp_path / "secret").write_text(oldfiles.results(1.0))
     (tmp_path / "old" / "linked").mkdir()
-    os.symlink(tmp_path / "secret", tmp_path / "old" / "linked" / "train_eval_results.txt")
+    (tmp_path / "old" / "linked" / "train_eval_results.txt").symlink_to(tmp_path / "secret")
     os.mkfifo(tmp_path / "old" / "linked" / "args.txt")
     assert [told.source.name for told in imported(tmp_path / "old", root)] == ["real"]
     with pytest.raises(UserError, match="holds no train_eval_results"):

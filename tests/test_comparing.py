@@ -1,0 +1,231 @@
+"""The commands that list, compare, lay out, import, export and remove runs, called in this process."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+
+import oldfiles
+import pytest
+from made import epoch, new
+
+from convnn.cli import main
+from convnn.events import Finished, Started, append
+from convnn.lock import NAME, hold
+from convnn.summaries import CACHE
+
+
+@pytest.fixture
+def root(tmp_path):
+    return tmp_path / "runs"
+
+
+@pytest.fixture
+def convnn(capsys, root, monkeypatch):
+    """Run a command with its runs in a fresh folder: (exit code, stdout, stderr)."""
+    monkeypatch.setenv("CONVNN_RUNS", str(root))
+    monkeypatch.delenv("COLUMNS", raising=False)
+
+    def command(*argv: str) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as end:
+            main(list(argv))
+        out, err = capsys.readouterr()
+        return end.value.code, out, err
+
+    return command
+
+
+@pytest.fixture
+def old(tmp_path, convnn):
+    """Six imported runs: three ratios, two kinds of similarity."""
+    for ratio, figures in {0.0: (80.8, 81.45), 0.5: (82.79, 82.39), 1.0: (55.31, 58.11)}.items():
+        for kind, top1 in zip(("Col", "Loc_Col"), figures, strict=True):
+            text = oldfiles.results(40.0, top1, top1 - 1)
+            name = f"Branching_{kind}_br{ratio * 1000:04.0f}_s42"
+            made = oldfiles.directory(tmp_path / "old" / name, text, branch_ratio=ratio, similarity_type=kind)
+            os.utime(made / "train_eval_results.txt", (1.7e9, 1.7e9))
+    assert convnn("import", str(tmp_path / "old"))[0] == 0
+    return tmp_path / "old"
+
+
+TABLE = ["table", "--rows", "branching.ratio", "--cols", "layer.similarity_type,layer.aggregation_type"]
+TABLE += ["--cell", "best:test_top1", "--where", "dataset=cifar10 magnitude_type=cosine lr=1e-4"]
+
+
+def test_importing_says_what_it_did_and_what_it_passed_over(convnn, tmp_path):
+    oldfiles.directory(tmp_path / "old" / "good")
+    oldfiles.directory(tmp_path / "old" / "bad", oldfiles.epoch(1, 40.0) + "Traceback\n", K=0)
+    code, out, err = convnn("import", str(tmp_path / "old"))
+    assert (code, out) == (0, "2 runs imported, 0 brought up to date, 0 known already\n")
+    assert f"{tmp_path}/old/bad/train_eval_results.txt:2: not understood: Traceback" in err
+    assert "not launchable: layer.K is 0" in err
+    code, out, err = convnn("import", str(tmp_path / "old"), "--json")
+    assert {each["outcome"] for each in json.loads(out)["imported"]} == {"known"}
+    assert convnn("import", str(tmp_path / "nowhere"))[0] == 6
+
+
+def test_a_csv_file_is_imported_by_its_columns(convnn, tmp_path):
+    (tmp_path / "x.csv").write_text("n,acc\n1,50\n2,60\n")
+    code, out, _ = convnn("import", str(tmp_path / "x.csv"), "--epoch", "n", "--test_top1", "acc")
+    assert code == 0 and "2 epochs" in out
+    assert convnn("import", str(tmp_path / "x.csv"), "--test_top1", "acc")[0] == 2
+    assert convnn("import", str(tmp_path), "--test_top1", "acc")[0] == 2
+
+
+def test_the_factorial_table_in_every_format(convnn, old):
+    code, out, err = convnn(*TABLE)
+    assert code == 0 and [line.split() for line in out.splitlines()] == [
+        ["branching.ratio", "Col/Col", "Loc_Col/Col"],
+        ["0", "80.80", "81.45"],
+        ["0.5", "82.79", "82.39"],
+        ["1", "55.31", "58.11"],
+    ]
+    assert "as published" in err and "best on test" in err
+    assert list(csv.reader(io.StringIO(convnn(*TABLE, "--format", "csv")[1])))[1] == ["0", "80.80", "81.45"]
+    assert "| 0.5 | 82.79 | 82.39 |" in convnn(*TABLE, "--format", "md")[1]
+    assert r"1 & 55.31 & 58.11 \\" in convnn(*TABLE, "--format", "latex")[1]
+    document = json.loads(convnn(*TABLE, "--json")[1])
+    assert document["schema"] == "convnn/1" and document["cells"][2][1] == {"n": 1, "mean": 58.11, "sd": None}
+    assert convnn(*TABLE, "--format", "tabel")[0] == 2
+
+
+def test_a_mixed_cell_is_refused(convnn, old):
+    code, out, err = convnn("table", "--rows", "branching.ratio", "--cell", "best")
+    assert (code, out) == (2, "") and "add layer.similarity_type to --rows or --cols" in err
+
+
+def test_runs_are_filtered_sorted_and_shown_with_what_differs(convnn, old):
+    code, out, err = convnn("runs", "branch_ratio>=0.5", "--sort", "-best")
+    lines = [line.split() for line in out.splitlines()]
+    assert code == 0 and lines[0] == ["name", "status", "epoch", "best", "similarity_type", "branch_ratio"]
+    assert [line[-3] for line in lines[1:]] == ["82.79", "82.39", "58.11", "55.31"] and "as published" in err
+    code, out, _ = convnn(
+        "runs", "--columns", "branch_ratio,best:test_top1", "--format", "csv", "--sort", "branch_ratio,best"
+    )
+    assert out.splitlines()[:3] == ["branch_ratio,best:test_top1", "0,80.80", "0,81.45"]
+    code, out, err = convnn("runs", "layr=x")
+    assert (code, out) == (2, "") and "Did you mean layer?" in err
+
+
+def test_runs_as_json_has_the_fields_of_the_contract(convnn, old):
+    document = json.loads(convnn("runs", "best<60", "--json")[1])
+    assert document["schema"] == "convnn/1" and len(document["runs"]) == 2
+    fields = {"name", "path", "status", "started", "finished", "config", "epoch", "best", "digest"}
+    assert document["runs"][0].keys() == fields and document["runs"][0]["config"]["branching"]["ratio"] == 1.0
+
+
+def test_repeats_are_one_row(convnn, old):
+    code, out, _ = convnn("runs", "branch_ratio=0", "--group", "repeats")
+    assert code == 0 and out.splitlines()[1].split() == ["2", "81.12", "0.46", "81.45", "77.00", "to", "85.25"]
+    assert json.loads(convnn("runs", "--group", "branch_ratio", "--json")[1])["groups"][0]["n"] == 2
+
+
+def test_nothing_to_show_is_said(convnn):
+    assert convnn("runs") == (0, "", convnn("runs")[2]) and "convnn run starts one" in convnn("runs")[2]
+    assert json.loads(convnn("runs", "--json")[1])["runs"] == []
+
+
+def test_compare_shows_differences_figures_and_what_they_are_worth(convnn, old):
+    code, out, err = convnn("compare", "g_Col_br0500", "g_Col_br1000", "--pin", "g_Loc_Col_br0500")
+    assert code == 0 and "layer.similarity_type" in out and "optimizer.lr" not in out
+    assert "(-27.08)" in out and "distinguishable" in err and "noise floor" in err and "Holm-adjusted" in err
+    document = json.loads(convnn("compare", "--where", "branch_ratio<1", "--json")[1])
+    assert document.keys() == {"schema", "runs", "differences", "figures", "groups"} and len(document["runs"]) == 4
+    assert convnn("compare", "--where", "branch_ratio=0.5", "--format", "md")[1].count("|---") > 3
+    assert convnn("compare", "g_Col_br0500")[0] == 2 and convnn("compare", "nothing", "@last")[0] == 6
+
+
+def test_the_curves_of_a_run_are_exported(convnn, old):
+    out = convnn("export", "g_Col_br0500", "--csv")[1]
+    assert [row["test_top1"] for row in csv.DictReader(io.StringIO(out))] == ["40.0", "82.79", "81.79"]
+    assert convnn("export", "g_Col_br0500")[0] == 2
+
+
+def test_a_damaged_run_costs_one_line_and_the_cache_nothing(convnn, old, root):
+    first = convnn("runs")[1]
+    victim = next(path for path in root.iterdir() if "g_Col_br0500" in path.name)
+    (victim / "config.toml").write_bytes(b"\xff[[")
+    code, out, err = convnn("runs")
+    assert code == 0 and len(out.splitlines()) == 6
+    assert [victim.name in line for line in err.splitlines() if line.startswith("warning")] == [True]
+    (root / CACHE).unlink()
+    assert convnn("runs")[1] == out != first
+
+
+def test_removing_goes_to_the_trash_and_comes_back(convnn, old, root):
+    before = convnn("runs")[1]
+    code, out, err = convnn("rm", "--where", "best<60", "--older", "30d", "--dry-run")
+    assert code == 0 and "g_Col_br1000" in out and "2 runs would be removed" in err and convnn("runs")[1] == before
+    assert "0 runs removed" in convnn("rm", "--where", "best<60", "--older", "900w")[2]
+    assert "convnn rm --undo --count 2" in convnn("rm", "--where", "best<60")[2]
+    assert len(convnn("runs")[1].splitlines()) == 5
+    assert convnn("rm", "--undo", "--count", "2")[0] == 0 and convnn("runs")[1] == before
+    assert convnn("rm", "g_Col_br1000")[0] == 0 and "1 runs deleted for good" in convnn("rm", "--empty")[2]
+    assert convnn("rm", "--undo")[0] == 6 and len(convnn("runs")[1].splitlines()) == 6
+
+
+def test_a_run_that_trains_is_never_removed(convnn, root):
+    run = new(root, Started(), epoch(1, 50.0))
+    with hold(run.path):
+        assert convnn("rm", run.name)[0] == 7
+        code, _, err = convnn("rm", "--where", "best=50")
+        assert code == 0 and "1 that train are left alone" in err and "0 runs removed" in err
+    assert run.path.is_dir()
+
+
+@pytest.mark.parametrize(
+    "argv", [[], ["a", "--undo"], ["--undo", "--empty"], ["--where", "K=9", "a"], ["--older", "x"]]
+)
+def test_rm_does_one_thing_that_was_said(convnn, argv):
+    assert convnn("rm", *argv)[0] == 2
+
+
+def statuses(convnn):
+    return {each["name"]: each["status"] for each in json.loads(convnn("runs", "--json")[1])["runs"]}
+
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from convnn.lock import hold
+with hold(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_status_is_true_of_a_killed_a_copied_and_a_live_run(convnn, root):
+    run = new(root, Started(), epoch(1, 50.0))
+    holder = subprocess.Popen([sys.executable, "-c", HOLDER, str(run.path)], stdout=subprocess.PIPE)
+    try:
+        assert holder.stdout.readline() == b"held\n"
+        shutil.copytree(run.path, root / "copy")  # with the lock file, which names a living process
+        assert statuses(convnn) == {run.name: "running", "copy": "died"}
+        os.kill(holder.pid, signal.SIGKILL)
+    finally:
+        holder.kill()
+        holder.wait()
+    assert statuses(convnn) == {run.name: "died", "copy": "died"}
+
+
+def test_status_is_true_of_a_run_whose_process_number_was_given_to_another(convnn, root):
+    run = new(root, Started(), epoch(1, 50.0))
+    (run.path / NAME).write_text(json.dumps({"pid": os.getpid(), "host": "here", "started": "now"}))
+    assert statuses(convnn) == {run.name: "died"}
+    append(run.events_path, Finished(outcome="failed", cause="x"))
+    assert statuses(convnn) == {run.name: "failed"}
+
+
+def test_runs_show_without_reading_them_again(convnn, root, monkeypatch):
+    run = new(root, Started(), epoch(1, 50.0), Finished(outcome="done"))
+    for at in range(50):
+        shutil.copytree(run.path, root / f"copy{at}")
+    first = convnn("runs")[1]
+    monkeypatch.setattr("convnn.summaries.summarise", lambda run: pytest.fail("read again"))
+    assert convnn("runs")[1] == first

@@ -25,6 +25,7 @@ class Watch:
         self._byte = 0
         self._log_byte: int | None = None
         self._half = b""
+        self._damage: list[str] = []  # not yet told
 
     def look(self) -> list[Event]:
         """The events since the last look, folded into the history. Raises OSError when the directory is unreadable."""
@@ -36,10 +37,12 @@ class Watch:
             return []
         self.history.fold(new)
         self.history.bad += bad
+        self._damage += [f"events.jsonl: what stands at byte {byte} is no event: {reason}" for byte, reason in bad]
         return new
 
     def printed(self) -> list[str]:
-        """The lines of `log.txt` since the last call; of a long one only the end."""
+        """The lines of `log.txt` since the last call, of a long one only the end; and what was found damaged."""
+        damage, self._damage = self._damage, []
         try:
             with self.log_path.open("rb") as file:
                 if self._log_byte is None:
@@ -47,13 +50,13 @@ class Watch:
                 file.seek(self._log_byte)
                 data = file.read()
         except FileNotFoundError:
-            return []
+            return damage
         self._log_byte += len(data)
         *lines, self._half = re.split(rb"\r?\n|\r", self._half + data)
         if len(self._half) > LONGEST:
             lines.append(self._half)
             self._half = b""
-        return [line.decode("utf-8", "replace") for line in lines]
+        return damage + [line.decode("utf-8", "replace") for line in lines]
 
     @property
     def state(self) -> str:

@@ -20,6 +20,7 @@ from convnn.plot import printable
 from tui.panes.pane import Pane
 
 MOST = 2000  # lines that are kept
+EMPTY = "what happens in the run, and what it prints, appears here"
 STAMP = re.compile(r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d),\d{3} ")
 Line = tuple[float, str, str]  # seconds since 1970, words, how they look
 
@@ -51,7 +52,7 @@ class LogPane(Pane, can_focus=False):
         if width != self._width:  # lines are wrapped when they are written
             self._width = width
             self.query_one(RichLog).clear()
-            self._write(self._lines, follow=True)
+            self._write(self._lines or [Text(EMPTY, "dim")], follow=True)
 
     def _write(self, lines: Iterable[Text], follow: bool) -> None:
         log = self.query_one(RichLog)
@@ -74,7 +75,10 @@ class LogPane(Pane, can_focus=False):
         told: list[Text] = []
         for time, text, style in sorted(lines, key=lambda line: line[0]):
             self._last = max(self._last, time)
-            told.append(Text(printable(escaped(text), getattr(self.app, "ascii", False)), style))
+            plain = printable(escaped(text.replace("\n", " ")), getattr(self.app, "ascii", False))
+            told.append(Text(plain, style))
+        if told and not self._lines:
+            self.query_one(RichLog).clear()
         self._lines += told
         self._write(told, follow=self.query_one(RichLog).is_vertical_scroll_end)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from textwrap import wrap
 from typing import ClassVar
 
 from rich.cells import cell_len
@@ -62,13 +63,13 @@ class WordsPane(Pane, VerticalScroll):
 
 
 def table(pairs: Iterable[tuple[str, str]], width: int, ascii: bool = False) -> Text:
-    """Names, dim, in a column and values beside them, each line cut to the width."""
+    """Names, dim, in a column and values beside them, each cut to the width; headings are wrapped."""
     pairs = [(printable(escaped(name), ascii), printable(escaped(value), ascii)) for name, value in pairs]
     column = min(max((cell_len(name) for name, value in pairs if value), default=0) + 2, max(8, width // 2))
     lines = []
     for name, value in pairs:
         if not value:
-            lines.append(Text(fit(name, width, ascii), "bold"))
+            lines += [Text(part, "bold") for part in wrap(name, max(8, width))]
             continue
         name = fit(name, column - 1, ascii)
         space = " " * (column - cell_len(name))

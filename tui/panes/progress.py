@@ -68,7 +68,7 @@ class ProgressPane(Pane):
         if best is not None:
             split = self.history.best_metric.partition("_")[0]
             more = f"best on {split} {best[0]:.1f} % at epoch {best[1]}"
-        said = printable(escaped(said), ascii)
+        said = printable(escaped(" ".join(said.split())), ascii)  # a cause may hold its fix on a line of its own
         if not said:
             return Text(fit(more, width))
         room = width - cell_len(more) - 3

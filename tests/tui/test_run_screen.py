@@ -1,0 +1,272 @@
+"""The run screen: the same for a run that trains, one that ended and one of another terminal."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from pictured import STEPS, events_of, make
+from textual.widgets import RichLog
+
+from convnn import events
+from convnn.errors import UserError
+from convnn.events import Epoch, Finished
+from convnn.lock import hold
+from convnn.presets import resolve
+from convnn.runs import Run
+from tui.app import ConvnnApp
+from tui.launcher import Launch
+from tui.panes.pane import Pane
+from tui.screens.choice import Choice
+from tui.screens.run import RunScreen
+from tui.widgets.chart import ChartView
+
+
+class Opened:
+    """A pilot of the app with the screen of one run on top."""
+
+    def __init__(self, run: Run | Launch, root, size=(120, 40)) -> None:
+        self.app, self.run, self.size = ConvnnApp(root), run, size
+
+    async def __aenter__(self):
+        self._running = self.app.run_test(size=self.size)
+        self.pilot = await self._running.__aenter__()
+        self.screen = RunScreen(self.run)
+        await self.app.push_screen(self.screen)
+        await self.until(lambda: self.screen.trail is None or self.screen.seen() is not None)
+        return self
+
+    async def __aexit__(self, *error):
+        await self._running.__aexit__(*error)
+
+    async def until(self, happened) -> None:
+        for _ in range(200):
+            await self.pilot.pause(0.02)
+            if happened():
+                return
+        raise AssertionError(f"it did not happen; the screen is:\n{self.text}")
+
+    async def press(self, *keys: str) -> None:
+        await self.pilot.press(*keys)
+        await self.pilot.pause()
+
+    @property
+    def text(self) -> str:
+        strips = self.app.screen._compositor.render_strips()
+        return "\n".join("".join(segment.text for segment in strip) for strip in strips)
+
+    @property
+    def charts(self) -> list[ChartView]:
+        return list(self.screen.query(ChartView))
+
+    @property
+    def log(self) -> str:
+        return "\n".join(line.text for line in self.screen.query_one(RichLog).lines)
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 40), (200, 60)], ids=str)
+async def test_every_size_shows_state_progress_curves_and_log(tmp_path, size):
+    run = make(tmp_path, outcome="done")
+    async with Opened(run, tmp_path, size) as opened:
+        await opened.until(lambda: "train" in opened.text)
+        for word in (
+            run.name,
+            "✓ done",
+            "12/30",
+            "40%",
+            "best on test",
+            "2 loss",
+            "3 accuracy, %",
+            "test",
+            "epoch 12/30",
+        ):
+            assert word in opened.text, word
+
+
+async def test_a_run_of_another_process_is_running_paused_or_died_by_its_lock(tmp_path):
+    run = make(tmp_path)
+    with hold(run.path):
+        async with Opened(run, tmp_path) as opened:
+            await opened.until(lambda: "● running" in opened.text and "eta" in opened.text)
+            events.append(run.events_path, events.Paused(epoch=12, step=12 * STEPS))
+            await opened.until(lambda: "‖ paused" in opened.text)
+    async with Opened(run, tmp_path) as opened:
+        await opened.until(lambda: "† died" in opened.text)
+
+
+async def test_what_a_live_run_writes_appears(tmp_path):
+    run = make(tmp_path, epochs=2)
+    with hold(run.path):
+        async with Opened(run, tmp_path) as opened:
+            await opened.until(lambda: "2/30" in opened.text)
+            for event in events_of(4)[len(events_of(2)) :]:
+                events.append(run.events_path, event)
+            await opened.until(lambda: "4/30" in opened.text)
+            assert max(opened.charts[0].series[0].xs) == 4
+            assert "resumed in epoch 3" in opened.log
+
+
+async def test_keys_1_to_7_show_and_hide_the_panes(tmp_path):
+    async with Opened(make(tmp_path, outcome="done"), tmp_path) as opened:
+        for number, pane in enumerate(opened.screen.query(Pane), 1):
+            assert pane.display
+            await opened.press(str(number))
+            assert not pane.display
+        await opened.press(*"1234567")
+        assert all(pane.display and pane.size.height > 2 for pane in opened.screen.query(Pane))
+
+
+async def test_all_panes_at_80x24_scroll_and_keep_a_height(tmp_path):
+    async with Opened(make(tmp_path, outcome="done"), tmp_path, (80, 24)) as opened:
+        assert not opened.screen.query_one("RatePane").display
+        await opened.press("4", "5", "6")
+        assert all(5 <= pane.outer_size.height <= 12 for pane in opened.screen.query(Pane))
+
+
+async def test_the_value_cursor_is_the_same_in_all_curves_and_escape_puts_it_away(tmp_path):
+    async with Opened(make(tmp_path, outcome="done"), tmp_path) as opened:
+        await opened.press("left", "left", "left")
+        cursors = {chart.view.cursor for chart in opened.charts}
+        assert len(cursors) == 1
+        assert 11 < cursors.pop() < 12
+        loss, accuracy = opened.charts[0].chart, opened.charts[1].chart
+        assert all(value is not None for value in loss.values + accuracy.values)
+        await opened.press("escape")
+        assert opened.charts[0].view.cursor is None
+        assert opened.app.screen is opened.screen
+        await opened.press("escape")
+        assert opened.app.screen is not opened.screen
+
+
+async def test_x_counts_epochs_steps_or_seconds_in_all_curves(tmp_path):
+    async with Opened(make(tmp_path, outcome="done"), tmp_path) as opened:
+        ends = {"epoch": 12, "step": 12 * STEPS, "seconds": 12 * (STEPS + 3)}
+        for axis in ("epoch", "step", "seconds"):
+            assert {chart.view.x for chart in opened.charts} == {axis}
+            assert {round(chart.chart.x_range[1]) for chart in opened.charts} == {ends[axis]}
+            await opened.press("x")
+
+
+async def test_y_and_e_and_zoom_change_how_curves_are_drawn(tmp_path):
+    async with Opened(make(tmp_path, outcome="done"), tmp_path) as opened:
+        await opened.press("y", "e", "plus", "plus")
+        await opened.until(lambda: "log y · smoothed 0.6 · x4" in opened.text)
+        low, high = opened.charts[1].chart.x_range
+        assert high == 12
+        assert 2.9 < high - low < 3.1
+        await opened.press("minus", "0")
+        assert opened.charts[1].chart.x_range[0] < 1
+
+
+async def test_pause_resume_change_and_stop_are_marked_on_the_curves(tmp_path):
+    for axis, at in (("epoch", 3), ("step", 3 * STEPS), ("seconds", 3 * STEPS + 6)):
+        run = make(tmp_path / axis, outcome="stopped", cause="asked to stop after the epoch")
+        async with Opened(run, tmp_path) as opened:
+            while opened.screen.view.x != axis:
+                await opened.press("x")
+            marks = {word: x for x, word in opened.charts[0].marks}
+            assert marks.keys() == {"paused", "resumed", "changed", "stopped"}
+            assert marks["paused"] == at
+            assert "asked to stop after the epoch" in opened.text
+
+
+@pytest.mark.parametrize(("downs", "word"), [(0, "pause"), (1, "checkpoint"), (2, "stop-epoch"), (3, "stop")])
+async def test_the_menu_gives_any_run_its_word(tmp_path, downs, word):
+    run = make(tmp_path)
+    with hold(run.path):
+        async with Opened(run, tmp_path) as opened:
+            await opened.press("full_stop")
+            assert isinstance(opened.app.screen, Choice)
+            await opened.press(*["down"] * downs, "enter")
+            assert (run.path / "control").read_text().strip() == word
+
+
+async def test_a_paused_run_can_be_resumed_and_an_ended_one_not_be_stopped(tmp_path):
+    run = make(tmp_path)
+    events.append(run.events_path, events.Paused(epoch=12, step=12 * STEPS))
+    with hold(run.path):
+        async with Opened(run, tmp_path) as opened:
+            await opened.press("full_stop", "enter")
+            assert (run.path / "control").read_text().strip() == "resume"
+    async with Opened(run, tmp_path) as opened:
+        await opened.press("full_stop")
+        assert opened.app.screen is opened.screen
+
+
+async def test_a_failed_run_says_why(tmp_path):
+    run = make(tmp_path, outcome="failed", cause="RuntimeError: shapes [a] and [b] clash")
+    async with Opened(run, tmp_path) as opened:
+        assert "✗ failed" in opened.text
+        assert "RuntimeError: shapes [a] and [b] clash" in opened.text
+
+
+async def test_what_was_printed_is_shown_harmlessly(tmp_path):
+    async with Opened(make(tmp_path, outcome="done"), tmp_path) as opened:
+        await opened.until(lambda: "a library said" in opened.log)
+        assert r"\x1b[31min red\x1b[0m [bold]and bold[/bold]" in opened.log
+
+
+async def test_the_log_follows_its_end_until_somebody_scrolls_up(tmp_path):
+    run = make(tmp_path, outcome="done")
+    async with Opened(run, tmp_path) as opened:
+        log = opened.screen.query_one(RichLog)
+        log.focus()
+        await opened.until(lambda: log.max_scroll_y > 0 and log.is_vertical_scroll_end)
+        await opened.press("home")
+        await opened.until(lambda: log.scroll_y == 0)
+        with (run.path / "log.txt").open("a") as file:
+            file.write("printed later\n")
+        await opened.until(lambda: "printed later" in opened.log)
+        assert log.scroll_y == 0
+        await opened.press("end")
+        await opened.until(lambda: log.is_vertical_scroll_end)
+
+
+async def test_a_run_that_has_told_nothing_yet_has_no_blank_pane(tmp_path):
+    run = make(tmp_path)
+    run.events_path.unlink()
+    (run.path / "log.txt").unlink()
+    with hold(run.path):
+        async with Opened(run, tmp_path) as opened:
+            for word in (
+                "loading the data",
+                "waiting for the first step",
+                "waiting for the first epoch",
+                "known when",
+                "prints",
+            ):
+                assert word in opened.text, word
+            assert "layer.type" in opened.text
+
+
+async def test_damage_is_said(tmp_path):
+    run = make(tmp_path, outcome="done")
+    run.config_path.write_text("[model\n")
+    with run.events_path.open("a") as file:
+        file.write("no event\n")
+    async with Opened(run, tmp_path) as opened:
+        await opened.until(lambda: "damaged" in opened.text)
+        assert "is no event" in opened.log
+
+
+async def test_a_launch_is_shown_before_it_has_a_directory(tmp_path):
+    launch = Launch(resolve(None, {"run.name": "mine"}).config)
+    async with Opened(launch, tmp_path) as opened:
+        await opened.until(lambda: "◌ queued" in opened.text and "mine" in opened.text)
+        launch.error = UserError("there is no such device here")
+        await opened.until(lambda: "there is no such device here" in opened.text and "✗ failed" in opened.text)
+        launch.error, launch.run = None, make(tmp_path, outcome="done")
+        await opened.until(lambda: "✓ done" in opened.text)
+
+
+async def test_a_bad_figure_is_a_gap_and_is_said(tmp_path):
+    run = make(tmp_path, epochs=3)
+    nan = float("nan")
+    time = events_of(3)[-1].time + timedelta(seconds=1)
+    events.append(
+        run.events_path, Epoch(time=time, epoch=4, step=4 * STEPS, metrics={"train_loss": nan, "test_loss": nan})
+    )
+    events.append(run.events_path, Finished(time=time, outcome="diverged", cause="the loss is not finite", code=3))
+    async with Opened(run, tmp_path) as opened:
+        await opened.until(lambda: "≈ diverged" in opened.text)
+        assert "1 NaN in train" in opened.text

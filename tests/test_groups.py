@@ -100,7 +100,7 @@ def test_the_sample_is_two_without_spread_and_unknown_beyond_reason():
 
 def test_the_noise_floor_comes_from_the_repeats_there_are():
     runs = seeds([80.0, 81.0, 82.0]) + seeds([70.0, 70.5], K=4) + seeds([60.0], K=5)
-    runs += seeds([10.0, 90.0], dataset="cifar100") + [run("cut", K=4, seed=9, status="died", test_top1=(1.0, 1.0))]
+    runs += [*seeds([10.0, 90.0], dataset="cifar100"), run("cut", K=4, seed=9, status="died", test_top1=(1.0, 1.0))]
     noise = noise_floor(runs, "cifar10", BEST)
     assert noise.sd == pytest.approx(math.sqrt((2 * 1.0 + 1 * 0.125) / 3)) and noise.df == 3
     assert "2 groups of repeats on cifar10" in noise.source

@@ -20,7 +20,7 @@ def run(
     epoch: int = 2,
     **told: Any,
 ) -> Summary:
-    """A run at its defaults but for what is told by flag names; test_top1 is (last, best). layer=None: nothing known."""
+    """A run at its defaults but for what is told by flag names; test_top1 is (last, best). No layer: nothing known."""
     sections = Settings()
     if told.get("layer", "ConvNN") is not None:
         for option in OPTIONS:

@@ -74,6 +74,7 @@ class Launcher:
         self.launches: list[Launch] = []  # of this session, in the order they were asked for
         self.closing: str | None = None  # the word that nothing starts after
         self.current: Launch | None = None
+        self.cut_short: Launch | None = None  # what trained when the app began to close
         self._queue: SimpleQueue[Launch] = SimpleQueue()
         self._waiting: deque[Launch] = deque()
         self._orders: Orders | None = None
@@ -164,6 +165,7 @@ class Launcher:
     def close(self, word: str) -> None:
         """Start nothing more, and end the live run by this word; `wait` tells when it has ended."""
         with self._lock:
+            self.cut_short = self.cut_short or self.current
             self.closing = word
             self._waiting.clear()
             if self.current is None:

@@ -108,14 +108,16 @@ def _leave(app: Leaving, terminal: Terminal) -> int:
     if launcher.closing is None:
         launcher.close("HUP" if terminal.gone else "TERM")  # the app ended by itself: it failed
     say = partial(print, file=terminal.file, flush=True)
-    if (launch := launcher.current) is not None:
+    if (launch := launcher.cut_short) is not None:
         name = escaped(launch.run.name if launch.run else launch.title)
-        say(f"{name}: stopping after this step ...")
-        ended = launcher.wait(PATIENCE)
-        if launch.run is not None:
-            state = launch.ended.finished.outcome if launch.ended else "not ended"
-            told = state if ended else f"it has not stopped after {PATIENCE:.0f} s and is left; its directory is whole"
-            say(f"{told}; go on with: convnn resume {name}")
+        if not launcher.wait(0):
+            say(f"{name}: stopping after this step ...")
+        if not launcher.wait(PATIENCE):
+            say(f"{name}: it has not stopped after {PATIENCE:.0f} s and is left; its directory is whole")
+        elif launch.ended is not None:
+            outcome = launch.ended.finished.outcome
+            resumable = outcome in ("stopped", "interrupted")
+            say(f"{name}: {outcome}" + (f"; go on with: convnn resume {name}" if resumable else ""))
     for other in launcher.launches:
         if other.run is not None and other.process is not None and other.process.poll() is None:
             say(f"{escaped(other.run.name)} goes on detached; see it with: convnn show {escaped(other.run.name)}")

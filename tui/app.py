@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual import events
 from textual.app import SystemCommand
@@ -16,6 +16,7 @@ from textual.widgets import Input, TextArea
 
 from convnn.errors import UserError, escaped
 from convnn.runs import Run
+from convnn.summaries import Summary
 from tui import looks
 from tui.keys import bound
 from tui.launcher import Launch, Launcher
@@ -34,9 +35,9 @@ class ConvnnApp(Leaving):
     """Everything that `convnn tui` shows."""
 
     TITLE = "convnn"
-    CSS_PATH = sorted(Path(__file__).parent.glob("*.tcss"))  # type: ignore[assignment]
+    CSS_PATH = sorted(Path(__file__).parent.glob("*.tcss"))
     BINDINGS = bound("help", "leave", "leave-now", "interrupt", shown=("help", "leave"))
-    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (110, "-wide")]
+    HORIZONTAL_BREAKPOINTS: ClassVar[list[tuple[int, str]]] = [(0, "-narrow"), (110, "-wide")]
     ENABLE_COMMAND_PALETTE = True
     COMMAND_PALETTE_DISPLAY = "^p"
 
@@ -54,7 +55,7 @@ class ConvnnApp(Leaving):
         self.root = root
         self.preset = preset  # opened in the form at once
         self.now = now
-        self._awaited: Launch | None = None  # shown when it has begun
+        self.runs: list[Summary] = []  # as Home saw them last, newest first
         self._told: set[Launch] = set()  # refusals that were said
         self.ascii = looks.wants_ascii()
         if self.ascii:
@@ -82,10 +83,9 @@ class ConvnnApp(Leaving):
     def action_help(self) -> None:
         """Help for the focused pane."""
         nodes = self.focused.ancestors_with_self if self.focused else [self.screen]
-        title, about = next(
-            ((getattr(node, "help_title", ""), node.HELP) for node in nodes if getattr(node, "HELP", None)), ("", "")
-        )
-        self.push_screen(HelpScreen(title or "keys", about, self.listed_keys()))
+        titled = [(getattr(node, "help_title", "keys"), node.HELP) for node in nodes if node.HELP]
+        title, about = titled[0] if titled else ("keys", "")
+        self.push_screen(HelpScreen(title, about or "", self.listed_keys()))
 
     def listed_keys(self) -> list[tuple[str, Binding]]:
         """Every key that does something now, with its binding, each action once."""
@@ -95,7 +95,10 @@ class ConvnnApp(Leaving):
             if active.enabled and binding.id and binding.tooltip and binding.action not in BUILT_IN:
                 found.setdefault(binding.id, ([], binding))[0].append(self.get_key_display(binding))
         listed = [(" ".join(dict.fromkeys(keys)), binding) for keys, binding in found.values()]
-        return [*listed, (self.COMMAND_PALETTE_DISPLAY, Binding("ctrl+p", "", "palette", tooltip="every action by name"))]
+        return [
+            *listed,
+            (self.COMMAND_PALETTE_DISPLAY, Binding("ctrl+p", "", "palette", tooltip="every action by name")),
+        ]
 
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
         for active in screen.active_bindings.values():
@@ -122,8 +125,10 @@ class ConvnnApp(Leaving):
         """Train a configuration here, at once or after those before it."""
         alone = self.launcher.current is None and not self.launcher.queued
         launch = self.launcher.launch(config, preset)
-        self.say(f"{launch.title} starts: loading torch" if alone else f"{launch.title} waits for the runs before it")
-        self._awaited = launch if alone else None
+        if alone:
+            self.show_run(launch)
+        else:
+            self.say(f"{launch.title} waits for the runs before it")
         return launch
 
     def detach(self, config: RunConfig, preset: str | None = None) -> Launch | None:
@@ -137,20 +142,15 @@ class ConvnnApp(Leaving):
         return launch
 
     def _watch_launches(self) -> None:
-        """Say what was refused, and show the run that was waited for once it has begun."""
+        """See what has become of the launches, and say what was refused."""
         self.launcher.look()
         for launch in self.launcher.launches:
             if launch.error is not None and launch not in self._told:
                 self._told.add(launch)
                 self.say(f"{launch.title}: {launch.error}", wrong=True)
-        awaited = self._awaited
-        if awaited is not None and awaited.run is not None:
-            self._awaited = None
-            if isinstance(self.screen, HomeScreen):
-                self.show_run(awaited.run)
 
-    def show_run(self, run: Run) -> None:
-        """Open the screen of a run."""
+    def show_run(self, run: Run | Launch) -> None:
+        """Open the screen of a run, or of a launch that will be one."""
         from tui.screens.run import RunScreen  # charts bring numpy, which the first frame does without
 
         self.push_screen(RunScreen(run))

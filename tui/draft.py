@@ -54,7 +54,9 @@ class Draft:
     def of(cls, config: RunConfig) -> Draft:
         """A draft of a configuration that exists, without the place it was written to and without its own name."""
         values = {o.place: value_at(config, o.place) for o in FIELDS if o.section != "output" and o.place != "run.name"}
-        return cls(None, {o.place: o.text(values[o.place]) for o in FIELDS if values.get(o.place, o.default) != o.default})
+        return cls(
+            None, {o.place: o.text(values[o.place]) for o in FIELDS if values.get(o.place, o.default) != o.default}
+        )
 
     def __post_init__(self) -> None:
         self._begun: dict[str, Any] = dict(self.preset.values) if self.preset else {}
@@ -63,7 +65,11 @@ class Draft:
         """What a field held at the beginning: the preset's word, right or wrong, else the default."""
         value = self._begun.get(option.place, option.default)
         value = tuple(value) if isinstance(value, list) else value
-        fits = value is None or isinstance(value, bool | int | float | str) or all(isinstance(w, str) for w in _words(value))
+        fits = (
+            value is None
+            or isinstance(value, bool | int | float | str)
+            or all(isinstance(w, str) for w in _words(value))
+        )
         return option.text(value) if fits else str(value)
 
     def text(self, option: Option) -> str:
@@ -120,7 +126,13 @@ class Draft:
         return command(checked.config, name if by_name else str(self.preset.path), checked.base)
 
 
-MAPS = {"layer.K", "layer.shuffle_scale", "sampling.num_samples", "sampling.sample_padding", "data.resize"}  # no map, no cost
+MAPS = {
+    "layer.K",
+    "layer.shuffle_scale",
+    "sampling.num_samples",
+    "sampling.sample_padding",
+    "data.resize",
+}  # no map, no cost
 
 
 def _words(value: Any) -> tuple[Any, ...]:

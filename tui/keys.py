@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from textual.binding import Binding
+from textual.binding import Binding, BindingType
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ KEYS = {
 }
 
 
-def bound(*ids: str, shown: tuple[str, ...] = ()) -> list[Binding]:
+def bound(*ids: str, shown: tuple[str, ...] = ()) -> list[BindingType]:
     """Bindings of a screen or widget for these ids; those `shown` stand in the footer."""
     return [
         Binding(

@@ -22,7 +22,14 @@ from convnn.summaries import Summary
 PATIENCE = 180.0  # seconds that timing may take
 RUNS = 3  # of the same model, the newest, that are asked
 APART = ("training.num_epochs", "training.seed", "training.criterion", "training.clip_grad_norm")  # cost the same
-FREE = ("optimizer.lr", "optimizer.weight_decay", "optimizer.momentum", "scheduler.name", "scheduler.step", "scheduler.gamma")
+FREE = (
+    "optimizer.lr",
+    "optimizer.weight_decay",
+    "optimizer.momentum",
+    "scheduler.name",
+    "scheduler.step",
+    "scheduler.gamma",
+)
 
 
 @dataclass(frozen=True)

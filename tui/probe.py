@@ -22,7 +22,8 @@ def measure(config: RunConfig) -> dict[str, object]:
     from convnn.trainer import Trainer
 
     trainer = Trainer(config)
-    stream, times = trainer.run(), []
+    stream = trainer.run()
+    times: list[float] = []
     began = done = 0.0
     while len(times) < WARM + MOST and done < SECONDS:
         mark, total = time.perf_counter(), trainer.position.total
@@ -37,7 +38,7 @@ def measure(config: RunConfig) -> dict[str, object]:
             break  # the epoch is over
     counted = times[WARM:] or times
     step = sum(counted) / len(counted)
-    train, test = len(trainer.data.train), len(trainer.data.test)
+    train, test = len(trainer.data.train), len(trainer.data.test or ())
     return {"epoch_s": step * (train + FORWARD * test), "steps": len(counted), "device": str(trainer.device)}
 
 

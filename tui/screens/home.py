@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,50 +12,58 @@ from typing import TYPE_CHECKING
 from textual import on
 from textual.app import ComposeResult
 from textual.containers import Container
-from textual.screen import Screen
 from textual.widgets import Input
 
-from convnn import presets, query, runs, trash
+from convnn import presets, query
 from convnn.errors import UserError, escaped
-from convnn.runs import Run
-from convnn.summaries import Summary, summaries
+from convnn.runs import Run, list_runs
+from convnn.summaries import CACHE, Summary, summaries, summarise
 from tui import preset_files
 from tui.keys import bound
+from tui.screens.deleting import Deleting
 from tui.widgets.bars import Foot, Head
 from tui.widgets.preset_list import Listed, PresetList, listed
 from tui.widgets.rows import Rows
 from tui.widgets.run_table import Row, RunTable, row
 
 if TYPE_CHECKING:
-    from tui.app import ConvnnApp
+    pass
 
 POLL = 1.5  # seconds between two looks at the files, at least
 SHARE = 20  # a look that took t seconds is followed by none for 20 t
+WINDOW = 60
 NO_RUNS = "No runs yet.  Press n for a new one, or tab and enter to start from a preset."
 NO_PRESETS = "No presets yet.  Press n to fill the form, and ctrl+s there to keep it."
 
 
-class HomeScreen(Screen[None]):
+class HomeScreen(Deleting):
     """The runs beside the presets."""
 
-    app: ConvnnApp
     BINDINGS = bound(
-        "new", "filter", "duplicate", "delete", "undo", "launch", "launch-letter", "back", shown=("new", "filter", "delete")
+        "new",
+        "filter",
+        "duplicate",
+        "delete",
+        "undo",
+        "launch",
+        "launch-letter",
+        "back",
+        shown=("new", "filter", "delete"),
     )
     AUTO_FOCUS = "#runs"
 
     def __init__(self, root: Path) -> None:
-        super().__init__()
-        self.root = root
-        self.found: list[Summary] = []
+        super().__init__(root)
         self.presets: list[Listed] = []
         self.warnings: list[str] = []
-        self.deleted: list[tuple[Path, Path] | None] = []  # presets (where it was, where it is now); None is a run
-        self._look_now = asyncio.Event()
 
     def compose(self) -> ComposeResult:
         yield Head("home")
-        yield Input(placeholder="layer=Branching K>=9 best>80 status=done ...  words are parts of names", id="filter", compact=True)
+        yield Input(
+            placeholder="layer=Branching K>=9 best>80 status=done ...  words are parts of names",
+            id="filter",
+            compact=True,
+        )
         with Container(id="lists"):
             yield self._pane(RunTable("reading the runs ...", id="runs"), "runs")
             yield self._pane(PresetList("", id="presets"), "presets")
@@ -62,7 +71,7 @@ class HomeScreen(Screen[None]):
 
     def _pane(self, rows: Rows, title: str) -> Rows:
         rows.border_title = title
-        return rows.add_class("pane")  # type: ignore[return-value]
+        return rows.add_class("pane")
 
     def on_mount(self) -> None:
         self.run_worker(self._follow(), name="follow the runs")
@@ -70,46 +79,56 @@ class HomeScreen(Screen[None]):
             self.call_after_refresh(self._load, self.app.preset)
 
     def on_screen_resume(self) -> None:
-        self._look_now.set()
+        self.look_now.set()
 
     # -- reading ----------------------------------------------------------------------------------------------------
 
     async def _follow(self) -> None:
         """Look at the files again and again, in a thread, while this screen is the one that is seen."""
         while True:
-            if self.is_current or not self.found:
+            if self.is_current or not self.app.runs:
                 began = time.monotonic()
                 self.presets = await asyncio.to_thread(lambda: list(listed()))
                 self.show()
-                self.found, self.warnings = await asyncio.to_thread(summaries, self.root)
+                if not self.app.runs and not (self.root / CACHE).exists():
+                    self.app.runs = await asyncio.to_thread(_newest, self.root)  # all of them take seconds at first
+                    self.show()
+                self.app.runs, self.warnings = await asyncio.to_thread(summaries, self.root)
                 self.query_one(RunTable).empty = NO_RUNS
                 self.show()
                 wait = max(POLL, SHARE * (time.monotonic() - began))
-            self._look_now.clear()
-            try:
-                await asyncio.wait_for(self._look_now.wait(), wait)
-            except TimeoutError:
-                pass
+            self.look_now.clear()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self.look_now.wait(), wait)
 
     def show(self) -> None:
         """Show what was read, as the filter has it."""
         table, chosen = self.query_one(RunTable), self.query_one(PresetList)
         text = self.query_one("#filter", Input).value.strip()
-        found, told, wrong = self.found, self.presets, ""
+        found, told, wrong = self.app.runs, self.presets, ""
         if text:
             try:
-                found = query.parse(text, self.found).of(self.found)
+                found = query.parse(text, self.app.runs).of(self.app.runs)
             except UserError as error:
                 wrong = error.problems[0].message
-            told = [preset for preset in told if all(word in f"{preset.name} {preset.about}".lower() for word in text.lower().split())]
-        waiting = [Row(str(id(launch)), launch.title, "queued", launch.config.layer.type, launch.config.data.dataset) for launch in self.app.launcher.queued]
+            told = [
+                preset
+                for preset in told
+                if all(word in f"{preset.name} {preset.about}".lower() for word in text.lower().split())
+            ]
+        waiting = [
+            Row(str(id(launch)), launch.title, "queued", launch.config.layer.type, launch.config.data.dataset)
+            for launch in self.app.launcher.queued
+        ]
         table.show([*waiting, *(row(summary, self._age(summary)) for summary in found)])
         chosen.show(told)
         if text and not found:
             table.empty = "No run matches.  Press esc to clear the filter."
         chosen.empty = "No preset matches." if text and self.presets else NO_PRESETS
         table.border_subtitle = escaped(wrong)
-        table.border_title = f"runs {len(found)} of {len(self.found)}" if text else f"runs {len(found)}" if found else "runs"
+        table.border_title = (
+            f"runs {len(found)} of {len(self.app.runs)}" if text else f"runs {len(found)}" if found else "runs"
+        )
         self._say()
 
     def _age(self, summary: Summary) -> float | None:
@@ -118,7 +137,7 @@ class HomeScreen(Screen[None]):
         return max(0.0, self.app.now() - datetime.fromisoformat(summary.started).timestamp())
 
     def _say(self) -> None:
-        busy = [summary for summary in self.found if summary.status in ("running", "paused")]
+        busy = [summary for summary in self.app.runs if summary.status in ("running", "paused")]
         said = f"{len(busy)} running" if busy else ""
         style = ""
         if self.warnings:
@@ -147,7 +166,7 @@ class HomeScreen(Screen[None]):
         except UserError as error:
             self.app.say(str(error), wrong=True)
 
-    def _form(self, draft: object) -> None:
+    def _form(self, draft: Draft) -> None:
         from tui.screens.setup import SetupScreen  # not before the first frame
 
         self.app.push_screen(SetupScreen(draft))
@@ -164,7 +183,7 @@ class HomeScreen(Screen[None]):
         try:
             if self.preset is not None:
                 self.app.say(f"copied as {preset_files.duplicate(self.preset.path).stem}")
-                self._look_now.set()
+                self.look_now.set()
             elif self.run is not None:
                 self._form(Draft.of(self.run.config()))
         except (UserError, OSError) as error:
@@ -183,61 +202,9 @@ class HomeScreen(Screen[None]):
             self._form(draft)
         else:
             self.app.launch(checked.config, self.preset.name)
-            self._look_now.set()
+            self.look_now.set()
 
     action_launch_letter = action_launch
-
-    @property
-    def preset(self) -> Listed | None:
-        """The preset under the cursor, where that pane has the focus."""
-        rows = self.query_one(PresetList)
-        return rows.current if rows.has_focus else None
-
-    @property
-    def run(self) -> Run | None:
-        """The run under the cursor, where that pane has the focus."""
-        rows = self.query_one(RunTable)
-        item = rows.current if rows.has_focus else None
-        return None if item is None or item.status == "queued" else Run(Path(item.key), item.name)
-
-    # -- deleting ---------------------------------------------------------------------------------------------------
-
-    def action_delete(self) -> None:
-        """Move a run or a preset to the trash, or a launch out of the queue."""
-        try:
-            if self.preset is not None:
-                self.deleted.append(preset_files.discard(self.preset.path))
-                self.app.say(f"{self.preset.name} is in the trash: u brings it back")
-            elif self.run is not None:
-                trash.discard(self.run.path, self.run.name, self.root)
-                self.deleted.append(None)
-                self.app.say(f"{self.run.name} is in the trash: u brings it back")
-            else:
-                self._unqueue()
-        except (UserError, OSError) as error:
-            self.app.say(str(error), wrong=True)
-        self._look_now.set()
-
-    def _unqueue(self) -> None:
-        item = self.query_one(RunTable).current
-        for launch in self.app.launcher.queued:
-            if item is not None and str(id(launch)) == item.key and not self.app.launcher.drop(launch):
-                self.app.say("it has started already", wrong=True)
-
-    def action_undo(self) -> None:
-        """Bring back what was deleted last: here, or else the newest run of the trash."""
-        try:
-            last = self.deleted[-1] if self.deleted else None
-            if last is not None:
-                was, now = last
-                preset_files.bring_back(now, was)
-                self.app.say(f"{was.stem} is back")
-            else:
-                self.app.say(f"{trash.undo(self.root).name} is back")
-            del self.deleted[-1:]
-        except (UserError, OSError) as error:
-            self.app.say(str(error), wrong=True)
-        self._look_now.set()
 
     # -- filtering --------------------------------------------------------------------------------------------------
 
@@ -259,3 +226,14 @@ class HomeScreen(Screen[None]):
         box.remove_class("shown")
         if box.has_focus:
             self.query_one(RunTable).focus()
+
+
+def _newest(root: Path) -> list[Summary]:
+    """The newest runs, as many as a screen shows."""
+    found = []
+    for run in list_runs(root)[0][:WINDOW]:
+        try:
+            found.append(summarise(run))
+        except (OSError, UserError):
+            continue  # the look at all of them says what is damaged
+    return found

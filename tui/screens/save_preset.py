@@ -107,10 +107,14 @@ class SavePreset(ModalScreen[Path | None]):
         changed = [option for option in changed if option.section != "output"]
         for option in changed:
             was, now = (option.text(value_at(config, option.place)) for config in (old, self.config))
-            text.append(f"{option.place:<22} {escaped(was) or 'nothing'} → ").append(f"{escaped(now) or 'nothing'}\n", "bold")
+            text.append(f"{option.place:<22} {escaped(was) or 'nothing'} → ").append(
+                f"{escaped(now) or 'nothing'}\n", "bold"
+            )
         about = self.query_one("#about", Input).value.strip()
         if about != before.about:
-            text.append(f"{'about':<22} {escaped(before.about) or 'nothing'} → ").append(f"{escaped(about) or 'nothing'}\n", "bold")
+            text.append(f"{'about':<22} {escaped(before.about) or 'nothing'} → ").append(
+                f"{escaped(about) or 'nothing'}\n", "bold"
+            )
         if not text:
             text.append("Nothing would change in it.\n")
         return text.append("enter replaces it, esc goes back", "italic")

@@ -5,23 +5,21 @@ from __future__ import annotations
 import asyncio
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from textual import events, on
 from textual.app import ComposeResult
 from textual.containers import Container
-from textual.screen import Screen
 from textual.timer import Timer
 from textual.widgets import Input
 
 from convnn import commandline, presets
-from convnn.config import RunConfig
 from convnn.errors import Problem, UserError
 from convnn.options import BY_PLACE, value_at
-from tui import machine, pace
 from tui.draft import Checked, Draft, filled
 from tui.keys import bound
+from tui.screens.choice import Choice
 from tui.screens.not_understood import NotUnderstood
+from tui.screens.priced import Priced
 from tui.screens.save_preset import SavePreset
 from tui.widgets.bars import Foot, Head
 from tui.widgets.command_line import CommandLine
@@ -29,17 +27,18 @@ from tui.widgets.controls import Pasted, Typed
 from tui.widgets.cost import Cost
 from tui.widgets.form import Form
 
-if TYPE_CHECKING:
-    from tui.app import ConvnnApp
-
 PAUSE = 0.012  # seconds without a key before a check
+ANSWERS = (
+    ("stay", "stay", "nothing happens"),
+    ("save", "save", "keep it as a preset"),
+    ("leave", "leave", "the changes are lost"),
+)
 LOOK = 5.0  # seconds between two looks at the free memory and at the preset's file
 
 
-class SetupScreen(Screen[None]):
+class SetupScreen(Priced):
     """The form, what it costs, and the command that would do the same."""
 
-    app: ConvnnApp
     BINDINGS = bound(
         "launch", "launch-letter", "detach", "save", "fix", "next-problem", "previous-problem", "reset", "time", "copy",
         "command", "back", shown=("launch", "save", "fix", "next-problem"),
@@ -49,12 +48,7 @@ class SetupScreen(Screen[None]):
     def __init__(self, draft: Draft) -> None:
         super().__init__()
         self.draft = draft
-        self.checked: Checked | None = None
-        self.seen = _bytes(draft.preset.path if draft.preset else None)
-        self.edited = False  # elsewhere, since it was loaded
-        self._device, self._free = "device", None
-        self._paces: dict[RunConfig, pace.Pace | None] = {}
-        self._timing = False
+        self.remember()
         self._waiting: Timer | None = None
         self._one = asyncio.Lock()  # at a time: a check may have to read a large folder
 
@@ -75,8 +69,8 @@ class SetupScreen(Screen[None]):
     def on_mount(self) -> None:
         self.query_one(Cost).now = self.app.now
         self.take(self.draft.copy().check())
-        self.set_interval(LOOK, self._look)
-        self.run_worker(self._look(), group="look")
+        self.set_interval(LOOK, self.look)
+        self.run_worker(self.look(), group="look")
 
     # -- checking ---------------------------------------------------------------------------------------------------
 
@@ -104,10 +98,8 @@ class SetupScreen(Screen[None]):
         with self.app.batch_update():
             self.query_one(Form).show(self.draft, checked)
             self.query_one(CommandLine).show(self.command)
-            self._tell_cost()
-            self._say()
-        if checked.config not in self._paces and not checked.problems:
-            self.run_worker(self._past(checked.config), group="past", exclusive=True)
+            self.tell_cost()
+            self.say()
 
     @property
     def command(self) -> str:
@@ -124,7 +116,7 @@ class SetupScreen(Screen[None]):
                 words += f" {option.flag} {shlex.quote(text)}"
         return words
 
-    def _say(self) -> None:
+    def say(self) -> None:
         assert self.checked is not None
         preset = self.draft.preset
         where = f"preset {preset.name}" if preset else "a new run"
@@ -135,47 +127,6 @@ class SetupScreen(Screen[None]):
         count = len(self.checked.problems)
         said, style = (f"✗ {count} problem{'s' * (count > 1)}", "error") if count else ("✓ ready", "success")
         self.query_one(Head).say(where, about, said, f"bold {self.app.theme_variables[style]}")
-
-    # -- cost -------------------------------------------------------------------------------------------------------
-
-    def _tell_cost(self) -> None:
-        assert self.checked is not None
-        known = self._paces.get(self.checked.config)
-        self.query_one(Cost).tell(self.checked, self._device, self._free, known, self._timing)
-
-    async def _past(self, config: RunConfig) -> None:
-        home = self.app.screen_stack[0]
-        found = getattr(home, "found", [])
-        self._paces[config] = await asyncio.to_thread(pace.past, config, found)
-        self._tell_cost()
-
-    async def _look(self) -> None:
-        """See how much memory is free, and whether the preset was edited elsewhere."""
-        if self.checked is None or not self.is_attached:
-            return
-        self._device, self._free = await asyncio.to_thread(machine.free_memory, self.checked.config.runtime.device)
-        path = self.draft.preset.path if self.draft.preset else None
-        self.edited = await asyncio.to_thread(_bytes, path) != self.seen
-        self._tell_cost()
-        self._say()
-
-    def action_time(self) -> None:
-        """Time a few real steps."""
-        if self.checked is None or self.checked.problems:
-            self.app.say("it can be timed when it has no problems", wrong=True)
-        elif not self._timing:
-            self.run_worker(self._time(self.checked.config), group="time")
-
-    async def _time(self, config: RunConfig) -> None:
-        self._timing = True
-        self._tell_cost()
-        try:
-            self._paces[config] = await pace.timed(config)
-        except (UserError, OSError) as error:
-            self.app.say(str(error), wrong=True)
-        finally:
-            self._timing = False
-        self._tell_cost()
 
     # -- problems ---------------------------------------------------------------------------------------------------
 
@@ -250,11 +201,13 @@ class SetupScreen(Screen[None]):
         except UserError as error:
             self.app.push_screen(NotUnderstood(error.problems))
             return
-        self.seen, self.edited = _bytes(self.draft.preset.path if self.draft.preset else None), False
+        self.remember()
         self.query_one("#field-model-name .control").focus()
         self.take(self.draft.copy().check())
         if parsed.passed_over:
-            self.app.say("the form is filled; passed over, as they belong to the shell: " + ", ".join(parsed.passed_over))
+            self.app.say(
+                "the form is filled; passed over, as they belong to the shell: " + ", ".join(parsed.passed_over)
+            )
         else:
             self.app.say("the form is filled from the command")
 
@@ -281,8 +234,8 @@ class SetupScreen(Screen[None]):
     async def action_launch(self) -> None:
         """Train it in this app."""
         if checked := await self._ready():
-            self.app.launch(checked.config, self.draft.preset.name if self.draft.preset else None)
             self.app.pop_screen()
+            self.app.launch(checked.config, self.draft.preset.name if self.draft.preset else None)
 
     action_launch_letter = action_launch
 
@@ -301,7 +254,7 @@ class SetupScreen(Screen[None]):
         if path is None:
             return
         self.draft = Draft(presets.read(str(path.absolute())))
-        self.seen, self.edited = _bytes(path), False
+        self.remember()
         self.take(self.draft.copy().check())
         self.app.say(f"saved {path}")
 
@@ -309,12 +262,13 @@ class SetupScreen(Screen[None]):
         """From the command line to the form, from the form to Home."""
         if isinstance(self.focused, CommandLine):
             self.query_one("#field-model-name .control").focus()
+        elif self.draft.typed:
+            self.app.push_screen(Choice("leave the form", "What was changed here is not saved.", ANSWERS), self._left)
         else:
             self.app.pop_screen()
 
-
-def _bytes(path: Path | None) -> bytes | None:
-    try:
-        return path.read_bytes() if path else None
-    except OSError:
-        return None
+    async def _left(self, word: str | None) -> None:
+        if word == "leave":
+            self.app.pop_screen()
+        elif word == "save":
+            await self.action_save()

@@ -20,9 +20,9 @@ class CommandLine(TextArea):
     """
     help_title = "command line"
     HELP = (
-        "The command that does what the form says; ctrl+y copies it. Type or paste another one here - `convnn run ...` or "
-        "`python main.py ...`, over several lines too - and press enter: it fills the form. What is not understood is "
-        "listed, and then nothing is changed."
+        "The command that does what the form says; ctrl+y copies it. Type or paste another one here - `convnn run ...` "
+        "or `python main.py ...`, over several lines too - and press enter: it fills the form. What is not understood "
+        "is listed, and then nothing is changed."
     )
 
     class Given(Message):

@@ -22,16 +22,17 @@ class Cost(Widget):
     DEFAULT_CSS = "Cost { padding: 0 1; }"
     help_title = "cost"
     HELP = (
-        "What this configuration will cost, by arithmetic: parameters, FLOPs of one image forward (a multiply-add counts "
-        "two), and the peak of training memory beyond torch and the data, against what is free on the device now. Below, "
-        "each size of map with its candidates. The time of an epoch is known from runs of the same model on this "
-        "machine; ctrl+t times a few real steps in a process of its own."
+        "What this configuration will cost, by arithmetic: parameters, FLOPs of one image forward (a multiply-add "
+        "counts two), and the peak of training memory beyond torch and the data, against what is free on the device "
+        "now. Below, each size of map with its candidates. The time of an epoch is known from runs of the same model on "
+        "this machine; ctrl+t times a few real steps in a process of its own."
     )
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self.checked: Checked | None = None
-        self.device, self.free = "device", None
+        self.device = "device"
+        self.free: int | None = None
         self.pace: Pace | None = None
         self.timing = False
         self.now = time.time
@@ -65,7 +66,7 @@ class Cost(Widget):
         if self.timing:
             return [Text("timing a few steps ...", "italic")]
         if self.pace is None:
-            return [Text("not known: ctrl+t times a few steps", "dim")]
+            return [Text("ctrl+t times a few steps", "dim")]
         epochs = self.checked.config.training.num_epochs
         whole = self.pace.seconds * epochs
         end = time.localtime(self.now() + whole)
@@ -75,8 +76,8 @@ class Cost(Widget):
 
     def _tall(self, plan: Plan) -> Text:
         rows: list[tuple[str, Text]] = [
-            ("parameters", Text(number(plan.parameters), "bold").append(f"  {plan.parameters:,}", "not bold dim")),
-            ("an image", Text(f"{number(plan.flops)}FLOPs".replace("G", " G").replace("M", " M"), "bold")),
+            ("parameters", Text(figure(plan.parameters), "bold").append(f"  {plan.parameters:,}", "not bold dim")),
+            ("an image", Text(f"{figure(plan.flops)}FLOPs", "bold")),
             ("memory", self._memory(plan)),
             *zip(("time", "", ""), self._time(), strict=False),
         ]
@@ -92,7 +93,8 @@ class Cost(Widget):
         dot = ("  ·  ", "dim")
         time = self._time()
         line = [_styled(part) for part in time[:2]]
-        text = Text.assemble((number(plan.parameters), "bold"), " parameters", dot, (number(plan.flops), "bold"), "FLOPs an image", dot)
+        size, work = (figure(plan.parameters), "bold"), (f"{figure(plan.flops)}FLOPs", "bold")
+        text = Text.assemble(size, " parameters", dot, work, " an image", dot)
         text.append_text(_styled(self._memory(plan))).append("\n")
         text.append("maps ", "dim")
         looked = [(side, candidates, K) for side, candidates, K, _ in maps(plan.layers)]
@@ -106,6 +108,12 @@ class Cost(Widget):
             text.append(*dot) if at else text
             text.append_text(part)
         return text.append(f"  ·  {time[2].plain}", "dim") if len(time) > 2 else text
+
+
+def figure(value: float) -> str:
+    """A figure with a space before its unit: 129 M."""
+    text = number(value)
+    return f"{text[:-1]} {text[-1]}" if text[-1:].isalpha() else text
 
 
 def _styled(text: Text) -> Text:

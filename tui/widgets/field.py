@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from rich.text import Text
@@ -58,7 +59,7 @@ class Field(Horizontal):
         return self.option.place
 
     @property
-    def HELP(self) -> str:  # type: ignore[override]  # noqa: N802 the name that Textual gives to a widget's help
+    def HELP(self) -> str:  # type: ignore[override]
         option = self.option
         unit = f"In {option.unit}. " if option.unit else ""
         lines = [f"{option.help[:1].upper()}{option.help[1:]}.", f"{unit}Allowed: {option.allowed()}.",
@@ -92,12 +93,14 @@ class Field(Horizontal):
         if state.focused:
             parts = [option.help, *([option.unit] if option.unit else []), option.bounds(), option.hint or "", default]
         elif state.silent:
-            parts = [state.silent.removeprefix(f"{option.place} has ")]
+            parts = [short(state.silent.removeprefix(f"{option.place} has "))]
         elif state.changed:
             parts = [f"{'preset' if state.from_preset else 'default'} {escaped(state.begun) or 'nothing'}"]
         else:
             parts = [option.unit or "", default]
         text = Text(" · ".join(part for part in parts if part))
+        if not state.focused:
+            text.no_wrap, text.overflow = True, "ellipsis"
         if state.focused and state.silent:
             text.append(f" · {state.silent.removeprefix(option.place + ' has ')}", "italic")
         return text
@@ -113,6 +116,12 @@ class Field(Horizontal):
 
     def on_click(self) -> None:
         self.control.focus()
+
+
+def short(reason: str) -> str:
+    """Why an option has no effect, in few words: "only with similarity_type Loc_Col"."""
+    needs = re.fullmatch(r"no effect with (\S+) \S+ \(it needs (.+)\)", reason)
+    return f"only with {needs[1]} {needs[2]}" if needs else reason
 
 
 def told(problems: tuple[Problem, ...]) -> Text:

@@ -40,7 +40,7 @@ class Form(VerticalScroll, can_focus=False):
             if field.option.section != section:
                 first = " first" if not section else ""
                 section = field.option.section
-                about = (RunConfig.model_fields[section].annotation.__doc__ or "").rstrip(".")  # type: ignore[union-attr]
+                about = (RunConfig.model_fields[section].annotation.__doc__ or "").rstrip(".")
                 yield Static(f"{section}  {about[:1].lower()}{about[1:]}", classes=f"section{first}", markup=False)
             yield field
 

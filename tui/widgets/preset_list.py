@@ -44,8 +44,8 @@ class PresetList(Rows[Listed]):
     help_title = "presets"
     HELP = (
         "A preset is a TOML file that holds what differs from the defaults. Enter loads it into the form; f5 trains it "
-        "as it is. They are looked for in ./presets, then in $XDG_CONFIG_HOME/convnn/presets, then among those that came "
-        "with convnn."
+        "as it is. They are looked for in ./presets, then in $XDG_CONFIG_HOME/convnn/presets, then among those that "
+        "came with convnn."
     )
 
     def key_of(self, item: Listed) -> object:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 from rich.text import Text
 from textual import events
@@ -23,7 +23,7 @@ class Rows(ScrollView, Generic[Item], can_focus=True):
 
     BINDINGS = bound("up", "down", "page-up", "page-down", "first", "last", "open", shown=("open",))
     DEFAULT_CSS = "Rows { overflow-x: hidden; background: $background; }"
-    COMPONENT_CLASSES = {"rows--cursor", "rows--head"}
+    COMPONENT_CLASSES: ClassVar[set[str]] = {"rows--cursor", "rows--head"}
 
     cursor = reactive(0, repaint=False)
 
@@ -122,7 +122,8 @@ class Rows(ScrollView, Generic[Item], can_focus=True):
     def _line(self, text: Text, width: int) -> Strip:
         text.truncate(width, overflow="crop")
         text = Text(no_wrap=True).append_text(text)  # a text without spans renders without its own style
-        return Strip(text.render(self.app.console, "")).apply_style(self.rich_style).adjust_cell_length(width, self.rich_style)
+        style = self.rich_style
+        return Strip(text.render(self.app.console, "")).apply_style(style).adjust_cell_length(width, style)
 
     # -- moving -----------------------------------------------------------------------------------------------------
 

@@ -65,7 +65,7 @@ def since(seconds: float) -> str:
 
 
 def short(name: str, width: int) -> str:
-    """A run's name in that many cells: without its time where the age says it, and with its end, which tells it apart."""
+    """A run's name in that many cells: without its time, which the age says, and with the end that tells it apart."""
     if len(name) <= width:
         return name
     name = re.sub(r"^\d{8}-\d{6}-", "", name)
@@ -79,8 +79,8 @@ class RunTable(Rows[Row]):
 
     help_title = "runs"
     HELP = (
-        "Every run under the runs folder, newest first, and the launches that wait. The list follows the files: runs of "
-        "other terminals and detached ones show up by themselves. Best is the best test top-1 in percent."
+        "Every run under the runs folder, newest first, and the launches that wait. The list follows the files: runs "
+        "of other terminals and detached ones show up by themselves. Best is the best test top-1 in percent."
     )
 
     def key_of(self, item: Row) -> object:

@@ -1,0 +1,81 @@
+"""The part of Home that throws runs and presets away, and brings them back."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from textual.screen import Screen
+
+from convnn import trash
+from convnn.errors import UserError
+from convnn.runs import Run
+from tui import preset_files
+from tui.widgets.preset_list import Listed, PresetList
+from tui.widgets.run_table import RunTable
+
+if TYPE_CHECKING:
+    from tui.app import ConvnnApp
+
+
+class Deleting(Screen[None]):
+    """A screen with a list of runs and one of presets, whose items can be deleted and brought back."""
+
+    app: ConvnnApp
+
+    def __init__(self, root: Path) -> None:
+        super().__init__()
+        self.root = root
+        self.deleted: list[tuple[Path, Path] | None] = []  # presets (where it was, where it is now); None is a run
+        self.look_now = asyncio.Event()
+
+    @property
+    def preset(self) -> Listed | None:
+        """The preset under the cursor, where that pane has the focus."""
+        rows = self.query_one(PresetList)
+        return rows.current if rows.has_focus else None
+
+    @property
+    def run(self) -> Run | None:
+        """The run under the cursor, where that pane has the focus."""
+        rows = self.query_one(RunTable)
+        item = rows.current if rows.has_focus else None
+        return None if item is None or item.status == "queued" else Run(Path(item.key), item.name)
+
+    def action_delete(self) -> None:
+        """Move a run or a preset to the trash, or a launch out of the queue."""
+        try:
+            if self.preset is not None:
+                self.deleted.append(preset_files.discard(self.preset.path))
+                self.app.say(f"{self.preset.name} is in the trash: u brings it back")
+            elif self.run is not None:
+                trash.discard(self.run.path, self.run.name, self.root)
+                self.deleted.append(None)
+                self.app.say(f"{self.run.name} is in the trash: u brings it back")
+            else:
+                self._unqueue()
+        except (UserError, OSError) as error:
+            self.app.say(str(error), wrong=True)
+        self.look_now.set()
+
+    def _unqueue(self) -> None:
+        item = self.query_one(RunTable).current
+        for launch in self.app.launcher.queued:
+            if item is not None and str(id(launch)) == item.key and not self.app.launcher.drop(launch):
+                self.app.say("it has started already", wrong=True)
+
+    def action_undo(self) -> None:
+        """Bring back what was deleted last: here, or else the newest run of the trash."""
+        try:
+            last = self.deleted[-1] if self.deleted else None
+            if last is not None:
+                was, now = last
+                preset_files.bring_back(now, was)
+                self.app.say(f"{was.stem} is back")
+            else:
+                self.app.say(f"{trash.undo(self.root).name} is back")
+            del self.deleted[-1:]
+        except (UserError, OSError) as error:
+            self.app.say(str(error), wrong=True)
+        self.look_now.set()

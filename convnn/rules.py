@@ -162,11 +162,13 @@ def _divides(config: RunConfig, slots: tuple[plans.Slot, ...]) -> Problem | None
 def _margin(config: RunConfig, slots: tuple[plans.Slot, ...], silent: dict[str, str]) -> Problem | None:
     if "sampling.sample_padding" in silent:
         return None
-    margin, least = config.sampling.sample_padding, min(min(_inner(config, slot.side)) for slot in slots)
-    most = (least - 1) // 2
-    bad = next((slot for slot in slots if 2 * margin >= min(_inner(config, slot.side))), None)
+    margin, samples = config.sampling.sample_padding, config.sampling.num_samples
+    # a grid that is no coarser than its map is all of it, margin and pad included
+    gridded = [slot for slot in slots if samples < max(_inner(config, slot.side))]
+    bad = next((slot for slot in gridded if 2 * margin >= min(_inner(config, slot.side))), None)
     if bad is None:
         return None
+    most = (min(min(_inner(config, slot.side)) for slot in gridded) - 1) // 2
     return Problem(
         f"sampling.sample_padding is {margin}: leaves no position of {bad.name}, which is "
         f"{_shape(_inner(config, bad.side))}",
@@ -179,8 +181,9 @@ def _margin(config: RunConfig, slots: tuple[plans.Slot, ...], silent: dict[str, 
 
 def _pool(config: RunConfig, slots: tuple[plans.Slot, ...]) -> Problem | None:
     K = config.layer.K
-    pools = {slot: plans.candidates(config, slot.side) for slot in slots}
-    bad = next((slot for slot in slots if pools[slot] < K), None)
+    looking = [slot for slot in slots if costs.neighbour_channels(config, slot.out_channels)]
+    pools = {slot: plans.candidates(config, slot.side) for slot in looking}
+    bad = next((slot for slot in looking if pools[slot] < K), None)
     if bad is None:
         return None
     least = min(pools.values())

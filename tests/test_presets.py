@@ -161,3 +161,13 @@ def test_any_text_is_read_or_refused_in_words(text):
     resolved = presets.resolve(presets.parse(text))
     assert all(str(problem).isprintable() or "\n" in str(problem) for problem in resolved.problems)
     assert "\x1b" not in "".join(map(str, resolved.problems))
+
+
+def test_a_grid_no_coarser_than_its_map_is_all_of_it_and_has_no_margin():
+    typed = {"sampling.type": "spatial", "sampling.num_samples": "8", "sampling.sample_padding": "1", "layer.K": "4"}
+    assert presets.resolve(None, typed).checked()
+
+
+def test_branching_slots_without_neighbour_channels_need_no_candidates():
+    typed = {"layer.type": "Branching", "branching.ratio": "0.01", "model.width": "0.05", "layer.K": "30"}
+    assert presets.resolve(None, typed).checked()

@@ -64,4 +64,7 @@ def escaped(text: object) -> str:
 
     Escapes, bidirectional overrides and the like become visible `\\x1b` forms; printable characters stay.
     """
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
+    shown = str(text)
+    if shown.isprintable():  # nearly always, and lists of runs ask for thousands
+        return shown
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in shown)

@@ -10,7 +10,7 @@ from convnn import fields
 from convnn.errors import Problem, UserError
 from convnn.fields import FACTS, Field, number
 from convnn.groups import Group, repeats
-from convnn.options import OPTIONS
+from convnn.options import OPTIONS, SECTIONS
 from convnn.output import Column, Table
 from convnn.settings import UNKNOWN, Settings
 from convnn.status import GLYPHS
@@ -25,13 +25,16 @@ _NUMBERS = {"number", "age"}
 def differing(runs: Iterable[Summary]) -> list[str]:
     """The places of the options in which the runs differ, in the order of the schema."""
     settings: dict[int, Settings] = {id(run.config): run.config for run in runs}
-    found = []
-    for option in OPTIONS:
-        values = (each.value(option.place) for each in settings.values())
-        first = next(values, UNKNOWN)
-        if any(value != first for value in values):
-            found.append(option.place)
-    return found
+    first = next(iter(settings.values()), Settings())
+    found: set[str] = set()
+    for name in SECTIONS:
+        told = first.get(name, {})
+        for other in settings.values():
+            if (table := other.get(name, {})) != told:
+                found |= {
+                    f"{name}.{key}" for key in {*table, *told} if table.get(key, UNKNOWN) != told.get(key, UNKNOWN)
+                }
+    return [option.place for option in OPTIONS if option.place in found]
 
 
 def columns(runs: Sequence[Summary], wanted: str | None, *, everything: bool = False) -> list[Field]:

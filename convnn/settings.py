@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import Enum
 from functools import cached_property
 from types import SimpleNamespace
-from typing import Any, Final, Literal, cast
+from typing import Any, Final, Literal, NamedTuple, cast
 
 from convnn.config import LAYERS, RunConfig
 from convnn.effects import effective, no_effect
@@ -43,27 +43,59 @@ class Settings(dict[str, dict[str, Any]]):
         sections["layer"].type = str(sections["layer"].type)
         return cast(RunConfig, SimpleNamespace(**sections))
 
-    @cached_property
+    @property
     def silent(self) -> dict[str, str]:
         """The options without effect here, by place, and why; none where the layer is not ours, for who knows."""
-        return no_effect(self.lenient()) if self._known_layer else {}
-
-    @cached_property
-    def effective(self) -> dict[str, Maybe]:
-        """The options that decide the numbers, by place."""
-        places = (
-            effective(self.lenient()) if self._known_layer else (o.place for o in OPTIONS if o.section not in _APART)
-        )
-        return {place: self.value(place) for place in places}
+        return self._derived.silent
 
     @property
-    def _known_layer(self) -> bool:
-        return self.value("layer.type") in (*LAYERS, UNKNOWN)
+    def effective(self) -> dict[str, Maybe]:
+        """The options that decide the numbers, by place."""
+        return {place: self.value(place) for place in self._derived.places}
 
-    @cached_property
+    @property
     def key(self) -> tuple[tuple[str, str], ...]:
         """Equal for runs that are the same model and options but for the seed: repeats of each other."""
-        return tuple((place, shown(place, value)) for place, value in self.effective.items() if place != SEED)
+        return self._derived.key
+
+    @cached_property
+    def _derived(self) -> _Derived:
+        """Found once for all runs that differ in the seed alone: of thousands of runs there are few such kinds."""
+        kind = tuple(
+            (name, key, type(value), value)
+            for name, table in self.items()
+            if name not in _APART
+            for key, value in table.items()
+            if key != "seed"
+        )
+        try:
+            found = _kinds.get(kind)
+        except TypeError:  # a value that our schema has no option for
+            return self._derive()
+        if found is None:
+            if len(_kinds) >= MOST_KINDS:
+                _kinds.clear()
+            found = _kinds[kind] = self._derive()
+        return found
+
+    def _derive(self) -> _Derived:
+        config = self.lenient()
+        known_layer = self.value("layer.type") in (*LAYERS, UNKNOWN)
+        silent = no_effect(config) if known_layer else {}
+        told = effective(config) if known_layer else (o.place for o in OPTIONS if o.section not in _APART)
+        places = tuple(told)
+        key = tuple((place, shown(place, self.value(place))) for place in places if place != SEED)
+        return _Derived(silent, places, key)
+
+
+class _Derived(NamedTuple):
+    silent: dict[str, str]
+    places: tuple[str, ...]
+    key: tuple[tuple[str, str], ...]
+
+
+MOST_KINDS = 10_000
+_kinds: dict[tuple[Any, ...], _Derived] = {}
 
 
 def _plain(value: Any) -> Maybe:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from textual import events
 from textual.app import SystemCommand
@@ -17,7 +17,7 @@ from textual.widgets import Input, TextArea
 from convnn.errors import UserError, escaped
 from convnn.runs import Run
 from convnn.summaries import Summary
-from tui import looks
+from tui import looks, machine
 from tui.keys import bound
 from tui.launcher import Launch, Launcher
 from tui.leaving import Leaving
@@ -37,7 +37,7 @@ class ConvnnApp(Leaving):
     TITLE = "convnn"
     CSS_PATH = sorted(Path(__file__).parent.glob("*.tcss"))
     BINDINGS = bound("help", "leave", "leave-now", "interrupt", shown=("help", "leave"))
-    HORIZONTAL_BREAKPOINTS: ClassVar[list[tuple[int, str]]] = [(0, "-narrow"), (110, "-wide")]
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (110, "-wide")]  # noqa: RUF012 Textual declares it so
     ENABLE_COMMAND_PALETTE = True
     COMMAND_PALETTE_DISPLAY = "^p"
 
@@ -48,6 +48,7 @@ class ConvnnApp(Leaving):
         launcher: Launcher | None = None,
         preset: str | None = None,
         now: Callable[[], float] = time.time,
+        free_memory: Callable[[str], tuple[str, int | None]] = machine.free_memory,
         **options: Any,
     ) -> None:
         super().__init__(**options)
@@ -55,6 +56,7 @@ class ConvnnApp(Leaving):
         self.root = root
         self.preset = preset  # opened in the form at once
         self.now = now
+        self.free_memory = free_memory
         self.runs: list[Summary] = []  # as Home saw them last, newest first
         self._told: set[Launch] = set()  # refusals that were said
         self.ascii = looks.wants_ascii()

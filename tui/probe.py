@@ -38,7 +38,7 @@ def measure(config: RunConfig) -> dict[str, object]:
             break  # the epoch is over
     counted = times[WARM:] or times
     step = sum(counted) / len(counted)
-    train, test = len(trainer.data.train), len(trainer.data.test or ())
+    train, test = len(trainer.data.train or ()), len(trainer.data.test or ())
     return {"epoch_s": step * (train + FORWARD * test), "steps": len(counted), "device": str(trainer.device)}
 
 

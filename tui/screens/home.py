@@ -29,6 +29,9 @@ from tui.widgets.run_table import Row, RunTable, row
 if TYPE_CHECKING:
     pass
 
+if TYPE_CHECKING:
+    from tui.draft import Draft
+
 POLL = 1.5  # seconds between two looks at the files, at least
 SHARE = 20  # a look that took t seconds is followed by none for 20 t
 WINDOW = 60

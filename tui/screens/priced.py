@@ -10,7 +10,7 @@ from textual.screen import Screen
 
 from convnn.config import RunConfig
 from convnn.errors import UserError
-from tui import machine, pace
+from tui import pace
 from tui.draft import Checked, Draft
 from tui.widgets.cost import Cost
 
@@ -58,7 +58,7 @@ class Priced(Screen[None]):
         """See how much memory is free, and whether the preset was edited elsewhere."""
         if self.checked is None or not self.is_attached:
             return
-        self._device, self._free = await asyncio.to_thread(machine.free_memory, self.checked.config.runtime.device)
+        self._device, self._free = await asyncio.to_thread(self.app.free_memory, self.checked.config.runtime.device)
         path = self.draft.preset.path if self.draft.preset else None
         self.edited = await asyncio.to_thread(_bytes, path) != self.seen
         self.tell_cost()

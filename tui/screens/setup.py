@@ -76,7 +76,8 @@ class SetupScreen(Priced):
 
     @on(Typed)
     def typed(self, event: Typed) -> None:
-        if event.text != self.draft.text(event.option):
+        stale = event.text != self.query_one(Form).fields[event.option.place].control.word  # another came after it
+        if not stale and event.text != self.draft.text(event.option):
             self.draft.type(event.option.place, event.text)
             self._check_soon()
 

@@ -40,6 +40,11 @@ class Picked(Widget, can_focus=True):
         super().__init__(classes="control")
         self.option, self.text = option, text
 
+    @property
+    def word(self) -> str:
+        """What it holds."""
+        return self.text
+
     def show(self, text: str) -> None:
         """Show this word."""
         if text != self.text:
@@ -117,7 +122,13 @@ class Line(Input):
         super().__init__(text, compact=True, classes="control", select_on_focus=True)
         self.option = option
 
+    @property
+    def word(self) -> str:
+        """What it holds."""
+        return self.value
+
     def show(self, text: str) -> None:
+        """Show this word."""
         if text != self.value:
             self.value = text
 

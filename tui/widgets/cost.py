@@ -24,8 +24,8 @@ class Cost(Widget):
     HELP = (
         "What this configuration will cost, by arithmetic: parameters, FLOPs of one image forward (a multiply-add "
         "counts two), and the peak of training memory beyond torch and the data, against what is free on the device "
-        "now. Below, each size of map with its candidates. The time of an epoch is known from runs of the same model on "
-        "this machine; ctrl+t times a few real steps in a process of its own."
+        "now. Below, each size of map with its candidates. The time of an epoch is known from runs of the same model "
+        "on this machine; ctrl+t times a few real steps in a process of its own."
     )
 
     def __init__(self, *, id: str | None = None) -> None:

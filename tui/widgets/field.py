@@ -77,14 +77,15 @@ class Field(Horizontal):
         """Show what is known of the field now."""
         if state == self.state:
             return
+        moved = self.state is None or state.focused != self.state.focused
         self.state = state
         self.control.show(state.text)
         self.set_class(state.changed, "changed")
         self.set_class(state.silent is not None, "silent")
         self.set_class(bool(state.problems), "wrong")
         sign = "✗" if state.problems else "•" if state.changed else " "
-        self.name_of.update(f"{sign} {self.option.key}")
-        self.note.update(self._note(state))
+        self.name_of.update(f"{sign} {self.option.key}", layout=False)
+        self.note.update(self._note(state), layout=moved or state.focused)
         self._show_trouble(state.problems)
 
     def _note(self, state: State) -> Text:

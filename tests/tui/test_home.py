@@ -1,0 +1,192 @@
+"""Home: the runs beside the presets, filtered, opened, deleted and brought back."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+from seen import app, form, made, several, text, until
+
+from convnn import presets
+from convnn.status import GLYPHS
+from tui.screens.home import HomeScreen
+from tui.screens.run import RunScreen
+from tui.widgets.preset_list import PresetList
+from tui.widgets.run_table import RunTable, short, since
+
+PRESET = 'about = "a small look"\n\n[model]\nwidth = 0.125\n\n[data]\ndataset = "digits"\n'
+
+
+@pytest.fixture(autouse=True)
+def desk(tmp_path, monkeypatch):
+    """An empty working directory with one preset of its own."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    (tmp_path / "presets").mkdir()
+    (tmp_path / "presets" / "aaa.toml").write_text(PRESET)
+    return tmp_path
+
+
+def table(app) -> RunTable:
+    return app.screen_stack[0].query_one(RunTable)
+
+
+def names(app) -> list[str]:
+    return [row.name for row in table(app).items]
+
+
+async def read(pilot, count: int) -> None:
+    await until(pilot, lambda: len(table(pilot.app).items) == count and pilot.app.screen_stack[0].presets)
+
+
+async def test_runs_stand_newest_first_with_glyph_word_and_figures(tmp_path):
+    several(tmp_path / "runs")
+    async with app(tmp_path / "runs").run_test(size=(120, 40)) as pilot:
+        await read(pilot, 6)
+        shown = text(pilot.app)
+        assert [row.status for row in table(pilot.app).items] == [
+            "done",
+            "stopped",
+            "interrupted",
+            "failed",
+            "diverged",
+            "died",
+        ]
+        for row in table(pilot.app).items:
+            assert f"{GLYPHS[row.status]} {row.status}" in shown
+        line = next(line for line in shown.splitlines() if "✓ done" in line)
+        assert all(word in line for word in ("vgg11-Branching-a0f0", "digits", "4/4", "82.5", "1 h"))
+        assert "aaa" in shown and "a small look" in shown
+
+
+async def test_a_filter_narrows_both_lists_and_escape_clears_it_and_never_quits(tmp_path):
+    several(tmp_path / "runs")
+    async with app(tmp_path / "runs").run_test() as pilot:
+        await read(pilot, 6)
+        await pilot.press("slash", *"layer=ConvNN")
+        await until(pilot, lambda: names(pilot.app) == ["20261122-130000-vgg11-ConvNN-a1f1"])
+        assert table(pilot.app).border_title == "runs 1 of 6"
+        await pilot.press("escape")
+        await until(pilot, lambda: len(names(pilot.app)) == 6)
+        await pilot.press("escape", "escape")
+        assert pilot.app.is_running and table(pilot.app).has_focus
+
+
+async def test_a_filter_that_is_not_understood_says_so_and_hides_nothing(tmp_path):
+    several(tmp_path / "runs")
+    async with app(tmp_path / "runs").run_test() as pilot:
+        await read(pilot, 6)
+        await pilot.press("slash", *"layer=")
+        await until(pilot, lambda: "filter, column" in str(table(pilot.app).border_subtitle))
+        assert len(names(pilot.app)) == 6
+
+
+async def test_enter_opens_a_run_and_tab_and_enter_load_a_preset(tmp_path):
+    several(tmp_path / "runs")
+    async with app(tmp_path / "runs").run_test() as pilot:
+        await read(pilot, 6)
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(pilot.app.screen, RunScreen))
+        await pilot.press("escape")
+        await until(pilot, lambda: isinstance(pilot.app.screen, HomeScreen))
+        screen = await form(pilot, "tab", "enter")
+        assert screen.draft.preset.name == "aaa" and screen.checked.config.model.width == 0.125
+        assert screen.command == "convnn run aaa"
+
+
+async def test_a_deleted_run_is_in_the_trash_and_comes_back(tmp_path):
+    several(tmp_path / "runs")
+    async with app(tmp_path / "runs").run_test() as pilot:
+        await read(pilot, 6)
+        first = names(pilot.app)[0]
+        await pilot.press("delete")
+        await until(pilot, lambda: len(names(pilot.app)) == 5)
+        assert not (tmp_path / "runs" / first).exists()
+        await pilot.press("u")
+        await until(pilot, lambda: len(names(pilot.app)) == 6)
+        assert (tmp_path / "runs" / first / "config.toml").exists()
+
+
+async def test_a_preset_is_copied_deleted_and_brought_back(tmp_path):
+    async with app(tmp_path / "runs").run_test() as pilot:
+        await until(pilot, lambda: pilot.app.screen.presets)
+        rows = pilot.app.screen.query_one(PresetList)
+        await pilot.press("tab", "ctrl+d")
+        await until(pilot, lambda: [item.name for item in rows.items][:2] == ["aaa", "aaa-2"])
+        assert (tmp_path / "presets" / "aaa-2.toml").read_text() == PRESET
+        await pilot.press("delete")
+        await until(pilot, lambda: rows.items[0].name == "aaa-2")
+        assert not (tmp_path / "presets" / "aaa.toml").exists()
+        await pilot.press("u")
+        await until(pilot, lambda: rows.items[0].name == "aaa")
+        assert (tmp_path / "presets" / "aaa.toml").read_text() == PRESET
+
+
+async def test_a_preset_that_came_with_the_program_is_not_deleted(tmp_path, monkeypatch):
+    bundled = presets.folders()[2]
+    count = len(list(bundled.glob("*.toml")))
+    shutil.rmtree(tmp_path / "presets")
+    async with app(tmp_path / "runs").run_test() as pilot:
+        await until(pilot, lambda: pilot.app.screen.presets)
+        await pilot.press("tab", "delete")
+        await until(pilot, lambda: any("came with convnn" in note.message for note in pilot.app._notifications))
+    assert len(list(bundled.glob("*.toml"))) == count
+
+
+async def test_the_settings_of_a_run_fill_the_form(tmp_path):
+    several(tmp_path / "runs")
+    async with app(tmp_path / "runs").run_test() as pilot:
+        await read(pilot, 6)
+        screen = await form(pilot, "down", "down", "ctrl+d")
+        assert screen.checked.config.layer.type == "Conv2d" and screen.checked.config.data.dataset == "digits"
+        assert not screen.checked.problems
+
+
+async def test_empty_lists_say_what_to_press(tmp_path):
+    async with app(tmp_path / "runs").run_test() as pilot:
+        await until(pilot, lambda: "Press n" in text(pilot.app))
+        await pilot.press("slash", *"nothing-is-called-so")
+        several(tmp_path / "runs")
+        pilot.app.screen.look_now.set()
+        await until(pilot, lambda: "Press esc to clear the filter" in text(pilot.app))
+
+
+async def test_runs_of_other_terminals_show_up_by_themselves(tmp_path):
+    async with app(tmp_path / "runs").run_test() as pilot:
+        await until(pilot, lambda: pilot.app.screen.presets)
+        made(tmp_path / "runs", "20261122-140000-new-0000")
+        await until(pilot, lambda: names(pilot.app) == ["20261122-140000-new-0000"])
+
+
+async def test_names_with_escape_codes_and_markup_are_shown_harmlessly(tmp_path):
+    made(tmp_path / "runs", "20261122-140000-[red]x[b]\x1b[31m")
+    (tmp_path / "presets" / "[b]y.toml").write_text('about = "[blink]z[/blink]\\u001b[2J"\n')
+    async with app(tmp_path / "runs").run_test(size=(160, 40)) as pilot:
+        await read(pilot, 1)
+        shown = text(pilot.app)
+        assert "[red]x[b]\\x1b[31m" in shown and "[b]y" in shown and "[blink]z[/blink]" in shown
+        assert "\x1b" not in shown
+
+
+async def test_a_thousand_runs_are_drawn_by_the_window(tmp_path):
+    made(tmp_path / "runs", "20261122-140000-one-0000")
+    async with app(tmp_path / "runs").run_test() as pilot:
+        await read(pilot, 1)
+        rows = table(pilot.app)
+        rows.show([rows.items[0]] * 5000)
+        await pilot.press("end")
+        assert rows.cursor == 4999 and rows.max_scroll_y == 5001 - rows.size.height
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(5, "now"), (60, "1 m"), (7200, "2 h"), (86_400 * 13, "13 d"), (86_400 * 14, "2 w")]
+)
+def test_ages_are_short(seconds, words):
+    assert since(seconds) == words and len(words) <= 4
+
+
+def test_a_long_name_keeps_the_end_that_tells_it_apart():
+    name = "20261122-140000-resnet18-Branching_Attn-3f2a"
+    assert short(name, 60) == name
+    assert short(name, 30) == "resnet18-Branching_Attn-3f2a"
+    assert short(name, 16) == "resnet18-B…-3f2a"

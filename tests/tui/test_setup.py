@@ -1,0 +1,278 @@
+"""The form: made from the schema, checked at every key, with the way out of each problem under a key."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+
+import bad_inputs
+import pytest
+from seen import app, form, put, text, until
+
+from convnn import presets
+from convnn.errors import UserError
+from convnn.options import OPTIONS
+from tui.draft import Draft
+from tui.screens.not_understood import NotUnderstood
+from tui.screens.save_preset import SavePreset
+from tui.screens.setup import SetupScreen
+from tui.widgets.command_line import CommandLine
+from tui.widgets.controls import Line, Number, Select, Switch
+from tui.widgets.form import Form
+
+PRESET = 'about = "a small look"\n\n[model]\nwidth = 0.125\n\n[layer]\nK = 5\n\n[data]\ndataset = "digits"\n'
+
+
+@pytest.fixture(autouse=True)
+def desk(tmp_path, monkeypatch):
+    """An empty working directory with one preset of its own."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    (tmp_path / "presets").mkdir()
+    (tmp_path / "presets" / "small.toml").write_text(PRESET)
+    return tmp_path
+
+
+@asynccontextmanager
+async def opened(tmp_path, preset: str | None = "small", size=(120, 40)):
+    """(pilot, screen) of the form with a preset."""
+    here = app(tmp_path / "runs", preset=preset)
+    async with here.run_test(size=size) as pilot:
+        yield pilot, await form(pilot, *([] if preset is None else ["ctrl+end"]))
+
+
+def field(screen: SetupScreen, place: str):
+    return screen.query_one(Form).fields[place]
+
+
+def said(app) -> str:
+    return "\n".join(note.message for note in app._notifications)
+
+
+# -- fields --------------------------------------------------------------------------------------------------------------
+
+
+async def test_every_option_has_a_field_with_the_control_that_suits_it(tmp_path):
+    async with opened(tmp_path) as (_, screen):
+        fields = screen.query_one(Form).fields
+        assert list(fields) == [option.place for option in OPTIONS if option.place != "output.test_only"]
+        kinds = {"bool": Switch, "choice": Select, "int": Number, "float": Number, "text": Line, "words": Line}
+        for option in (fields[place].option for place in fields):
+            assert type(fields[option.place].control) is kinds[option.kind]
+            assert screen.draft.text(option) == option.text(
+                presets.read("small").values.get(option.place, option.default)
+            )
+
+
+async def test_the_focused_field_shows_its_help_and_others_their_default(tmp_path):
+    async with opened(tmp_path) as (pilot, screen):
+        screen.query_one(Form).go_to("layer.K")
+        await until(pilot, lambda: "neighbours per position" in text(pilot.app))
+        assert field(screen, "layer.padding").note.content.plain == "pixels · default 1"
+        await pilot.press("f1")
+        await until(pilot, lambda: "A whole number" in text(pilot.app) or "a whole number" in text(pilot.app))
+        assert "the next value" in text(pilot.app)
+
+
+async def test_up_and_down_change_numbers_choices_and_switches(tmp_path):
+    async with opened(tmp_path) as (pilot, screen):
+        for place, key, word in [
+            ("layer.K", "up", "6"), ("model.width", "down", "none"), ("optimizer.lr", "up", "0.002"),
+            ("layer.type", "down", "ConvNN_Attn"), ("data.augment", "space", "true"), ("runtime.amp", "up", "true"),
+        ]:  # fmt: skip
+            screen.query_one(Form).go_to(place)
+            await pilot.press(key)
+            if place != "model.width":
+                assert screen.draft.typed[place] == word
+            else:  # the step below 0.125 would be 0, which is not allowed
+                assert place not in screen.draft.typed
+
+
+async def test_a_problem_stands_under_its_field_and_f4_applies_the_fix(tmp_path):
+    async with opened(tmp_path) as (pilot, screen):
+        await put(pilot, screen, "layer.K", "40")
+        shown = text(pilot.app).splitlines()
+        at = next(i for i, line in enumerate(shown) if "40" in line and " K " in line)
+        assert "layer.K is 40: 40 neighbours need at least 40 candidates" in "".join(shown[at + 1 : at + 3])
+        assert "1 problem" in shown[0]
+        await pilot.press("f4")
+        await until(pilot, lambda: not screen.checked.problems)
+        assert screen.checked.config.layer.K == 16 and "ready" in text(pilot.app).splitlines()[0]
+
+
+async def test_f8_goes_from_problem_to_problem_and_back(tmp_path):
+    async with opened(tmp_path) as (pilot, screen):
+        await put(pilot, screen, "optimizer.lr", "fast")
+        await put(pilot, screen, "layer.padding", "-1")
+        await put(pilot, screen, "training.seed", "-7")
+        assert "3 problems" in text(pilot.app).splitlines()[0]
+        places = []
+        screen.query_one(Form).go_to("model.name")
+        for key in ("f8", "f8", "f8", "f8", "shift+f8"):
+            await pilot.press(key)
+            places.append(screen.query_one(Form).focused_field.option.place)
+        assert places == ["layer.padding", "training.seed", "optimizer.lr", "layer.padding", "optimizer.lr"]
+
+
+async def test_what_has_no_effect_is_greyed_with_the_reason(tmp_path):
+    async with opened(tmp_path) as (pilot, screen):
+        row = field(screen, "layer.kernel_size")
+        assert row.has_class("silent") and row.note.content.plain == "no effect with layer ConvNN"
+        await put(pilot, screen, "layer.type", "Branching")
+        assert not row.has_class("silent")
+
+
+async def test_a_change_is_marked_and_ctrl_r_takes_it_back_and_then_goes_to_the_default(tmp_path):
+    async with opened(tmp_path) as (pilot, screen):
+        await put(pilot, screen, "layer.K", "7")
+        row = field(screen, "layer.K")
+        assert row.has_class("changed") and screen.command == "convnn run small --K 7"
+        await pilot.press("ctrl+r")
+        await until(pilot, lambda: row.control.value == "5" and not row.has_class("changed"))
+        await pilot.press("ctrl+r")
+        await until(pilot, lambda: row.control.value == "9" and row.has_class("changed"))
+
+
+# -- refused and accepted --------------------------------------------------------------------------------------------------
+
+
+async def test_nothing_that_the_command_line_refuses_can_be_launched(tmp_path):
+    async with opened(tmp_path, None) as (pilot, screen):
+        for row in [*bad_inputs.FIELDS, *bad_inputs.RULES]:
+            if any(place not in screen.query_one(Form).fields for place in row.values):
+                continue  # the form has no field for it
+            screen.draft = Draft()
+            screen.take(screen.draft.check())
+            for place, word in row.words_typed.items():
+                control = field(screen, place).control
+                control.show(word)
+                screen.draft.type(place, word)
+            checked = await screen.check()
+            found = [problem for problem in checked.problems if problem.key == row.key]
+            assert found and all(word in found[0].message for word in row.words), f"{row}: {checked.problems}"
+            assert field(screen, row.key).has_class("wrong")
+            await screen.action_launch()
+            assert not pilot.app.launcher.launches and pilot.app.screen is screen
+
+
+@pytest.mark.parametrize("row", bad_inputs.PRESETS, ids=str)
+def test_a_preset_that_the_command_line_refuses_is_refused_by_the_form(row):
+    try:
+        problems = Draft(presets.parse(row["toml"])).check().problems
+    except UserError as error:
+        problems = error.problems
+    assert any(all(word in str(problem) for word in row["words"]) for problem in problems)
+
+
+@pytest.mark.parametrize("name", presets.listed())
+def test_every_preset_is_accepted(name):
+    draft = Draft(presets.read(str(presets.folders()[2] / f"{name}.toml")))
+    assert [str(p) for p in draft.check().problems if p.key != "runtime.device"] == []
+
+
+# -- the command -----------------------------------------------------------------------------------------------------------
+
+ORIGINAL = """python main.py --model vgg11 \\
+    --layer Branching --kernel_size 3 --K 9 --padding 1 \\
+    --branch_ratio 0.25 --dataset digits --lr 1e-4 --num-epochs 3
+"""
+
+
+async def test_a_command_pasted_over_several_lines_fills_the_form(tmp_path):
+    from textual.events import Paste
+
+    async with opened(tmp_path) as (pilot, screen):
+        await pilot.press("f2")
+        assert isinstance(pilot.app.focused, CommandLine)
+        pilot.app.focused.post_message(Paste(ORIGINAL))
+        await until(pilot, lambda: screen.draft.preset is None)
+        config = screen.checked.config
+        assert (config.layer.type, config.branching.ratio, config.optimizer.lr, config.training.num_epochs) == (
+            "Branching",
+            0.25,
+            1e-4,
+            3,
+        )
+        assert field(screen, "branching.ratio").control.value == "0.25"
+        field(screen, "layer.K").control.post_message(Paste("convnn run small --K 4"))
+        await until(pilot, lambda: screen.draft.preset is not None)
+        assert screen.checked.config.layer.K == 4 and screen.checked.config.model.width == 0.125
+
+
+async def test_of_a_command_that_is_not_understood_nothing_is_applied(tmp_path):
+    async with opened(tmp_path) as (pilot, screen):
+        await put(pilot, screen, "layer.K", "7")
+        await pilot.press("f2", "ctrl+shift+a")
+        for key in ("convnn run --model vgg13 --colour red --test_only", "convnn run 'open", "convnn run nosuch"):
+            pilot.app.screen.query_one(CommandLine).text = key
+            await pilot.press("enter")
+            await until(pilot, lambda: isinstance(pilot.app.screen, NotUnderstood))
+            shown = text(pilot.app)
+            await pilot.press("escape")
+            await until(pilot, lambda: pilot.app.screen is screen)
+            assert screen.draft.typed == {"layer.K": "7"} and screen.draft.preset.name == "small"
+            if "colour" in key:
+                assert "--colour red" in shown and "convnn run --test_only" in shown
+
+
+async def test_the_command_is_copied_whole(tmp_path):
+    async with opened(tmp_path) as (pilot, screen):
+        await put(pilot, screen, "run.tags", "a,b")
+        await pilot.press("ctrl+y")
+        assert pilot.app.clipboard == "convnn run small --tag a --tag b" == pilot.app.screen.query_one(CommandLine).text
+
+
+# -- saving ----------------------------------------------------------------------------------------------------------------
+
+
+async def test_a_preset_is_saved_with_what_differs_from_the_defaults(tmp_path):
+    async with opened(tmp_path, None) as (pilot, screen):
+        await put(pilot, screen, "layer.K", "7")
+        await pilot.press("ctrl+s")
+        await until(pilot, lambda: isinstance(pilot.app.screen, SavePreset))
+        await pilot.press(*"../x")
+        assert "is no name of a preset" in text(pilot.app)
+        await pilot.press(*["backspace"] * 4, *"mine", "tab", *"seven", "enter")
+        await until(pilot, lambda: pilot.app.screen is screen)
+        assert (tmp_path / "presets" / "mine.toml").read_text() == 'about = "seven"\n\n[layer]\nK = 7\n'
+        assert screen.command == "convnn run mine" and not screen.draft.typed
+
+
+async def test_overwriting_shows_what_changes_and_that_the_file_was_edited_elsewhere(tmp_path):
+    path = tmp_path / "presets" / "small.toml"
+    async with opened(tmp_path) as (pilot, screen):
+        await put(pilot, screen, "layer.K", "7")
+        await pilot.press("ctrl+s")
+        await until(pilot, lambda: isinstance(pilot.app.screen, SavePreset))
+        await pilot.press("enter")
+        await until(pilot, lambda: "enter replaces it" in text(pilot.app))
+        assert "5 → 7" in text(pilot.app) and "edited elsewhere" not in text(pilot.app)
+        path.write_text(PRESET.replace("5", "6"))
+        await pilot.press("enter")
+        await until(pilot, lambda: "edited elsewhere" in text(pilot.app))
+        assert "6 → 7" in text(pilot.app) and "K = 6" in path.read_text()
+        await pilot.press("enter")
+        await until(pilot, lambda: pilot.app.screen is screen)
+        assert presets.read("small").values == {"model.width": 0.125, "layer.K": 7, "data.dataset": "digits"}
+
+
+async def test_a_draft_with_a_problem_is_neither_saved_nor_launched(tmp_path):
+    async with opened(tmp_path) as (pilot, screen):
+        await put(pilot, screen, "layer.K", "0")
+        for key in ("ctrl+s", "f5", "f6"):
+            await pilot.press(key)
+            await until(pilot, lambda: "layer.K is 0" in said(pilot.app))
+            assert pilot.app.screen is screen and not pilot.app.launcher.launches
+            assert screen.query_one(Form).focused_field.option.place == "layer.K"
+
+
+async def test_leaving_a_changed_form_asks(tmp_path):
+    async with opened(tmp_path) as (pilot, screen):
+        await put(pilot, screen, "layer.K", "7")
+        await pilot.press("escape")
+        await until(pilot, lambda: "is not saved" in text(pilot.app))
+        await pilot.press("escape")
+        await until(pilot, lambda: pilot.app.screen is screen)
+        await pilot.press("ctrl+r")
+        await until(pilot, lambda: not screen.draft.typed)
+        await pilot.press("escape")
+        await until(pilot, lambda: pilot.app.screen is pilot.app.screen_stack[0])

@@ -16,11 +16,11 @@ from convnn import presets, translate
 from convnn.config import RunConfig
 from convnn.errors import Exit, Problem, UserError, escaped
 from convnn.files import sync_directory, write_atomic
-from convnn.importer import LARGEST, RECORD, Imported, indexed, run_name
+from convnn.importer import LARGEST, Imported, indexed, run_name
 from convnn.nearest import did_you_mean
 from convnn.oldruns import Arguments, Passed, Results
 from convnn.options import OPTIONS, value_at
-from convnn.runs import CONFIG, EVENTS
+from convnn.runs import CONFIG, EVENTS, IMPORTED
 from convnn.settings import Settings
 
 NO_CONFIGURATION = "a table of figures has no configuration (--preset names one)"
@@ -91,7 +91,7 @@ def _write(
         settings = presets.text(config, whole=True) if config else ""
         (staging / "figures.csv").write_bytes(data)
         write_atomic(staging / EVENTS, "".join(lines.all()))
-        write_atomic(staging / RECORD, json.dumps(record, indent=1) + "\n")
+        write_atomic(staging / IMPORTED, json.dumps(record, indent=1) + "\n")
         write_atomic(staging / CONFIG, _tagged(settings, tags))
         staging.rename(to)
         sync_directory(to.parent)

@@ -23,10 +23,10 @@ from convnn import oldruns, translate
 from convnn.errors import Exit, UserError, escaped
 from convnn.files import sync_directory, write_atomic
 from convnn.oldruns import Passed
-from convnn.runs import CONFIG, EVENTS, Run, holds_run, list_runs
+from convnn.runs import CONFIG, EVENTS, IMPORTED, Run, holds_run, list_runs
 from convnn.textfiles import ARGS, RESULTS
 
-MODEL, RECORD = "model.txt", "imported.json"
+MODEL = "model.txt"
 FILES = (ARGS, RESULTS, MODEL)
 LARGEST = 1 << 27  # bytes of a text file that are read
 BATCH = 200  # runs brought to disk together
@@ -67,7 +67,7 @@ class Index:
 def record(run: Path) -> dict[str, Any] | None:
     """The `imported.json` of a run directory; None where there is none that can be read."""
     try:
-        found = json.loads((run / RECORD).read_bytes())
+        found = json.loads((run / IMPORTED).read_bytes())
     except (OSError, ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None
@@ -182,7 +182,7 @@ def _take(
         "unknown": arguments.unknown,
         "passed": [each._asdict() for each in passed],
     }
-    texts[RECORD] = json.dumps(told, indent=1).encode("utf-8", "backslashreplace") + b"\n"
+    texts[IMPORTED] = json.dumps(told, indent=1).encode("utf-8", "backslashreplace") + b"\n"
     texts[CONFIG] = config.text.encode("utf-8", "backslashreplace")
     began = _began(source / (RESULTS if RESULTS in texts else ARGS), results)
     lines = translate.Lines(arguments, results, config, began)

@@ -18,13 +18,21 @@ if TYPE_CHECKING:
 def chosen(ref: str | None, place: Path) -> Run:
     """The run that a person names, else the newest unfinished one. Raises UserError (no such run)."""
     if ref is not None:
-        return find(ref, place)
+        return _trained(find(ref, place))
     for run in list_runs(place)[0]:
-        if run.status() not in ("done", "running", "paused"):
+        if run.status() not in ("done", "running", "paused") and not run.imported:
             return run
     raise UserError(
         Problem(f"there is no unfinished run in {escaped(place)}", fix="start one: convnn run"), Exit.NO_RUN
     )
+
+
+def _trained(run: Run) -> Run:
+    """The run, unless its figures are all that came of it. Raises UserError."""
+    if run.imported:
+        fix = shlex.join(["convnn", "run", str(run.config_path)]) + " trains its configuration anew"
+        raise UserError(Problem(f"{escaped(run.name)} is imported: it has no weights to go on from", fix=fix))
+    return run
 
 
 def check_same(run: Run, before: Mapping[str, Any], now: RunConfig) -> None:

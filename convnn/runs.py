@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from convnn.config import RunConfig
 
 CONFIG, EVENTS = "config.toml", "events.jsonl"
+IMPORTED = "imported.json"  # where the figures of a run come from that was not trained here
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,11 @@ class Run:
     @property
     def events_path(self) -> Path:
         return self.path / EVENTS
+
+    @property
+    def imported(self) -> bool:
+        """Whether its figures come from elsewhere, so that there are no weights to go on from."""
+        return (self.path / IMPORTED).is_file()
 
     def config(self) -> RunConfig:
         """The configuration of the run. Raises UserError where its file is damaged."""

@@ -19,12 +19,11 @@ from convnn.events import iso
 from convnn.files import write_atomic
 from convnn.history import History
 from convnn.lock import held
-from convnn.runs import CONFIG, EVENTS, Run
+from convnn.runs import CONFIG, EVENTS, IMPORTED, Run
 from convnn.settings import Settings
 
 CACHE = ".summaries.json"  # a view: may be deleted at any time
 VERSION = "convnn summaries 3"
-IMPORTED = "imported.json"
 
 Stamp = list[int]
 

@@ -9,7 +9,7 @@ import os
 import oldfiles
 import pytest
 
-from convnn import events, importer, runs, summaries
+from convnn import events, importer, resuming, runs, summaries
 from convnn.errors import UserError
 from convnn.importer import import_tree
 
@@ -38,7 +38,7 @@ def test_a_directory_becomes_a_run_with_its_configuration_curves_times_and_origi
     assert history.best() == (60.0, 2) and run.status() == "done" and history.bad == []
     assert history.series("test_top1", "seconds") == ([16.0, 32.0, 48.0], [40.0, 60.0, 55.0])
     assert history.series("test_top1", "step")[0] == [196.0, 392.0, 588.0]
-    record = json.loads((run.path / importer.RECORD).read_text())
+    record = json.loads((run.path / runs.IMPORTED).read_text())
     assert record["source"] == str(source) and record["output_dir"] == "./Final_Output/elsewhere"
     assert record["as_published"]["best"] == {"value": 60.0, "epoch": 2} and record["launchable"]
     for name in ("args.txt", "train_eval_results.txt"):
@@ -191,3 +191,11 @@ def test_tags_find_the_imported_runs(tmp_path, root):
     oldfiles.directory(tmp_path / "old")
     imported(tmp_path / "old", root, tags=["published"])
     assert summaries.summaries(root)[0][0].config.value("run.tags") == ("published",)
+
+
+def test_an_imported_run_has_no_weights_to_go_on_from(tmp_path, root):
+    _, run = only(oldfiles.directory(tmp_path / "old", oldfiles.epoch(1, 40.0)), root)
+    with pytest.raises(UserError, match="no unfinished run"):
+        resuming.chosen(None, root)
+    with pytest.raises(UserError, match="is imported"):
+        resuming.chosen(run.name, root)

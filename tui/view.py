@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from convnn.history import Axis, History
+from tui.points import by_step
 
 AXES: tuple[Axis, ...] = ("epoch", "step", "seconds")
 WEIGHTS = (0.0, 0.6, 0.9, 0.97)  # of the smoothing, in the order that the key goes through
@@ -63,10 +64,9 @@ class View:
 
 def whole(history: History, x: Axis) -> Range:
     """The x from the first point of any curve to the last; of a run without points an empty one."""
-    ends: list[float] = []
-    for metric, live in (("loss", True), ("test_loss", False)):
-        xs, _ = history.series(metric, x, live=live)
-        ends += [xs[0], xs[-1]] if xs else []
+    steps, _ = by_step(history, "loss", x)
+    epochs, _ = history.series("test_loss", x)
+    ends = [float(xs[at]) for xs in (steps, epochs) if len(xs) for at in (0, -1)]
     return (min(ends), max(ends)) if ends else (0.0, 0.0)
 
 

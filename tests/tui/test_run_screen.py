@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import timedelta
 
 import pytest
@@ -270,3 +271,20 @@ async def test_a_bad_figure_is_a_gap_and_is_said(tmp_path):
     async with Opened(run, tmp_path) as opened:
         await opened.until(lambda: "≈ diverged" in opened.text)
         assert "1 NaN in train" in opened.text
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 40)], ids=lambda size: f"{size[0]}x{size[1]}")
+def test_the_picture_of_the_run_screen(snap_compare, tmp_path, monkeypatch, size):
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    run = make(tmp_path, outcome="stopped", cause="asked to stop after the epoch")
+
+    async def look(pilot) -> None:
+        screen = RunScreen(run)
+        await pilot.app.push_screen(screen)
+        while screen.seen() is None:
+            await pilot.pause(0.02)
+        await pilot.press("left", "left", "left", "left", "e")
+        await pilot.pause(0.1)
+
+    assert snap_compare(ConvnnApp(tmp_path), terminal_size=size, run_before=look)

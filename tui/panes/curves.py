@@ -10,6 +10,7 @@ from textual.app import ComposeResult
 from convnn.charts import Series
 from convnn.history import Axis, History
 from tui.panes.pane import Pane
+from tui.points import by_step
 from tui.view import Range, View, whole
 from tui.widgets.chart import ChartView
 
@@ -73,6 +74,6 @@ def marks_of(history: History, x: Axis) -> list[tuple[float, str]]:
     if x == "epoch":
         per_epoch = (history.started and history.started.steps_per_epoch) or 1
         return [(step / per_epoch, kind) for step, kind in marks]
-    steps, times = history.series("loss", "step", live=True)[0], history.series("loss", "seconds", live=True)[0]
+    steps, times = by_step(history, "loss", "step")[0], by_step(history, "loss", "seconds")[0]
     at = [(bisect_right(steps, step) - 1, kind) for step, kind in marks]
-    return [(times[place], kind) for place, kind in at if place >= 0]
+    return [(float(times[place]), kind) for place, kind in at if place >= 0]

@@ -19,7 +19,7 @@ from convnn.plain import epoch_line
 from convnn.plot import printable
 from tui.panes.pane import Pane
 
-MOST = 2000  # lines that are kept
+MOST = 1000  # lines that are kept
 EMPTY = "what happens in the run, and what it prints, appears here"
 STAMP = re.compile(r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d),\d{3} ")
 Line = tuple[float, str, str]  # seconds since 1970, words, how they look
@@ -73,7 +73,7 @@ class LogPane(Pane, can_focus=False):
                 since = datetime.strptime(stamp[1], "%Y-%m-%d %H:%M:%S").timestamp() + 0.999
             lines.append((since, text, "dim"))
         told: list[Text] = []
-        for time, text, style in sorted(lines, key=lambda line: line[0]):
+        for time, text, style in sorted(lines, key=lambda line: line[0])[-MOST:]:
             self._last = max(self._last, time)
             plain = printable(escaped(text.replace("\n", " ")), getattr(self.app, "ascii", False))
             told.append(Text(plain, style))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from convnn.charts import Series
 from tui.panes.curves import COLOURS, CurvesPane, by_split
+from tui.points import by_step
 
 
 class LossPane(CurvesPane):
@@ -17,5 +18,6 @@ class LossPane(CurvesPane):
     )
 
     def series(self) -> list[Series]:
-        steps = Series("step", *self.history.series("loss", self.view.x, live=True), COLOURS["step"])
-        return [*by_split(self.history, "loss", self.view.x), *([steps] if steps.xs else [])]
+        xs, ys = by_step(self.history, "loss", self.view.x)
+        steps = [Series("step", xs, ys, COLOURS["step"])] if len(xs) else []
+        return [*by_split(self.history, "loss", self.view.x), *steps]

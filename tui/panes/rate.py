@@ -6,6 +6,7 @@ from textual.app import ComposeResult
 
 from convnn.charts import Series
 from tui.panes.curves import COLOURS, CurvesPane, marks_of
+from tui.points import by_step
 from tui.widgets.chart import ChartView
 
 
@@ -26,8 +27,8 @@ class RatePane(CurvesPane):
     def draw(self) -> None:
         marks = marks_of(self.history, self.view.x)
         for id, metric, label, colour in (("lr", "lr", "lr", "train"), ("norm", "grad_norm", "norm", "test")):
-            xs, ys = self.history.series(metric, self.view.x, live=True)
-            if not xs:  # a run of another tool may tell it by epoch only
-                xs, ys = self.history.series(metric, self.view.x)
-            series = [Series(label, xs, ys, COLOURS[colour])] if xs else []
+            xs, ys = by_step(self.history, metric, self.view.x)
+            if not len(xs):  # a run of another tool may tell it by epoch only
+                xs, ys = self.history.series(metric, self.view.x)  # type: ignore[assignment]
+            series = [Series(label, xs, ys, COLOURS[colour])] if len(xs) else []
             self.query_one(f"#{id}", ChartView).plot(series, marks, self.whole, self.view)

@@ -44,6 +44,7 @@ TALL = 32  # rows of a terminal from which on all panes are shown at first
 LATER = frozenset({4, 5, 6})  # not at first on a smaller one
 LOWEST = (5, 8, 8, 5)  # lines that each row of panes needs
 LOOK = 0.5  # seconds between two looks at the directory, at least
+LOOK_HERE = 1.0  # while a run trains in this process, which shares the interpreter lock with the screen
 SHARE = 50  # a look that took t seconds is followed by none for 50 t: showing costs training under 2 %
 LIVE_WORDS: tuple[Answer, ...] = (
     ("pause", "pause", "hold after this step"),
@@ -103,7 +104,7 @@ class RunScreen(Looking):
         began = time.monotonic()
         if began < self._next or self._loading:
             return
-        self._next = began + LOOK
+        self._next = began + (LOOK if self.app.launcher.current is None else LOOK_HERE)
         if self.trail is None and not self._find():
             return
         assert self.trail is not None

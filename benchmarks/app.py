@@ -1,0 +1,181 @@
+"""What the app costs: its first frame, a key's answer while a run trains, and the share of throughput that is left.
+
+    python -m benchmarks.app [WORD ...]     only the parts that contain a WORD: frame, import, chart, key, share
+    PAIRS=2 python -m benchmarks.app share  fewer pairs than ten
+
+The app runs in a pseudo-terminal of 120x40 with every pane open. Throughput is compared as the median over interleaved
+pairs: the images a second of the epochs after the first, in the app beside `convnn run --plain`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import median
+
+from convnn import runs
+from convnn.charts import Series, draw
+from tests.pictured import make
+from tests.pseudo import ROOT, Program
+
+LAUNCHING = ROOT / "tests" / "tui" / "launching.py"
+RUNS = 1000
+PAIRS = int(os.environ.get("PAIRS", "10"))
+KEYS = 100
+SIZE = (120, 40)
+THREADS = {"OMP_NUM_THREADS": str(os.cpu_count() or 1)}
+DIGITS = {"data.dataset": "digits", "layer.type": "Branching", "training.batch_size": "64"}
+QUICKSTART = DIGITS | {"model.width": "0.125", "training.num_epochs": "3"}
+WIDE = DIGITS | {"data.limit": "256", "training.num_epochs": "3"}  # vgg11 Branching of full width
+
+
+def frame() -> Iterator[str]:
+    """Seconds from the start of the process to the first frame, with 1,000 runs on the disk."""
+    with tempfile.TemporaryDirectory() as folder:
+        for number in range(RUNS):
+            make(Path(folder), 3, name=f"20260101-{number:06d}-vgg11-ConvNN-{number:04x}", outcome="done")
+        for word, means in (("convnn  home", "first frame"), ("ConvNN-03e7", "first runs on it")):
+            times = []
+            for _ in range(5):
+                start = time.perf_counter()
+                with _open("-m", "convnn", "tui", "--runs", folder) as app:
+                    _until(app, word, 0)
+                    times.append(time.perf_counter() - start)
+            yield f"{means} with {RUNS:,} runs: median {median(times):.2f} s, worst {max(times):.2f} s of 5"
+
+
+def import_() -> Iterator[str]:
+    """The longest that a key waits while the training thread imports torch."""
+    longest = []
+    for _ in range(3):
+        with tempfile.TemporaryDirectory() as folder, _open(LAUNCHING, folder, *_words(QUICKSTART)) as app:
+            _until(app, "loading torch", 0)
+            app.press("1")  # hides the pane that the next one brings back
+            waits = []
+            while "loading the data" not in app.text:
+                waits.append(_latency(app, "1", "1 progress"))
+            longest.append(max(waits))
+    yield f"longest wait of a key during the import of torch: {_ms(longest)} in {len(longest)} starts"
+
+
+def chart() -> Iterator[str]:
+    """Milliseconds to redraw 8 curves of 100,000 points."""
+    import numpy as np
+
+    x = np.arange(100_000.0)
+    series = [
+        Series(f"run {n}", x, np.sin(x / 9000 + n) + np.random.default_rng(n).normal(0, 0.1, len(x))) for n in range(8)
+    ]
+    times = []
+    for cursor in range(50):
+        start = time.perf_counter()
+        draw(series, 120, 30, x="step", cursor=1000.0 * cursor)
+        times.append(time.perf_counter() - start)
+    yield f"redraw of 8 curves of 100,000 points: median {1000 * median(times):.1f} ms"
+
+
+def key() -> Iterator[str]:
+    """How long a key that redraws every curve takes to answer while a run trains."""
+    for name, config in (("quickstart", QUICKSTART), ("vgg11 Branching", WIDE)):
+        config = config | {"training.num_epochs": "1000"}
+        with tempfile.TemporaryDirectory() as folder, _open(LAUNCHING, folder, *_words(config)) as app:
+            _until(app, "step ", 0)
+            while not (found := runs.list_runs(Path(folder))[0]) or not found[0].history().steps:
+                time.sleep(0.1)
+            waits = sorted(_latency(app, "y", "log y") for _ in range(KEYS))
+        yield f"a key while {name} trains: median {_ms([median(waits)])}, p95 {_ms([waits[int(0.95 * KEYS)]])}"
+
+
+def share() -> Iterator[str]:
+    """The share of headless throughput that training in the app has."""
+    for name, config in (("quickstart", QUICKSTART), ("vgg11 Branching", WIDE)):
+        ratios = []
+        for _ in range(PAIRS):
+            headless, inside = _headless(config), _inside(config)
+            ratios.append(inside / headless)
+            print(f"    {name}: {headless:.1f} headless, {inside:.1f} in the app images/s", flush=True)
+        spread = f"{min(ratios):.1%} to {max(ratios):.1%}"
+        yield f"throughput in the app, {name}: {median(ratios):.1%} of headless (median of {PAIRS} pairs, {spread})"
+
+
+PARTS = {"frame": frame, "import": import_, "chart": chart, "key": key, "share": share}
+
+
+@contextmanager
+def _open(*words: str | Path) -> Iterator[Program]:
+    app = Program(*words, size=SIZE, **THREADS)
+    try:
+        yield app
+    finally:
+        app.close()
+
+
+def _until(app: Program, word: str, start: int) -> None:
+    while word.encode() not in app.output[start:] and word not in app.text:
+        time.sleep(0.002)
+
+
+def _latency(app: Program, letter: str, word: str) -> float:
+    """Seconds from a key to what it brings onto the screen; the same key then takes that away again."""
+    time.sleep(0.02)
+    start, began = len(app.output), time.perf_counter()
+    app.press(letter)
+    while word.encode() not in app.output[start:]:
+        if time.perf_counter() - began > 5:
+            raise RuntimeError(f"no answer to {letter!r}")
+        time.sleep(0.001)
+    waited = time.perf_counter() - began
+    app.press(letter)
+    time.sleep(0.15)
+    return waited
+
+
+def _headless(config: dict[str, str]) -> float:
+    from convnn.options import BY_PLACE
+
+    flags = [part for place, value in config.items() for part in (BY_PLACE[place].flag, value)]
+    with tempfile.TemporaryDirectory() as folder:
+        words = [sys.executable, "-m", "convnn", "run", *flags, "--runs", folder, "--plain"]
+        subprocess.run(words, cwd=ROOT, env=os.environ | THREADS, check=True, capture_output=True)
+        return _speed(Path(folder))
+
+
+def _inside(config: dict[str, str]) -> float:
+    with tempfile.TemporaryDirectory() as folder, _open(LAUNCHING, folder, *_words(config)) as app:
+        while not (found := runs.list_runs(Path(folder))[0]) or found[0].status() in ("running", "died"):
+            if app.process.poll() is not None:
+                raise RuntimeError(f"the app ended: {app.text[-500:]}")
+            time.sleep(0.5)
+        return _speed(Path(folder))
+
+
+def _speed(root: Path) -> float:
+    """Images a second of the epochs after the first, which warms up."""
+    return median(runs.list_runs(root)[0][0].history().series("images_per_s")[1][1:])
+
+
+def _words(config: dict[str, str]) -> list[str]:
+    return [f"{place}={value}" for place, value in config.items()]
+
+
+def _ms(seconds: list[float]) -> str:
+    return ", ".join(f"{1000 * each:.0f} ms" for each in seconds)
+
+
+def main(words: list[str]) -> None:
+    """Measure, and print a line a figure."""
+    for name, part in PARTS.items():
+        if not words or any(re.search(word, name) for word in words):
+            for line in part():
+                print(line, flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

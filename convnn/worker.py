@@ -99,8 +99,6 @@ class _Loop:
         saved = Position(**origin.state.plain["position"]) if origin else None
         saver = Saver(self.run.path, self.trainer, self.tell, self.record, saved)
         reach("run.told")
-        if stopped := self._obey(None, saver):
-            return stopped
         for event in stream:
             if isinstance(event, Finished):
                 return self._close(event, saver)
@@ -114,7 +112,7 @@ class _Loop:
                 self.write_results()
             else:
                 saver.step_ended()
-            if stopped := self._obey(event, saver):
+            if not isinstance(event, Warned) and (stopped := self._obey(event, saver)):  # a step at least is made
                 return stopped
         raise AssertionError("the trainer ended without saying so")
 

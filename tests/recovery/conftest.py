@@ -1,0 +1,35 @@
+"""`make test` runs a seeded sample of these suites; `-m "torture or not torture"` runs all, and prints what survived."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "torture: the part of a recovery suite that takes long")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.option.markexpr:
+        return
+    long = [item for item in items if item.get_closest_marker("torture")]
+    config.hook.pytest_deselected(items=long)
+    items[:] = [item for item in items if item not in long]
+
+
+def pytest_terminal_summary(terminalreporter, config: pytest.Config) -> None:
+    if "torture" not in config.option.markexpr:
+        return
+    tried, survived = Counter(), Counter()
+    for outcome in ("passed", "failed", "error"):
+        for report in terminalreporter.stats.get(outcome, []):
+            name = report.nodeid.partition("[")[0].rpartition("::")[2].removeprefix("test_").replace("_", " ")
+            tried[name] += 1
+            survived[name] += outcome == "passed"
+    width = max(map(len, tried), default=0)
+    terminalreporter.write_line(f"{'':{width}}  tried  survived")
+    for name in tried:
+        terminalreporter.write_line(f"{name:{width}}  {tried[name]:5}  {survived[name]:8}")
+    terminalreporter.write_line(f"{'all':{width}}  {tried.total():5}  {survived.total():8}")

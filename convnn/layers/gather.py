@@ -21,6 +21,7 @@ def gathers(
     dtype: torch.dtype,
     *,
     coords: bool = False,
+    weight_bytes: int = 0,
     ready: Callable[[Tensor], Tensor] = lambda source: source,
 ) -> Iterator[tuple[slice, slice, Tensor, Tensor, Tensor]]:
     """Tiles: slices of images and queries, the source (t, M, d), row numbers in it (T * K,), and those rows (T, K, d).
@@ -29,7 +30,9 @@ def gathers(
     """
     slots, wide = index.shape[2], x.shape[2] + len(sides) * coords
     room: Tensor | None = None
-    for images, rows in tiles(x.shape[0], index.shape[1], slots * wide * dtype.itemsize, tile_bytes(x.device)):
+    for images, rows in tiles(
+        x.shape[0], index.shape[1], slots * wide * dtype.itemsize, tile_bytes(x.device, weight_bytes)
+    ):
         source = pad_rows(x[images], sides, padding, dtype, coords=coords)
         count, length, _ = source.shape
         chosen = index[images if len(index) > 1 else slice(None), rows].to(torch.int32)
@@ -51,7 +54,9 @@ def aggregate(
     """
     out = x.new_empty(x.shape[0], index.shape[1], weight.shape[0])
     flat = weight[..., : index.shape[2]].mT.flatten(1)  # channels inside slots, as in a row of what is gathered
-    for images, rows, _, _, found in gathers(x, index, sides, padding, x.dtype, coords=coords):
+    for images, rows, _, _, found in gathers(
+        x, index, sides, padding, x.dtype, coords=coords, weight_bytes=weight.nbytes
+    ):
         part = out[images, rows]
         part.copy_(linear(found.flatten(1), flat, bias).view_as(part))
     return out
@@ -74,7 +79,9 @@ def aggregate_backward(
     grad_x = torch.empty_like(x, memory_format=torch.contiguous_format) if need_x else x.new_empty(0)
     by_weight = torch.zeros(())
     back = weight.permute(2, 1, 0)[:slots, :channels].flatten(0, 1)  # (K * C, out)
-    for images, rows, source, numbers, found in gathers(x, index, sides, padding, x.dtype, coords=coords):
+    for images, rows, source, numbers, found in gathers(
+        x, index, sides, padding, x.dtype, coords=coords, weight_bytes=weight.nbytes
+    ):
         part = grad[images, rows].reshape(-1, out)
         product = outer_product(part, found.flatten(1)).to(exact)
         by_weight = by_weight.add_(product) if by_weight.dim() else product

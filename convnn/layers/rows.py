@@ -13,8 +13,12 @@ from torch.nn.grad import conv2d_weight
 
 from .coords import coordinates, padded
 
-TILE_BYTES = 24 << 20
-"""Bytes of one working buffer on a CPU, below the 32 MiB from which glibc gives memory back on every free."""
+TILE_BYTES = 8 << 20
+"""Bytes of one working buffer on a CPU, up to three times that under a large weight.
+
+An operator holds two or three of them, its scores, and its own copies of the weight: below 64 MiB beside those. glibc
+gives buffers of 32 MiB and more back on every free, and each new one then pays for its pages again.
+"""
 
 
 def as_rows(x: Tensor) -> Tensor:
@@ -27,11 +31,14 @@ def as_map(rows: Tensor, sides: Sequence[int]) -> Tensor:
     return rows.mT.unflatten(2, tuple(sides))
 
 
-def tile_bytes(device: torch.device) -> int:
-    """Bytes one working buffer may take; on a GPU a fixed share of the card, so that results do not depend on load."""
+def tile_bytes(device: torch.device, weight_bytes: int = 0) -> int:
+    """Bytes one working buffer may take. Every tile reads and adds to the weight: a large one gets larger tiles.
+
+    On a GPU it is a fixed share of the card, whatever is free, so that results do not depend on who else is on it.
+    """
     if device.type == "cuda":
         return max(TILE_BYTES, torch.cuda.get_device_properties(device).total_memory // 64)
-    return TILE_BYTES
+    return min(3 * TILE_BYTES, max(TILE_BYTES, 3 * weight_bytes))
 
 
 def tiles(batch: int, length: int, row_bytes: int, limit: int) -> Iterator[tuple[slice, slice]]:

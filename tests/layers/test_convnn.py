@@ -10,7 +10,10 @@ from convnn.layers import ConvNN1d, ConvNN2d, ConvNNAttention1d, ConvNNAttention
 
 SIDES = {1: (12,), 2: (4, 6)}
 SAMPLINGS = (("all", -1, 0), ("random", 7, 0), ("spatial", 3, 0))
-OPTIONS = list(product((1, 2), ("cosine", "euclidean"), SAMPLINGS, (0, 1), ("NA", "BA", "B", "A")))
+OPTIONS = [
+    *product((1, 2), ("cosine", "euclidean"), SAMPLINGS, (0, 1), ("NA", "BA")),
+    *product((1, 2), ("cosine",), SAMPLINGS[:1], (1,), ("B", "A")),
+]
 
 
 def made(kind, dims: int, metric: str, sampling, padding: int, pattern: str, **options):

@@ -40,6 +40,7 @@ def test_the_reference_shuffles_as_torch_does():
     assert torch.equal(reference.shuffle(x, 2), F.pixel_shuffle(x, 2))
 
 
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")  # torch's word on kernels of two
 @pytest.mark.parametrize(
     ("make", "convolve", "sides"), [(CoordConv1d, F.conv1d, (5,)), (CoordConv2d, F.conv2d, (4, 5))]
 )

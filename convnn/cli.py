@@ -85,7 +85,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     except TyperException as error:
         show_error(UserError(Problem(error.format_message(), fix="see --help")), as_json)
         code = Exit.USAGE
-    except BrokenPipeError:  # the reader went away: nobody is left to tell
+    except (BrokenPipeError, SystemExit):  # the reader went away (Typer and Rich exit then): nobody is left to tell
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = Exit.DONE
     except OSError as error:

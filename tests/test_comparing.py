@@ -229,3 +229,11 @@ def test_runs_show_without_reading_them_again(convnn, root, monkeypatch):
     first = convnn("runs")[1]
     monkeypatch.setattr("convnn.summaries.summarise", lambda run: pytest.fail("read again"))
     assert convnn("runs")[1] == first
+
+
+def test_a_reader_that_goes_away_is_no_error(convnn, root, tmp_path):
+    (tmp_path / "long.csv").write_text("epoch,acc\n" + "".join(f"{at},{at / 100}\n" for at in range(1, 5000)))
+    assert convnn("import", str(tmp_path / "long.csv"), "--test_top1", "acc")[0] == 0
+    line = f"set -o pipefail; {sys.executable} -m convnn export @last --csv | head -1"
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "epoch,step,time,test_top1\n", "")

@@ -194,6 +194,8 @@ def append(file: int | Path, event: Event) -> None:
         data = b"\n" + data
     written = os.write(file, data)
     if written < len(data):
+        if os.fstat(file).st_size == size + written:  # nobody wrote behind it: half a line is no line
+            os.ftruncate(file, size)
         raise OSError(errno.ENOSPC, f"only {written} of the {len(data)} bytes of a line were written")
     if not isinstance(event, Step):
         os.fsync(file)

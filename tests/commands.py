@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import resource
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -26,12 +27,18 @@ class Result:
 class Command:
     """`convnn ARGUMENTS` in a process of its own."""
 
-    def __init__(self, arguments: Sequence[object], cwd: Path, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        arguments: Sequence[object],
+        cwd: Path,
+        environment: Mapping[str, str] | None = None,
+        largest_file: int | None = None,
+    ) -> None:
         _forkserver.set_forkserver_preload(PRELOAD)
         self.out, self.err = cwd / f".out-{time.monotonic_ns()}", cwd / f".err-{time.monotonic_ns()}"
         words = [str(word) for word in arguments]
         self.process = _forkserver.Process(
-            target=_run, args=(words, str(cwd), dict(environment or {}), str(self.out), str(self.err))
+            target=_run, args=(words, str(cwd), dict(environment or {}), str(self.out), str(self.err), largest_file)
         )
         self.process.start()
 
@@ -65,8 +72,12 @@ def until(true: Callable[[], bool], seconds: float = 60) -> None:
         time.sleep(0.005)
 
 
-def _run(arguments: list[str], cwd: str, environment: dict[str, str], out: str, err: str) -> None:
+def _run(
+    arguments: list[str], cwd: str, environment: dict[str, str], out: str, err: str, largest_file: int | None
+) -> None:
     os.chdir(cwd)
+    if largest_file is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
     os.environ.update({"CONVNN_RUNS": str(Path(cwd) / "runs")} | environment)
     for number, path in ((0, os.devnull), (1, out), (2, err)):
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)

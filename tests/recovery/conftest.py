@@ -1,4 +1,4 @@
-"""`make test` runs a seeded sample of these suites; `-m "torture or not torture"` runs all, and prints what survived."""
+"""`make test` runs a seeded sample of these suites; `-m "torture or not torture"` runs all and counts what survived."""
 
 from __future__ import annotations
 

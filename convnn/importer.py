@@ -14,7 +14,7 @@ import secrets
 import shutil
 import stat
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -73,10 +73,12 @@ def record(run: Path) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
-def import_tree(path: Path, root: Path, tags: Sequence[str] = ()) -> Iterator[Imported]:
+def import_tree(
+    path: Path, root: Path, tags: Sequence[str] = (), unreadable: Callable[[OSError], object] | None = None
+) -> Iterator[Imported]:
     """Make runs in `root` of every result directory in or below `path`, told as they reach the disk.
 
-    Raises UserError where there is none.
+    `unreadable` is told of folders that cannot be looked into. Raises UserError where there is none.
     """
     path = path.absolute()
     index = indexed(root)
@@ -85,7 +87,7 @@ def import_tree(path: Path, root: Path, tags: Sequence[str] = ()) -> Iterator[Im
     root.mkdir(parents=True, exist_ok=True)
     staging = root / f".importing-{secrets.token_hex(4)}"
     try:
-        for source, names in _directories(path):
+        for source, names in _directories(path, unreadable):
             found = True
             made = _take(source, names, index, root, staging, tags)
             if isinstance(made, Imported):
@@ -113,9 +115,9 @@ def _publish(made: list[tuple[Path, Imported]], root: Path) -> Iterator[Imported
     yield from (told for _, told in made)
 
 
-def _directories(path: Path) -> Iterator[tuple[Path, list[str]]]:
+def _directories(path: Path, unreadable: Callable[[OSError], object] | None) -> Iterator[tuple[Path, list[str]]]:
     """Every result directory in a tree and which of its files it has; links are not followed, runs of ours left out."""
-    for folder, below, _ in os.walk(path):
+    for folder, below, _ in os.walk(path, onerror=unreadable):
         below[:] = sorted(name for name in below if not name.startswith("."))
         directory = Path(folder)
         names = [name for name in FILES if _is_file(f"{folder}/{name}")]

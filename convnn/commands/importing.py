@@ -77,7 +77,11 @@ def _directories(path: Path, root: Path, tags: list[str], as_json: bool) -> None
     counted: Counter[str] = Counter()
     said: list[str] = []
     documents: list[dict[str, Any]] = []
-    for told in import_tree(path, root, tags):
+
+    def unreadable(error: OSError) -> None:
+        said.append(f"{escaped(error.filename)}: {error.strerror}")
+
+    for told in import_tree(path, root, tags, unreadable):
         counted[told.outcome] += 1
         if told.outcome != "known":
             said += [

@@ -34,7 +34,7 @@ class LogPane(Pane, can_focus=False):
         "follows the end while the end is in view: scroll up to stay, press end to follow again."
     )
     DEFAULT_CSS = """
-    LogPane > RichLog { background: transparent; padding: 0 1; scrollbar-size-horizontal: 0; overflow-y: auto; }
+    LogPane > RichLog { background: transparent; padding: 0 0 0 1; overflow-y: auto; scrollbar-size: 0 1; }
     """
 
     def __init__(self, number: int) -> None:

@@ -38,7 +38,7 @@ class Pane(Widget, can_focus=True):
 class WordsPane(Pane, VerticalScroll):
     """A pane of words and figures, a name and a value a line; longer ones scroll."""
 
-    DEFAULT_CSS = "WordsPane { padding: 0 1; } WordsPane > Static { height: auto; }"
+    DEFAULT_CSS = "WordsPane { padding: 0 0 0 1; scrollbar-size-vertical: 1; } WordsPane > Static { height: auto; }"
     SAID_WHEN_EMPTY: ClassVar[str]
 
     def compose(self) -> ComposeResult:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rich.text import Text
+from textual.geometry import Size
+from textual.strip import Strip
 from textual.widget import Widget
 
 from convnn.charts import Chart, Series, draw
@@ -24,15 +25,28 @@ class ChartView(Widget):
         self.marks: Sequence[tuple[float, str]] = ()
         self.whole: Range = (0.0, 0.0)
         self.chart: Chart | None = None  # as last drawn
+        self._strips: list[Strip] | None = None  # None: to be drawn anew
+        self._drawn = Size(0, 0)  # the size it was drawn for
 
     def plot(self, series: Sequence[Series], marks: Sequence[tuple[float, str]], whole: Range, view: View) -> None:
         """Draw these series over the x `whole` of all panes, as the view says."""
         self.series, self.marks, self.whole, self.view = series, marks, whole, view
+        self._strips = None
         self.refresh()
 
-    def render(self) -> Text:
+    def notify_style_update(self) -> None:
+        super().notify_style_update()
+        self._strips = None
+
+    def render_line(self, y: int) -> Strip:
+        """A line of the chart; strips are made at once, without the detour over Textual's own text."""
+        if self._strips is None or self._drawn != self.size:
+            self._strips, self._drawn = self._draw(), self.size
+        return self._strips[y] if y < len(self._strips) else Strip.blank(self.size.width, self.rich_style)
+
+    def _draw(self) -> list[Strip]:
         low, high = self.view.window(self.whole)
-        width, height = self.content_size
+        width, height = self.size
         self.chart = draw(
             self.series,
             width,
@@ -46,4 +60,5 @@ class ChartView(Widget):
             awaiting=self.awaiting,
             ascii=getattr(self.app, "ascii", False),
         )
-        return self.chart.__rich__()
+        base, console = self.rich_style, self.app.console
+        return [Strip(line.render(console), width).apply_style(base) for line in self.chart.lines]

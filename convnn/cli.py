@@ -12,6 +12,7 @@ from typer.exceptions import TyperException
 from convnn.commands import presets, running, words
 from convnn.commands.compare import compare
 from convnn.commands.console import say, show_error
+from convnn.commands.doctor import doctor
 from convnn.commands.export import export
 from convnn.commands.importing import import_
 from convnn.commands.resume import resume
@@ -22,6 +23,7 @@ from convnn.commands.schema_options import takes_options
 from convnn.commands.summary import summary
 from convnn.commands.table import table
 from convnn.commands.tui import tui
+from convnn.commands.verify_resume import verify_resume
 from convnn.errors import Exit, Problem, UserError
 
 app = typer.Typer(
@@ -65,6 +67,8 @@ app.command("runs")(runs)
 app.command("compare")(compare)
 app.command("table")(table)
 app.command("tui")(tui)
+app.command("doctor")(doctor)
+app.command("verify-resume")(takes_options(verify_resume))
 app.command("import")(import_)
 app.command("export")(export)
 app.command("rm")(rm)

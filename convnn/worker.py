@@ -153,9 +153,10 @@ class _Loop:
         if finished.outcome == "done" and not self.journal.flush():
             finished = self._unwritten("the history")
         self.tell(finished)
-        if self.journal.problem is not None:  # the directory does not say how it ended: the exit code does
-            code = finished.code if finished.outcome != "done" else Exit.STORAGE
-            finished = finished.model_copy(update={"code": int(code or Exit.STORAGE)})
+        written = self.journal.flush()
+        if not written and finished.outcome == "done":  # its directory does not say so: it has to be resumed to end
+            finished = self._unwritten("the last event")
+            self.show(finished)
         reach("run.ended")
         if finished.outcome == "done":
             try:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import locale
 import os
 from collections.abc import Mapping
+from functools import cache
+from typing import Any
 
 from rich.cells import cell_len
 from rich.segment import Segment
+from textual.app import App
 from textual.color import Color
 from textual.filter import LineFilter
 from textual.theme import Theme
@@ -68,6 +71,17 @@ def plain(text: str) -> str:
         return text
     text = text.translate(PLAIN)
     return text if text.isascii() else "".join(c if c.isascii() else "?" * cell_len(c) for c in text)
+
+
+@cache
+def _between(background: str, foreground: str, share: float) -> str:
+    return Color.parse(background).blend(Color.parse(foreground), share).hex6
+
+
+def faded(app: App[Any], share: float = 0.6) -> str:
+    """The colour of text that stands back: so much of the foreground over the background."""
+    variables = app.theme_variables
+    return _between(variables["background"], variables["foreground"], share)
 
 
 def wants_ascii(environment: Mapping[str, str] = os.environ) -> bool:

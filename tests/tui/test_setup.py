@@ -67,7 +67,7 @@ async def test_the_focused_field_shows_its_help_and_others_their_default(tmp_pat
     async with opened(tmp_path) as (pilot, screen):
         screen.query_one(Form).go_to("layer.K")
         await until(pilot, lambda: "neighbours per position" in text(pilot.app))
-        assert field(screen, "layer.padding").note.content.plain == "pixels · default 1"
+        assert field(screen, "layer.padding").note.plain == "pixels · default 1"
         await pilot.press("f1")
         await until(pilot, lambda: "A whole number" in text(pilot.app) or "a whole number" in text(pilot.app))
         assert "the next value" in text(pilot.app)
@@ -116,20 +116,20 @@ async def test_f8_goes_from_problem_to_problem_and_back(tmp_path):
 async def test_what_has_no_effect_is_greyed_with_the_reason(tmp_path):
     async with opened(tmp_path) as (pilot, screen):
         row = field(screen, "layer.kernel_size")
-        assert row.has_class("silent") and row.note.content.plain == "no effect with layer ConvNN"
+        assert row.state.silent and row.note.plain == "no effect with layer ConvNN"
         await put(pilot, screen, "layer.type", "Branching")
-        assert not row.has_class("silent")
+        assert not row.state.silent
 
 
 async def test_a_change_is_marked_and_ctrl_r_takes_it_back_and_then_goes_to_the_default(tmp_path):
     async with opened(tmp_path) as (pilot, screen):
         await put(pilot, screen, "layer.K", "7")
         row = field(screen, "layer.K")
-        assert row.has_class("changed") and screen.command == "convnn run small --K 7"
+        assert row.state.changed and screen.command == "convnn run small --K 7"
         await pilot.press("ctrl+r")
-        await until(pilot, lambda: row.control.value == "5" and not row.has_class("changed"))
+        await until(pilot, lambda: row.control.value == "5" and not row.state.changed)
         await pilot.press("ctrl+r")
-        await until(pilot, lambda: row.control.value == "9" and row.has_class("changed"))
+        await until(pilot, lambda: row.control.value == "9" and row.state.changed)
 
 
 # -- refused and accepted --------------------------------------------------------------------------------------------------
@@ -141,7 +141,7 @@ async def test_nothing_that_the_command_line_refuses_can_be_launched(tmp_path):
             if any(place not in screen.query_one(Form).fields for place in row.values):
                 continue  # the form has no field for it
             screen.draft = Draft()
-            screen.take(screen.draft.check())
+            screen.rewritten()
             for place, word in row.words_typed.items():
                 control = field(screen, place).control
                 control.show(word)
@@ -149,7 +149,7 @@ async def test_nothing_that_the_command_line_refuses_can_be_launched(tmp_path):
             checked = await screen.check()
             found = [problem for problem in checked.problems if problem.key == row.key]
             assert found and all(word in found[0].message for word in row.words), f"{row}: {checked.problems}"
-            assert field(screen, row.key).has_class("wrong")
+            assert field(screen, row.key).state.problems
             await screen.action_launch()
             assert not pilot.app.launcher.launches and pilot.app.screen is screen
 

@@ -55,7 +55,8 @@ class SetupScreen(Priced):
     def compose(self) -> ComposeResult:
         yield Head("set-up")
         with Container(id="setup"):
-            form = Form(self.draft.text, id="form")
+            self.checked = self.draft.check()
+            form = Form(self.draft, self.checked, id="form")
             form.add_class("pane")
             form.border_title = "options"
             yield form
@@ -68,7 +69,8 @@ class SetupScreen(Priced):
 
     def on_mount(self) -> None:
         self.query_one(Cost).now = self.app.now
-        self.take(self.draft.copy().check())
+        assert self.checked is not None
+        self.take(self.checked)
         self.set_interval(LOOK, self.look)
         self.run_worker(self.look(), group="look")
 
@@ -101,6 +103,11 @@ class SetupScreen(Priced):
             self.query_one(CommandLine).show(self.command)
             self.tell_cost()
             self.say()
+
+    def rewritten(self) -> None:
+        """Show a draft that was changed by something else than its fields."""
+        self.query_one(Form).write(self.draft)
+        self.take(self.draft.copy().check())
 
     @property
     def command(self) -> str:
@@ -148,7 +155,7 @@ class SetupScreen(Priced):
             self.draft.type(place, BY_PLACE[place].text(value))
         if problem.key in BY_PLACE:
             self.query_one(Form).go_to(problem.key)
-        self.take(self.draft.copy().check())
+        self.rewritten()
 
     def _jump(self, by: int) -> None:
         form = self.query_one(Form)
@@ -175,7 +182,7 @@ class SetupScreen(Priced):
         field = self.query_one(Form).focused_field
         if field is not None:
             self.draft.reset(field.option.place)
-            self._check_soon()
+            self.rewritten()
 
     @on(events.DescendantFocus)
     @on(events.DescendantBlur)
@@ -204,7 +211,7 @@ class SetupScreen(Priced):
             return
         self.remember()
         self.query_one("#field-model-name .control").focus()
-        self.take(self.draft.copy().check())
+        self.rewritten()
         if parsed.passed_over:
             self.app.say(
                 "the form is filled; passed over, as they belong to the shell: " + ", ".join(parsed.passed_over)
@@ -256,7 +263,7 @@ class SetupScreen(Priced):
             return
         self.draft = Draft(presets.read(str(path.absolute())))
         self.remember()
-        self.take(self.draft.copy().check())
+        self.rewritten()
         self.app.say(f"saved {path}")
 
     def action_back(self) -> None:

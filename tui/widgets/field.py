@@ -5,13 +5,16 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from rich.containers import Lines
 from rich.text import Text
 from textual.app import ComposeResult
-from textual.containers import Horizontal
+from textual.geometry import Size
+from textual.widget import Widget
 from textual.widgets import Static
 
 from convnn.errors import Problem, escaped
 from convnn.options import Option
+from tui.looks import faded
 from tui.widgets.controls import control
 
 
@@ -28,31 +31,26 @@ class State:
     focused: bool = False
 
 
-class Field(Horizontal):
-    """One option."""
+NAME, CONTROL = 20, 20  # cells
+
+
+class Field(Widget):
+    """One option. It draws name and note itself, around its control: a widget for each would open the form slowly."""
 
     DEFAULT_CSS = """
-    Field { height: auto; }
-    Field > .name { width: 20; }
-    Field > .control { width: 20; background: $panel; height: 1; padding: 0 1; }
+    Field { layout: horizontal; height: auto; }
+    Field > .control { margin: 0 0 0 20; width: 20; background: $panel; height: 1; padding: 0 1; }
     Field > .control:focus { background: $primary-muted; text-style: bold; }
-    Field > .note { width: 1fr; height: auto; padding: 0 0 0 2; color: $text-muted; }
-    Field:focus-within > .name { color: $primary; text-style: bold; }
-    Field:focus-within > .note { color: $foreground; }
-    Field.changed > .name { color: $accent; }
-    Field.silent > .name, Field.silent > .control, Field.silent > .note { color: $text-disabled; }
-    Field.wrong > .name { color: $error; text-style: bold; }
-    Field.wrong > .control { background: $error-muted; }
+    Field > .control.silent { color: $text-disabled; }
+    Field > .control.wrong { background: $error-muted; }
     """
 
-    def __init__(self, option: Option, text: str) -> None:
+    def __init__(self, option: Option, state: State) -> None:
         super().__init__(id=f"field-{option.place.replace('.', '-')}")
-        self.option = option
-        self.control = control(option, text)
-        self.name_of = Static(f"  {option.key}", classes="name", markup=False)
-        self.note = Static("", classes="note", markup=False)
+        self.option, self.state = option, state
+        self.control = control(option, state.text)
+        self._mark()
         self.trouble: Static | None = None
-        self.state: State | None = None
 
     @property
     def help_title(self) -> str:
@@ -62,31 +60,64 @@ class Field(Horizontal):
     def HELP(self) -> str:  # type: ignore[override]
         option = self.option
         unit = f"In {option.unit}. " if option.unit else ""
-        lines = [f"{option.help[:1].upper()}{option.help[1:]}.", f"{unit}Allowed: {option.allowed()}.",
-                 f"Default: {option.text(option.default) or 'nothing'}. Flag: {option.flag}."]  # fmt: skip
-        if self.state and self.state.silent:
+        lines = [
+            f"{option.help[:1].upper()}{option.help[1:]}.",
+            f"{unit}Allowed: {option.allowed()}.",
+            f"Default: {option.text(option.default) or 'nothing'}. Flag: {option.flag}.",
+        ]
+        if self.state.silent:
             lines.append(f"Now: {self.state.silent}.")
         return "\n".join(lines)
 
     def compose(self) -> ComposeResult:
-        yield self.name_of
         yield self.control
-        yield self.note
 
     def show(self, state: State) -> None:
         """Show what is known of the field now."""
         if state == self.state:
             return
-        moved = self.state is None or state.focused != self.state.focused
-        self.state = state
-        self.control.show(state.text)
-        self.set_class(state.changed, "changed")
-        self.set_class(state.silent is not None, "silent")
-        self.set_class(bool(state.problems), "wrong")
+        before, self.state = self.state, state
+        self._mark()
+        self.refresh(layout=state.focused or before.focused)
+        if state.problems != before.problems:
+            self.show_trouble()
+
+    def _mark(self) -> None:
+        self.control.set_class(self.state.silent is not None, "silent")
+        self.control.set_class(bool(self.state.problems), "wrong")
+
+    # -- drawing ----------------------------------------------------------------------------------------------------
+
+    def _lines(self, width: int) -> Lines:
+        """The note as lines: one, or with the focus as many as it needs."""
+        room = max(10, width - NAME - CONTROL - 2)
+        note = self.note
+        if self.state.focused:
+            return note.wrap(self.app.console, room)
+        note.truncate(room, overflow="ellipsis")
+        return Lines([note])
+
+    def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
+        return len(self._lines(width)) if self.state.focused else 1
+
+    def render(self) -> Text:
+        state = self.state
+        variables, silent = self.app.theme_variables, faded(self.app, 0.38)
+        name = variables["accent"] if state.changed else silent if state.silent else ""
+        if state.problems or state.focused:
+            name = f"bold {variables['error' if state.problems else 'primary']}"
+        colour = "" if state.focused else silent if state.silent else faded(self.app)
         sign = "✗" if state.problems else "•" if state.changed else " "
-        self.name_of.update(f"{sign} {self.option.key}", layout=False)
-        self.note.update(self._note(state), layout=moved or state.focused)
-        self._show_trouble(state.problems)
+        text = Text(no_wrap=True)
+        for at, line in enumerate(self._lines(self.size.width)):
+            text.append(f"{sign} {self.option.key}".ljust(NAME) if at == 0 else "\n" + " " * NAME, name)
+            text.append(" " * (CONTROL + 2)).append(line.plain.rstrip(), colour)
+        return text
+
+    @property
+    def note(self) -> Text:
+        """What stands beside the control."""
+        return self._note(self.state)
 
     def _note(self, state: State) -> Text:
         option = self.option
@@ -100,13 +131,13 @@ class Field(Horizontal):
         else:
             parts = [option.unit or "", default]
         text = Text(" · ".join(part for part in parts if part))
-        if not state.focused:
-            text.no_wrap, text.overflow = True, "ellipsis"
         if state.focused and state.silent:
             text.append(f" · {state.silent.removeprefix(option.place + ' has ')}", "italic")
         return text
 
-    def _show_trouble(self, problems: tuple[Problem, ...]) -> None:
+    def show_trouble(self) -> None:
+        """Show the problems under the field."""
+        problems = self.state.problems
         if problems and self.trouble is None:
             self.trouble = Static(classes="trouble", markup=False)
             assert self.parent is not None

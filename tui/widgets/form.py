@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from textual import events
 from textual.app import ComposeResult
 from textual.containers import VerticalScroll
@@ -27,9 +25,9 @@ class Form(VerticalScroll, can_focus=False):
     Form > .trouble { color: $error; padding: 0 0 0 2; height: auto; }
     """
 
-    def __init__(self, text: Callable[[Option], str], *, id: str | None = None) -> None:
+    def __init__(self, draft: Draft, checked: Checked, *, id: str | None = None) -> None:
         super().__init__(id=id)
-        self.fields = {option.place: Field(option, text(option)) for option in FIELDS}
+        self.fields = {option.place: Field(option, state_of(option, draft, checked)) for option in FIELDS}
         self.homeless = Static("", classes="trouble", markup=False)
         self.homeless.display = False
 
@@ -44,24 +42,29 @@ class Form(VerticalScroll, can_focus=False):
                 yield Static(f"{section}  {about[:1].lower()}{about[1:]}", classes=f"section{first}", markup=False)
             yield field
 
+    def on_mount(self) -> None:
+        for field in self.fields.values():
+            if field.state.problems:
+                field.show_trouble()
+
     def show(self, draft: Draft, checked: Checked) -> None:
         """Show the draft, and what the check found."""
         here = self.focused_field
-        for place, field in self.fields.items():
-            option = field.option
-            field.show(
-                State(
-                    text=draft.text(option),
-                    begun=draft.begun(option),
-                    changed=place in draft.typed,
-                    from_preset=draft.preset is not None,
-                    silent=checked.silent.get(place),
-                    problems=tuple(checked.at(place)),
-                    focused=field is here,
-                )
-            )
+        had = here.state.problems if here else ()
+        for field in self.fields.values():
+            field.show(state_of(field.option, draft, checked, focused=field is here))
+        if here is not None and here.state.problems != had:
+            self._reveal(here)
         self.homeless.display = bool(checked.homeless)
         self.homeless.update(told(tuple(checked.homeless)))
+
+    def write(self, draft: Draft) -> None:
+        """Put the draft's words into the controls: after a change that no key in them made.
+
+        Never while one types: a word on its way to the draft would be overwritten by the one before.
+        """
+        for field in self.fields.values():
+            field.control.show(draft.text(field.option))
 
     @property
     def focused_field(self) -> Field | None:
@@ -101,3 +104,16 @@ class Form(VerticalScroll, can_focus=False):
 
     def action_previous_section(self) -> None:
         self._section(-1)
+
+
+def state_of(option: Option, draft: Draft, checked: Checked, *, focused: bool = False) -> State:
+    """What a field has to show of a draft."""
+    return State(
+        text=draft.text(option),
+        begun=draft.begun(option),
+        changed=option.place in draft.typed,
+        from_preset=draft.preset is not None,
+        silent=checked.silent.get(option.place),
+        problems=tuple(checked.at(option.place)),
+        focused=focused,
+    )

@@ -14,6 +14,7 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from tui.keys import bound
+from tui.looks import faded
 
 Item = TypeVar("Item")
 
@@ -23,7 +24,7 @@ class Rows(ScrollView, Generic[Item], can_focus=True):
 
     BINDINGS = bound("up", "down", "page-up", "page-down", "first", "last", "open", shown=("open",))
     DEFAULT_CSS = "Rows { overflow-x: hidden; background: $background; }"
-    COMPONENT_CLASSES: ClassVar[set[str]] = {"rows--cursor", "rows--head"}
+    COMPONENT_CLASSES: ClassVar[set[str]] = {"rows--cursor"}
 
     cursor = reactive(0, repaint=False)
 
@@ -100,7 +101,7 @@ class Rows(ScrollView, Generic[Item], can_focus=True):
             return self._line(self._said(y, width), width)
         if self._top and y == 0:
             head = self.head(width) or Text()
-            head.stylize(self.get_component_rich_style("rows--head", partial=True))
+            head.stylize(faded(self.app))
             return self._line(head, width)
         at, part = divmod(y - self._top + self.scroll_offset.y, self.tall)
         if not 0 <= at < len(self.items):
@@ -108,9 +109,8 @@ class Rows(ScrollView, Generic[Item], can_focus=True):
         line = self.paint(self.items[at], width)[part]
         if at == self.cursor:
             line.pad_right(max(0, width - line.cell_len))
-            name = "rows--cursor" if self.has_focus else "rows--head"
             if self.has_focus:
-                line.stylize(self.get_component_rich_style(name, partial=True))
+                line.stylize(self.get_component_rich_style("rows--cursor", partial=True))
         return self._line(line, width)
 
     def _said(self, y: int, width: int) -> Text:

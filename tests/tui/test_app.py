@@ -1,0 +1,120 @@
+"""What holds everywhere: sizes, looks, help, palette, plain terminals, and no torch before a launch."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from seen import app, form, several, text, until
+from textual.command import CommandPalette
+
+from tui.keys import KEYS
+from tui.screens.help import HelpScreen
+from tui.screens.too_small import TooSmall
+
+PRESET = 'about = "a small look"\n\n[data]\ndataset = "digits"\n'
+
+
+@pytest.fixture(autouse=True)
+def root(tmp_path, monkeypatch):
+    """Runs, in an empty working directory with one preset of its own."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    (tmp_path / "presets").mkdir()
+    (tmp_path / "presets" / "aaa.toml").write_text(PRESET)
+    several(tmp_path / "runs")
+    return tmp_path / "runs"
+
+
+FRESH = """
+import asyncio, sys
+from pathlib import Path
+from tui.app import ConvnnApp
+async def main():
+    app = ConvnnApp(Path("runs"))
+    async with app.run_test() as pilot:
+        await pilot.press("n")
+        await pilot.pause(0.3)
+        assert type(app.screen).__name__ == "SetupScreen", app.screen
+    print(*(name for name in ("torch", "torchvision", "numpy") if name in sys.modules))
+asyncio.run(main())
+"""
+
+
+def test_home_and_the_form_open_without_torch():
+    done = subprocess.run([sys.executable, "-c", FRESH], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
+
+
+async def test_a_terminal_that_is_too_small_gets_one_line_and_then_the_app_back(root):
+    async with app(root).run_test(size=(80, 24)) as pilot:
+        await pilot.resize_terminal(59, 20)
+        await until(pilot, lambda: isinstance(pilot.app.screen, TooSmall))
+        assert text(pilot.app).strip() == "convnn needs 60x15, this is 59x20"
+        await pilot.resize_terminal(60, 15)
+        await until(pilot, lambda: not isinstance(pilot.app.screen, TooSmall))
+        assert "runs" in text(pilot.app)
+
+
+async def test_the_footer_shows_at_most_six_keys_and_help_shows_them_all(root):
+    async with app(root).run_test(size=(120, 40)) as pilot:
+        for keys in ([], ["n"]):
+            await pilot.press(*keys)
+            await pilot.pause(0.2)
+            assert 3 <= len(pilot.app.screen.query_one("Foot").shown()) <= 6
+        await pilot.press("escape")
+        await pilot.press("question_mark")
+        await until(pilot, lambda: isinstance(pilot.app.screen, HelpScreen))
+        shown = text(pilot.app)
+        for id in ("filter", "new", "duplicate", "delete", "undo", "open", "leave"):
+            assert KEYS[id].about[:30] in shown
+        await pilot.press("escape")
+        await until(pilot, lambda: not isinstance(pilot.app.screen, HelpScreen))
+
+
+async def test_the_palette_knows_every_action_and_does_it(root):
+    async with app(root).run_test(size=(120, 40)) as pilot:
+        names = {command.help for command in pilot.app.get_system_commands(pilot.app.screen)}
+        assert {KEYS[id].about for id in ("filter", "new", "duplicate", "undo", "open", "leave", "help")} <= names
+        await pilot.press("ctrl+p")
+        await until(pilot, lambda: isinstance(pilot.app.screen, CommandPalette))
+        await pilot.press(*"light theme")
+        await pilot.pause(0.3)
+        await pilot.press("enter")
+        await until(pilot, lambda: pilot.app.theme == "convnn-light")
+
+
+async def test_letters_are_text_in_a_field_and_keys_elsewhere(root):
+    async with app(root).run_test() as pilot:
+        screen = await form(pilot)
+        screen.query_one("#form").go_to("run.name")
+        await pilot.press("q", "r")
+        await until(pilot, lambda: screen.draft.typed == {"run.name": "qr"})
+        assert pilot.app.is_running and not pilot.app.launcher.launches
+
+
+async def test_no_color_draws_in_greys(root, monkeypatch):
+    monkeypatch.setenv("NO_COLOR", "1")
+    async with app(root).run_test() as pilot:
+        await until(pilot, lambda: "✓ done" in text(pilot.app))
+        for strip in pilot.app.screen._compositor.render_strips():
+            for segment in strip.apply_filter(pilot.app._filters[1], pilot.app.screen.background_colors[1]):
+                for colour in (segment.style.color, segment.style.bgcolor) if segment.style else ():
+                    assert colour is None or len(set(colour.get_truecolor())) == 1
+
+
+async def test_a_terminal_without_utf8_gets_ascii_only(root, monkeypatch):
+    monkeypatch.setenv("TERM", "dumb")
+    here = app(root)
+    monkeypatch.setenv("TERM", "xterm")
+    async with here.run_test() as pilot:
+        await until(pilot, lambda: "done" in text(here))
+        assert here.ascii
+        plain = here._filters[-1]
+        lines = [
+            "".join(s.text for s in strip.apply_filter(plain, here.screen.background_colors[1]))
+            for strip in here.screen._compositor.render_strips()
+        ]
+        assert all(line.isascii() for line in lines)
+        assert any("+ done" in line for line in lines) and "?" not in "".join(lines[:-1])

@@ -18,6 +18,7 @@ from convnn.report import state_text
 from convnn.runs import Run
 from tui.keys import bound
 from tui.launcher import Launch
+from tui.looks import STATE_CLASSES
 from tui.panes.accuracy import AccuracyPane
 from tui.panes.configuration import ConfigurationPane
 from tui.panes.device import DevicePane
@@ -132,7 +133,7 @@ class RunScreen(Looking):
             f"waits for {ahead + (self.app.launcher.live is not None)} before it" if launch.state == "queued" else ""
         )
         progress.waits = str(launch.error) if launch.error else waits or "starting: loading torch"
-        self.query_one(Head).say(launch.title, "", *_said("failed" if launch.error else "queued", self.app.ascii))
+        self.query_one(Head).say(launch.title, "", *self._words("failed" if launch.error else "queued"))
         progress.refresh()
         return False
 
@@ -168,7 +169,7 @@ class RunScreen(Looking):
         state, history, progress = self.state, self.trail.history, self.query_one(ProgressPane)
         percent = f"epoch {history.progress.epoch}/{history.progress.epochs}" if history.progress.epochs else ""
         said = " · ".join(filter(None, (percent, self.view.said)))
-        self.query_one(Head).say(self.trail.run.name, said, *_said(state, self.app.ascii))
+        self.query_one(Head).say(self.trail.run.name, said, *self._words(state))
         if new or anew or state != progress.state or progress.waits:
             progress.state, progress.waits = state, None
             for pane in self._shown():
@@ -190,6 +191,11 @@ class RunScreen(Looking):
     def view_changed(self) -> None:
         if self.seen() is not None:
             self._show([])
+
+    def _words(self, state: str) -> tuple[str, str]:
+        """A state as glyph and word, and how it looks."""
+        colour = self.app.theme_variables[STATE_CLASSES.get(state, "warning")]
+        return state_text(state, self.app.ascii).plain, f"bold {colour}"
 
     def _shown(self) -> list[Pane]:
         return [pane for pane in self.query(Pane) if pane.display]
@@ -248,8 +254,3 @@ class RunScreen(Looking):
             self.app.say(str(error), wrong=True)
         else:
             self.app.say(f"{word}: asked; the run obeys between two steps")
-
-
-def _said(state: str, ascii: bool) -> tuple[str, str]:
-    text = state_text(state, ascii)
-    return text.plain, str(text.style)

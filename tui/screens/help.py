@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from rich.table import Table
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding
@@ -33,13 +34,11 @@ class HelpScreen(ModalScreen[None]):
     def on_mount(self) -> None:
         self.query_one("#help").focus()
 
-    def _keys(self) -> Text:
-        width = max((len(key) for key, _ in self.listed), default=0)
-        text = Text()
+    def _keys(self) -> Table:
+        table = Table.grid(padding=(0, 2, 0, 0))
         for key, binding in self.listed:
-            about = binding.tooltip or binding.description
-            text.append(f"{key:<{width}}  ", "bold").append(f"{about}\n")
-        return text
+            table.add_row(Text(key, "bold", no_wrap=True), Text(binding.tooltip or binding.description))
+        return table
 
     def action_back(self) -> None:
         self.dismiss()

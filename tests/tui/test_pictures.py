@@ -1,0 +1,76 @@
+"""One picture of each screen at two sizes; everything else is asserted on text and state."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from seen import app, form, put, several, until
+
+from convnn import presets
+from tui.screens.save_preset import SavePreset
+
+SIZES = [(80, 24), (120, 40)]
+ABOUTS = {
+    "long-look": "vgg11 Branching at ratio 0.5 on cifar10, a night on two cores",
+    "quick-look": "vgg11 ConvNN on scikit-learn's digits, a minute",
+}
+
+
+@pytest.fixture(autouse=True)
+def desk(tmp_path, monkeypatch):
+    """An empty working directory with two presets and no others."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("NO_COLOR", "COLORFGBG"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(presets, "folders", lambda: [Path("presets"), Path("none"), Path("none")])
+    (tmp_path / "presets").mkdir()
+    for name, about in ABOUTS.items():
+        (tmp_path / "presets" / f"{name}.toml").write_text(f'about = "{about}"\n\n[data]\ndataset = "digits"\n')
+
+
+@pytest.mark.parametrize("size", SIZES, ids=["80x24", "120x40"])
+def test_home(snap_compare, size):
+    several(Path("runs"))
+
+    async def read(pilot):
+        await until(pilot, lambda: len(pilot.app.runs) == 6 and pilot.app.screen.presets)
+
+    assert snap_compare(app(Path("runs")), terminal_size=size, run_before=read)
+
+
+@pytest.mark.parametrize("size", SIZES, ids=["80x24", "120x40"])
+def test_the_form_with_a_problem(snap_compare, size):
+    async def broken(pilot):
+        pilot.app.animation_level = "none"
+        screen = await form(pilot)
+        await put(pilot, screen, "layer.K", "40")
+        screen.query_one("#form").go_to("layer.K")
+        screen.focused.cursor_blink = False
+        await pilot.pause(0.1)
+
+    assert snap_compare(app(Path("runs")), terminal_size=size, run_before=broken)
+
+
+@pytest.mark.parametrize("size", SIZES, ids=["80x24", "120x40"])
+def test_saving(snap_compare, size):
+    async def saving(pilot):
+        screen = await form(pilot)
+        await put(pilot, screen, "layer.K", "5")
+        await pilot.press("ctrl+s")
+        await until(pilot, lambda: isinstance(pilot.app.screen, SavePreset))
+        pilot.app.screen.focused.cursor_blink = False
+        await pilot.press(*"quick-look", "enter")
+        await pilot.pause(0.1)
+
+    assert snap_compare(app(Path("runs")), terminal_size=size, run_before=saving)
+
+
+@pytest.mark.parametrize("size", SIZES, ids=["80x24", "120x40"])
+def test_help(snap_compare, size):
+    async def helped(pilot):
+        await until(pilot, lambda: pilot.app.screen.presets)
+        await pilot.press("f1")
+        await pilot.pause(0.1)
+
+    assert snap_compare(app(Path("runs")), terminal_size=size, run_before=helped)

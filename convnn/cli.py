@@ -4,38 +4,52 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib import import_module
 from typing import Annotated, NoReturn
 
 import typer
 from typer.exceptions import TyperException
 
-from convnn.commands import presets, running, words
-from convnn.commands.compare import compare
+from convnn.commands import words
 from convnn.commands.console import say, show_error
-from convnn.commands.doctor import doctor
-from convnn.commands.export import export
-from convnn.commands.importing import import_
-from convnn.commands.resume import resume
-from convnn.commands.rm import rm
-from convnn.commands.run import run
-from convnn.commands.runs import runs
-from convnn.commands.schema_options import takes_options
-from convnn.commands.summary import summary
-from convnn.commands.table import table
-from convnn.commands.tui import tui
-from convnn.commands.verify_resume import verify_resume
 from convnn.errors import Exit, Problem, UserError
 
-app = typer.Typer(
-    name="convnn",
-    no_args_is_help=True,
-    rich_markup_mode="rich",
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 diverged, 4 out of memory, 5 data or "
+HELP = (
+    "exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 diverged, 4 out of memory, 5 data or "
     "device missing, 6 no such run, 7 held by another process, 8 storage, 75 time limit, "
-    "129 / 130 / 143 stopped by a signal",
+    "129 / 130 / 143 stopped by a signal"
 )
+
+
+@dataclass(frozen=True)
+class Command:
+    """Where a command is: its module under `convnn.commands`, its function or app, and whether it takes the options."""
+
+    module: str
+    name: str
+    takes_options: bool = False
+
+
+COMMANDS = {
+    "run": Command("run", "run", takes_options=True),
+    "tui": Command("tui", "tui"),
+    "resume": Command("resume", "resume", takes_options=True),
+    "stop": Command("running", "stop"),
+    "show": Command("running", "show"),
+    "note": Command("running", "note"),
+    "runs": Command("runs", "runs"),
+    "compare": Command("compare", "compare"),
+    "table": Command("table", "table"),
+    "import": Command("importing", "import_"),
+    "export": Command("export", "export"),
+    "rm": Command("rm", "rm"),
+    "presets": Command("presets", "app"),
+    "summary": Command("summary", "summary", takes_options=True),
+    "doctor": Command("doctor", "doctor"),
+    "verify-resume": Command("verify_resume", "verify_resume", takes_options=True),
+}
 
 
 def _version(wanted: bool) -> None:
@@ -46,7 +60,6 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def convnn(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="show the version")
@@ -58,22 +71,29 @@ def convnn(
     """
 
 
-app.command("run")(takes_options(run))
-app.command("resume")(takes_options(resume))
-app.command("stop")(running.stop)
-app.command("show")(running.show)
-app.command("note")(running.note)
-app.command("runs")(runs)
-app.command("compare")(compare)
-app.command("table")(table)
-app.command("tui")(tui)
-app.command("doctor")(doctor)
-app.command("verify-resume")(takes_options(verify_resume))
-app.command("import")(import_)
-app.command("export")(export)
-app.command("rm")(rm)
-app.command("summary")(takes_options(summary))
-app.add_typer(presets.app, name="presets")
+def wired(names: Iterable[str]) -> typer.Typer:
+    """The app with these commands: a list of runs need not wait for the flags of training."""
+    app = typer.Typer(
+        name="convnn",
+        no_args_is_help=True,
+        rich_markup_mode="rich",
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+        epilog=HELP,
+    )
+    app.callback()(convnn)
+    for name in names:
+        command = COMMANDS[name]
+        found = getattr(import_module(f"convnn.commands.{command.module}"), command.name)
+        if isinstance(found, typer.Typer):
+            app.add_typer(found, name=name)
+        elif command.takes_options:
+            from convnn.commands.schema_options import takes_options
+
+            app.command(name)(takes_options(found))
+        else:
+            app.command(name)(found)
+    return app
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
@@ -81,7 +101,8 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     given = sys.argv[1:] if arguments is None else arguments
     as_json = "--json" in given
     try:
-        command = typer.main.get_command(app)
+        named = given[:1] if given and given[0] in COMMANDS else COMMANDS
+        command = typer.main.get_command(wired(named))
         code = command.main(words.corrected(given, command), prog_name="convnn", standalone_mode=False)
     except UserError as error:
         show_error(error, as_json)

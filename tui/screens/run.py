@@ -127,12 +127,10 @@ class RunScreen(Looking):
         if launch.run is not None:
             self.trail, progress.waits = Watch(launch.run), None
             return True
-        before = self.app.launcher.queued
-        ahead = before.index(launch) if launch in before else 0
-        waits = (
-            f"waits for {ahead + (self.app.launcher.live is not None)} before it" if launch.state == "queued" else ""
-        )
-        progress.waits = str(launch.error) if launch.error else waits or "starting: loading torch"
+        queue, live = self.app.launcher.queued, self.app.launcher.live
+        ahead = queue.index(launch) + (live is not None) if launch in queue else 0
+        waits = f"waits for {ahead} before it" if ahead else "starting: loading torch"
+        progress.waits = str(launch.error or waits)
         self.query_one(Head).say(launch.title, "", *self._words("failed" if launch.error else "queued"))
         progress.refresh()
         return False

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from convnn.options import OPTIONS, SECTIONS, Option, effect_words
+from tui.keys import KEYS
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
@@ -45,7 +46,14 @@ def _first_line(path: Path) -> str:
     return (ast.get_docstring(ast.parse(path.read_text())) or "").partition("\n")[0].rstrip(".")
 
 
-PARTS = {"options": options, "tree": tree}
+def keys() -> str:
+    """The keys of the app, from the one table that binds them."""
+    rows = ["| key | what it does |", "|---|---|"]
+    rows += [f"| `{key.shown or key.keys.replace(',', '`, `')}` | {key.about} |" for key in KEYS.values()]
+    return "\n".join(row.replace("`question_mark`", "`?`") for row in rows)
+
+
+PARTS = {"options": options, "keys": keys, "tree": tree}
 
 
 def written(text: str) -> str:

@@ -68,6 +68,8 @@ def write(
     Raises OSError; then what was there before is untouched.
     """
     folder = run / FOLDER
+    if folder.is_symlink():
+        raise OSError(errno.ELOOP, f"{FOLDER} is a link, and links out of a run are not followed", str(folder))
     if not folder.is_dir():
         folder.mkdir()
         sync_directory(run)
@@ -160,6 +162,8 @@ def verified(folder: Path) -> Checkpoint:
                 raise Damaged(f"{name} is not what was written")
             content[name] = data
         plain = json.loads(content[STATE])
+        if not isinstance(plain, dict):
+            raise Damaged(f"{STATE} holds no state")
         optimizer = load(content[OPTIMIZER]) if OPTIMIZER in content else None
         return Checkpoint(folder, load(content[MODEL]), optimizer, plain)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:

@@ -347,7 +347,7 @@ def _origin(run: Run, config: RunConfig, history: History) -> _From | None:
 
 def _resumed(origin: _From, trainer: Trainer) -> Resumed:
     """The event of going on from a checkpoint; on another machine the figures may differ."""
-    before, now = origin.state.plain["machine"], state.here(trainer)
+    before, now = origin.state.plain.get("machine", {}), state.here(trainer)
     notes = [f"{key} {escaped(before.get(key))} before, {now[key]} now" for key in now if before.get(key) != now[key]]
     if origin.fork:
         notes.insert(0, f"forked from {escaped(origin.state.plain['forked'])}")

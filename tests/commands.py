@@ -33,13 +33,14 @@ class Command:
         cwd: Path,
         environment: Mapping[str, str] | None = None,
         largest_file: int | None = None,
+        more_memory: int | None = None,
     ) -> None:
         _forkserver.set_forkserver_preload(PRELOAD)
         self.out, self.err = cwd / f".out-{time.monotonic_ns()}", cwd / f".err-{time.monotonic_ns()}"
         words = [str(word) for word in arguments]
-        self.process = _forkserver.Process(
-            target=_run, args=(words, str(cwd), dict(environment or {}), str(self.out), str(self.err), largest_file)
-        )
+        files = str(cwd), str(self.out), str(self.err)
+        limits = largest_file, more_memory
+        self.process = _forkserver.Process(target=_run, args=(words, *files, dict(environment or {}), limits))
         self.process.start()
 
     @property
@@ -73,11 +74,21 @@ def until(true: Callable[[], bool], seconds: float = 60) -> None:
 
 
 def _run(
-    arguments: list[str], cwd: str, environment: dict[str, str], out: str, err: str, largest_file: int | None
+    arguments: list[str],
+    cwd: str,
+    out: str,
+    err: str,
+    environment: dict[str, str],
+    limits: tuple[int | None, int | None],
 ) -> None:
     os.chdir(cwd)
+    largest_file, more_memory = limits
     if largest_file is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
+    if more_memory is not None:
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        limit = pages * resource.getpagesize() + more_memory
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     os.environ.update({"CONVNN_RUNS": str(Path(cwd) / "runs")} | environment)
     for number, path in ((0, os.devnull), (1, out), (2, err)):
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)

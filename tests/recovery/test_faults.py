@@ -1,0 +1,156 @@
+"""Every fault has its exit code, one short message, and the exact command to go on."""
+
+from __future__ import annotations
+
+import errno
+
+import pytest
+import torch
+import training
+from commands import Command, convnn
+from recovery import killing
+
+from convnn import faults, plans
+from convnn.errors import Exit, UserError
+from convnn.faults import Setting, named
+
+BIG = training.config(width=1.0, resize=32, batch_size=256, layer="ConvNN")
+
+
+def at(memory: int, config=BIG) -> Setting:
+    return Setting(config, (32, 32), 10, memory)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes."),
+    ],
+    ids=["python", "cuda", "cpu"],
+)
+def test_out_of_memory_names_an_accumulation_whose_forecast_fits(error):
+    whole = plans.plan(BIG, (32, 32), 10).memory_bytes
+    fault = named(error, at(int(whole * 0.8)))
+    assert fault.code == Exit.MEMORY
+    assert fault.flags[0] == "--accumulate"
+    parts = int(fault.flags[1])
+    fitting = BIG.model_copy(update={"training": BIG.training.model_copy(update={"accumulate": parts})})
+    assert plans.plan(fitting, (32, 32), 10).memory_bytes <= faults.ROOM * whole * 0.8
+    assert f"{whole / 1e9:.2f} GB" in fault.cause
+
+
+def test_where_no_accumulation_fits_another_way_is_named():
+    fault = named(MemoryError(), at(10_000_000))
+    assert fault.flags == () and "--width" in fault.cause
+
+
+def test_out_of_memory_before_the_data_is_known():
+    assert named(MemoryError(), Setting(BIG, None, None, 10**9)).code == Exit.MEMORY
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "word"),
+    [
+        (torch.AcceleratorError("CUDA error: unspecified launch failure"), Exit.DATA, "device was lost"),
+        (RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed."), Exit.FAILED, "worker was killed"),
+        (OSError(errno.EIO, "Input/output error", "/data/a.png"), Exit.DATA, "/data/a.png"),
+        (UserError("the file is damaged", Exit.DATA), Exit.DATA, "the file is damaged"),
+        (ZeroDivisionError("division by zero"), Exit.FAILED, "log.txt"),
+    ],
+)
+def test_each_has_its_code_and_its_words(error, code, word):
+    fault = named(error, at(10**12))
+    assert fault.code == code and word in fault.cause
+    assert "\n" not in fault.cause
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.ENOENT, errno.EDQUOT, errno.EIO, 9999])
+def test_storage_is_8_whatever_the_reason(tmp_path, number):
+    error = faults.storage(OSError(number, "words of the system"), tmp_path)
+    assert error.code == Exit.STORAGE and str(tmp_path) in str(error)
+
+
+def test_a_diverged_run_says_the_step_and_the_command_to_go_on(tmp_path):
+    options = training.SMALL | {"lr": 1e30, "optimizer": "sgd", "clip_grad_norm": 0, "limit": 20}
+    ended = convnn("run", *killing.arguments(options), "--plain", cwd=tmp_path)
+    assert ended.code == Exit.DIVERGED
+    assert "not finite" in ended.out and "step" in ended.out and "Traceback" not in ended.out + ended.err
+    command = next(line for line in ended.err.splitlines() if line.startswith("to go on: "))
+    assert "--lr 1e+29" in command
+    words = command.removeprefix("to go on: convnn ").split()
+    again = convnn(*[word.replace("1e+29", "0.001") for word in words], "--clip_grad_norm", "1", cwd=tmp_path)
+    assert again.code == Exit.DONE, again.err
+
+
+def test_little_memory_ends_with_4_and_the_command_runs(tmp_path):
+    """An address space too small for a large batch; what it says to do is done, with the memory that there is."""
+    options = training.SMALL | {"layer": "ConvNN", "resize": 48, "limit": 100, "batch_size": 100, "num_epochs": 1}
+    ended = Command(["run", *killing.arguments(options), "--plain"], tmp_path, more_memory=300_000_000).wait()
+    assert ended.code == Exit.MEMORY, ended
+    assert "forecast" in ended.out and "Traceback" not in ended.out + ended.err
+    run = killing.only_run(tmp_path)
+    assert run.status() == "failed"
+    assert "to go on: convnn " in ended.err
+
+
+def test_a_second_start_is_refused_with_pid_and_host(tmp_path):
+    import os
+    import socket
+
+    from convnn.lock import hold
+
+    run = training.create(tmp_path / "runs", training.config())
+    with hold(run.path):
+        refused = convnn("resume", run.name, cwd=tmp_path)
+    assert refused.code == Exit.HELD
+    assert f"process {os.getpid()} on {socket.gethostname()}" in refused.err
+
+
+def test_a_copied_directory_is_a_run_of_its_own(tmp_path):
+    import shutil
+
+    from convnn.lock import hold
+
+    run, _ = training.train(tmp_path / "runs", training.config(), orders=training.StopAt(3, "stop"))
+    with hold(run.path):
+        shutil.copytree(run.path, tmp_path / "copy")
+        assert convnn("resume", "copy/", cwd=tmp_path).code == Exit.DONE
+
+
+def test_resume_refuses_other_options_and_forks_with_them(tmp_path):
+    run, _ = training.train(tmp_path / "runs", training.config(), orders=training.StopAt(3, "stop"))
+    refused = convnn("resume", run.name, "--lr", "0.01", cwd=tmp_path)
+    assert refused.code == Exit.USAGE
+    assert "optimizer.lr was 0.001, now it is 0.01" in refused.err and "--fork" in refused.err
+    forked = convnn("resume", run.name, "--fork", "--lr", "0.01", cwd=tmp_path)
+    assert forked.code == Exit.DONE, forked.err
+    from convnn.runs import list_runs
+
+    made = list_runs(tmp_path / "runs")[0][0]
+    assert made.config().optimizer.lr == 0.01
+    assert made.history().epochs[-1].metrics["lr"] == 0.01
+    assert run.status() == "stopped"
+    assert convnn("resume", run.name, "--device", "cpu", cwd=tmp_path).code == Exit.DONE
+
+
+def test_a_fork_of_the_same_configuration_ends_as_its_run(tmp_path):
+    run, _ = training.train(tmp_path / "runs", training.config(), orders=training.StopAt(7, "stop"))
+    from convnn.forking import fork
+
+    made, _ = fork(run, run.config(), tmp_path / "runs")
+    assert training.resume(made).finished.outcome == training.resume(run).finished.outcome == "done"
+    assert made.history().digest() == run.history().digest()
+    assert training.same_weights(made, run)
+
+
+def test_run_resume_starts_goes_on_and_is_done(tmp_path):
+    words = ["run", *killing.arguments(training.SMALL), "--output_dir", "here", "--resume"]
+    first = convnn(*words, "--max-minutes", "0.0001", cwd=tmp_path)
+    assert first.code == 75, first.err
+    assert convnn(*words, cwd=tmp_path).code == 0
+    before = {path: path.read_bytes() for path in (tmp_path / "here").rglob("*") if path.is_file()}
+    again = convnn(*words, cwd=tmp_path)
+    assert again.code == 0 and "is finished" in again.err
+    assert before == {path: path.read_bytes() for path in (tmp_path / "here").rglob("*") if path.is_file()}

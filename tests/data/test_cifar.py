@@ -4,6 +4,8 @@ import tarfile
 from dataclasses import replace
 from functools import partial
 from hashlib import md5
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -183,12 +185,26 @@ def test_an_archive_that_broke_off_is_refused(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["cifar-10-python.tar.gz"]
 
 
-def test_the_archive_is_downloaded_where_it_is_not_there(tmp_path):
+@pytest.fixture
+def served(tmp_path):
+    """The address of a folder that is served on this machine alone, and the folder."""
+    folder = tmp_path / "served"
+    folder.mkdir()
+    handler = partial(SimpleHTTPRequestHandler, directory=str(folder))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}", folder
+        server.shutdown()
+
+
+def test_the_archive_is_downloaded_where_it_is_not_there(tmp_path, served, capsys):
     files, source = small()
     content = archive_of(files, source)
-    (tmp_path / "served.tar.gz").write_bytes(content)
-    served = replace(source, url=(tmp_path / "served.tar.gz").as_uri(), archive_md5=digest(content))
-    assert opened(served, tmp_path / "Data").test.images == 20
+    address, folder = served
+    (folder / "cifar.tar.gz").write_bytes(content)
+    from_there = replace(source, url=f"{address}/cifar.tar.gz", archive_md5=digest(content))
+    assert opened(from_there, tmp_path / "Data").test.images == 20
+    assert capsys.readouterr().out == ""  # stdout is for data
     assert opened(replace(source, url=NOWHERE), tmp_path / "Data").test.images == 20, "once is enough"
 
 

@@ -55,10 +55,8 @@ def test_the_form_with_a_problem(snap_compare, size):
 @pytest.mark.parametrize("size", SIZES, ids=["80x24", "120x40"])
 def test_saving(snap_compare, size):
     async def saving(pilot):
-        screen = await form(pilot)
-        await put(pilot, screen, "layer.K", "5")
-        await pilot.press("ctrl+s")
-        await until(pilot, lambda: isinstance(pilot.app.screen, SavePreset))
+        await until(pilot, lambda: pilot.app.screen.presets)
+        await pilot.app.push_screen(SavePreset(presets.resolve(None, {"layer.K": "5"}).config, None, None))
         pilot.app.screen.focused.cursor_blink = False
         await pilot.press(*"quick-look", "enter")
         await pilot.pause(0.1)

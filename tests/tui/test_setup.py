@@ -183,7 +183,7 @@ async def test_a_command_pasted_over_several_lines_fills_the_form(tmp_path):
     async with opened(tmp_path) as (pilot, screen):
         await pilot.press("f2")
         assert isinstance(pilot.app.focused, CommandLine)
-        pilot.app.focused.post_message(Paste(ORIGINAL))
+        pilot.app.focused.post_message(Paste(ORIGINAL.replace("\n", "\r")))  # as terminals send it
         await until(pilot, lambda: screen.draft.preset is None)
         config = screen.checked.config
         assert (config.layer.type, config.branching.ratio, config.optimizer.lr, config.training.num_epochs) == (

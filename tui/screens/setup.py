@@ -201,7 +201,7 @@ class SetupScreen(Priced):
     def fill(self, event: CommandLine.Given | Pasted) -> None:
         """Fill the form from a command, wholly or not at all."""
         try:
-            parsed = commandline.read(event.text)
+            parsed = commandline.read("\n".join(event.text.splitlines()))  # terminals paste \r for a new line
             self.draft = filled(parsed)
         except ValueError:
             self.app.push_screen(NotUnderstood((Problem("a quote is left open", fix="close it"),)))

@@ -63,5 +63,5 @@ class CommandLine(TextArea):
         if "convnn" in event.text or "main.py" in event.text:
             event.stop()
             event.prevent_default()
-            self.text = event.text.strip()
+            self.text = "\n".join(event.text.strip().splitlines())
             self.post_message(self.Given(self.text))

@@ -58,7 +58,7 @@ class Cost(Widget):
         if self.free is None:
             return text.append(f"  {self.device}'s is unknown", "not bold dim")
         word, colour = verdict(plan.memory_bytes, self.free)
-        text.append(f" of {memory(self.free)} free  ", "not bold")
+        text.append(f" of {memory(self.free)}  ", "not bold")
         return text.append(word, f"bold {self.app.theme_variables[colour]}")
 
     def _time(self) -> list[Text]:
@@ -72,7 +72,7 @@ class Cost(Widget):
         end = time.localtime(self.now() + whole)
         at = time.strftime("%H:%M" if whole < 20 * 3600 else "%a %d %b, %H:%M", end)
         first = Text(duration(self.pace.seconds), "bold").append(" an epoch", "not bold")
-        return [first, Text(f"{epochs} in {duration(whole)}: done at {at}"), Text(self.pace.source, "dim")]
+        return [first, Text(f"{epochs} epochs in {duration(whole)}: {at}"), Text(self.pace.source, "dim")]
 
     def _tall(self, plan: Plan) -> Text:
         rows: list[tuple[str, Text]] = [

@@ -1,0 +1,87 @@
+"""What a configuration costs, in words: memory, maps, the time of past runs and of timed steps; and stepping numbers."""
+
+from __future__ import annotations
+
+import pytest
+from seen import app, form, made, put, text, until
+
+from convnn import presets
+from convnn.axes import memory
+from convnn.options import BY_PLACE
+from convnn.plans import plan
+from convnn.summaries import summaries
+from tui import machine, pace
+from tui.stepping import stepped
+from tui.widgets.cost import maps, verdict
+
+TINY = {
+    "model.width": "0.05",
+    "data.dataset": "digits",
+    "data.limit": "60",
+    "training.batch_size": "10",
+    "runtime.device": "cpu",
+}
+
+
+@pytest.mark.parametrize(
+    ("need", "free", "word"),
+    [(1, 10, "fits"), (79, 100, "fits"), (80, 100, "tight"), (100, 100, "will not fit"), (1, 0, "will not fit")],
+)
+def test_memory_is_judged_in_words(need, free, word):
+    assert verdict(need, free)[0] == word
+
+
+def test_maps_count_the_layers_of_each_size():
+    config = presets.resolve(None, {"data.dataset": "digits"}).config
+    found = maps(plan(config, (32, 32), 10).layers)
+    assert found[0] == ("32x32", "1156", "9", 1) and sum(count for *_, count in found) == 8
+
+
+def test_the_free_memory_of_this_host_is_known_and_no_more_than_a_machine_has():
+    device, free = machine.free_memory("cpu")
+    assert device == "cpu" and (free is None or 0 < free < 2**50)
+
+
+def test_past_runs_tell_the_pace_of_the_same_model_on_the_same_host(tmp_path):
+    made(tmp_path, "20261122-120000-a-0000")
+    made(tmp_path, "20261122-110000-b-0000", layer__K="5")
+    found, _ = summaries(tmp_path)
+    words = {"data.dataset": "digits", "training.num_epochs": "40", "optimizer.lr": "0.5", "training.seed": "3"}
+    config = presets.resolve(None, words).config
+    assert pace.past(config, found, "here") == pace.Pace(10.0, "from a past run")
+    assert pace.past(config, found, "elsewhere") is None
+    assert pace.past(presets.resolve(None, words | {"layer.K": "7"}).config, found, "here") is None
+
+
+async def test_a_few_real_steps_are_timed_in_a_process_of_their_own():
+    told = await pace.timed(presets.resolve(None, TINY).checked())
+    assert told.seconds > 0 and told.source.endswith("timed on cpu")
+
+
+async def test_the_cost_follows_the_fields(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    async with app(tmp_path / "runs").run_test(size=(120, 40)) as pilot:
+        screen = await form(pilot)
+        assert f"{memory(screen.checked.plan.memory_bytes)} of 8.0 GB" in text(pilot.app)
+        await put(pilot, screen, "training.batch_size", "4")
+        await until(pilot, lambda: "8.0 GB  fits" in text(pilot.app))
+        await put(pilot, screen, "training.batch_size", "100000")
+        await until(pilot, lambda: "will not fit" in text(pilot.app))
+        await put(pilot, screen, "layer.K", "40")
+        await until(pilot, lambda: "does not fit the model" in text(pilot.app))
+
+
+@pytest.mark.parametrize(
+    ("place", "word", "by", "after"),
+    [
+        ("layer.K", "9", 1, "10"), ("layer.K", "1", -1, "1"), ("layer.K", "x", 1, "9"),
+        ("model.width", "1", -1, "0.75"), ("model.width", "0.1", 1, "0.25"), ("model.width", "0.25", -1, "0.25"),
+        ("optimizer.lr", "0.001", 1, "0.002"), ("optimizer.lr", "0.001", -1, "0.0005"), ("optimizer.lr", "0.003", 1, "0.005"),
+        ("optimizer.weight_decay", "0", 1, "1e-06"), ("optimizer.weight_decay", "0", -1, "0"),
+        ("data.resize", "none", 1, "8"), ("data.resize", "8", -1, "none"), ("data.resize", "none", -1, "none"),
+        ("training.batch_size", "256", 1, "272"), ("training.batch_size", "1", 1, "16"), ("training.batch_size", "16", -1, "1"),
+        ("scheduler.gamma", "0.95", 1, "0.95"), ("training.seed", "9223372036854775807", 1, "9223372036854775807"),
+    ],
+)  # fmt: skip
+def test_a_step_is_a_round_value_within_the_bounds(place, word, by, after):
+    assert stepped(BY_PLACE[place], word, by) == after

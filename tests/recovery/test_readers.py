@@ -1,0 +1,47 @@
+"""Runs that are written while others read: no line is lost or torn, and a note written beside is kept."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import training
+from commands import Command, convnn
+from recovery import killing
+
+from convnn import events
+from convnn.history import History
+from convnn.runs import list_runs
+
+
+@pytest.mark.parametrize(
+    ("writers", "readers", "epochs"), [(2, 1, 4), pytest.param(8, 3, 150, marks=pytest.mark.torture)]
+)
+def test_written_while_read(tmp_path, writers, readers, epochs):
+    options = training.SMALL | {"limit": 20, "batch_size": 10, "num_epochs": epochs}
+    running = [Command(["run", *killing.arguments(options), "--plain", "--seed", n], tmp_path) for n in range(writers)]
+    followed: dict[str, History] = {}  # as a screen follows them: from the byte where the last look ended
+    notes = 0
+    while any(command.process.is_alive() for command in running):
+        looks = [Command(["runs", "--json"], tmp_path) for _ in range(readers)]
+        for run in list_runs(tmp_path / "runs")[0]:
+            followed.setdefault(run.name, History()).update(run.events_path)
+            if run.status() == "running":
+                notes += convnn("note", run.name, f"note {notes}", cwd=tmp_path).code == 0
+        for look in looks:
+            seen = look.wait()
+            assert seen.code == 0, seen
+            json.loads(seen.out)
+    assert [command.wait().code for command in running] == [0] * writers
+    found, _ = list_runs(tmp_path / "runs")
+    assert len(found) == writers
+    kept = 0
+    for run in found:
+        told, _, bad = events.read(run.events_path)
+        assert bad == []
+        assert [event.epoch for event in told if isinstance(event, events.Epoch)] == list(range(1, epochs + 1))
+        kept += sum(isinstance(event, events.Changed) for event in told)
+        followed[run.name].update(run.events_path)
+        assert followed[run.name].bad == []
+        assert followed[run.name].digest() == run.history().digest()
+    assert kept == notes

@@ -1,0 +1,62 @@
+"""`convnn verify-resume` and `convnn doctor`: what they say is so."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+import training
+from commands import convnn
+from recovery import killing
+
+from convnn import checkpoint, doctor, verify
+
+
+def test_both_ways_agree(tmp_path):
+    tried = training.SMALL | {"limit": 20, "num_epochs": 30}
+    ended = convnn("verify-resume", *killing.arguments(tried), "--json", cwd=tmp_path)
+    assert ended.code == 0, ended
+    said = json.loads(ended.out)
+    assert said["agree"] and len(said["kills"]) == 1 and said["differences"] == []
+    assert list((tmp_path / "runs").iterdir()) == []
+
+
+def test_what_differs_is_named(tmp_path):
+    one, _ = training.train(tmp_path, training.config(num_epochs=1))
+    other, _ = training.train(tmp_path, training.config(num_epochs=1))
+    assert list(verify._differences(one, other)) == []
+    found = checkpoint.chosen(other.path, "last")
+    name = next(iter(found.model))
+    found.model[name].view(-1)[0] = torch.nextafter(found.model[name].view(-1)[0], torch.tensor(9.0))
+    checkpoint.write(other.path, found.step, found.model, None, found.plain)
+    assert [said.partition(":")[0] for said in verify._differences(one, other)] == [name]
+    third, _ = training.train(tmp_path, training.config(num_epochs=1, seed=1))
+    assert "of epoch 1" in next(verify._differences(one, third))
+
+
+def test_a_child_that_fails_is_said(tmp_path):
+    ended = convnn("verify-resume", "--dataset", "folder", "--data_path", "nowhere", cwd=tmp_path)
+    assert ended.code == 5 and "Traceback" not in ended.err
+
+
+def test_the_storage_of_a_folder_is_tried(tmp_path):
+    found = {finding.name: finding for finding in doctor.storage(tmp_path / "runs")}
+    assert set(found) == {"rename", "sync", "lock", "free space"}
+    assert all(finding.ok for finding in found.values()), found
+    assert list((tmp_path / "runs").iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_is_said(tmp_path):
+    (tmp_path / "file").write_text("")
+    [finding] = doctor.storage(tmp_path / "file" / "runs")
+    assert finding.ok is False
+
+
+@pytest.mark.torture
+def test_the_doctor_finds_nothing_wrong_here(tmp_path):
+    ended = convnn("doctor", "--deep", "--json", cwd=tmp_path)
+    found = {finding["name"]: finding for finding in json.loads(ended.out)["findings"]}
+    assert ended.code == 0, found
+    assert {"versions", "device", "training", "amp", "compile", "lock", "data digits", "resume"} <= found.keys()
+    assert found["resume"]["ok"] and found["compile"]["ok"]

@@ -48,7 +48,7 @@ def said(app) -> str:
     return "\n".join(note.message for note in app._notifications)
 
 
-# -- fields --------------------------------------------------------------------------------------------------------------
+# -- fields -----------------------------------------------------------
 
 
 async def test_every_option_has_a_field_with_the_control_that_suits_it(tmp_path):
@@ -132,7 +132,7 @@ async def test_a_change_is_marked_and_ctrl_r_takes_it_back_and_then_goes_to_the_
         await until(pilot, lambda: row.control.value == "9" and row.state.changed)
 
 
-# -- refused and accepted --------------------------------------------------------------------------------------------------
+# -- refused and accepted -----------------------------------------------------------
 
 
 async def test_nothing_that_the_command_line_refuses_can_be_launched(tmp_path):
@@ -169,7 +169,7 @@ def test_every_preset_is_accepted(name):
     assert [str(p) for p in draft.check().problems if p.key != "runtime.device"] == []
 
 
-# -- the command -----------------------------------------------------------------------------------------------------------
+# -- the command -----------------------------------------------------------
 
 ORIGINAL = """python main.py --model vgg11 \\
     --layer Branching --kernel_size 3 --K 9 --padding 1 \\
@@ -221,7 +221,7 @@ async def test_the_command_is_copied_whole(tmp_path):
         assert pilot.app.clipboard == "convnn run small --tag a --tag b" == pilot.app.screen.query_one(CommandLine).text
 
 
-# -- saving ----------------------------------------------------------------------------------------------------------------
+# -- saving -----------------------------------------------------------
 
 
 async def test_a_preset_is_saved_with_what_differs_from_the_defaults(tmp_path):

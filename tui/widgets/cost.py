@@ -53,13 +53,13 @@ class Cost(Widget):
 
     # -- figures ----------------------------------------------------------------------------------------------------
 
-    def _memory(self, plan: Plan) -> Text:
-        text = Text(memory(plan.memory_bytes), "bold")
+    def _memory(self, plan: Plan) -> list[Text]:
+        need = Text(memory(plan.memory_bytes), "bold")
         if self.free is None:
-            return text.append(f"  {self.device}'s is unknown", "not bold dim")
+            return [need, Text(f"{self.device}'s is unknown", "dim")]
         word, colour = verdict(plan.memory_bytes, self.free)
-        text.append(f" of {memory(self.free)}  ", "not bold")
-        return text.append(word, f"bold {self.app.theme_variables[colour]}")
+        need.append(f" of {memory(self.free)}", "not bold")
+        return [need, Text(word, f"bold {self.app.theme_variables[colour]}")]
 
     def _time(self) -> list[Text]:
         assert self.checked is not None
@@ -78,7 +78,7 @@ class Cost(Widget):
         rows: list[tuple[str, Text]] = [
             ("parameters", Text(figure(plan.parameters), "bold").append(f"  {plan.parameters:,}", "not bold dim")),
             ("an image", Text(f"{figure(plan.flops)}FLOPs", "bold")),
-            ("memory", self._memory(plan)),
+            *zip(("memory", ""), self._memory(plan), strict=True),
             *zip(("time", "", ""), self._time(), strict=False),
         ]
         text = Text()
@@ -95,7 +95,8 @@ class Cost(Widget):
         line = [_styled(part) for part in time[:2]]
         size, work = (figure(plan.parameters), "bold"), (f"{figure(plan.flops)}FLOPs", "bold")
         text = Text.assemble(size, " parameters", dot, work, " an image", dot)
-        text.append_text(_styled(self._memory(plan))).append("\n")
+        need, word = self._memory(plan)
+        text.append_text(_styled(need)).append("  ").append_text(_styled(word)).append("\n")
         text.append("maps ", "dim")
         looked = [(side, candidates, K) for side, candidates, K, _ in maps(plan.layers)]
         if looked[0][1] == "-":

@@ -13,7 +13,7 @@ from convnn.errors import UserError, escaped
 from convnn.plot import fit
 from tui.widgets.rows import Rows
 
-WIDE = 60  # cells from which on a name and its about line stand beside each other
+WIDE = 74  # cells from which on a name and its about line stand beside each other
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,8 @@ class PresetList(Rows[Listed]):
         wrong = f"{item.problems} problem{'s' * (item.problems > 1)}  " if item.problems else ""
         colour = self.app.theme_variables["error"]
         if self.tall == 1:
-            name = fit(escaped(item.name), 20)
-            line = Text(f" {name:<20}  ", "bold").append(wrong, colour)
-            return [line.append(fit(about, width - 24 - len(wrong)), "dim not bold")]
+            name = fit(escaped(item.name), 24)
+            line = Text(f" {name:<24}  ", "bold").append(wrong, colour)
+            return [line.append(fit(about, width - 28 - len(wrong)), "dim not bold")]
         first = Text(f" {fit(escaped(item.name), width - 14)} ", "bold").append(wrong, colour)
         return [first, Text(f"   {fit(about, width - 4)}", "dim")]

@@ -13,7 +13,19 @@ HEAVY = ("torch", "torchvision", "textual", "sklearn", "scipy")
 SCREEN = ("textual", "typer")
 
 WITH_TORCH = {
-    *("allocator", "build", "checkpoint", "doctor", "evaluation", "loading", "machine", "metrics", "saving", "state"),
+    *(
+        "allocator",
+        "build",
+        "checkpoint",
+        "doctor",
+        "evaluation",
+        "loading",
+        "loop",
+        "machine",
+        "metrics",
+        "saving",
+        "state",
+    ),
     *("tally", "trainer", "verify", "warmup", "worker"),
 }
 OWN_RULES = {"__init__", "__main__", "cli", "errors", "plans"}

@@ -145,7 +145,7 @@ def test_an_unknown_word_is_warned_of(tmp_path):
             (run.path / control.NAME).write_text("sotp\x1b[2J\n")
 
     worker.work(run, config, show=show)
-    assert any("sotp\\x1b" in getattr(event, "message", "") for event in seen)
+    assert any("'sotp\\x1b[2J'" in getattr(event, "message", "") for event in seen)
 
 
 def test_checkpoints_are_stretched_when_they_cost_too_much_and_that_is_said_once(tmp_path):

@@ -9,9 +9,10 @@ import pytest
 from seen import app, form, put, text, until
 
 from convnn import presets
+from convnn.commandline import read
 from convnn.errors import UserError
 from convnn.options import OPTIONS
-from tui.draft import Draft
+from tui.draft import Draft, filled
 from tui.screens.not_understood import NotUnderstood
 from tui.screens.save_preset import SavePreset
 from tui.screens.setup import SetupScreen
@@ -146,11 +147,11 @@ async def test_nothing_that_the_command_line_refuses_can_be_launched(tmp_path):
                 control = field(screen, place).control
                 control.show(word)
                 screen.draft.type(place, word)
-            checked = await screen.check()
+            await screen.action_launch()
+            checked = screen.checked
             found = [problem for problem in checked.problems if problem.key == row.key]
             assert found and all(word in found[0].message for word in row.words), f"{row}: {checked.problems}"
             assert field(screen, row.key).state.problems
-            await screen.action_launch()
             assert not pilot.app.launcher.launches and pilot.app.screen is screen
 
 
@@ -167,6 +168,23 @@ def test_a_preset_that_the_command_line_refuses_is_refused_by_the_form(row):
 def test_every_preset_is_accepted(name):
     draft = Draft(presets.read(str(presets.folders()[2] / f"{name}.toml")))
     assert [str(p) for p in draft.check().problems if p.key != "runtime.device"] == []
+
+
+ACCEPTED = [
+    "--model vgg11 --layer ConvNN --K 9 --sampling_type spatial --num_samples 8 --similarity_type Col --lr 1e-3",
+    "--model vgg11 --layer Branching --branch_ratio 0.5 --sampling_type all --num_samples -1 --scheduler cosine",
+    "--model resnet18 --layer ConvNN_Attn --similarity_type Loc_Col --dataset cifar100 --use_amp",
+    "--layer Branching --use_amp --use_compiled --compile_mode reduce-overhead --output_dir ./Output/Compiled",
+]
+
+
+@pytest.mark.parametrize("flags", ACCEPTED)
+def test_what_the_command_line_accepts_is_accepted_and_comes_out_as_the_same_command(flags):
+    draft = filled(read(f"python main.py {flags}"))
+    checked = draft.check()
+    assert not checked.problems
+    again = filled(read(draft.command(checked)))
+    assert again.check().config == checked.config
 
 
 # -- the command -----------------------------------------------------------

@@ -18,8 +18,8 @@ from convnn.options import BY_PLACE, value_at
 from tui.draft import Checked, Draft, filled
 from tui.keys import bound
 from tui.screens.choice import Choice
+from tui.screens.mended import Mended
 from tui.screens.not_understood import NotUnderstood
-from tui.screens.priced import Priced
 from tui.screens.save_preset import SavePreset
 from tui.widgets.bars import Foot, Head
 from tui.widgets.command_line import CommandLine
@@ -36,7 +36,7 @@ ANSWERS = (
 LOOK = 5.0  # seconds between two looks at the free memory and at the preset's file
 
 
-class SetupScreen(Priced):
+class SetupScreen(Mended):
     """The form, what it costs, and the command that would do the same."""
 
     BINDINGS = bound(
@@ -135,45 +135,6 @@ class SetupScreen(Priced):
         count = len(self.checked.problems)
         said, style = (f"✗ {count} problem{'s' * (count > 1)}", "error") if count else ("✓ ready", "success")
         self.query_one(Head).say(where, about, said, f"bold {self.app.theme_variables[style]}")
-
-    # -- problems ---------------------------------------------------------------------------------------------------
-
-    def action_fix(self) -> None:
-        """Apply the fix of the focused field's problem, else of the first that has one."""
-        found = self.checked.problems if self.checked else ()
-        field = self.query_one(Form).focused_field
-        here = [problem for problem in found if field is not None and problem.key == field.option.place]
-        problem = next((problem for problem in [*here, *found] if problem.change), None)
-        if problem is None:
-            self.app.say("no problem here has a fix that a key can apply" if found else "there is no problem")
-            return
-        self.change(problem)
-
-    def change(self, problem: Problem) -> None:
-        """Apply a problem's fix."""
-        for place, value in (problem.change or {}).items():
-            self.draft.type(place, BY_PLACE[place].text(value))
-        if problem.key in BY_PLACE:
-            self.query_one(Form).go_to(problem.key)
-        self.rewritten()
-
-    def _jump(self, by: int) -> None:
-        form = self.query_one(Form)
-        places = list(form.fields)
-        wrong = [at for at, place in enumerate(places) if self.checked and self.checked.at(place)]
-        if not wrong:
-            self.app.say("there is no problem")
-            return
-        here = form.focused_field
-        at = places.index(here.option.place) if here else -1 if by > 0 else len(places)
-        later = [i for i in wrong if (i - at) * by > 0] or wrong
-        form.go_to(places[later[0 if by > 0 else -1]])
-
-    def action_next_problem(self) -> None:
-        self._jump(1)
-
-    def action_previous_problem(self) -> None:
-        self._jump(-1)
 
     # -- fields -----------------------------------------------------------------------------------------------------
 

@@ -97,7 +97,8 @@ class HomeScreen(Deleting):
                     self.app.runs = await asyncio.to_thread(_newest, self.root)  # all of them take seconds at first
                     self.show()
                 self.app.runs, self.warnings = await asyncio.to_thread(summaries, self.root)
-                self.query_one(RunTable).empty = NO_RUNS
+                for table in self.query(RunTable):
+                    table.empty = NO_RUNS
                 self.show()
                 wait = max(POLL, SHARE * (time.monotonic() - began))
             self.look_now.clear()
@@ -106,6 +107,8 @@ class HomeScreen(Deleting):
 
     def show(self) -> None:
         """Show what was read, as the filter has it."""
+        if not self.query(PresetList):  # the app is closing while a thread reads
+            return
         table, chosen = self.query_one(RunTable), self.query_one(PresetList)
         text = self.query_one("#filter", Input).value.strip()
         found, told, wrong = self.app.runs, self.presets, ""

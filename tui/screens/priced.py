@@ -43,7 +43,8 @@ class Priced(Screen[None]):
         self.seen, self.edited = _bytes(self.draft.preset.path if self.draft.preset else None), False
 
     def tell_cost(self) -> None:
-        assert self.checked is not None
+        if self.checked is None or not self.query(Cost):  # it was left meanwhile
+            return
         config = self.checked.config
         if config not in self._paces and not self.checked.problems:
             self.run_worker(self._past(config), group="past", exclusive=True)

@@ -98,6 +98,8 @@ class SetupScreen(Mended):
     def take(self, checked: Checked) -> None:
         """Show what a check found."""
         self.checked = checked
+        if not self.query(CommandLine):  # it was left meanwhile
+            return
         with self.app.batch_update():
             self.query_one(Form).show(self.draft, checked)
             self.query_one(CommandLine).show(self.command)
@@ -125,7 +127,8 @@ class SetupScreen(Mended):
         return words
 
     def say(self) -> None:
-        assert self.checked is not None
+        if self.checked is None or not self.query(Head):
+            return
         preset = self.draft.preset
         where = f"preset {preset.name}" if preset else "a new run"
         changed = len(self.draft.typed)

@@ -41,7 +41,7 @@ def test_a_run_stopped_anywhere_ends_as_the_undisturbed_one(tmp_path):
 def test_a_run_stopped_after_every_step_still_ends_the_same(tmp_path):
     config = training.config(training.RICH, num_epochs=1, use_amp=False)
     whole, _ = training.train(tmp_path, config)
-    run, ended = training.train(tmp_path, config, orders=training.StopAt(1, "TERM"))
+    run, _ = training.train(tmp_path, config, orders=training.StopAt(1, "TERM"))
     stops = 1
     # then late enough that an evaluation, which is not saved in the middle, gets to its end
     while training.resume(run, orders=training.StopAt(1 if stops < 3 else 12, "TERM")).finished.outcome != "done":
@@ -76,7 +76,7 @@ def test_another_number_of_threads_is_recorded_as_not_exact(tmp_path):
 def test_a_changed_configuration_is_refused_with_the_difference(tmp_path):
     run, _ = training.train(tmp_path, training.config(), orders=training.StopAt(2, "stop"))
     before = run.events_path.read_bytes()
-    with pytest.raises(UserError, match="optimizer.lr was 0.001, now it is 0.1"):
+    with pytest.raises(UserError, match=r"optimizer\.lr was 0\.001, now it is 0\.1"):
         worker.work(run, training.config(lr=0.1), show=lambda event: None, resume=True)
     assert run.events_path.read_bytes() == before
 

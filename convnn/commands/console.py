@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from convnn.errors import Problem, UserError, escaped
+from convnn.plain import silence
 
 SCHEMA = "convnn/1"
 
@@ -25,9 +26,12 @@ def err() -> Console:
 
 
 def say(message: object) -> None:
-    """A line of talk, or several."""
-    for line in str(message).splitlines():
-        err().print(escaped(line), soft_wrap=True)
+    """A line of talk, or several. A terminal that hung up changes no exit code."""
+    try:
+        for line in str(message).splitlines():
+            err().print(escaped(line), soft_wrap=True)
+    except OSError:
+        silence(sys.stderr)
 
 
 def write_json(document: dict[str, Any]) -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import os
+import signal
+import threading
 
 import pytest
 import torch
 import training
-from commands import Command, convnn
+from commands import Command, convnn, until
 from recovery import killing
 
 from convnn import faults, plans
@@ -96,7 +100,6 @@ def test_little_memory_ends_with_4_and_the_command_runs(tmp_path):
 
 
 def test_a_second_start_is_refused_with_pid_and_host(tmp_path):
-    import os
     import socket
 
     from convnn.lock import hold
@@ -154,3 +157,29 @@ def test_run_resume_starts_goes_on_and_is_done(tmp_path):
     again = convnn(*words, cwd=tmp_path)
     assert again.code == 0 and "is finished" in again.err
     assert before == {path: path.read_bytes() for path in (tmp_path / "here").rglob("*") if path.is_file()}
+
+
+@pytest.mark.torture
+@pytest.mark.parametrize("how", [[], ["--plain"]], ids=["live", "plain"])
+def test_a_terminal_that_hangs_up_ends_with_129(tmp_path, how):
+    import pty
+    import sys
+
+    words = ["run", *killing.arguments(training.SMALL | {"num_epochs": 5000}), *how, "--runs", str(tmp_path)]
+    child, terminal = pty.fork()
+    if child == 0:
+        os.execv(sys.executable, [sys.executable, "-m", "convnn", *words])
+    reader = threading.Thread(target=_drain, args=(terminal,), daemon=True)
+    reader.start()
+    until(lambda: any(b'"Step"' in path.read_bytes() for path in tmp_path.glob("*/events.jsonl")))
+    os.kill(child, signal.SIGSTOP)  # a read under way keeps the terminal open: it ends when nothing is written
+    os.dup2(os.open(os.devnull, os.O_RDONLY), terminal)
+    os.kill(child, signal.SIGCONT)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 129
+    assert killing.list_runs(tmp_path)[0][0].status() == "interrupted"
+
+
+def _drain(terminal: int) -> None:
+    with contextlib.suppress(OSError):
+        while os.read(terminal, 1 << 16):
+            pass

@@ -175,7 +175,9 @@ def test_words_in_a_history_do_not_reach_the_terminal(tmp_path):
         harmless(shown.out + shown.err)
 
 
-@pytest.mark.parametrize("kind", ["bomb", "pickle", "text", "cut"])
+@pytest.mark.parametrize(
+    "kind", ["bomb", "pickle", *(pytest.param(k, marks=pytest.mark.torture) for k in ("text", "cut"))]
+)
 def test_images(tmp_path, kind):
     for split in ("train", "test"):
         for label in ("a", f"b{ESCAPE}".replace("/", "")):

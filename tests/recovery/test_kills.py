@@ -16,7 +16,7 @@ RICH = killing.CONFIGURATIONS["rich"]
 # every place but two is reached once an epoch: the second time there is an earlier checkpoint to fall back on
 ONCE = [f"{point}:1" for point in POINTS if point.startswith("run.")]
 PLACES = ONCE + [f"{p}:{n}" for p in POINTS for n in (1, 2) if f"{p}:1" not in ONCE and p != "checkpoint.replaced"]
-SAMPLED = killing.sample(PLACES, 4, SEED)
+SAMPLED = killing.sample(PLACES, 3, SEED)
 ALONE = [name for name in killing.CONFIGURATIONS if name not in ("plain", "rich")]
 
 torture = pytest.mark.torture

@@ -15,7 +15,7 @@ from convnn.runs import list_runs
 
 
 @pytest.mark.parametrize(
-    ("writers", "readers", "epochs"), [(2, 1, 4), pytest.param(8, 3, 150, marks=pytest.mark.torture)]
+    ("writers", "readers", "epochs"), [(2, 1, 2), pytest.param(8, 3, 150, marks=pytest.mark.torture)]
 )
 def test_written_while_read(tmp_path, writers, readers, epochs):
     options = training.SMALL | {"limit": 20, "batch_size": 10, "num_epochs": epochs}

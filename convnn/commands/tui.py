@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import threading
+
 import typer
 
 from convnn.commands.run import PresetArgument, RunsOption
@@ -27,4 +30,6 @@ def tui(
     here = root(runs)
     with Terminal() as terminal:
         code = to_the_end(ConvnnApp(here, launcher=Launcher(here, terminal), preset=preset), terminal)
+    if any(not thread.daemon for thread in threading.enumerate() if thread is not threading.main_thread()):
+        os._exit(code)  # Textual's threads never end on a terminal that went away while it was written to
     raise typer.Exit(code)

@@ -119,4 +119,17 @@ def _origin(run: Run, config: RunConfig, history: History) -> Origin | None:
         raise UserError(
             [Problem(f"{escaped(run.config_path)} was changed since the checkpoint", fix="undo that"), *problems]
         )
+    _point_at(run, found)
     return Origin(State(found.model, found.optimizer, found.plain), fork, said)
+
+
+def _point_at(run: Run, found: checkpoint.Checkpoint) -> None:
+    """Name the checkpoint `last`, and `best` if it is: whoever wrote it may have been killed before that."""
+    if checkpoint.pointed(run.path, "last") != found.path.name:
+        checkpoint.point(run.path, "last", found.step)
+    best, position = found.plain.get("best"), found.plain.get("position")
+    if isinstance(best, dict) and isinstance(position, dict) and position.get("step") == 0:
+        epochs = [best.get("epoch"), position.get("epoch")]
+        ended = all(isinstance(epoch, int) for epoch in epochs) and epochs[0] + 1 == epochs[1]  # the best was the last
+        if ended and checkpoint.pointed(run.path, "best") != found.path.name:
+            checkpoint.point(run.path, "best", found.step)

@@ -70,3 +70,13 @@ def test_each_source_of_difference_alone(tmp_path, name):
     whole = killing.undisturbed(tmp_path, options)
     killing.kill_at(tmp_path, options, "epoch.saved")
     killing.check(killing.only_run(tmp_path), whole)
+
+
+def test_the_thread_of_the_app_computes_what_the_command_does(tmp_path, whole):
+    from tui.launcher import Launcher
+
+    launcher = Launcher(tmp_path / "runs")
+    launch = launcher.launch(training.config(RICH))
+    assert launcher.wait(120)
+    assert launch.run is not None and launch.error is None
+    killing.check(launch.run, whole)

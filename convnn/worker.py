@@ -129,7 +129,7 @@ def _point_at(run: Run, found: checkpoint.Checkpoint) -> None:
         checkpoint.point(run.path, "last", found.step)
     best, position = found.plain.get("best"), found.plain.get("position")
     if isinstance(best, dict) and isinstance(position, dict) and position.get("step") == 0:
-        epochs = [best.get("epoch"), position.get("epoch")]
-        ended = all(isinstance(epoch, int) for epoch in epochs) and epochs[0] + 1 == epochs[1]  # the best was the last
+        epoch = best.get("epoch")
+        ended = isinstance(epoch, int) and epoch + 1 == position.get("epoch")  # it was made at the end of the best
         if ended and checkpoint.pointed(run.path, "best") != found.path.name:
             checkpoint.point(run.path, "best", found.step)

@@ -26,6 +26,12 @@ format: $(DEV)
 bench: $(DEV)  ## the claims of the README, measured here
 	$(BIN)/python -m benchmarks
 
+soak: $(DEV)  ## the app for 20 minutes at ten events a second: memory and files flat?
+	$(BIN)/python -m benchmarks.soak 20
+
+torture: $(DEV)  ## every recovery suite in full: tried, survived
+	$(BIN)/python -m pytest tests/recovery -m "torture or not torture" -p no:timeout
+
 $(READY): pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --editable .

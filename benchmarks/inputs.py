@@ -1,0 +1,52 @@
+"""Images a second of the input path, cropped, flipped and normalised: ours beside PIL images and torchvision."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import count
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader
+
+from benchmarks import plain
+from benchmarks.measure import How, Side, Work, take_turns
+from benchmarks.table import Row
+from convnn.data.batches import MemoryBatches
+from convnn.data.cifar import CIFAR10
+
+IMAGES = 4096
+BATCH = 64
+TARGET = "20"
+
+
+def work(device: torch.device, ours: bool, workers: int) -> Work:
+    """An epoch of batches of noise, on the device."""
+    pixels = torch.randint(256, (IMAGES, 3, 32, 32), dtype=torch.uint8)
+    labels = torch.arange(IMAGES) % 10
+    mean, std = CIFAR10.normalisation
+    if not ours:
+        loader = DataLoader(plain.Images(pixels, labels, mean, std), BATCH, shuffle=True, num_workers=workers)
+        return Work(lambda: [(x.to(device), y.to(device)) for x, y in loader])
+    how: dict[str, Any] = {"batch_size": BATCH, "seed": 0, "normalisation": (mean, std)}
+    batches = MemoryBatches(pixels, labels, device=device, shuffle=True, crop=True, flip=True, **how)
+    epochs = count(1)
+
+    def run() -> None:
+        for _ in batches.epoch(next(epochs)):
+            pass
+
+    return Work(run)
+
+
+def rows(how: How) -> Iterator[Row]:
+    """A row for each number of processes that load for the plain way."""
+    for workers in (0, 2):
+        theirs, ours = take_turns([Side(work, (False, workers), False), Side(work, (True, workers))], how)
+        yield {
+            "input path, 32x32 with augmentation": f"plain with {workers} workers",
+            "plain images/s": IMAGES / theirs.seconds,
+            "ours images/s": IMAGES / ours.seconds,
+            "ratio": theirs.seconds / ours.seconds,
+            "target": TARGET,
+        }

@@ -126,7 +126,9 @@ def test_every_flipped_bit_and_every_cut_is_found(tmp_path, name):
     checkpoint.verified(folder)
 
 
-@pytest.mark.parametrize("state", [b"[]", b"null", b"{" * 9000, b'{"files": []}', b'{"files": {"../../x": {}}}', b"\xff"])
+@pytest.mark.parametrize(
+    "state", [b"[]", b"null", b"{" * 9000, b'{"files": []}', b'{"files": {"../../x": {}}}', b"\xff"]
+)
 def test_a_manifest_from_a_stranger_is_damage(tmp_path, state):
     written(tmp_path, 1)
     (tmp_path / "checkpoints/00000001/manifest.json").write_bytes(state)

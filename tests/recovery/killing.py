@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import signal
 import time
@@ -70,11 +71,21 @@ def kill_after(cwd: Path, options: dict[str, object], seconds: float) -> bool:
     command = Command(["run", *arguments(options), "--plain"], cwd)
     until(lambda: (cwd / "runs").is_dir() and bool(list_runs(cwd / "runs")[0]))
     time.sleep(seconds)
-    command.signal(signal.SIGKILL)
+    with contextlib.suppress(ProcessLookupError):  # it has ended already
+        command.signal(signal.SIGKILL)
     alive = command.wait().code == -signal.SIGKILL
     if only_run(cwd).status() != "done":
         finish(cwd)
     return alive
+
+
+def duration(cwd: Path, options: dict[str, object]) -> float:
+    """Seconds that the command takes here from the moment its directory appears."""
+    command = Command(["run", *arguments(options), "--plain"], cwd)
+    until(lambda: (cwd / "runs").is_dir() and bool(list_runs(cwd / "runs")[0]))
+    start = time.monotonic()
+    assert command.wait().code == 0
+    return time.monotonic() - start
 
 
 def check(run: Run, whole: Run) -> None:

@@ -27,6 +27,11 @@ def whole(tmp_path_factory):
     return killing.undisturbed(tmp_path_factory.mktemp("undisturbed"), RICH)
 
 
+@pytest.fixture(scope="module")
+def duration(tmp_path_factory):
+    return killing.duration(tmp_path_factory.mktemp("timed"), RICH)
+
+
 @pytest.mark.parametrize("place", [p if p in SAMPLED else pytest.param(p, marks=torture) for p in PLACES])
 def test_killed_at_a_named_point(tmp_path, whole, place):
     killing.kill_at(tmp_path, RICH, place)
@@ -44,8 +49,8 @@ def test_killed_while_a_checkpoint_of_the_same_step_is_exchanged(tmp_path, whole
 
 
 @pytest.mark.parametrize("turn", [0, *(pytest.param(n, marks=torture) for n in range(1, 50))])
-def test_killed_at_a_random_time(tmp_path, whole, turn):
-    killing.kill_after(tmp_path, RICH, random.Random(f"{SEED}/{turn}").uniform(0, 4))
+def test_killed_at_a_random_time(tmp_path, whole, duration, turn):
+    killing.kill_after(tmp_path, RICH, random.Random(f"{SEED}/{turn}").uniform(0, duration))
     killing.check(killing.only_run(tmp_path), whole)
 
 

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import import_module
+from itertools import pairwise
 from typing import Annotated, NoReturn
 
 import typer
@@ -99,7 +100,7 @@ def wired(names: Iterable[str]) -> typer.Typer:
 def main(arguments: list[str] | None = None) -> NoReturn:
     """The entry point: runs a command and exits with its code, without a traceback for what a person can fix."""
     given = sys.argv[1:] if arguments is None else arguments
-    as_json = "--json" in given
+    as_json = "--json" in given or "--format=json" in given or ("--format", "json") in pairwise(given)
     try:
         named = given[:1] if given and given[0] in COMMANDS else COMMANDS
         command = typer.main.get_command(wired(named))
@@ -108,7 +109,8 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         show_error(error, as_json)
         code = error.code
     except TyperException as error:
-        show_error(UserError(Problem(error.format_message(), fix="see --help")), as_json)
+        if error.format_message():  # nothing typed at all: the help was printed, and says enough
+            show_error(UserError(Problem(error.format_message(), fix="see --help")), as_json)
         code = Exit.USAGE
     except (BrokenPipeError, SystemExit):  # the reader went away (Typer and Rich exit then): nobody is left to tell
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -18,7 +18,7 @@ def ask(directory: Path, word: str) -> None:
     if word not in WORDS:
         near = difflib.get_close_matches(word, WORDS, 1)
         guess = f"did you mean {near[0]}?" if near else f"the words are {', '.join(WORDS)}"
-        raise UserError(Problem(f"a run does not know the word {escaped(word)!r}", value=word, fix=guess))
+        raise UserError(Problem(f"a run does not know the word {word!r}", value=word, fix=guess))
     if not held(directory):
         raise UserError(f"{escaped(directory.name)} is not running")
     write_atomic(directory / NAME, word + "\n")

@@ -101,9 +101,11 @@ class Option:
                 raise ValueError(text)
             return int(text)
         if self.kind == "float":
+            if "_" in text:
+                raise ValueError(text)
             return float(text)
         if self.kind == "words":
-            return tuple(text.replace(",", " ").split())
+            return tuple(word for word in text.replace(",", " ").split() if word != "none")
         return text
 
     def text(self, value: Value) -> str:

@@ -9,7 +9,7 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ class Preset:
     about: str = ""
     values: Mapping[str, Any] = field(default_factory=dict)
     problems: tuple[Problem, ...] = ()
+    hidden: tuple[Path, ...] = ()  # files that carry the name too, and are not used
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ def listed() -> dict[str, list[Path]]:
     """Every preset by name, with the files that carry the name, the one that is used first."""
     found: dict[str, list[Path]] = {}
     for folder in folders():
-        for path in sorted(folder.glob("*.toml")):
+        for path in sorted(path for path in folder.glob("*.toml") if path.is_file()):
             paths = found.setdefault(path.stem, [])
             if not any(path.samefile(other) for other in paths):
                 paths.append(path)
@@ -97,7 +98,14 @@ def find(name: str) -> Path:
 def read(name: str) -> Preset:
     """A preset by name or path, with what is wrong in it. Raises UserError when there is no such file."""
     path = find(name)
-    return parse(_text(path), path.stem, path)
+    hidden = () if path == Path(name) else tuple(listed()[name][1:])
+    return replace(parse(_text(path), path.stem, path), hidden=hidden)
+
+
+def twice(preset: Preset) -> str:
+    """The sentence that other files carry the name of a preset, too."""
+    folders = [preset.path or Path(), *preset.hidden]
+    return f"{preset.name} stands in {' and '.join(escaped(path.parent) for path in folders)}; the first is used"
 
 
 def _text(path: Path) -> str:
@@ -196,7 +204,7 @@ def own_path(name: str) -> Path:
     if name.endswith(".toml") or "/" in name:
         return Path(name) if name.endswith(".toml") else Path(name + ".toml")
     if not re.fullmatch(SAFE_NAME, name):
-        raise UserError(Problem(f"{escaped(name)!r} is no name for a preset", fix="use letters, digits and . _ + = -"))
+        raise UserError(Problem(f"{name!r} is no name for a preset", fix="use letters, digits and . _ + = -"))
     return Path("presets") / f"{name}.toml"
 
 
@@ -235,6 +243,8 @@ def resolve(
             found.append(problem.at(escaped(preset.path or preset.name)) if preset and in_file else problem)
     set_by_hand = {place for place, origin in origins.items() if origin != "default"}
     notes = [*typed_without_effect(config, set_by_hand), *rules.notes(config)]
+    if preset and preset.hidden:
+        notes.insert(0, twice(preset))
     return Resolved(config, origins, tuple(found), tuple(notes), known)
 
 

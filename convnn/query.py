@@ -109,7 +109,7 @@ class _Parser:
             return lambda run: True
         test = self.either()
         if self.next.kind != "end":
-            self._refuse(f"{escaped(self.next.text)!r} is too much here", self.next.at)
+            self._refuse(f"{self.next.text!r} is too much here", self.next.at)
         return test
 
     def either(self) -> Test:

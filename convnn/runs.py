@@ -239,15 +239,13 @@ def find(ref: str, root: Path) -> Run:
         names = [escaped(run.name) for run in several]
         more = f" and {len(names) - 10} more" if len(names) > 10 else ""
         raise UserError(
-            Problem(f"{len(names)} runs have {escaped(ref)!r} in their names: {', '.join(names[:10])}{more}", value=ref)
+            Problem(f"{len(names)} runs have {ref!r} in their names: {', '.join(names[:10])}{more}", value=ref)
         )
     if ref and holds_run(Path(ref)):
         return Run(Path(ref).resolve(), name_of(Path(ref).resolve(), root))
     near = get_close_matches(ref, [run.name for run in found], 3, 0.3) or [run.name for run in found[:3]]
     raise UserError(
-        Problem(
-            f"no run is called {escaped(ref)!r}", value=ref, fix=f"nearest: {', '.join(escaped(name) for name in near)}"
-        ),
+        Problem(f"no run is called {ref!r}", value=ref, fix=f"nearest: {', '.join(escaped(name) for name in near)}"),
         Exit.NO_RUN,
     )
 

@@ -20,8 +20,12 @@ def _place(root: Path) -> Path:
     place = root / NAME
     if place.is_symlink():
         raise UserError(f"{escaped(place)} is a symbolic link: the trash has to be a directory of its own")
-    place.mkdir(parents=True, exist_ok=True)
     return place
+
+
+def _entries(root: Path) -> list[Path]:
+    place = _place(root)
+    return sorted(place.iterdir()) if place.is_dir() else []
 
 
 def link_target(link: Path) -> Path | None:
@@ -41,6 +45,7 @@ def discard(path: Path, name: str, root: Path) -> Path:
     place = _place(root)
     if place.resolve().is_relative_to(path.resolve()):
         raise UserError(f"{escaped(path)} cannot be removed: it holds the runs in {escaped(root)}")
+    place.mkdir(parents=True, exist_ok=True)
     with hold(path):
         to = place / f"{datetime.now(UTC):{STAMP}}{name}"
         if path.parent.resolve() != root.resolve() or path.name != name:
@@ -53,9 +58,8 @@ def discard(path: Path, name: str, root: Path) -> Path:
 
 
 def undo(root: Path) -> Path:
-    """Bring back the run that was removed last; its path. UserError (NO_RUN) if there is none or its place is taken."""
-    place = _place(root)
-    entries = sorted(entry for entry in place.iterdir() if entry.is_dir() and not entry.is_symlink())
+    """Bring back the run that was removed last; its path. UserError if its place is taken, NO_RUN if there is none."""
+    entries = [entry for entry in _entries(root) if entry.is_dir() and not entry.is_symlink()]
     if not entries:
         raise UserError(f"the trash of {escaped(root)} is empty", Exit.NO_RUN)
     entry = entries[-1]
@@ -64,8 +68,7 @@ def undo(root: Path) -> Path:
     target = (link_target(link) if link.is_file() else None) or root / name
     if os.path.lexists(target):
         raise UserError(
-            Problem(f"{escaped(name)} cannot come back: {escaped(target)} is taken", fix="move that away first"),
-            Exit.NO_RUN,
+            Problem(f"{escaped(name)} cannot come back: {escaped(target)} is taken", fix="move that away first")
         )
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.move(entry, target)
@@ -77,7 +80,7 @@ def undo(root: Path) -> Path:
 def empty(root: Path) -> int:
     """Delete what is in the trash for good; how many runs that were."""
     count = 0
-    for entry in sorted(_place(root).iterdir()):
+    for entry in _entries(root):
         if entry.is_dir() and not entry.is_symlink():
             shutil.rmtree(entry)
             count += 1

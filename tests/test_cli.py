@@ -55,6 +55,8 @@ def test_refusals_are_json_where_json_was_asked_for(convnn):
     problem = document["error"]["problems"][0]
     assert problem.keys() == {"file", "key", "value", "message", "fix"}
     assert (problem["key"], problem["value"]) == ("layer.K", 0)
+    code, out, _ = convnn("runs", "K>>3", "--format", "json")
+    assert (code, json.loads(out)["error"]["code"]) == (2, 2)
 
 
 COMMANDS = [
@@ -186,6 +188,62 @@ def test_presets_are_listed_shown_checked_and_copied(convnn, tmp_path, monkeypat
     assert all(problem["file"].endswith("mine.toml") for problem in found)
 
 
+def test_a_preset_that_cannot_be_read_hides_no_other(convnn, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "presets"
+    folder.mkdir()
+    (folder / "broken.toml").write_bytes(b"\xff")
+    (folder / "gone.toml").symlink_to(tmp_path / "nothing")
+    code, out, _ = convnn("presets", "list")
+    assert code == 0 and "broken" in out and "quickstart" in out and "gone" not in out
+    code, out, _ = convnn("presets", "check", "--json")
+    wrong = {preset["name"] for preset in json.loads(out)["presets"] if preset["problems"]}
+    assert code == 2 and wrong == {"broken"}
+
+
+def test_a_name_that_two_presets_carry_is_said_where_it_is_used(convnn, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert "stands in" not in convnn("run", "quickstart", "--dry-run")[2]
+    assert convnn("presets", "copy", "quickstart", "quickstart")[0] == 0
+    assert "quickstart stands in presets and" in convnn("run", "quickstart", "--dry-run")[2]
+    assert "stands in" not in convnn("run", "presets/quickstart.toml", "--dry-run")[2]
+
+
+def test_tables_are_folded_for_terminals_only(convnn, monkeypatch):
+    monkeypatch.delenv("COLUMNS")
+    long = "Output/" + "x" * 100
+    assert long in convnn("run", "--output_dir", long, "--dry-run")[1]
+
+
+def test_a_dry_run_says_that_its_directory_is_taken(convnn, tmp_path):
+    (tmp_path / "config.toml").write_text("")
+    line = ("run", "--dataset", "digits", "--output_dir", str(tmp_path), "--dry-run")
+    code, _, err = convnn(*line)
+    assert code == 0 and "holds a run already" in err and "exit code 2" in err
+    assert "holds a run" not in convnn(*line, "--overwrite")[2]
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("convnn run quick", ["quickstart"]),
+        ("convnn run --layer Br", ["Branching", "Branching_Attn"]),
+        ("convnn show first", ["first-1a2b"]),
+        ("convnn show 20", ["20261122-151500-first-1a2b"]),
+        ("convnn run --checkpoint l", ["last"]),
+    ],
+)
+def test_the_shell_completes_presets_choices_and_any_part_of_a_run(words, expected, convnn, tmp_path, monkeypatch):
+    run = tmp_path / "runs" / "20261122-151500-first-1a2b"
+    run.mkdir(parents=True)
+    (run / "config.toml").write_text("")
+    monkeypatch.setenv("COMP_WORDS", words)
+    monkeypatch.setenv("COMP_CWORD", str(words.count(" ")))
+    monkeypatch.setenv("_CONVNN_COMPLETE", "complete_bash")
+    done = subprocess.run([sys.executable, "-m", "convnn"], capture_output=True, text=True)
+    assert done.stdout.split() == expected
+
+
 def test_a_reader_that_goes_away_is_no_error():
     line = f"set -o pipefail; {shlex.quote(sys.executable)} -m convnn summary --json | head -1"
     done = subprocess.run(["bash", "-c", line], capture_output=True, text=True)
@@ -195,7 +253,7 @@ def test_a_reader_that_goes_away_is_no_error():
 def test_without_a_command_short_help_is_shown(convnn):
     code, out, err = convnn()
     assert "Commands" in out + err
-    assert code in (0, 2)
+    assert code == 2 and "error" not in err
 
 
 def test_the_same_seed_may_be_written_with_either_spelling(convnn):

@@ -52,8 +52,9 @@ def test_a_run_on_another_file_system_goes_to_the_trash_and_back(root):
 def test_a_run_never_comes_back_over_another(root, tmp_path):
     run = new(root, directory=tmp_path / "out")
     other = new(root, directory=tmp_path / "out", overwrite=True)
-    with pytest.raises(UserError, match="is taken"):
+    with pytest.raises(UserError, match="is taken") as taken:
         trash.undo(root)
+    assert taken.value.code == Exit.USAGE
     assert runs.list_runs(root) == ([other], []) and run.path == other.path
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import typer
+
 
 def presets(incomplete: str) -> list[str]:
     """Names of presets that begin like what was typed."""
@@ -10,8 +12,14 @@ def presets(incomplete: str) -> list[str]:
     return [name for name in listed() if name.startswith(incomplete)]
 
 
-def runs(incomplete: str) -> list[str]:
-    """Names of runs that hold what was typed."""
+def runs(context: typer.Context, incomplete: str) -> list[str]:
+    """Names of runs that hold what was typed, from there on: shells take only what begins like it."""
     from convnn.runs import list_runs, root
 
-    return [run.name for run in list_runs(root())[0] if incomplete in run.name]
+    names = [run.name for run in list_runs(root(context.params.get("runs")))[0]]
+    return [name[name.index(incomplete) :] for name in names if incomplete in name]
+
+
+def checkpoints(incomplete: str) -> list[str]:
+    """What `--checkpoint` takes."""
+    return [name for name in ("best", "last") if name.startswith(incomplete)]

@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from typing import Any
 
 from rich.console import Console
+from rich.table import Table
 from rich.text import Text
 
 from convnn.errors import Problem, UserError, escaped
 from convnn.plain import silence
 
 SCHEMA = "convnn/1"
+WIDE = 1000  # characters: no table of ours is wider
 
 
 def out() -> Console:
     """The console of data: stdout. Never parses markup: names may hold brackets."""
     return Console(markup=False, highlight=False, emoji=False)
+
+
+def print_table(table: Table) -> None:
+    """A table on stdout, folded to the width of a terminal and nowhere else: `grep` wants whole values."""
+    console = out()
+    if not console.is_terminal and not os.environ.get("COLUMNS"):
+        console.width = WIDE
+    console.print(table)
 
 
 def err() -> Console:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from rich.table import Table
 from rich.text import Text
 
 from convnn.axes import memory, number
-from convnn.commands.console import out, say, write_json
+from convnn.commands.console import out, print_table, say, write_json
 from convnn.effects import no_effect
 from convnn.errors import Exit, escaped
 from convnn.options import OPTIONS, SECTIONS, value_at
 from convnn.plans import Plan, plan
 from convnn.presets import Resolved
+from convnn.runs import holds_run
 
 CLASSES = 10  # assumed where a folder that is not here leaves them unknown
 
@@ -24,16 +27,23 @@ def planned(resolved: Resolved) -> Plan | None:
     return plan(resolved.config, facts.image_size, facts.num_classes or CLASSES)
 
 
-def show_plan(resolved: Resolved, *, as_json: bool) -> None:
-    """Print what would be trained; nothing is decoded, written or trained."""
+def show_plan(resolved: Resolved, *, as_json: bool, takes_over: bool = False) -> None:
+    """Print what would be trained; nothing is decoded, written or trained.
+
+    `takes_over` says that a run in --output_dir is no obstacle.
+    """
     for problem in (resolved.facts.problem, _device_problem(resolved)):
         if problem is not None:
             say(f"warning: {problem}\n  (a run would end with exit code {int(Exit.DATA)})")
+    output = resolved.config.output
+    if output.dir is not None and not output.test_only and not takes_over and holds_run(Path(output.dir)):
+        say(f"warning: {escaped(output.dir)} holds a run already: --resume goes on with it, --overwrite replaces it")
+        say(f"  (a run would end with exit code {int(Exit.USAGE)})")
     cost = planned(resolved)
     if as_json:
         return write_json(_document(resolved, cost))
     console = out()
-    console.print(_table(resolved))
+    print_table(_table(resolved))
     if cost is None:
         console.print("cost: unknown until the images are there")
         return None

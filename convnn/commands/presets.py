@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -9,9 +10,9 @@ from rich.table import Table
 from rich.text import Text
 
 from convnn.commands import complete
-from convnn.commands.console import out, say, write_json
+from convnn.commands.console import out, print_table, say, write_json
 from convnn.errors import Exit, Problem, UserError, escaped
-from convnn.presets import Preset, listed, read, resolve, source
+from convnn.presets import Preset, listed, read, resolve, source, twice
 
 app = typer.Typer(help="List, show, check and copy presets.", rich_markup_mode="rich")
 Name = Annotated[str, typer.Argument(help="name, or path ending in .toml", autocompletion=complete.presets)]
@@ -21,21 +22,38 @@ AsJson = Annotated[bool, typer.Option("--json", help="one JSON document")]
 @app.callback(invoke_without_command=True)
 def presets(context: typer.Context, as_json: AsJson = False) -> None:
     """List the presets with their about lines."""
-    if context.invoked_subcommand is not None:
-        return
-    found = {name: (paths, read(str(paths[0]))) for name, paths in listed().items()}
+    if context.invoked_subcommand is None:
+        list_(as_json)
+
+
+@app.command("list")
+def list_(as_json: AsJson = False) -> None:
+    """List the presets with their about lines."""
+    found = _all()
     if as_json:
-        rows = [{"name": n, "path": str(paths[0]), "about": preset.about} for n, (paths, preset) in found.items()]
+        rows = [{"name": preset.name, "path": str(preset.path), "about": preset.about} for preset in found]
         write_json({"presets": rows})
         return
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, show_header=False)
-    for name, (_, preset) in found.items():
+    for preset in found:
         wrong = " (has problems: convnn presets check)" if preset.problems else ""
-        table.add_row(Text(escaped(name), "bold"), Text(escaped(preset.about) + wrong))
-    out().print(table)
-    for name, (paths, _) in found.items():
-        if len(paths) > 1:
-            say(f"note: {name} stands in {' and '.join(str(p.parent) for p in paths)}; the first is used")
+        table.add_row(Text(escaped(preset.name), "bold"), Text(escaped(preset.about) + wrong))
+    print_table(table)
+    for preset in found:
+        if preset.hidden:
+            say(f"note: {twice(preset)}")
+
+
+def _all() -> list[Preset]:
+    """Every preset that a name finds; what cannot be read is a problem of that one."""
+    found = []
+    for name, (path, *hidden) in listed().items():
+        try:
+            preset = read(str(path))
+        except UserError as error:
+            preset = Preset(name, path, problems=error.problems)
+        found.append(replace(preset, hidden=tuple(hidden)))
+    return found
 
 
 @app.command()
@@ -52,7 +70,7 @@ def check(
     as_json: AsJson = False,
 ) -> None:
     """All problems of some presets, or of all; exit code 2 where there is one."""
-    chosen = [read(name) for name in presets] if presets else [read(str(paths[0])) for paths in listed().values()]
+    chosen = [read(name) for name in presets] if presets else _all()
     problems = {preset.name: resolve(preset).problems for preset in chosen}
     if as_json:
         rows = [_row(preset, problems[preset.name]) for preset in chosen]

@@ -80,7 +80,7 @@ def _fitting(root: Path, where: str | None, older: str | None) -> list[Summary]:
             least = duration(older)
         except ValueError:
             raise UserError(
-                Problem(f"--older is {escaped(older)!r}: must be a time such as 12h or 30d", key="older", value=older)
+                Problem(f"--older is {older!r}: must be a time such as 12h or 30d", key="older", value=older)
             ) from None
         found = [run for run in found if age(run) is not UNKNOWN and age(run) > least]
     if live := [run for run in found if run.status in LIVE]:
@@ -124,8 +124,8 @@ def _bring_back(root: Path, count: int, dry_run: bool) -> None:
     for at in range(count):
         try:
             say(f"{escaped(trash.undo(root))} is back")
-        except UserError:
-            if at == 0:
+        except UserError as error:
+            if at == 0 or error.code != Exit.NO_RUN:
                 raise
             return say(f"{at} came back; there are no more")
     return None

@@ -49,8 +49,14 @@ def run(
         str | None, typer.Option("--run", help="with --test_only: the run to evaluate", autocompletion=complete.runs)
     ] = None,
     checkpoint: Annotated[
-        str, typer.Option("--checkpoint", metavar="best|last", help="with --test_only: which weights")
-    ] = "best",
+        str | None,
+        typer.Option(
+            "--checkpoint",
+            metavar="best|last",
+            help="with --test_only: which weights, else the best",
+            autocompletion=complete.checkpoints,
+        ),
+    ] = None,
     runs: RunsOption = None,
 ) -> None:
     """Train a configuration: defaults, then the preset, then the flags typed; the later wins.
@@ -67,14 +73,14 @@ def run(
     if dry_run:
         from convnn.commands.dry_run import show_plan
 
-        show_plan(resolved, as_json=json)
+        show_plan(resolved, as_json=json, takes_over=resume or overwrite)
         return
     if resolved.facts.problem is not None and config.data.dataset not in CIFAR:  # those may be downloaded
         raise UserError(resolved.facts.problem, Exit.DATA)
     if config.output.test_only:
         from convnn.commands.test_only import evaluate
 
-        evaluate(resolved, runs, run_, checkpoint, as_json=json)
+        evaluate(resolved, runs, run_, checkpoint or "best", as_json=json)
         return
     trained = _train(
         resolved,
@@ -91,10 +97,10 @@ def run(
         raise typer.Exit(trained[1].code)
 
 
-def _check_flags(config: RunConfig, *, resume: bool, overwrite: bool, run: str | None, checkpoint: str) -> None:
+def _check_flags(config: RunConfig, *, resume: bool, overwrite: bool, run: str | None, checkpoint: str | None) -> None:
     """What no field alone can say about the flags of the command."""
     found = []
-    if checkpoint not in ("best", "last"):
+    if checkpoint not in (None, "best", "last"):
         found.append(
             Problem(f"--checkpoint is {checkpoint!r}: must be best or last", key="checkpoint", value=checkpoint)
         )
@@ -105,6 +111,11 @@ def _check_flags(config: RunConfig, *, resume: bool, overwrite: bool, run: str |
         found.append(Problem("--resume and --overwrite exclude each other", fix="leave one of them out"))
     if run is not None and not config.output.test_only:
         found.append(Problem("--run is for --test_only", fix="use `convnn resume RUN` to go on with a run"))
+    if checkpoint is not None and not config.output.test_only:
+        found.append(Problem("--checkpoint is for --test_only", fix="leave it out"))
+    if (resume or overwrite) and config.output.test_only:
+        flag = "--resume" if resume else "--overwrite"
+        found.append(Problem(f"{flag} is for training, --test_only only evaluates", fix="leave one of them out"))
     if found:
         raise UserError(found)
 
@@ -148,10 +159,14 @@ def _go_on(directory: Path, config: RunConfig, runs: Path | None, **how: Any) ->
     from convnn.effects import effective
     from convnn.resuming import check_same
     from convnn.runs import find, root
+    from convnn.sameness import differences
 
     found = find(f"{directory}/", root(runs))
     if found.status() == "done":
         say(f"{escaped(found.name)} is finished: nothing is left to do")
+        if others := differences(effective(found.config()), config):
+            say("warning: it was trained with another configuration than this command has")
+            say("\n".join(f"  {problem.message}" for problem in others))
         return None
     check_same(found, effective(found.config()), config)
     return found, train(found, config, resume=True, **how)

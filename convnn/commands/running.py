@@ -115,8 +115,9 @@ def note(run: RunArgument, text: Annotated[str, typer.Argument(help="one line")]
     """Write a line into the history of a run, with the time and your name."""
     from convnn import events
 
-    if not text.strip():
+    line = " ".join(text.split())
+    if not line:
         raise UserError("the note is empty")
     found = _find(run, runs)
-    events.append(found.events_path, events.Changed(what=text.strip(), by=getpass.getuser()))
+    events.append(found.events_path, events.Changed(what=line, by=getpass.getuser()))
     out().print(f"noted in {escaped(found.name)}")

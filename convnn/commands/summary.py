@@ -10,7 +10,7 @@ from rich.text import Text
 
 from convnn.axes import memory, number
 from convnn.commands import complete
-from convnn.commands.console import out, say, write_json
+from convnn.commands.console import out, print_table, say, write_json
 from convnn.commands.dry_run import CLASSES
 from convnn.errors import Problem, UserError, escaped
 from convnn.plans import Plan, plan
@@ -74,9 +74,8 @@ def _print(name: str, resolved: Resolved, cost: Plan) -> None:
             f"{layer.parameters:,}",
             number(layer.flops),
         )
-    console = out()
-    console.print(table)
-    console.print(
+    print_table(table)
+    out().print(
         f"{cost.parameters:,} parameters · {number(cost.flops)} FLOPs an image · "
         f"about {memory(cost.memory_bytes)} of memory at batch size {config.training.batch_size}",
         soft_wrap=True,

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from convnn.commands.console import out, say
-from convnn.errors import Problem, UserError, escaped
+from convnn.errors import Problem, UserError
 from convnn.nearest import did_you_mean
 from convnn.output import FORMATS, Table, csv_text, latex, lines, markdown, to_ascii
 from convnn.summaries import Summary, summaries
@@ -52,7 +52,7 @@ Filter = Annotated[
 def chosen(format: str, json: bool) -> str:
     """The format; --json wins. Raises UserError for one that there is not."""
     if format not in FORMATS:
-        message = f"--format is {escaped(format)!r}: must be one of {', '.join(FORMATS)}{did_you_mean(format, FORMATS)}"
+        message = f"--format is {format!r}: must be one of {', '.join(FORMATS)}{did_you_mean(format, FORMATS)}"
         raise UserError(Problem(message, key="format", value=format))
     return "json" if json else format
 

@@ -21,6 +21,7 @@ from tui import looks, machine
 from tui.keys import bound
 from tui.launcher import Launch, Launcher
 from tui.leaving import Leaving
+from tui.marks import Marks
 from tui.screens.help import HelpScreen
 from tui.screens.home import HomeScreen
 from tui.screens.too_small import SMALLEST, TooSmall
@@ -58,6 +59,7 @@ class ConvnnApp(Leaving):
         self.now = now
         self.free_memory = free_memory
         self.runs: list[Summary] = []  # as Home saw them last, newest first
+        self.marks = Marks()
         self._told: set[Launch] = set()  # refusals that were said
         self.ascii = looks.wants_ascii()
         if self.ascii:
@@ -156,3 +158,15 @@ class ConvnnApp(Leaving):
         from tui.screens.run import RunScreen  # charts bring numpy, which the first frame does without
 
         self.push_screen(RunScreen(run))
+
+    def compare(self, current: str | None) -> None:
+        """Open the comparison of the marked runs; with one alone, of that and the current one."""
+        from tui.screens.compare import MOST, CompareScreen
+
+        chosen = self.marks.compared(self.runs, current)
+        if len(chosen) < 2:
+            self.say("mark two or more runs with space, then press d")
+        elif len(chosen) > MOST:
+            self.say(f"{len(chosen)} runs are marked: at most {MOST} are compared", wrong=True)
+        else:
+            self.push_screen(CompareScreen(chosen))

@@ -13,7 +13,7 @@ from convnn.config import RunConfig
 from convnn.datasets import CIFAR
 from convnn.effects import no_effect
 from convnn.errors import Problem, UserError, escaped
-from convnn.options import BY_PLACE, OPTIONS, Option, Value, value_at
+from convnn.options import BY_PLACE, OPTIONS, Option, Value
 from convnn.plans import Plan, plan
 from convnn.presets import Preset, Resolved
 from tui import machine
@@ -49,17 +49,22 @@ class Draft:
 
     preset: Preset | None = None
     typed: dict[str, str] = field(default_factory=dict)  # by place, only what differs from what the form began with
+    run: Preset | None = None  # without a preset, the run that it began with, in the shape of one
 
     @classmethod
-    def of(cls, config: RunConfig) -> Draft:
-        """A draft of a configuration that exists, without the place it was written to and without its own name."""
-        values = {o.place: value_at(config, o.place) for o in FIELDS if o.section != "output" and o.place != "run.name"}
-        return cls(
-            None, {o.place: o.text(values[o.place]) for o in FIELDS if values.get(o.place, o.default) != o.default}
-        )
+    def of(cls, config: RunConfig, name: str) -> Draft:
+        """A draft that begins with a run's settings, without the place it was written to and without its own name."""
+        told = presets.parse(presets.text(config), name)
+        kept = {k: v for k, v in told.values.items() if k != "run.name" and not k.startswith("output.")}
+        return cls(run=replace(told, values=kept))
+
+    @property
+    def base(self) -> Preset | None:
+        """What the form began with, unless that were the defaults."""
+        return self.preset or self.run
 
     def __post_init__(self) -> None:
-        self._begun: dict[str, Any] = dict(self.preset.values) if self.preset else {}
+        self._begun: dict[str, Any] = dict(self.base.values) if self.base else {}
 
     def begun(self, option: Option) -> str:
         """What a field held at the beginning: the preset's word, right or wrong, else the default."""
@@ -79,7 +84,7 @@ class Draft:
     def type(self, place: str, text: str) -> None:
         """Somebody typed this into a field."""
         option = BY_PLACE[place]
-        wrong = place in self._begun and not _is_allowed(self.preset, place)
+        wrong = place in self._begun and not _is_allowed(self.base, place)
         if text == self.begun(option) and not wrong:
             self.typed.pop(place, None)
         else:
@@ -94,12 +99,12 @@ class Draft:
 
     def copy(self) -> Draft:
         """The same now, for a thread that checks it while somebody types on."""
-        return Draft(self.preset, dict(self.typed))
+        return Draft(self.preset, dict(self.typed), self.run)
 
     def check(self) -> Checked:
         """Everything that `convnn run` would say of it, and what it would cost."""
-        resolved = presets.resolve(self.preset, self.typed)
-        base = presets.resolve(self.preset).config
+        resolved = presets.resolve(self.base, self.typed)
+        base = presets.resolve(self.base).config
         config, facts = resolved.config, resolved.facts
         found = list(resolved.problems)
         wrong = {problem.key for problem in found}

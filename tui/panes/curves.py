@@ -12,16 +12,17 @@ from convnn.history import Axis, History
 from tui.panes.pane import Pane
 from tui.points import by_step
 from tui.view import Range, View, whole
-from tui.widgets.chart import ChartView
+from tui.widgets.chart import ChartView, Looked
 
 COLOURS = {"train": "#2f86d6", "val": "#2a9d6a", "test": "#d9661f", "step": "#8a7f78"}
 MARKED = ("paused", "resumed", "changed")
 
 
-class CurvesPane(Pane):
+class CurvesPane(Pane, Looked):
     """A pane of one chart."""
 
     AWAITING: ClassVar[str]
+    DEFAULT_CLASSES = "pane looked"
     DEFAULT_CSS = "CurvesPane { layout: vertical; }"
 
     def __init__(self, number: int) -> None:
@@ -39,7 +40,6 @@ class CurvesPane(Pane):
         self.draw()
 
     def look(self, view: View) -> None:
-        """See the curves another way."""
         self.view = view
         self.show(self.history)
 
@@ -47,11 +47,6 @@ class CurvesPane(Pane):
         """Tell the chart what to draw."""
         marks = marks_of(self.history, self.view.x)
         self.query_one(ChartView).plot(self.series(), marks, self.whole, self.view)
-
-    @property
-    def charts(self) -> list[ChartView]:
-        """The charts of this pane."""
-        return list(self.query(ChartView))
 
     def series(self) -> list[Series]:
         """The curves of this pane."""

@@ -2,33 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-from textual.screen import Screen
 
 from convnn import trash
 from convnn.errors import UserError
 from convnn.runs import Run
 from tui import preset_files
+from tui.screens.following import Following
 from tui.widgets.preset_list import Listed, PresetList
 from tui.widgets.run_table import RunTable
 
-if TYPE_CHECKING:
-    from tui.app import ConvnnApp
 
-
-class Deleting(Screen[None]):
+class Deleting(Following):
     """A screen with a list of runs and one of presets, whose items can be deleted and brought back."""
 
-    app: ConvnnApp
-
     def __init__(self, root: Path) -> None:
-        super().__init__()
-        self.root = root
+        super().__init__(root)
         self.deleted: list[tuple[Path, Path] | None] = []  # presets (where it was, where it is now); None is a run
-        self.look_now = asyncio.Event()
 
     @property
     def preset(self) -> Listed | None:

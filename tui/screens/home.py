@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,8 +14,8 @@ from textual.widgets import Input
 
 from convnn import presets, query
 from convnn.errors import UserError, escaped
-from convnn.runs import Run, list_runs
-from convnn.summaries import CACHE, Summary, summaries, summarise
+from convnn.runs import Run
+from convnn.summaries import Summary
 from tui import preset_files
 from tui.keys import bound
 from tui.screens.deleting import Deleting
@@ -27,14 +25,8 @@ from tui.widgets.rows import Rows
 from tui.widgets.run_table import Row, RunTable, row
 
 if TYPE_CHECKING:
-    pass
-
-if TYPE_CHECKING:
     from tui.draft import Draft
 
-POLL = 1.5  # seconds between two looks at the files, at least
-SHARE = 20  # a look that took t seconds is followed by none for 20 t
-WINDOW = 60
 NO_RUNS = "No runs yet.  Press n for a new one, or tab and enter to start from a preset."
 NO_PRESETS = "No presets yet.  Press n to fill the form, and ctrl+s there to keep it."
 
@@ -45,20 +37,22 @@ class HomeScreen(Deleting):
     BINDINGS = bound(
         "new",
         "filter",
+        "table",
+        "mark",
+        "diff",
         "duplicate",
         "delete",
         "undo",
         "launch",
         "launch-letter",
         "back",
-        shown=("new", "filter", "delete"),
+        shown=("new", "filter", "table"),
     )
     AUTO_FOCUS = "#runs"
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)
         self.presets: list[Listed] = []
-        self.warnings: list[str] = []
 
     def compose(self) -> ComposeResult:
         yield Head("home")
@@ -68,7 +62,7 @@ class HomeScreen(Deleting):
             compact=True,
         )
         with Container(id="lists"):
-            yield self._pane(RunTable("reading the runs ...", id="runs"), "runs")
+            yield self._pane(RunTable("reading the runs ...", self.app.marks, id="runs"), "runs")
             yield self._pane(PresetList("", id="presets"), "presets")
         yield Foot()
 
@@ -77,33 +71,14 @@ class HomeScreen(Deleting):
         return rows.add_class("pane")
 
     def on_mount(self) -> None:
-        self.run_worker(self._follow(), name="follow the runs")
         if self.app.preset is not None:
             self.call_after_refresh(self._load, self.app.preset)
 
-    def on_screen_resume(self) -> None:
-        self.look_now.set()
-
     # -- reading ----------------------------------------------------------------------------------------------------
 
-    async def _follow(self) -> None:
-        """Look at the files again and again, in a thread, while this screen is the one that is seen."""
-        while True:
-            if self.is_current or not self.app.runs:
-                began = time.monotonic()
-                self.presets = await asyncio.to_thread(lambda: list(listed()))
-                self.show()
-                if not self.app.runs and not (self.root / CACHE).exists():
-                    self.app.runs = await asyncio.to_thread(_newest, self.root)  # all of them take seconds at first
-                    self.show()
-                self.app.runs, self.warnings = await asyncio.to_thread(summaries, self.root)
-                for table in self.query(RunTable):
-                    table.empty = NO_RUNS
-                self.show()
-                wait = max(POLL, SHARE * (time.monotonic() - began))
-            self.look_now.clear()
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self.look_now.wait(), wait)
+    async def look_beside(self) -> None:
+        self.presets = await asyncio.to_thread(lambda: list(listed()))
+        self.show()
 
     def show(self) -> None:
         """Show what was read, as the filter has it."""
@@ -128,6 +103,8 @@ class HomeScreen(Deleting):
         ]
         table.show([*waiting, *(row(summary, self._age(summary)) for summary in found)])
         chosen.show(told)
+        if self.complete:
+            table.empty = NO_RUNS
         if text and not found:
             table.empty = "No run matches.  Press esc to clear the filter."
         chosen.empty = "No preset matches." if text and self.presets else NO_PRESETS
@@ -191,7 +168,7 @@ class HomeScreen(Deleting):
                 self.app.say(f"copied as {preset_files.duplicate(self.preset.path).stem}")
                 self.look_now.set()
             elif self.run is not None:
-                self._form(Draft.of(self.run.config()))
+                self._form(Draft.of(self.run.config(), self.run.name))
         except (UserError, OSError) as error:
             self.app.say(str(error), wrong=True)
 
@@ -211,6 +188,23 @@ class HomeScreen(Deleting):
             self.look_now.set()
 
     action_launch_letter = action_launch
+
+    # -- comparing --------------------------------------------------------------------------------------------------
+
+    def action_table(self) -> None:
+        from tui.screens.runs import RunsScreen  # not before the first frame
+
+        self.app.push_screen(RunsScreen(self.root))
+
+    def action_mark(self) -> None:
+        """Mark the run under the cursor."""
+        if self.run is not None:
+            self.app.marks.mark([str(self.run.path)])
+            self.query_one(RunTable).action_down()
+            self.query_one(RunTable).refresh()
+
+    def action_diff(self) -> None:
+        self.app.compare(str(self.run.path) if self.run else None)
 
     # -- filtering --------------------------------------------------------------------------------------------------
 
@@ -232,14 +226,3 @@ class HomeScreen(Deleting):
         box.remove_class("shown")
         if box.has_focus:
             self.query_one(RunTable).focus()
-
-
-def _newest(root: Path) -> list[Summary]:
-    """The newest runs, as many as a screen shows."""
-    found = []
-    for run in list_runs(root)[0][:WINDOW]:
-        try:
-            found.append(summarise(run))
-        except (OSError, UserError):
-            continue  # the look at all of them says what is damaged
-    return found

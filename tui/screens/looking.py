@@ -6,9 +6,8 @@ from dataclasses import replace
 
 from textual.screen import Screen
 
-from convnn.history import History
-from tui.panes.curves import CurvesPane
-from tui.view import View, whole
+from tui.view import Range, View
+from tui.widgets.chart import Looked
 
 LOOKING = ("left", "right", "x-axis", "y-scale", "smooth", "zoom-in", "zoom-out", "zoom-reset")  # ids of the keys
 
@@ -18,8 +17,8 @@ class Looking(Screen[None]):
 
     view = View()
 
-    def seen(self) -> History | None:
-        """What the curves are drawn from; None while there is nothing yet."""
+    def reach(self) -> Range | None:
+        """The x from the first point of all curves to the last; None while there is nothing yet."""
         raise NotImplementedError
 
     def view_changed(self) -> None:
@@ -29,7 +28,7 @@ class Looking(Screen[None]):
     def look(self, view: View) -> None:
         """See all curves another way."""
         self.view = view
-        for pane in self.query(CurvesPane):
+        for pane in self.query(".looked").results(Looked):
             pane.look(view)
         self.view_changed()
 
@@ -59,10 +58,13 @@ class Looking(Screen[None]):
 
     def _move(self, columns: int) -> None:
         """Move the cursor by columns of the finest chart that is shown."""
-        history = self.seen()
-        charts = [view.chart for pane in self.query(CurvesPane) if pane.display for view in pane.charts if view.chart]
-        if history is None or not charts:
-            return
-        ends = whole(history, self.view.x)
-        if ends[1] > ends[0]:
+        ends = self.reach()
+        charts = [
+            view.chart
+            for pane in self.query(".looked").results(Looked)
+            if pane.display
+            for view in pane.charts
+            if view.chart
+        ]
+        if ends is not None and charts and ends[1] > ends[0]:
             self.look(self.view.moved(columns * min(chart.column for chart in charts), ends))

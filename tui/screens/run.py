@@ -29,6 +29,7 @@ from tui.panes.progress import ProgressPane
 from tui.panes.rate import RatePane
 from tui.screens.choice import Answer, Choice
 from tui.screens.looking import LOOKING, Looking
+from tui.view import Range, whole
 from tui.watch import Watch
 from tui.widgets.bars import Foot, Head
 
@@ -184,7 +185,12 @@ class RunScreen(Looking):
         return "running" if state == "died" and self.app.launcher.live == self.trail.run else state
 
     def seen(self) -> History | None:
+        """What the curves are drawn from; None while there is nothing yet."""
         return self.trail.history if self.trail is not None and not self._loading else None
+
+    def reach(self) -> Range | None:
+        history = self.seen()
+        return whole(history, self.view.x) if history is not None else None
 
     def view_changed(self) -> None:
         if self.seen() is not None:

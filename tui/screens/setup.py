@@ -130,9 +130,10 @@ class SetupScreen(Mended):
         if self.checked is None or not self.query(Head):
             return
         preset = self.draft.preset
-        where = f"preset {preset.name}" if preset else "a new run"
+        run = self.draft.run
+        where = f"preset {preset.name}" if preset else f"from run {run.name}" if run else "a new run"
         changed = len(self.draft.typed)
-        about = f"{changed} changed" if changed else preset.about if preset else "from the defaults"
+        about = f"{changed} changed" if changed else preset.about if preset else "" if run else "from the defaults"
         if self.edited:
             about += ", its file was edited elsewhere"
         count = len(self.checked.problems)

@@ -12,6 +12,19 @@ from convnn.charts import Chart, Series, draw
 from tui.view import Range, View
 
 
+class Looked(Widget):
+    """A pane of charts, which are all seen the way that the screen says."""
+
+    def look(self, view: View) -> None:
+        """See the curves another way."""
+        raise NotImplementedError
+
+    @property
+    def charts(self) -> list[ChartView]:
+        """The charts of this pane."""
+        return list(self.query(ChartView))
+
+
 class ChartView(Widget):
     """A chart that fills its place. It is told what to draw; it asks nobody."""
 

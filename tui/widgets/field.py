@@ -25,7 +25,7 @@ class State:
     text: str
     begun: str  # what it held at the beginning
     changed: bool
-    from_preset: bool  # the form began with a preset
+    origin: str  # what the form began with: "default", "preset" or "run"
     silent: str | None  # why it has no effect
     problems: tuple[Problem, ...]
     focused: bool = False
@@ -127,7 +127,7 @@ class Field(Widget):
         elif state.silent:
             parts = [short(state.silent.removeprefix(f"{option.place} has "))]
         elif state.changed:
-            parts = [f"{'preset' if state.from_preset else 'default'} {escaped(state.begun) or 'nothing'}"]
+            parts = [f"{state.origin} {escaped(state.begun) or 'nothing'}"]
         else:
             parts = [option.unit or "", default]
         text = Text(" · ".join(part for part in parts if part))

@@ -14,6 +14,7 @@ from convnn.plot import fit
 from convnn.status import GLYPHS
 from convnn.summaries import Summary
 from tui.looks import STATE_CLASSES
+from tui.marks import MARK, Marks
 from tui.widgets.rows import Rows
 
 COLUMNS = {"status": 13, "layer": 14, "data": 8, "epoch": 7, "best": 5, "age": 4}  # cells; the name takes the rest
@@ -83,6 +84,10 @@ class RunTable(Rows[Row]):
         "of other terminals and detached ones show up by themselves. Best is the best test top-1 in percent."
     )
 
+    def __init__(self, empty: str, marks: Marks, *, id: str | None = None) -> None:
+        super().__init__(empty, id=id)
+        self.marks = marks
+
     def key_of(self, item: Row) -> object:
         return item.key
 
@@ -102,7 +107,8 @@ class RunTable(Rows[Row]):
         return line
 
     def paint(self, item: Row, width: int) -> list[Text]:
-        line = Text(" ")
+        line = Text()
+        line.append(MARK if item.key in self.marks.marked else " ", self.app.theme_variables["accent"])
         for name, cells in self._columns(width).items():
             value = escaped(getattr(item, name))
             if name == "status":

@@ -1,0 +1,259 @@
+"""All runs in a table: filtered, sorted, grouped, marked, compared, deleted, and the start of new ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from textual import on
+from textual.app import ComposeResult
+from textual.widgets import Input
+
+from convnn import trash
+from convnn.errors import UserError, escaped
+from convnn.fields import FACTS
+from convnn.options import BY_NAME, BY_PLACE, OPTIONS
+from convnn.runs import Run
+from convnn.summaries import Summary
+from tui.arranging import Arranged, Line, Look, arrange, groupable
+from tui.keys import bound
+from tui.screens.choice import Choice
+from tui.screens.following import Following
+from tui.screens.picking import Picking
+from tui.widgets.bars import Foot, Head
+from tui.widgets.filter_line import FilterLine
+from tui.widgets.rows import Rows
+from tui.widgets.run_grid import RunGrid
+
+NO_RUNS = "No runs yet.  Press esc and n for a new one, or bring some in from a shell: convnn import PATH."
+NO_MATCH = "No run matches.  Press esc to clear the filter."
+
+
+class RunsScreen(Following):
+    """The runs of a folder, as many as there are."""
+
+    BINDINGS = bound(
+        "mark", "diff", "filter", "group", "sort", "reverse", "columns", "pin", "new-from", "duplicate", "delete",
+        "undo", "back", shown=("mark", "diff", "filter"),
+    )  # fmt: skip
+    AUTO_FOCUS = "RunGrid"
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.asked = Look()
+        self.arranged: Arranged | None = None
+        self.batches: list[int] = []  # how many runs each deletion was of
+        self._shown: list[Summary] | None = None  # the runs that are arranged
+
+    def compose(self) -> ComposeResult:
+        yield Head("runs")
+        yield FilterLine()
+        grid = RunGrid("reading the runs ...", self.app.marks, id="grid")
+        grid.border_title = "runs"
+        yield grid.add_class("pane")
+        yield Foot()
+
+    def on_mount(self) -> None:
+        if self.app.runs:  # as Home saw them
+            self.rearrange()
+
+    # -- showing ----------------------------------------------------------------------------------------------------
+
+    def show(self) -> None:
+        """Show what was read; where nothing is new, only the ages are."""
+        if not self.query(RunGrid):  # the app is closing while a thread reads
+            return
+        if self.complete and self.app.runs is self._shown:
+            self.query_one(RunGrid).refresh()
+        else:
+            self.rearrange()
+
+    def rearrange(self) -> None:
+        """Show the runs as asked for."""
+        self._shown, runs, asked = self.app.runs, self.app.runs, self.asked
+        grid, line = self.query_one(RunGrid), self.query_one(FilterLine)
+        self.arranged = found = arrange(runs, asked, self.app.marks)
+        if runs or self.complete:
+            grid.empty = NO_MATCH if runs else NO_RUNS
+        grid.put(found.lines, found.columns, (asked.sort, asked.down))
+        line.say(runs, escaped(found.wrong))
+        count = f"runs {found.found:,} of {len(runs):,}" if found.found < len(runs) else f"runs {len(runs):,}"
+        grid.border_title = count
+        self.say()
+
+    def say(self) -> None:
+        """Say how the runs are shown, and how many are marked."""
+        asked, marks = self.asked, self.app.marks
+        words = [f"by {asked.sort}, {'from the largest' if asked.down else 'ascending'}"] if asked.sort else []
+        words += [f"grouped by {', '.join(asked.groups)}"] if asked.groups else []
+        marked = len(marks.marked)
+        said, style = (f"{marked} marked: d compares" if marked > 1 else f"{marked} marked" if marked else ""), "bold"
+        if self.warnings and not said:
+            said, style = f"{len(self.warnings)} damaged: see `convnn runs`", "yellow"
+        self.query_one(Head).say("runs", " · ".join(words) or str(self.root), said, style)
+
+    @property
+    def line(self) -> Line | None:
+        """The line under the cursor."""
+        return self.query_one(RunGrid).current
+
+    @property
+    def run(self) -> Summary | None:
+        """The run under the cursor, or the first one of the group there."""
+        return self.line.runs[0] if self.line and self.line.runs else None
+
+    # -- choosing ---------------------------------------------------------------------------------------------------
+
+    @on(Rows.Opened, "#grid")
+    def open(self, event: Rows.Opened) -> None:
+        """Open a run, or open and close a group."""
+        line: Line = event.item
+        if line.run is not None:
+            self.app.show_run(Run(Path(line.run.path), line.run.name))
+        elif line.node is not None:
+            self.asked.open ^= {line.node.key}
+            self.rearrange()
+
+    def action_mark(self) -> None:
+        """Mark a run and go to the next, or all runs of a group."""
+        if self.line is not None:
+            self.app.marks.mark(run.path for run in self.line.runs)
+            if self.line.run is not None:
+                self.query_one(RunGrid).action_down()
+            self.query_one(RunGrid).refresh()
+            self.say()
+
+    def action_pin(self) -> None:
+        """Keep the run under the cursor on top."""
+        if self.line is not None and self.line.run is not None:
+            self.app.marks.pin(self.line.run.path)
+            self.rearrange()
+
+    def action_diff(self) -> None:
+        self.app.compare(self.run.path if self.run else None)
+
+    def action_new_from(self) -> None:
+        """The settings of the run under the cursor in the form."""
+        from tui.draft import Draft
+        from tui.screens.setup import SetupScreen
+
+        if self.run is None:
+            return
+        try:
+            draft = Draft.of(Run(Path(self.run.path), self.run.name).config(), self.run.name)
+        except (UserError, OSError) as error:
+            self.app.say(str(error), wrong=True)
+        else:
+            self.app.push_screen(SetupScreen(draft))
+
+    action_duplicate = action_new_from
+
+    # -- arranging --------------------------------------------------------------------------------------------------
+
+    def action_sort(self) -> None:
+        """Sort by the next column, or after the last by age again."""
+        keys: list[str | None] = [None, *(column.key for column in self.arranged.columns)] if self.arranged else [None]
+        at = keys.index(self.asked.sort) if self.asked.sort in keys else 0
+        self.asked.sort = keys[(at + 1) % len(keys)]
+        self.rearrange()
+
+    def action_reverse(self) -> None:
+        """From the largest, or from the smallest."""
+        self.asked.down = not self.asked.down
+        self.rearrange()
+
+    def action_columns(self) -> None:
+        """Choose the columns."""
+        metrics = dict.fromkeys(name for run in self.app.runs for name in run.figures)
+        keys = [(key, "of the run") for key in FACTS]
+        keys += [(_name(option.place), option.help) for option in OPTIONS if option.section != "output"]
+        keys += [(name, "at the last epoch") for name in metrics]
+        keys += [(f"best:{name}", "at its best epoch") for name in metrics]
+        shown = [column.key for column in self.arranged.columns] if self.arranged else []
+        self.app.push_screen(Picking("columns", keys, shown), self._columns)
+
+    def _columns(self, keys: list[str] | None) -> None:
+        if keys is not None:
+            self.asked.columns = keys or None  # without any, those that differ
+            self.rearrange()
+
+    def action_group(self) -> None:
+        """Choose what to group by."""
+        words = {"repeats": "the same but for the seed", "status": "how it ended"}
+        keys = [(key, words.get(key) or _help(key)) for key in groupable(self.app.runs)]
+        self.app.push_screen(Picking("group by", keys, self.asked.groups), self._group)
+
+    def _group(self, keys: list[str] | None) -> None:
+        if keys is not None:
+            self.asked.groups, self.asked.open = keys, set()
+            self.rearrange()
+
+    # -- filtering --------------------------------------------------------------------------------------------------
+
+    def action_filter(self) -> None:
+        self.query_one(FilterLine).add_class("shown").input.focus()
+
+    @on(Input.Changed, "#filter-text")
+    def filtered(self, event: Input.Changed) -> None:
+        self.asked.filter = event.value.strip()
+        self.rearrange()
+
+    @on(Input.Submitted, "#filter-text")
+    def leave_filter(self) -> None:
+        self.query_one(RunGrid).focus()
+
+    def action_back(self) -> None:
+        """Clear the filter or, without one, go back."""
+        line = self.query_one(FilterLine)
+        if line.has_class("shown"):
+            line.input.value = ""
+            line.remove_class("shown")
+            self.query_one(RunGrid).focus()
+        else:
+            self.dismiss()
+
+    # -- deleting ---------------------------------------------------------------------------------------------------
+
+    def action_delete(self) -> None:
+        """Move the marked runs, or without marks the one under the cursor, to the trash."""
+        marked = [run for run in self.app.runs if run.path in self.app.marks.marked]
+        if len(marked) > 1:
+            answers = (("delete", "delete", "u brings them back"), ("keep", "keep", "nothing happens"))
+            asks = Choice(f"delete {len(marked)} marked runs", "", answers)
+            self.app.push_screen(asks, lambda word: self._delete(marked) if word == "delete" else None)
+        elif marked or (self.line and self.line.run):
+            self._delete(marked or self.line.runs)  # type: ignore[union-attr]
+
+    def _delete(self, runs: list[Summary]) -> None:
+        gone: list[Summary] = []
+        for run in runs:
+            try:
+                trash.discard(Path(run.path), run.name, self.root)
+                gone.append(run)
+            except (UserError, OSError) as error:  # one that trains stays
+                self.app.say(str(error), wrong=True)
+        if gone:
+            self.batches.append(len(gone))
+            self.app.say(f"{gone[0].name if len(gone) == 1 else f'{len(gone)} runs'} in the trash: u brings back")
+        for run in gone:
+            self.app.marks.marked.pop(run.path, None)
+            self.app.marks.pinned.pop(run.path, None)
+        self.look_now.set()
+
+    def action_undo(self) -> None:
+        """Bring back what was deleted last: here, or else the newest run of the trash."""
+        try:
+            for _ in range(self.batches.pop() if self.batches else 1):
+                self.app.say(f"{trash.undo(self.root).name} is back")
+        except (UserError, OSError) as error:
+            self.app.say(str(error), wrong=True)
+        self.look_now.set()
+
+
+def _name(place: str) -> str:
+    name = BY_PLACE[place].name
+    return name if BY_NAME.get(name) is BY_PLACE[place] and name not in FACTS else place
+
+
+def _help(key: str) -> str:
+    option = BY_NAME.get(key) or BY_PLACE.get(key)
+    return option.help if option else ""

@@ -77,8 +77,8 @@ def draws(
 
 
 def ascii_only(encoding: str, environment: Mapping[str, str] = os.environ) -> bool:
-    """Whether a terminal shows no more than ASCII: its encoding is not UTF-8, or it is a dumb one."""
-    return not encoding.lower().startswith("utf") or environment.get("TERM") == "dumb"
+    """Whether a terminal shows no more than ASCII: its encoding is not UTF-8, or it is a dumb one or a bare console."""
+    return not encoding.lower().startswith("utf") or environment.get("TERM") in ("dumb", "linux")
 
 
 class Live:

@@ -88,7 +88,7 @@ def find(name: str) -> Path:
         where = ", ".join(str(folder) for folder in folders())
         raise UserError(
             Problem(
-                f"there is no preset {escaped(name)} in {where}{did_you_mean(name, known)}",
+                f"there is no preset {escaped(name) or repr(name)} in {where}{did_you_mean(name, known)}",
                 fix="`convnn presets` lists them; a path ends in .toml",
             )
         )

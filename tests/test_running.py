@@ -97,6 +97,19 @@ def test_evaluation_is_the_same_at_any_batch_size(trained, convnn, batch_size):
         assert figures[name] == pytest.approx(history.epochs[-1].metrics[name], abs=1e-6)
 
 
+def test_evaluation_passes_over_newer_runs_without_weights_or_configuration(trained, convnn, tmp_path):
+    run = list_runs(trained)[0][0]
+    for age, (name, config) in enumerate({"imported": None, "foreign": "[layer]\nsize = 3\n", "torn": "x = ["}.items()):
+        copy = tmp_path / f"20991122-15150{age}-{name}"
+        shutil.copytree(run.path, copy)
+        (copy / "imported.json").write_text("{}") if config is None else (copy / "config.toml").write_text(config)
+    line = ("run", "--layer", "ConvNN", "--test_only", "--device", "cpu", "--runs", tmp_path)
+    code, _, err = convnn(*line)
+    assert code == 6 and "there is no finished run of vgg11 with layer ConvNN" in err
+    shutil.copytree(run.path, tmp_path / run.name)
+    assert convnn(*line)[0] == 0
+
+
 def test_evaluation_writes_nothing_into_the_run(trained, convnn):
     run = list_runs(trained)[0][0]
     before = {path: path.stat().st_mtime_ns for path in run.path.rglob("*")}

@@ -114,7 +114,7 @@ def _table(
     from convnn.csvimport import import_csv
     from convnn.presets import read, resolve
 
-    config = resolve(read(preset)).checked() if preset else None
+    config = None if preset is None else resolve(read(preset)).checked()
     told = import_csv(path, root, columns, config=config, name=name, tags=tags)
     for each in told.passed[:SAID]:
         say(f"{escaped(path)}:{each.line}: {escaped(each.why)}")

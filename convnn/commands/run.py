@@ -64,7 +64,7 @@ def run(
     Without a terminal, with --plain, --json or CI set, it prints one line an epoch. The first Ctrl-C stops after the
     step and leaves a run that can be resumed; a second within 3 s ends at once.
     """
-    chosen = read(preset) if preset else None
+    chosen = None if preset is None else read(preset)
     resolved = resolve(chosen, typed)
     config = resolved.checked()
     _check_flags(config, resume=resume, overwrite=overwrite, run=run_, checkpoint=checkpoint)

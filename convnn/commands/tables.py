@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from convnn import live
 from convnn.commands.console import out, say
 from convnn.errors import Problem, UserError
 from convnn.nearest import did_you_mean
@@ -67,7 +68,7 @@ def listed(root: Path) -> list[Summary]:
 
 def ascii_only() -> bool:
     """Whether stdout cannot show more than ASCII."""
-    return "utf" not in (sys.stdout.encoding or "").lower() or os.environ.get("TERM") == "linux"
+    return live.ascii_only(sys.stdout.encoding or "")
 
 
 def show(table: Table, format: str) -> None:

@@ -11,6 +11,7 @@ from convnn.effects import effective
 from convnn.errors import Exit, Problem, UserError, escaped
 from convnn.options import BY_PLACE, OPTIONS, value_at
 from convnn.presets import Resolved, build_config
+from convnn.settings import Maybe, Settings
 
 if TYPE_CHECKING:
     from convnn.runs import Run
@@ -80,10 +81,8 @@ def _chosen(config: RunConfig, runs: Path | None, ref: str | None) -> Run:
     if config.output.dir is not None:
         return find(f"{config.output.dir}/", place)
     for run in list_runs(place)[0]:
-        if run.status() == "done":
-            table = run.sections()
-            if (table["model"]["name"], table["layer"]["type"]) == (config.model.name, config.layer.type):
-                return run
+        if run.status() == "done" and not run.imported and _network(run) == (config.model.name, config.layer.type):
+            return run
     raise UserError(
         Problem(
             f"there is no finished run of {config.model.name} with layer {config.layer.type} in {escaped(place)}",
@@ -91,6 +90,15 @@ def _chosen(config: RunConfig, runs: Path | None, ref: str | None) -> Run:
         ),
         Exit.NO_RUN,
     )
+
+
+def _network(run: Run) -> tuple[Maybe, Maybe] | None:
+    """The model and the layer of a run; None where its configuration cannot be read."""
+    try:
+        settings = Settings(run.sections())
+    except UserError:
+        return None
+    return settings.value("model.name"), settings.value("layer.type")
 
 
 def _merged(run: Run, resolved: Resolved) -> RunConfig:

@@ -26,7 +26,7 @@ def verify_resume(
 
     No more epochs are trained than the kills need. Exit code 1 if anything differs.
     """
-    resolved = resolve(read(preset) if preset else None, typed)
+    resolved = resolve(None if preset is None else read(preset), typed)
     wanted = resolved.checked()
     if resolved.facts.problem is not None and wanted.data.dataset not in ("cifar10", "cifar100"):
         from convnn.errors import UserError

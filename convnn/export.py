@@ -8,7 +8,6 @@ import math
 from pathlib import Path
 
 from convnn.errors import Problem, UserError, escaped
-from convnn.files import write_atomic
 from convnn.history import History
 from convnn.runs import Run
 
@@ -25,11 +24,6 @@ def csv_text(history: History) -> str:
         figures = [event.metrics.get(name, "") for name in metrics]
         writer.writerow([event.epoch, event.step, iso(event.time), *figures])
     return out.getvalue()
-
-
-def write_csv(run: Run, path: Path) -> None:
-    """Write the curves of a run as a CSV file, whole or not at all."""
-    write_atomic(path, csv_text(run.history(steps=False)))
 
 
 def write_tensorboard(run: Run, directory: Path) -> Path:

@@ -94,11 +94,6 @@ def is_vgg(model: str) -> bool:
     return model.startswith("vgg")
 
 
-def smallest_side(model: str) -> int:
-    """The smallest image side in pixels that a model takes."""
-    return 2 ** len(STAGES[model]) if is_vgg(model) else 1
-
-
 def stages(model: str, width: float, in_channels: int = 3) -> tuple[tuple[tuple[int, int], ...], ...]:
     """The (in, out) channels of the slots of each stage; a ResNet's first slot follows its stem."""
     before = in_channels if is_vgg(model) else scaled(STEM, width)

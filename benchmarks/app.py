@@ -1,6 +1,6 @@
 """What the app costs: its first frame, a key's answer while a run trains, and the share of throughput that is left.
 
-    python -m benchmarks.app [WORD ...]     only the parts that contain a WORD: frame, import, chart, key, share
+    python -m benchmarks.app [WORD ...]     only the parts that contain a WORD: frame, import, table, chart, key, share
     PAIRS=2 python -m benchmarks.app share  fewer pairs than ten
 
 The app runs in a pseudo-terminal of 120x40 with every pane open. Throughput is compared as the median over interleaved
@@ -10,6 +10,7 @@ pairs: the images a second of the epochs after the first, in the app beside `con
 from __future__ import annotations
 
 import os
+import random
 import re
 import subprocess
 import sys
@@ -20,9 +21,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 
-from convnn import runs
+from convnn import presets, runs
 from convnn.charts import Series, draw
-from tests.pictured import make
+from convnn.events import Finished, line
+from tests.pictured import events_of, make
 from tests.pseudo import ROOT, Program
 
 LAUNCHING = ROOT / "tests" / "tui" / "launching.py"
@@ -33,6 +35,13 @@ SIZE = (120, 40)
 THREADS = {"OMP_NUM_THREADS": str(os.cpu_count() or 1)}
 DIGITS = {"data.dataset": "digits", "layer.type": "Branching", "training.batch_size": "64"}
 QUICKSTART = DIGITS | {"model.width": "0.125", "training.num_epochs": "3"}
+TABLE, COLUMNS = 5000, 15
+VARIED = {  # with name, status, epoch, best and seed the columns of the table
+    "layer.K": ("3", "9"), "branching.ratio": ("0.25", "0.5"), "layer.similarity_type": ("Col", "Loc"),
+    "layer.aggregation_type": ("Col", "Loc_Col"), "layer.magnitude_type": ("cosine", "euclidean"),
+    "training.batch_size": ("64", "128"), "optimizer.lr": ("0.001", "0.0001"), "optimizer.weight_decay": ("0", "0.01"),
+    "optimizer.name": ("adamw", "sgd"), "model.name": ("vgg11", "resnet18"),
+}  # fmt: skip
 WIDE = DIGITS | {"data.limit": "256", "training.num_epochs": "3"}  # vgg11 Branching of full width
 
 
@@ -63,6 +72,51 @@ def import_() -> Iterator[str]:
                 waits.append(_latency(app, "1", "1 progress"))
             longest.append(max(waits))
     yield f"longest wait of a key during the import of torch: {_ms(longest)} in {len(longest)} starts"
+
+
+def table() -> Iterator[str]:
+    """Of the table of all runs: from its key to the first rows, and from a page down to the next rows."""
+    with tempfile.TemporaryDirectory() as folder:
+        _many(Path(folder))
+        with _open("-m", "convnn", "tui", "--runs", folder) as app:
+            _until(app, f"runs {TABLE}", 0)
+            first = []
+            for _ in range(10):
+                time.sleep(0.5)
+                first.append(_answer(app, "t", "branch_ratio"))
+                pages = sorted(_answer(app, "\x1b[6~", "vgg11-") for _ in range(KEYS // 4))
+                app.press("\x1b")
+        told = f"median {_ms([median(first)])}, worst {_ms([max(first)])}"
+        yield f"first rows of {TABLE:,} runs x {COLUMNS} columns after the key: {told}"
+        yield f"page-down: median {_ms([median(pages)])}, p95 {_ms([pages[int(0.95 * len(pages))]])}"
+
+
+def _many(root: Path) -> None:
+    """Runs that differ in so many options that the table has its columns."""
+    draw = random.Random(1)
+    names = list(VARIED)
+    told = "".join(line(event) + "\n" for event in [*events_of(1), Finished(outcome="done")])
+    configs = []
+    for _ in range(100):
+        chosen = {name: draw.choice(VARIED[name]) for name in names}
+        configs.append(presets.text(presets.resolve(None, {"layer.type": "Branching"} | chosen).config, whole=True))
+    for number in range(TABLE):
+        run = root / f"20260101-{number:06d}-vgg11-Branching-{number:04x}"
+        run.mkdir()
+        (run / "config.toml").write_text(configs[number % 100].replace("seed = 0", f"seed = {number // 100}"))
+        (run / "events.jsonl").write_text(told)
+
+
+def _answer(app: Program, letter: str, word: str) -> float:
+    """Seconds from a key to what it brings onto the screen."""
+    time.sleep(0.1)
+    start, began = len(app.output), time.perf_counter()
+    app.press(letter)
+    while word.encode() not in app.output[start:]:
+        if time.perf_counter() - began > 5:
+            raise RuntimeError(f"no answer to {letter!r}")
+        time.sleep(0.0005)
+    return time.perf_counter() - began
 
 
 def chart() -> Iterator[str]:
@@ -105,7 +159,7 @@ def share() -> Iterator[str]:
         yield f"throughput in the app, {name}: {median(ratios):.1%} of headless (median of {PAIRS} pairs, {spread})"
 
 
-PARTS = {"frame": frame, "import": import_, "chart": chart, "key": key, "share": share}
+PARTS = {"frame": frame, "import": import_, "table": table, "chart": chart, "key": key, "share": share}
 
 
 @contextmanager

@@ -29,11 +29,16 @@ def differing(runs: Iterable[Summary]) -> list[str]:
     found: set[str] = set()
     for name in SECTIONS:
         told = first.get(name, {})
+        alike = dict(told)  # the keys that no run differs in so far: of thousands of runs the first few tell most
         for other in settings.values():
-            if (table := other.get(name, {})) != told:
-                found |= {
-                    f"{name}.{key}" for key in {*table, *told} if table.get(key, UNKNOWN) != told.get(key, UNKNOWN)
-                }
+            if (table := other.get(name, {})) == told:
+                continue
+            new = [key for key, value in alike.items() if table.get(key, UNKNOWN) != value]
+            for key in new:
+                del alike[key]
+            if table.keys() != told.keys():
+                new += table.keys() - told.keys()
+            found.update(f"{name}.{key}" for key in new)
     return [option.place for option in OPTIONS if option.place in found]
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from statistics import fmean, stdev
+from typing import Any
 
 from convnn import fields, listing, query
 from convnn.errors import UserError
@@ -38,8 +39,30 @@ class Node:
     key: str  # its labels from the outermost group to this
     label: str
     runs: list[Summary]
-    levels: list[str]  # that are below it
+    levels: list[str]  # keys that it is grouped by
     figure: Field
+
+    @cached_property
+    def groups(self) -> list[Node]:
+        """What its runs are grouped into."""
+        nodes: list[Node] = []
+        grouped = listing.grouped(self.runs, self.levels[0], self.figure)
+        for row in grouped.rows:
+            told = zip(grouped.keys, row.values, strict=True)
+            words = [f"{key.key}={key.show(value)}" for key, value in told if value is not UNKNOWN]
+            label = " ".join(words) or (SAME if self.levels[0] == REPEATS else f"no {self.levels[0]}")
+            nodes.append(Node(f"{self.key}/{label}", label, row.group.runs, self.levels[1:], self.figure))
+        return nodes
+
+    def lines(self, open: set[str], depth: int) -> Iterator[Line]:
+        """Its runs or groups and, below the groups that are open, what they hold."""
+        if not self.levels:
+            yield from (Line(run, depth=depth) for run in self.runs)
+            return
+        for node in self.groups:
+            yield Line(None, node, depth, node.key in open)
+            if node.key in open:
+                yield from node.lines(open, depth + 1)
 
     @cached_property
     def values(self) -> list[float]:
@@ -77,44 +100,46 @@ class Line:
 
 @dataclass(frozen=True)
 class Arranged:
-    """The rows and the columns to show them in."""
+    """The rows and the columns to show them in, and what they were made from."""
 
     lines: list[Line]
     columns: list[Field]
-    found: int  # runs that the filter lets through
+    found: list[Summary]  # that the filter lets through
     wrong: str  # why the filter is not understood; then it hides nothing
+    runs: Sequence[Summary]
+    filter: str
+    differing: list[Field]  # the columns where none are asked for
+    order: tuple[Any, ...]  # of sorting, pinning and grouping
+    root: Node
 
 
-def arrange(runs: Sequence[Summary], look: Look, marks: Marks) -> Arranged:
-    """The runs as asked for. Raises UserError for a sort, column or group key that there is not."""
-    found, wrong = list(runs), ""
+def arrange(runs: Sequence[Summary], look: Look, marks: Marks, before: Arranged | None = None) -> Arranged:
+    """The runs as asked for; what was found before is not looked for again where it cannot have changed.
+
+    Raises UserError for a sort, column or group key that there is not.
+    """
+    if before is not None and before.runs is runs and before.filter == look.filter:
+        found, wrong, differing = before.found, before.wrong, before.differing
+    else:
+        before = None
+        found, wrong = _filtered(runs, look.filter)
+        differing = listing.columns(found, None)
+    columns = listing.columns(found, ",".join(look.columns)) if look.columns else differing
+    order = (look.sort, look.down, tuple(look.groups), tuple(marks.pinned))
+    if before is not None and before.order == order:
+        root = before.root
+    else:
+        ordered = marks.on_top(listing.ordered(found, look.sort and ("-" if look.down else "") + look.sort))
+        root = Node("", "", ordered, list(look.groups), fields.field("best"))
+    lines = list(root.lines(look.open, 0))
+    return Arranged(lines, columns, found, wrong, runs, look.filter, differing, order, root)
+
+
+def _filtered(runs: Sequence[Summary], text: str) -> tuple[list[Summary], str]:
     try:
-        found = query.parse(look.filter, runs).of(runs)
+        return query.parse(text, runs).of(runs), ""
     except UserError as error:
-        wrong = error.problems[0].message
-    columns = listing.columns(found, ",".join(look.columns) if look.columns else None)
-    found = marks.on_top(listing.ordered(found, look.sort and ("-" if look.down else "") + look.sort))
-    if not look.groups:
-        return Arranged([Line(run) for run in found], columns, len(found), wrong)
-    figure = fields.field("best")
-    return Arranged(_tree(found, look.groups, look.open, figure, "", 0), columns, len(found), wrong)
-
-
-def _tree(runs: list[Summary], levels: list[str], open: set[str], figure: Field, above: str, depth: int) -> list[Line]:
-    """The groups of the first level and, below those that are open, what they hold."""
-    if not levels:
-        return [Line(run, depth=depth) for run in runs]
-    lines: list[Line] = []
-    grouped = listing.grouped(runs, levels[0], figure)
-    for row in grouped.rows:
-        told = zip(grouped.keys, row.values, strict=True)
-        words = [f"{key.key}={key.show(value)}" for key, value in told if value is not UNKNOWN]
-        label = " ".join(words) or (SAME if levels[0] == REPEATS else f"no {levels[0]}")
-        node = Node(f"{above}/{label}", label, row.group.runs, levels[1:], figure)
-        lines.append(Line(None, node, depth, node.key in open))
-        if node.key in open:
-            lines += _tree(node.runs, node.levels, open, figure, node.key, depth + 1)
-    return lines
+        return list(runs), error.problems[0].message
 
 
 def groupable(runs: Sequence[Summary]) -> list[str]:

@@ -71,13 +71,13 @@ class RunsScreen(Following):
         """Show the runs as asked for."""
         self._shown, runs, asked = self.app.runs, self.app.runs, self.asked
         grid, line = self.query_one(RunGrid), self.query_one(FilterLine)
-        self.arranged = found = arrange(runs, asked, self.app.marks)
+        self.arranged = found = arrange(runs, asked, self.app.marks, self.arranged)
         if runs or self.complete:
             grid.empty = NO_MATCH if runs else NO_RUNS
         grid.put(found.lines, found.columns, (asked.sort, asked.down))
         line.say(runs, escaped(found.wrong))
-        count = f"runs {found.found:,} of {len(runs):,}" if found.found < len(runs) else f"runs {len(runs):,}"
-        grid.border_title = count
+        few = len(found.found) < len(runs)
+        grid.border_title = f"runs {len(found.found):,} of {len(runs):,}" if few else f"runs {len(runs):,}"
         self.say()
 
     def say(self) -> None:

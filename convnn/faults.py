@@ -54,7 +54,7 @@ def named(error: Exception, at: Setting) -> Fault:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     said = escaped(f"{type(error).__name__}: {lines[0] if lines else ''}")[:300]
     if isinstance(error, UserError):
-        return Fault(str(error), error.code)
+        return Fault("; ".join(lines), error.code)
     if isinstance(error, MemoryError) or any(words in str(error).lower() for words in NO_MEMORY):
         return _memory(at)
     if _device_lost(error):

@@ -23,7 +23,7 @@ from convnn.trainer import Trainer
 
 LOOK = 0.1  # seconds between two looks at the control file
 SIGNALS = {
-    "INT": ("interrupted (Ctrl-C)", Exit.INTERRUPTED),
+    "INT": ("Ctrl-C", Exit.INTERRUPTED),
     "TERM": ("terminated", Exit.TERMINATED),
     "HUP": ("hung up", Exit.HUNG_UP),
     "TIME": ("the time limit was reached", Exit.TIME_LIMIT),
@@ -115,7 +115,11 @@ class Loop:
         if event.outcome == "diverged":
             last = checkpoint.pointed(self.run.path, "last")
             good = f"the last good checkpoint is {last}" if last else "there is no checkpoint yet"
-            cause = f"{event.cause}; {good}; try a lower --lr, --clip_grad_norm 1, or no --use_amp"
+            config = self.trainer.config
+            ways = ["a lower --lr"]
+            ways += ["--clip_grad_norm 1"] if config.training.clip_grad_norm == 0 else []
+            ways += ["--no_use_amp"] if config.runtime.amp else []
+            cause = f"{event.cause}; {good}; try {' or '.join(ways)}"
             return Finished(outcome="diverged", cause=cause, code=Exit.DIVERGED)
         if not saver.up_to_date and not saver.save():  # the one at the end of the last epoch failed, too
             return self._unwritten("the last checkpoint")

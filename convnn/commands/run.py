@@ -201,7 +201,7 @@ def farewell(run: Run, ended: Ended, debug: bool) -> None:
         import traceback
 
         err().print("".join(traceback.format_exception(ended.error)), soft_wrap=True)
-    if ended.finished.outcome != "done":
+    if ended.finished.outcome != "done" and ended.code not in (Exit.USAGE, Exit.DATA):  # those would end so again
         from convnn.resuming import command
 
         say(f"to go on: {command(run, ended.flags)}")

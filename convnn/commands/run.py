@@ -201,7 +201,9 @@ def farewell(run: Run, ended: Ended, debug: bool) -> None:
         import traceback
 
         err().print("".join(traceback.format_exception(ended.error)), soft_wrap=True)
-    if ended.finished.outcome != "done" and ended.code not in (Exit.USAGE, Exit.DATA):  # those would end so again
+    # what was refused before the first step would only be refused again
+    refused = ended.code in (Exit.USAGE, Exit.DATA) and not (run.path / "checkpoints" / "last").is_file()
+    if ended.finished.outcome != "done" and not refused:
         from convnn.resuming import command
 
         say(f"to go on: {command(run, ended.flags)}")

@@ -64,7 +64,7 @@ def test_an_interrupt_from_outside_stops_the_run_and_restores_the_terminal(train
     training.process.send_signal(signal.SIGINT)
     assert training.wait() == 130
     assert training.restored()
-    resumable(run_of(tmp_path), "interrupted (Ctrl-C)")
+    resumable(run_of(tmp_path), "Ctrl-C")
 
 
 def test_a_terminal_that_goes_away_stops_the_run(training, tmp_path):

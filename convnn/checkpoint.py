@@ -113,6 +113,7 @@ def prune(run: Path, *, finished: bool = False) -> None:
 
     A finished run needs no optimizer.
     """
+    _clean(run / FOLDER)
     names = _names(run)
     whole = [name for name in names if (run / FOLDER / name / OPTIMIZER).exists()]
     pointed_at = {pointed(run, "best"), pointed(run, "last")}

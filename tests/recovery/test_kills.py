@@ -50,8 +50,8 @@ def test_killed_while_a_checkpoint_of_the_same_step_is_exchanged(tmp_path, whole
 
 @pytest.mark.parametrize("turn", [0, *(pytest.param(n, marks=torture) for n in range(1, 50))])
 def test_killed_at_a_random_time(tmp_path, whole, duration, turn):
-    killing.kill_after(tmp_path, RICH, random.Random(f"{SEED}/{turn}").uniform(0, duration))
-    killing.check(killing.only_run(tmp_path), whole)
+    resumed = killing.kill_after(tmp_path, RICH, random.Random(f"{SEED}/{turn}").uniform(0, duration))
+    killing.check(killing.only_run(tmp_path), whole, clean=resumed)
 
 
 @torture

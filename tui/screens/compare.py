@@ -104,8 +104,7 @@ class CompareScreen(Looking):
 
     def view_changed(self) -> None:
         metric = self.comparison.metric if self.comparison else ""
-        label = compare.best_at(metric)
-        said = " · ".join(filter(None, (f"{metric}, best is {label}" if metric else "", self.view.said)))
+        said = " · ".join(filter(None, (metric, metric and compare.best_at(metric), self.view.said)))
         self.query_one(Head).say("compare", f"{len(self.chosen)} runs", said)
 
     def action_metric(self) -> None:

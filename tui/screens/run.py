@@ -27,8 +27,8 @@ from tui.panes.loss import LossPane
 from tui.panes.pane import Pane
 from tui.panes.progress import ProgressPane
 from tui.panes.rate import RatePane
-from tui.screens.choice import Answer, Choice
 from tui.screens.looking import LOOKING, Looking
+from tui.screens.stop_menu import StopMenu
 from tui.view import Range, whole
 from tui.watch import Watch
 from tui.widgets.bars import Foot, Head
@@ -48,13 +48,6 @@ LOWEST = (5, 8, 8, 5)  # lines that each row of panes needs
 LOOK = 0.5  # seconds between two looks at the directory, at least
 LOOK_HERE = 1.0  # while a run trains in this process, which shares the interpreter lock with the screen
 SHARE = 50  # a look that took t seconds is followed by none for 50 t: showing costs training under 2 %
-LIVE_WORDS: tuple[Answer, ...] = (
-    ("pause", "pause", "hold after this step"),
-    ("checkpoint", "checkpoint", "save now and go on"),
-    ("stop-epoch", "stop after the epoch", "save and end; it can be resumed"),
-    ("stop", "stop now", "save after this step and end; it can be resumed"),
-)
-PAUSED_WORDS: tuple[Answer, ...] = (("resume", "resume", "go on"), *LIVE_WORDS[1:])
 
 
 class RunScreen(Looking):
@@ -246,8 +239,7 @@ class RunScreen(Looking):
         if state not in ("running", "paused"):
             self.app.say(f"there is nothing to pause or stop: the run is {state}")
             return
-        words = PAUSED_WORDS if state == "paused" else LIVE_WORDS
-        self.app.push_screen(Choice("pause or stop", "", words), self._ask)
+        self.app.push_screen(StopMenu(paused=state == "paused"), self._ask)
 
     def _ask(self, word: str | None) -> None:
         if word is None or self.trail is None:

@@ -8,7 +8,6 @@ from textual import on
 from textual.app import ComposeResult
 from textual.widgets import Input
 
-from convnn import trash
 from convnn.errors import UserError, escaped
 from convnn.fields import FACTS
 from convnn.options import BY_NAME, BY_PLACE, OPTIONS
@@ -17,7 +16,7 @@ from convnn.summaries import Summary
 from tui.arranging import Arranged, Line, Look, arrange, groupable
 from tui.keys import bound
 from tui.screens.choice import Choice
-from tui.screens.following import Following
+from tui.screens.discarding import Discarding
 from tui.screens.picking import Picking
 from tui.widgets.bars import Foot, Head
 from tui.widgets.filter_line import FilterLine
@@ -28,7 +27,7 @@ NO_RUNS = "No runs yet.  Press esc and n for a new one, or bring some in from a 
 NO_MATCH = "No run matches.  Press esc to clear the filter."
 
 
-class RunsScreen(Following):
+class RunsScreen(Discarding):
     """The runs of a folder, as many as there are."""
 
     BINDINGS = bound(
@@ -41,7 +40,6 @@ class RunsScreen(Following):
         super().__init__(root)
         self.asked = Look()
         self.arranged: Arranged | None = None
-        self.batches: list[int] = []  # how many runs each deletion was of
         self._shown: list[Summary] | None = None  # the runs that are arranged
 
     def compose(self) -> ComposeResult:
@@ -147,6 +145,16 @@ class RunsScreen(Following):
 
     action_duplicate = action_new_from
 
+    def action_delete(self) -> None:
+        """Move the marked runs, or without marks the one under the cursor, to the trash."""
+        marked = [run for run in self.app.runs if run.path in self.app.marks.marked]
+        if len(marked) > 1:
+            answers = (("delete", "delete", "u brings them back"), ("keep", "keep", "nothing happens"))
+            asks = Choice(f"delete {len(marked)} marked runs", "", answers)
+            self.app.push_screen(asks, lambda word: self.discard(marked) if word == "delete" else None)
+        elif marked or (self.line and self.line.run):
+            self.discard(marked or self.line.runs)  # type: ignore[union-attr]
+
     # -- arranging --------------------------------------------------------------------------------------------------
 
     def action_sort(self) -> None:
@@ -210,43 +218,6 @@ class RunsScreen(Following):
             self.query_one(RunGrid).focus()
         else:
             self.dismiss()
-
-    # -- deleting ---------------------------------------------------------------------------------------------------
-
-    def action_delete(self) -> None:
-        """Move the marked runs, or without marks the one under the cursor, to the trash."""
-        marked = [run for run in self.app.runs if run.path in self.app.marks.marked]
-        if len(marked) > 1:
-            answers = (("delete", "delete", "u brings them back"), ("keep", "keep", "nothing happens"))
-            asks = Choice(f"delete {len(marked)} marked runs", "", answers)
-            self.app.push_screen(asks, lambda word: self._delete(marked) if word == "delete" else None)
-        elif marked or (self.line and self.line.run):
-            self._delete(marked or self.line.runs)  # type: ignore[union-attr]
-
-    def _delete(self, runs: list[Summary]) -> None:
-        gone: list[Summary] = []
-        for run in runs:
-            try:
-                trash.discard(Path(run.path), run.name, self.root)
-                gone.append(run)
-            except (UserError, OSError) as error:  # one that trains stays
-                self.app.say(str(error), wrong=True)
-        if gone:
-            self.batches.append(len(gone))
-            self.app.say(f"{gone[0].name if len(gone) == 1 else f'{len(gone)} runs'} in the trash: u brings back")
-        for run in gone:
-            self.app.marks.marked.pop(run.path, None)
-            self.app.marks.pinned.pop(run.path, None)
-        self.look_now.set()
-
-    def action_undo(self) -> None:
-        """Bring back what was deleted last: here, or else the newest run of the trash."""
-        try:
-            for _ in range(self.batches.pop() if self.batches else 1):
-                self.app.say(f"{trash.undo(self.root).name} is back")
-        except (UserError, OSError) as error:
-            self.app.say(str(error), wrong=True)
-        self.look_now.set()
 
 
 def _name(place: str) -> str:

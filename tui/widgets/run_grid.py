@@ -56,7 +56,9 @@ class RunGrid(Rows[Line]):
             widest = max((cell_len(column.text(run)) for run in runs), default=0)
             widest = max(widest + 2 * (column is FACTS["status"]), len(column.key) + 2 * (column.key == sorted[0]))
             self._sizes[column.key] = min(max(widest, NARROW), max(WIDE, len(column.key) + 2))
-        names = (cell_len(line.node.label if line.node else line.run.name if line.run else "") for line in sample)
+        names = (
+            cell_len(escaped(line.node.label if line.node else line.run.name if line.run else "")) for line in sample
+        )
         self._widest = min(max([NAME[0], *names]) + 4 * any(line.node for line in lines), NAME[1])
         self.show(lines)
         self._say()

@@ -26,7 +26,13 @@ def work(device: torch.device, ours: bool, workers: int) -> Work:
     labels = torch.arange(IMAGES) % 10
     mean, std = CIFAR10.normalisation
     if not ours:
-        loader = DataLoader(plain.Images(pixels, labels, mean, std), BATCH, shuffle=True, num_workers=workers)
+        loader = DataLoader(
+            plain.Images(pixels, labels, mean, std),
+            BATCH,
+            shuffle=True,
+            num_workers=workers,
+            multiprocessing_context="fork" if workers else None,
+        )
         return Work(lambda: [(x.to(device), y.to(device)) for x, y in loader])
     how: dict[str, Any] = {"batch_size": BATCH, "seed": 0, "normalisation": (mean, std)}
     batches = MemoryBatches(pixels, labels, device=device, shuffle=True, crop=True, flip=True, **how)

@@ -90,7 +90,7 @@ def test_when_all_are_damaged_it_says_so_every_time(tmp_path):
     for path in (tmp_path / checkpoint.FOLDER).glob("*/state.json"):
         path.write_bytes(b"")
     for _ in range(3):
-        with pytest.raises(UserError, match="no checkpoint .* is left") as caught:
+        with pytest.raises(UserError, match=r"no checkpoint .* is left") as caught:
             checkpoint.newest(tmp_path)
         assert caught.value.code == Exit.STORAGE
 
@@ -160,7 +160,7 @@ def test_links_and_pipes_are_not_followed(tmp_path):
     (run / checkpoint.FOLDER).mkdir(parents=True)
     (run / checkpoint.FOLDER / "00000001").symlink_to(tmp_path / "a/checkpoints/00000001")
     assert checkpoint.newest(run) == (None, [])
-    for make in (os.mkfifo, lambda path: os.symlink(tmp_path / "a/checkpoints/last", path)):
+    for make in (os.mkfifo, lambda path: path.symlink_to(tmp_path / "a/checkpoints/last")):
         last = run / checkpoint.FOLDER / "last"
         make(last)
         assert checkpoint.pointed(run, "last") is None

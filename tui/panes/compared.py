@@ -98,7 +98,9 @@ class ComparedCurves(Looked, can_focus=True):
 
     def compose(self) -> ComposeResult:
         yield ChartView("reading the runs ...", id="chosen")
-        yield ChartView("reading the runs ...", id="beside")
+        beside = ChartView("", id="beside")
+        beside.display = False  # until there is something to draw, and room
+        yield beside
 
     def show(self, comparison: Comparison) -> None:
         """Show the curves of a comparison."""

@@ -1,0 +1,218 @@
+"""The table of all runs: filtered, sorted, grouped, marked, deleted, and the start of new ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from seen import app, form, made, several, text, until
+
+from tui.screens.help import HelpScreen
+from tui.screens.home import HomeScreen
+from tui.screens.picking import Picking
+from tui.screens.run import RunScreen
+from tui.screens.runs import RunsScreen
+from tui.widgets.run_grid import RunGrid
+
+
+@pytest.fixture(autouse=True)
+def desk(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    for name in ("NO_COLOR", "COLORFGBG"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def repeats(root: Path) -> None:
+    """Two runs of K 3 and two of K 5 that differ in the seed alone, each with other curves, the first the newest."""
+    for at, (K, seed) in reversed(list(enumerate([("3", "0"), ("3", "1"), ("5", "0"), ("5", "1")]))):
+        words = {"layer__type": "ConvNN", "layer__K": K, "training__seed": seed}
+        made(root, f"run-{K}-{seed}", hours=at + 1, epochs=at + 1, **words)
+
+
+async def opened(pilot, count: int) -> RunGrid:
+    """Open the table from Home."""
+    await until(pilot, lambda: len(pilot.app.runs) == count)
+    await pilot.press("t")
+    await until(pilot, lambda: isinstance(pilot.app.screen, RunsScreen) and pilot.app.screen.complete)
+    return pilot.app.screen.query_one(RunGrid)
+
+
+def names(grid: RunGrid) -> list[str]:
+    return [line.run.name if line.run else line.node.label for line in grid.items]
+
+
+async def test_all_runs_stand_there_with_the_options_that_differ_and_come_and_go_with_escape(tmp_path):
+    several(tmp_path / "runs")
+    async with app(tmp_path / "runs").run_test(size=(120, 40)) as pilot:
+        grid = await opened(pilot, 6)
+        assert [column.key for column in grid.columns][:4] == ["status", "epoch", "best", "layer"]
+        line = next(line for line in text(pilot.app).splitlines() if "✓ done" in line)
+        assert all(word in line for word in ("vgg11-Branching-a0f0", "82.5", "Branching"))
+        await pilot.press("escape")
+        await until(pilot, lambda: isinstance(pilot.app.screen, HomeScreen))
+
+
+async def test_enter_opens_a_run(tmp_path):
+    several(tmp_path / "runs")
+    async with app(tmp_path / "runs").run_test() as pilot:
+        await opened(pilot, 6)
+        await pilot.press("down", "enter")
+        await until(pilot, lambda: isinstance(pilot.app.screen, RunScreen))
+        assert pilot.app.screen.trail.run.name.endswith("a1f1")
+
+
+async def test_the_filter_completes_and_says_what_is_wrong_and_escape_clears_it(tmp_path):
+    several(tmp_path / "runs")
+    async with app(tmp_path / "runs").run_test() as pilot:
+        grid = await opened(pilot, 6)
+        await pilot.press("slash", *"stat", "tab")
+        assert pilot.app.screen.query_one("#filter-text").value == "status="
+        await until(pilot, lambda: "filter, column 8" in text(pilot.app) and "status=done" in text(pilot.app))
+        assert len(grid.items) == 6
+        await pilot.press(*"fail", "tab", "enter")
+        await until(pilot, lambda: [name[-4:] for name in names(grid)] == ["a3f3"])
+        assert grid.border_title == "runs 1 of 6" and grid.has_focus
+        await pilot.press("escape")
+        await until(pilot, lambda: len(grid.items) == 6)
+
+
+async def test_nothing_that_fits_says_what_to_press(tmp_path):
+    several(tmp_path / "runs")
+    async with app(tmp_path / "runs").run_test() as pilot:
+        await opened(pilot, 6)
+        await pilot.press("slash", *"best>99")
+        await until(pilot, lambda: "No run matches.  Press esc" in text(pilot.app))
+
+
+async def test_no_runs_says_what_to_press(tmp_path):
+    async with app(tmp_path / "runs").run_test() as pilot:
+        await opened(pilot, 0)
+        await until(pilot, lambda: "No runs yet.  Press esc and n" in text(pilot.app))
+
+
+async def test_s_sorts_by_the_next_column_and_shift_s_turns_it_round(tmp_path):
+    repeats(tmp_path / "runs")
+    async with app(tmp_path / "runs").run_test() as pilot:
+        grid = await opened(pilot, 4)
+        await pilot.press("s", "s", "s")
+        await until(pilot, lambda: names(grid) == ["run-3-0", "run-3-1", "run-5-0", "run-5-1"])
+        assert grid.sorted == ("epoch", False)
+        await pilot.press("S")
+        await until(pilot, lambda: names(grid) == ["run-5-1", "run-5-0", "run-3-1", "run-3-0"])
+
+
+async def test_a_pinned_run_stays_on_top_of_any_order(tmp_path):
+    repeats(tmp_path / "runs")
+    async with app(tmp_path / "runs").run_test() as pilot:
+        grid = await opened(pilot, 4)
+        await pilot.press("down", "p")
+        await until(pilot, lambda: names(grid)[0] == "run-3-1")
+        await pilot.press("s", "S")
+        await until(pilot, lambda: names(grid) == ["run-3-1", "run-5-1", "run-5-0", "run-3-0"])
+        assert "▲" in text(pilot.app)
+
+
+async def test_groups_are_a_tree_with_n_mean_and_deviation(tmp_path):
+    repeats(tmp_path / "runs")
+    async with app(tmp_path / "runs").run_test(size=(120, 40)) as pilot:
+        grid = await opened(pilot, 4)
+        await pilot.press("o")
+        await until(pilot, lambda: isinstance(pilot.app.screen, Picking))
+        await pilot.press("space", "enter")
+        await until(pilot, lambda: names(grid) == ["K=3", "K=5"])
+        line = next(line for line in text(pilot.app).splitlines() if "▸ K=3" in line)
+        assert line.split()[2:8] == ["K=3", "2", "67.50", "10.61", "2", "runs"]  # 60 and 75
+        await pilot.press("enter")
+        await until(pilot, lambda: names(grid) == ["K=3", "run-3-0", "run-3-1", "K=5"])
+        await pilot.press("space")
+        assert {Path(path).name for path in pilot.app.marks.marked} == {"run-3-0", "run-3-1"}
+        await pilot.press("enter")
+        await until(pilot, lambda: names(grid) == ["K=3", "K=5"])
+
+
+async def test_columns_are_chosen(tmp_path):
+    repeats(tmp_path / "runs")
+    async with app(tmp_path / "runs").run_test() as pilot:
+        grid = await opened(pilot, 4)
+        before = [column.key for column in grid.columns]
+        await pilot.press("c")
+        await until(pilot, lambda: isinstance(pilot.app.screen, Picking))
+        await pilot.press("down", "space", "enter")
+        await until(pilot, lambda: [column.key for column in grid.columns] == [*before, "path"])
+
+
+async def test_columns_without_room_are_reached_to_the_right(tmp_path):
+    several(tmp_path / "runs")
+    async with app(tmp_path / "runs").run_test(size=(60, 20)) as pilot:
+        grid = await opened(pilot, 6)
+        assert grid.border_subtitle.startswith("columns 1-") and "status" in text(pilot.app)
+        await pilot.press("right", "right")
+        await pilot.pause()
+        assert grid.border_subtitle.startswith("columns 3-") and "status" not in text(pilot.app)
+        await pilot.press("left", "left", "left")
+        assert grid.first == 0
+
+
+async def test_a_new_run_from_an_old_one_shows_what_was_changed(tmp_path):
+    repeats(tmp_path / "runs")
+    async with app(tmp_path / "runs").run_test(size=(120, 40)) as pilot:
+        await opened(pilot, 4)
+        screen = await form(pilot, "n")
+        assert screen.draft.typed == {} and screen.checked.config.layer.K == 3
+        screen.query_one("#form").go_to("layer.K")
+        await pilot.press("up")
+        await until(pilot, lambda: screen.draft.typed == {"layer.K": "4"})
+        screen.query_one("#form").go_to("layer.padding")
+        await until(pilot, lambda: "run 3" in text(pilot.app) and "from run run-3-0  1 changed" in text(pilot.app))
+        assert screen.command == "convnn run --K 4 --dataset digits --num_epochs 4"
+
+
+async def test_marked_runs_are_deleted_after_a_question_and_brought_back_together(tmp_path):
+    repeats(tmp_path / "runs")
+    async with app(tmp_path / "runs").run_test() as pilot:
+        grid = await opened(pilot, 4)
+        await pilot.press("space", "space", "delete")
+        await pilot.press("enter")
+        await until(pilot, lambda: names(grid) == ["run-5-0", "run-5-1"])
+        assert not (tmp_path / "runs" / "run-3-0").exists() and not pilot.app.marks.marked
+        await pilot.press("u")
+        await until(pilot, lambda: len(grid.items) == 4)
+
+
+async def test_new_and_growing_runs_show_up_by_themselves(tmp_path):
+    repeats(tmp_path / "runs")
+    async with app(tmp_path / "runs").run_test() as pilot:
+        grid = await opened(pilot, 4)
+        made(tmp_path / "runs", "another", hours=0.1)
+        pilot.app.screen.look_now.set()  # the next look, without the wait for it
+        await until(pilot, lambda: "another" in names(grid))
+
+
+async def test_names_with_escape_codes_and_markup_are_shown_harmlessly(tmp_path):
+    made(tmp_path / "runs", "[red]x[-red] \x1b[31mred")
+    async with app(tmp_path / "runs").run_test() as pilot:
+        await opened(pilot, 1)
+        await until(pilot, lambda: "[red]x[-red] \\x1b[31mred" in text(pilot.app))
+
+
+async def test_help_tells_the_keys_of_the_table(tmp_path):
+    repeats(tmp_path / "runs")
+    async with app(tmp_path / "runs").run_test(size=(120, 50)) as pilot:
+        await opened(pilot, 4)
+        await pilot.press("question_mark")
+        await until(pilot, lambda: isinstance(pilot.app.screen, HelpScreen))
+        assert all(word in text(pilot.app) for word in ("all runs", "group the runs by", "choose columns", "sort by"))
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 40)], ids=["80x24", "120x40"])
+def test_the_picture_of_the_table(snap_compare, size):
+    repeats(Path("runs"))
+    several(Path("runs"))
+
+    async def look(pilot):
+        await opened(pilot, 10)
+        await pilot.press("p", "down", "space", "space", "s", "s", "s", "s")
+        await pilot.pause(0.1)
+
+    assert snap_compare(app(Path("runs")), terminal_size=size, run_before=look)

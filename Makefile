@@ -30,7 +30,7 @@ soak: $(DEV)  ## the app for 20 minutes at ten events a second: memory and files
 	$(BIN)/python -m benchmarks.soak 20
 
 torture: $(DEV)  ## every recovery suite in full: tried, survived
-	$(BIN)/python -m pytest tests/recovery -m "torture or not torture" -p no:timeout
+	$(BIN)/python -m pytest tests/recovery -m "torture or not torture" --timeout 0
 
 $(READY): pyproject.toml
 	$(PYTHON) -m venv .venv

@@ -59,6 +59,7 @@ class ConvnnApp(Leaving):
         self.now = now
         self.free_memory = free_memory
         self.runs: list[Summary] = []  # as Home saw them last, newest first
+        self.complete = False  # all of them were read, not only the newest
         self.marks = Marks()
         self._told: set[Launch] = set()  # refusals that were said
         self.ascii = looks.wants_ascii()

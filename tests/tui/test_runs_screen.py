@@ -34,7 +34,7 @@ async def opened(pilot, count: int) -> RunGrid:
     """Open the table from Home."""
     await until(pilot, lambda: len(pilot.app.runs) == count)
     await pilot.press("t")
-    await until(pilot, lambda: isinstance(pilot.app.screen, RunsScreen) and pilot.app.screen.complete)
+    await until(pilot, lambda: isinstance(pilot.app.screen, RunsScreen) and pilot.app.complete)
     return pilot.app.screen.query_one(RunGrid)
 
 

@@ -31,7 +31,6 @@ class Following(Screen[None]):
         super().__init__()
         self.root = root
         self.warnings: list[str] = []
-        self.complete = False  # all runs were read, not only the newest
         self.look_now = asyncio.Event()
 
     def show(self) -> None:
@@ -49,6 +48,8 @@ class Following(Screen[None]):
 
     async def _follow(self) -> None:
         wait = POLL
+        if self.app.complete:  # by another screen: reading would hold up the first frame
+            await asyncio.sleep(POLL / 3)
         while True:
             if self.is_current or not self.app.runs:
                 began = time.monotonic()
@@ -57,7 +58,7 @@ class Following(Screen[None]):
                     self.app.runs = await asyncio.to_thread(_newest, self.root)  # all of them take seconds at first
                     self.show()
                 self.app.runs, self.warnings = await asyncio.to_thread(_read, self.root, self.app.runs)
-                self.complete = True
+                self.app.complete = True
                 self.show()
                 wait = max(POLL, SHARE * (time.monotonic() - began))
             self.look_now.clear()

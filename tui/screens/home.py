@@ -103,7 +103,7 @@ class HomeScreen(Deleting):
         ]
         table.show([*waiting, *(row(summary, self._age(summary)) for summary in found)])
         chosen.show(told)
-        if self.complete:
+        if self.app.complete:
             table.empty = NO_RUNS
         if text and not found:
             table.empty = "No run matches.  Press esc to clear the filter."

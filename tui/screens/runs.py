@@ -51,7 +51,7 @@ class RunsScreen(Discarding):
         yield Foot()
 
     def on_mount(self) -> None:
-        if self.app.runs:  # as Home saw them
+        if self.app.complete or self.app.runs:  # as Home saw them
             self.rearrange()
 
     # -- showing ----------------------------------------------------------------------------------------------------
@@ -60,7 +60,7 @@ class RunsScreen(Discarding):
         """Show what was read; where nothing is new, only the ages are."""
         if not self.query(RunGrid):  # the app is closing while a thread reads
             return
-        if self.complete and self.app.runs is self._shown:
+        if self.app.complete and self.app.runs is self._shown:
             self.query_one(RunGrid).refresh()
         else:
             self.rearrange()
@@ -70,7 +70,7 @@ class RunsScreen(Discarding):
         self._shown, runs, asked = self.app.runs, self.app.runs, self.asked
         grid, line = self.query_one(RunGrid), self.query_one(FilterLine)
         self.arranged = found = arrange(runs, asked, self.app.marks, self.arranged)
-        if runs or self.complete:
+        if runs or self.app.complete:
             grid.empty = NO_MATCH if runs else NO_RUNS
         grid.put(found.lines, found.columns, (asked.sort, asked.down))
         line.say(runs, escaped(found.wrong))

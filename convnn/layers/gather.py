@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .operators import operator
-from .rows import interior_rows, linear, outer_product, pad_rows, tile_bytes, tiles
+from .rows import add_product, interior_rows, pad_rows, tile_bytes, tiles
 
 
 def gathers(
@@ -21,22 +21,20 @@ def gathers(
     dtype: torch.dtype,
     *,
     coords: bool = False,
-    weight_bytes: int = 0,
     ready: Callable[[Tensor], Tensor] = lambda source: source,
 ) -> Iterator[tuple[slice, slice, Tensor, Tensor, Tensor]]:
     """Tiles: slices of images and queries, the source (t, M, d), row numbers in it (T * K,), and those rows (T, K, d).
 
-    The rows are of `ready(source)` and lie in one buffer that the next tile overwrites.
+    The rows are of `ready(source)` and lie in one buffer that the next tile overwrites. (64-bit row numbers: with
+    32-bit ones torch's CPU `index_add_` takes two to eight times as long.)
     """
     slots, wide = index.shape[2], x.shape[2] + len(sides) * coords
     room: Tensor | None = None
-    for images, rows in tiles(
-        x.shape[0], index.shape[1], slots * wide * dtype.itemsize, tile_bytes(x.device, weight_bytes)
-    ):
+    for images, rows in tiles(x.shape[0], index.shape[1], slots * wide * dtype.itemsize, tile_bytes(x.device)):
         source = pad_rows(x[images], sides, padding, dtype, coords=coords)
         count, length, _ = source.shape
-        chosen = index[images if len(index) > 1 else slice(None), rows].to(torch.int32)
-        first = torch.arange(0, count * length, length, dtype=torch.int32, device=x.device)
+        chosen = index[images if len(index) > 1 else slice(None), rows].to(torch.int64)
+        first = torch.arange(0, count * length, length, device=x.device)
         numbers = (chosen + first.view(-1, 1, 1)).flatten()
         if room is None:
             room = source.new_empty(len(numbers), wide)
@@ -54,11 +52,8 @@ def aggregate(
     """
     out = x.new_empty(x.shape[0], index.shape[1], weight.shape[0])
     flat = weight[..., : index.shape[2]].mT.flatten(1)  # channels inside slots, as in a row of what is gathered
-    for images, rows, _, _, found in gathers(
-        x, index, sides, padding, x.dtype, coords=coords, weight_bytes=weight.nbytes
-    ):
-        part = out[images, rows]
-        part.copy_(linear(found.flatten(1), flat, bias).view_as(part))
+    for images, rows, _, _, found in gathers(x, index, sides, padding, x.dtype, coords=coords):
+        torch.addmm(bias, found.flatten(1), flat.mT, out=out[images, rows].flatten(0, 1))
     return out
 
 
@@ -77,24 +72,22 @@ def aggregate_backward(
     channels, (out, wide, _), slots = x.shape[2], weight.shape, index.shape[2]
     exact = torch.promote_types(x.dtype, torch.float32)
     grad_x = torch.empty_like(x, memory_format=torch.contiguous_format) if need_x else x.new_empty(0)
-    by_weight = torch.zeros(())
-    back = weight.permute(2, 1, 0)[:slots, :channels].flatten(0, 1)  # (K * C, out)
-    for images, rows, source, numbers, found in gathers(
-        x, index, sides, padding, x.dtype, coords=coords, weight_bytes=weight.nbytes
-    ):
+    flat = weight[..., :slots].mT.flatten(1)  # (out, K * d)
+    by_weight = torch.zeros(slots * wide, out, dtype=exact, device=x.device)
+    for images, rows, source, numbers, found in gathers(x, index, sides, padding, x.dtype, coords=coords):
         part = grad[images, rows].reshape(-1, out)
-        product = outer_product(part, found.flatten(1)).to(exact)
-        by_weight = by_weight.add_(product) if by_weight.dim() else product
+        gathered = found.flatten(1)
+        add_product(by_weight, gathered, part)
         if not need_x:
             continue
         if rows.start == 0:
-            by_source = torch.zeros(*source.shape[:2], channels, dtype=exact, device=x.device)
-        by_source.flatten(0, 1).index_add_(0, numbers, linear(part, back).view(-1, channels).to(exact))
+            by_source = torch.zeros_like(source, dtype=exact)
+        torch.mm(part, flat, out=gathered)  # what was gathered has served: its gradient takes its place
+        by_source.flatten(0, 1).index_add_(0, numbers, found.flatten(0, 1).to(exact))
         if rows.stop == index.shape[1]:
-            grad_x[images] = interior_rows(by_source, sides, padding, x.shape[1])
+            grad_x[images] = interior_rows(by_source, sides, padding, x.shape[1])[..., :channels]
     grad_weight = torch.zeros_like(weight, memory_format=torch.contiguous_format)
-    if by_weight.dim():  # there may be no image
-        grad_weight[..., :slots] = by_weight.view(out, slots, wide).mT
+    grad_weight[..., :slots] = by_weight.view(slots, wide, out).permute(2, 1, 0)
     return grad_x, grad_weight
 
 

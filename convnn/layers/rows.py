@@ -8,16 +8,14 @@ from math import prod
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
-from torch.nn.grad import conv2d_weight
 
 from .coords import coordinates, padded
 
 TILE_BYTES = 8 << 20
-"""Bytes of one working buffer on a CPU, up to three times that under a large weight.
+"""Bytes of one working buffer on a CPU.
 
-An operator holds two or three of them, its scores, and its own copies of the weight: below 64 MiB beside those. glibc
-gives buffers of 32 MiB and more back on every free, and each new one then pays for its pages again.
+An operator holds one or two of them, its scores, and its own copies of the weight. glibc gives buffers of 32 MiB and
+more back on every free, and each new one then pays for its pages again.
 """
 
 
@@ -31,20 +29,24 @@ def as_map(rows: Tensor, sides: Sequence[int]) -> Tensor:
     return rows.mT.unflatten(2, tuple(sides))
 
 
-def tile_bytes(device: torch.device, weight_bytes: int = 0) -> int:
-    """Bytes one working buffer may take. Every tile reads and adds to the weight: a large one gets larger tiles.
+def tile_bytes(device: torch.device) -> int:
+    """Bytes one working buffer may take.
 
     On a GPU it is a fixed share of the card, whatever is free, so that results do not depend on who else is on it.
     """
     if device.type == "cuda":
         return max(TILE_BYTES, torch.cuda.get_device_properties(device).total_memory // 64)
-    return min(3 * TILE_BYTES, max(TILE_BYTES, 3 * weight_bytes))
+    return TILE_BYTES
 
 
 def tiles(batch: int, length: int, row_bytes: int, limit: int) -> Iterator[tuple[slice, slice]]:
-    """Slices of images and of their rows, whole images while they fit, each at most `limit` bytes (or one row)."""
+    """Slices of images and of their rows, whole images while they fit, each at most `limit` bytes (or one row).
+
+    The rows of an image too large are split evenly: a small rest would cost as many calls as a whole tile.
+    """
     images = max(1, min(batch, limit // max(1, length * row_bytes)))
     step = length if images * length * row_bytes <= limit else max(1, limit // row_bytes)
+    step = -(-length // -(-length // step)) if length else 1
     for image in range(0, batch, images):
         for row in range(0, length, step):
             yield slice(image, min(batch, image + images)), slice(row, min(length, row + step))
@@ -81,18 +83,11 @@ def interior_rows(rows: Tensor, sides: Sequence[int], padding: int, length: int)
     return inside_map(rows.unflatten(1, padded(sides, padding)), sides, padding).flatten(1, -2)
 
 
-def linear(rows: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """`F.linear`; on a CPU as a 1x1 convolution: oneDNN's float32 kernels run twice as fast as MKL's on AMD cores."""
-    if rows.device.type != "cpu" or rows.dtype == torch.float64 or rows.numel() == 0:
-        return F.linear(rows, weight, bias)
-    image = rows.reshape(1, -1, 1, rows.shape[-1]).permute(0, 3, 1, 2)  # channels last, without a copy
-    out = F.conv2d(image, weight[:, :, None, None], bias)
-    return out.permute(0, 2, 3, 1).contiguous().view(*rows.shape[:-1], weight.shape[0])
-
-
-def outer_product(left: Tensor, right: Tensor) -> Tensor:
-    """`left.mT @ right`, summed over the rows, by the same kernels as `linear`. (T, a), (T, b) -> (a, b)"""
-    if left.device.type != "cpu" or left.dtype == torch.float64:
-        return left.mT @ right
-    image, grad = (rows[None, :, None].permute(0, 3, 1, 2) for rows in (right, left))
-    return conv2d_weight(image, (left.shape[1], right.shape[1], 1, 1), grad)[:, :, 0, 0]
+def add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
+    """Add `left.mT @ right`, summed over the rows, to a total of float32 or better. (a, b), (T, a), (T, b)"""
+    if left.device.type == "cpu":  # half types are several times slower than float32 there
+        left, right = left.to(total.dtype), right.to(total.dtype)
+    if left.dtype == total.dtype:
+        total.addmm_(left.mT, right)
+    else:
+        total += left.mT @ right

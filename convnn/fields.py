@@ -10,10 +10,13 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any, Literal
 
+from convnn.axes import memory
 from convnn.errors import Problem, UserError, escaped
 from convnn.events import now
+from convnn.files import size_below
 from convnn.nearest import did_you_mean
 from convnn.options import BY_NAME, BY_PLACE, OPTIONS, Option
 from convnn.settings import UNKNOWN, shown
@@ -24,8 +27,9 @@ METRICS = (
     *(f"{split}_{name}" for split in ("train", "test", "val") for name in ("loss", "top1", "top5")),
     *("lr", "grad_norm", "images_per_s", "train_s", "eval_s", "peak_bytes"),
 )
-Kind = Literal["text", "words", "number", "bool", "status", "age", "time"]
+Kind = Literal["text", "words", "number", "bool", "status", "age", "time", "size"]
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+SIZES = {"kB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12}
 
 
 @dataclass(frozen=True)
@@ -80,6 +84,12 @@ def duration(text: str) -> float:
     return seconds
 
 
+def size(text: str) -> float:
+    """Bytes of a size as people write it: 300MB, "1.2 GB", 5000. Raises ValueError."""
+    unit = text[-2:]
+    return float(text[:-2]) * SIZES[unit] if unit in SIZES else float(text)
+
+
 def _show_age(seconds: float) -> str:
     unit = next((unit for unit in ("w", "d", "h", "m") if seconds >= 2 * UNITS[unit]), "s")
     return f"{seconds / UNITS[unit]:.0f}{unit}"
@@ -106,6 +116,7 @@ FACTS: dict[str, Field] = {
     "started": Field("started", "time", lambda run: _or_unknown(run.started), lambda v: v[:16].replace("T", " ")),
     "finished": Field("finished", "time", lambda run: _or_unknown(run.finished), lambda v: v[:16].replace("T", " ")),
     "age": Field("age", "age", age, _show_age),
+    "size": Field("size", "size", lambda run: size_below(Path(run.path)), memory),
     "digest": Field("digest", "text", lambda run: _or_unknown(run.digest), lambda v: v[:12]),
     "imported": Field("imported", "bool", lambda run: run.source is not None, lambda v: "as published" if v else ""),
     "source": Field("source", "text", lambda run: _or_unknown(run.source), escaped),

@@ -19,7 +19,7 @@ from convnn.summaries import Summary, plain
 REPEATS = "repeats"
 AS_PUBLISHED = "figures of imported runs are as published"
 _SHORT = {option.place: option.name for option in OPTIONS}
-_NUMBERS = {"number", "age"}
+_NUMBERS = {"number", "age", "size"}
 
 
 def differing(runs: Iterable[Summary]) -> list[str]:

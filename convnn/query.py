@@ -26,6 +26,12 @@ from convnn.summaries import Summary
 
 Test = Callable[[Summary], bool]
 LONGEST, DEEPEST = 2000, 50
+ALLOWED = {
+    "number": "a number",
+    "age": "a time such as 12h or 30d",
+    "size": "a size such as 300MB or 2GB",
+    "bool": "true or false",
+}
 _TOKEN = re.compile(
     r"""\s*(?:(?P<op>!=|!~|>=|<=|=|>|<|~)|(?P<mark>[(),])|"(?P<double>[^"]*)"|'(?P<single>[^']*)'|(?P<word>[^\s()=<>!~"',]+))"""
 )
@@ -205,7 +211,7 @@ class _Parser:
     def _ordered(self, field: Field, op: _Token, words: list[_Token]) -> Test:
         if len(words) > 1:
             self._refuse(f"{op.text} takes one value, not a list", words[1].at)
-        if field.kind not in ("number", "age", "time"):
+        if field.kind not in ("number", "age", "time", "size"):
             self._refuse(f"{field.key} has no order: use = or ~", op.at, f"write {field.key}={escaped(words[0].text)}")
         bound, compare = self._value(field, words[0]), _ORDERED[op.text]
         if bound is None:
@@ -223,7 +229,7 @@ class _Parser:
         text = word.text
         with contextlib.suppress(ValueError):
             return _value(field, text)
-        allowed = {"number": "a number", "age": "a time such as 12h or 30d", "bool": "true or false"}.get(field.kind)
+        allowed = ALLOWED.get(field.kind)
         seen = {str(field.get(run)) for run in self.runs} - {str(UNKNOWN)} if allowed is None else set()
         if text in seen:  # what an imported run says, though our schema has no such value
             return text
@@ -236,6 +242,8 @@ def _value(field: Field, text: str) -> Any:
     """Raises ValueError where the text is no value, or none of the known ones."""
     if field.kind == "age":
         return fields.duration(text)
+    if field.kind == "size":
+        return fields.size(text)
     if field.kind == "bool":
         if text.lower() not in TRUE + FALSE:
             raise ValueError(text)

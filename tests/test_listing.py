@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from told import run
 
 from convnn.errors import UserError
 from convnn.fields import field
 from convnn.listing import columns, differing, grouped, ordered, table
+from convnn.query import parse
 
 A = run("a", K=9, lr=1e-3, test_top1=(80.0, 82.0), dataset="cifar100")
 B = run("b", K=12, lr=1e-3, test_top1=(70.0, 71.0), seed=3)
@@ -45,6 +48,22 @@ def test_a_status_has_its_glyph_and_imported_figures_are_labelled():
     assert table([old], columns([old], None)).notes == ["figures of imported runs are as published"]
     mixed = [A, old]
     assert "as published" in table(mixed, columns(mixed, None)).rows[1]
+
+
+def test_the_size_of_a_run_is_that_of_its_files_and_of_nothing_it_links_to(tmp_path):
+    small, large = replace(A, path=str(tmp_path / "a")), replace(B, path=str(tmp_path / "b"))
+    for each, size in ((small, 3_000_000), (large, 1_200_000_000)):
+        (tmp_path / each.name / "checkpoints").mkdir(parents=True)
+        with (tmp_path / each.name / "checkpoints" / "weights").open("wb") as file:
+            file.truncate(size)
+    (tmp_path / "a" / "elsewhere").symlink_to(tmp_path / "b" / "checkpoints")
+    (tmp_path / "a" / "weights").symlink_to(tmp_path / "b" / "checkpoints" / "weights")
+    assert table([small, large], columns(RUNS, "name,size")).rows == [["a", "3 MB"], ["b", "1.2 GB"]]
+    assert ordered([small, large], "-size") == [large, small]
+    for text in ("size>1e9", "size>500MB", 'size>="1.1 GB"'):
+        assert parse(text).of([small, large]) == [large]
+    with pytest.raises(UserError, match="a size such as"):
+        parse("size>much")
 
 
 def test_control_characters_of_names_are_shown_escaped():

@@ -74,6 +74,15 @@ def age(run: Summary) -> Any:
     return (now() - datetime.fromisoformat(told)).total_seconds() if told else UNKNOWN
 
 
+def local(text: str) -> str:
+    """A moment of our files, which are in UTC, in local time as names of runs are: 2026-11-22T15:15:00."""
+    return datetime.fromisoformat(text).astimezone().isoformat()[:19]
+
+
+def _show_time(text: str) -> str:
+    return local(text)[:16].replace("T", " ")
+
+
 def duration(text: str) -> float:
     """Seconds of a time as people write it: 90s, 5m, 12h, 30d, 2w. Raises ValueError."""
     if text[-1:] not in UNITS:
@@ -113,8 +122,8 @@ FACTS: dict[str, Field] = {
         "best", "number", lambda run: run.best.value if run.best else UNKNOWN, lambda v: number(v, "top"), best=True
     ),
     "best_epoch": Field("best_epoch", "number", lambda run: run.best.epoch if run.best else UNKNOWN, str),
-    "started": Field("started", "time", lambda run: _or_unknown(run.started), lambda v: v[:16].replace("T", " ")),
-    "finished": Field("finished", "time", lambda run: _or_unknown(run.finished), lambda v: v[:16].replace("T", " ")),
+    "started": Field("started", "time", lambda run: _or_unknown(run.started), _show_time),
+    "finished": Field("finished", "time", lambda run: _or_unknown(run.finished), _show_time),
     "age": Field("age", "age", age, _show_age),
     "size": Field("size", "size", lambda run: size_below(Path(run.path)), memory),
     "digest": Field("digest", "text", lambda run: _or_unknown(run.digest), lambda v: v[:12]),

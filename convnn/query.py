@@ -1,8 +1,9 @@
 """The filter language of lists: `layer=Branching K>=9 best>80 status=done,failed name~br05 has:attention_dropout`.
 
-A space is AND, a comma one-of; OR, NOT and parentheses as usual. `=` `!=` `<` `<=` `>` `>=` compare, `~` `!~` look for
-a part, case aside; has:X means that X has an effect (an option) or was measured (a metric). A bare word is part of a
-name. What a run does not tell is equal to nothing, and neither less nor greater.
+A space is AND, a comma one-of; OR, NOT and parentheses as usual, in either case. `=` `!=` `<` `<=` `>` `>=` compare,
+`~` `!~` look for a part, case aside; has:X means that X has an effect (an option) or was measured (a metric). A bare
+word is part of a name. A figure equals what a table shows of it, a time every time that begins so. What a run does not
+tell is equal to nothing, and neither less nor greater.
 """
 
 from __future__ import annotations
@@ -31,9 +32,10 @@ ALLOWED = {
     "age": "a time such as 12h or 30d",
     "size": "a size such as 300MB or 2GB",
     "bool": "true or false",
+    "time": "a time such as 2026-11-22 or '2026-11-22 15:00'",
 }
 _TOKEN = re.compile(
-    r"""\s*(?:(?P<op>!=|!~|>=|<=|=|>|<|~)|(?P<mark>[(),])|"(?P<double>[^"]*)"|'(?P<single>[^']*)'|(?P<word>[^\s()=<>!~"',]+))"""
+    r"""\s*(?:(?P<op>!=|!~|>=|<=|==?|>|<|~)|(?P<mark>[(),])|"(?P<double>[^"]*)"|'(?P<single>[^']*)'|(?P<word>[^\s()=<>!~"',]+))"""
 )
 _ORDERED: dict[str, Callable[[Any, Any], bool]] = {
     "<": lambda a, b: a < b,
@@ -108,7 +110,7 @@ class _Parser:
         return token
 
     def _is(self, *texts: str) -> bool:
-        return self.next.kind in ("mark", "op", "word") and self.next.text in texts
+        return self.next.kind in ("mark", "op", "word") and self.next.text.upper() in texts
 
     def whole(self) -> Test:
         if self.next.kind == "end":
@@ -144,7 +146,7 @@ class _Parser:
 
     def _one(self) -> Test:
         token = self.take()
-        if token.kind == "word" and token.text == "NOT":
+        if token.kind == "word" and token.text.upper() == "NOT":
             inner = self.one()
             return lambda run: not inner(run)
         if token.kind == "mark" and token.text == "(":
@@ -153,7 +155,7 @@ class _Parser:
                 self._refuse(f"the parenthesis of column {token.at} is left open", self.next.at)
             self.take()
             return inner
-        if token.kind not in ("word", "quoted") or (token.kind == "word" and token.text in ("AND", "OR")):
+        if token.kind not in ("word", "quoted") or (token.kind == "word" and token.text.upper() in ("AND", "OR")):
             self._refuse(f"a condition is missing before {escaped(token.text) or 'the end'!r}", token.at)
         if token.kind == "word" and token.text.startswith("has:"):
             return self._has(token)
@@ -164,6 +166,8 @@ class _Parser:
     def _bare(self, token: _Token) -> Test:
         if token.kind == "word" and (token.text in FACTS or token.text in BY_NAME or token.text in BY_PLACE):
             self._refuse(f"{token.text} needs a comparison", token.at, f"write {token.text}=..., or has:{token.text}")
+        if not re.search(r"\w", token.text):
+            self._refuse(f"{escaped(token.text)!r} means nothing here: a space is AND, OR is a word", token.at)
         part = token.text.lower()
         return lambda run: part in run.name.lower()
 
@@ -175,6 +179,8 @@ class _Parser:
 
     def _has(self, token: _Token) -> Test:
         names = [token.text.removeprefix("has:")]
+        if not names[0]:
+            self._refuse("has: needs a key behind it", token.at, "write has:lambda_param, for example")
         while self._is(","):
             self.take()
             names.append(self.take().text)
@@ -200,7 +206,10 @@ class _Parser:
             parts = [word.text.lower() for word in words]
             return _negated(op.text == "!~", lambda run: any(part in field.text(run).lower() for part in parts))
         wanted = [self._value(field, word) for word in words]
-        return _negated(op.text == "!=", lambda run: _among(field.get(run), wanted))
+        if field.kind == "time":
+            return _negated(op.text == "!=", lambda run: any(_moment(field, run, one) == one for one in wanted))
+        shown = {word.text for word in words if word.text and field.place is None}
+        return _negated(op.text == "!=", lambda run: _among(field.get(run), wanted) or field.text(run) in shown)
 
     def _word(self, key: _Token, op: _Token) -> _Token:
         word = self.take()
@@ -219,7 +228,7 @@ class _Parser:
         comparable = str if field.kind == "time" else (int, float)
 
         def test(run: Summary) -> bool:
-            value = field.get(run)
+            value = _moment(field, run, bound) if field.kind == "time" else field.get(run)
             return isinstance(value, comparable) and compare(value, bound)
 
         return test
@@ -244,6 +253,10 @@ def _value(field: Field, text: str) -> Any:
         return fields.duration(text)
     if field.kind == "size":
         return fields.size(text)
+    if field.kind == "time":
+        if not re.fullmatch(r"\d{4}(-\d\d(-\d\d([T ]\d\d(:\d\d(:\d\d)?)?)?)?)?", text):
+            raise ValueError(text)
+        return text.replace(" ", "T")
     if field.kind == "bool":
         if text.lower() not in TRUE + FALSE:
             raise ValueError(text)
@@ -259,6 +272,12 @@ def _value(field: Field, text: str) -> Any:
     return text
 
 
+def _moment(field: Field, run: Summary, bound: str) -> Any:
+    """When something happened, in local time, to the digits of `bound`: a day is compared with days."""
+    value = field.get(run)
+    return value if value is UNKNOWN else fields.local(value)[: len(bound)]
+
+
 def _negated(negative: bool, test: Test) -> Test:
     return (lambda run: not test(run)) if negative else test
 
@@ -271,14 +290,18 @@ def _among(value: Any, wanted: list[Any]) -> bool:
     return value in wanted
 
 
+def keys(runs: Sequence[Summary]) -> list[str]:
+    """Everything that a run can be asked for by a short name."""
+    return list(dict.fromkeys([*FACTS, *BY_NAME, *fields.metrics_of(runs), *(f"best:{name}" for name in METRICS)]))
+
+
 def complete(text: str, runs: Sequence[Summary], most: int = 50) -> list[str]:
     """The text with its last word completed: a key, or a value that some run has, the most frequent first."""
     match = re.search(r"""([\w.:]+)(!=|!~|>=|<=|=|>|<|~)(?:[^\s"'()]*,)?([^\s"'(),]*)$""", text)
     if match is None:
         start = re.split(r"[\s(]", text)[-1]
         has = "has:" if start.startswith("has:") else ""
-        keys = [*FACTS, *BY_NAME, *fields.metrics_of(runs), *(f"best:{name}" for name in METRICS)]
-        words = list(dict.fromkeys(keys)) if not has else list(BY_NAME)
+        words = list(BY_NAME) if has else keys(runs)
         ends = "" if has else "="
         head = text[: len(text) - len(start)]
         return [f"{head}{has}{word}{ends}" for word in words if word.startswith(start.removeprefix(has))][:most]

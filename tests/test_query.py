@@ -58,6 +58,12 @@ RUNS = [A, B, C, D]
         ("epoch>=2", "abc"),
         ("age>1d", "abcd"),
         ("started>=2026-11-01 started<2026-12", "abcd"),
+        ("started=2026-11", "abcd"),
+        ("started>2026-11", ""),  # as exact as it is typed
+        ("best==82.00", "a"),  # as it is shown
+        ("best!=82.00", "bcd"),
+        ("K=9 and not layer=Conv2d or K=12", "ab"),
+        ("name~or", ""),
     ],
 )
 def test_it_lets_through(text, names):
@@ -84,6 +90,9 @@ def test_it_lets_through(text, names):
         ("resize>none", "can be none"),
         ("age>30", "age is never 30"),
         ("augment=maybe", "augment is never maybe"),
+        ("started>yesterday", "column 9: started is never yesterday"),
+        ("K=9 && K=12", "column 5: '&&' means nothing here"),
+        ("has:", "has: needs a key"),
         ("NOT", "a condition is missing"),
         ("K=9 OR", "a condition is missing"),
         ('name="a', "left open"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
@@ -16,11 +16,12 @@ from convnn.errors import UserError
 from convnn.history import History
 from convnn.options import OPTIONS
 from convnn.runs import Run
+from convnn.settings import UNKNOWN
 from convnn.summaries import Summary, json_number, plain
 
 BACKWARD = 2  # a backward pass costs about twice its forward pass
 Axis = Literal["epochs", "seconds", "images", "FLOPs"]
-NO_EFFECT = None
+NO_EFFECT, UNTOLD = None, "?"
 
 
 class Difference(NamedTuple):
@@ -110,21 +111,30 @@ class Compared:
 
 
 def differences(runs: Sequence[Summary]) -> list[Difference]:
-    """The options that differ and have an effect in some of the runs, in the order of the schema."""
+    """The options that differ and have an effect in some of the runs, in the order of the schema.
+
+    What a run does not tell is UNTOLD, and no difference by itself.
+    """
     effective = [run.config.effective for run in runs]
     found = []
     for option in OPTIONS:
-        values = [each.get(option.place, NO_EFFECT) for each in effective]
-        has = [option.place in each for each in effective]
-        if any(has) and (not all(has) or any(value != values[0] for value in values)):
-            found.append(
-                Difference(option.place, [_word(value, here) for value, here in zip(values, has, strict=True)])
-            )
+        values = [_word(run, option.place, told) for run, told in zip(runs, effective, strict=True)]
+        known = [value for value in values if value != UNTOLD]
+        if any(value != known[0] for value in known):
+            found.append(Difference(option.place, values))
     return found
 
 
-def _word(value: Any, has_effect: bool) -> Any:
-    return NO_EFFECT if not has_effect else "none" if value is None else value
+def _word(run: Summary, place: str, effective: Mapping[str, Any]) -> Any:
+    value = run.config.value(place)
+    if value is UNKNOWN:
+        return UNTOLD
+    return NO_EFFECT if place not in effective else "none" if value is None else value
+
+
+def untold(run: Summary) -> list[str]:
+    """The options that the run does not tell and that could have an effect."""
+    return [place for place, value in run.config.effective.items() if value is UNKNOWN]
 
 
 def best_at(metric: str) -> str:
@@ -154,12 +164,20 @@ def figures(runs: Sequence[Compared], metric: str) -> list[Figure]:
         ends = [each[-1] for each in spent if each]
         if len(ends) > 1:
             point = min(ends)
-            found.append(Figure(metric, f"{point:,.4g} {axis}", [run.at(metric, axis, point) for run in runs]))
+            found.append(Figure(metric, f"{short(point)} {axis}", [run.at(metric, axis, point) for run in runs]))
     found.append(Figure("epochs", "trained", [run.summary.epoch for run in runs]))
     found.append(Figure("s an epoch", "mean of training", [_pace(run) for run in runs]))
     found.append(Figure("FLOPs an image", "forward", [run.plan.flops if run.plan else None for run in runs]))
     found.append(Figure("parameters", "all", [run.plan.parameters if run.plan else None for run in runs]))
     return found
+
+
+def short(value: float) -> str:
+    """A count with its prefix, 622.9 M; small ones as they are."""
+    for unit, letter in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M")):
+        if value >= unit:
+            return f"{value / unit:.4g} {letter}"
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _last(history: History, metric: str) -> float | None:

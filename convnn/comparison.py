@@ -5,6 +5,7 @@ Runs are called A, B, C ... in the order given; all are held against A.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -116,12 +117,12 @@ class Comparison:
             for each in self.differences
         ]
         title = "what differs and has an effect" if rows else "nothing that has an effect differs"
-        return Table([Column("option"), *(Column(name, right=True) for name in self.names)], rows, title)
+        return Table([Column("option"), *(Column(name, right=True) for name in self.names)], rows, title, heads=1)
 
     def _figures(self) -> Table:
         columns = [Column("figure"), Column("at"), *(Column(name, right=True) for name in self.names)]
         rows = [[each.figure, each.at, *self._values(each)] for each in self.figures]
-        return Table(columns, rows, f"figures, with the difference to {self.names[0]}")
+        return Table(columns, rows, f"figures, with the difference to {self.names[0]}", heads=2)
 
     def _values(self, figure: Figure) -> list[str]:
         first, metric = figure.values[0], figure.figure
@@ -131,8 +132,8 @@ class Comparison:
             if value is None:
                 cells.append(NOTHING)
                 continue
-            text = _short(value) if plain else number(value, "top" if metric == "s an epoch" else metric)
-            if at and first is not None and not plain:
+            text = compare.short(value) if plain else number(value, "top" if metric == "s an epoch" else metric)
+            if at and first is not None and not plain and math.isfinite(value - first):
                 text += f" ({signed(value - first, 'top' if metric == 's an epoch' else metric)})"
             cells.append(text)
         return cells
@@ -171,13 +172,16 @@ class Comparison:
             for name, verdict in zip(self._group_names[1:], self.verdicts, strict=True)
         ]
         if not self.verdicts:
-            found.append(f"all {len(self.runs)} are repeats of one configuration: there is nothing to tell apart")
+            found.append("these are repeats of one configuration: there is nothing to tell apart")
         if copies := sum(group.copies for group in self.groups):
             found.append(f"{copies} runs are copies of others, epoch for epoch, and count once")
         for name, run in zip(self.names, self.runs, strict=True):
+            if places := compare.untold(run.summary):
+                some = ", ".join(places[:3]) + ", ..." * (len(places) > 3)
+                found.append(f"{name} does not tell {len(places)} options, which may differ, too: {some}")
             if run.summary.status in UNFINISHED:
                 found.append(
-                    f"{name} is {run.summary.status} at epoch {run.summary.epoch}: its figures are not of a whole run"
+                    f"{name}: {run.summary.status} at epoch {run.summary.epoch}, its figures are not of a whole run"
                 )
         if label == "best" or self.group_figure.best:
             decided = self.group_figure.metric or self.metric
@@ -188,12 +192,6 @@ class Comparison:
         if lower_is_better(self.metric):
             found.append(f"less is better for {self.metric}")
         return found
-
-
-def _short(value: float) -> str:
-    """A count with its prefix: 622.9 M; small ones as they are."""
-    unit, letter = next(((u, w) for u, w in ((1e12, " T"), (1e9, " G"), (1e6, " M")) if value >= u), (1, ""))
-    return f"{value / unit:.4g}{letter}" if letter else f"{value:,.0f}"
 
 
 def _noise(chosen: Sequence[Summary], known: Sequence[Summary], figure: Field) -> Noise | None:

@@ -49,7 +49,7 @@ class Factorial:
             [*(field.show(value) for field, value in zip(self.row_fields, values, strict=True)), *map(self._text, line)]
             for values, line in zip(self.rows, self.cells, strict=True)
         ]
-        return Table(columns, rows, notes=self.notes)
+        return Table(columns, rows, notes=self.notes, heads=len(self.row_fields))
 
     def _text(self, cell: Spread | None) -> str:
         if cell is None:

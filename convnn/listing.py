@@ -25,20 +25,13 @@ _NUMBERS = {"number", "age", "size"}
 def differing(runs: Iterable[Summary]) -> list[str]:
     """The places of the options in which the runs differ, in the order of the schema."""
     settings: dict[int, Settings] = {id(run.config): run.config for run in runs}
-    first = next(iter(settings.values()), Settings())
     found: set[str] = set()
     for name in SECTIONS:
-        told = first.get(name, {})
-        alike = dict(told)  # the keys that no run differs in so far: of thousands of runs the first few tell most
-        for other in settings.values():
-            if (table := other.get(name, {})) == told:
+        told: dict[str, Any] = {}  # of the first run that tells it: one that does not tell differs in nothing
+        for table in (other.get(name, told) for other in settings.values()):
+            if table == told:
                 continue
-            new = [key for key, value in alike.items() if table.get(key, UNKNOWN) != value]
-            for key in new:
-                del alike[key]
-            if table.keys() != told.keys():
-                new += table.keys() - told.keys()
-            found.update(f"{name}.{key}" for key in new)
+            found.update(f"{name}.{key}" for key, value in table.items() if told.setdefault(key, value) != value)
     return [option.place for option in OPTIONS if option.place in found]
 
 
@@ -77,16 +70,16 @@ def _sorted(runs: list[Summary], field: Field, *, down: bool) -> list[Summary]:
     return [run for _, run in told] + [run for order, run in orders if order[0] == 2]
 
 
-def table(runs: Sequence[Summary], shown: Sequence[Field], glyphs: dict[str, str] = GLYPHS) -> Table:
-    """A row for each run."""
+def table(runs: Sequence[Summary], shown: Sequence[Field], glyphs: dict[str, str] | None = GLYPHS) -> Table:
+    """A row for each run; a status without its glyph where there are none."""
     titles = [Column(field.key, right=field.kind in _NUMBERS) for field in shown]
     rows = [[_text(field, run, glyphs) for field in shown] for run in runs]
     imported = any(run.source for run in runs) and not any(field.key == "imported" for field in shown)
     return Table(titles, rows, notes=[AS_PUBLISHED] if imported else [])
 
 
-def _text(field: Field, run: Summary, glyphs: dict[str, str]) -> str:
-    return f"{glyphs[run.status]} {run.status}" if field is FACTS["status"] else field.text(run)
+def _text(field: Field, run: Summary, glyphs: dict[str, str] | None) -> str:
+    return f"{glyphs[run.status]} {run.status}" if glyphs and field is FACTS["status"] else field.text(run)
 
 
 @dataclass(frozen=True)

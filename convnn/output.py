@@ -41,6 +41,7 @@ class Table:
     columns: Sequence[Column]
     rows: Sequence[Sequence[str]]
     title: str = ""
+    heads: int = 0  # columns at the left that tell the rows apart: where not all fit, the rest go on beside them
     notes: list[str] = field(default_factory=list)  # said on stderr
 
 
@@ -96,9 +97,22 @@ def lines(table: Table, width: int | None = None, *, ascii: bool = False) -> tup
     return result, titles[shown:]
 
 
+def blocks(table: Table, width: int | None = None, *, ascii: bool = False) -> tuple[list[list[str]], list[str]]:
+    """As `lines`, and below each other what does not fit beside each other, each with the columns of `heads`."""
+    printed, hidden = lines(table, width, ascii=ascii)
+    found = [printed]
+    while table.heads and 0 < len(hidden) < len(table.columns) - table.heads:
+        left = [*range(table.heads), *range(len(table.columns) - len(hidden), len(table.columns))]
+        rows = [[row[at] for at in left] for row in table.rows]
+        table = Table([table.columns[at] for at in left], rows, heads=table.heads)
+        printed, hidden = lines(table, width, ascii=ascii)
+        found.append(printed)
+    return found, hidden
+
+
 def _fit(sizes: list[int], columns: Sequence[Column], width: int) -> int:
     """Shorten columns of text in place; how many columns, from the left, there is room for."""
-    gaps = len(GAP)
+    gaps, whole = len(GAP), list(sizes)
     while (over := sum(sizes) + gaps * (len(sizes) - 1) - width) > 0:
         texts = [at for at, column in enumerate(columns) if not column.right and sizes[at] > NARROWEST]
         if not texts:
@@ -108,10 +122,13 @@ def _fit(sizes: list[int], columns: Sequence[Column], width: int) -> int:
         sizes[widest] -= min(over, max(1, sizes[widest] - max(rest, NARROWEST)))
     shown, room = 0, width + gaps
     for size in sizes:
-        room -= size + gaps
-        if room < 0:
+        if size + gaps > room:
             break
+        room -= size + gaps
         shown += 1
+    for at in range(shown):  # what a column that was left out would have taken
+        grown = min(whole[at] - sizes[at], room)
+        sizes[at], room = sizes[at] + grown, room - grown
     return max(1, shown)
 
 

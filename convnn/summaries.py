@@ -20,7 +20,7 @@ from convnn.files import write_atomic
 from convnn.history import History
 from convnn.lock import held
 from convnn.runs import CONFIG, EVENTS, IMPORTED, Run
-from convnn.settings import Settings
+from convnn.settings import UNKNOWN, Settings
 
 CACHE = ".summaries.json"  # a view: may be deleted at any time
 VERSION = "convnn summaries 3"
@@ -82,6 +82,8 @@ def json_number(value: float) -> float | str:
 
 def plain(value: Any) -> Any:
     """A value of a configuration as JSON takes it: TOML has dates, and numbers that are not finite."""
+    if value is UNKNOWN:
+        return None
     if isinstance(value, float):
         return json_number(value)
     if isinstance(value, list | tuple):

@@ -65,7 +65,7 @@ def verdicts(groups: Sequence[Group], figure: Field, effect: float, noise: Noise
     for at, difference in enumerate(found):
         spread, first = spreads[at + 1], spreads[0]
         if difference is None or spread is None or first is None:
-            result.append(Verdict(None, None, None, None, _nothing(spread, first)))
+            result.append(Verdict(None, None, None, None, _nothing(spread, first, [groups[0], groups[at + 1]])))
             continue
         alone = spread.sd is None or first.sd is None
         sd = _deviation(spread, first, noise if alone else None)
@@ -91,9 +91,11 @@ def _deviation(spread: Spread, first: Spread, noise: Noise | None) -> float | No
     return found[0] if found else None
 
 
-def _nothing(spread: Spread | None, first: Spread | None) -> str:
+def _nothing(spread: Spread | None, first: Spread | None, groups: Sequence[Group]) -> str:
     if spread is None or first is None:
         return "no figure to compare"
+    if len({run.config.value("data.dataset") for group in groups for run in group.runs}) > 1:
+        return "nothing is claimed: single runs that are not known to be of one data set"
     return "nothing is claimed: single runs, and no repeats on this data set to tell how far chance goes"
 
 
@@ -103,7 +105,7 @@ def _words(
     metric = figure.metric or "top"
     unit = " points" if "top" in metric else ""
     said = f"{signed(d.value, metric)}{unit}, 95 % interval {signed(d.low, metric)} to {signed(d.high, metric)}"
-    adjusted = f" (p = {p:.2g}{', Holm-adjusted' if several else ''})"
+    adjusted = f" (p {'< 0.001' if p < 0.001 else f'= {p:.2g}'}{', Holm-adjusted' if several else ''})"
     said += ": distinguishable" + adjusted if p < LEVEL else ": not distinguishable" + adjusted
     if noise is not None:
         said += f"; single runs, held against a noise floor of {number(noise.sd, metric)}{unit}: {noise.source}"

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import oldfiles
 import pytest
+import told
 
 from convnn import runs, summaries
-from convnn.compare import Compared, differences, figures
+from convnn.compare import Compared, Figure, differences, figures, short
 from convnn.comparison import Comparison, letters
 from convnn.events import Epoch, Finished, Started, append
 from convnn.importer import import_tree
@@ -38,6 +41,21 @@ def test_only_what_differs_and_has_an_effect_is_a_difference(tmp_path, root):
     assert found["branching.ratio"] == [0.0, 0.5] and found["layer.K"] == [None, 9] and found["training.seed"] == [1, 2]
     assert "layer.attention_dropout" not in found and "optimizer.lr" not in found and "layer.kernel_size" not in found
     assert differences([a, a]) == []
+
+
+def test_what_a_run_does_not_tell_is_no_difference_and_is_said(root):
+    a, b, c = told.run("a", K=9), told.run("b", K=12), told.run("c", layer=None)
+    assert differences([a, c]) == []
+    (found,) = differences([a, b, c])
+    assert found.json() == {"option": "layer.K", "values": [9, 12, "?"]}
+    assert any("B does not tell" in word for word in Comparison.of([a, c], [], "best", None, 1.0).words())
+
+
+def test_points_and_counts_are_readable_and_what_is_not_finite_has_no_difference(root):
+    assert [short(each) for each in (0, 0.4, 2349, 7.5e6, 1.4e16)] == ["0", "0.4", "2,349", "7.5 M", "14 P"]
+    figure = Figure("test_loss", "last epoch", [1.0, math.inf])
+    pair = Comparison.of([told.run("a"), told.run("b")], [], "best", None, 1.0)
+    assert pair._values(figure) == ["1.0000", "inf"]
 
 
 def test_figures_are_taken_where_equal_epochs_seconds_images_and_flops_were_spent(tmp_path, root):

@@ -109,6 +109,8 @@ def test_runs_are_filtered_sorted_and_shown_with_what_differs(convnn, old):
         "runs", "--columns", "branch_ratio,best:test_top1", "--format", "csv", "--sort", "branch_ratio,best"
     )
     assert out.splitlines()[:3] == ["branch_ratio,best:test_top1", "0,80.80", "0,81.45"]
+    out = convnn("runs", "--columns", "name,status", "--format", "latex")[1]
+    assert "& done" in out and out.isascii()  # a glyph is for people
     code, out, err = convnn("runs", "layr=x")
     assert (code, out) == (2, "") and "Did you mean layer?" in err
 
@@ -124,6 +126,8 @@ def test_repeats_are_one_row(convnn, old):
     code, out, _ = convnn("runs", "branch_ratio=0", "--group", "repeats")
     assert code == 0 and out.splitlines()[1].split() == ["2", "81.12", "0.46", "81.45", "77.00", "to", "85.25"]
     assert json.loads(convnn("runs", "--group", "branch_ratio", "--json")[1])["groups"][0]["n"] == 2
+    document = json.loads(convnn("runs", "--group", "repeats", "--json")[1])
+    assert {"similarity_type": None, "branch_ratio": 0.0} in [group["values"] for group in document["groups"]]
 
 
 def test_nothing_to_show_is_said(convnn):

@@ -152,6 +152,14 @@ def test_single_runs_without_a_noise_floor_claim_nothing():
     assert verdict.json() == {"distinguishable": None, "words": said}
 
 
+def test_single_runs_on_different_data_sets_claim_nothing_and_say_why():
+    assert "one data set" in words(seeds([80.0]), seeds([90.0], dataset="cifar100"))[0]
+
+
+def test_a_tiny_p_is_not_shown_with_digits_it_has_not():
+    assert "(p < 0.001)" in words(seeds([80.0, 80.1, 80.05]), seeds([90.0, 90.1, 90.05], K=4))[0]
+
+
 def test_the_source_of_the_noise_floor_is_named():
     (said,) = words(seeds([80.0]), seeds([80.9], K=4), noise=Noise(0.44, math.inf, "the paper"))
     assert "not distinguishable" in said and "noise floor of 0.44 points: the paper" in said

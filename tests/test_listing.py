@@ -31,6 +31,10 @@ def test_only_options_that_differ_are_columns():
     assert keys(RUNS, "lr, best:test_loss") == ["lr", "best:test_loss"]
 
 
+def test_a_run_without_configuration_makes_no_option_a_column():
+    assert differing([run("csv", layer=None), run("a", K=9), run("b", K=9), run("c", K=12)]) == ["layer.K"]
+
+
 def test_runs_sort_by_several_keys_and_what_is_unknown_stays_last():
     assert [each.name for each in ordered(RUNS, "best")] == ["b", "a", "c"]
     assert [each.name for each in ordered(RUNS, "-best")] == ["a", "b", "c"]

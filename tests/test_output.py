@@ -7,7 +7,7 @@ import io
 
 from rich.cells import cell_len
 
-from convnn.output import Column, Table, csv_text, latex, lines, markdown
+from convnn.output import Column, Table, blocks, csv_text, latex, lines, markdown
 
 NAMES = [["20261122-150000-vgg11-Branching-3f2a", "done", "81.93"], ['a,"b"|c_d%&#', "× 漢字", "9"]]
 TABLE = Table([Column("name"), Column("status"), Column("best", right=True)], NAMES)
@@ -25,6 +25,24 @@ def test_a_narrow_terminal_shortens_names_in_the_middle_before_it_leaves_columns
     assert shown[1].startswith("2026") and "…" in shown[1] and "3f2a" in shown[1]
     shown, hidden = lines(TABLE, 20)
     assert hidden == ["status", "best"] and all(cell_len(line) <= 20 for line in shown)
+
+
+def test_what_has_no_room_beside_goes_on_below_with_the_columns_that_tell_the_rows_apart():
+    wide = Table([Column("option"), *(Column(name, right=True) for name in "ABCDE")], [["lr", *["0.125"] * 5]], heads=1)
+    shown, hidden = blocks(wide, 22)
+    assert hidden == [] and [block[0].split() for block in shown] == [
+        ["option", *"AB"],
+        ["option", *"CD"],
+        ["option", "E"],
+    ]
+    assert shown[-1][1].split() == ["lr", "0.125"]
+    assert blocks(wide, 9)[1] == list("ABCDE")  # no room even for one
+
+
+def test_the_room_of_a_column_that_was_left_out_is_given_back():
+    name = "20261122-150000-vgg11-Branching-3f2a"
+    shown, hidden = lines(Table([Column("name"), Column("similarity_type")], [[name, "Loc_Col"]]), 30)
+    assert hidden == ["similarity_type"] and cell_len(shown[1]) == 30
 
 
 def test_ascii_is_ascii():

@@ -45,6 +45,7 @@ def compare(
             "--figure",
             metavar="KEY",
             help="what groups are compared by: best, test_top1 (last epoch), best:test_loss, ...",
+            autocompletion=tables.keys,
         ),
     ] = "best",
     metric: Annotated[
@@ -77,7 +78,8 @@ def compare(
     for table in comparison.tables():
         if kind == "table" and table.title:
             out().print(table.title, style="bold", soft_wrap=True)
-        tables.show(table, kind)
+        if table.rows or kind != "table":
+            tables.show(table, kind)
         print()
     if kind == "table" and curves:
         width = shutil.get_terminal_size((100, 24)).columns

@@ -16,11 +16,18 @@ def runs(
     sort: Annotated[
         str | None,
         typer.Option(
-            "--sort", metavar="KEYS", help="keys to sort by, commas between; -key from the largest", show_default=False
+            "--sort",
+            metavar="KEYS",
+            help="keys to sort by, commas between; -key from the largest",
+            autocompletion=tables.keys,
+            show_default=False,
         ),
     ] = None,
     columns: Annotated[
-        str | None, typer.Option("--columns", metavar="KEYS", help="columns, commas between", show_default=False)
+        str | None,
+        typer.Option(
+            "--columns", metavar="KEYS", help="columns, commas between", autocompletion=tables.keys, show_default=False
+        ),
     ] = None,
     everything: Annotated[
         bool, typer.Option("--all", help="every option as a column, not only those that differ")
@@ -31,11 +38,18 @@ def runs(
             "--group",
             metavar="KEYS",
             help="a row for each combination of values, or `repeats`: for runs that are the same but for the seed",
+            autocompletion=tables.keys,
             show_default=False,
         ),
     ] = None,
     figure: Annotated[
-        str, typer.Option("--figure", metavar="KEY", help="with --group: the figure that is averaged")
+        str,
+        typer.Option(
+            "--figure",
+            metavar="KEY",
+            help="with --group: the figure that is averaged",
+            autocompletion=tables.keys,
+        ),
     ] = "best",
     unfinished: Annotated[
         bool, typer.Option("--unfinished", help="with --group: average runs that were not trained to their end, too")
@@ -72,4 +86,5 @@ def runs(
         )
         return say(there)
     shown = listing.columns(found, columns, everything=everything)
-    return tables.show(listing.table(found, shown, ASCII_GLYPHS if tables.ascii_only() else GLYPHS), kind)
+    glyphs = None if kind != "table" else ASCII_GLYPHS if tables.ascii_only() else GLYPHS
+    return tables.show(listing.table(found, shown, glyphs), kind)

@@ -12,11 +12,26 @@ from convnn.commands.console import say, write_json
 
 def table(
     *,
-    rows: Annotated[str, typer.Option("--rows", metavar="KEYS", help="options down the side, commas between")],
-    cols: Annotated[str, typer.Option("--cols", metavar="KEYS", help="options along the top, commas between")] = "",
+    rows: Annotated[
+        str,
+        typer.Option(
+            "--rows", metavar="KEYS", help="options down the side, commas between", autocompletion=tables.keys
+        ),
+    ],
+    cols: Annotated[
+        str,
+        typer.Option(
+            "--cols", metavar="KEYS", help="options along the top, commas between", autocompletion=tables.keys
+        ),
+    ] = "",
     cell: Annotated[
         str,
-        typer.Option("--cell", metavar="KEY", help="the figure of a run: test_top1 (last epoch), best:test_top1, ..."),
+        typer.Option(
+            "--cell",
+            metavar="KEY",
+            help="the figure of a run: test_top1 (last epoch), best:test_top1, ...",
+            autocompletion=tables.keys,
+        ),
     ] = "best",
     where: tables.Where = None,
     unfinished: Annotated[

@@ -14,7 +14,7 @@ from convnn import live
 from convnn.commands.console import out, say
 from convnn.errors import Problem, UserError
 from convnn.nearest import did_you_mean
-from convnn.output import FORMATS, Table, csv_text, latex, lines, markdown, to_ascii
+from convnn.output import FORMATS, Table, blocks, csv_text, latex, markdown, to_ascii
 from convnn.summaries import Summary, summaries
 
 MANY = 300  # runs that take a second or so to read
@@ -27,11 +27,24 @@ def _formats(incomplete: str) -> list[str]:
     return [name for name in FORMATS if name.startswith(incomplete)]
 
 
-def _filters(incomplete: str) -> list[str]:
-    from convnn.query import complete
+def _seen(context: typer.Context) -> list[Summary]:
     from convnn.runs import root
 
-    return complete(incomplete, summaries(root())[0])
+    return summaries(root(context.params.get("runs")))[0]
+
+
+def _filters(context: typer.Context, incomplete: str) -> list[str]:
+    from convnn.query import complete
+
+    return complete(incomplete, _seen(context))
+
+
+def keys(context: typer.Context, incomplete: str) -> list[str]:
+    """What the shell offers for lists of keys with commas between."""
+    from convnn import query
+
+    before = incomplete[: len(incomplete) - len(incomplete.rpartition(",")[2].lstrip("-"))]
+    return [before + key for key in query.keys(_seen(context)) if (before + key).startswith(incomplete)]
 
 
 Format = Annotated[
@@ -75,10 +88,12 @@ def show(table: Table, format: str) -> None:
     """Print a table in any format but JSON; on a terminal no wider than that."""
     if format == "table":
         width = shutil.get_terminal_size().columns if sys.stdout.isatty() or os.environ.get("COLUMNS") else None
-        printed, hidden = lines(table, width, ascii=ascii_only())
+        printed, hidden = blocks(table, width, ascii=ascii_only())
+        for at, block in enumerate(printed):
+            out().print("\n" * (at > 0) + block[0], style="bold", soft_wrap=True)
+            sys.stdout.write("".join(f"{line}\n" for line in block[1:]))
         if hidden:
-            table.notes.append(f"{len(hidden)} columns have no room here: {', '.join(hidden)}")
-        _print(printed)
+            table.notes.append(f"no room here for {', '.join(hidden)} (--format csv has everything)")
     else:
         sys.stdout.write({"csv": csv_text, "md": markdown, "latex": latex}[format](table))
     sys.stdout.flush()
@@ -89,8 +104,3 @@ def said(notes: list[str]) -> None:
     """Print what has to be known to read the figures: on stderr, a line each."""
     for note in notes:
         say(to_ascii(note) if ascii_only() else note)
-
-
-def _print(printed: list[str]) -> None:
-    out().print(printed[0], style="bold", soft_wrap=True)
-    sys.stdout.write("".join(f"{line}\n" for line in printed[1:]))

@@ -16,7 +16,7 @@ from convnn import presets, translate
 from convnn.config import RunConfig
 from convnn.errors import Exit, Problem, UserError, escaped
 from convnn.files import sync_directory, write_atomic
-from convnn.importer import LARGEST, Imported, indexed, run_name
+from convnn.importer import LARGEST, Imported, brought_up_to_date, indexed, run_name
 from convnn.nearest import did_you_mean
 from convnn.oldruns import Arguments, Passed, Results
 from convnn.options import OPTIONS, value_at
@@ -47,13 +47,14 @@ def import_csv(
     if len(data) > LARGEST:
         raise UserError(f"{escaped(path)} is larger than {LARGEST} bytes")
     results = _results(path, data.decode("utf-8-sig", "replace"), columns)
+    results.ended = config is None  # a configuration says how many epochs there were to be
     told = json.dumps([dict(columns), presets.text(config, whole=True) if config else None], sort_keys=True)
     digest = hashlib.sha256(data + told.encode()).hexdigest()
-    if known := indexed(root).digests.get(digest):
+    index = indexed(root)
+    if known := index.digests.get(digest):
         return Imported(path, "known", known.name, len(results.epochs), None if config else NO_CONFIGURATION, ())
     arguments = _arguments(config)
     began = max(0.0, path.stat().st_mtime - sum(translate.seconds(metrics) for _, metrics in results.epochs))
-    called = run_name(name or path.stem, began, digest, root)
     reason = None if config else NO_CONFIGURATION
     lines = translate.Lines(arguments, results, translate.configuration(arguments), began)
     record = {
@@ -66,7 +67,15 @@ def import_csv(
         "reason": reason,
         "passed": [each._asdict() for each in results.passed],
     }
-    _write(root / called, config, tags, record, lines, data)
+    texts = {
+        "figures.csv": data,
+        IMPORTED: json.dumps(record, indent=1).encode() + b"\n",
+        CONFIG: _tagged(presets.text(config, whole=True) if config else "", tags).encode("utf-8", "backslashreplace"),
+    }
+    if (same := brought_up_to_date(index, path, lines, texts)) is not None:
+        return Imported(path, "grown", same.name, len(results.epochs), reason, tuple(results.passed))
+    called = run_name(name or path.stem, began, digest, root)
+    _write(root / called, texts | {EVENTS: "".join(lines.all()).encode()})
     return Imported(path, "new", called, len(results.epochs), reason, tuple(results.passed))
 
 
@@ -77,22 +86,12 @@ def _arguments(config: RunConfig | None) -> Arguments:
     return Arguments({place: value for place, value in values.items() if place not in translate.APART})
 
 
-def _write(
-    to: Path,
-    config: RunConfig | None,
-    tags: Sequence[str],
-    record: dict[str, object],
-    lines: translate.Lines,
-    data: bytes,
-) -> None:
+def _write(to: Path, texts: Mapping[str, bytes]) -> None:
     staging = to.parent / f".importing-{secrets.token_hex(4)}"
     staging.mkdir(parents=True)
     try:
-        settings = presets.text(config, whole=True) if config else ""
-        (staging / "figures.csv").write_bytes(data)
-        write_atomic(staging / EVENTS, "".join(lines.all()))
-        write_atomic(staging / IMPORTED, json.dumps(record, indent=1) + "\n")
-        write_atomic(staging / CONFIG, _tagged(settings, tags))
+        for file, text in texts.items():
+            write_atomic(staging / file, text)
         staging.rename(to)
         sync_directory(to.parent)
     finally:
@@ -111,10 +110,13 @@ def _tagged(text: str, tags: Sequence[str]) -> str:
 
 def _results(path: Path, text: str, columns: Mapping[str, str]) -> Results:
     try:
-        rows = list(csv.reader(io.StringIO(text, newline="")))
+        delimiter = max(",;\t", key=text.partition("\n")[0].count)
+        rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
     except csv.Error as error:
         raise UserError(f"{escaped(path)} is no CSV file: {error}") from error
-    header = [title.strip() for title in rows[0]] if rows else []
+    if not rows:
+        raise UserError(f"{escaped(path)} is empty")
+    header = [title.strip() for title in rows[0]]
     if missing := {metric: column for metric, column in columns.items() if column not in header}:
         raise UserError(_missing(path, header, metric, column) for metric, column in missing.items())
     if len(columns) < 2:
@@ -122,7 +124,7 @@ def _results(path: Path, text: str, columns: Mapping[str, str]) -> Results:
             Problem("no figure is asked for", fix=f"name a column, such as --test_top1 {escaped(header[-1])}")
         )
     places = {metric: header.index(column) for metric, column in columns.items()}
-    result = Results(ended=True)
+    result = Results()
     for number, row in enumerate(rows[1:], 2):
         if any(cell.strip() for cell in row):
             _row(result, number, row, places)
@@ -131,9 +133,7 @@ def _results(path: Path, text: str, columns: Mapping[str, str]) -> Results:
     for metric in [name for name in places if "top" in name]:
         told = [metrics[metric] for _, metrics in result.epochs if metric in metrics]
         if told and max(told) <= 1:
-            result.passed.append(
-                Passed(path.name, 0, f"{metric} is never above 1: accuracies are percent here, 0 to 100")
-            )
+            result.passed.append(Passed("", 0, f"{metric} is never above 1: accuracies are percent here, 0 to 100"))
     return result
 
 

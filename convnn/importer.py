@@ -188,9 +188,7 @@ def _take(
     texts[CONFIG] = config.text.encode("utf-8", "backslashreplace")
     began = _began(source / (RESULTS if RESULTS in texts else ARGS), results)
     lines = translate.Lines(arguments, results, config, began)
-    same = index.sources.get(str(source))
-    if same is not None and (more := lines.beyond(same.history(steps=False))) is not None:
-        _bring_up_to_date(same, texts, more)
+    if (same := brought_up_to_date(index, source, lines, texts)) is not None:
         index.digests[digest] = same
         return Imported(source, "grown", same.name, len(results.epochs), config.reason, tuple(passed))
     texts[EVENTS] = "".join(lines.all()).encode()
@@ -203,13 +201,18 @@ def _take(
     return directory, Imported(source, "new", name, len(results.epochs), config.reason, tuple(passed))
 
 
-def _bring_up_to_date(run: Run, texts: dict[str, bytes], more: list[str]) -> None:
+def brought_up_to_date(index: Index, source: Path, lines: translate.Lines, texts: dict[str, bytes]) -> Run | None:
+    """The run of an earlier state of a source, with what is new added to it; None where there is none."""
+    run = index.sources.get(str(source))
+    if run is None or (more := lines.beyond(run.history(steps=False))) is None:
+        return None
     with run.events_path.open("ab") as file:
         file.write("".join(more).encode())
         file.flush()
         os.fsync(file.fileno())
     for name, text in texts.items():
         write_atomic(run.path / name, text)
+    return run
 
 
 def _began(file: Path, results: oldruns.Results) -> float:

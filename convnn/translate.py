@@ -71,7 +71,8 @@ def _configuration(told: tuple[tuple[str, type, Any], ...], classes: int | None)
     missing = tuple(o.name for o in OPTIONS if o.place not in values and o.place not in APART)
     needed = [name for name in missing if next(o.place for o in OPTIONS if o.name == name) not in silent]
     if needed:
-        reasons.append(f"{ARGS} says nothing of {', '.join(needed)}")
+        some = ", ".join(needed[:4]) + f" and {len(needed) - 4} more" * (len(needed) > 4)
+        reasons.append(f"{ARGS} says nothing of {some}")
     config, flops = resolved.config, None
     facts = KNOWN.get(config.data.dataset)
     side = (config.data.resize,) * 2 if config.data.resize else facts.image_size if facts else None
@@ -105,7 +106,7 @@ class Lines:
         self.arguments, self.results, self.config, self.began = arguments, results, config, began
         epochs = arguments.values.get("training.num_epochs")
         self.planned = epochs if type(epochs) is int else None
-        last = results.epochs[-1][0] if results.epochs else 0
+        last = max(results.epochs[-1][0], len(results.epochs)) if results.epochs else 0  # some count from 0
         self.ended = results.ended or (self.planned is not None and last >= self.planned)
 
     def all(self) -> list[str]:

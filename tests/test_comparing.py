@@ -63,6 +63,7 @@ def test_importing_says_what_it_did_and_what_it_passed_over(convnn, tmp_path):
     oldfiles.directory(tmp_path / "old" / "bad", oldfiles.epoch(1, 40.0) + "Traceback\n", K=0)
     code, out, err = convnn("import", str(tmp_path / "old"))
     assert (code, out) == (0, "2 runs imported, 0 brought up to date, 0 known already\n")
+    assert convnn("import", str(tmp_path / "old" / "bad" / "args.txt"))[0] == 2
     assert f"{tmp_path}/old/bad/train_eval_results.txt:2: not understood: Traceback" in err
     assert "not launchable: layer.K is 0" in err
     code, out, err = convnn("import", str(tmp_path / "old"), "--json")
@@ -70,10 +71,17 @@ def test_importing_says_what_it_did_and_what_it_passed_over(convnn, tmp_path):
     assert convnn("import", str(tmp_path / "nowhere"))[0] == 6
 
 
+def test_a_directory_of_garbage_does_not_hide_what_is_said_of_others(convnn, tmp_path):
+    oldfiles.directory(tmp_path / "old" / "a", "garbage\n" * 50)
+    oldfiles.directory(tmp_path / "old" / "b", K=0)
+    err = convnn("import", str(tmp_path / "old"))[2]
+    assert "45 more lines were passed over" in err and "not launchable: layer.K is 0" in err
+
+
 def test_a_csv_file_is_imported_by_its_columns(convnn, tmp_path):
     (tmp_path / "x.csv").write_text("n,acc\n1,50\n2,60\n")
-    code, out, _ = convnn("import", str(tmp_path / "x.csv"), "--epoch", "n", "--test_top1", "acc")
-    assert code == 0 and "2 epochs" in out
+    code, out, err = convnn("import", str(tmp_path / "x.csv"), "--epoch", "n", "--test_top1", "acc")
+    assert code == 0 and "2 epochs, imported" in out and "not launchable: a table of figures has no" in err
     assert convnn("import", str(tmp_path / "x.csv"), "--test_top1", "acc")[0] == 2
     assert convnn("import", str(tmp_path), "--test_top1", "acc")[0] == 2
 

@@ -52,7 +52,8 @@ def test_the_second_time_adds_nothing_and_a_configuration_can_be_named(tmp_path,
         (TEXT, {**COLUMNS, "test_top1": "ac"}, "has no column ac for test_top1. Did you mean acc?"),
         (TEXT, {"epoch": "Epoch"}, "no figure is asked for"),
         ("Epoch,acc,loss\n", COLUMNS, "no line with an epoch"),
-        ("", COLUMNS, "has no column Epoch"),
+        ("", COLUMNS, "is empty"),
+        ("a,b\n1,2\n", COLUMNS, "has no column Epoch"),
         ("\x00\x00", COLUMNS, ""),
     ],
 )
@@ -60,6 +61,17 @@ def test_what_is_no_table_of_figures_is_refused(tmp_path, root, text, columns, w
     with pytest.raises(UserError) as refused:
         import_csv(written(tmp_path, text), root, columns)
     assert words in str(refused.value) and not root.exists()
+
+
+def test_a_file_that_grew_is_brought_up_to_date_and_short_of_its_epochs_it_is_a_run_cut_short(tmp_path, root):
+    config = RunConfig.model_validate({"training": {"num_epochs": 3}})
+    first = import_csv(written(tmp_path, "Epoch;acc;loss\n0;40;1\n1;50;1\n"), root, COLUMNS, config=config)
+    assert runs.find(first.name, root).status() == "died"
+    text = "Epoch;acc;loss\n0;40;1\n1;50;1\n2;60;1\n"
+    again = import_csv(written(tmp_path, text), root, COLUMNS, config=config)
+    assert (again.outcome, again.name) == ("grown", first.name) and len(runs.list_runs(root)[0]) == 1
+    assert runs.find(first.name, root).status() == "done" and runs.find(first.name, root).history().best() == (60.0, 2)
+    assert import_csv(written(tmp_path, text), root, COLUMNS, config=config).outcome == "known"
 
 
 def test_accuracies_that_look_like_fractions_are_pointed_out(tmp_path, root):

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from convnn.commands import tables
 from convnn.commands.console import say, write_json
 from convnn.errors import Exit, Problem, UserError, escaped
+from convnn.textfiles import ARGS, RESULTS
 
-SAID = 20  # lines about what was passed over; each run's imported.json has the rest
+if TYPE_CHECKING:
+    from convnn.importer import Imported
+
+SAID, SAID_OF_ONE = 20, 5  # lines about what was passed over, of all and of one; imported.json has the rest
+OUTCOMES = {"new": "imported", "grown": "brought up to date", "known": "known already"}
 
 METRICS = (
     *(f"{split}_{name}" for split in ("train", "test", "val") for name in ("loss", "top1", "top5")),
@@ -68,6 +73,8 @@ def import_(
                 Problem("columns, --preset and --name are for FILE.csv", fix="leave them out for a directory")
             )
         return _directories(path, root(runs), tag or [], json)
+    if path.name in (ARGS, RESULTS):
+        raise UserError(Problem(f"{escaped(path)} is a part of a run", fix="give the directory that it is in"))
     return _table(path, root(runs), {"epoch": epoch or "epoch", **columns}, preset, name, tag or [], json)
 
 
@@ -83,12 +90,7 @@ def _directories(path: Path, root: Path, tags: list[str], as_json: bool) -> None
 
     for told in import_tree(path, root, tags, unreadable):
         counted[told.outcome] += 1
-        if told.outcome != "known":
-            said += [
-                f"{escaped(told.source / each.file)}{f':{each.line}' if each.line else ''}: {escaped(each.why)}"
-                for each in told.passed
-            ]
-            said += [f"{escaped(told.name)}: not launchable: {escaped(told.reason)}"] if told.reason else []
+        said += _told(told)
         if as_json:
             documents.append(told.json())
     for line in said[:SAID]:
@@ -97,9 +99,23 @@ def _directories(path: Path, root: Path, tags: list[str], as_json: bool) -> None
         say(f"and {len(said) - SAID} more of these: imported.json in each run has them all")
     if as_json:
         return write_json({"imported": documents})
+    few = "run" if counted["new"] == 1 else "runs"
     return typer.echo(
-        f"{counted['new']} runs imported, {counted['grown']} brought up to date, {counted['known']} known already"
+        f"{counted['new']} {few} imported, {counted['grown']} brought up to date, {counted['known']} known already"
     )
+
+
+def _told(told: Imported) -> list[str]:
+    """What has to be said of one: what was passed over, and why it cannot be launched."""
+    if told.outcome == "known":
+        return []
+    lines = [
+        f"{escaped(told.source / each.file)}{f':{each.line}' if each.line else ''}: {escaped(each.why)}"
+        for each in told.passed
+    ]
+    if len(lines) > SAID_OF_ONE:
+        lines[SAID_OF_ONE:] = [f"{escaped(told.source)}: {len(lines) - SAID_OF_ONE} more lines were passed over"]
+    return lines + ([f"{escaped(told.name)}: not launchable: {escaped(told.reason)}"] if told.reason else [])
 
 
 def _table(
@@ -116,8 +132,8 @@ def _table(
 
     config = None if preset is None else resolve(read(preset)).checked()
     told = import_csv(path, root, columns, config=config, name=name, tags=tags)
-    for each in told.passed[:SAID]:
-        say(f"{escaped(path)}:{each.line}: {escaped(each.why)}")
+    for line in _told(told):
+        say(line)
     if as_json:
         return write_json({"imported": [told.json()]})
-    return typer.echo(f"{told.name}: {told.epochs} epochs, {told.outcome}")
+    return typer.echo(f"{told.name}: {told.epochs} epochs, {OUTCOMES[told.outcome]}")

@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from convnn.errors import Exit, Problem, UserError, escaped
-from convnn.plans import plan
+from convnn.fitting import accumulation, forecast
 
 if TYPE_CHECKING:
     from convnn.config import RunConfig
 
-ROOM = 0.9  # share of the memory that a step is let to take
 NO_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory")
 WORKER = "dataloader worker"
 STORAGE = {
@@ -88,22 +87,14 @@ def _memory(at: Setting) -> Fault:
         return Fault("out of memory while the data was read; try a smaller --limit or --resize", Exit.MEMORY)
     training = at.config.training
     images = -(-training.batch_size // training.accumulate)
-    forecast = _forecast(at, training.accumulate)
-    told = f"out of memory: a step of {images} images was forecast at {_gb(forecast)}, {_gb(at.memory)} are here"
-    # at least twice the parts: the forecast may have been wrong
-    parts = training.accumulate * 2
-    while parts <= training.batch_size and _forecast(at, parts) > ROOM * at.memory:
-        parts *= 2
-    if parts > training.batch_size:
+    need = forecast(at.config, at.image_size, at.classes)
+    told = f"out of memory: a step of {images} images was forecast at {_gb(need)}, {_gb(at.memory)} are here"
+    parts = accumulation(at.config, at.image_size, at.classes, at.memory)
+    if parts is None:
         return Fault(f"{told}; no accumulation fits: try a smaller --width, or another device", Exit.MEMORY)
+    fits = forecast(at.config, at.image_size, at.classes, parts)
     rest = f"--accumulate {parts} ({-(-training.batch_size // parts)} images at a time) is forecast at"
-    return Fault(f"{told}; {rest} {_gb(_forecast(at, parts))}", Exit.MEMORY, ("--accumulate", str(parts)))
-
-
-def _forecast(at: Setting, accumulate: int) -> int:
-    assert at.image_size is not None and at.classes is not None
-    section = at.config.training.model_copy(update={"accumulate": accumulate})
-    return plan(at.config.model_copy(update={"training": section}), at.image_size, at.classes).memory_bytes
+    return Fault(f"{told}; {rest} {_gb(fits)}", Exit.MEMORY, ("--accumulate", str(parts)))
 
 
 def _gb(size: int) -> str:

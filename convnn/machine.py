@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from convnn import allocator
+from convnn import allocator, hardware
 from convnn.config import RunConfig
 
 
@@ -51,6 +51,14 @@ def memory(device: torch.device) -> int:
     limit = resource.getrlimit(resource.RLIMIT_AS)[0]
     have = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return have if limit == resource.RLIM_INFINITY else min(have, limit)
+
+
+def free(device: torch.device) -> int | None:
+    """Bytes that this process may still take of the device's memory; None where nobody tells."""
+    if device.type == "cuda":
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(torch.cuda.mem_get_info(device)[0]) + kept
+    return hardware.free_memory(device.type)[1]
 
 
 def describe(device: torch.device) -> str:

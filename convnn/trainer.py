@@ -18,6 +18,7 @@ from convnn import build, machine, state, warmup
 from convnn.config import RunConfig
 from convnn.evaluation import autocast, evaluate
 from convnn.events import Epoch, Event, Finished, Started, Step, Warned
+from convnn.fitting import shortage
 from convnn.plans import plan
 from convnn.state import Best, Plateau, Position, State
 from convnn.tally import Stopwatch, Tally
@@ -51,6 +52,9 @@ class Trainer:
         self.data: Data = build.data(config, self.device)
         assert self.data.train is not None
         self.train = self.data.train
+        free = machine.free(self.device)  # before the model takes its part
+        if said := shortage(config, self.data.image_size, len(self.data.classes), free):
+            self.warnings.append(said)
         torch.manual_seed(config.training.seed)  # before the model is drawn, on the cpu: the same on every device
         self.model: nn.Module = build.model(config, len(self.data.classes)).to(self.device)
         self.optimizer = build.optimizer(config, self.model)

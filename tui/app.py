@@ -14,10 +14,11 @@ from textual.binding import Binding
 from textual.screen import Screen
 from textual.widgets import Input, TextArea
 
+from convnn import hardware
 from convnn.errors import UserError, escaped
 from convnn.runs import Run
 from convnn.summaries import Summary
-from tui import looks, machine
+from tui import looks
 from tui.keys import bound
 from tui.launcher import Launch, Launcher
 from tui.leaving import Leaving
@@ -49,7 +50,7 @@ class ConvnnApp(Leaving):
         launcher: Launcher | None = None,
         preset: str | None = None,
         now: Callable[[], float] = time.time,
-        free_memory: Callable[[str], tuple[str, int | None]] = machine.free_memory,
+        free_memory: Callable[[str], tuple[str, int | None]] = hardware.free_memory,
         **options: Any,
     ) -> None:
         super().__init__(**options)

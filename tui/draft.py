@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from convnn import presets, runs
+from convnn import hardware, presets, runs
 from convnn.commandline import Parsed, command
 from convnn.config import RunConfig
 from convnn.datasets import CIFAR
@@ -16,7 +16,6 @@ from convnn.errors import Problem, UserError, escaped
 from convnn.options import BY_PLACE, OPTIONS, Option, Value
 from convnn.plans import Plan, plan
 from convnn.presets import Preset, Resolved
-from tui import machine
 
 FIELDS = tuple(option for option in OPTIONS if option.place != "output.test_only")
 ONLY_TESTS = "--test_only evaluates a checkpoint and prints: a thing for the shell, `convnn run --test_only`"
@@ -110,7 +109,7 @@ class Draft:
         wrong = {problem.key for problem in found}
         if facts.problem is not None and config.data.dataset not in CIFAR and "data.dataset" not in wrong:
             found.append(facts.problem)  # cifar is downloaded when it is not there
-        if (missing := machine.missing(config.runtime.device)) and "runtime.device" not in wrong:
+        if (missing := hardware.missing(config.runtime.device)) and "runtime.device" not in wrong:
             found.append(missing)
         if config.output.dir and runs.holds_run(Path(config.output.dir)):
             found.append(_taken(config.output.dir))

@@ -11,6 +11,8 @@ from convnn.axes import memory, number
 from convnn.commands.console import out, print_table, say, write_json
 from convnn.effects import no_effect
 from convnn.errors import Exit, escaped
+from convnn.fitting import shortage
+from convnn.hardware import free_memory
 from convnn.options import OPTIONS, SECTIONS, value_at
 from convnn.plans import Plan, plan
 from convnn.presets import Resolved
@@ -40,6 +42,8 @@ def show_plan(resolved: Resolved, *, as_json: bool, takes_over: bool = False) ->
         say(f"warning: {escaped(output.dir)} holds a run already: --resume goes on with it, --overwrite replaces it")
         say(f"  (a run would end with exit code {int(Exit.USAGE)})")
     cost = planned(resolved)
+    if cost is not None and (said := _shortage(resolved)):
+        say(f"warning: {said}")
     if as_json:
         return write_json(_document(resolved, cost))
     console = out()
@@ -60,6 +64,14 @@ def show_plan(resolved: Resolved, *, as_json: bool, takes_over: bool = False) ->
             f"K = {resolved.config.layer.K} of {', '.join(map(str, pools))} candidates, map by map", soft_wrap=True
         )
     return None
+
+
+def _shortage(resolved: Resolved) -> str | None:
+    """Whether training is expected to take more memory than is free now."""
+    facts = resolved.facts
+    assert facts.image_size is not None
+    free = free_memory(resolved.config.runtime.device)[1]
+    return shortage(resolved.config, facts.image_size, facts.num_classes or CLASSES, free)
 
 
 def _device_problem(resolved: Resolved) -> str | None:

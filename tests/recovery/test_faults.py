@@ -14,7 +14,7 @@ import training
 from commands import Command, convnn, until
 from recovery import killing
 
-from convnn import faults, plans
+from convnn import faults, fitting, plans
 from convnn.errors import Exit, UserError
 from convnn.faults import Setting, named
 
@@ -40,8 +40,8 @@ def test_out_of_memory_names_an_accumulation_whose_forecast_fits(error):
     assert fault.code == Exit.MEMORY
     assert fault.flags[0] == "--accumulate"
     parts = int(fault.flags[1])
-    fitting = BIG.model_copy(update={"training": BIG.training.model_copy(update={"accumulate": parts})})
-    assert plans.plan(fitting, (32, 32), 10).memory_bytes <= faults.ROOM * whole * 0.8
+    smaller = BIG.model_copy(update={"training": BIG.training.model_copy(update={"accumulate": parts})})
+    assert plans.plan(smaller, (32, 32), 10).memory_bytes <= fitting.ROOM * whole * 0.8
     assert f"{whole / 1e9:.2f} GB" in fault.cause
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 from seen import app, form, made, put, text, until
 
-from convnn import presets
+from convnn import hardware, presets
 from convnn.axes import memory
 from convnn.options import BY_PLACE
 from convnn.plans import plan
 from convnn.summaries import summaries
-from tui import machine, pace
+from tui import pace
 from tui.stepping import stepped
 from tui.widgets.cost import maps, verdict
 
@@ -38,7 +38,7 @@ def test_maps_count_the_layers_of_each_size():
 
 
 def test_the_free_memory_of_this_host_is_known_and_no_more_than_a_machine_has():
-    device, free = machine.free_memory("cpu")
+    device, free = hardware.free_memory("cpu")
     assert device == "cpu" and (free is None or 0 < free < 2**50)
 
 

@@ -64,15 +64,6 @@ class Index:
     sources: dict[str, Run] = field(default_factory=dict)
 
 
-def record(run: Path) -> dict[str, Any] | None:
-    """The `imported.json` of a run directory; None where there is none that can be read."""
-    try:
-        found = json.loads((run / IMPORTED).read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return None
-    return found if isinstance(found, dict) else None
-
-
 def import_tree(
     path: Path, root: Path, tags: Sequence[str] = (), unreadable: Callable[[OSError], object] | None = None
 ) -> Iterator[Imported]:
@@ -141,7 +132,7 @@ def indexed(root: Path) -> Index:
     """The imported runs that a root has."""
     index = Index()
     for run in reversed(list_runs(root)[0]):  # the newest of a source has the last word
-        if told := record(run.path):
+        if told := run.origin():
             index.digests[str(told.get("digest"))] = run
             index.sources[str(told.get("source"))] = run
     return index
@@ -161,7 +152,7 @@ def _take(
     files = {name: hashlib.sha256(text).hexdigest() for name, text in texts.items()}
     digest = hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
     if known := index.digests.get(digest):
-        told = record(known.path) or {}
+        told = known.origin()
         return Imported(source, "known", known.name, int(told.get("epochs", 0)), told.get("reason"), ())
     arguments, results = oldruns.arguments(texts.get(ARGS, b"")), oldruns.results(texts.get(RESULTS, b""))
     passed += [Passed(name, 0, "missing") for name in (ARGS, RESULTS) if name not in names]

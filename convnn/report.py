@@ -134,19 +134,23 @@ def body(
     *,
     width: int,
     height: int = 18,
+    origin: Mapping[str, Any] | None = None,
     everything: bool = False,
     ascii: bool = False,
 ) -> Group:
     """What `convnn show` prints of a run: state, figures, curves, and the configuration by section.
 
-    Only options that differ from their defaults, unless everything is asked for; then those come first.
+    Only options that differ from their defaults, unless everything is asked for; then those come first. `origin` is
+    what `imported.json` tells of a run that was not trained here.
     """
     took = f"  {duration(history.elapsed)}" if history.elapsed else ""
     progress = history.progress
     told = f"  epoch {progress.epoch}/{progress.epochs}" if progress.epochs else ""
-    title = Text.assemble(state_text(state, ascii), "  ", (_said(name, ascii), "bold"), told, took)
+    title = Text.assemble(state_text(state, ascii), "  ", (_said(name, ascii), "bold"))
+    title.append("\n" * (title.cell_len + len(told + took) > width) + told + took)
     parts = [title, *packed(figures(history), width, ascii=ascii)]
-    if history.finished and history.finished.cause:
+    parts += [Text(_said(line, ascii)) for line in _published(origin or {})]
+    if history.finished and history.finished.cause and not origin:
         parts.append(Text(f"why: {_said(history.finished.cause, ascii)}"))
     parts += [Text(f"warning: {_said(warning.message, ascii)}", "yellow") for warning in history.warnings]
     for change in history.changes:
@@ -162,6 +166,19 @@ def body(
     if everything and same:
         parts += [Text("defaults", "bold"), *_listed(same, width, ascii)]
     return Group(*parts)
+
+
+def _published(origin: Mapping[str, Any]) -> list[str]:
+    """Where an imported run came from, its figures as they were written, and what is wrong with it."""
+    figures = origin.get("as_published") or {}
+    told = [f"{figures['gflops']} GFLOPs"] if "gflops" in figures else []
+    told += [f"{figures['average_epoch_s']} s an epoch"] if "average_epoch_s" in figures else []
+    told += [f"best {figures['best']['value']} % at epoch {figures['best']['epoch']}"] if "best" in figures else []
+    lines = [f"imported from {origin['source']}"] if "source" in origin else []
+    lines += [f"as published: {', '.join(told)}"] if told else []
+    lines += [f"not launchable: {origin['reason']}"] if origin.get("reason") else []
+    passed = len(origin.get("passed") or ())
+    return lines + ([f"passed over: {passed}, each named in imported.json"] if passed else [])
 
 
 def _options(config: Mapping[str, Mapping[str, Any]]) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import secrets
@@ -48,6 +49,14 @@ class Run:
     def imported(self) -> bool:
         """Whether its figures come from elsewhere, so that there are no weights to go on from."""
         return (self.path / IMPORTED).is_file()
+
+    def origin(self) -> dict[str, Any]:
+        """What `imported.json` tells; nothing where there is none that can be read."""
+        try:
+            found = json.loads((self.path / IMPORTED).read_bytes())
+        except (OSError, ValueError, RecursionError):
+            return {}
+        return found if isinstance(found, dict) else {}
 
     def config(self) -> RunConfig:
         """The configuration of the run. Raises UserError where its file is damaged."""

@@ -19,11 +19,11 @@ from convnn.events import iso
 from convnn.files import write_atomic
 from convnn.history import History
 from convnn.lock import held
-from convnn.runs import CONFIG, EVENTS, IMPORTED, Run
+from convnn.runs import CONFIG, EVENTS, Run
 from convnn.settings import UNKNOWN, Settings
 
 CACHE = ".summaries.json"  # a view: may be deleted at any time
-VERSION = "convnn summaries 3"
+VERSION = "convnn summaries 4"
 
 Stamp = list[int]
 
@@ -60,6 +60,7 @@ class Summary:
     figures: Mapping[str, Figure]  # by metric
     source: str | None  # the directory an imported run came from: its figures are as published
     unlaunchable: str | None  # why an imported run cannot be launched
+    unread: int = 0  # lines of its log that are damaged
 
     def json(self) -> dict[str, Any]:
         """The R of the JSON documents."""
@@ -97,7 +98,7 @@ def summarise(run: Run) -> Summary:
     """The summary of a run, from its files. Raises UserError where its configuration is damaged."""
     history = run.history(steps=False)
     best = history.best()
-    told = _imported(run.path)
+    told = run.origin()
     return Summary(
         name=run.name,
         path=str(run.path),
@@ -111,20 +112,13 @@ def summarise(run: Run) -> Summary:
         figures={metric: _figure(history, metric) for metric in history.metrics},
         source=str(told["source"]) if "source" in told else None,
         unlaunchable=str(told["reason"]) if told.get("reason") else None,
+        unread=len(history.bad),
     )
 
 
 def _figure(history: History, metric: str) -> Figure:
     best = history.best(metric)
     return Figure(history.epochs[-1].metrics.get(metric), *(best or (None, None)))
-
-
-def _imported(path: Path) -> dict[str, Any]:
-    try:
-        told = json.loads((path / IMPORTED).read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return told if isinstance(told, dict) else {}
 
 
 def summary_json(run: Run) -> dict[str, Any]:
@@ -169,7 +163,7 @@ def summaries(root: Path, reading: Callable[[int], None] | None = None) -> tuple
             kept = _read(entry)
         except (OSError, UserError) as error:
             said = error.strerror if isinstance(error, OSError) else error
-            warnings.append(f"{escaped(entry.path)}: {said}")
+            warnings.append(f"{said}" if entry.path in str(said) else f"{escaped(entry.path)}: {said}")
             continue
         if kept is not None and kept.summary.status in {"running", "paused"}:  # out of date at once
             live.append(kept)
@@ -181,7 +175,12 @@ def summaries(root: Path, reading: Callable[[int], None] | None = None) -> tuple
     found: dict[str, _Kept] = {}
     for kept in [*new.values(), *live]:
         found.setdefault(kept.summary.path, kept)  # of two links to one directory, one
-    return [kept.summary for kept in sorted(found.values(), key=lambda kept: kept.age, reverse=True)], sorted(warnings)
+    listed = [kept.summary for kept in sorted(found.values(), key=lambda kept: kept.age, reverse=True)]
+    for run in listed:
+        if run.unread:
+            lines = "1 line" if run.unread == 1 else f"{run.unread} lines"
+            warnings.append(f"{escaped(run.path)}/{EVENTS}: {lines} damaged, convnn show says which")
+    return listed, sorted(warnings)
 
 
 def _current(entry: os.DirEntry[str], old: Mapping[str, _Kept]) -> _Kept | None:
@@ -229,7 +228,7 @@ def _dump(kept: Mapping[str, _Kept]) -> bytes:
         s = each.summary
         config = configs.setdefault(json.dumps(s.config, default=str), len(configs))
         fields = [s.name, s.path, s.status, s.started, s.finished, config, s.epoch, s.best, s.digest]
-        rows[name] = [each.stamps, each.age, [*fields, s.figures, s.source, s.unlaunchable]]
+        rows[name] = [each.stamps, each.age, [*fields, s.figures, s.source, s.unlaunchable, s.unread]]
     body = json.dumps([[json.loads(config) for config in configs], rows], separators=(",", ":")).encode()
     return f"{VERSION} {zlib.crc32(body):08x}\n".encode() + body
 

@@ -153,6 +153,13 @@ def test_compare_shows_differences_figures_and_what_they_are_worth(convnn, old):
     assert convnn("compare", "g_Col_br0500")[0] == 2 and convnn("compare", "nothing", "@last")[0] == 6
 
 
+def test_show_says_where_an_imported_run_came_from_and_its_figures_as_published(convnn, old):
+    out = " ".join(convnn("show", "g_Col_br0500")[1].split())
+    assert "imported from" in out and "old/Branching_Col_br0500_s42" in out.replace(" ", "")
+    assert "as published: 0.33130096 GFLOPs, 16.0 s an epoch, best 82.79 % at epoch 2" in out
+    assert "why:" not in out
+
+
 def test_the_curves_of_a_run_are_exported(convnn, old):
     out = convnn("export", "g_Col_br0500", "--csv")[1]
     assert [row["test_top1"] for row in csv.DictReader(io.StringIO(out))] == ["40.0", "82.79", "81.79"]
@@ -168,6 +175,12 @@ def test_a_damaged_run_costs_one_line_and_the_cache_nothing(convnn, old, root):
     assert [victim.name in line for line in err.splitlines() if line.startswith("warning")] == [True]
     (root / CACHE).unlink()
     assert convnn("runs")[1] == out != first
+    other = next(path for path in root.iterdir() if "g_Col_br1000" in path.name)
+    text = (other / "events.jsonl").read_text()
+    (other / "events.jsonl").write_text(text.replace('{"event": "Epoch"', "{", 1))
+    for _ in range(2):  # read, and from the cache
+        code, out, err = convnn("runs")
+        assert len(out.splitlines()) == 6 and err.count("warning") == 2 and f"{other.name}/events.jsonl: 1 line" in err
 
 
 def test_removing_goes_to_the_trash_and_comes_back(convnn, old, root):

@@ -64,6 +64,7 @@ def show(
             found.sections(),
             history,
             width=console.width,
+            origin=found.origin(),
             everything=everything,
             ascii=ascii,
         )

@@ -200,7 +200,7 @@ def test_a_run_that_trains_is_never_removed(convnn, root):
     with hold(run.path):
         assert convnn("rm", run.name)[0] == 7
         code, _, err = convnn("rm", "--where", "best=50")
-        assert code == 0 and "1 that train are left alone" in err and "0 runs removed" in err
+        assert code == 0 and "1 that trains is left alone" in err and "0 runs removed" in err
     assert run.path.is_dir()
 
 

@@ -84,7 +84,8 @@ def _fitting(root: Path, where: str | None, older: str | None) -> list[Summary]:
             ) from None
         found = [run for run in found if age(run) is not UNKNOWN and age(run) > least]
     if live := [run for run in found if run.status in LIVE]:
-        say(f"{len(live)} that train are left alone: {', '.join(escaped(run.name) for run in live[:3])}")
+        few = "1 that trains is" if len(live) == 1 else f"{len(live)} that train are"
+        say(f"{few} left alone: {', '.join(escaped(run.name) for run in live[:3])}")
     return [run for run in found if run.status not in LIVE]
 
 
@@ -94,7 +95,7 @@ def _show(chosen: list[Summary]) -> None:
     if chosen:
         columns = [fields.field(key) for key in ("name", "status", "epoch", "best", "age")]
         tables.show(listing.table(chosen, columns), "table")
-    say(f"{len(chosen)} runs would be removed")
+    say(f"{_many(len(chosen))} would be removed")
 
 
 def _remove(chosen: list[Summary], root: Path, *, by_name: bool) -> None:
@@ -113,7 +114,7 @@ def _remove(chosen: list[Summary], root: Path, *, by_name: bool) -> None:
         if by_name:
             say(f"{escaped(run.name)} is in the trash")
     many = f" --count {removed}" if removed > 1 else ""
-    say(f"{removed} runs removed" + (f"; convnn rm --undo{many} brings them back" if removed else ""))
+    say(f"{_many(removed)} removed" + (f"; convnn rm --undo{many} brings them back" if removed else ""))
 
 
 def _bring_back(root: Path, count: int, dry_run: bool) -> None:
@@ -127,7 +128,7 @@ def _bring_back(root: Path, count: int, dry_run: bool) -> None:
         except UserError as error:
             if at == 0 or error.code != Exit.NO_RUN:
                 raise
-            return say(f"{at} came back; there are no more")
+            return say(f"{_many(at)} came back; there are no more")
     return None
 
 
@@ -136,5 +137,9 @@ def _empty(root: Path, dry_run: bool) -> None:
 
     if dry_run:
         held = sorted(path for path in (root / trash.NAME).glob("*") if path.is_dir() and not path.is_symlink())
-        return say(f"{len(held)} runs would be deleted for good")
-    return say(f"{trash.empty(root)} runs deleted for good")
+        return say(f"{_many(len(held))} would be deleted for good")
+    return say(f"{_many(trash.empty(root))} deleted for good")
+
+
+def _many(count: int) -> str:
+    return "1 run" if count == 1 else f"{count} runs"

@@ -35,6 +35,7 @@ class Launch:
 
     config: RunConfig
     preset: str | None = None
+    resumes: Run | None = None  # which goes on, instead of a new one
     run: Run | None = None  # from the moment it has a directory
     ended: Ended | None = None
     error: UserError | None = None  # why there is no run, or no end of it
@@ -56,6 +57,8 @@ class Launch:
     @property
     def title(self) -> str:
         """What it is called before it has a directory."""
+        if self.resumes is not None:
+            return self.resumes.name
         return self.config.run.name or self.preset or f"{self.config.model.name}-{self.config.layer.type}"
 
 
@@ -87,7 +90,13 @@ class Launcher:
 
     def launch(self, config: RunConfig, preset: str | None = None) -> Launch:
         """Queue a run of this process. It starts when those before it have ended."""
-        launch = Launch(config, preset)
+        return self._put(Launch(config, preset))
+
+    def resume(self, run: Run) -> Launch:
+        """Queue a run that ended early: it goes on from its newest good checkpoint. Raises UserError: damaged."""
+        return self._put(Launch(run.config(), resumes=run))
+
+    def _put(self, launch: Launch) -> Launch:
         with self._lock:
             self.launches.append(launch)
             self._waiting.append(launch)
@@ -210,7 +219,7 @@ class Launcher:
         if self.closing is not None:
             return
         config = launch.config
-        run = runs.create(
+        run = launch.resumes or runs.create(
             text(config, whole=True),
             model=config.model.name,
             layer=config.layer.type,
@@ -219,8 +228,9 @@ class Launcher:
             directory=Path(config.output.dir) if config.output.dir else None,
         )
         launch.run = run
+        resume = launch.resumes is not None
         with self.printed.into(run.path / "log.txt") if self.printed else nullcontext():
-            launch.ended = worker.work(run, config, show=lambda event: None, orders=orders)
+            launch.ended = worker.work(run, config, show=lambda event: None, orders=orders, resume=resume)
 
     def _note(self, launch: Launch, error: Exception) -> None:
         """Keep the traceback where the run's reader looks for it, if the disk lets us."""

@@ -7,10 +7,12 @@ import sys
 import time
 
 import pytest
+import training
 
 from convnn import events, runs
-from convnn.errors import UserError
+from convnn.errors import Exit, UserError
 from convnn.events import Finished
+from convnn.lock import hold
 from convnn.presets import resolve
 from tui.launcher import Launcher
 
@@ -76,6 +78,23 @@ def test_closing_stops_the_live_run_and_starts_nothing_more(tmp_path):
     assert outcome(live.run).outcome == "stopped"
     assert waiting.state == "queued"
     assert launcher.queued == ()
+
+
+def test_a_run_that_was_stopped_goes_on_and_ends_as_an_undisturbed_one(tmp_path):
+    whole, _ = training.train(tmp_path, training.config())
+    run, _ = training.train(tmp_path, training.config(), orders=training.StopAt(3, "stop"))
+    assert run.status() == "stopped"
+    launcher = Launcher(tmp_path)
+    with hold(run.path):
+        held = launcher.resume(run)
+        assert launcher.wait(60)
+    assert held.state == "refused" and held.error.code == Exit.HELD
+    launch = launcher.resume(run)
+    assert launch.title == run.name
+    assert launcher.wait(60)
+    assert launch.run == run and run.status() == "done"
+    assert run.history().digest() == whole.history().digest() and training.same_weights(run, whole)
+    assert len(runs.list_runs(tmp_path)[0]) == 2
 
 
 DETACHING = """

@@ -6,6 +6,7 @@ import time
 from datetime import timedelta
 
 import pytest
+import training
 from pictured import STEPS, events_of, make
 from textual.widgets import RichLog
 
@@ -189,9 +190,22 @@ async def test_a_paused_run_can_be_resumed_and_an_ended_one_not_be_stopped(tmp_p
         async with Opened(run, tmp_path) as opened:
             await opened.press("full_stop", "enter")
             assert (run.path / "control").read_text().strip() == "resume"
-    async with Opened(run, tmp_path) as opened:
+    done = make(tmp_path / "done", outcome="done")
+    async with Opened(done, tmp_path) as opened:
         await opened.press("full_stop")
         assert opened.app.screen is opened.screen
+
+
+async def test_a_run_that_ended_early_goes_on_where_it_was(tmp_path):
+    """It is shown on the same screen, with the seam."""
+    run, _ = training.train(tmp_path, training.config(), orders=training.StopAt(3, "stop"))
+    async with Opened(run, tmp_path) as opened:
+        await opened.press("full_stop")
+        await opened.until(lambda: "go on" in opened.text and "the run is stopped" in opened.text.lower())
+        await opened.press("enter")
+        await opened.until(lambda: "done" in opened.text)
+        assert "resumed in epoch 1" in opened.log
+        assert {word for _, word in opened.charts[0].marks} >= {"resumed"}
 
 
 async def test_a_failed_run_says_why(tmp_path):

@@ -87,7 +87,7 @@ class ProgressPane(Pane):
             took = f" in {duration(history.elapsed)}" if history.elapsed else ""
             return (f"bold {colours['error']}" if wrong else "bold"), f"{history.finished.outcome}{took}{cause}"
         if self.state == "died":
-            return f"bold {colours['error']}", "died: nobody trains it any more and it left no last word"
+            return f"bold {colours['error']}", "died: nobody trains it any more; . and go on resume it"
         if self.state == "paused":
             return colours["warning"], "paused; . and resume go on"
         if history.warnings:

@@ -27,8 +27,9 @@ from tui.panes.loss import LossPane
 from tui.panes.pane import Pane
 from tui.panes.progress import ProgressPane
 from tui.panes.rate import RatePane
+from tui.screens.choice import Choice
 from tui.screens.looking import LOOKING, Looking
-from tui.screens.stop_menu import StopMenu
+from tui.screens.stop_menu import GOES_ON, StopMenu
 from tui.view import Range, whole
 from tui.watch import Watch
 from tui.widgets.bars import Foot, Head
@@ -234,12 +235,26 @@ class RunScreen(Looking):
     # -- control ----------------------------------------------------------------------------------------------------
 
     def action_stop_menu(self) -> None:
-        """Ask what a run that trains is to do."""
+        """Ask what a run that trains is to do, or whether one that ended early goes on."""
         state = self.state if self.trail is not None else "queued"
-        if state not in ("running", "paused"):
-            self.app.say(f"there is nothing to pause or stop: the run is {state}")
+        if state in ("running", "paused"):
+            self.app.push_screen(StopMenu(paused=state == "paused"), self._ask)
+        elif self.trail is None or state == "done" or self.trail.run.imported:
+            self.app.say(f"there is nothing to pause, stop or resume: the run is {state}")
+        elif any(launch.resumes == self.trail.run for launch in self.app.launcher.queued):
+            self.app.say("it waits for the runs before it")
+        else:
+            self.app.push_screen(Choice("go on", f"The run is {state}.", GOES_ON), self._go_on)
+
+    def _go_on(self, word: str | None) -> None:
+        if word != "go-on" or self.trail is None:
             return
-        self.app.push_screen(StopMenu(paused=state == "paused"), self._ask)
+        try:
+            self.app.launcher.resume(self.trail.run)
+        except (UserError, OSError) as error:
+            self.app.say(str(error), wrong=True)
+        else:
+            self.app.say(f"{self.trail.run.name} goes on, after any before it")
 
     def _ask(self, word: str | None) -> None:
         if word is None or self.trail is None:

@@ -13,6 +13,12 @@ LIVE_WORDS: tuple[Answer, ...] = (
 PAUSED_WORDS: tuple[Answer, ...] = (("resume", "resume", "go on"), *LIVE_WORDS[1:])
 
 
+GOES_ON: tuple[Answer, ...] = (
+    ("go-on", "go on", "from its newest good checkpoint, in this app"),
+    ("leave-it", "leave it", "as it is"),
+)
+
+
 class StopMenu(Choice):
     """Pause, go on, stop after the epoch or now."""
 

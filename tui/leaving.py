@@ -11,6 +11,7 @@ from rich.console import Console
 from textual.app import App
 
 from convnn.errors import Exit, escaped
+from convnn.resuming import command
 from convnn.signals import TWICE, obeyed
 from tui.launcher import Launcher
 from tui.screens.choice import Answer, Choice
@@ -117,7 +118,7 @@ def _leave(app: Leaving, terminal: Terminal) -> int:
         elif launch.ended is not None:
             outcome = launch.ended.finished.outcome
             resumable = outcome in ("stopped", "interrupted")
-            say(f"{name}: {outcome}" + (f"; go on with: convnn resume {name}" if resumable else ""))
+            say(f"{name}: {outcome}" + (f"; go on with: {command(launch.run)}" if resumable and launch.run else ""))
     for other in launcher.launches:
         if other.run is not None and other.process is not None and other.process.poll() is None:
             say(f"{escaped(other.run.name)} goes on detached; see it with: convnn show {escaped(other.run.name)}")

@@ -56,7 +56,7 @@ def test_termination_after_a_resize_stops_the_run_and_restores_the_terminal(trai
     training.process.send_signal(signal.SIGTERM)
     assert training.wait() == 143
     assert training.restored()
-    assert f"go on with: convnn resume {run_of(tmp_path).name}" in training.text
+    assert f"go on with: convnn resume {run_of(tmp_path).path}/" in training.text  # not below ./runs
     resumable(run_of(tmp_path), "terminated")
 
 

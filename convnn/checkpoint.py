@@ -8,6 +8,7 @@ safetensors and JSON only: nothing is unpickled.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import json
@@ -74,6 +75,7 @@ def write(
         folder.mkdir()
         sync_directory(run)
     final, temporary, before = folder / f"{step:08d}", folder / f".tmp-{step:08d}", folder / f".tmp-{step:08d}-before"
+    _put_back(folder)
     _clean(folder)
     files = {MODEL: model} | ({OPTIMIZER: optimizer} if optimizer is not None else {})
     _room(folder, *files.values())
@@ -94,9 +96,8 @@ def write(
         temporary.rename(final)
         sync_directory(folder)
     except OSError:
-        if before.exists() and not final.exists():
-            before.rename(final)
         shutil.rmtree(temporary, ignore_errors=True)  # on a full disk it would stand in the way of the next attempt
+        _put_back(folder)
         raise
     reach("checkpoint.renamed")
     _clean(folder)
@@ -178,9 +179,7 @@ def newest(run: Path) -> tuple[Checkpoint | None, list[str]]:
 
     None when there never was one. Raises UserError (storage) when there was one and none is left that verifies.
     """
-    for before in (run / FOLDER).glob(".tmp-*-before"):  # cut off between the two renames of `write`
-        if not (final := before.with_name(before.name[5:-7])).exists():
-            before.rename(final)
+    _put_back(run / FOLDER)
     names, last = _names(run), pointed(run, "last")
     said = [f"the checkpoint {last} is not there any more"] if last is not None and last not in names else []
     for name in reversed(names):
@@ -202,7 +201,7 @@ def newest(run: Path) -> tuple[Checkpoint | None, list[str]]:
     raise UserError(
         Problem(
             f"no checkpoint of {escaped(run.name)} is left to go on from: {why}",
-            fix=f"train it again as a new run: convnn run {shlex.quote(str(run / 'config.toml'))}",
+            fix=f"train it again as a new run: convnn run {escaped(shlex.quote(str(run / 'config.toml')))}",
         ),
         Exit.STORAGE,
     )
@@ -228,19 +227,28 @@ def _names(run: Path) -> list[str]:
     return sorted(found, key=int)
 
 
+def _put_back(folder: Path) -> None:
+    """Undo an exchange that was cut off between its two renames."""
+    for before in [] if folder.is_symlink() else folder.glob(".tmp-*-before"):
+        if not (final := before.with_name(before.name[5:-7])).exists():
+            before.rename(final)
+
+
 def _clean(folder: Path) -> None:
-    for rest in folder.glob(".*"):  # of a write that was cut off
+    """Remove what writes that were cut off left; what cannot be removed yet (NFS, while it is read) stops no other."""
+    for rest in folder.glob(".*"):
         if rest.is_dir() and not rest.is_symlink():
-            shutil.rmtree(rest)
+            shutil.rmtree(rest, ignore_errors=True)
         else:
-            rest.unlink()
+            with contextlib.suppress(OSError):
+                rest.unlink()
 
 
 def _room(folder: Path, *tensors: Mapping[str, Tensor]) -> None:
     size = sum(t.numel() * t.element_size() for group in tensors for t in group.values())
     free = shutil.disk_usage(folder).free
     if free < size + SPARE:
-        raise OSError(28, f"a checkpoint needs {size + SPARE} bytes, {free} are free", str(folder))
+        raise OSError(errno.ENOSPC, f"a checkpoint needs {size + SPARE} bytes, {free} are free", str(folder))
 
 
 def _save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
@@ -249,6 +257,7 @@ def _save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     except safetensors.SafetensorError as error:  # it says "I/O error: ... (os error 28)" in words of its own
         number = re.search(r"os error ([0-9]+)", str(error))
         raise OSError(int(number[1]) if number else errno.EIO, str(error), str(path)) from error
+    path.chmod(path.parent.stat().st_mode & 0o666)  # the library allows nobody else to read it, whatever the umask
     with path.open("rb") as file:
         os.fsync(file.fileno())
 

@@ -186,6 +186,22 @@ def test_an_exchange_cut_off_in_the_middle_is_undone(tmp_path):
     assert checkpoint.newest(tmp_path)[0].step == 5
 
 
+def test_an_exchange_that_could_not_be_undone_at_once_is_undone_by_the_next_write(tmp_path):
+    """Even if that one fails, too: nothing of it may take the only good checkpoint for a leftover."""
+    written(tmp_path, 5)
+    folder = tmp_path / checkpoint.FOLDER
+    (folder / "00000005").rename(folder / ".tmp-00000005-before")
+    checkpoint.write(tmp_path, 6, MODEL, None, PLAIN)
+    assert names(tmp_path) == ["00000005", "00000006", "last"]
+    assert checkpoint.newest(tmp_path)[0].step == 5
+
+
+def test_who_may_read_a_run_may_read_its_weights(tmp_path):
+    written(tmp_path, 5)
+    folder = tmp_path / "checkpoints/00000005"
+    assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {folder.stat().st_mode & 0o666}
+
+
 def test_a_disk_without_room_is_refused_before_anything_is_written(tmp_path, monkeypatch):
     written(tmp_path, 5)
     monkeypatch.setattr(checkpoint, "SPARE", 1 << 60)

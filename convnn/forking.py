@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -74,7 +75,7 @@ def _newest(source: Run) -> tuple[Checkpoint, list[str]]:
         raise UserError(
             Problem(
                 f"{escaped(source.name)} has no checkpoint yet",
-                fix=f"begin anew with its configuration: convnn run {escaped(source.config_path)}",
+                fix=f"begin anew with its configuration: convnn run {escaped(shlex.quote(str(source.config_path)))}",
             )
         )
     return found, said

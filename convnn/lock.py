@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shlex
 import socket
 import time
 from collections.abc import Iterator
@@ -59,7 +60,7 @@ def _take(descriptor: int, directory: Path) -> None:
                 raise UserError(
                     Problem(
                         f"{escaped(directory.name)} is held by another process ({_holder(descriptor)})",
-                        fix=f"wait for it, or stop it: convnn stop {escaped(directory.name)}",
+                        fix=f"wait for it, or stop it: convnn stop {escaped(shlex.quote(f'{directory}/'))}",
                     ),
                     Exit.HELD,
                 ) from None

@@ -183,7 +183,7 @@ def _check_data(trainer: Trainer, before: Mapping[str, Any]) -> None:
                 f"{escaped(before[name])[:100]} then, {escaped(now[name])[:100]} now",
                 key="data.path",
                 value=trainer.config.data.path,
-                fix="bring the images back, or go on with those that are here: convnn resume RUN --fork",
+                fix="bring the images back, or add --fork to `convnn resume` to go on with those that are here",
             ),
             Exit.DATA,
         )

@@ -6,6 +6,7 @@ It alone appends to `events.jsonl`.
 from __future__ import annotations
 
 import logging
+import shlex
 import time
 import traceback
 from collections.abc import Callable
@@ -108,7 +109,7 @@ def _origin(run: Run, config: RunConfig, history: History) -> Origin | None:
             raise UserError(
                 Problem(
                     f"the checkpoints of {escaped(run.name)} have vanished",
-                    fix=f"train it again as a new run: convnn run {escaped(run.config_path)}",
+                    fix=f"train it again as a new run: convnn run {escaped(shlex.quote(str(run.config_path)))}",
                 ),
                 Exit.STORAGE,
             )

@@ -191,7 +191,7 @@ def test_removing_goes_to_the_trash_and_comes_back(convnn, old, root):
     assert "convnn rm --undo --count 2" in convnn("rm", "--where", "best<60")[2]
     assert len(convnn("runs")[1].splitlines()) == 5
     assert convnn("rm", "--undo", "--count", "2")[0] == 0 and convnn("runs")[1] == before
-    assert convnn("rm", "g_Col_br1000")[0] == 0 and "1 runs deleted for good" in convnn("rm", "--empty")[2]
+    assert convnn("rm", "g_Col_br1000")[0] == 0 and "1 run deleted for good" in convnn("rm", "--empty")[2]
     assert convnn("rm", "--undo")[0] == 6 and len(convnn("runs")[1].splitlines()) == 6
 
 

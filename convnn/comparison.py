@@ -25,7 +25,6 @@ from convnn.settings import UNKNOWN, shown
 from convnn.summaries import Summary
 from convnn.verdicts import Verdict, signed
 
-UNFINISHED = ("running", "paused", "died", "stopped", "interrupted", "failed", "diverged")
 NO_EFFECT, NOTHING = "no effect", "—"
 COUNTS = ("epoch", "epochs", "FLOPs an image", "parameters")
 ROWS = 14  # of the chart, in lines
@@ -100,13 +99,11 @@ class Comparison:
         rows = []
         for name, run in zip(self.names, self.runs, strict=True):
             summary = run.summary
+            planned = fields.field("num_epochs").text(summary) or "?"
             origin = "as published" if summary.source else ""
-            planned = fields.field("num_epochs").text(summary)
-            rows.append([name, escaped(summary.name), summary.status, f"{summary.epoch}/{planned or '?'}", origin])
-        return Table(
-            columns if any(row[4] for row in rows) else columns[:4],
-            [row[: 5 if any(r[4] for r in rows) else 4] for row in rows],
-        )
+            rows.append([name, escaped(summary.name), summary.status, f"{summary.epoch}/{planned}", origin])
+        shown = 5 if any(row[4] for row in rows) else 4
+        return Table(columns[:shown], [row[:shown] for row in rows])
 
     def _differences(self) -> Table:
         rows = [
@@ -147,8 +144,7 @@ class Comparison:
                 rows.append([name, "0", NOTHING, NOTHING, NOTHING])
                 continue
             sd = number(spread.sd, metric) if spread.sd is not None else NOTHING
-            known = spread.low is not None and spread.high is not None
-            interval = f"{number(spread.low, metric)} to {number(spread.high, metric)}" if known else NOTHING  # type: ignore[arg-type]
+            interval = spread.interval(metric) or NOTHING
             rows.append([name, str(spread.n), number(spread.mean, metric), sd, interval])
         return Table(columns, rows, f"repeats: the same but for the seed, by {self.group_figure.key}")
 
@@ -173,13 +169,12 @@ class Comparison:
         ]
         if not self.verdicts:
             found.append("these are repeats of one configuration: there is nothing to tell apart")
-        if copies := sum(group.copies for group in self.groups):
-            found.append(f"{copies} runs are copies of others, epoch for epoch, and count once")
+        found += groups.copied(self.groups)
         for name, run in zip(self.names, self.runs, strict=True):
             if places := compare.untold(run.summary):
                 some = ", ".join(places[:3]) + ", ..." * (len(places) > 3)
                 found.append(f"{name} does not tell {len(places)} options, which may differ, too: {some}")
-            if run.summary.status in UNFINISHED:
+            if run.summary.status != "done":
                 found.append(
                     f"{name}: {run.summary.status} at epoch {run.summary.epoch}, its figures are not of a whole run"
                 )

@@ -8,7 +8,8 @@ from typing import Any
 
 from convnn.errors import Problem, UserError, escaped
 from convnn.fields import Field, number, order
-from convnn.groups import Group, Spread, repeats
+from convnn.groups import Group, Spread, copied, repeats
+from convnn.listing import AS_PUBLISHED
 from convnn.options import BY_PLACE
 from convnn.output import Column, Table
 from convnn.settings import UNKNOWN, shown
@@ -91,7 +92,7 @@ def table(runs: Sequence[Summary], rows: Sequence[Field], cols: Sequence[Field],
     cells = [[single[r, c].spread if (r, c) in single else None for c in col_values] for r in row_values]
     axes = " by ".join("/".join(field.key for field in each) for each in (rows, cols) if each)
     notes = [f"{cell.key} by {axes}"]
-    notes += [f"{unknown} runs do not tell what row or column they belong to"] if unknown else []
+    notes += [f"without the row or column they belong to: {unknown} of {len(runs)} runs"] if unknown else []
     notes += _notes(list(single.values()), cell)
     return Factorial(rows, cols, cell, row_values, col_values, cells, notes)
 
@@ -101,9 +102,8 @@ def _sorted(fields: Sequence[Field], values: set[Values]) -> list[Values]:
 
 
 def _notes(groups: list[Group], cell: Field) -> list[str]:
-    copies, without = sum(group.copies for group in groups), sum(group.without for group in groups)
-    notes = [f"{copies} runs are copies of others, epoch for epoch, and count once"] if copies else []
-    notes += [f"{without} runs have no {cell.key}"] if without else []
+    without, notes = sum(group.without for group in groups), copied(groups)
+    notes += [f"without {cell.key}: {without} of the runs"] if without else []
     keys = [group.runs[0].config.key for group in groups]
     if len(set(keys)) < len(keys):
         alike = len(keys) - len(set(keys))
@@ -111,7 +111,7 @@ def _notes(groups: list[Group], cell: Field) -> list[str]:
     if cell.key == "best" or (cell.best and (cell.metric or "").startswith("test")):
         notes.append("best on test: the epoch was chosen on the test set")
     if any(run.source for group in groups for run in group.runs):
-        notes.append("figures of imported runs are as published")
+        notes.append(AS_PUBLISHED)
     return notes
 
 

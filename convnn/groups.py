@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean, stdev
 
-from convnn.fields import Field
+from convnn.fields import Field, number
 from convnn.settings import UNKNOWN
 from convnn.summaries import Summary
 
@@ -34,6 +34,12 @@ class Spread:
     sd: float | None
     low: float | None  # of the 95 % interval of the mean
     high: float | None
+
+    def interval(self, metric: str) -> str:
+        """The interval as it is shown; empty where there is none."""
+        if self.low is None or self.high is None:
+            return ""
+        return f"{number(self.low, metric)} to {number(self.high, metric)}"
 
 
 @dataclass
@@ -78,6 +84,13 @@ def repeats(runs: Iterable[Summary], figure: Field) -> list[Group]:
     for group in groups.values():
         _fill(group, figure)
     return list(groups.values())
+
+
+def copied(groups: Iterable[Group]) -> list[str]:
+    """What has to be said of runs that are copies, if there are any."""
+    count = sum(group.copies for group in groups)
+    few = "1 run is a copy of another, epoch for epoch, and counts once"
+    return [few if count == 1 else f"{count} runs are copies of others, epoch for epoch, and count once"] * (count > 0)
 
 
 def _fill(group: Group, figure: Field) -> None:

@@ -9,7 +9,8 @@ from typing import Any
 from convnn import fields
 from convnn.errors import Problem, UserError
 from convnn.fields import FACTS, Field, number
-from convnn.groups import Group, repeats
+from convnn.groups import Group, copied, repeats
+from convnn.history import lower_is_better
 from convnn.options import OPTIONS, SECTIONS
 from convnn.output import Column, Table
 from convnn.settings import UNKNOWN, Settings
@@ -135,13 +136,10 @@ class Grouped:
         spread, metric = group.spread, self.figure.metric or "top"
         if spread is None:
             return ["0", "", "", "", ""][: 4 + self.intervals]
-        best = (min if metric.endswith("loss") else max)(group.values)
+        best = (min if lower_is_better(metric) else max)(group.values)
         cells = [str(spread.n), number(spread.mean, metric)]
         cells += ["" if spread.sd is None else number(spread.sd, metric), number(best, metric)]
-        if self.intervals:
-            known = spread.low is not None and spread.high is not None
-            cells.append(f"{number(spread.low, metric)} to {number(spread.high, metric)}" if known else "")  # type: ignore[arg-type]
-        return cells
+        return cells + ([spread.interval(metric)] if self.intervals else [])
 
 
 def grouped(runs: Sequence[Summary], by: str, figure: Field) -> Grouped:
@@ -156,8 +154,7 @@ def grouped(runs: Sequence[Summary], by: str, figure: Field) -> Grouped:
         firsts = [group.runs[0] for group in groups]
         places = [place for place in differing(firsts) if place not in ("training.seed", "run.name", "run.tags")]
         keys = [fields.field(_SHORT[place]) for place in places]
-        if copies := sum(group.copies for group in groups):
-            notes.append(f"{copies} runs are copies of others, epoch for epoch, and count once")
+        notes += copied(groups)
         rows = [Row([_in_effect(key, group.runs[0]) for key in keys], group) for group in groups]
         return Grouped(keys, figure, rows, notes, intervals=True)
     keys = fields.fields(by, fields.metrics_of(runs))

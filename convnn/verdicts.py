@@ -56,11 +56,8 @@ def verdicts(groups: Sequence[Group], figure: Field, effect: float, noise: Noise
     """Every group but the first held against the first; more than one comparison is Holm-adjusted."""
     spreads = [group.spread for group in groups]
     found = [_difference(spread, spreads[0], noise) for spread in spreads[1:]]
-    claimed = [at for at, difference in enumerate(found) if difference is not None]
-    adjusted: dict[int, float] = {}
-    if claimed:
-        ps = [d.p for d in found if d is not None]
-        adjusted = dict(zip(claimed, holm(ps), strict=True))
+    ps = holm([difference.p for difference in found if difference is not None])
+    adjusted = iter(ps)
     result = []
     for at, difference in enumerate(found):
         spread, first = spreads[at + 1], spreads[0]
@@ -71,8 +68,9 @@ def verdicts(groups: Sequence[Group], figure: Field, effect: float, noise: Noise
         sd = _deviation(spread, first, noise if alone else None)
         fewest = needed(sd, effect) if sd is not None else None
         held = noise if alone else None
-        words = _words(difference, adjusted[at], held, fewest, figure, effect, several=len(claimed) > 1)
-        result.append(Verdict(difference, adjusted[at], held, fewest, words))
+        p = next(adjusted)
+        words = _words(difference, p, held, fewest, figure, effect, several=len(ps) > 1)
+        result.append(Verdict(difference, p, held, fewest, words))
     return result
 
 

@@ -90,7 +90,7 @@ def test_runs_that_do_not_tell_where_they_belong_and_copies_are_counted():
     ]
     result = laid_out(runs)
     notes = "\n".join(result.notes)
-    assert "1 runs do not tell" in notes and "1 runs are copies" in notes and result.cells[0][0].n == 1
+    assert "1 of 3 runs" in notes and "1 run is a copy" in notes and result.cells[0][0].n == 1
 
 
 @pytest.mark.parametrize(("rows", "cols", "cell"), [("", "", "best"), ("K", "", "name"), ("K", "", "dataset")])

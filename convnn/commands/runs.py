@@ -69,10 +69,9 @@ def runs(
     known = tables.listed(place)
     found = listing.ordered(parse(filter or "", known).of(known), sort)
     if group is not None:
-        kept = found if unfinished else [run for run in found if run.status == "done"]
+        kept, notes = tables.trained(found, unfinished)
         result = listing.grouped(kept, group, fields.field(figure, fields.metrics_of(kept)))
-        if len(kept) < len(found):
-            result.notes.append(f"{len(found) - len(kept)} unfinished runs left out (--unfinished takes them in)")
+        result.notes.extend(notes)
         if kind == "json":
             return write_json({"runs": [run.json() for run in kept], "groups": result.json()})
         return tables.show(result.table(), kind)

@@ -50,11 +50,10 @@ def table(
     known = tables.listed(root(runs))
     metrics = fields.metrics_of(known)
     found = parse(where or "", known).of(known)
-    kept = found if unfinished else [run for run in found if run.status == "done"]
+    kept, notes = tables.trained(found, unfinished)
     axes = fields.fields(rows, metrics), fields.fields(cols, metrics)
     result = factorial.table(kept, *axes, fields.field(cell, metrics))
-    if len(kept) < len(found):
-        result.notes.append(f"{len(found) - len(kept)} unfinished runs left out (--unfinished takes them in)")
+    result.notes.extend(notes)
     if kind == "json":
         return write_json(result.json())
     if not kept and kind == "table":

@@ -79,6 +79,14 @@ def listed(root: Path) -> list[Summary]:
     return found
 
 
+def trained(found: list[Summary], unfinished: bool) -> tuple[list[Summary], list[str]]:
+    """The runs that were trained to their end, unless the others are asked for, too; and a note of those left out."""
+    kept = found if unfinished else [run for run in found if run.status == "done"]
+    out = len(found) - len(kept)
+    few = "1 unfinished run" if out == 1 else f"{out} unfinished runs"
+    return kept, [f"{few} left out (--unfinished takes them in)"] * (out > 0)
+
+
 def ascii_only() -> bool:
     """Whether stdout cannot show more than ASCII."""
     return live.ascii_only(sys.stdout.encoding or "")

@@ -16,16 +16,19 @@ if TYPE_CHECKING:
 
 NO_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory")
 WORKER = "dataloader worker"
+ROOM = "make room, or choose another --runs folder"
+WRITABLE = "make it writable, or choose another --runs folder"
+BACK = "bring it back, or choose another --runs folder"
 STORAGE = {
-    errno.ENOSPC: "the disk is full",
-    errno.EDQUOT: "the disk quota is used up",
-    errno.EFBIG: "a file may grow no further (ulimit -f)",
-    errno.EROFS: "the file system is read-only",
-    errno.EACCES: "it may not be written",
-    errno.EPERM: "it may not be written",
-    errno.ENOENT: "it has vanished",
-    errno.ESTALE: "it has vanished (stale file handle)",
-    errno.EIO: "the disk reports an error",
+    errno.ENOSPC: ("the disk is full", ROOM),
+    errno.EDQUOT: ("the disk quota is used up", ROOM),
+    errno.EFBIG: ("a file may grow no further (ulimit -f)", "raise the limit, or choose another --runs folder"),
+    errno.EROFS: ("the file system is read-only", WRITABLE),
+    errno.EACCES: ("it may not be written", WRITABLE),
+    errno.EPERM: ("it may not be written", WRITABLE),
+    errno.ENOENT: ("it has vanished", BACK),
+    errno.ESTALE: ("it has vanished (stale file handle)", BACK),
+    errno.EIO: ("the disk reports an error", "look at the disk, and choose another --runs folder"),
 }
 
 
@@ -70,10 +73,8 @@ def named(error: Exception, at: Setting) -> Fault:
 
 def storage(error: OSError, what: Path | str) -> UserError:
     """A directory or file that cannot be written, as something a person can fix."""
-    reason = STORAGE.get(error.errno or 0, escaped(error.strerror or error))
-    return UserError(
-        Problem(f"{escaped(what)}: {reason}", fix="make room or choose another --runs folder"), Exit.STORAGE
-    )
+    reason, fix = STORAGE.get(error.errno or 0, (escaped(error.strerror or error), "choose another --runs folder"))
+    return UserError(Problem(f"{escaped(what)}: {reason}", fix=fix), Exit.STORAGE)
 
 
 def _device_lost(error: Exception) -> bool:

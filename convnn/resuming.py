@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from convnn import commandline
 from convnn.errors import Exit, Problem, UserError, escaped
 from convnn.runs import Run, find, list_runs, root
 from convnn.sameness import differences
@@ -45,8 +46,13 @@ def check_same(run: Run, before: Mapping[str, Any], now: RunConfig) -> None:
         raise UserError([first, *found])
 
 
-def command(run: Run, flags: Sequence[str] = ()) -> str:
-    """The command that goes on with a run; with flags, that forks it, or starts it anew where it has no checkpoint."""
+def command(run: Run, flags: Sequence[str] = (), config: RunConfig | None = None) -> str:
+    """The command that goes on with a run; with flags, that forks it, or starts it anew where it has no checkpoint.
+
+    Where the directory of the run has vanished it is the command that makes `config` anew.
+    """
+    if config is not None and not run.config_path.is_file():
+        return commandline.command(config)
     there = run.name if run.path.parent == root() else f"{run.path}/"
     words = ["convnn", "resume", there]
     if flags and not (run.path / "checkpoints" / "last").is_file():

@@ -122,7 +122,10 @@ class Saver:
         self._retry_at = time.monotonic() + AGAIN
         if not self.run.is_dir():
             raise UserError(
-                Problem(f"the run's directory has vanished: {escaped(self.run)}", fix="its checkpoints went with it"),
+                Problem(
+                    f"the run's directory has vanished: {escaped(self.run)}",
+                    fix="its checkpoints went with it: bring it back, or begin anew",
+                ),
                 Exit.STORAGE,
             ) from error
         reason = escaped(error.strerror or error)

@@ -57,5 +57,5 @@ def resume(
         say(f"going on with {escaped(found.name)}")
     config = resolved.checked() if typed else before  # what a later version thinks of its rules ends no run
     ended = train(found, config, plain=plain, live=live, as_json=json, resume=True, max_minutes=max_minutes)
-    farewell(found, ended, debug)
+    farewell(found, ended, config, debug)
     raise typer.Exit(ended.code)

@@ -93,7 +93,7 @@ def run(
         max_minutes=max_minutes,
     )
     if trained is not None:
-        farewell(*trained, debug)
+        farewell(*trained, config, debug)
         raise typer.Exit(trained[1].code)
 
 
@@ -195,7 +195,7 @@ def train(
         return worker.work(run, config, show=shown.show, orders=orders, resume=resume, max_minutes=max_minutes)
 
 
-def farewell(run: Run, ended: Ended, debug: bool) -> None:
+def farewell(run: Run, ended: Ended, config: RunConfig, debug: bool) -> None:
     """Say on stderr how to go on with a run that is not done; with --debug, where an exception came from."""
     if ended.error is not None and debug:
         import traceback
@@ -206,4 +206,4 @@ def farewell(run: Run, ended: Ended, debug: bool) -> None:
     if ended.finished.outcome != "done" and not refused:
         from convnn.resuming import command
 
-        say(f"to go on: {command(run, ended.flags)}")
+        say(f"to go on: {command(run, ended.flags, config)}")

@@ -99,7 +99,7 @@ class ConvnnApp(Leaving):
         for active in self.screen.active_bindings.values():
             binding = active.binding
             if active.enabled and binding.id and binding.tooltip and binding.action not in BUILT_IN:
-                found.setdefault(binding.id, ([], binding))[0].append(self.get_key_display(binding))
+                found.setdefault(binding.tooltip, ([], binding))[0].append(self.get_key_display(binding))
         listed = [(" ".join(dict.fromkeys(keys)), binding) for keys, binding in found.values()]
         return [
             *listed,
@@ -107,7 +107,8 @@ class ConvnnApp(Leaving):
         ]
 
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
-        for active in screen.active_bindings.values():
+        found = {active.binding.tooltip: active for active in reversed(screen.active_bindings.values())}
+        for active in found.values():
             binding = active.binding
             if active.enabled and binding.id and binding.tooltip and binding.action not in BUILT_IN:
                 word = binding.description.capitalize()

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from convnn import hardware, presets, runs
-from convnn.commandline import Parsed, command
+from convnn.commandline import Parsed, command, spelled
 from convnn.config import RunConfig
 from convnn.datasets import CIFAR
 from convnn.effects import no_effect
 from convnn.errors import Problem, UserError, escaped
-from convnn.options import BY_PLACE, OPTIONS, Option, Value
+from convnn.nearest import did_you_mean
+from convnn.options import BY_FLAG, BY_PLACE, OPTIONS, Option, Value
 from convnn.plans import Plan, plan
 from convnn.presets import Preset, Resolved
 
@@ -161,7 +163,7 @@ def _taken(directory: str) -> Problem:
 
 def filled(parsed: Parsed) -> Draft:
     """The draft that a pasted command asks for. Raises UserError with all that was not understood."""
-    found = [Problem(f"not understood: {escaped(word)}") for word in parsed.unknown]
+    found = [Problem(f"not understood: {escaped(word)}{_guess(word)}") for word in parsed.unknown]
     typed = dict(parsed.typed)
     if typed.pop("output.test_only", "false") == "true":
         found.append(Problem(ONLY_TESTS))
@@ -177,6 +179,12 @@ def filled(parsed: Parsed) -> Draft:
     for place, text in typed.items():
         draft.type(place, _spelled(BY_PLACE[place], text))
     return draft
+
+
+def _guess(word: str) -> str:
+    """The flag that was meant, where a word is one."""
+    flag = spelled(re.split(r"[=\s]", word, maxsplit=1)[0])
+    return did_you_mean(flag, BY_FLAG) if flag.startswith("--") and flag not in BY_FLAG else ""
 
 
 def _spelled(option: Option, text: str) -> str:

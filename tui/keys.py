@@ -18,7 +18,8 @@ class Key:
     word: str  # the footer's
     about: str  # the palette's and the help's
     shown: str | None = None  # how the key is written where its name is not what people call it
-    priority: bool = False
+    priority: bool = False  # it is done before any key after it is looked at
+    action: str | None = None  # where it is not that of the id
 
 
 KEYS = {
@@ -27,7 +28,7 @@ KEYS = {
     "leave-now": Key("ctrl+q", "quit", "leave the app from anywhere; with a live run it asks first", priority=True),
     "interrupt": Key("ctrl+c", "stop", "stop the live run after its step; twice within 3 s at once", priority=True),
     "back": Key("escape", "back", "clear the filter, close this, or go back", "esc"),
-    "filter": Key("slash", "filter", "show only what matches", "/"),
+    "filter": Key("slash", "filter", "show only what matches", "/", priority=True),
     "open": Key("enter", "open", "open what is under the cursor", "enter"),
     "mark": Key("space", "mark", "mark a run, or every run of a group, to compare or delete"),
     "pin": Key("p", "pin", "keep a run on top; the first one that is pinned is what others are compared with"),
@@ -53,7 +54,8 @@ KEYS = {
     "duplicate": Key("ctrl+d", "duplicate", "the same again: a run's settings in the form, or a copy of a preset"),
     "delete": Key("delete,backspace", "delete", "move to the trash", "del"),
     "undo": Key("u", "undo", "bring back what was deleted last"),
-    "presets": Key("tab", "presets", "to the other pane"),
+    "next": Key("tab", "next", "to the next pane or field", priority=True, action="app.focus_next"),
+    "previous": Key("shift+tab", "previous", "to the one before", priority=True, action="app.focus_previous"),
     "launch": Key("f5", "run", "train this configuration in the app"),
     "launch-letter": Key("r", "run", "train this configuration in the app"),
     "detach": Key("f6", "run detached", "train in a process of its own, which outlives the app"),
@@ -84,7 +86,7 @@ def bound(*ids: str, shown: tuple[str, ...] = ()) -> list[BindingType]:
     return [
         Binding(
             key.keys,
-            id.replace("-", "_"),
+            key.action or id.replace("-", "_"),
             key.word,
             show=id in shown,
             key_display=key.shown,

@@ -8,6 +8,7 @@ import time
 from functools import partial
 
 from rich.console import Console
+from textual import events
 from textual.app import App
 
 from convnn.errors import Exit, escaped
@@ -32,12 +33,17 @@ class Leaving(App[int]):
     launcher: Launcher
     ended_by: str | None = None  # the first signal that came, a key of CODES
     _serving: asyncio.AbstractEventLoop | None = None
+    at_once = False  # asked for twice: nothing is waited for
     _interrupted = -TWICE
 
     def on_load(self) -> None:
         self._serving = asyncio.get_running_loop()
         if self.ended_by is not None:  # it came before there was a loop
             self.exit()
+
+    async def on_event(self, event: events.Event) -> None:
+        if not (self._exit and isinstance(event, events.Key)):  # what is typed on the way out is for nobody
+            await super().on_event(event)
 
     def signalled(self, word: str) -> None:
         """A signal's word arrived, between two instructions of this thread: do little, and not here."""
@@ -86,6 +92,7 @@ class Leaving(App[int]):
         now, again = time.monotonic(), time.monotonic() - self._interrupted < TWICE
         self._interrupted = now
         if again:
+            self.at_once = True
             self.signalled("INT")
         elif self.launcher.current is not None:
             self.launcher.order("INT")
@@ -111,14 +118,16 @@ def _leave(app: Leaving, terminal: Terminal) -> int:
     say = partial(print, file=terminal.file, flush=True)
     if (launch := launcher.cut_short) is not None:
         name = escaped(launch.run.name if launch.run else launch.title)
-        if not launcher.wait(0):
+        patience = 0.0 if app.at_once else PATIENCE
+        if not launcher.wait(0) and patience:
             say(f"{name}: stopping after this step ...")
-        if not launcher.wait(PATIENCE):
-            say(f"{name}: it has not stopped after {PATIENCE:.0f} s and is left; its directory is whole")
-        elif launch.ended is not None:
-            outcome = launch.ended.finished.outcome
-            resumable = outcome in ("stopped", "interrupted")
-            say(f"{name}: {outcome}" + (f"; go on with: {command(launch.run)}" if resumable and launch.run else ""))
+        ended = launcher.wait(patience)
+        outcome = launch.ended.finished.outcome if ended and launch.ended is not None else ""
+        said = outcome or (f"it has not stopped after {patience:.0f} s and is left" if patience else "ended at once")
+        if launch.run is None or outcome not in ("", "stopped", "interrupted"):
+            say(f"{name}: {said}")
+        else:
+            say(f"{name}: {said}; go on with: {command(launch.run)}")
     for other in launcher.launches:
         if other.run is not None and other.process is not None and other.process.poll() is None:
             say(f"{escaped(other.run.name)} goes on detached; see it with: convnn show {escaped(other.run.name)}")

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 from seen import app, form, several, text, until
+from textual import events
 from textual.command import CommandPalette
 
 from tui.keys import KEYS
@@ -75,7 +76,9 @@ async def test_the_footer_shows_at_most_six_keys_and_help_shows_them_all(root):
 
 async def test_the_palette_knows_every_action_and_does_it(root):
     async with app(root).run_test(size=(120, 40)) as pilot:
-        names = {command.help for command in pilot.app.get_system_commands(pilot.app.screen)}
+        told = [command.help for command in pilot.app.get_system_commands(pilot.app.screen)]
+        names = set(told)
+        assert len(told) == len(names), "an action twice"
         assert {KEYS[id].about for id in ("filter", "new", "duplicate", "undo", "open", "leave", "help")} <= names
         await pilot.press("ctrl+p")
         await until(pilot, lambda: isinstance(pilot.app.screen, CommandPalette))
@@ -92,6 +95,26 @@ async def test_letters_are_text_in_a_field_and_keys_elsewhere(root):
         await pilot.press("q", "r")
         await until(pilot, lambda: screen.draft.typed == {"run.name": "qr"})
         assert pilot.app.is_running and not pilot.app.launcher.launches
+
+
+@pytest.mark.parametrize("opened", [(), ("t",)], ids=["home", "runs"])
+async def test_what_is_typed_right_after_the_filter_key_is_the_filter(root, opened):
+    async with app(root).run_test(size=(120, 40)) as pilot:
+        await until(pilot, lambda: "✓ done" in text(pilot.app))
+        await pilot.press(*opened)
+        await until(pilot, lambda: "✓ done" in text(pilot.app))
+        for key, character in (("slash", "/"), ("q", "q"), ("slash", "/")):
+            pilot.app.post_message(events.Key(key, character))
+        await until(pilot, lambda: getattr(pilot.app.focused, "value", "") == "q/")
+
+
+async def test_what_is_typed_on_the_way_out_does_nothing(root):
+    async with app(root).run_test() as pilot:
+        await until(pilot, lambda: "✓ done" in text(pilot.app))
+        for key in "qtn":
+            pilot.app.post_message(events.Key(key, key))
+        await until(pilot, lambda: not pilot.app.is_running)
+    assert pilot.app.return_code == 0
 
 
 async def test_no_color_draws_in_greys(root, monkeypatch):

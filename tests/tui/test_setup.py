@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 import bad_inputs
 import pytest
 from seen import app, form, put, text, until
+from textual import events
 
 from convnn import presets
 from convnn.commandline import read
@@ -72,6 +73,15 @@ async def test_the_focused_field_shows_its_help_and_others_their_default(tmp_pat
         await pilot.press("f1")
         await until(pilot, lambda: "A whole number" in text(pilot.app) or "a whole number" in text(pilot.app))
         assert "the next value" in text(pilot.app)
+
+
+async def test_what_is_typed_right_after_tab_goes_to_the_next_field(tmp_path):
+    async with opened(tmp_path) as (pilot, screen):
+        screen.query_one(Form).go_to("layer.padding")
+        await until(pilot, lambda: pilot.app.focused is field(screen, "layer.padding").control)
+        for key, character in (("tab", None), ("7", "7")):  # in one read of a terminal, not one after the other
+            pilot.app.post_message(events.Key(key, character))
+        await until(pilot, lambda: screen.draft.typed == {"layer.K": "7"})
 
 
 async def test_up_and_down_change_numbers_choices_and_switches(tmp_path):
@@ -164,9 +174,9 @@ def test_a_preset_that_the_command_line_refuses_is_refused_by_the_form(row):
     assert any(all(word in str(problem) for word in row["words"]) for problem in problems)
 
 
-@pytest.mark.parametrize("name", presets.listed())
-def test_every_preset_is_accepted(name):
-    draft = Draft(presets.read(str(presets.folders()[2] / f"{name}.toml")))
+@pytest.mark.parametrize("path", sorted(presets.folders()[-1].glob("*.toml")), ids=lambda path: path.stem)
+def test_every_preset_that_came_with_the_program_is_accepted(path):
+    draft = Draft(presets.read(str(path)))
     assert [str(p) for p in draft.check().problems if p.key != "runtime.device"] == []
 
 
@@ -211,16 +221,21 @@ async def test_a_command_pasted_over_several_lines_fills_the_form(tmp_path):
             3,
         )
         assert field(screen, "branching.ratio").control.value == "0.25"
-        field(screen, "layer.K").control.post_message(Paste("convnn run small --K 4"))
-        await until(pilot, lambda: screen.draft.preset is not None)
-        assert screen.checked.config.layer.K == 4 and screen.checked.config.model.width == 0.125
+        for place, K in (("layer.K", 4), ("layer.type", 6)):  # a text, and a control that takes none
+            field(screen, place).control.post_message(Paste(f"convnn run small --K {K}"))
+            await until(pilot, lambda K=K: screen.checked.config.layer.K == K)
+            assert screen.draft.preset.name == "small" and screen.checked.config.model.width == 0.125
 
 
 async def test_of_a_command_that_is_not_understood_nothing_is_applied(tmp_path):
     async with opened(tmp_path) as (pilot, screen):
         await put(pilot, screen, "layer.K", "7")
         await pilot.press("f2", "ctrl+shift+a")
-        for key in ("convnn run --model vgg13 --colour red --test_only", "convnn run 'open", "convnn run nosuch"):
+        for key in (
+            "convnn run --model vgg13 --layr ConvNN --colour red --test_only",
+            "convnn run 'open",
+            "convnn run nosuch",
+        ):
             pilot.app.screen.query_one(CommandLine).text = key
             await pilot.press("enter")
             await until(pilot, lambda: isinstance(pilot.app.screen, NotUnderstood))
@@ -229,6 +244,7 @@ async def test_of_a_command_that_is_not_understood_nothing_is_applied(tmp_path):
             await until(pilot, lambda: pilot.app.screen is screen)
             assert screen.draft.typed == {"layer.K": "7"} and screen.draft.preset.name == "small"
             if "colour" in key:
+                assert "--layr ConvNN. Did you mean --layer?" in shown
                 assert "--colour red" in shown and "convnn run --test_only" in shown
 
 

@@ -38,7 +38,9 @@ class CompareScreen(Looking):
     """Two or more runs; the first is what the others are held against."""
 
     app: ConvnnApp
-    BINDINGS = bound("metric", "reference", *LOOKING, "back", shown=("metric", "x-axis", "smooth", "reference"))
+    BINDINGS = bound(
+        "metric", "reference", *LOOKING, "next", "previous", "back", shown=("metric", "x-axis", "smooth", "reference")
+    )
     HELP = "Runs held against the first of them. Tab goes from the tables to the curves."
     AUTO_FOCUS = "ComparedTables"
 

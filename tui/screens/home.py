@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from textual import on
+from textual.actions import SkipAction
 from textual.app import ComposeResult
 from textual.containers import Container
 from textual.widgets import Input
@@ -45,6 +46,8 @@ class HomeScreen(Deleting):
         "undo",
         "launch",
         "launch-letter",
+        "next",
+        "previous",
         "back",
         shown=("new", "filter", "table"),
     )
@@ -209,7 +212,9 @@ class HomeScreen(Deleting):
     # -- filtering --------------------------------------------------------------------------------------------------
 
     def action_filter(self) -> None:
-        self.query_one("#filter", Input).add_class("shown").focus()
+        if self.app.typing:
+            raise SkipAction
+        self.set_focus(self.query_one("#filter", Input).add_class("shown"))
 
     @on(Input.Changed, "#filter")
     def filtered(self) -> None:

@@ -57,7 +57,7 @@ class RunScreen(Looking):
     app: ConvnnApp
     BINDINGS: ClassVar[list[BindingType]] = [
         *bound(
-            "stop-menu", *LOOKING, "back", shown=("stop-menu", "x-axis", "smooth", "zoom-in")
+            "stop-menu", *LOOKING, "next", "previous", "back", shown=("stop-menu", "x-axis", "smooth", "zoom-in")
         ),
         *(
             Binding(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from textual import on
+from textual.actions import SkipAction
 from textual.app import ComposeResult
 from textual.widgets import Input
 
@@ -198,7 +199,9 @@ class RunsScreen(Discarding):
     # -- filtering --------------------------------------------------------------------------------------------------
 
     def action_filter(self) -> None:
-        self.query_one(FilterLine).add_class("shown").input.focus()
+        if self.app.typing:
+            raise SkipAction
+        self.set_focus(self.query_one(FilterLine).add_class("shown").input)
 
     @on(Input.Changed, "#filter-text")
     def filtered(self, event: Input.Changed) -> None:

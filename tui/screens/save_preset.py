@@ -22,7 +22,7 @@ from tui.keys import bound
 class SavePreset(ModalScreen[Path | None]):
     """Asks for a name and an about line; asks again, with the differences, before it replaces a preset."""
 
-    BINDINGS = bound("back", "save", shown=("save", "back"))
+    BINDINGS = bound("next", "previous", "back", "save", shown=("save", "back"))
     DEFAULT_CSS = """
     SavePreset > Vertical { width: 74; max-width: 96%; height: auto; max-height: 92%; padding: 1 2;
                             background: $surface; border: round $primary; border-title-style: bold; }

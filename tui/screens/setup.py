@@ -41,7 +41,7 @@ class SetupScreen(Mended):
 
     BINDINGS = bound(
         "launch", "launch-letter", "detach", "save", "fix", "next-problem", "previous-problem", "reset", "time", "copy",
-        "command", "back", shown=("launch", "save", "fix", "next-problem"),
+        "command", "next", "previous", "back", shown=("launch", "save", "fix", "next-problem"),
     )  # fmt: skip
     AUTO_FOCUS = "#field-model-name .control"
 
@@ -53,6 +53,8 @@ class SetupScreen(Mended):
         self._one = asyncio.Lock()  # at a time: a check may have to read a large folder
 
     def compose(self) -> ComposeResult:
+        wide, name = self.app.HORIZONTAL_BREAKPOINTS[-1]
+        self.set_class(self.app.size.width >= wide, name)  # not only after the first frame
         yield Head("set-up")
         with Container(id="setup"):
             self.checked = self.draft.check()
@@ -135,7 +137,7 @@ class SetupScreen(Mended):
         changed = len(self.draft.typed)
         about = f"{changed} changed" if changed else preset.about if preset else "" if run else "from the defaults"
         if self.edited:
-            about += ", its file was edited elsewhere"
+            about += ", " * bool(about) + "its file was edited elsewhere"
         count = len(self.checked.problems)
         said, style = (f"✗ {count} problem{'s' * (count > 1)}", "error") if count else ("✓ ready", "success")
         self.query_one(Head).say(where, about, said, f"bold {self.app.theme_variables[style]}")
@@ -183,6 +185,12 @@ class SetupScreen(Mended):
             )
         else:
             self.app.say("the form is filled from the command")
+
+    def on_paste(self, event: events.Paste) -> None:
+        """A command that is pasted where nothing takes text fills the form all the same."""
+        if "convnn" in event.text or "main.py" in event.text:
+            event.stop()
+            self.post_message(Pasted(event.text))
 
     def action_command(self) -> None:
         self.query_one(CommandLine).focus()

@@ -106,7 +106,7 @@ def _words(
     adjusted = f" (p {'< 0.001' if p < 0.001 else f'= {p:.2g}'}{', Holm-adjusted' if several else ''})"
     said += ": distinguishable" + adjusted if p < LEVEL else ": not distinguishable" + adjusted
     if noise is not None:
-        said += f"; single runs, held against a noise floor of {number(noise.sd, metric)}{unit}: {noise.source}"
+        said += f"; single runs, held against a noise floor of {number(noise.sd, metric)}{unit}"
     if p >= LEVEL:
         size = f"{effect:g} point{'' if effect == 1 else 's'}" if unit else f"{effect:g}"
         settled = f"{fewest} runs per group would settle" if fewest else "no number of runs in reason would settle"

@@ -160,9 +160,11 @@ def test_a_tiny_p_is_not_shown_with_digits_it_has_not():
     assert "(p < 0.001)" in words(seeds([80.0, 80.1, 80.05]), seeds([90.0, 90.1, 90.05], K=4))[0]
 
 
-def test_the_source_of_the_noise_floor_is_named():
+def test_what_single_runs_are_held_against_is_said():
     (said,) = words(seeds([80.0]), seeds([80.9], K=4), noise=Noise(0.44, math.inf, "the paper"))
-    assert "not distinguishable" in said and "noise floor of 0.44 points: the paper" in said
+    assert "not distinguishable" in said and said.endswith(
+        "noise floor of 0.44 points; 5 runs per group would settle a difference of 1 point"
+    )
 
 
 def test_deviations_are_pooled_by_their_degrees_of_freedom():

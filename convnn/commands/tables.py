@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+import textwrap
 from pathlib import Path
 from typing import Annotated
 
@@ -109,6 +110,8 @@ def show(table: Table, format: str) -> None:
 
 
 def said(notes: list[str]) -> None:
-    """Print what has to be known to read the figures: on stderr, a line each."""
+    """Print what has to be known to read the figures: on stderr, a line each, on a terminal broken between words."""
+    width = shutil.get_terminal_size().columns if sys.stderr.isatty() else 0
     for note in notes:
-        say(to_ascii(note) if ascii_only() else note)
+        note = to_ascii(note) if ascii_only() else note
+        say(textwrap.fill(note, width, subsequent_indent="  ", break_long_words=False) if width else note)

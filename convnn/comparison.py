@@ -21,7 +21,7 @@ from convnn.fields import Field, number
 from convnn.groups import Group, Noise
 from convnn.history import lower_is_better
 from convnn.output import Column, Table
-from convnn.settings import UNKNOWN, shown
+from convnn.settings import shown
 from convnn.summaries import Summary
 from convnn.verdicts import Verdict, signed
 
@@ -191,9 +191,7 @@ class Comparison:
 
 
 def _noise(chosen: Sequence[Summary], known: Sequence[Summary], figure: Field) -> Noise | None:
-    """The noise floor of the data set that all chosen runs share; None where they do not."""
-    datasets = {run.config.value("data.dataset") for run in chosen}
-    if len(datasets) != 1 or UNKNOWN in datasets:
-        return None
+    """The noise floor of the data set of the first run, which the others are held against."""
+    dataset = chosen[0].config.value("data.dataset")
     everything = {run.path: run for run in [*known, *chosen]}
-    return groups.noise_floor(everything.values(), str(datasets.pop()), figure)
+    return groups.noise_floor(everything.values(), str(dataset), figure)

@@ -19,6 +19,7 @@ from convnn.groups import (
     pooled,
     welch,
 )
+from convnn.settings import UNKNOWN
 from convnn.summaries import plain
 
 
@@ -53,16 +54,23 @@ class Verdict:
 
 
 def verdicts(groups: Sequence[Group], figure: Field, effect: float, noise: Noise | None) -> list[Verdict]:
-    """Every group but the first held against the first; more than one comparison is Holm-adjusted."""
+    """Every group but the first held against the first; more than one comparison is Holm-adjusted.
+
+    `noise` is that of the first group's data set.
+    """
     spreads = [group.spread for group in groups]
-    found = [_difference(spread, spreads[0], noise) for spread in spreads[1:]]
+    alike = [_one_data_set(groups[0], group) for group in groups[1:]]
+    found = [
+        _difference(spread, spreads[0], noise if same else None)
+        for spread, same in zip(spreads[1:], alike, strict=True)
+    ]
     ps = holm([difference.p for difference in found if difference is not None])
     adjusted = iter(ps)
     result = []
     for at, difference in enumerate(found):
         spread, first = spreads[at + 1], spreads[0]
         if difference is None or spread is None or first is None:
-            result.append(Verdict(None, None, None, None, _nothing(spread, first, [groups[0], groups[at + 1]])))
+            result.append(Verdict(None, None, None, None, _nothing(spread, first, alike[at])))
             continue
         alone = spread.sd is None or first.sd is None
         sd = _deviation(spread, first, noise if alone else None)
@@ -89,10 +97,15 @@ def _deviation(spread: Spread, first: Spread, noise: Noise | None) -> float | No
     return found[0] if found else None
 
 
-def _nothing(spread: Spread | None, first: Spread | None, groups: Sequence[Group]) -> str:
+def _one_data_set(*groups: Group) -> bool:
+    found = {run.config.value("data.dataset") for group in groups for run in group.runs}
+    return len(found) == 1 and UNKNOWN not in found
+
+
+def _nothing(spread: Spread | None, first: Spread | None, alike: bool) -> str:
     if spread is None or first is None:
         return "no figure to compare"
-    if len({run.config.value("data.dataset") for group in groups for run in group.runs}) > 1:
+    if not alike:
         return "nothing is claimed: single runs that are not known to be of one data set"
     return "nothing is claimed: single runs, and no repeats on this data set to tell how far chance goes"
 

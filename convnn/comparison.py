@@ -167,6 +167,8 @@ class Comparison:
             f"{name} less {self._group_names[0]}, {label}: {verdict.words}"
             for name, verdict in zip(self._group_names[1:], self.verdicts, strict=True)
         ]
+        if (claims := sum(each.difference is not None for each in self.verdicts)) > 1:
+            found.append(f"p is adjusted for {claims} comparisons, an interval is that of its pair alone")
         found += {f"noise floor: {each.noise.source}": None for each in self.verdicts if each.noise}
         if not self.verdicts:
             found.append("these are repeats of one configuration: there is nothing to tell apart")

@@ -130,7 +130,7 @@ class Grouped:
             + self._figures(row.group)
             for row in self.rows
         ]
-        return Table(heads, rows, notes=self.notes)
+        return Table(heads, rows, notes=self.notes, heads=len(self.keys))
 
     def _figures(self, group: Group) -> list[str]:
         spread, metric = group.spread, self.figure.metric or "top"

@@ -50,10 +50,10 @@ class Form(VerticalScroll, can_focus=False):
     def show(self, draft: Draft, checked: Checked) -> None:
         """Show the draft, and what the check found."""
         here = self.focused_field
-        had = here.state.problems if here else ()
+        had = (here.state.problems, here.state.focused) if here else None
         for field in self.fields.values():
             field.show(state_of(field.option, draft, checked, focused=field is here))
-        if here is not None and here.state.problems != had:
+        if here is not None and (here.state.problems, here.state.focused) != had:  # it takes more or fewer lines now
             self._reveal(here)
         self.homeless.display = bool(checked.homeless)
         self.homeless.update(told(tuple(checked.homeless)))

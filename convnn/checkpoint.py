@@ -16,7 +16,6 @@ import os
 import re
 import shlex
 import shutil
-import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +27,7 @@ from torch import Tensor
 
 from convnn.errors import Exit, Problem, UserError, escaped
 from convnn.faultpoints import reach
-from convnn.files import sync_directory, write_atomic
+from convnn.files import opened, sync_directory, write_atomic
 
 FOLDER = "checkpoints"
 MODEL, OPTIMIZER, STATE, MANIFEST = "model.safetensors", "optimizer.safetensors", "state.json", "manifest.json"
@@ -135,7 +134,7 @@ def _drop_optimizer(folder: Path) -> None:
     try:
         files = json.loads(_read(folder / MANIFEST, LONGEST_MANIFEST))["files"]
         files.pop(OPTIMIZER, None)
-    except (Damaged, ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         return  # it is left as it is, for whoever verifies it to say so
     write_atomic(folder / MANIFEST, json.dumps({"files": files}, indent=1))  # first: a stray file is no damage
     (folder / OPTIMIZER).unlink()
@@ -145,7 +144,7 @@ def pointed(run: Path, name: str) -> str | None:
     """The directory that `last` or `best` names; None when there is no such line."""
     try:
         word = _read(run / FOLDER / name, 64).decode("ascii", "replace").strip()
-    except (OSError, Damaged):
+    except OSError:
         return None
     return word if _NAME.fullmatch(word) else None
 
@@ -280,9 +279,6 @@ def _digest(path: Path) -> str:
 
 
 def _read(path: Path, most: int) -> bytes:
-    """The bytes of a file, `most` and one at the most. Raises Damaged for a link, a pipe or another thing."""
-    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            raise Damaged(f"{path.name} is no file")
-        return file.read(max(0, min(most, status.st_size)) + 1)
+    """The bytes of a file, `most` and one at the most. Raises OSError for a link, a pipe or another thing."""
+    with opened(path) as file:
+        return file.read(max(0, min(most, os.fstat(file.fileno()).st_size)) + 1)

@@ -6,7 +6,7 @@ import difflib
 from pathlib import Path
 
 from convnn.errors import Problem, UserError, escaped
-from convnn.files import write_atomic
+from convnn.files import opened, write_atomic
 from convnn.lock import held
 
 NAME = "control"
@@ -31,7 +31,7 @@ def take(directory: Path) -> str | None:
         path.replace(taken)  # first out of the way: a word written while we read is kept for the next look
     except FileNotFoundError:
         return None
-    with taken.open("rb") as file:
+    with opened(taken) as file:
         word = file.read(40).decode("utf-8", "replace").strip()
     taken.unlink()
     return escaped(word)

@@ -12,6 +12,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, field_serializer
 
+from convnn.files import opened
+
 SCHEMA = "convnn/1"
 LONGEST = 1_000_000  # bytes of a line; a longer one is damage, and is never held in memory
 LONGEST_TEXT = 10_000  # characters of a text field, so that no event we write is longer than a line may be
@@ -183,7 +185,7 @@ def append(file: int | Path, event: Event) -> None:
     Raises OSError when the disk takes only a part; the next line then starts on a line of its own.
     """
     if isinstance(file, Path):
-        descriptor = os.open(file, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        descriptor = os.open(file, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
         try:
             return append(descriptor, event)
         finally:
@@ -204,7 +206,7 @@ def append(file: int | Path, event: Event) -> None:
 
 def _lines(path: Path, start: int) -> Iterator[tuple[int, int, bytes | None]]:
     """(first byte, byte after the newline, text) of each whole line; no text where it is too long to hold."""
-    with path.open("rb") as file:
+    with opened(path) as file:
         file.seek(start)
         first, kept, length = start, bytearray(), 0
         while chunk := file.read(CHUNK):

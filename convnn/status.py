@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from convnn.events import Epoch, Event, Finished, Paused, Resumed, Started, Step, parse
+from convnn.files import opened
 from convnn.lock import held
 
 GLYPHS = {
@@ -44,7 +45,7 @@ def status(path: Path, last: Event | None) -> str:
 def decisive(path: Path) -> Event | None:
     """The last event that says how the run is, read from the tail of the file; notes and the like say nothing."""
     try:
-        with path.open("rb") as file:
+        with opened(path) as file:
             size = file.seek(0, os.SEEK_END)
             tail = 1 << 13
             while True:

@@ -76,7 +76,7 @@ def work(
             finally:
                 journal.close()
     except OSError as error:
-        raise faults.storage(error, run.path) from error
+        raise faults.storage(error, error.filename or run.path) from error
 
 
 def _guarded(loop: Loop, origin: Origin | None) -> Ended:

@@ -7,6 +7,7 @@ import re
 
 from convnn import events
 from convnn.events import Event, Finished
+from convnn.files import opened
 from convnn.history import History
 from convnn.lock import held
 from convnn.runs import Run
@@ -26,6 +27,7 @@ class Watch:
         self._log_byte: int | None = None
         self._half = b""
         self._damage: list[str] = []  # not yet told
+        self._refused = ""  # why log.txt cannot be read, told once
 
     def look(self) -> list[Event]:
         """The events since the last look, folded into the history. Raises OSError when the directory is unreadable."""
@@ -44,13 +46,17 @@ class Watch:
         """The lines of `log.txt` since the last call, of a long one only the end; and what was found damaged."""
         damage, self._damage = self._damage, []
         try:
-            with self.log_path.open("rb") as file:
+            with opened(self.log_path) as file:
                 if self._log_byte is None:
                     self._log_byte = max(0, file.seek(0, os.SEEK_END) - TAIL)
                 file.seek(self._log_byte)
                 data = file.read()
         except FileNotFoundError:
             return damage
+        except OSError as error:
+            said = f"log.txt cannot be read: {error.strerror}"
+            told, self._refused = self._refused, said
+            return damage if said == told else [*damage, said]
         self._log_byte += len(data)
         *lines, self._half = re.split(rb"\r?\n|\r", self._half + data)
         if len(self._half) > LONGEST:

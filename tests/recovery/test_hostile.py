@@ -103,13 +103,21 @@ RUN_FILES: dict[str, Callable[[Run, Path], object]] = {
         next(run.path.rglob("model.safetensors")).unlink(),
         os.mkfifo(next(run.path.rglob("state.json")).with_name("model.safetensors")),
     ),
+    "history that is a pipe": lambda run, victim: (run.events_path.unlink(), os.mkfifo(run.events_path)),
+    "history that never ends": lambda run, victim: linked(run.events_path, Path("/dev/zero")),
+    "control file that is a link": lambda run, victim: linked(run.path / "control", Path("/dev/zero")),
+    "control file that is a pipe": lambda run, victim: os.mkfifo(run.path / "control"),
+    "lock that is a pipe": lambda run, victim: (
+        (run.path / "run.lock").unlink(),
+        os.mkfifo(run.path / "run.lock"),
+    ),
     "checkpoints that are elsewhere": lambda run, victim: (
         (run.path / "checkpoints").rename(victim.parent / "elsewhere"),
         (run.path / "checkpoints").symlink_to(victim.parent / "elsewhere"),
     ),
     "configuration that is binary": lambda run, victim: run.config_path.write_bytes(bytes(range(256))),
 }
-SAMPLED = ("state of other types", "weights that are a pickle", "history that is a link", "checkpoint that is a pipe")
+SAMPLED = ("state of other types", "weights that are a pickle", "history that is a pipe", "checkpoint that is a pipe")
 
 
 def harmless(said: str) -> None:
@@ -142,6 +150,17 @@ def test_a_run_directory(tmp_path, name):
         shown = convnn(*words, cwd=tmp_path)
         assert shown.code in (0, 2, 6, 8)
         harmless(shown.out + shown.err)
+
+
+def test_a_note_is_not_written_through_a_link(tmp_path):
+    victim = tmp_path / "victim"
+    victim.write_text("victim")
+    run = stopped_run(tmp_path)
+    linked(run.events_path, victim)
+    refused = convnn("note", f"{run.path}/", "words", cwd=tmp_path)
+    assert refused.code == 8
+    harmless(refused.out + refused.err)
+    assert victim.read_text() == "victim"
 
 
 def test_a_log_that_is_a_link_is_not_written_through(tmp_path):

@@ -67,6 +67,16 @@ def test_an_interrupt_from_outside_stops_the_run_and_restores_the_terminal(train
     resumable(run_of(tmp_path), "Ctrl-C")
 
 
+def test_ctrl_c_twice_leaves_at_once_with_files_valid(training, tmp_path):
+    training.press("\x03\x03")
+    assert training.wait() == 130
+    training.until(training.restored, "the terminal as it was")  # what it drew last is read by a thread
+    run = run_of(tmp_path)
+    assert f"go on with: convnn resume {run.path}/" in training.text
+    assert events.read(run.events_path)[2] == []
+    assert not held(run.path)
+
+
 def test_a_terminal_that_goes_away_stops_the_run(training, tmp_path):
     training.hang_up()
     assert training.wait() == 129

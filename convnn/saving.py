@@ -85,6 +85,8 @@ class Saver:
         self.trainer.clock.stop()
         try:
             self._write(best)
+            self._retry_at = None
+            self._prune()
         except OSError as error:
             self._failed(error)
             return False
@@ -92,13 +94,14 @@ class Saver:
             self._cost, self._ended = time.monotonic() - start, time.monotonic()
             if going:
                 self.trainer.clock.go()
-        self._retry_at = None
+        return True
+
+    def _prune(self) -> None:
         try:
             checkpoint.prune(self.run)
         except OSError as error:
             self.tell(Warned(message=f"earlier checkpoints could not be removed: {escaped(error.strerror or error)}"))
         reach("checkpoint.pruned")
-        return True
 
     def _write(self, best: bool) -> None:
         self.recorded()

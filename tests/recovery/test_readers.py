@@ -6,7 +6,8 @@ import json
 
 import pytest
 import training
-from commands import Command, convnn
+from commands import Command, convnn, until
+from pseudo import Program
 from recovery import killing
 
 from convnn import events
@@ -20,6 +21,10 @@ from convnn.runs import list_runs
 def test_written_while_read(tmp_path, writers, readers, epochs):
     options = training.SMALL | {"limit": 20, "batch_size": 10, "num_epochs": epochs}
     running = [Command(["run", *killing.arguments(options), "--plain", "--seed", n], tmp_path) for n in range(writers)]
+    until(lambda: bool(list_runs(tmp_path / "runs")[0]))
+    app = Program("-m", "convnn", "tui", "--runs", tmp_path / "runs")
+    app.until(lambda: "resnet18" in app.text, "the first run")
+    app.press("\r")  # its screen
     followed: dict[str, History] = {}  # as a screen follows them: from the byte where the last look ended
     notes = 0
     while any(command.process.is_alive() for command in running):
@@ -33,6 +38,10 @@ def test_written_while_read(tmp_path, writers, readers, epochs):
             assert seen.code == 0, seen
             json.loads(seen.out)
     assert [command.wait().code for command in running] == [0] * writers
+    app.until(lambda: "done" in app.text, "the end of the run")
+    app.press("q")
+    assert app.wait() == 0 and "Traceback" not in app.text
+    app.close()
     found, _ = list_runs(tmp_path / "runs")
     assert len(found) == writers
     kept = 0

@@ -77,8 +77,11 @@ def draws(
 
 
 def ascii_only(encoding: str, environment: Mapping[str, str] = os.environ) -> bool:
-    """Whether a terminal shows no more than ASCII: its encoding is not UTF-8, or it is a dumb one or a bare console."""
-    return not encoding.lower().startswith("utf") or environment.get("TERM") in ("dumb", "linux")
+    """Whether a terminal shows no more than ASCII: by its encoding, its locale, or for being dumb or a bare console."""
+    kind = environment.get("LC_CTYPE", "").replace("C.UTF-8", "")  # Python itself puts that there in the C locale
+    locale = environment.get("LC_ALL") or kind or environment.get("LANG")
+    plain = not encoding.lower().startswith("utf") or locale in ("C", "POSIX")
+    return plain or environment.get("TERM") in ("dumb", "linux")
 
 
 class Live:

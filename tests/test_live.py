@@ -118,6 +118,21 @@ def test_ascii_terminals_get_ascii_only(monkeypatch):
 
 
 @pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({}, False),
+        ({"LANG": "C"}, True),
+        ({"LANG": "C", "LC_CTYPE": "C.UTF-8"}, True),  # as Python leaves it behind
+        ({"LANG": "C", "LC_CTYPE": "en_GB.UTF-8"}, False),
+        ({"LANG": "en_GB.UTF-8", "LC_ALL": "POSIX"}, True),
+        ({"LANG": "C", "LC_ALL": "C.UTF-8"}, False),
+    ],
+)
+def test_the_c_locale_is_ascii_although_python_takes_it_for_utf8(environment, expected):
+    assert ascii_only("utf-8", environment) == expected
+
+
+@pytest.mark.parametrize(
     ("terminal", "given", "environment", "expected"),
     [
         (True, {}, {}, True),

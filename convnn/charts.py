@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 # Of middle lightness: 3:1 or more against black and white alike, in an order that red-green blindness tells apart.
 COLOURS = ("#2f86d6", "#d9661f", "#2a9d6a", "#b35fd0", "#9c7d12", "#d9486e", "#17969b", "#8a7f78")
+PLACES = 3  # of marks with the same word that a note names
 LETTERS = "*+ox#%@&"  # where there is no braille, each curve has its own
 
 
@@ -136,8 +137,8 @@ def draw(
     if hidden:
         told = ", ".join(names[place] for place in hidden)
         notes.insert(0, f"{len(hidden)} of {len(series)} series hidden: {told}")
-    for word in dict.fromkeys(word for _, word in marks):
-        notes.append(f"{':' if ascii else '┊'} {printable(escaped(word), ascii)}")
+    if marks:
+        notes.append(f"{':' if ascii else '┊'} {printable(escaped(_told(marks, shown, x)), ascii)}")
 
     canvas, columns = Canvas(max(0, width), max(0, height)), 1
     if not curves:
@@ -193,6 +194,19 @@ def _points(series: Series) -> tuple[np.ndarray, np.ndarray]:
         order = np.argsort(xs, kind="stable")
         xs, ys = xs[order], ys[order]
     return xs, ys
+
+
+def _told(marks: Sequence[tuple[float, str]], shown: Range, x: str) -> str:
+    """The words of marks, each with where it stands in sight; of many the first."""
+    said = []
+    for word in dict.fromkeys(word for _, word in marks):
+        places = [at for at, other in marks if other == word and shown[0] <= at <= shown[1]]
+        told = [
+            axes.duration(at) if x == "seconds" else axes.number(at) if at >= 1e4 else f"{at:.4g}"
+            for at in places[:PLACES]
+        ]
+        said.append(" ".join([word, *told, *["..."] * (len(places) > PLACES)]))
+    return ", ".join(said)
 
 
 def _value_at(xs: np.ndarray, ys: np.ndarray, at: float | None) -> float | None:

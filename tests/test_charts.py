@@ -165,7 +165,9 @@ def test_raw_points_stay_dimmed_behind_the_smoothed_line():
 def test_marks_are_lines_with_a_word():
     chart = draw([Series("a", [0, 10], [0, 1])], 60, 12, marks=[(5, "resumed"), (99, "resumed")])
     assert sum("┊" in line.plain for line in chart.lines[:8]) >= 7
-    assert chart.notes == ["┊ resumed"]
+    assert chart.notes == ["┊ resumed 5"]
+    many = draw([Series("a", [0, 10], [0, 1])], 60, 12, marks=[(at, "paused") for at in (9, 1, 2.5, 4)], x="seconds")
+    assert many.notes == ["┊ paused 9.0 s 1.0 s 2.5 s ..."]
 
 
 def test_an_empty_chart_says_what_it_awaits():

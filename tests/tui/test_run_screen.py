@@ -254,6 +254,35 @@ async def test_a_run_that_has_told_nothing_yet_has_no_blank_pane(tmp_path):
             assert "layer.type" in opened.text
 
 
+async def test_a_run_that_ended_before_it_told_anything_is_not_waited_for(tmp_path):
+    run = make(tmp_path)
+    run.events_path.unlink()
+    events.append(run.events_path, Finished(outcome="failed", cause="there is no such place", code=5))
+    async with Opened(run, tmp_path) as opened:
+        await opened.until(lambda: "✗ failed" in opened.text)
+        assert "waiting" not in opened.text and "so far" not in opened.text
+        for word in ("no loss", "no accuracy", "no learning rate", "no gradient norm", "ended before it started"):
+            assert word in opened.text, word
+
+
+async def test_a_long_name_leaves_the_state_and_the_view_in_sight(tmp_path):
+    run = make(tmp_path, outcome="done")
+    run.path.rename(long := tmp_path / f"20261122-150000-{'x' * 90}-3f2a")
+    async with Opened(Run(long, long.name), tmp_path, (80, 24)) as opened:
+        await opened.press("x", "y")
+        await opened.until(lambda: "log y" in opened.text)
+        assert "✓ done" in opened.text and "-3f2a" in opened.text and "by step" in opened.text
+
+
+async def test_with_every_pane_hidden_it_says_what_to_press(tmp_path):
+    async with Opened(make(tmp_path, outcome="done"), tmp_path, (80, 24)) as opened:
+        assert "Every pane is hidden" not in opened.text
+        await opened.press("1", "2", "3", "7")
+        await opened.until(lambda: "Every pane is hidden: 1 to 7 show them." in opened.text)
+        await opened.press("2")
+        await opened.until(lambda: "2 loss" in opened.text and "Every pane" not in opened.text)
+
+
 async def test_damage_is_said(tmp_path):
     run = make(tmp_path, outcome="done")
     run.config_path.write_text("[model\n")

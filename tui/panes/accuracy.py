@@ -11,6 +11,7 @@ class AccuracyPane(CurvesPane):
 
     TITLE = "accuracy, %"
     AWAITING = "waiting for the first epoch to end"
+    MISSING = "accuracy"
     HELP = (
         "The top-1 accuracy of each split an epoch, in percent. Left and right move a cursor that is the same in all "
         "curves and shows their values. Where a run has a validation share, that decides which epoch was best."

@@ -21,7 +21,8 @@ MARKED = ("paused", "resumed", "changed")
 class CurvesPane(Pane, Looked):
     """A pane of one chart."""
 
-    AWAITING: ClassVar[str]
+    AWAITING: ClassVar[str]  # what an empty chart says while there may be something yet
+    MISSING: ClassVar[str]  # and what when the run has ended
     DEFAULT_CLASSES = "pane looked"
     DEFAULT_CSS = "CurvesPane { layout: vertical; }"
 
@@ -46,7 +47,13 @@ class CurvesPane(Pane, Looked):
     def draw(self) -> None:
         """Tell the chart what to draw."""
         marks = marks_of(self.history, self.view.x)
-        self.query_one(ChartView).plot(self.series(), marks, self.whole, self.view)
+        chart = self.query_one(ChartView)
+        chart.awaiting = self.awaiting(self.MISSING)
+        chart.plot(self.series(), marks, self.whole, self.view)
+
+    def awaiting(self, missing: str) -> str:
+        """What an empty chart says."""
+        return self.AWAITING if self.history.finished is None else f"this run has told no {missing}"
 
     def series(self) -> list[Series]:
         """The curves of this pane."""

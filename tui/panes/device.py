@@ -23,6 +23,8 @@ class DevicePane(WordsPane):
     def show(self, history: History) -> None:
         if history.started is not None:
             self.tell([*_machine(history.started), *_epoch(history), *_model(history.started)])
+        elif history.finished is not None:
+            self.tell([("the run ended before it started", "")])
 
 
 def _machine(started: Started) -> Iterator[tuple[str, str]]:

@@ -12,6 +12,7 @@ class LossPane(CurvesPane):
 
     TITLE = "loss"
     AWAITING = "waiting for the first step"
+    MISSING = "loss"
     HELP = (
         "The mean loss of each split an epoch, and of single training steps. Left and right move a cursor that is the "
         "same in all curves and shows their values. A dotted line is a pause, a resume, a change or a stop."

@@ -37,7 +37,8 @@ class ProgressPane(Pane):
         of_steps = progress.steps or 0
         done, of = progress.step_in_epoch, progress.steps_per_epoch or 0
         recent = [step.images_per_s for step in self.history.steps[-1:] if step.images_per_s]
-        times = [f"{duration(progress.elapsed)} so far"] if progress.elapsed else []
+        so_far = " so far" * (self.state in ("running", "paused"))
+        times = [f"{duration(progress.elapsed)}{so_far}"] if progress.elapsed else []
         times += [f"eta {duration(progress.eta)}"] if progress.eta and self.state == "running" else []
         speed = [f"{number(recent[-1])} images/s"] if recent and self.state == "running" else []
         lines = [

@@ -26,9 +26,14 @@ class RatePane(CurvesPane):
 
     def draw(self) -> None:
         marks = marks_of(self.history, self.view.x)
-        for id, metric, label, colour in (("lr", "lr", "lr", "train"), ("norm", "grad_norm", "norm", "test")):
+        for id, metric, label, colour, missing in (
+            ("lr", "lr", "lr", "train", "learning rate"),
+            ("norm", "grad_norm", "norm", "test", "gradient norm"),
+        ):
             xs, ys = by_step(self.history, metric, self.view.x)
             if not len(xs):  # a run of another tool may tell it by epoch only
                 xs, ys = self.history.series(metric, self.view.x)  # type: ignore[assignment]
             series = [Series(label, xs, ys, COLOURS[colour])] if len(xs) else []
-            self.query_one(f"#{id}", ChartView).plot(series, marks, self.whole, self.view)
+            chart = self.query_one(f"#{id}", ChartView)
+            chart.awaiting = self.awaiting(missing)
+            chart.plot(series, marks, self.whole, self.view)

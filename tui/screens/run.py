@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, VerticalScroll
+from textual.widgets import Static
 
 from convnn import control
 from convnn.errors import UserError
@@ -33,6 +34,7 @@ from tui.screens.stop_menu import GOES_ON, StopMenu
 from tui.view import Range, whole
 from tui.watch import Watch
 from tui.widgets.bars import Foot, Head
+from tui.widgets.run_table import short
 
 if TYPE_CHECKING:
     from tui.app import ConvnnApp
@@ -44,6 +46,7 @@ ROWS: tuple[tuple[type[Pane], ...], ...] = (  # the panes are numbered in this o
     (LogPane,),
 )
 TALL = 32  # rows of a terminal from which on all panes are shown at first
+SHORTEST = 24  # cells of the name in the first line
 LATER = frozenset({4, 5, 6})  # not at first on a smaller one
 LOWEST = (5, 8, 8, 5)  # lines that each row of panes needs
 LOOK = 0.5  # seconds between two looks at the directory, at least
@@ -86,6 +89,7 @@ class RunScreen(Looking):
                     for kind in kinds:
                         number += 1
                         yield kind(number)
+            yield Static("Every pane is hidden: 1 to 7 show them.", id="none")
         yield Foot()
 
     def on_mount(self) -> None:
@@ -162,7 +166,9 @@ class RunScreen(Looking):
         state, history, progress = self.state, self.trail.history, self.query_one(ProgressPane)
         percent = f"epoch {history.progress.epoch}/{history.progress.epochs}" if history.progress.epochs else ""
         said = " · ".join(filter(None, (percent, self.view.said)))
-        self.query_one(Head).say(self.trail.run.name, said, *self._words(state))
+        glyph, style = self._words(state)
+        room = self.app.size.width - len("  convnn      ") - len(said) - len(glyph)
+        self.query_one(Head).say(short(self.trail.run.name, max(SHORTEST, room)), said, glyph, style)
         if new or anew or state != progress.state or progress.waits:
             progress.state, progress.waits = state, None
             for pane in self._shown():
@@ -223,6 +229,7 @@ class RunScreen(Looking):
                 shown |= number not in hidden
             self.query_one(f"#row-{index}").display = shown
             needed += LOWEST[index] * shown
+        self.query_one("#none").display = not self._shown()
         self.set_class(needed > self.app.size.height, "-scrolls")
 
     def action_back(self) -> None:

@@ -31,7 +31,8 @@ class Head(Widget):
 
     def render(self) -> Text:
         width = self.content_size.width
-        text = Text.assemble(("convnn", "bold"), ("  ", ""), (escaped(self.where), "bold"), no_wrap=True)
+        where = fit(escaped(self.where), max(1, width - cell_len(self.said) - 9))  # what is said at the right stays
+        text = Text.assemble(("convnn", "bold"), ("  ", ""), (where, "bold"), no_wrap=True)
         room = width - text.cell_len - cell_len(self.said) - 4
         if self.about and room > 8:
             text.append("  " + fit(escaped(self.about), room), "dim")

@@ -47,8 +47,10 @@ class Node:
         """What its runs are grouped into."""
         nodes: list[Node] = []
         grouped = listing.grouped(self.runs, self.levels[0], self.figure)
+        columns = list(zip(*(row.values for row in grouped.rows), strict=True))
+        telling = sorted(range(len(columns)), key=lambda at: -len({str(value) for value in columns[at]}))
         for row in grouped.rows:
-            told = zip(grouped.keys, row.values, strict=True)
+            told = [(grouped.keys[at], row.values[at]) for at in telling]  # first what tells most of them apart
             words = [f"{key.key}={key.show(value)}" for key, value in told if value is not UNKNOWN]
             label = " ".join(words) or (SAME if self.levels[0] == REPEATS else f"no {self.levels[0]}")
             nodes.append(Node(f"{self.key}/{label}", label, row.group.runs, self.levels[1:], self.figure))

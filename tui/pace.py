@@ -86,7 +86,9 @@ async def timed(config: RunConfig) -> Pace:
             child.kill()
             await child.wait()
     if child.returncode != 0:
-        lines = err.decode(errors="replace").strip().splitlines()
-        raise UserError(f"timing failed: {escaped(lines[-1]) if lines else f'exit code {child.returncode}'}")
+        lines = err.decode(errors="replace").strip().splitlines() or [f"exit code {child.returncode}"]
+        first = next((at for at, line in enumerate(lines) if line.startswith("error: ")), -1)  # else of a traceback
+        said = " ".join(" ".join(lines[first:]).removeprefix("error: ").split())
+        raise UserError(f"timing failed: {escaped(said)}")
     told = json.loads(out.splitlines()[-1])
     return Pace(told["epoch_s"], f"from {told['steps']} steps timed on {told['device']}")

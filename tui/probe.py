@@ -48,7 +48,7 @@ def main() -> int:
         config = presets.resolve(presets.parse(sys.stdin.read())).checked()
         print(json.dumps(measure(config)))
     except UserError as error:
-        print(error, file=sys.stderr)
+        print(f"error: {error}", file=sys.stderr)
         return error.code
     return 0
 

@@ -7,6 +7,7 @@ from seen import app, form, made, put, text, until
 
 from convnn import hardware, presets
 from convnn.axes import memory
+from convnn.errors import UserError
 from convnn.options import BY_PLACE
 from convnn.plans import plan
 from convnn.summaries import summaries
@@ -56,6 +57,12 @@ def test_past_runs_tell_the_pace_of_the_same_model_on_the_same_host(tmp_path):
 async def test_a_few_real_steps_are_timed_in_a_process_of_their_own():
     told = await pace.timed(presets.resolve(None, TINY).checked())
     assert told.seconds > 0 and told.source.endswith("timed on cpu")
+
+
+async def test_why_nothing_could_be_timed_is_said_whole():
+    config = presets.resolve(None, {"data.dataset": "folder", "data.path": "no-such-place"}).config
+    with pytest.raises(UserError, match=r"timing failed: .*no-such-place"):
+        await pace.timed(config)
 
 
 async def test_the_cost_follows_the_fields(tmp_path, monkeypatch):

@@ -72,6 +72,19 @@ async def test_a_filter_narrows_both_lists_and_escape_clears_it_and_never_quits(
         assert pilot.app.is_running and table(pilot.app).has_focus
 
 
+async def test_what_a_filter_says_of_runs_hides_no_preset(tmp_path):
+    several(tmp_path / "runs")
+    async with app(tmp_path / "runs").run_test() as pilot:
+        await read(pilot, 6)
+        presets = pilot.app.screen.query_one("#presets")
+        count = len(presets.items)
+        await pilot.press("slash", *"best>1")
+        await until(pilot, lambda: table(pilot.app).border_title == "runs 6 of 6")
+        assert len(presets.items) == count
+        await pilot.press(*" nosuch")
+        await until(pilot, lambda: not presets.items)
+
+
 async def test_a_filter_that_is_not_understood_says_so_and_hides_nothing(tmp_path):
     several(tmp_path / "runs")
     async with app(tmp_path / "runs").run_test() as pilot:

@@ -131,6 +131,15 @@ async def test_groups_are_a_tree_with_n_mean_and_deviation(tmp_path):
         await until(pilot, lambda: names(grid) == ["K=3", "K=5"])
 
 
+async def test_a_group_is_named_by_what_tells_it_from_the_others_first(tmp_path):
+    for K, lr in ((3, "0.1"), (5, "0.1"), (7, "0.2")):
+        made(tmp_path / "runs", f"run-{K}", layer__K=str(K), optimizer__lr=lr)
+    async with app(tmp_path / "runs").run_test(size=(120, 40)) as pilot:
+        grid = await opened(pilot, 3)
+        pilot.app.screen._group(["repeats"])
+        await until(pilot, lambda: len(names(grid)) == 3 and all(name.startswith("K=") for name in names(grid)))
+
+
 async def test_columns_are_chosen(tmp_path):
     repeats(tmp_path / "runs")
     async with app(tmp_path / "runs").run_test() as pilot:

@@ -29,7 +29,7 @@ class ComparedTables(VerticalScroll):
         "more than noise, then figures at the last and best epoch and at equal epochs, seconds, images and FLOPs. "
         "`convnn compare` prints the same."
     )
-    DEFAULT_CSS = "ComparedTables { padding: 0 1; } ComparedTables > Static { height: auto; }"
+    DEFAULT_CSS = "ComparedTables { padding: 0 1; scrollbar-gutter: stable; } ComparedTables > Static { height: auto; }"
 
     def __init__(self) -> None:
         super().__init__(id="tables", classes="pane")
@@ -134,7 +134,7 @@ class ComparedCurves(Looked, can_focus=True):
         if self.comparison is None or not self.query(ChartView):
             return
         metrics, reach = self.metrics, self.reach()
-        self.border_title = Text(", ".join(metrics))
+        self.border_title = Text(f"{', '.join(metrics)} by {self.view.x}")
         for chart, metric in zip(self.query(ChartView), [*metrics, None], strict=False):
             chart.display = metric is not None
             if metric is not None:

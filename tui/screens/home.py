@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 NO_RUNS = "No runs yet.  Press n for a new one, or tab and enter to start from a preset."
 NO_PRESETS = "No presets yet.  Press n to fill the form, and ctrl+s there to keep it."
+
+CONDITION = re.compile(r"[=<>~:]")  # what a word has that says something of runs, and of no preset
 
 
 class HomeScreen(Deleting):
@@ -95,11 +98,8 @@ class HomeScreen(Deleting):
                 found = query.parse(text, self.app.runs).of(self.app.runs)
             except UserError as error:
                 wrong = error.problems[0].message
-            told = [
-                preset
-                for preset in told
-                if all(word in f"{preset.name} {preset.about}".lower() for word in text.lower().split())
-            ]
+            words = [word for word in text.lower().split() if not CONDITION.search(word)]
+            told = [preset for preset in told if all(word in f"{preset.name} {preset.about}".lower() for word in words)]
         waiting = [
             Row(str(id(launch)), launch.title, "queued", launch.config.layer.type, launch.config.data.dataset)
             for launch in self.app.launcher.queued

@@ -63,7 +63,7 @@ class Field(Widget):
         lines = [
             f"{option.help[:1].upper()}{option.help[1:]}.",
             f"{unit}Allowed: {option.allowed()}.",
-            f"Default: {option.text(option.default) or 'nothing'}. Flag: {option.flag}.",
+            f"Default: {self._word(option.text(option.default))}. Flag: {option.flag}.",
         ]
         if self.state.silent:
             lines.append(f"Now: {self.state.silent}.")
@@ -121,19 +121,23 @@ class Field(Widget):
 
     def _note(self, state: State) -> Text:
         option = self.option
-        default = f"default {option.text(option.default) or 'nothing'}"
+        default = f"default {self._word(option.text(option.default))}"
         if state.focused:
             parts = [option.help, *([option.unit] if option.unit else []), option.bounds(), option.hint or "", default]
         elif state.silent:
             parts = [short(state.silent.removeprefix(f"{option.place} has "))]
         elif state.changed:
-            parts = [f"{state.origin} {escaped(state.begun) or 'nothing'}"]
+            parts = [f"{state.origin} {self._word(escaped(state.begun))}"]
         else:
             parts = [option.unit or "", default]
         text = Text(" · ".join(part for part in parts if part))
         if state.focused and state.silent:
             text.append(f" · {state.silent.removeprefix(option.place + ' has ')}", "italic")
         return text
+
+    def _word(self, text: str) -> str:
+        """A value as the control shows it."""
+        return {"true": "on", "false": "off"}.get(text, text) if self.option.kind == "bool" else text or "nothing"
 
     def show_trouble(self) -> None:
         """Show the problems under the field."""

@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 DEV := .venv/.dev
 
-.PHONY: quickstart test check format bench soak torture clean
+.PHONY: quickstart test check format bench docs soak torture clean
 
 quickstart: $(READY)  ## install, then train the quickstart preset
 	$(BIN)/convnn run quickstart
@@ -25,6 +25,10 @@ format: $(DEV)
 
 bench: $(DEV)  ## the claims of the README, measured here
 	$(BIN)/python -m benchmarks
+
+docs: $(DEV)  ## the walk and the pictures of the README, by running the app; some minutes
+	$(BIN)/python -m docs.walk
+	$(BIN)/python tests/handbook.py
 
 soak: $(DEV)  ## the app for 20 minutes at ten events a second: memory and files flat?
 	$(BIN)/python -m benchmarks.soak 20

@@ -11,6 +11,7 @@ from tui.keys import KEYS
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
+SHOWN = (3, 4, 10, 11)  # steps of the walk
 
 
 def options() -> str:
@@ -34,7 +35,7 @@ def _row(option: Option) -> str:
 def tree() -> str:
     """Every module with the first line of its docstring."""
     lines = []
-    for folder in ("convnn", "tui", "benchmarks"):
+    for folder in ("convnn", "tui", "benchmarks", "docs"):
         for path in sorted((ROOT / folder).rglob("*.py"), key=lambda p: (len(p.relative_to(ROOT).parts), str(p))):
             if path.name != "__init__.py" or len(path.relative_to(ROOT).parts) == 2:
                 lines.append((str(path.relative_to(ROOT)), _first_line(path)))
@@ -53,7 +54,23 @@ def keys() -> str:
     return "\n".join(row.replace("`question_mark`", "`?`") for row in rows)
 
 
-PARTS = {"options": options, "keys": keys, "tree": tree}
+def walk() -> str:
+    """The steps of the walk at 80x24 that the README shows."""
+    told = steps((ROOT / "docs" / "walk-80x24.txt").read_text())
+    return "\n\n".join(f"Step {number}: {told[number][0]}\n\n```text\n{told[number][1]}\n```" for number in SHOWN)
+
+
+def steps(text: str) -> dict[int, tuple[str, str]]:
+    """(caption, screen) of each step of a walk, by its number."""
+    found = {}
+    for part in text.split("=== ")[1:]:
+        line, _, screen = part.partition("\n\n")
+        number, _, caption = line.partition(". ")
+        found[int(number)] = (caption, screen.rstrip("\n"))
+    return found
+
+
+PARTS = {"options": options, "keys": keys, "tree": tree, "walk": walk}
 
 
 def written(text: str) -> str:

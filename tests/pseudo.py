@@ -23,7 +23,9 @@ PATIENCE = 60.0  # seconds: only a test that fails waits as long
 class Program:
     """`python words` on a terminal of its own, as a shell would start it."""
 
-    def __init__(self, *words: str | Path, size: tuple[int, int] = (80, 24), **environment: str) -> None:
+    def __init__(
+        self, *words: str | Path, size: tuple[int, int] = (80, 24), cwd: Path = ROOT, **environment: str
+    ) -> None:
         self.master, self.slave = pty.openpty()
         self.resize(*size)
         self.before = termios.tcgetattr(self.slave)
@@ -33,7 +35,7 @@ class Program:
             stdin=self.slave,
             stdout=self.slave,
             stderr=self.slave,
-            cwd=ROOT,
+            cwd=cwd,
             env=os.environ | ENVIRONMENT | environment,
             preexec_fn=_own_terminal,
         )

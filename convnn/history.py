@@ -28,6 +28,18 @@ class Mark(NamedTuple):
     step: int
 
 
+class Told(NamedTuple):
+    """What a Step event said, in a quarter of its memory: there are tens of thousands of them."""
+
+    time: datetime
+    epoch: int
+    step: int
+    loss: float
+    lr: float | None
+    grad_norm: float | None
+    images_per_s: float | None
+
+
 class Progress(NamedTuple):
     """How far a run is; times in seconds, without pauses and without the time it was not running."""
 
@@ -55,7 +67,7 @@ class History:
         self.finished: Finished | None = None
         self.paused = False
         self.epochs: list[Epoch] = []
-        self.steps: list[Step] = []
+        self.steps: list[Told] = []
         self.warnings: list[Warned] = []
         self.changes: list[Changed] = []  # what people did or noted
         self.marks: list[Mark] = []
@@ -75,7 +87,7 @@ class History:
                 case Step():
                     if self.steps and event.step <= self.steps[-1].step:
                         self._rewind(event.step - 1)  # a start over that left no word
-                    self.steps.append(event)
+                    self.steps.append(Told(*(getattr(event, field) for field in Told._fields)))
                     self._step_seconds.append(self.elapsed)
                 case Epoch():
                     if self.epochs and event.step <= self.epochs[-1].step:
@@ -132,8 +144,8 @@ class History:
         self.elapsed = max((times[-1] for times in (self._epoch_seconds, self._step_seconds) if times), default=0.0)
 
     @property
-    def _latest(self) -> Step | Epoch | None:
-        told = [told[-1] for told in (self.steps, self.epochs) if told]
+    def _latest(self) -> Told | Epoch | None:
+        told: list[Told | Epoch] = [told[-1] for told in (self.steps, self.epochs) if told]
         return max(told, key=lambda event: event.step, default=None)
 
     @property

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
-from convnn.events import Step
-from convnn.history import Axis, History
+from convnn.history import Axis, History, Told
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,9 +24,9 @@ class Steps:
 
         self.table = np.empty((len(FIELDS), 1024))
         self.count = 0
-        self.last: Step | None = None
+        self.last: Told | None = None
 
-    def update(self, steps: list[Step]) -> None:
+    def update(self, steps: list[Told]) -> None:
         """Take in what is new; all of it where a resume made earlier steps void."""
         import numpy as np
 

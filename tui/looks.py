@@ -49,11 +49,11 @@ LIGHT = Theme(
 )
 STATE_CLASSES = {"running": "primary", "done": "success", "failed": "error", "diverged": "error", "died": "error"}
 
-_BOXES = dict(zip("─━│┃┌┐└┘├┤┬┴┼╭╮╰╯╱╲▔▁▏▕", "--||+++++++++++++/\\-_||", strict=False))
+_BOXES = dict(zip("─━│┃┌┐└┘├┤┬┴┼╭╮╰╯╱╲▔▁▏▕", "-=||+++++++++++++/\\-_||", strict=False))
 _SIGNS = {GLYPHS[state]: ASCII_GLYPHS[state] for state in GLYPHS} | {
     "…": ".", "·": "-", "×": "x", "≥": ">", "→": ">", "←": "<", "↑": "^", "↓": "v", "▸": ">", "▾": "v", "◂": "<",
     "‹": "<", "›": ">", "▲": "^", "▼": "v", "○": "o", "◉": "@", "–": "-", "—": "-", "’": "'", "“": '"', "”": '"',
-    "◆": "*", "✎": "*",
+    "◆": "*", "✎": "*", "•": "*",
     "▌": "|", "▐": "|", "▀": "=", "▄": "=", "█": "#", "▇": "#", "▆": "#", "▅": "#", "▃": "=", "▂": "_",
 }  # fmt: skip
 PLAIN = {ord(sign): ascii for sign, ascii in (_BOXES | _SIGNS).items()}

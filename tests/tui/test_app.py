@@ -11,6 +11,7 @@ from textual import events
 from textual.command import CommandPalette
 
 from tui.keys import KEYS
+from tui.looks import plain
 from tui.screens.help import HelpScreen
 from tui.screens.too_small import TooSmall
 
@@ -127,6 +128,10 @@ async def test_no_color_draws_in_greys(root, monkeypatch):
                     assert colour is None or len(set(colour.get_truecolor())) == 1
 
 
+def test_a_bar_and_the_sign_of_a_change_are_seen_in_ascii_too():
+    assert plain("━━─ • K") == "==- * K"
+
+
 async def test_a_terminal_without_utf8_gets_ascii_only(root, monkeypatch):
     monkeypatch.setenv("TERM", "dumb")
     here = app(root)
@@ -134,9 +139,9 @@ async def test_a_terminal_without_utf8_gets_ascii_only(root, monkeypatch):
     async with here.run_test() as pilot:
         await until(pilot, lambda: "done" in text(here))
         assert here.ascii
-        plain = here._filters[-1]
+        only_ascii = here._filters[-1]
         lines = [
-            "".join(s.text for s in strip.apply_filter(plain, here.screen.background_colors[1]))
+            "".join(s.text for s in strip.apply_filter(only_ascii, here.screen.background_colors[1]))
             for strip in here.screen._compositor.render_strips()
         ]
         assert all(line.isascii() for line in lines)

@@ -183,12 +183,12 @@ def _pool(config: RunConfig, slots: tuple[plans.Slot, ...]) -> Problem | None:
     K = config.layer.K
     looking = [slot for slot in slots if costs.neighbour_channels(config, slot.out_channels)]
     pools = {slot: plans.candidates(config, slot.side) for slot in looking}
-    bad = next((slot for slot in looking if pools[slot] < K), None)
-    if bad is None:
+    bad = min(looking, key=lambda slot: pools[slot], default=None)  # what fits the smallest pool fits all
+    if bad is None or pools[bad] >= K:
         return None
-    least = min(pools.values())
+    least = pools[bad]
     return Problem(
-        f"layer.K is {K}: {K} neighbours need at least {K} candidates, but {bad.name} has {pools[bad]} "
+        f"layer.K is {K}: {K} neighbours need at least {K} candidates, but {bad.name} has {least} "
         f"(its map is {_shape(_inner(config, bad.side))}, padding {config.layer.padding}, "
         f"sampling {config.sampling.type})",
         key="layer.K",

@@ -16,7 +16,6 @@ from typer.exceptions import TyperException
 from convnn.commands import words
 from convnn.commands.console import say, show_error
 from convnn.errors import Exit, Problem, UserError
-from convnn.waiting import sleep_while_waiting
 
 HELP = (
     "exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 diverged, 4 out of memory, 5 data or "
@@ -100,7 +99,6 @@ def wired(names: Iterable[str]) -> typer.Typer:
 
 def main(arguments: list[str] | None = None) -> NoReturn:
     """The entry point: runs a command and exits with its code, without a traceback for what a person can fix."""
-    sleep_while_waiting()
     given = sys.argv[1:] if arguments is None else arguments
     as_json = "--json" in given or "--format=json" in given or ("--format", "json") in pairwise(given)
     try:

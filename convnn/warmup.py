@@ -19,7 +19,7 @@ from convnn.errors import Exit, Problem, UserError, escaped
 if TYPE_CHECKING:
     from convnn.trainer import Trainer
 
-TRIED = 32  # images in each of them
+TRIED = 8  # images in each of them: bf16 is emulated on many a cpu, and float32 may not fit where it was asked for
 TRIES = 3  # timed steps of each kind, taking turns
 
 
@@ -105,7 +105,7 @@ def _graphs(trainer: Trainer) -> dict[str, int]:
 
 def _bf16_gain(trainer: Trainer) -> str:
     """One sentence: how much faster or slower a step in bf16 is than one in float32, on this cpu."""
-    x, y = (part[:TRIED] for part in _batch(trainer))  # float32 may not fit where bf16 was asked for to make it fit
+    x, y = (part[:TRIED] for part in _batch(trainer))
     trainer.model.train()
     times: dict[torch.dtype | None, list[float]] = {None: [], trainer.amp: []}
     for turn in range(TRIES + 1):

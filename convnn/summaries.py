@@ -143,7 +143,7 @@ def summaries(root: Path, reading: Callable[[int], None] | None = None) -> tuple
     """
     if not root.is_dir():
         return [], []
-    old = _load(root / CACHE)
+    old = _known(root)
     warnings: list[str] = []
     new: dict[str, _Kept] = {}
     live: list[_Kept] = []
@@ -172,6 +172,7 @@ def summaries(root: Path, reading: Callable[[int], None] | None = None) -> tuple
     if new.keys() != old.keys() or any(kept is not old[name] for name, kept in new.items()):
         with contextlib.suppress(OSError):  # a root that cannot be written is only slower
             write_atomic(root / CACHE, _dump(new))
+            _remember(root, new)
     found: dict[str, _Kept] = {}
     for kept in [*new.values(), *live]:
         found.setdefault(kept.summary.path, kept)  # of two links to one directory, one
@@ -181,6 +182,23 @@ def summaries(root: Path, reading: Callable[[int], None] | None = None) -> tuple
             lines = "1 line" if run.unread == 1 else f"{run.unread} lines"
             warnings.append(f"{escaped(run.path)}/{EVENTS}: {lines} damaged, convnn show says which")
     return listed, sorted(warnings)
+
+
+_remembered: dict[Path, tuple[Stamp, dict[str, _Kept]]] = {}
+
+
+def _known(root: Path) -> dict[str, _Kept]:
+    """The cache of a root, parsed once while it stays as it is: parsing thousands of runs holds up the app's keys."""
+    known = _remembered.get(root.absolute())
+    if known is not None and known[0] == _stamp(str(root / CACHE)):
+        return known[1]
+    return _remember(root, _load(root / CACHE))
+
+
+def _remember(root: Path, kept: dict[str, _Kept]) -> dict[str, _Kept]:
+    if (stamp := _stamp(str(root / CACHE))) is not None:
+        _remembered[root.absolute()] = stamp, kept
+    return kept
 
 
 def _current(entry: os.DirEntry[str], old: Mapping[str, _Kept]) -> _Kept | None:

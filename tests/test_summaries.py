@@ -63,3 +63,13 @@ def test_a_run_with_a_damaged_configuration_is_named_and_the_rest_summed_up(root
     bad.config_path.write_bytes(b"\xff = [")
     found, warnings = summaries.summaries(root)
     assert [each.name for each in found] == [good.name] and len(warnings) == 1 and bad.name in warnings[0]
+
+
+def test_a_second_look_parses_no_cache_and_writes_one_that_was_removed(root):
+    done = new(root, epoch(1, 50.0), Finished(outcome="done"))
+    summaries.summaries(root)
+    (first,), (second,) = summaries.summaries(root)[0], summaries.summaries(root)[0]
+    assert first is second and first.name == done.name
+    (root / summaries.CACHE).unlink()
+    new(root, epoch(1, 60.0), Finished(outcome="done"))
+    assert len(summaries.summaries(root)[0]) == 2 and (root / summaries.CACHE).is_file()

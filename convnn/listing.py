@@ -29,10 +29,13 @@ def differing(runs: Iterable[Summary]) -> list[str]:
     found: set[str] = set()
     for name in SECTIONS:
         told: dict[str, Any] = {}  # of the first run that tells it: one that does not tell differs in nothing
+        several: set[str] = set()
         for table in (other.get(name, told) for other in settings.values()):
-            if table == told:
-                continue
-            found.update(f"{name}.{key}" for key, value in table.items() if told.setdefault(key, value) != value)
+            if table != told:
+                for key, value in table.items():
+                    if key not in several and told.setdefault(key, value) != value:
+                        several.add(key)
+        found.update(f"{name}.{key}" for key in several)
     return [option.place for option in OPTIONS if option.place in found]
 
 

@@ -46,6 +46,7 @@ class WordsPane(Pane, VerticalScroll):
 
     def on_mount(self) -> None:
         self._pairs: list[tuple[str, str]] = []
+        self._lines = -1
 
     def on_resize(self) -> None:
         self._write()
@@ -59,7 +60,10 @@ class WordsPane(Pane, VerticalScroll):
     def _write(self) -> None:
         if self._pairs and self.is_mounted:
             ascii = getattr(self.app, "ascii", False)
-            self.query_one(Static).update(table(self._pairs, self.scrollable_content_region.width, ascii))
+            text = table(self._pairs, self.scrollable_content_region.width, ascii)
+            lines = text.plain.count("\n")
+            self.query_one(Static).update(text, layout=lines != self._lines)  # a new layout draws the whole screen
+            self._lines = lines
 
 
 def table(pairs: Iterable[tuple[str, str]], width: int, ascii: bool = False) -> Text:

@@ -30,7 +30,8 @@ def differing(runs: Iterable[Summary]) -> list[str]:
     for name in SECTIONS:
         told: dict[str, Any] = {}  # of the first run that tells it: one that does not tell differs in nothing
         several: set[str] = set()
-        for table in (other.get(name, told) for other in settings.values()):
+        tables = {id(table): table for each in settings.values() if (table := each.get(name))}  # most are shared
+        for table in tables.values():
             if table != told:
                 for key, value in table.items():
                     if key not in several and told.setdefault(key, value) != value:

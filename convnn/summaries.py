@@ -23,7 +23,7 @@ from convnn.runs import CONFIG, EVENTS, Run
 from convnn.settings import UNKNOWN, Settings
 
 CACHE = ".summaries.json"  # a view: may be deleted at any time
-VERSION = "convnn summaries 4"
+VERSION = "convnn summaries 5"
 
 Stamp = list[int]
 
@@ -239,15 +239,22 @@ def _stamp(path: str) -> Stamp | None:
 
 
 def _dump(kept: Mapping[str, _Kept]) -> bytes:
-    """A line with version and checksum, and a line of JSON: configurations that runs share are written once."""
-    configs: dict[str, int] = {}
+    """A line with version and checksum, and a line of JSON: sections that configurations share are written once."""
+    tables: dict[str, int] = {}
+    numbers: dict[int, int] = {}  # by identity: what was loaded together is shared already
+    configs: dict[tuple[tuple[str, int], ...], int] = {}
     rows: dict[str, list[Any]] = {}
     for name, each in kept.items():
         s = each.summary
-        config = configs.setdefault(json.dumps(s.config, default=str), len(configs))
+        for table in s.config.values():
+            if id(table) not in numbers:
+                numbers[id(table)] = tables.setdefault(json.dumps(table, default=str), len(tables))
+        sections = tuple((name, numbers[id(table)]) for name, table in s.config.items())
+        config = configs.setdefault(sections, len(configs))
         fields = [s.name, s.path, s.status, s.started, s.finished, config, s.epoch, s.best, s.digest]
         rows[name] = [each.stamps, each.age, [*fields, s.figures, s.source, s.unlaunchable, s.unread]]
-    body = json.dumps([[json.loads(config) for config in configs], rows], separators=(",", ":")).encode()
+    told = [json.loads(table) for table in tables], [dict(config) for config in configs], rows
+    body = json.dumps(told, separators=(",", ":")).encode()
     return f"{VERSION} {zlib.crc32(body):08x}\n".encode() + body
 
 
@@ -258,8 +265,8 @@ def _load(path: Path) -> dict[str, _Kept]:
         return {}
     if head.decode("latin-1") != f"{VERSION} {zlib.crc32(body):08x}":
         return {}
-    told, rows = json.loads(body)
-    configs = [Settings(sections) for sections in told]
+    tables, told, rows = json.loads(body)
+    configs = [Settings({section: tables[at] for section, at in sections.items()}) for sections in told]
     found = {}
     for name, (stamps, age, fields) in rows.items():
         fields[5] = configs[fields[5]]

@@ -60,7 +60,7 @@ NoneWord = BeforeValidator(_none)  # TOML has no null: the word "none" stands fo
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, defer_build=True)  # built when first used
 
 
 class ModelSection(Section):
@@ -293,15 +293,15 @@ class OutputSection(Section):
 class RunConfig(Section):
     """One run, whole: what `config.toml` holds, and all that decides the numbers."""
 
-    model: ModelSection = ModelSection()
-    layer: LayerSection = LayerSection()
-    sampling: SamplingSection = SamplingSection()
-    branching: BranchingSection = BranchingSection()
-    data: DataSection = DataSection()
-    training: TrainingSection = TrainingSection()
-    optimizer: OptimizerSection = OptimizerSection()
-    scheduler: SchedulerSection = SchedulerSection()
-    runtime: RuntimeSection = RuntimeSection()
-    checkpoint: CheckpointSection = CheckpointSection()
-    run: RunSection = RunSection()
-    output: OutputSection = OutputSection()
+    model: ModelSection = Field(default_factory=ModelSection)
+    layer: LayerSection = Field(default_factory=LayerSection)
+    sampling: SamplingSection = Field(default_factory=SamplingSection)
+    branching: BranchingSection = Field(default_factory=BranchingSection)
+    data: DataSection = Field(default_factory=DataSection)
+    training: TrainingSection = Field(default_factory=TrainingSection)
+    optimizer: OptimizerSection = Field(default_factory=OptimizerSection)
+    scheduler: SchedulerSection = Field(default_factory=SchedulerSection)
+    runtime: RuntimeSection = Field(default_factory=RuntimeSection)
+    checkpoint: CheckpointSection = Field(default_factory=CheckpointSection)
+    run: RunSection = Field(default_factory=RunSection)
+    output: OutputSection = Field(default_factory=OutputSection)

@@ -46,7 +46,9 @@ Time = Annotated[AwareDatetime, AfterValidator(lambda time: time.astimezone(UTC)
 class Event(BaseModel):
     """Something that happened in a run, and when (UTC). Fields of a later version are kept."""
 
-    model_config = ConfigDict(frozen=True, extra="allow", populate_by_name=True, ser_json_inf_nan="strings")
+    model_config = ConfigDict(
+        frozen=True, extra="allow", populate_by_name=True, ser_json_inf_nan="strings", defer_build=True
+    )
 
     time: Time = Field(default_factory=now)
 

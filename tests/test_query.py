@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from told import run
 
+from convnn.completion import complete
 from convnn.errors import UserError
-from convnn.query import DEEPEST, LONGEST, complete, parse
+from convnn.query import DEEPEST, LONGEST, parse
 
 A = run("a-br0500", layer="Branching", K=9, branch_ratio=0.5, lr=1e-4, test_top1=(80.0, 82.0), tags=["pub"])
 B = run("b-br0000", layer="Branching", K=12, branch_ratio=0.0, lr=1e-3, test_top1=(70.0, 71.0), status="failed")

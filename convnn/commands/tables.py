@@ -35,17 +35,17 @@ def _seen(context: typer.Context) -> list[Summary]:
 
 
 def _filters(context: typer.Context, incomplete: str) -> list[str]:
-    from convnn.query import complete
+    from convnn.completion import complete
 
     return complete(incomplete, _seen(context))
 
 
 def keys(context: typer.Context, incomplete: str) -> list[str]:
     """What the shell offers for lists of keys with commas between."""
-    from convnn import query
+    from convnn import completion
 
     before = incomplete[: len(incomplete) - len(incomplete.rpartition(",")[2].lstrip("-"))]
-    return [before + key for key in query.keys(_seen(context)) if (before + key).startswith(incomplete)]
+    return [before + key for key in completion.keys(_seen(context)) if (before + key).startswith(incomplete)]
 
 
 Format = Annotated[

@@ -12,7 +12,7 @@ from textual.binding import BindingType
 from textual.containers import Vertical
 from textual.widgets import Input, Static
 
-from convnn import query
+from convnn.completion import complete
 from convnn.summaries import Summary
 from tui.keys import bound
 
@@ -34,7 +34,7 @@ class FilterInput(Input):
     @property
     def completions(self) -> list[str]:
         """Whole texts, the likeliest first."""
-        return query.complete(self.value, self.runs, SHOWN)
+        return complete(self.value, self.runs, SHOWN)
 
     def action_complete(self) -> None:
         """The last word as far as it is clear, else as the first that fits."""

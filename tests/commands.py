@@ -51,7 +51,7 @@ class Command:
     def signal(self, number: int) -> None:
         os.kill(self.pid, number)
 
-    def wait(self, seconds: float = 300) -> Result:
+    def wait(self, seconds: float = 120) -> Result:
         self.process.join(seconds)
         assert self.process.exitcode is not None, "the command hangs"
         texts = [path.read_text() if path.exists() else "" for path in (self.out, self.err)]

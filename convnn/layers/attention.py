@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from .candidates import Sampling
 from .coords import interior, with_coordinates
 from .neighbours import NeighbourLayer
+from .products import linear
 from .rows import as_map, as_rows
 from .search import nearest_keys
 from .weigh import pair_scores, weigh
@@ -71,15 +72,15 @@ class _ConvNNAttention(NeighbourLayer):
         if self.coords:
             source = as_rows(with_coordinates(F.pad(x, (padding,) * (2 * self.dims))))
             asking = source.index_select(1, interior(sides, padding, x.device))
-        queries, keys = F.linear(asking, self.query.weight), F.linear(source, self.key.weight)
-        values = F.linear(source, self.value.weight)
+        queries, keys = linear(asking, self.query.weight), linear(source, self.key.weight)
+        values = linear(source, self.value.weight)
         pool = self.pool(sides, x.device)
         index = nearest_keys(queries.detach(), keys.detach(), pool, sides, padding, self.K, self.magnitude_type)
         share = pair_scores(queries, keys, index, sides, padding, self.magnitude_type).softmax(2)
         share = F.dropout(share, self.attention_dropout, self.training)
         mixed = weigh(values, share, index, self.depthwise.weight, self.depthwise.bias, sides, padding)
-        mixed = F.linear(mixed, self.pointwise.weight[:, :, 0], self.pointwise.bias)
-        return as_map(F.linear(mixed, self.output.weight), sides)
+        mixed = linear(mixed, self.pointwise.weight[:, :, 0], self.pointwise.bias)
+        return as_map(linear(mixed, self.output.weight), sides)
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, attention_dropout={self.attention_dropout}"

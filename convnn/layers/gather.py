@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from .operators import operator
+from .products import product_dtype
 from .rows import add_product, interior_rows, pad_rows, tile_bytes, tiles
 
 
@@ -51,9 +52,15 @@ def aggregate(
     An index of fewer slots than the weight has leaves the last of them out.
     """
     out = x.new_empty(x.shape[0], index.shape[1], weight.shape[0])
-    flat = weight[..., : index.shape[2]].mT.flatten(1)  # channels inside slots, as in a row of what is gathered
-    for images, rows, _, _, found in gathers(x, index, sides, padding, x.dtype, coords=coords):
-        torch.addmm(bias, found.flatten(1), flat.mT, out=out[images, rows].flatten(0, 1))
+    dtype = product_dtype(x)
+    slots = weight[..., : index.shape[2]].to(dtype)
+    flat = slots.mT.flatten(1)  # channels inside slots, as in a row of what is gathered
+    for images, rows, _, _, found in gathers(x, index, sides, padding, dtype, coords=coords):
+        room = out[images, rows].flatten(0, 1)
+        if dtype == x.dtype:
+            torch.addmm(bias, found.flatten(1), flat.mT, out=room)
+        else:
+            room.copy_(torch.addmm(bias.to(dtype), found.flatten(1), flat.mT))
     return out
 
 
@@ -70,12 +77,12 @@ def aggregate_backward(
 ) -> tuple[Tensor, Tensor]:
     """Gradients by x and by weight, summed in float32 or better; the first is empty unless needed. (B, N, out), ..."""
     channels, (out, wide, _), slots = x.shape[2], weight.shape, index.shape[2]
-    exact = torch.promote_types(x.dtype, torch.float32)
+    exact, dtype = torch.promote_types(x.dtype, torch.float32), product_dtype(x)
     grad_x = torch.empty_like(x, memory_format=torch.contiguous_format) if need_x else x.new_empty(0)
-    flat = weight[..., :slots].mT.flatten(1)  # (out, K * d)
+    flat = weight[..., :slots].mT.flatten(1).to(dtype)  # (out, K * d)
     by_weight = torch.zeros(slots * wide, out, dtype=exact, device=x.device)
-    for images, rows, source, numbers, found in gathers(x, index, sides, padding, x.dtype, coords=coords):
-        part = grad[images, rows].reshape(-1, out)
+    for images, rows, source, numbers, found in gathers(x, index, sides, padding, dtype, coords=coords):
+        part = grad[images, rows].reshape(-1, out).to(dtype)
         gathered = found.flatten(1)
         add_product(by_weight, gathered, part)
         if not need_x:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from convnn.layers import ConvNN1d, ConvNN2d, ConvNNAttention1d, ConvNNAttention2d
+from convnn.layers import ConvNN1d, ConvNN2d, ConvNNAttention1d, ConvNNAttention2d, products
 from convnn.layers.search import nearest_positions
 
 BOTH = [ConvNN2d, ConvNNAttention2d]
@@ -119,3 +119,40 @@ def test_an_empty_batch_passes(make):
     assert out.shape == (0, 4, 5, 5)
     out.sum().backward()
     assert x.grad.shape == x.shape
+
+
+@pytest.mark.parametrize("emulated", [True, False])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_products_are_those_of_the_rounded_operands(monkeypatch, dtype, emulated):
+    """With or without the processor's own instructions, to the rounding of each result."""
+    monkeypatch.setattr(products, "EMULATED", emulated)
+    layer = ConvNN2d(8, 16, K=4, aggregation_type="Loc_Col").to(dtype).float()
+    exact = ConvNN2d(8, 16, K=4, aggregation_type="Loc_Col").double()
+    exact.load_state_dict(layer.state_dict())
+    x, above = torch.randn(2, 8, 5, 5).to(dtype).float(), torch.randn(2, 16, 5, 5).to(dtype)
+    with torch.autocast("cpu", dtype):
+        out = layer(x)
+    assert out.dtype == dtype
+    out.backward(above)
+    exact(x.double()).backward(above.double())
+    bound = 2.0 ** (-7 if dtype == torch.bfloat16 else -10)
+    for (name, found), wanted in zip(layer.named_parameters(), exact.parameters(), strict=True):
+        assert (found.grad.double() - wanted.grad).norm() <= bound * wanted.grad.norm(), name
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_linear_layer_without_half_instructions_is_rounded_once(monkeypatch, bias):
+    monkeypatch.setattr(products, "EMULATED", True)
+    x, weight = torch.randn(2, 5, 64, requires_grad=True), torch.randn(7, 64, requires_grad=True)
+    offset = torch.randn(7, requires_grad=True) if bias else None
+    rounded = [None if part is None else part.to(torch.bfloat16).double() for part in (x, weight, offset)]
+    with torch.autocast("cpu", torch.bfloat16):
+        out = products.linear(x, weight, offset)
+    wanted = torch.nn.functional.linear(*rounded)
+    assert out.dtype == torch.bfloat16
+    torch.testing.assert_close(out.double(), wanted, rtol=2**-8, atol=1e-5)
+    out.sum().backward()
+    torch.testing.assert_close(weight.grad, rounded[0].sum((0, 1)).float().expand(7, 64), rtol=1e-5, atol=1e-4)
+    torch.testing.assert_close(x.grad, rounded[1].sum(0).float().expand(2, 5, 64), rtol=2**-7, atol=1e-3)
+    if offset is not None:
+        assert (offset.grad == 10).all()

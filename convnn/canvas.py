@@ -10,7 +10,9 @@ from rich.text import Span, Text
 if TYPE_CHECKING:
     import numpy as np
 
-_BRAILLE = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))  # bit of the dot at (row, column) of a cell
+_BRAILLE = {  # bit of the dot at (row, column) of a cell
+    (0, 0): 0x01, (0, 1): 0x08, (1, 0): 0x02, (1, 1): 0x10, (2, 0): 0x04, (2, 1): 0x20, (3, 0): 0x40, (3, 1): 0x80,
+}  # fmt: skip
 _SPACE = ord(" ")
 
 
@@ -62,8 +64,7 @@ class Canvas:
 
         bits = dots
         if not letter:
-            rows, columns = dots.shape[0] // 4, dots.shape[1] // 2
-            bits = np.einsum("rycx,yx->rc", dots.reshape(rows, 4, columns, 2), np.array(_BRAILLE))
+            bits = np.add.reduce([dots[y::4, x::2] * np.uint8(bit) for (y, x), bit in _BRAILLE.items()])
         codes = self.codes[: bits.shape[0], left : left + bits.shape[1]]
         look = self.look[: bits.shape[0], left : left + bits.shape[1]]
         painted, empty = bits > 0, codes == _SPACE

@@ -152,7 +152,7 @@ def paint_labels(canvas: Canvas, frame: Frame, curves: list[Curve], notes: list[
     homeless, edge = [], frame.left + frame.columns
     wanted = []
     for curve in curves:
-        if len(ends := np.flatnonzero(np.isfinite(curve.y))[-2:]):  # two: the last may lie beyond the window
+        if len(ends := _last_finite(curve.y)):
             last = min(float(curve.x[ends[-1]]), frame.x[1])
             row = frame.row(float(np.interp(last, curve.x[ends], curve.y[ends])))
         else:
@@ -172,6 +172,18 @@ def paint_labels(canvas: Canvas, frame: Frame, curves: list[Curve], notes: list[
         notes.append(f"no room for {len(homeless)} of {len(curves)} labels: {', '.join(homeless)}")
     if notes and frame.rows + frame.foot < canvas.height:
         canvas.put(canvas.height - 1, 0, fit("; ".join(notes), canvas.width, ascii), FAINT)
+
+
+def _last_finite(y: np.ndarray) -> np.ndarray:
+    """Where the last two finite values stand (the very last may lie beyond the window), or the only one, or none."""
+    import numpy as np
+
+    for reach in (16, len(y)):  # the end tells nearly always, and all of a long curve is a millisecond's work
+        tail = max(0, len(y) - reach)
+        ends = tail + np.flatnonzero(np.isfinite(y[tail:]))[-2:]
+        if len(ends) == 2:
+            break
+    return ends
 
 
 def _sign(value: float, ascii: bool) -> str:

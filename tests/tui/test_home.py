@@ -9,6 +9,7 @@ from seen import app, form, made, several, text, until
 
 from convnn import presets
 from convnn.status import GLYPHS
+from tui.screens import following
 from tui.screens.home import HomeScreen
 from tui.screens.run import RunScreen
 from tui.widgets.preset_list import PresetList
@@ -203,3 +204,27 @@ def test_a_long_name_keeps_the_end_that_tells_it_apart():
     assert short(name, 60) == name
     assert short(name, 30) == "resnet18-Branching_Attn-3f2a"
     assert short(name, 16) == "resnet18-B…-3f2a"
+
+
+async def test_a_list_that_another_screen_covers_is_not_read_or_drawn(tmp_path, monkeypatch):
+    """Training in this process would pay for it."""
+    several(tmp_path / "runs")
+    monkeypatch.setattr(following, "POLL", 0.02)
+    monkeypatch.setattr(following, "SHARE", 0)
+    looks = []
+    read_runs = following._read
+    monkeypatch.setattr(following, "_read", lambda *given: looks.append(1) or read_runs(*given))
+    async with app(tmp_path / "runs").run_test() as pilot:
+        await read(pilot, 6)
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(pilot.app.screen, RunScreen))
+        await pilot.pause(0.2)  # a look may have begun
+        seen = len(looks)
+        await pilot.pause(0.3)
+        assert len(looks) == seen
+        await pilot.press("question_mark")
+        await pilot.press("escape", "escape")
+        await until(pilot, lambda: isinstance(pilot.app.screen, HomeScreen) and len(looks) > seen)
+        await pilot.press("question_mark")  # what shines through is kept up
+        seen = len(looks)
+        await until(pilot, lambda: len(looks) > seen + 1)

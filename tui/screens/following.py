@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from textual.screen import Screen
+from textual.screen import ModalScreen, Screen
 
 from convnn.errors import UserError
 from convnn.runs import list_runs
@@ -46,12 +46,18 @@ class Following(Screen[None]):
     def on_screen_resume(self) -> None:
         self.look_now.set()
 
+    @property
+    def in_sight(self) -> bool:
+        """Whether any of it is seen. (`is_current` also holds right below a screen that covers all of it.)"""
+        stack = self.app.screen_stack
+        return self in stack and all(isinstance(above, ModalScreen) for above in stack[stack.index(self) + 1 :])
+
     async def _follow(self) -> None:
         wait = POLL
         if self.app.complete:  # by another screen: reading would hold up the first frame
             await asyncio.sleep(POLL / 3)
         while True:
-            if self.is_current or not self.app.runs:
+            if self.in_sight or not self.app.runs:
                 began = time.monotonic()
                 await self.look_beside()
                 if not self.app.runs and not (self.root / CACHE).exists():

@@ -50,8 +50,9 @@ SHORTEST = 24  # cells of the name in the first line
 LATER = frozenset({4, 5, 6})  # not at first on a smaller one
 LOWEST = (5, 8, 8, 5)  # lines that each row of panes needs
 LOOK = 0.5  # seconds between two looks at the directory, at least
-LOOK_HERE = 1.0  # while a run trains in this process, which shares the interpreter lock with the screen
-SHARE = 50  # a look that took t seconds is followed by none for 50 t: showing costs training under 2 %
+SELDOM = 3.0  # and at most
+SHARE = 50  # when this thread computed for t seconds since the last look, the next comes 50 t after it: drawing, which
+# holds the interpreter lock that training in this process needs too, takes 2 % of a core
 
 
 class RunScreen(Looking):
@@ -78,7 +79,7 @@ class RunScreen(Looking):
         self.trail: Watch | None = Watch(run) if isinstance(run, Run) else None
         self.hidden: set[int] | None = None  # by the size, until a person chooses
         self._loading = False
-        self._next = 0.0  # when the next look may be
+        self._last = self._computed = 0.0  # at the last look: the time, and for how long this thread had computed
 
     def compose(self) -> ComposeResult:
         yield Head("run")
@@ -101,10 +102,11 @@ class RunScreen(Looking):
 
     def _look(self) -> None:
         """See what is new in the directory, as often as its cost allows."""
-        began = time.monotonic()
-        if began < self._next or self._loading:
+        now, computed = time.monotonic(), time.thread_time()
+        wait = min(SELDOM, max(LOOK, SHARE * (computed - self._computed)))
+        if self._loading or now < self._last + wait:
             return
-        self._next = began + (LOOK if self.app.launcher.current is None else LOOK_HERE)
+        self._last, self._computed = now, computed
         if self.trail is None and not self._find():
             return
         assert self.trail is not None
@@ -116,7 +118,6 @@ class RunScreen(Looking):
             self._show(self.trail.look())
         except OSError as error:
             self._unreadable(error)
-        self._next = max(self._next, began + SHARE * (time.monotonic() - began))
 
     def _find(self) -> bool:
         """Whether the launch has got its directory; until then say what it waits for."""

@@ -95,7 +95,8 @@ def _seconds_per_step(config: RunConfig) -> float:
 
 
 def storage(runs: Path) -> Iterator[Finding]:
-    """The folder of the runs: rename, sync and lock tried, free space."""
+    """The folder of the runs: rename, sync and lock tried, free space. One that was not there is left out again."""
+    made = not runs.exists()
     try:
         runs.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(prefix=".doctor-", dir=runs) as name:
@@ -107,6 +108,8 @@ def storage(runs: Path) -> Iterator[Finding]:
         yield Finding("runs folder", False, f"{escaped(runs)}: {escaped(error.strerror or error)}")
         return
     free = shutil.disk_usage(runs).free
+    if made:
+        runs.rmdir()
     yield Finding("free space", free > 2 * SPARE, f"{free / 1e9:.1f} GB in {escaped(runs)}")
 
 

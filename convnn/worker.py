@@ -23,7 +23,7 @@ from convnn.lock import hold
 from convnn.logfile import logged
 from convnn.loop import Loop, Origin
 from convnn.loop import Orders as Orders
-from convnn.runs import Run
+from convnn.runs import EVENTS, Run
 from convnn.sameness import differences
 from convnn.state import State
 from convnn.trainer import Trainer
@@ -120,6 +120,10 @@ def _origin(run: Run, config: RunConfig, history: History) -> Origin | None:
         raise UserError(
             [Problem(f"{escaped(run.config_path)} was changed since the checkpoint", fix="undo that"), *problems]
         )
+    length = run.events_path.stat().st_size if run.events_path.exists() else 0
+    whole = found.plain.get("history_bytes")
+    if not fork and isinstance(whole, int) and length < whole:
+        said.append(f"{EVENTS} has lost {whole - length} of the {whole} bytes that it had at the checkpoint")
     _point_at(run, found)
     return Origin(State(found.model, found.optimizer, found.plain), fork, said)
 

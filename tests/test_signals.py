@@ -61,7 +61,9 @@ def test_a_second_ctrl_c_ends_at_once_with_files_valid(tmp_path):
     command.signal(signal.SIGINT)
     command.signal(signal.SIGCONT)
     until(lambda: not command.process.is_alive() or _again(command))
-    assert command.wait().code == 130
+    ended = command.wait()
+    assert ended.code == 130
+    assert f"to go on: convnn resume {run.name}\n" in ended.err
     assert events.read(run.events_path)[2] == []
     assert not held(run.path)
     checkpoint.newest(run.path)

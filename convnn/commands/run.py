@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -185,13 +187,20 @@ def train(
     """Train a run on this thread, shown in this terminal; signals stop it."""
     from convnn import worker
     from convnn.live import view
+    from convnn.resuming import command
     from convnn.signals import obeyed
 
     orders = worker.Orders()
     about = f"{config.model.name} {config.layer.type}, {config.data.dataset}"
     before = run.history() if resume else None
     shown = view(run.name, about, history=before, plain=plain, live=live, json=as_json)
-    with shown, obeyed(orders.append, shown.restore):
+
+    def ends_at_once() -> None:
+        shown.restore()
+        with suppress(OSError):  # hung up; and no console, whose lock the main thread may hold
+            os.write(2, f"ended at once; to go on: {command(run, config=config)}\n".encode())
+
+    with shown, obeyed(orders.append, ends_at_once):
         return worker.work(run, config, show=shown.show, orders=orders, resume=resume, max_minutes=max_minutes)
 
 

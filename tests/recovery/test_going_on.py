@@ -101,3 +101,12 @@ def picture(path, shade: int) -> None:
 
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", (8, 8), (shade, 9, 9)).save(path)
+
+
+def test_a_history_that_lost_its_end_is_said(tmp_path):
+    run = stopped(tmp_path)
+    whole = run.events_path.read_bytes()
+    run.events_path.write_bytes(whole[: whole.index(b"\n") + 1])
+    ended = convnn("resume", f"{run.path}/", "--plain", cwd=tmp_path)
+    assert ended.code == Exit.DONE, ended.err
+    assert "events.jsonl has lost" in ended.err

@@ -27,7 +27,7 @@ def test_what_differs_is_named(tmp_path):
     other, _ = training.train(tmp_path, training.config(num_epochs=1))
     assert list(verify._differences(one, other)) == []
     found = checkpoint.chosen(other.path, "last")
-    name = next(iter(found.model))
+    name = next(name for name, tensor in found.model.items() if tensor.is_floating_point())
     found.model[name].view(-1)[0] = torch.nextafter(found.model[name].view(-1)[0], torch.tensor(9.0))
     checkpoint.write(other.path, found.step, found.model, None, found.plain)
     assert [said.partition(":")[0] for said in verify._differences(one, other)] == [name]
@@ -44,6 +44,9 @@ def test_the_storage_of_a_folder_is_tried(tmp_path):
     found = {finding.name: finding for finding in doctor.storage(tmp_path / "runs")}
     assert set(found) == {"rename", "sync", "lock", "free space"}
     assert all(finding.ok for finding in found.values()), found
+    assert not (tmp_path / "runs").exists()  # it was not there
+    (tmp_path / "runs").mkdir()
+    assert all(finding.ok for finding in doctor.storage(tmp_path / "runs"))
     assert list((tmp_path / "runs").iterdir()) == []
 
 

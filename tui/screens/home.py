@@ -88,7 +88,7 @@ class HomeScreen(Deleting):
 
     def show(self) -> None:
         """Show what was read, as the filter has it."""
-        if not (self.query(RunTable) and self.query(PresetList)):  # the app is closing while a thread reads
+        if not (self.query("RunTable") and self.query("PresetList")):  # the app is closing while a thread reads
             return
         table, chosen = self.query_one(RunTable), self.query_one(PresetList)
         text = self.query_one("#filter", Input).value.strip()

@@ -2,7 +2,7 @@
 
 The losses and gradients of the first step are compared; after the epoch both losses stand beside the gap that plain
 with one thread and with two shows by itself. The images are read from the folder of the default configuration, or from
-$CONVNN_DATA.
+$CONVNN_DATA, which may also hold them as a tree of folders: train/CLASS/IMAGE.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -83,9 +84,9 @@ def _hidden(name: str) -> bool:
 
 def _batches(images: int, device: torch.device) -> list[tuple[Tensor, Tensor]]:
     asked = config("ConvNN", BATCH)
-    change: dict[str, object] = {"dataset": "cifar10", "limit": images}
-    if folder := os.environ.get("CONVNN_DATA"):
-        change["path"] = folder
+    folder = os.environ.get("CONVNN_DATA", asked.data.path)
+    dataset = "folder" if (Path(folder) / "train").is_dir() else "cifar10"
+    change = {"dataset": dataset, "limit": images, "path": folder}
     asked = asked.model_copy(update={"data": asked.data.model_copy(update=change)})
     train = build.data(asked, device, splits=("train",)).train
     assert train is not None

@@ -13,7 +13,7 @@ Sections = Mapping[str, Mapping[str, Any]]
 
 
 class ConfigurationPane(WordsPane):
-    """Every option of the run, by section."""
+    """Every option of the run, under the name of its flag."""
 
     TITLE = "configuration"
     SAID_WHEN_EMPTY = "reading config.toml"
@@ -53,9 +53,10 @@ def split(sections: Sections) -> tuple[list[tuple[str, Any]], list[tuple[str, An
 
 def _listed(options: list[tuple[str, Any]]) -> Iterator[tuple[str, str]]:
     for place, value in options:
+        name = BY_PLACE[place].flag.lstrip("-") if place in BY_PLACE else place  # shorter, and what one types
         if isinstance(value, bool):
-            yield place, "on" if value else "off"
+            yield name, "on" if value else "off"
         elif isinstance(value, list | tuple):
-            yield place, ", ".join(map(str, value)) or "none"
+            yield name, ", ".join(map(str, value)) or "none"
         else:
-            yield place, "none" if value is None else str(value)
+            yield name, "none" if value is None else str(value)

@@ -31,6 +31,7 @@ class CurvesPane(Pane, Looked):
         self.view = View()
         self.whole: Range = (0.0, 0.0)
         self.history = History()
+        self.over = False  # whether nothing comes any more: also that of a run whose process died
 
     def compose(self) -> ComposeResult:
         yield ChartView(self.AWAITING)
@@ -53,7 +54,7 @@ class CurvesPane(Pane, Looked):
 
     def awaiting(self, missing: str) -> str:
         """What an empty chart says."""
-        return self.AWAITING if self.history.finished is None else f"this run has told no {missing}"
+        return f"this run has told no {missing}" if self.over else self.AWAITING
 
     def series(self) -> list[Series]:
         """The curves of this pane."""

@@ -47,7 +47,7 @@ def _epoch(history: History) -> Iterator[tuple[str, str]]:
         yield "speed", f"{number(last['images_per_s'])} images/s"
     if "train_s" in last:
         test = f" + {duration(last['eval_s'])} test" if "eval_s" in last else ""
-        yield "an epoch", f"{duration(last['train_s'])} training{test}"
+        yield "an epoch", f"{duration(last['train_s'])}{test or ' training'}"
 
 
 def _model(started: Started) -> Iterator[tuple[str, str]]:

@@ -22,6 +22,7 @@ from tui.launcher import Launch
 from tui.looks import STATE_CLASSES
 from tui.panes.accuracy import AccuracyPane
 from tui.panes.configuration import ConfigurationPane
+from tui.panes.curves import CurvesPane
 from tui.panes.device import DevicePane
 from tui.panes.log import LogPane
 from tui.panes.loss import LossPane
@@ -173,6 +174,8 @@ class RunScreen(Looking):
         if new or anew or state != progress.state or progress.waits:
             progress.state, progress.waits = state, None
             for pane in self._shown():
+                if isinstance(pane, CurvesPane):
+                    pane.over = state not in ("running", "paused")
                 pane.show(history)
         log = self.query_one(LogPane)
         log.show(history)

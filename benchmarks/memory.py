@@ -43,6 +43,7 @@ def train(config: RunConfig) -> int:
     import torch
 
     from convnn import allocator, build, models
+    from convnn.evaluation import autocast
 
     assert models  # imported before the first measurement, as torch is
     allocator.keep_memory()
@@ -52,9 +53,12 @@ def train(config: RunConfig) -> int:
     before = resident("VmRSS")
     model = build.model(config, CLASSES)
     optimizer, losses = build.optimizer(config, model), build.losses(config)
+    amp = build.amp_dtype(config, x.device)
     for _ in range(STEPS):
         optimizer.zero_grad(set_to_none=True)
-        losses(model(x), y).mean().backward()
+        with autocast(x.device, amp):
+            logits = model(x)
+        losses(logits, y).mean().backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), config.training.clip_grad_norm)
         optimizer.step()
     return resident("VmHWM") - before

@@ -1,6 +1,16 @@
-"""`python -m convnn` is the command `convnn`."""
+"""The command `convnn`, also as `python -m convnn`."""
 
-from convnn.cli import main
+from typing import NoReturn
+
+from convnn.uncollected import uncollected
+
+
+def main() -> NoReturn:
+    """Run the command that was typed; see `convnn.cli`."""
+    with uncollected():
+        from convnn import cli
+    cli.main()
+
 
 if __name__ == "__main__":
     main()

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import sys
 from collections.abc import Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from importlib import import_module
 from itertools import pairwise
@@ -17,21 +17,20 @@ from typer.exceptions import TyperException
 from convnn.commands import words
 from convnn.commands.console import say, show_error
 from convnn.errors import Exit, Problem, UserError
+from convnn.uncollected import uncollected
 
 HELP = (
     "exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 diverged, 4 out of memory, 5 data or "
     "device missing, 6 no such run, 7 held by another process, 8 storage, 75 time limit, "
     "129 / 130 / 143 stopped by a signal"
 )
-SELDOM = 200_000  # objects between two collections in a short command: what it imports and reads stays to its end, and
-# looking through that again and again took a fifth of the time of a list of a thousand runs
 
 
 @dataclass(frozen=True)
 class Command:
-    """Where a command is: its module under `convnn.commands`, its function or app, whether it takes the options.
+    """Where a command is: its module under `convnn.commands`, its function or app, and whether it takes the options.
 
-    One that may last for hours collects garbage as Python does by default.
+    One that lasts collects its garbage; the others leave it to the end of the process.
     """
 
     module: str
@@ -50,8 +49,8 @@ COMMANDS = {
     "runs": Command("runs", "runs"),
     "compare": Command("compare", "compare"),
     "table": Command("table", "table"),
-    "import": Command("importing", "import_"),
-    "export": Command("export", "export"),
+    "import": Command("importing", "import_", lasts=True),
+    "export": Command("export", "export", lasts=True),
     "rm": Command("rm", "rm"),
     "presets": Command("presets", "app"),
     "summary": Command("summary", "summary", takes_options=True),
@@ -107,13 +106,14 @@ def wired(names: Iterable[str]) -> typer.Typer:
 def main(arguments: list[str] | None = None) -> NoReturn:
     """The entry point: runs a command and exits with its code, without a traceback for what a person can fix."""
     given = sys.argv[1:] if arguments is None else arguments
-    if not (given and given[0] in COMMANDS and COMMANDS[given[0]].lasts):
-        gc.set_threshold(SELDOM)
     as_json = "--json" in given or "--format=json" in given or ("--format", "json") in pairwise(given)
     try:
-        named = given[:1] if given and given[0] in COMMANDS else COMMANDS
-        command = typer.main.get_command(wired(named))
-        code = command.main(words.corrected(given, command), prog_name="convnn", standalone_mode=False)
+        named = given[:1] if given and given[0] in COMMANDS else list(COMMANDS)
+        with uncollected():
+            command = typer.main.get_command(wired(named))
+        lasts = len(named) > 1 or COMMANDS[named[0]].lasts
+        with nullcontext() if lasts else uncollected():
+            code = command.main(words.corrected(given, command), prog_name="convnn", standalone_mode=False)
     except UserError as error:
         show_error(error, as_json)
         code = error.code

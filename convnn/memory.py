@@ -77,5 +77,9 @@ def kept(config: RunConfig, slot: Slot) -> int:
     if not kind.endswith("_Attn"):
         return number * maps + index
     # query, key, value and their sum; the projected output; and the weights before and after dropout, with its mask
-    maps += (4 * inner.convolved + inner.out) * inner.positions
+    maps += (2 * inner.convolved + inner.out) * inner.positions
+    if inner.convolved > inner.features:  # coordinates tell positions of the pad apart: it is projected too, and kept
+        maps += 3 * inner.convolved * inner.padded(config.layer.padding)
+    else:
+        maps += 2 * inner.convolved * inner.positions
     return number * maps + index + (2 * 4 + 1) * pairs

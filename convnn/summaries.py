@@ -21,6 +21,7 @@ from convnn.history import History
 from convnn.lock import held
 from convnn.runs import CONFIG, EVENTS, Run
 from convnn.settings import UNKNOWN, Settings
+from convnn.uncollected import uncollected
 
 CACHE = ".summaries.json"  # a view: may be deleted at any time
 VERSION = "convnn summaries 5"
@@ -265,12 +266,13 @@ def _load(path: Path) -> dict[str, _Kept]:
         return {}
     if head.decode("latin-1") != f"{VERSION} {zlib.crc32(body):08x}":
         return {}
-    tables, told, rows = json.loads(body)
-    configs = [Settings({section: tables[at] for section, at in sections.items()}) for sections in told]
-    found = {}
-    for name, (stamps, age, fields) in rows.items():
-        fields[5] = configs[fields[5]]
-        fields[7] = Best(*fields[7]) if fields[7] else None
-        fields[9] = {metric: Figure(*figure) for metric, figure in fields[9].items()}
-        found[name] = _Kept(tuple(stamps), tuple(age), Summary(*fields))
+    with uncollected():
+        tables, told, rows = json.loads(body)
+        configs = [Settings({section: tables[at] for section, at in sections.items()}) for sections in told]
+        found = {}
+        for name, (stamps, age, fields) in rows.items():
+            fields[5] = configs[fields[5]]
+            fields[7] = Best(*fields[7]) if fields[7] else None
+            fields[9] = {metric: Figure(*figure) for metric, figure in fields[9].items()}
+            found[name] = _Kept(tuple(stamps), tuple(age), Summary(*fields))
     return found

@@ -21,6 +21,7 @@ from convnn.config import RunConfig
 from convnn.errors import Exit, Problem, UserError, escaped
 from convnn.presets import text
 from convnn.runs import Run
+from convnn.uncollected import uncollected
 from tui.torchload import load_ahead
 
 if TYPE_CHECKING:
@@ -211,7 +212,8 @@ class Launcher:
 
     def _train(self, launch: Launch) -> None:
         load_ahead()
-        from convnn import build, worker  # torch comes in here
+        with uncollected():
+            from convnn import build, worker  # torch comes in here
 
         build.device(launch.config)
         orders = worker.Orders()

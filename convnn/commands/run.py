@@ -14,6 +14,7 @@ from convnn.commands.console import err, say
 from convnn.datasets import CIFAR
 from convnn.errors import Exit, Problem, UserError, escaped
 from convnn.presets import Resolved, read, resolve, text
+from convnn.uncollected import uncollected
 
 if TYPE_CHECKING:
     from convnn.config import RunConfig
@@ -138,7 +139,8 @@ def _train(
     config = resolved.config
     if not as_json:
         say("loading torch ...")
-    from convnn import build  # torch comes in here
+    with uncollected():
+        from convnn import build  # torch comes in here
 
     build.device(config)
     directory = Path(config.output.dir) if config.output.dir else None
@@ -185,7 +187,8 @@ def train(
     max_minutes: float | None = None,
 ) -> Ended:
     """Train a run on this thread, shown in this terminal; signals stop it."""
-    from convnn import worker
+    with uncollected():
+        from convnn import worker
     from convnn.live import view
     from convnn.resuming import command
     from convnn.signals import obeyed

@@ -8,10 +8,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .candidates import Sampling
-from .coords import interior, with_coordinates
-from .neighbours import NeighbourLayer
+from .coords import interior
+from .neighbours import NeighbourLayer, working_dtype
 from .products import linear
-from .rows import as_map, as_rows
+from .rows import as_map, as_rows, pad_rows
 from .search import nearest_keys
 from .weigh import pair_scores, weigh
 
@@ -68,12 +68,13 @@ class _ConvNNAttention(NeighbourLayer):
     def compute(self, x: Tensor) -> Tensor:
         sides, padding = x.shape[2:], self.padding
         self.check(sides)
-        source = asking = as_rows(x)  # the projections have no bias: those of the pad are zero and are not computed
+        dtype = working_dtype(x)
+        source = as_rows(x).to(dtype)  # the projections have no bias: those of the pad are zero and are not computed
         if self.coords:
-            source = as_rows(with_coordinates(F.pad(x, (padding,) * (2 * self.dims))))
-            asking = source.index_select(1, interior(sides, padding, x.device))
-        queries, keys = linear(asking, self.query.weight), linear(source, self.key.weight)
-        values = linear(source, self.value.weight)
+            source = pad_rows(source, sides, padding, dtype, coords=True)  # one copy, kept for all three
+        queries, keys, values = (linear(source, part.weight) for part in (self.query, self.key, self.value))
+        if self.coords:
+            queries = queries.index_select(1, interior(sides, padding, x.device))
         pool = self.pool(sides, x.device)
         index = nearest_keys(queries.detach(), keys.detach(), pool, sides, padding, self.K, self.magnitude_type)
         share = pair_scores(queries, keys, index, sides, padding, self.magnitude_type).softmax(2)

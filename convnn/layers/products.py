@@ -4,12 +4,15 @@ torch emulates them there at about a seventh of float32's speed. Here the rounde
 the sum is rounded once, which is what such instructions compute; what is saved for backward stays in the half type.
 """
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from .neighbours import working_dtype
 from .operators import operator
+from .rows import add_product, tile_bytes
 
 NATIVE = ("avx512_bf16", "amx_bf16", "bf16")  # instructions for products of bfloat16, on x86 and on ARM
 # an older torch does not say: then float32, which is right everywhere
@@ -33,16 +36,34 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 @operator("convnn::widened")
 def widened(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """x @ weight.mT + bias in float32 of operands rounded to x's type, rounded to it. (B, N, in), ... -> (B, N, out)"""
-    return F.linear(x.float(), _rounded(weight, x), None if bias is None else _rounded(bias, x)).to(x.dtype)
+    """x @ weight.mT + bias in float32 of operands rounded to x's type, rounded to it. (B, N, in), ... -> (B, N, out)
+
+    A tile at a time: large float32 copies would leave holes in the heap between what is kept.
+    """
+    out = x.new_empty(*x.shape[:-1], weight.shape[0])
+    factor, offset = _rounded(weight, x), None if bias is None else _rounded(bias, x)
+    for rows, room in _tiles(x, out):
+        room.copy_(F.linear(rows.float(), factor, offset))
+    return out
 
 
 @operator("convnn::widened_backward")
 def widened_backward(grad: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     """Gradients by x and by weight. (B, N, out), (B, N, in), (out, in)"""
-    above = grad.float()
-    by_weight = above.flatten(0, -2).mT @ x.flatten(0, -2).float()
-    return (above @ _rounded(weight, x)).to(x.dtype), by_weight.to(weight.dtype)
+    by_x, by_weight = torch.empty_like(x, memory_format=torch.contiguous_format), torch.zeros_like(weight).float()
+    factor = _rounded(weight, x)
+    for part, rows, room in _tiles(grad, x, by_x):
+        above = part.float()
+        add_product(by_weight, above, rows)
+        room.copy_(above @ factor)
+    return by_x, by_weight.to(weight.dtype)
+
+
+def _tiles(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """The rows of tensors (B, N, d), a tile of each at a time."""
+    widest = max(tensor.shape[-1] for tensor in tensors)
+    count = max(1, tile_bytes(tensors[0].device) // (4 * widest))
+    return zip(*(tensor.flatten(0, -2).split(count) for tensor in tensors), strict=True)
 
 
 def _rounded(weight: Tensor, x: Tensor) -> Tensor:

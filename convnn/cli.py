@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Iterable
@@ -133,4 +134,5 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     except (KeyboardInterrupt, typer.Abort):
         say("interrupted")
         code = Exit.INTERRUPTED
+    gc.freeze()  # as it ends the interpreter looks for garbage once more: among all modules, for a tenth of a second
     sys.exit(code if isinstance(code, int) else Exit.DONE)

@@ -15,7 +15,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from convnn import runs
+from convnn import allocator, runs
 from convnn.commandline import command
 from convnn.config import RunConfig
 from convnn.errors import Exit, Problem, UserError, escaped
@@ -73,6 +73,7 @@ class Launcher:
     """Queues launches; trains them on one daemon thread, which imports torch when the first one starts."""
 
     def __init__(self, root: Path, printed: Printed | None = None) -> None:
+        allocator.one_heap()  # before the app has other threads, whose heaps would be taken over
         self.root = root
         self.printed = printed
         self.launches: list[Launch] = []  # of this session, in the order they were asked for

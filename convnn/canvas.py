@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from rich.cells import cell_len
@@ -14,6 +15,16 @@ _BRAILLE = {  # bit of the dot at (row, column) of a cell
     (0, 0): 0x01, (0, 1): 0x08, (1, 0): 0x02, (1, 1): 0x10, (2, 0): 0x04, (2, 1): 0x20, (3, 0): 0x40, (3, 1): 0x80,
 }  # fmt: skip
 _SPACE = ord(" ")
+
+
+@lru_cache(1024)  # of axes and labels that hardly change from one drawing to the next
+def _narrow(text: str) -> np.ndarray | None:
+    """The codes of a text of which every character takes one cell; None for another."""
+    import numpy as np
+
+    if any(cell_len(character) != 1 for character in text):
+        return None
+    return np.frombuffer(text.encode("utf-32-le"), "<u4")
 
 
 class Canvas:
@@ -36,6 +47,12 @@ class Canvas:
     def put(self, row: int, column: int, text: str, style: str = "") -> None:
         """Write text from a cell on, cut at the right edge."""
         look = self.style(style)
+        if (codes := _narrow(text)) is not None:
+            start, end = max(0, column), min(self.width, column + len(codes))
+            if start < end and 0 <= row < self.height:
+                self.codes[row, start:end] = codes[start - column : end - column]
+                self.look[row, start:end] = look
+            return
         for character in text:
             size = cell_len(character)
             if column + size > self.width or not 0 <= row < self.height:
@@ -78,17 +95,21 @@ class Canvas:
         """The rows as text of exactly the canvas's width."""
         import numpy as np
 
+        if not self.width:
+            return [Text(no_wrap=True, overflow="crop", end="") for _ in range(self.height)]
         found: list[Text] = []
-        for codes, look in zip(self.codes, self.look, strict=True):
-            text = codes.astype("<u4").tobytes().decode("utf-32-le")
-            ends = [*(np.flatnonzero(np.diff(look)) + 1).tolist(), self.width][: self.width]
-            spans, start, shift = [], 0, 0
-            for end in ends:
-                halves = text.count("\0", start, end)  # they take a cell and no character
-                if style := self.styles[look[start]]:
-                    spans.append(Span(start - shift, end - shift - halves, style))
-                start, shift = end, shift + halves
-            found.append(Text(text.replace("\0", ""), spans=spans, no_wrap=True, overflow="crop", end=""))
+        changes = self.look[:, 1:] != self.look[:, :-1]
+        whole = self.codes.astype("<u4").tobytes().decode("utf-32-le")
+        for row in range(self.height):
+            text = whole[row * self.width : (row + 1) * self.width]
+            starts = [0, *(np.flatnonzero(changes[row]) + 1).tolist()]
+            ends, looks = [*starts[1:], self.width], self.look[row, starts].tolist()
+            if "\0" in text:  # second halves of wide characters take a cell and no character
+                starts, ends = ([at - text.count("\0", 0, at) for at in places] for places in (starts, ends))
+                text = text.replace("\0", "")
+            told = zip(starts, ends, looks, strict=True)
+            spans = [Span(start, end, self.styles[look]) for start, end, look in told if look]
+            found.append(Text(text, spans=spans, no_wrap=True, overflow="crop", end=""))
         return found
 
 

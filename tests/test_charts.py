@@ -225,3 +225,7 @@ def test_numbers_and_times_are_short():
     assert [axes.rate(v) for v in (3e-4, 0.1, 0)] == ["3.0e-4", "1.0e-1", "0.0e0"]
     assert axes.time_labels(axes.time_ticks(0, 12000, 5)) == ["0", "1 h", "2 h", "3 h"]
     assert axes.labels([0.0, 50_000.0, 100_000.0]) == ["0", "50k", "100k"]
+
+
+def test_a_chart_without_room_still_has_its_lines():
+    assert [line.plain for line in draw([Series("a", [0, 1], [0, 1])], 0, 3).lines] == ["", "", ""]

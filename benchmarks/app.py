@@ -9,6 +9,7 @@ pairs: the images a second of the epochs after the first, in the app beside `con
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
 import re
@@ -26,6 +27,8 @@ from convnn.charts import Series, draw
 from convnn.events import Finished, line
 from tests.pictured import events_of, make
 from tests.pseudo import ROOT, Program
+from tui.app import ConvnnApp
+from tui.screens.runs import RunsScreen
 
 LAUNCHING = ROOT / "tests" / "tui" / "launching.py"
 RUNS = 1000
@@ -75,9 +78,11 @@ def import_() -> Iterator[str]:
 
 
 def table() -> Iterator[str]:
-    """Of the table of all runs: from its key to the first rows, and from a page down to the next rows."""
+    """Of the table of all runs: to its first rows, from its key and from the data, and to those of the next page."""
     with tempfile.TemporaryDirectory() as folder:
         _many(Path(folder))
+        told = _ms([asyncio.run(_from_data(Path(folder)))])
+        yield f"first rows of {TABLE:,} runs x {COLUMNS} columns after the data is read: median {told}"
         with _open("-m", "convnn", "tui", "--runs", folder) as app:
             _until(app, f"runs {TABLE}", 0)
             first, pages = [], []
@@ -90,6 +95,28 @@ def table() -> Iterator[str]:
         told = f"median {_ms([median(first)])}, worst {_ms([max(first)])}"
         yield f"first rows of {TABLE:,} runs x {COLUMNS} columns after the key: {told}"
         yield f"page-down: median {_ms([median(pages)])}, p95 {_ms([pages[int(0.95 * len(pages))]])}"
+
+
+async def _from_data(root: Path) -> float:
+    """Seconds from what was read to the rows on the screen, in this process."""
+    times = []
+    app = ConvnnApp(root)
+    async with app.run_test(size=SIZE) as pilot:
+        while not (app.complete and len(app.runs) == TABLE):
+            await pilot.pause(0.1)
+        await pilot.press("t")
+        await pilot.pause()
+        screen = app.screen
+        assert isinstance(screen, RunsScreen)
+        for _ in range(11):
+            drawn = asyncio.Event()
+            app.runs, screen.arranged = list(app.runs), None  # as if they had just been read
+            start = time.perf_counter()
+            screen.show()
+            screen.call_after_refresh(drawn.set)
+            await drawn.wait()
+            times.append(time.perf_counter() - start)
+    return median(times)
 
 
 def _many(root: Path) -> None:

@@ -251,7 +251,15 @@ async def test_a_run_that_has_told_nothing_yet_has_no_blank_pane(tmp_path):
                 "prints",
             ):
                 assert word in opened.text, word
-            assert "layer.type" in opened.text
+            assert "num_epochs" in opened.text
+
+
+async def test_a_run_that_died_before_its_first_step_is_not_waited_for(tmp_path):
+    run = make(tmp_path)
+    run.events_path.write_text(events.line(events_of(1)[0]) + "\n")
+    async with Opened(run, tmp_path) as opened:
+        await opened.until(lambda: "died" in opened.text)
+        assert "told no" in opened.text and "waiting" not in opened.text
 
 
 async def test_a_run_that_ended_before_it_told_anything_is_not_waited_for(tmp_path):

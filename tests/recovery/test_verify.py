@@ -7,7 +7,7 @@ import json
 import pytest
 import torch
 import training
-from commands import convnn
+from commands import Command, convnn
 from recovery import killing
 
 from convnn import checkpoint, doctor, verify
@@ -58,7 +58,7 @@ def test_a_folder_that_cannot_be_is_said(tmp_path):
 
 @pytest.mark.torture
 def test_the_doctor_finds_nothing_wrong_here(tmp_path):
-    ended = convnn("doctor", "--deep", "--json", cwd=tmp_path)
+    ended = Command(["doctor", "--deep", "--json"], tmp_path).wait(600)  # a minute, alone: it compiles and trains
     found = {finding["name"]: finding for finding in json.loads(ended.out)["findings"]}
     assert ended.code == 0, found
     assert {"versions", "device", "training", "amp", "compile", "lock", "data digits", "resume"} <= found.keys()

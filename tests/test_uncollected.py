@@ -35,12 +35,20 @@ def test_a_collector_that_was_off_stays_off():
     assert not gc.isenabled()
 
 
-def test_the_command_is_imported_uncollected_and_then_collects():
+def collected_while_imported(statement: str) -> str:
+    """Whether the collector ran while the command line was imported by a statement, and whether it is on afterwards."""
     code = (
-        "import gc, sys; before = gc.get_stats()[2]['collections']; sys.argv = ['convnn', '--version']\n"
-        "from convnn.__main__ import main\n"
+        "import gc, sys; seen = []; sys.argv = ['convnn', '--version']\n"
+        "gc.callbacks.append(lambda *_: seen.append(not hasattr(sys.modules.get('convnn.cli', sys), 'main')))\n"
+        "sys.main = None  # before the import begins nothing counts\n"
+        f"{statement}\n"
         "try: main()\n"
-        "except SystemExit: print(gc.isenabled(), gc.get_stats()[2]['collections'] - before)"
+        "except SystemExit: print(any(seen), gc.isenabled())"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[-1] == "True 0"
+    return done.stdout.splitlines()[-1]
+
+
+def test_the_command_is_imported_uncollected_and_then_collects():
+    assert collected_while_imported("from convnn.cli import main") == "True True"  # what it is without
+    assert collected_while_imported("from convnn.__main__ import main") == "False True"

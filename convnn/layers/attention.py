@@ -4,14 +4,15 @@ M. Kang and J. Farias, "Attention Via Convolutional Nearest Neighbors", arXiv 25
 B batch, N positions of the map, N' of the padded one, d channels projected, K neighbours.
 """
 
+from math import prod
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .candidates import Sampling
-from .coords import interior
 from .neighbours import NeighbourLayer, working_dtype
 from .products import linear
-from .rows import as_map, as_rows, pad_rows
+from .rows import as_map, as_rows, interior_rows, pad_rows
 from .search import nearest_keys
 from .weigh import pair_scores, weigh
 
@@ -73,8 +74,7 @@ class _ConvNNAttention(NeighbourLayer):
         if self.coords:
             source = pad_rows(source, sides, padding, dtype, coords=True)  # one copy, kept for all three
         queries, keys, values = (linear(source, part.weight) for part in (self.query, self.key, self.value))
-        if self.coords:
-            queries = queries.index_select(1, interior(sides, padding, x.device))
+        queries = interior_rows(queries, sides, padding, prod(sides))
         pool = self.pool(sides, x.device)
         index = nearest_keys(queries.detach(), keys.detach(), pool, sides, padding, self.K, self.magnitude_type)
         share = pair_scores(queries, keys, index, sides, padding, self.magnitude_type).softmax(2)

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from .neighbours import working_dtype
 from .operators import operator
-from .rows import add_product, tile_bytes
+from .rows import add_product, tile_bytes, tiles
 
 NATIVE = ("avx512_bf16", "amx_bf16", "bf16")  # instructions for products of bfloat16, on x86 and on ARM
 # an older torch does not say: then float32, which is right everywhere
@@ -30,7 +30,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """`F.linear` under autocast, without emulation. (B, N, in), (out, in), (out,) -> (B, N, out)"""
     typed = x.to(working_dtype(x))
     if product_dtype(typed) == typed.dtype:
-        return F.linear(x, weight, bias)
+        return F.linear(typed, weight, bias)
     return widened(typed, weight, bias)
 
 
@@ -61,9 +61,10 @@ def widened_backward(grad: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor, T
 
 def _tiles(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
     """The rows of tensors (B, N, d), a tile of each at a time."""
-    widest = max(tensor.shape[-1] for tensor in tensors)
-    count = max(1, tile_bytes(tensors[0].device) // (4 * widest))
-    return zip(*(tensor.flatten(0, -2).split(count) for tensor in tensors), strict=True)
+    flat = [tensor.flatten(0, -2) for tensor in tensors]
+    row_bytes = 4 * max(tensor.shape[-1] for tensor in tensors)
+    for _, rows in tiles(1, len(flat[0]), row_bytes, tile_bytes(tensors[0].device)):
+        yield tuple(tensor[rows] for tensor in flat)
 
 
 def _rounded(weight: Tensor, x: Tensor) -> Tensor:

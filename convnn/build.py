@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from inspect import unwrap
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -22,6 +23,7 @@ Losses = Callable[[Tensor, Tensor], Tensor]
 Scheduler = torch.optim.lr_scheduler.LRScheduler | torch.optim.lr_scheduler.ReduceLROnPlateau
 
 PLATEAU_EPOCHS = 5  # epochs without a better figure after which plateau cuts the rate
+WRAPPED = ("add_param_group", "load_state_dict", "state_dict", "zero_grad")  # an optimizer's, hidden from the compiler
 MEMORY_BUDGET = 0.5  # share of the activations that reduce-memory keeps; the rest is computed again
 
 
@@ -140,11 +142,24 @@ def optimizer(config: RunConfig, network: nn.Module) -> torch.optim.Optimizer:
     """The optimizer over all parameters, fused where the device has it."""
     section = config.optimizer
     fused = next(network.parameters()).device.type in ("cpu", "cuda", "mps")
-    shared: dict[str, Any] = {"lr": section.lr, "weight_decay": section.weight_decay, "fused": fused}
+    options: dict[str, Any] = {"lr": section.lr, "weight_decay": section.weight_decay, "fused": fused}
     if section.name == "sgd":
-        return torch.optim.SGD(network.parameters(), momentum=section.momentum, **shared)
-    kind = torch.optim.AdamW if section.name == "adamw" else torch.optim.Adam
-    return kind(network.parameters(), **shared)
+        options["momentum"] = section.momentum
+    kind: type[torch.optim.Optimizer] = {
+        "sgd": torch.optim.SGD,
+        "adam": torch.optim.Adam,
+        "adamw": torch.optim.AdamW,
+    }[section.name]
+    return _bare(kind)(network.parameters(), **options)
+
+
+def _bare(kind: type[torch.optim.Optimizer]) -> type[torch.optim.Optimizer]:
+    """The same optimizer without what torch wraps around its methods for compiled and for differentiable steps.
+
+    Their first call imports the compiler: over a second of the start of every run, and a step here is neither.
+    """
+    methods = {name: unwrap(getattr(kind, name)) for name in WRAPPED}
+    return type(kind.__name__, (kind,), methods | {"step": torch.no_grad()(unwrap(kind.step))})
 
 
 def scheduler(config: RunConfig, optimizer: torch.optim.Optimizer) -> Scheduler | None:

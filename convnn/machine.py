@@ -28,7 +28,8 @@ def settle(config: RunConfig, device: torch.device) -> None:
     deterministic = config.runtime.deterministic
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS refuses to be deterministic
-    torch.use_deterministic_algorithms(deterministic)
+    if deterministic != torch.are_deterministic_algorithms_enabled():  # even to say no again imports the compiler
+        torch.use_deterministic_algorithms(deterministic)
     torch.backends.cudnn.deterministic = deterministic
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)

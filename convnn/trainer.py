@@ -22,7 +22,6 @@ from convnn.fitting import shortage
 from convnn.plans import plan
 from convnn.state import Best, Plateau, Position, State
 from convnn.tally import Stopwatch, Tally
-from convnn.uncollected import uncollected
 
 if TYPE_CHECKING:
     from convnn.data import Data
@@ -58,8 +57,7 @@ class Trainer:
             self.warnings.append(said)
         torch.manual_seed(config.training.seed)  # before the model is drawn, on the cpu: the same on every device
         self.model: nn.Module = build.model(config, len(self.data.classes)).to(self.device)
-        with uncollected():  # the first optimizer of a process imports the compiler: nine hundred modules
-            self.optimizer = build.optimizer(config, self.model)
+        self.optimizer = build.optimizer(config, self.model)
         self.scheduler = build.scheduler(config, self.optimizer)
         self.losses = build.losses(config)
         self.amp = build.amp_dtype(config, self.device)

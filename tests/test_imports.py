@@ -105,11 +105,25 @@ def test_importing_loads_no_more_than_allowed(module, loaded):
     ids=" ".join,
 )
 def test_commands_that_only_tell_start_without_torch(arguments):
+    assert _loaded_by(arguments).isdisjoint({"torch", "numpy", "textual"})
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
+def test_a_run_that_compiles_nothing_trains_without_the_compiler(optimizer, tmp_path):
+    """Its import is most of the time from the start to the first step."""
+    small = ["--dataset", "digits", "--limit", "40", "--num_epochs", "1", "--scheduler", "step", "--plain"]
+    arguments = ["run", *small, "--optimizer", optimizer, "--layer", "Branching_Attn", "--runs", str(tmp_path)]
+    loaded = _loaded_by(arguments)
+    assert "torch" in loaded
+    assert "torch._dynamo" not in loaded
+
+
+def _loaded_by(arguments: list[str]) -> set[str]:
+    """The modules that a command has loaded when it ends."""
     code = (
         f"import sys\nfrom convnn.cli import main\ntry: main({arguments})\nexcept SystemExit as e: assert not e.code\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code + "print(*sys.modules)"], capture_output=True, text=True, cwd=ROOT
-    )
+    words = [sys.executable, "-c", code + "print(*sys.modules)"]
+    done = subprocess.run(words, capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
-    assert set(done.stdout.splitlines()[-1].split()).isdisjoint({"torch", "numpy", "textual"})
+    return set(done.stdout.splitlines()[-1].split())

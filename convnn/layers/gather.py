@@ -121,4 +121,4 @@ def _backward(ctx, grad):  # type: ignore[no-untyped-def]
     return grad_x if need_x else None, None, grad_weight, grad.sum((0, 1)), None, None, None
 
 
-aggregate.register_autograd(_backward, setup_context=_save)
+aggregate.register_autograd(_backward, _save)

@@ -1,21 +1,52 @@
-"""How the layers' own operators are made: opaque to autograd and to the compiler, and outside autocast."""
+"""How the layers' own operators are made: opaque to autograd and to the compiler, and outside autocast.
+
+By the parts of torch.library rather than its `custom_op`, whose first call imports the compiler: over a second of the
+start of every run, most of which compile nothing.
+"""
 
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
 import torch
+from torch.autograd.function import once_differentiable
 
 
-def operator(name: str) -> Callable[[Callable[..., Any]], Any]:
-    """Register a function of tensors as a torch operator inside which autocast is off, so that it may sum exactly."""
+class Operator:
+    """A torch operator "namespace::name" of a function that changes none of its arguments."""
 
-    def register(function: Callable[..., Any]) -> Any:
+    def __init__(self, name: str, function: Callable[..., Any]) -> None:
+        self.name = name
+        self.__doc__ = function.__doc__
+        schema = torch.library.infer_schema(function, mutates_args=())
+        torch.library.define(name, schema, tags=(torch.Tag.pt2_compliant_tag,))
+        torch.library.impl(name, "CompositeExplicitAutograd", function)
+        namespace, _, own = name.partition("::")
+        self.overload = getattr(getattr(torch.ops, namespace), own).default
+
+    def __call__(self, *args: Any) -> Any:
+        return self.overload(*args)
+
+    def register_fake(self, shapes: Callable[..., Any]) -> None:
+        """Say what comes out of tensors that carry no data, for the compiler."""
+        torch.library.register_fake(self.name, shapes)
+
+    def register_autograd(self, backward: Callable[..., Any], save: Callable[..., None]) -> None:
+        """Give it a gradient, which itself has none."""
+        torch.library.register_autograd(self.name, once_differentiable(backward), setup_context=save)
+
+
+def operator(name: str) -> Callable[[Callable[..., Any]], Operator]:
+    """Make a function an operator; if it takes a tensor first, autocast is off inside, so that it may sum exactly."""
+
+    def register(function: Callable[..., Any]) -> Operator:
         @wraps(function)
         def exactly(*args: Any) -> Any:
+            if not isinstance(args[0], torch.Tensor):
+                return function(*args)
             with torch.autocast(args[0].device.type, enabled=False):
                 return function(*args)
 
-        return torch.library.custom_op(name, exactly, mutates_args=())
+        return Operator(name, exactly)
 
     return register

@@ -14,11 +14,12 @@ from torch import Tensor
 
 from .candidates import Sampling
 from .coords import interior, padded
+from .operators import operator
 from .rows import tile_bytes
 from .search import index_dtype
 
 
-@torch.library.custom_op("convnn::places", mutates_args=())
+@operator("convnn::places")
 def places(
     sides: Sequence[int],
     padding: int,
@@ -33,7 +34,7 @@ def places(
     return _kept(tuple(sides), padding, k, sampling, device).clone()  # what an operator returns may be overwritten
 
 
-@torch.library.custom_op("convnn::places_in", mutates_args=())
+@operator("convnn::places_in")
 def places_in(pool: Tensor, sides: Sequence[int], padding: int, k: int) -> Tensor:
     """Padded positions of the query and of the k - 1 places of the pool nearest to it. (M,) -> (1, N, k)"""
     outer = padded(sides, padding)

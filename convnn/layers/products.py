@@ -92,4 +92,4 @@ def _backward(ctx, grad):  # type: ignore[no-untyped-def]
     return grad_x, grad_weight, None if ctx.bias is None else grad.float().flatten(0, -2).sum(0).to(ctx.bias)
 
 
-widened.register_autograd(_backward, setup_context=_save)
+widened.register_autograd(_backward, _save)

@@ -136,8 +136,8 @@ def _weigh_backward(ctx, grad):  # type: ignore[no-untyped-def]
     return by_values, by_share, None, by_weight, grad.sum((0, 1)), None, None
 
 
-pair_scores.register_autograd(_scores_backward, setup_context=_save_scores)
-weigh.register_autograd(_weigh_backward, setup_context=_save_weigh)
+pair_scores.register_autograd(_scores_backward, _save_scores)
+weigh.register_autograd(_weigh_backward, _save_weigh)
 
 
 def _like(x: Tensor) -> Tensor:

@@ -97,4 +97,11 @@ def test_operators_keep_the_promises_made_to_autograd_and_the_compiler():
         (pair_scores, (*rows, index, sides, 1, "euclidean")),
         (weigh, (rows[0], share, index, slots, start, sides, 1)),
     ):
-        torch.library.opcheck(operator, arguments)
+        torch.library.opcheck(operator.overload, arguments)
+
+
+def test_a_gradient_of_a_gradient_is_refused():
+    x = torch.randn(1, 2, 4, 4, requires_grad=True)
+    (grad,) = torch.autograd.grad(ConvNN2d(2, 3, K=4)(x).square().sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="twice"):
+        grad.sum().backward()

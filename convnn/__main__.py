@@ -7,7 +7,7 @@ from convnn.uncollected import uncollected
 
 def main() -> NoReturn:
     """Run the command that was typed; see `convnn.cli`."""
-    with uncollected():
+    with uncollected(modules=True):
         from convnn import cli
     cli.main()
 

@@ -35,6 +35,21 @@ def test_a_collector_that_was_off_stays_off():
     assert not gc.isenabled()
 
 
+def test_what_is_made_inside_is_not_looked_through_afterwards():
+    with uncollected():
+        data = [[] for _ in range(100_000)]
+    assert gc.get_count()[0] < 10_000
+    assert any(each is data for each in gc.get_objects(generation=2))
+    frozen = gc.get_freeze_count()
+    with uncollected(modules=True):
+        more = [[] for _ in range(1000)]
+    try:
+        assert gc.get_freeze_count() > frozen + len(more)
+        assert not any(each is more for each in gc.get_objects())
+    finally:
+        gc.unfreeze()
+
+
 def collected_while_imported(statement: str) -> str:
     """Whether the collector ran while the command line was imported by a statement, and whether it is on afterwards."""
     code = (

@@ -139,7 +139,7 @@ def _train(
     config = resolved.config
     if not as_json:
         say("loading torch ...")
-    with uncollected():
+    with uncollected(modules=True):
         from convnn import build  # torch comes in here
 
     build.device(config)
@@ -187,7 +187,7 @@ def train(
     max_minutes: float | None = None,
 ) -> Ended:
     """Train a run on this thread, shown in this terminal; signals stop it."""
-    with uncollected():
+    with uncollected(modules=True):
         from convnn import worker
     from convnn.live import view
     from convnn.resuming import command

@@ -8,6 +8,7 @@ import threading
 import typer
 
 from convnn.commands.run import PresetArgument, RunsOption
+from convnn.uncollected import uncollected
 
 
 def tui(
@@ -22,10 +23,11 @@ def tui(
     from tui.terminal import Terminal, check_terminal
 
     check_terminal()
-    from convnn.runs import root
-    from tui.app import ConvnnApp
-    from tui.launcher import Launcher
-    from tui.leaving import to_the_end
+    with uncollected(modules=True):
+        from convnn.runs import root
+        from tui.app import ConvnnApp
+        from tui.launcher import Launcher
+        from tui.leaving import to_the_end
 
     here = root(runs)
     with Terminal() as terminal:

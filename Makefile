@@ -10,7 +10,7 @@ quickstart: $(READY)  ## install, then train the quickstart preset
 	$(BIN)/convnn run quickstart
 
 test: $(DEV)  ## install, then pass the tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 3 --dist worksteal
 
 check: $(DEV)  ## lint, formatting, types, import rules, and the wheel
 	$(BIN)/ruff check .

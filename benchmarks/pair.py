@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import torch
@@ -61,20 +62,45 @@ def epoch(ours: bool, threads: int, images: int, device: str) -> Trained:
     return Trained(seconds, memory, found[0], sum(found[-LAST:]) / len(found[-LAST:]))
 
 
-def first_step(images: int, device: str) -> tuple[float, float]:
-    """The relative difference of the first step's losses, and the largest of its gradients, each by its norm."""
+@dataclass(frozen=True)
+class Apart:
+    """How far the first steps are apart: relative differences of losses, and the largest of the gradients."""
+
+    loss: float  # ours beside plain, in float64
+    gradient: float  # likewise
+    rounded: float  # ours beside plain, in float32
+    by_rounding: float  # plain in float32 beside plain in float64
+
+
+def first_step(images: int, device: str) -> Apart:
+    """Compare the first step. In float32 rounding decides between neighbours that are equally near but for it.
+
+    Each layer sees what the one before made of that, so that two float32 steps of which one bit differs are far apart.
+    """
     on = torch.device(device)
     x, y = next(iter(_batches(images, on)))
-    losses, grads = [], []
-    for ours in (False, True):
+    losses: dict[tuple[bool, torch.dtype], float] = {}
+    grads: dict[tuple[bool, torch.dtype], dict[str, Tensor]] = {}
+    for ours, dtype in product((False, True), (torch.float32, torch.float64)):
         model, _ = _model(ours, on)
+        model.to(dtype)
         torch.manual_seed(0)
-        loss = F.cross_entropy(model(x), y)
+        loss = F.cross_entropy(model(x.to(dtype)), y)
         loss.backward()
-        losses.append(loss.item())
-        grads.append({name: p.grad for name, p in model.named_parameters()})
-    apart = max(((grads[1][name] - g).norm() / g.norm()).item() for name, g in grads[0].items() if not _hidden(name))
-    return abs(losses[1] - losses[0]) / losses[0], apart
+        losses[ours, dtype] = loss.item()
+        grads[ours, dtype] = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+    exact, mine = grads[False, torch.float64], grads[True, torch.float64]
+    apart = max(((mine[name] - grad).norm() / grad.norm()).item() for name, grad in exact.items() if not _hidden(name))
+    return Apart(
+        _relative(losses[True, torch.float64], losses[False, torch.float64]),
+        apart,
+        _relative(losses[True, torch.float32], losses[False, torch.float32]),
+        _relative(losses[False, torch.float32], losses[False, torch.float64]),
+    )
+
+
+def _relative(value: float, to: float) -> float:
+    return abs(value - to) / to
 
 
 def _hidden(name: str) -> bool:
@@ -105,8 +131,12 @@ def _model(ours: bool, device: torch.device) -> tuple[torch.nn.Module, object]:
 def rows(how: How) -> Iterator[Row | str]:
     """The first step, then a row for each way to train the epoch."""
     images, threads = QUICK_IMAGES if how.quick else IMAGES, torch.get_num_threads()
-    loss, grad = _apart(first_step, images, how.device)
-    yield f"first step, ours beside plain: loss {loss:.1e} (target 1e-5), largest gradient {grad:.1e} (target 1e-4)"
+    first: Apart = _apart(first_step, images, how.device)
+    yield (
+        f"first step in float64, ours beside plain: loss {first.loss:.1e} (target 1e-5), largest gradient "
+        f"{first.gradient:.1e} (target 1e-4)\nin float32, where rounding chooses between neighbours equally near but for "
+        f"it: loss {first.rounded:.1e}; plain in float32 beside plain in float64: {first.by_rounding:.1e}"
+    )
     for name, ours, using in (("ours", True, threads), ("plain", False, threads), ("plain, 1 thread", False, 1)):
         found: Trained = _apart(epoch, ours, using, images, how.device)
         yield {

@@ -31,6 +31,7 @@ KEYS = {
     "filter": Key("slash", "filter", "show only what matches", "/", priority=True),
     "open": Key("enter", "open", "open what is under the cursor", "enter"),
     "mark": Key("space", "mark", "mark a run, or every run of a group, to compare or delete"),
+    "unmark": Key("M", "unmark all", "take all marks away"),
     "pin": Key("p", "pin", "keep a run on top; the first one that is pinned is what others are compared with"),
     "diff": Key("d", "compare", "hold the marked runs against each other: what differs, figures, curves"),
     "reference": Key("p", "reference", "hold the runs against the next of them"),

@@ -127,6 +127,10 @@ async def test_groups_are_a_tree_with_n_mean_and_deviation(tmp_path):
         await until(pilot, lambda: names(grid) == ["K=3", "run-3-0", "run-3-1", "K=5"])
         await pilot.press("space")
         assert {Path(path).name for path in pilot.app.marks.marked} == {"run-3-0", "run-3-1"}
+        assert "2 marked" in text(pilot.app)
+        await pilot.press("M")
+        await until(pilot, lambda: "2 marked" not in text(pilot.app))
+        assert not pilot.app.marks.marked
         await pilot.press("enter")
         await until(pilot, lambda: names(grid) == ["K=3", "K=5"])
 

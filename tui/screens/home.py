@@ -43,6 +43,7 @@ class HomeScreen(Deleting):
         "filter",
         "table",
         "mark",
+        "unmark",
         "diff",
         "duplicate",
         "delete",
@@ -205,6 +206,11 @@ class HomeScreen(Deleting):
             self.app.marks.mark([str(self.run.path)])
             self.query_one(RunTable).action_down()
             self.query_one(RunTable).refresh()
+
+    def action_unmark(self) -> None:
+        """Take all marks away, also those of runs that are not shown."""
+        self.app.marks.marked.clear()
+        self.query_one(RunTable).refresh()
 
     def action_diff(self) -> None:
         self.app.compare(str(self.run.path) if self.run else None)

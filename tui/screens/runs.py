@@ -32,8 +32,8 @@ class RunsScreen(Discarding):
     """The runs of a folder, as many as there are."""
 
     BINDINGS = bound(
-        "mark", "diff", "filter", "group", "sort", "reverse", "columns", "pin", "new-from", "duplicate", "delete",
-        "undo", "back", shown=("mark", "diff", "filter"),
+        "mark", "unmark", "diff", "filter", "group", "sort", "reverse", "columns", "pin", "new-from", "duplicate",
+        "delete", "undo", "back", shown=("mark", "diff", "filter"),
     )  # fmt: skip
     AUTO_FOCUS = "RunGrid"
 
@@ -120,6 +120,12 @@ class RunsScreen(Discarding):
                 self.query_one(RunGrid).action_down()
             self.query_one(RunGrid).refresh()
             self.say()
+
+    def action_unmark(self) -> None:
+        """Take all marks away, also those of runs that are not shown."""
+        self.app.marks.marked.clear()
+        self.query_one(RunGrid).refresh()
+        self.say()
 
     def action_pin(self) -> None:
         """Keep the run under the cursor on top."""

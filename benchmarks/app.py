@@ -64,7 +64,7 @@ def frame() -> Iterator[str]:
 
 
 def import_() -> Iterator[str]:
-    """The longest that a key waits while the training thread imports torch."""
+    """The longest that a key waits while the training thread imports torch and builds what it trains."""
     longest = []
     for _ in range(3):
         with tempfile.TemporaryDirectory() as folder, _open(LAUNCHING, folder, *_words(QUICKSTART)) as app:
@@ -74,7 +74,7 @@ def import_() -> Iterator[str]:
             while not [*Path(folder).glob("*/events.jsonl")]:
                 waits.append(_latency(app, "1", "1 progress"))
             longest.append(max(waits))
-    yield f"longest wait of a key during the import of torch: {_ms(longest)} in {len(longest)} starts"
+    yield f"longest wait of a key from the import of torch to the first step: {_ms(longest)} in {len(longest)} starts"
 
 
 def table() -> Iterator[str]:

@@ -46,7 +46,7 @@ def profiled(device: str) -> tuple[dict[str, float], list[tuple[str, float, int]
 
 
 def start(device: str) -> float:
-    """Seconds from the import of torch to the end of the first step, of the command as a person types it."""
+    """Seconds from the end of torch's import to that of the first step, of the command as a person types it."""
     with tempfile.TemporaryDirectory() as folder:
         flags = ["--device", device, "--runs", folder, "--plain", "--max-minutes", "0"]  # ends after one step
         words = [sys.executable, "-c", RUN, "run", "quickstart", *flags]

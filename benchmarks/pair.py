@@ -15,6 +15,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -73,14 +74,14 @@ class Apart:
 
 
 def first_step(images: int, device: str) -> Apart:
-    """Compare the first step. In float32 rounding decides between neighbours that are equally near but for it.
+    """Compare the first step. In float32 rounding chooses between neighbours that are nearly as near.
 
     Each layer sees what the one before made of that, so that two float32 steps of which one bit differs are far apart.
     """
     on = torch.device(device)
     x, y = next(iter(_batches(images, on)))
     losses: dict[tuple[bool, torch.dtype], float] = {}
-    grads: dict[tuple[bool, torch.dtype], dict[str, Tensor]] = {}
+    grads: list[dict[str, Any]] = []
     for ours, dtype in product((False, True), (torch.float32, torch.float64)):
         model, _ = _model(ours, on)
         model.to(dtype)
@@ -88,8 +89,9 @@ def first_step(images: int, device: str) -> Apart:
         loss = F.cross_entropy(model(x.to(dtype)), y)
         loss.backward()
         losses[ours, dtype] = loss.item()
-        grads[ours, dtype] = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
-    exact, mine = grads[False, torch.float64], grads[True, torch.float64]
+        if dtype == torch.float64:
+            grads.append({name: p.grad for name, p in model.named_parameters()})
+    exact, mine = grads
     apart = max(((mine[name] - grad).norm() / grad.norm()).item() for name, grad in exact.items() if not _hidden(name))
     return Apart(
         _relative(losses[True, torch.float64], losses[False, torch.float64]),
@@ -134,8 +136,8 @@ def rows(how: How) -> Iterator[Row | str]:
     first: Apart = _apart(first_step, images, how.device)
     yield (
         f"first step in float64, ours beside plain: loss {first.loss:.1e} (target 1e-5), largest gradient "
-        f"{first.gradient:.1e} (target 1e-4)\nin float32, where rounding chooses between neighbours equally near but for "
-        f"it: loss {first.rounded:.1e}; plain in float32 beside plain in float64: {first.by_rounding:.1e}"
+        f"{first.gradient:.1e} (target 1e-4)\nin float32, where rounding chooses between neighbours that are nearly as "
+        f"near: loss {first.rounded:.1e}; plain in float32 beside plain in float64: {first.by_rounding:.1e}"
     )
     for name, ours, using in (("ours", True, threads), ("plain", False, threads), ("plain, 1 thread", False, 1)):
         found: Trained = _apart(epoch, ours, using, images, how.device)

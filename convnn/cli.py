@@ -110,7 +110,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     as_json = "--json" in given or "--format=json" in given or ("--format", "json") in pairwise(given)
     try:
         named = given[:1] if given and given[0] in COMMANDS else list(COMMANDS)
-        with uncollected():
+        with uncollected(modules=True):
             command = typer.main.get_command(wired(named))
         lasts = len(named) > 1 or COMMANDS[named[0]].lasts
         with nullcontext() if lasts else uncollected():

@@ -7,23 +7,34 @@ It would look through all of that again and again: a fifth of the time of a shor
 from __future__ import annotations
 
 import gc
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+_lock = threading.Lock()
+_inside = 0  # blocks that run now, of all threads
+_was_on = False  # before the first of them
 
 
 @contextmanager
 def uncollected(*, modules: bool = False) -> Iterator[None]:
-    """While the block runs no garbage is collected, in any thread; then what there is counts as old.
+    """While the block runs no garbage is collected, in any thread.
 
-    After an import, of `modules`, it is never looked through again: of what was garbage then, cycles stay.
+    After an import, of `modules`, what there is is never looked through again. That keeps everything which is part of
+    a cycle then, also what nobody needs later: so once for an import, and not for what comes and goes.
     """
-    was_on = gc.isenabled()
-    gc.disable()
+    global _inside, _was_on
+    with _lock:
+        if not _inside:
+            _was_on = gc.isenabled()
+            gc.disable()
+        _inside += 1
     try:
         yield
     finally:
-        gc.freeze()
-        if not modules:
-            gc.unfreeze()  # into the oldest generation, instead of through all of them
-        if was_on:
-            gc.enable()
+        if modules:
+            gc.freeze()
+        with _lock:
+            _inside -= 1
+            if not _inside and _was_on:
+                gc.enable()

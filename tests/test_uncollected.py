@@ -35,19 +35,26 @@ def test_a_collector_that_was_off_stays_off():
     assert not gc.isenabled()
 
 
-def test_what_is_made_inside_is_not_looked_through_afterwards():
-    with uncollected():
-        data = [[] for _ in range(100_000)]
-    assert gc.get_count()[0] < 10_000
-    assert any(each is data for each in gc.get_objects(generation=2))
-    frozen = gc.get_freeze_count()
+def test_modules_are_never_looked_through_again():
     with uncollected(modules=True):
-        more = [[] for _ in range(1000)]
+        made = [[] for _ in range(1000)]
     try:
-        assert gc.get_freeze_count() > frozen + len(more)
-        assert not any(each is more for each in gc.get_objects())
+        with uncollected():
+            later = [[] for _ in range(1000)]
+        assert not any(each is made for each in gc.get_objects())
+        assert any(each is later for each in gc.get_objects())
     finally:
         gc.unfreeze()
+
+
+def test_the_last_of_several_blocks_lets_it_collect_again():
+    first, second = uncollected(), uncollected()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert not gc.isenabled()
+    second.__exit__(None, None, None)
+    assert gc.isenabled()
 
 
 def collected_while_imported(statement: str) -> str:

@@ -20,6 +20,10 @@ class Marks:
         """Mark these runs; if all of them are, take the marks away."""
         _toggle(self.marked, list(paths))
 
+    def unmark(self) -> None:
+        """Take all marks away, also those of runs that are not shown."""
+        self.marked.clear()
+
     def pin(self, path: str) -> None:
         """Keep a run on top, or do so no longer."""
         _toggle(self.pinned, [path])

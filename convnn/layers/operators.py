@@ -1,7 +1,7 @@
 """How the layers' own operators are made: opaque to autograd and to the compiler, and outside autocast.
 
-By the parts of torch.library rather than its `custom_op`, whose first call imports the compiler: over a second of the
-start of every run, most of which compile nothing.
+By the parts of torch.library rather than its `custom_op`: the first call of an operator made by that imports the
+compiler, for over a second of the start of every run, most of which compile nothing.
 """
 
 from collections.abc import Callable
@@ -17,7 +17,6 @@ class Operator:
 
     def __init__(self, name: str, function: Callable[..., Any]) -> None:
         self.name = name
-        self.__doc__ = function.__doc__
         schema = torch.library.infer_schema(function, mutates_args=())
         torch.library.define(name, schema, tags=(torch.Tag.pt2_compliant_tag,))
         torch.library.impl(name, "CompositeExplicitAutograd", function)
@@ -37,13 +36,11 @@ class Operator:
 
 
 def operator(name: str) -> Callable[[Callable[..., Any]], Operator]:
-    """Make a function an operator; if it takes a tensor first, autocast is off inside, so that it may sum exactly."""
+    """Make a function of tensors an operator inside which autocast is off, so that it may sum exactly."""
 
     def register(function: Callable[..., Any]) -> Operator:
         @wraps(function)
         def exactly(*args: Any) -> Any:
-            if not isinstance(args[0], torch.Tensor):
-                return function(*args)
             with torch.autocast(args[0].device.type, enabled=False):
                 return function(*args)
 

@@ -5,7 +5,7 @@ distance in pixels, then the smaller Euclidean one, then the lower number; the K
 """
 
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import product
 from math import prod
 
@@ -14,12 +14,12 @@ from torch import Tensor
 
 from .candidates import Sampling
 from .coords import interior, padded
-from .operators import operator
+from .operators import Operator
 from .rows import tile_bytes
 from .search import index_dtype
 
 
-@operator("convnn::places")
+@partial(Operator, "convnn::places")
 def places(
     sides: Sequence[int],
     padding: int,
@@ -34,7 +34,7 @@ def places(
     return _kept(tuple(sides), padding, k, sampling, device).clone()  # what an operator returns may be overwritten
 
 
-@operator("convnn::places_in")
+@partial(Operator, "convnn::places_in")
 def places_in(pool: Tensor, sides: Sequence[int], padding: int, k: int) -> Tensor:
     """Padded positions of the query and of the k - 1 places of the pool nearest to it. (M,) -> (1, N, k)"""
     outer = padded(sides, padding)

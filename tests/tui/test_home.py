@@ -95,6 +95,17 @@ async def test_a_filter_that_is_not_understood_says_so_and_hides_nothing(tmp_pat
         assert len(names(pilot.app)) == 6
 
 
+async def test_runs_are_marked_and_all_marks_are_taken_away(tmp_path):
+    several(tmp_path / "runs")
+    async with app(tmp_path / "runs").run_test() as pilot:
+        await read(pilot, 6)
+        await pilot.press("space", "space")
+        await until(pilot, lambda: text(pilot.app).count("◆") == 2)
+        await pilot.press("M")
+        await until(pilot, lambda: "◆" not in text(pilot.app))
+        assert not pilot.app.marks.marked
+
+
 async def test_enter_opens_a_run_and_tab_and_enter_load_a_preset(tmp_path):
     several(tmp_path / "runs")
     async with app(tmp_path / "runs").run_test() as pilot:

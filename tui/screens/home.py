@@ -208,8 +208,7 @@ class HomeScreen(Deleting):
             self.query_one(RunTable).refresh()
 
     def action_unmark(self) -> None:
-        """Take all marks away, also those of runs that are not shown."""
-        self.app.marks.marked.clear()
+        self.app.marks.unmark()
         self.query_one(RunTable).refresh()
 
     def action_diff(self) -> None:

@@ -122,8 +122,7 @@ class RunsScreen(Discarding):
             self.say()
 
     def action_unmark(self) -> None:
-        """Take all marks away, also those of runs that are not shown."""
-        self.app.marks.marked.clear()
+        self.app.marks.unmark()
         self.query_one(RunGrid).refresh()
         self.say()
 

@@ -5,7 +5,9 @@ they are made a tile at a time in one buffer. The operators are opaque to autogr
 """
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from math import prod
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,15 +16,26 @@ from torch.nn import functional as F
 from .coords import coordinates, interior, padded
 from .operators import operator
 from .rows import pad_rows, tile_bytes, tiles
-from .similarity import centre_of, placed, ranked, score_dtype
+from .similarity import by_distance, centre_of, placed, score_dtype, unit
 
 SCORE_BYTES = 5 << 20
 """Bytes of the score buffer on a CPU: what is written should still be in its cache when it is read."""
 SCORE_ROWS, SCORE_MOST = 128, 24 << 20
 """Rows that a tile of a large map has all the same, up to so many bytes: a product of fewer runs at half the speed."""
 
-Vectors = Callable[[slice], tuple[Tensor, Tensor, Tensor]]
-"""Images of the batch -> queries (t, N, c), all padded positions (t, N', c), their centre (t, 1, c)."""
+Vectors = Callable[[slice], tuple[Tensor, Tensor]]
+"""Images of the batch -> queries (t, N, c) and all padded positions (t, N', c); unit vectors for cosines."""
+
+
+class Layout(NamedTuple):
+    """What a search knows before it sees a map: its candidates, and where their scores lie in a row of the buffer."""
+
+    own: Tensor  # (N,) padded positions of the queries
+    columns: Tensor  # (M,) those of the candidates
+    own_column: Tensor  # (1, N, 1) column of each query's own score
+    label: Tensor  # (width,) the position that each column stands for
+    lead: int  # columns before the candidates'
+    width: int  # columns of a row: at least one to spare after the candidates'
 
 
 def index_dtype(total: int) -> torch.dtype:
@@ -35,18 +48,17 @@ def nearest_positions(
     x: Tensor, pool: Tensor | None, sides: Sequence[int], padding: int, k: int, metric: str, lambda_param: float | None
 ) -> Tensor:
     """Padded positions of the k nearest, own first, by features or (`lambda_param`) Loc_Col. (B, N, C) -> (B, N, k)"""
-    outer, dtype = padded(sides, padding), score_dtype(x.dtype)
-    own = interior(sides, padding, x.device)
-    where = coordinates(outer, dtype, x.device)
+    dtype = score_dtype(x.dtype)
+    layout = _layout(pool, sides, padding, k, x.device, lambda_param is None)
 
-    def vectors(images: slice) -> tuple[Tensor, Tensor, Tensor]:
+    def vectors(images: slice) -> tuple[Tensor, Tensor]:
         rows = pad_rows(x[images], sides, padding, dtype)
-        rows = rows if lambda_param is None else placed(rows, where, lambda_param)
-        queries = rows.index_select(1, own)
-        return queries, rows, centre_of(queries)
+        if lambda_param is not None:
+            rows = placed(rows, coordinates(padded(sides, padding), dtype, x.device), lambda_param)
+        rows = unit(rows) if metric == "cosine" else rows
+        return rows.index_select(1, layout.own), rows
 
-    columns = _columns(pool, sides, padding, k, x.device, one_pad=lambda_param is None)
-    return _search(vectors, x, columns, own, prod(outer), k, metric)
+    return _search(vectors, x, layout, k, metric)
 
 
 @operator("convnn::nearest_keys")
@@ -58,15 +70,14 @@ def nearest_keys(
     Keys of the N interior positions alone stand for a pad whose keys are zero.
     """
     dtype = score_dtype(keys.dtype)
-    own = interior(sides, padding, keys.device)
-    total = prod(padded(sides, padding))
+    ready = unit if metric == "cosine" else torch.Tensor.detach
+    one_pad = keys.shape[1] < prod(padded(sides, padding))
+    layout = _layout(pool, sides, padding, k, keys.device, one_pad)
 
-    def vectors(images: slice) -> tuple[Tensor, Tensor, Tensor]:
-        rows = pad_rows(keys[images], sides, padding, dtype)
-        return queries[images].to(dtype), rows, centre_of(rows.index_select(1, own))
+    def vectors(images: slice) -> tuple[Tensor, Tensor]:
+        return ready(queries[images].to(dtype)), ready(pad_rows(keys[images], sides, padding, dtype))
 
-    columns = _columns(pool, sides, padding, k, keys.device, one_pad=keys.shape[1] < total)
-    return _search(vectors, keys, columns, own, total, k, metric)
+    return _search(vectors, keys, layout, k, metric)
 
 
 @nearest_positions.register_fake
@@ -79,36 +90,56 @@ def _(queries, keys, pool, sides, padding, k, metric):  # type: ignore[no-untype
     return keys.new_empty(keys.shape[0], prod(sides), k, dtype=index_dtype(prod(padded(sides, padding))))
 
 
-def _columns(
-    pool: Tensor | None, sides: Sequence[int], padding: int, k: int, device: torch.device, *, one_pad: bool
-) -> Tensor:
-    """Candidates to score: the pool; of all, no more than k - 1 of the pad where all pad is one vector. -> (M,)"""
-    if pool is not None:
-        return pool
+def _layout(
+    pool: Tensor | None, sides: Sequence[int], padding: int, k: int, device: torch.device, one_pad: bool
+) -> Layout:
+    """The layout of a search among a pool or, without one, among all.
+
+    Of those no more than k - 1 are pad where all pad is one vector (`one_pad`).
+    """
+    if pool is None and device.type == "cpu":  # elsewhere what is kept might lie in the memory of a captured graph
+        return _layout_of_all(tuple(sides), padding, k, one_pad)
+    own = interior(sides, padding, device)
+    return _laid_out(own, _all(sides, padding, k, own, one_pad) if pool is None else pool, sides, padding, k)
+
+
+@lru_cache(maxsize=64)
+def _layout_of_all(sides: tuple[int, ...], padding: int, k: int, one_pad: bool) -> Layout:
+    with torch.inference_mode(False):
+        own = interior(sides, padding, torch.device("cpu"))
+        return _laid_out(own, _all(sides, padding, k, own, one_pad), sides, padding, k)
+
+
+def _all(sides: Sequence[int], padding: int, k: int, own: Tensor, one_pad: bool) -> Tensor:
+    """Every position that may be chosen. -> (M,)"""
     total = prod(padded(sides, padding))
     if not one_pad:
-        return torch.arange(total, device=device)
-    own = interior(sides, padding, device)
-    is_pad = torch.ones(total, dtype=torch.bool, device=device)
+        return torch.arange(total, device=own.device)
+    is_pad = torch.ones(total, dtype=torch.bool, device=own.device)
     is_pad[own] = False
     pads = (~is_pad).to(torch.int8).argsort(stable=True)[: min(total - len(own), k - 1)]
     return torch.cat((own, pads))
 
 
-def _search(vectors: Vectors, like: Tensor, columns: Tensor, own: Tensor, total: int, k: int, metric: str) -> Tensor:
-    """Own position and the k - 1 best of the columns (M,), as positions of the padded map. -> (B, N, k)"""
+def _laid_out(own: Tensor, columns: Tensor, sides: Sequence[int], padding: int, k: int) -> Layout:
+    device, count, total = own.device, len(columns), prod(padded(sides, padding))
+    lead, width = _room(count, k - 1, device)
+    column_of = columns.new_full((total,), width - 1)  # a query outside the pool strikes out the spare last column
+    column_of[columns] = torch.arange(lead, lead + count, device=device)
+    label = torch.zeros(width, dtype=index_dtype(total), device=device)
+    label[lead : lead + count] = columns
+    return Layout(own, columns, column_of[own].view(1, -1, 1), label, lead, width)
+
+
+def _search(vectors: Vectors, like: Tensor, layout: Layout, k: int, metric: str) -> Tensor:
+    """Own position and the k - 1 best of the candidates, as positions of the padded map. -> (B, N, k)"""
+    own, columns, own_column, label, lead, width = layout
     device, (batch, length, others) = like.device, (like.shape[0], len(own), k - 1)
-    found = torch.empty(batch, length, k, dtype=index_dtype(total), device=device)
+    found = torch.empty(batch, length, k, dtype=label.dtype, device=device)
     found[..., 0] = own
     if others == 0:
         return found
     count = len(columns)
-    lead, width = _layout(count, others, device)
-    column_of = columns.new_full((total,), width - 1)  # a query outside the pool strikes out the spare last column
-    column_of[columns] = torch.arange(lead, lead + count, device=device)
-    own_column = column_of[own].view(1, length, 1)
-    label = torch.zeros(width, dtype=found.dtype, device=device)
-    label[lead : lead + count] = columns
     dtype = score_dtype(like.dtype)
     images = slice(0, 0)
     room: Tensor | None = None
@@ -118,8 +149,10 @@ def _search(vectors: Vectors, like: Tensor, columns: Tensor, own: Tensor, total:
     for wanted, rows in tiles(batch, length, width * dtype.itemsize, limit):
         if wanted != images:
             images = wanted
-            queries, places, centre = vectors(images)
-            left, right = ranked(queries, places.index_select(1, columns), metric, centre)
+            left, places = vectors(images)
+            right = places.index_select(1, columns)
+            if metric == "euclidean":
+                left, right = by_distance(left, right, centre_of(places.index_select(1, own)))
             spread = width - count <= count // 8  # cheaper to multiply a few zeros than to copy the scores
             right = F.pad(right, (0, 0, lead, width - count - lead)).mT if spread else right.mT
         part = left[:, rows]
@@ -139,8 +172,8 @@ def _search(vectors: Vectors, like: Tensor, columns: Tensor, own: Tensor, total:
     return found
 
 
-def _layout(count: int, k: int, device: torch.device) -> tuple[int, int]:
-    """Columns to lead with, and columns of the score buffer: at least one to spare after the candidates.
+def _room(count: int, k: int, device: torch.device) -> tuple[int, int]:
+    """Columns to lead with, and columns of the score buffer for so many candidates.
 
     torch's CPU topk sorts rows of 64 k columns or more partially, with a heap that starts as the first k columns, and
     selects from narrower ones at some three times the price of a column. So a row is widened when it is not much too

@@ -41,14 +41,12 @@ def centre_of(vectors: Tensor) -> Tensor:
     return vectors.mean(dim=1, keepdim=True).to(torch.bfloat16).to(vectors.dtype)
 
 
-def ranked(queries: Tensor, candidates: Tensor, metric: str, centre: Tensor) -> tuple[Tensor, Tensor]:
+def by_distance(queries: Tensor, candidates: Tensor, centre: Tensor) -> tuple[Tensor, Tensor]:
     """Left and right, so that `left @ right.mT` is higher for a nearer pair. (t, N, c), (t, M, c), (t, 1, c)
 
-    euclidean: 2 q.c - |c|^2, which lacks only the query's own |q|^2, with both taken about `centre`: near vectors far
-    from the origin would drown in rounding.
+    2 q.c - |c|^2, which lacks only the query's own |q|^2, with both taken about `centre`: near vectors far from the
+    origin would drown in rounding.
     """
-    if metric == "cosine":
-        return unit(queries), unit(candidates)
     queries, candidates = queries - centre, candidates - centre
     left = torch.cat((2 * queries, torch.ones_like(queries[..., :1])), dim=2)
     return left, torch.cat((candidates, -candidates.square().sum(dim=2, keepdim=True)), dim=2)

@@ -11,7 +11,7 @@ from convnn.errors import Problem, UserError
 from convnn.fields import FACTS, Field, number
 from convnn.groups import Group, copied, repeats
 from convnn.history import lower_is_better
-from convnn.options import OPTIONS, SECTIONS
+from convnn.options import OPTIONS
 from convnn.output import Column, Table
 from convnn.settings import UNKNOWN, Settings
 from convnn.status import GLYPHS
@@ -26,17 +26,16 @@ _NUMBERS = {"number", "age", "size"}
 def differing(runs: Iterable[Summary]) -> list[str]:
     """The places of the options in which the runs differ, in the order of the schema."""
     settings: dict[int, Settings] = {id(run.config): run.config for run in runs}
+    sections: dict[int, tuple[str, dict[str, Any]]] = {}  # by identity: most are shared
+    for each in settings.values():
+        sections.update(zip(map(id, each.values()), each.items(), strict=True))
+    told: dict[str, Any] = {}  # by the first run that tells it: one that does not tell differs in nothing
     found: set[str] = set()
-    for name in SECTIONS:
-        told: dict[str, Any] = {}  # of the first run that tells it: one that does not tell differs in nothing
-        several: set[str] = set()
-        tables = {id(table): table for each in settings.values() if (table := each.get(name))}  # most are shared
-        for table in tables.values():
-            if table != told:
-                for key, value in table.items():
-                    if key not in several and told.setdefault(key, value) != value:
-                        several.add(key)
-        found.update(f"{name}.{key}" for key in several)
+    for name, table in sections.values():
+        for key, value in table.items():
+            place = f"{name}.{key}"
+            if place not in found and told.setdefault(place, value) != value:
+                found.add(place)
     return [option.place for option in OPTIONS if option.place in found]
 
 

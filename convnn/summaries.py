@@ -171,6 +171,7 @@ def summaries(root: Path, reading: Callable[[int], None] | None = None) -> tuple
         elif kept is not None:
             new[entry.name] = kept
     if new.keys() != old.keys() or any(kept is not old[name] for name, kept in new.items()):
+        _share(new)
         with contextlib.suppress(OSError):  # a root that cannot be written is only slower
             write_atomic(root / CACHE, _dump(new))
             _remember(root, new)
@@ -239,23 +240,45 @@ def _stamp(path: str) -> Stamp | None:
     return [stat.st_size, stat.st_mtime_ns, stat.st_ino]
 
 
+def _share(kept: Mapping[str, _Kept]) -> None:
+    """Let runs share configurations, and those their sections, where they are the same: as those of a cache do.
+
+    What differs among thousands is then found at once.
+    """
+    known: dict[int, dict[str, Any]] = {}  # tables by identity
+    tables: dict[str, dict[str, Any]] = {}  # and by what is in them
+    configs: dict[tuple[tuple[str, int], ...], Settings] = {}
+    for each in kept.values():
+        config = each.summary.config
+        for table in config.values():
+            if id(table) not in known:
+                known[id(table)] = tables.setdefault(json.dumps(table, default=str), table)
+        found = {name: known[id(table)] for name, table in config.items()}
+        identity = _identity(found)
+        if identity not in configs:
+            configs[identity] = config if identity == _identity(config) else Settings(found)
+        each.summary.config = configs[identity]
+
+
+def _identity(config: Mapping[str, dict[str, Any]]) -> tuple[tuple[str, int], ...]:
+    return tuple((name, id(table)) for name, table in config.items())
+
+
 def _dump(kept: Mapping[str, _Kept]) -> bytes:
-    """A line with version and checksum, and a line of JSON: sections that configurations share are written once."""
-    tables: dict[str, int] = {}
-    numbers: dict[int, int] = {}  # by identity: what was loaded together is shared already
+    """A line with version and checksum, and a line of JSON: what configurations share is written once."""
+    tables: dict[int, tuple[int, dict[str, Any]]] = {}
     configs: dict[tuple[tuple[str, int], ...], int] = {}
     rows: dict[str, list[Any]] = {}
     for name, each in kept.items():
         s = each.summary
         for table in s.config.values():
-            if id(table) not in numbers:
-                numbers[id(table)] = tables.setdefault(json.dumps(table, default=str), len(tables))
-        sections = tuple((name, numbers[id(table)]) for name, table in s.config.items())
-        config = configs.setdefault(sections, len(configs))
+            tables.setdefault(id(table), (len(tables), table))
+        config = configs.setdefault(_identity(s.config), len(configs))
         fields = [s.name, s.path, s.status, s.started, s.finished, config, s.epoch, s.best, s.digest]
         rows[name] = [each.stamps, each.age, [*fields, s.figures, s.source, s.unlaunchable, s.unread]]
-    told = [json.loads(table) for table in tables], [dict(config) for config in configs], rows
-    body = json.dumps(told, separators=(",", ":")).encode()
+    numbered = [{name: tables[table][0] for name, table in config} for config in configs]
+    told = [table for _, table in tables.values()], numbered, rows
+    body = json.dumps(told, separators=(",", ":"), default=str).encode()
     return f"{VERSION} {zlib.crc32(body):08x}\n".encode() + body
 
 

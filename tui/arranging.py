@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from statistics import fmean, stdev
-from typing import Any
+from typing import Any, NamedTuple
 
 from convnn import fields, listing, query
 from convnn.errors import UserError
@@ -81,8 +81,7 @@ class Node:
         return stdev(self.values) if len(self.values) > 1 else None
 
 
-@dataclass(frozen=True)
-class Line:
+class Line(NamedTuple):
     """A row: a run or a group, so many groups deep."""
 
     run: Summary | None

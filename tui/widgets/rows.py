@@ -69,8 +69,8 @@ class Rows(ScrollView, Generic[Item], can_focus=True):
         """Show these items; the cursor stays on its item, or else at its place."""
         here = self.current
         self.items = list(items)
-        keys = [self.key_of(item) for item in self.items]
-        if here is not None and self.cursor > 0 and self.key_of(here) in keys:
+        keys = [self.key_of(item) for item in self.items] if here is not None and self.cursor > 0 else []
+        if here is not None and self.key_of(here) in keys:
             self.cursor = keys.index(self.key_of(here))
         else:
             self.cursor = max(0, min(self.cursor, len(self.items) - 1))

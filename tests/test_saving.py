@@ -87,7 +87,7 @@ def test_minutes_are_obeyed(tmp_path):
 
 def test_a_thousand_steps_hold_no_more_memory_and_files_than_two_hundred(tmp_path):
     held: dict[int, tuple[int, int]] = {}
-    config = training.config(limit=20, batch_size=5, num_epochs=250)
+    config = training.config(model="vgg11", resize=32, width=0.02, limit=20, batch_size=5, num_epochs=250)
     run = training.create(tmp_path, config)
 
     def show(event: Event) -> None:

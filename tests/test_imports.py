@@ -106,21 +106,8 @@ def test_commands_that_only_tell_start_without_torch(arguments):
 
 def test_runs_that_compile_nothing_train_without_the_compiler(tmp_path):
     """Its import is most of the time from the start to the first step."""
-    small = [
-        "--model",
-        "resnet18",
-        "--width",
-        "0.0625",
-        "--resize",
-        "8",
-        "--dataset",
-        "digits",
-        "--limit",
-        "20",
-        "--num_epochs",
-        "1",
-        "--plain",
-    ]
+    model = ["--model", "resnet18", "--width", "0.0625", "--resize", "8"]
+    small = [*model, "--dataset", "digits", "--limit", "20", "--num_epochs", "1", "--plain"]
     runs = [
         ["run", *small, "--optimizer", optimizer, "--layer", layer, "--K", "4", "--runs", str(tmp_path)]
         for optimizer, layer in (("sgd", "ConvNN"), ("adam", "Branching"), ("adamw", "ConvNN_Attn"))

@@ -241,10 +241,7 @@ def _stamp(path: str) -> Stamp | None:
 
 
 def _share(kept: Mapping[str, _Kept]) -> None:
-    """Let runs share configurations, and those their sections, where they are the same: as those of a cache do.
-
-    What differs among thousands is then found at once.
-    """
+    """Let runs share equal configurations, and those equal sections, as a cache has them: so differences show fast."""
     known: dict[int, dict[str, Any]] = {}  # tables by identity
     tables: dict[str, dict[str, Any]] = {}  # and by what is in them
     configs: dict[tuple[tuple[str, int], ...], Settings] = {}

@@ -7,6 +7,7 @@ It would look through all of that again and again: a fifth of the time of a shor
 from __future__ import annotations
 
 import gc
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,10 +21,11 @@ _was_on = False  # before the first of them
 def uncollected(*, modules: bool = False) -> Iterator[None]:
     """While the block runs no garbage is collected, in any thread.
 
-    After an import, of `modules`, what there is is never looked through again. That keeps everything which is part of
-    a cycle then, also what nobody needs later: so once for an import, and not for what comes and goes.
+    When it imported `modules`, what there is then is never looked through again. That keeps everything which is part of
+    a cycle then, also what nobody needs later: so not for an import that found all of them there, nor for data.
     """
     global _inside, _was_on
+    before = len(sys.modules)
     with _lock:
         if not _inside:
             _was_on = gc.isenabled()
@@ -32,7 +34,7 @@ def uncollected(*, modules: bool = False) -> Iterator[None]:
     try:
         yield
     finally:
-        if modules:
+        if modules and len(sys.modules) > before:
             gc.freeze()
         with _lock:
             _inside -= 1

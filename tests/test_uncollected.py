@@ -38,6 +38,10 @@ def test_a_collector_that_was_off_stays_off():
 def test_modules_are_never_looked_through_again():
     with uncollected(modules=True):
         made = [[] for _ in range(1000)]
+    assert any(each is made for each in gc.get_objects())  # as nothing was imported
+    sys.modules.pop("this_is_new", None)
+    with uncollected(modules=True):
+        sys.modules["this_is_new"] = sys
     try:
         with uncollected():
             later = [[] for _ in range(1000)]
@@ -45,6 +49,7 @@ def test_modules_are_never_looked_through_again():
         assert any(each is later for each in gc.get_objects())
     finally:
         gc.unfreeze()
+        del sys.modules["this_is_new"]
 
 
 def test_the_last_of_several_blocks_lets_it_collect_again():

@@ -27,7 +27,7 @@ def test_a_run_stopped_anywhere_ends_as_the_undisturbed_one(tmp_path):
     config = training.config(training.RICH)
     whole, _ = training.train(tmp_path, config)
     looks = len(whole.history().epochs) * 9
-    for look in range(1, looks, 5):  # of training steps, of evaluation batches, and of the ends of epochs
+    for look in range(1, looks, 4):  # of training steps, of evaluation batches, and of the ends of epochs
         run, ended = training.train(tmp_path, config, orders=training.StopAt(look, "INT"))
         if ended.finished.outcome == "done":
             break

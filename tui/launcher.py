@@ -213,7 +213,7 @@ class Launcher:
 
     def _train(self, launch: Launch) -> None:
         load_ahead()
-        with uncollected(modules="torch" not in sys.modules):
+        with uncollected(modules=True):
             from convnn import build, worker  # torch comes in here
 
         build.device(launch.config)

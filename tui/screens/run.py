@@ -52,10 +52,9 @@ LATER = frozenset({4, 5, 6})  # not at first on a smaller one
 LOWEST = (5, 8, 8, 5)  # lines that each row of panes needs
 LOOK = 0.5  # seconds between two looks at the directory, at least
 SELDOM = 3.0  # and at most
-SHARE = (
-    100  # when this thread computed for t seconds since the last look, the next comes 100 t after it: drawing, which
-)
-# holds the interpreter lock that training in this process needs too, takes 1 % of a core
+SHARE = 100
+"""When this thread computed for t seconds since the last look, the next comes 100 t after it: drawing, which holds the
+interpreter lock that training in this process needs too, takes 1 % of a core."""
 
 
 class RunScreen(Looking):

@@ -76,7 +76,7 @@ class Launcher:
         allocator.one_heap()  # before the app has other threads, whose heaps would be taken over
         self.root = root
         self.printed = printed
-        self.launches: list[Launch] = []  # of this session, in the order they were asked for
+        self.launches: list[Launch] = []  # since the app opened, in the order they were asked for
         self.closing: str | None = None  # the word that nothing starts after
         self.current: Launch | None = None
         self.cut_short: Launch | None = None  # what trained when the app began to close

@@ -23,6 +23,7 @@ Model = Literal["vgg11", "vgg13", "vgg16", "vgg19", "resnet18", "resnet34"]
 Layer = Literal["Conv2d", "Conv2d_New", "ConvNN", "ConvNN_Attn", "Branching", "Branching_Attn"]
 Dataset = Literal["cifar10", "cifar100", "imagenet", "digits", "folder"]
 When = Mapping[str, tuple[Any, ...]]
+SAFE_NAME = r"[A-Za-z0-9][A-Za-z0-9._+=-]{0,79}"  # one component of a path on any system
 
 
 def _option(
@@ -39,24 +40,14 @@ def _option(
 ) -> Any:
     """A field with its flag and documentation; `step` is what a form adds per key press, `hint` stands for choices."""
     extra: Any = {"flag": flag, "unit": unit, "step": step, "layers": layers, "when": when or {}, "hint": hint}
-    return Field(
-        default, description=help, json_schema_extra=extra, allow_inf_nan=False if _real(default) else None, **bounds
-    )
+    finite = False if isinstance(default, float) else None
+    return Field(default, description=help, json_schema_extra=extra, allow_inf_nan=finite, **bounds)
 
 
-def _real(default: Any) -> bool:
-    return isinstance(default, float)
-
-
-def _none(value: Any) -> Any:
-    return None if value == "none" else value
-
-
-def _tuple(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
-
-
-NoneWord = BeforeValidator(_none)  # TOML has no null: the word "none" stands for it
+_Tuple = BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)
+NoneWord = BeforeValidator(
+    lambda value: None if value == "none" else value
+)  # TOML has no null: the word "none" stands for it
 
 
 class Section(BaseModel):
@@ -273,12 +264,12 @@ class RunSection(Section):
         None,
         "--name",
         "name of the run, part of its directory's name",
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9._+=-]{0,79}$",
+        pattern=f"^{SAFE_NAME}$",
         hint="letters, digits, . _ + = -",
     )
-    tags: Annotated[
-        tuple[Annotated[str, Field(pattern=r"^[^\s,\x00-\x1f\x7f]{1,60}$")], ...], BeforeValidator(_tuple)
-    ] = _option((), "--tag", "word to find the run by; may be given several times", hint="a word")
+    tags: Annotated[tuple[Annotated[str, Field(pattern=r"^[^\s,\x00-\x1f\x7f]{1,60}$")], ...], _Tuple] = _option(
+        (), "--tag", "word to find the run by; may be given several times", hint="a word"
+    )
 
 
 class OutputSection(Section):

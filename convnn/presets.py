@@ -17,7 +17,7 @@ import tomli_w
 from pydantic import ValidationError
 
 from convnn import rules
-from convnn.config import RunConfig
+from convnn.config import SAFE_NAME, RunConfig
 from convnn.datasets import Facts, facts
 from convnn.effects import typed_without_effect
 from convnn.errors import Problem, UserError, escaped
@@ -26,7 +26,6 @@ from convnn.nearest import did_you_mean
 from convnn.options import BY_PLACE, OPTIONS, SECTIONS, Value, value_at
 
 LARGEST = 1 << 20  # bytes of a preset: one beyond is no preset
-SAFE_NAME = r"[A-Za-z0-9][A-Za-z0-9._+=-]{0,79}"
 
 
 @dataclass(frozen=True)
@@ -174,14 +173,9 @@ def _toml_fix(text: str, error: str) -> str:
 
 def _unknown(place: str, value: Any) -> Problem:
     keys = {option.key: option.place for option in OPTIONS} | {option.name: option.place for option in OPTIONS}
-    last = place.rpartition(".")[2]
-    guess = keys.get(last)
-    hint = (
-        f". Did you mean {guess}?"
-        if guess
-        else did_you_mean(place, [*BY_PLACE, *SECTIONS] if "." in place else SECTIONS)
-    )
-    what = "section" if "." not in place else "option"
+    guess = keys.get(place.rpartition(".")[2])
+    what, known = ("option", [*BY_PLACE, *SECTIONS]) if "." in place else ("section", SECTIONS)
+    hint = f". Did you mean {guess}?" if guess else did_you_mean(place, known)
     return Problem(
         f"there is no {what} {escaped(place)}{hint}",
         key=escaped(place),

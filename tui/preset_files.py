@@ -7,9 +7,10 @@ import re
 from datetime import UTC, datetime
 from pathlib import Path
 
+from convnn.config import SAFE_NAME
 from convnn.errors import Problem, UserError, escaped
 from convnn.files import write_atomic
-from convnn.presets import SAFE_NAME, folders
+from convnn.presets import folders
 from convnn.trash import LENGTH, STAMP
 
 TRASH = ".trash"

@@ -14,7 +14,7 @@ from .coords import with_coordinates
 from .gather import aggregate
 from .neighbours import NeighbourLayer, working_dtype
 from .places import places, places_in
-from .rows import as_map, as_rows
+from .rows import as_rows
 from .search import nearest_positions
 
 SIMILARITY_TYPES = ("Loc", "Col", "Loc_Col")
@@ -66,8 +66,11 @@ class _ConvNN(NeighbourLayer):
             return self._convolve(x, side)
         index = self._search(x.detach(), sides)
         dtype = working_dtype(x)
-        weight, bias = self.weight.to(dtype), self.bias.to(dtype)
-        return as_map(aggregate(as_rows(x).to(dtype), index, weight, bias, sides, self.padding, self.coords), sides)
+        weight: Tensor = self.weight
+        bias: Tensor = self.bias
+        if dtype != weight.dtype:
+            weight, bias = weight.to(dtype), bias.to(dtype)
+        return aggregate(x.to(dtype), index, weight, bias, self.padding, self.coords)
 
     def _search(self, x: Tensor, sides: Sequence[int]) -> Tensor:
         """Padded positions of every query's neighbours, for each image or one for all. -> (B or 1, N, K)"""

@@ -8,10 +8,15 @@ from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
+from .coords import with_coordinates
 from .operators import operator
 from .products import product_dtype
-from .rows import add_product, interior_rows, pad_rows, tile_bytes, tiles
+from .rows import add_product, as_map, as_rows, interior_rows, pad_rows, tile_bytes, tiles
+
+FEW_BYTES = 2 << 20
+"""Bytes of one image's gathered rows up to which, on a CPU, the time goes into the calls and not into the work."""
 
 
 def gathers(
@@ -43,14 +48,40 @@ def gathers(
         yield images, rows, source, numbers, found.view(-1, slots, wide)
 
 
+def aggregate(x: Tensor, index: Tensor, weight: Tensor, bias: Tensor, padding: int, coords: bool) -> Tensor:
+    """bias + sum over slots of weight @ neighbour. (B, C, *sides), (B or 1, N, K), (out, d, K), (out,) -> (B, out, ..)
+
+    An index of fewer slots than the weight has leaves the last of them out; padding and no coordinates go with it.
+    """
+    few = len(x) == 1 and index.shape[1] * index.shape[2] * x.shape[1] * x.element_size() <= FEW_BYTES
+    apt = torch.is_grad_enabled() and x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64)
+    if few and apt and not torch.compiler.is_compiling():
+        return aggregate_few(x, index, weight, bias, padding, coords)
+    sides = x.shape[2:]
+    return as_map(aggregate_tiles(as_rows(x), index, weight, bias, sides, padding, coords), sides)
+
+
+def aggregate_few(x: Tensor, index: Tensor, weight: Tensor, bias: Tensor, padding: int, coords: bool) -> Tensor:
+    """`aggregate` of one image in the fewest calls, by autograd, which keeps what was gathered.
+
+    It sums in an order of its own. Evaluation does without it: an image gets the same bits alone and in a batch.
+    """
+    sides, missing = x.shape[2:], weight.shape[2] - index.shape[2]
+    room = F.pad(x, (padding,) * (2 * len(sides)))
+    source = (with_coordinates(room) if coords else room).flatten(2)
+    numbers = index[0].mT.to(torch.int64, memory_format=torch.contiguous_format)  # slots first: found is a factor
+    if missing:
+        numbers = F.pad(numbers, (0, 0, 0, missing))  # position 0 is pad, and zero
+    factor = weight.flatten(1)
+    found = source.index_select(2, numbers.flatten()).view(factor.shape[1], -1)
+    return torch.addmm(bias[:, None], factor, found).view(1, -1, *sides)
+
+
 @operator("convnn::aggregate")
-def aggregate(
+def aggregate_tiles(
     x: Tensor, index: Tensor, weight: Tensor, bias: Tensor, sides: Sequence[int], padding: int, coords: bool
 ) -> Tensor:
-    """bias + sum over slots of weight @ neighbour. (B, N, C), (B or 1, N, K), (out, d, K), (out,) -> (B, N, out)
-
-    An index of fewer slots than the weight has leaves the last of them out.
-    """
+    """`aggregate` of rows, a tile at a time. (B, N, C), ... -> (B, N, out)"""
     out = x.new_empty(x.shape[0], index.shape[1], weight.shape[0])
     dtype = product_dtype(x)
     slots = weight[..., : index.shape[2]].to(dtype)
@@ -98,7 +129,7 @@ def aggregate_backward(
     return grad_x, grad_weight
 
 
-@aggregate.register_fake
+@aggregate_tiles.register_fake
 def _(x, index, weight, bias, sides, padding, coords):  # type: ignore[no-untyped-def]
     return x.new_empty(x.shape[0], index.shape[1], weight.shape[0])
 
@@ -121,4 +152,4 @@ def _backward(ctx, grad):  # type: ignore[no-untyped-def]
     return grad_x if need_x else None, None, grad_weight, grad.sum((0, 1)), None, None, None
 
 
-aggregate.register_autograd(_backward, _save)
+aggregate_tiles.register_autograd(_backward, _save)

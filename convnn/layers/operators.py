@@ -16,7 +16,7 @@ class Operator:
     """A torch operator "namespace::name" of a function that changes none of its arguments."""
 
     def __init__(self, name: str, function: Callable[..., Any]) -> None:
-        self.name = name
+        self.name, self.function, self.has_gradient = name, function, False
         schema = torch.library.infer_schema(function, mutates_args=())
         torch.library.define(name, schema, tags=(torch.Tag.pt2_compliant_tag,))
         torch.library.impl(name, "CompositeExplicitAutograd", function)
@@ -24,7 +24,9 @@ class Operator:
         self.overload = getattr(getattr(torch.ops, namespace), own).default
 
     def __call__(self, *args: Any) -> Any:
-        return self.overload(*args)
+        if torch.compiler.is_compiling() or (self.has_gradient and torch.is_grad_enabled()):
+            return self.overload(*args)
+        return self.function(*args)  # the same without the dispatcher, which costs as much as several small operators
 
     def register_fake(self, shapes: Callable[..., Any]) -> None:
         """Say what comes out of tensors that carry no data, for the compiler."""
@@ -32,6 +34,7 @@ class Operator:
 
     def register_autograd(self, backward: Callable[..., Any], save: Callable[..., None]) -> None:
         """Give it a gradient, which itself has none."""
+        self.has_gradient = True
         torch.library.register_autograd(self.name, once_differentiable(backward), setup_context=save)
 
 
@@ -41,7 +44,10 @@ def operator(name: str) -> Callable[[Callable[..., Any]], Operator]:
     def register(function: Callable[..., Any]) -> Operator:
         @wraps(function)
         def exactly(*args: Any) -> Any:
-            with torch.autocast(args[0].device.type, enabled=False):
+            device = args[0].device.type
+            if not torch.is_autocast_enabled(device):  # entering the context costs as much as several small operators
+                return function(*args)
+            with torch.autocast(device, enabled=False):
                 return function(*args)
 
         return Operator(name, exactly)

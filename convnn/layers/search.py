@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from .coords import coordinates, interior, padded
 from .operators import operator
 from .rows import pad_rows, tile_bytes, tiles
-from .similarity import by_distance, centre_of, placed, score_dtype, unit
+from .similarity import centre_of, placed, products, score_dtype, unit
 
 SCORE_BYTES = 5 << 20
 """Bytes of the score buffer on a CPU: what is written should still be in its cache when it is read."""
@@ -24,18 +24,35 @@ SCORE_ROWS, SCORE_MOST = 128, 24 << 20
 """Rows that a tile of a large map has all the same, up to so many bytes: a product of fewer runs at half the speed."""
 
 Vectors = Callable[[slice], tuple[Tensor, Tensor]]
-"""Images of the batch -> queries (t, N, c) and all padded positions (t, N', c); unit vectors for cosines."""
+"""Images of the batch -> queries (t, N, c) and source rows (t, N or N', c); unit vectors for cosines."""
 
 
 class Layout(NamedTuple):
     """What a search knows before it sees a map: its candidates, and where their scores lie in a row of the buffer."""
 
     own: Tensor  # (N,) padded positions of the queries
+    first: Tensor  # (1, N, 1) the same, in the type of what is found
     columns: Tensor  # (M,) those of the candidates
     own_column: Tensor  # (1, N, 1) column of each query's own score
     label: Tensor  # (width,) the position that each column stands for
     lead: int  # columns before the candidates'
-    width: int  # columns of a row: at least one to spare after the candidates'
+    width: int  # columns of a row: at least one to spare after a pool's
+    spread: bool  # whether it is cheaper to multiply the other columns' zeros than to copy the scores
+    pads: int | None  # where the candidates are the map's own positions and pad: how many of that
+
+    def rows(self, x: Tensor, sides: Sequence[int], padding: int, dtype: torch.dtype) -> Tensor:
+        """Source rows of a map: its own, or those of the padded map. (t, N, C) -> (t, N or N', C)"""
+        return pad_rows(x, sides, padding, dtype) if self.pads is None else x.to(dtype).contiguous()
+
+    def inner(self, rows: Tensor) -> Tensor:
+        """The map's own positions of source rows. -> (t, N, c)"""
+        return rows.index_select(1, self.own) if self.pads is None else rows
+
+    def candidates(self, rows: Tensor) -> Tensor:
+        """The candidates of source rows. -> (t, M, c)"""
+        if self.pads is None:
+            return rows.index_select(1, self.columns)
+        return F.pad(rows, (0, 0, 0, self.pads)) if self.pads else rows
 
 
 def index_dtype(total: int) -> torch.dtype:
@@ -52,11 +69,11 @@ def nearest_positions(
     layout = _layout(pool, sides, padding, k, x.device, lambda_param is None)
 
     def vectors(images: slice) -> tuple[Tensor, Tensor]:
-        rows = pad_rows(x[images], sides, padding, dtype)
+        rows = layout.rows(x[images], sides, padding, dtype)
         if lambda_param is not None:
             rows = placed(rows, coordinates(padded(sides, padding), dtype, x.device), lambda_param)
         rows = unit(rows) if metric == "cosine" else rows
-        return rows.index_select(1, layout.own), rows
+        return layout.inner(rows), rows
 
     return _search(vectors, x, layout, k, metric)
 
@@ -75,7 +92,7 @@ def nearest_keys(
     layout = _layout(pool, sides, padding, k, keys.device, one_pad)
 
     def vectors(images: slice) -> tuple[Tensor, Tensor]:
-        return ready(queries[images].to(dtype)), ready(pad_rows(keys[images], sides, padding, dtype))
+        return ready(queries[images].to(dtype)), ready(layout.rows(keys[images], sides, padding, dtype))
 
     return _search(vectors, keys, layout, k, metric)
 
@@ -99,80 +116,111 @@ def _layout(
     """
     if pool is None and device.type == "cpu":  # elsewhere what is kept might lie in the memory of a captured graph
         return _layout_of_all(tuple(sides), padding, k, one_pad)
-    own = interior(sides, padding, device)
-    return _laid_out(own, _all(sides, padding, k, own, one_pad) if pool is None else pool, sides, padding, k)
+    return _laid_out(pool, sides, padding, k, device, one_pad)
 
 
 @lru_cache(maxsize=64)
 def _layout_of_all(sides: tuple[int, ...], padding: int, k: int, one_pad: bool) -> Layout:
     with torch.inference_mode(False):
-        own = interior(sides, padding, torch.device("cpu"))
-        return _laid_out(own, _all(sides, padding, k, own, one_pad), sides, padding, k)
+        return _laid_out(None, sides, padding, k, torch.device("cpu"), one_pad)
 
 
-def _all(sides: Sequence[int], padding: int, k: int, own: Tensor, one_pad: bool) -> Tensor:
-    """Every position that may be chosen. -> (M,)"""
-    total = prod(padded(sides, padding))
-    if not one_pad:
-        return torch.arange(total, device=own.device)
-    is_pad = torch.ones(total, dtype=torch.bool, device=own.device)
-    is_pad[own] = False
-    pads = (~is_pad).to(torch.int8).argsort(stable=True)[: min(total - len(own), k - 1)]
-    return torch.cat((own, pads))
-
-
-def _laid_out(own: Tensor, columns: Tensor, sides: Sequence[int], padding: int, k: int) -> Layout:
-    device, count, total = own.device, len(columns), prod(padded(sides, padding))
-    lead, width = _room(count, k - 1, device)
+def _laid_out(
+    pool: Tensor | None, sides: Sequence[int], padding: int, k: int, device: torch.device, one_pad: bool
+) -> Layout:
+    own, total = interior(sides, padding, device), prod(padded(sides, padding))
+    pads = min(total - len(own), k - 1) if pool is None and one_pad else None
+    if pool is not None:
+        columns = pool
+    elif pads is None:
+        columns = torch.arange(total, device=device)
+    else:
+        is_pad = torch.ones(total, dtype=torch.bool, device=device)
+        is_pad[own] = False
+        columns = torch.cat((own, (~is_pad).to(torch.int8).argsort(stable=True)[:pads]))
+    count = len(columns)
+    lead, width = _room(count, k - 1, device, spare=pool is not None)
     column_of = columns.new_full((total,), width - 1)  # a query outside the pool strikes out the spare last column
     column_of[columns] = torch.arange(lead, lead + count, device=device)
     label = torch.zeros(width, dtype=index_dtype(total), device=device)
     label[lead : lead + count] = columns
-    return Layout(own, columns, column_of[own].view(1, -1, 1), label, lead, width)
+    first = own.to(label.dtype).view(1, -1, 1)
+    return Layout(
+        own, first, columns, column_of[own].view(1, -1, 1), label, lead, width, width - count <= count // 8, pads
+    )
 
 
 def _search(vectors: Vectors, like: Tensor, layout: Layout, k: int, metric: str) -> Tensor:
     """Own position and the k - 1 best of the candidates, as positions of the padded map. -> (B, N, k)"""
-    own, columns, own_column, label, lead, width = layout
-    device, (batch, length, others) = like.device, (like.shape[0], len(own), k - 1)
-    found = torch.empty(batch, length, k, dtype=label.dtype, device=device)
-    found[..., 0] = own
-    if others == 0:
-        return found
-    count = len(columns)
-    dtype = score_dtype(like.dtype)
+    width, batch, length = layout.width, like.shape[0], layout.first.shape[1]
+    first = layout.first.expand(batch, -1, -1)
+    if k == 1 or batch == 0:
+        return first.expand(-1, -1, k).clone(memory_format=torch.contiguous_format)
+    parts = [*tiles(batch, length, width * score_dtype(like.dtype).itemsize, _score_bytes(width, like))]
+    if len(parts) == 1:
+        left, right, handicap = _operands(vectors, parts[0][0], layout, metric)
+        return torch.cat((first, _nearest(left, right, handicap, layout, layout.own_column, k - 1)), dim=2)
+    found = first.new_empty(batch, length, k)
+    found[..., :1] = first
     images = slice(0, 0)
     room: Tensor | None = None
-    limit = tile_bytes(device)
-    if device.type == "cpu":
-        limit = max(SCORE_BYTES, min(SCORE_MOST, SCORE_ROWS * width * dtype.itemsize))
-    for wanted, rows in tiles(batch, length, width * dtype.itemsize, limit):
+    for wanted, rows in parts:
         if wanted != images:
             images = wanted
-            left, places = vectors(images)
-            right = places.index_select(1, columns)
-            if metric == "euclidean":
-                left, right = by_distance(left, right, centre_of(places.index_select(1, own)))
-            spread = width - count <= count // 8  # cheaper to multiply a few zeros than to copy the scores
-            right = F.pad(right, (0, 0, lead, width - count - lead)).mT if spread else right.mT
+            left, right, handicap = _operands(vectors, images, layout, metric)
         part = left[:, rows]
-        size = part.shape[0] * part.shape[1] * width
-        room = part.new_empty(size) if room is None else room
-        scores = room[:size].view(*part.shape[:2], width)
-        real = scores[..., lead : lead + count]
-        if spread:
-            torch.bmm(part, right, out=scores)
-        else:
-            real.copy_(part @ right)
-        scores[..., lead + count :] = -torch.inf
-        scores.scatter_(2, own_column[:, rows].expand(len(part), -1, -1), -torch.inf)
-        if lead:
-            scores[..., :lead] = _below_the_best(real, others)
-        found[images, rows, 1:] = label[scores.topk(others, dim=2).indices]
+        room = part.new_empty(*part.shape[:2], width) if room is None else room
+        scores = room[: part.shape[0], : part.shape[1]]  # one block: a tile is of whole images or of one
+        found[images, rows, 1:] = _nearest(part, right, handicap, layout, layout.own_column[:, rows], k - 1, scores)
     return found
 
 
-def _room(count: int, k: int, device: torch.device) -> tuple[int, int]:
+def _operands(vectors: Vectors, images: slice, layout: Layout, metric: str) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Queries (t, N, c), candidates (t, c, M or width), and the handicap of these (t, 1, M or width) by distance."""
+    left, places = vectors(images)
+    right, handicap = layout.candidates(places), None
+    if metric == "euclidean":
+        centre = centre_of(layout.inner(places))
+        left, right = left - centre, right - centre
+    if layout.spread and layout.width > right.shape[1]:
+        right = F.pad(right, (0, 0, layout.lead, layout.width - right.shape[1] - layout.lead))
+    if metric == "euclidean":
+        handicap = right.square().sum(2)[:, None]
+    return left, right.mT, handicap
+
+
+def _nearest(
+    left: Tensor,
+    right: Tensor,
+    handicap: Tensor | None,
+    layout: Layout,
+    own_column: Tensor,
+    count: int,
+    scores: Tensor | None = None,
+) -> Tensor:
+    """The best of the candidates but for each query itself, in a buffer of scores if given. -> (t, n, count)"""
+    lead, width, end = layout.lead, layout.width, layout.lead + len(layout.columns)
+    if layout.spread:
+        scores = products(left, right, handicap, out=scores)
+    else:
+        scores = left.new_empty(*left.shape[:2], width) if scores is None else scores
+        scores[..., lead:end] = products(left, right, handicap)
+    if end < width:
+        scores[..., end:] = -torch.inf
+    scores.scatter_(2, own_column.expand(len(left), -1, -1), -torch.inf)
+    if lead:
+        scores[..., :lead] = _below_the_best(scores[..., lead:end], count)
+    return layout.label.take(scores.topk(count, dim=2).indices)
+
+
+def _score_bytes(width: int, like: Tensor) -> int:
+    """Bytes that the buffer of scores may take, in rows of this width."""
+    if like.device.type != "cpu":
+        return tile_bytes(like.device)
+    return max(SCORE_BYTES, min(SCORE_MOST, SCORE_ROWS * width * score_dtype(like.dtype).itemsize))
+
+
+def _room(count: int, k: int, device: torch.device, *, spare: bool) -> tuple[int, int]:
     """Columns to lead with, and columns of the score buffer for so many candidates.
 
     torch's CPU topk sorts rows of 64 k columns or more partially, with a heap that starts as the first k columns, and
@@ -181,8 +229,8 @@ def _room(count: int, k: int, device: torch.device) -> tuple[int, int]:
     and k = 8 that takes 30 % off.)
     """
     if device.type != "cpu" or count < 20 * k:
-        return 0, count + 1
-    return k, max(64 * k, count + k + 1)
+        return 0, count + spare
+    return k, max(64 * k, count + k + spare)
 
 
 def _below_the_best(scores: Tensor, k: int) -> Tensor:

@@ -17,7 +17,7 @@ def score_dtype(dtype: torch.dtype) -> torch.dtype:
 def unit(vectors: Tensor) -> Tensor:
     """Vectors scaled to length one along the last dimension; a zero vector stays zero."""
     length = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
-    return vectors / torch.where(length > 0, length, 1)
+    return vectors / length.clamp_min(torch.finfo(length.dtype).tiny)
 
 
 def through_unit(grad: Tensor, vectors: Tensor) -> Tensor:
@@ -37,16 +37,16 @@ def placed(rows: Tensor, coordinates: Tensor, lambda_param: float) -> Tensor:
 
 
 def centre_of(vectors: Tensor) -> Tensor:
-    """Mean of each image's vectors, to eight bits: taking it off whole numbers is exact, so ties stay. -> (t, 1, c)"""
-    return vectors.mean(dim=1, keepdim=True).to(torch.bfloat16).to(vectors.dtype)
+    """Mean of each image's vectors, in bfloat16: taking it off whole numbers is exact, so ties stay. -> (t, 1, c)"""
+    return vectors.mean(dim=1, keepdim=True).bfloat16()
 
 
-def by_distance(queries: Tensor, candidates: Tensor, centre: Tensor) -> tuple[Tensor, Tensor]:
-    """Left and right, so that `left @ right.mT` is higher for a nearer pair. (t, N, c), (t, M, c), (t, 1, c)
+def products(left: Tensor, right: Tensor, handicap: Tensor | None, out: Tensor | None = None) -> Tensor:
+    """Inner products, less half a candidate's handicap: its squared length, in a ranking by distance.
 
-    2 q.c - |c|^2, which lacks only the query's own |q|^2, with both taken about `centre`: near vectors far from the
-    origin would drown in rounding.
+    (t, n, c), (t, c, M), (t, 1, M) -> (t, n, M). q.c - |c|^2 / 2 is half of |q|^2 - |q - c|^2: the nearer, the higher.
+    Both are to be taken about a centre, as near vectors far from the origin would drown in rounding.
     """
-    queries, candidates = queries - centre, candidates - centre
-    left = torch.cat((2 * queries, torch.ones_like(queries[..., :1])), dim=2)
-    return left, torch.cat((candidates, -candidates.square().sum(dim=2, keepdim=True)), dim=2)
+    if handicap is None:
+        return torch.bmm(left, right, out=out)
+    return torch.baddbmm(handicap, left, right, beta=-0.5, out=out)

@@ -15,12 +15,14 @@ from convnn.layers import (
     CoordConv1d,
     CoordConv2d,
 )
-from convnn.layers.gather import aggregate
+from convnn.layers.gather import aggregate_tiles
 from convnn.layers.places import places, places_in
 from convnn.layers.search import nearest_keys, nearest_positions
 from convnn.layers.weigh import pair_scores, weigh
 
 SAMPLINGS = [{}, {"sampling_type": "random", "num_samples": 9}, {"sampling_type": "spatial", "num_samples": 4}]
+pytestmark = pytest.mark.usefixtures("by_tiles")  # which is what is compiled
+
 MAKES = [ConvNN1d, ConvNN2d, ConvNNAttention1d, ConvNNAttention2d]
 
 
@@ -92,7 +94,7 @@ def test_operators_keep_the_promises_made_to_autograd_and_the_compiler():
         (nearest_keys, (*(row.detach() for row in rows), None, sides, 1, 4, "cosine")),
         (places, (sides, 1, 4, "all", -1, 0, device)),
         (places_in, (pool, sides, 1, 4)),
-        (aggregate, (x, index, weight, bias, sides, 1, False)),
+        (aggregate_tiles, (x, index, weight, bias, sides, 1, False)),
         (pair_scores, (*rows, index, sides, 1, "cosine")),
         (pair_scores, (*rows, index, sides, 1, "euclidean")),
         (weigh, (rows[0], share, index, slots, start, sides, 1)),

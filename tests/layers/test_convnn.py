@@ -48,6 +48,7 @@ def check(layer, x) -> None:
     assert torch.autograd.gradcheck(by_parameters, parameters, fast_mode=True)
 
 
+@pytest.mark.usefixtures("either_way")
 @pytest.mark.parametrize("similarity", ["Loc", "Col", "Loc_Col"])
 @pytest.mark.parametrize("aggregation", ["Col", "Loc_Col"])
 def test_convnn_equals_its_reference(similarity, aggregation):
@@ -73,6 +74,7 @@ def test_attention_equals_its_reference(aggregation, K):
         check(layer, x)
 
 
+@pytest.mark.usefixtures("either_way")
 @pytest.mark.parametrize("kind", ["nn", "at"])
 @pytest.mark.parametrize("dims", [1, 2])
 @pytest.mark.parametrize("padding", [0, 1])

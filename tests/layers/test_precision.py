@@ -9,6 +9,7 @@ from convnn.layers.search import nearest_positions
 BOTH = [ConvNN2d, ConvNNAttention2d]
 
 
+@pytest.mark.usefixtures("either_way")
 @pytest.mark.parametrize("make", [*BOTH, ConvNN1d, ConvNNAttention1d])
 @pytest.mark.parametrize("metric", ["cosine", "euclidean"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
@@ -75,9 +76,10 @@ def test_near_neighbours_survive_a_large_offset_in_float32(similarity):
     assert torch.equal(layer._search(x.float(), (8, 8)), layer._search(x, (8, 8)))
 
 
+@pytest.mark.usefixtures("by_tiles")
 def test_scores_are_tiled_without_a_seam(monkeypatch):
     """Results do not depend on how much is worked on at a time."""
-    from convnn.layers import rows
+    from convnn.layers import rows, search
 
     x = torch.randn(5, 3, 7, 6, dtype=torch.float64)
     for make in BOTH:
@@ -85,13 +87,15 @@ def test_scores_are_tiled_without_a_seam(monkeypatch):
         wanted = layer(x)
         grads = torch.autograd.grad(wanted.square().sum(), list(layer.parameters()))
         for tile in (1, 1000, 20000):
-            monkeypatch.setattr(rows, "TILE_BYTES", tile)
-            out = layer(x)
-            torch.testing.assert_close(out, wanted)
-            torch.testing.assert_close(torch.autograd.grad(out.square().sum(), list(layer.parameters())), grads)
-        monkeypatch.undo()
+            with monkeypatch.context() as patch:
+                for module, name in ((rows, "TILE_BYTES"), (search, "SCORE_BYTES"), (search, "SCORE_MOST")):
+                    patch.setattr(module, name, tile)
+                out = layer(x)
+                torch.testing.assert_close(out, wanted)
+                torch.testing.assert_close(torch.autograd.grad(out.square().sum(), list(layer.parameters())), grads)
 
 
+@pytest.mark.usefixtures("either_way")
 @pytest.mark.parametrize("make", BOTH)
 def test_the_same_seed_gives_the_same_bits(make):
     results = []
@@ -104,6 +108,7 @@ def test_the_same_seed_gives_the_same_bits(make):
     assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
 
 
+@pytest.mark.usefixtures("either_way")
 @pytest.mark.parametrize("make", BOTH)
 def test_memory_format_and_strides_of_the_input_do_not_matter(make):
     layer, x = make(3, 4).eval(), torch.randn(2, 3, 6, 5)
@@ -112,6 +117,7 @@ def test_memory_format_and_strides_of_the_input_do_not_matter(make):
         torch.testing.assert_close(layer(other), layer(x))
 
 
+@pytest.mark.usefixtures("either_way")
 @pytest.mark.parametrize("make", BOTH)
 def test_an_empty_batch_passes(make):
     layer, x = make(3, 4), torch.zeros(0, 3, 5, 5, requires_grad=True)

@@ -20,6 +20,7 @@ def equals(out: torch.Tensor, expected: str) -> None:
     torch.testing.assert_close(out.flatten(), wanted, atol=2e-6, rtol=2e-7)  # six decimals are given
 
 
+@pytest.mark.usefixtures("either_way")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize(
     ("metric", "similarity", "aggregation", "expected"),

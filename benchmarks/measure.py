@@ -21,6 +21,7 @@ from typing import Any
 
 WARM = 2  # calls before the first that counts
 TURN = 0.02  # seconds that a turn lasts at least, of however many calls
+CALLS, CALLS_SECONDS = 500, 5.0  # calls of each side in one process, unless they take longer together
 PRELOADED = ("torch", "torchvision", "benchmarks.layers", "benchmarks.step", "benchmarks.inputs", "benchmarks.epoch")
 
 
@@ -83,14 +84,27 @@ def take_turns(sides: Sequence[Side], how: How, *, clear: float | None = None) -
     return [Measured(median(each), tuple(each), int(held)) for each, held in zip(times, memory, strict=True)]
 
 
+def call_by_call(sides: Sequence[Side], how: How) -> list[float]:
+    """Median seconds of single calls that take turns in one process.
+
+    For work of under a millisecond: threads of another process that still spin after its turn, or wake on the core of
+    this one's, may double the time of a whole turn of `take_turns`.
+    """
+    child = _Child(sides, how.device, _alternate)
+    try:
+        return [child.ask(str(at)) for at in range(len(sides))]
+    finally:
+        child.close()
+
+
 class _Child:
     """A process that measures its work when asked."""
 
-    def __init__(self, side: Side, device: str) -> None:
+    def __init__(self, of: Side | Sequence[Side], device: str, serve: Callable[..., None] | None = None) -> None:
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(list(PRELOADED))
         self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(theirs, side, device))
+        self.process = context.Process(target=serve or _serve, args=(theirs, of, device))
         self.process.start()
         theirs.close()
 
@@ -125,6 +139,26 @@ def _serve(pipe: Connection, side: Side, device: str) -> None:
         except EOFError:
             return
         pipe.send(_memory(work, device) if what == "memory" else _seconds(work, calls, device))
+
+
+def _alternate(pipe: Connection, sides: Sequence[Side], device: str) -> None:
+    """Measure the sides by turns, with the allocator that ours has, and answer with a median for each asked."""
+    import torch
+
+    from convnn import allocator
+
+    allocator.keep_memory()
+    works = [side.make(torch.device(device), *side.arguments) for side in sides]
+    times: list[list[float]] = [[] for _ in sides]
+    started = time.perf_counter()
+    while len(times[0]) < WARM + CALLS and (len(times[0]) < 2 * WARM or time.perf_counter() - started < CALLS_SECONDS):
+        for work, each in zip(works, times, strict=True):
+            each.append(_seconds(work, 1, device))
+    while True:
+        try:
+            pipe.send(median(times[int(pipe.recv())][WARM:]))
+        except EOFError:
+            return
 
 
 def _seconds(work: Work, calls: int, device: str) -> float:

@@ -23,6 +23,9 @@ SCORE_BYTES = 5 << 20
 SCORE_ROWS, SCORE_MOST = 128, 24 << 20
 """Rows that a tile of a large map has all the same, up to so many bytes: a product of fewer runs at half the speed."""
 
+FEW_PAIRS = 256
+"""Distances of a map's pairs up to which they are computed pair by pair, in one call, rather than by products."""
+
 Vectors = Callable[[slice], tuple[Tensor, Tensor]]
 """Images of the batch -> queries (t, N, c) and source rows (t, N or N', c); unit vectors for cosines."""
 
@@ -38,6 +41,7 @@ class Layout(NamedTuple):
     lead: int  # columns before the candidates'
     width: int  # columns of a row: at least one to spare after a pool's
     spread: bool  # whether it is cheaper to multiply the other columns' zeros than to copy the scores
+    pairwise: bool  # whether distances are computed pair by pair
     pads: int | None  # where the candidates are the map's own positions and pad: how many of that
 
     def rows(self, x: Tensor, sides: Sequence[int], padding: int, dtype: torch.dtype) -> Tensor:
@@ -66,7 +70,7 @@ def nearest_positions(
 ) -> Tensor:
     """Padded positions of the k nearest, own first, by features or (`lambda_param`) Loc_Col. (B, N, C) -> (B, N, k)"""
     dtype = score_dtype(x.dtype)
-    layout = _layout(pool, sides, padding, k, x.device, lambda_param is None)
+    layout = _layout(pool, sides, padding, k, x.device, lambda_param is None, metric)
 
     def vectors(images: slice) -> tuple[Tensor, Tensor]:
         rows = layout.rows(x[images], sides, padding, dtype)
@@ -89,7 +93,7 @@ def nearest_keys(
     dtype = score_dtype(keys.dtype)
     ready = unit if metric == "cosine" else torch.Tensor.detach
     one_pad = keys.shape[1] < prod(padded(sides, padding))
-    layout = _layout(pool, sides, padding, k, keys.device, one_pad)
+    layout = _layout(pool, sides, padding, k, keys.device, one_pad, metric)
 
     def vectors(images: slice) -> tuple[Tensor, Tensor]:
         return ready(queries[images].to(dtype)), ready(layout.rows(keys[images], sides, padding, dtype))
@@ -108,25 +112,25 @@ def _(queries, keys, pool, sides, padding, k, metric):  # type: ignore[no-untype
 
 
 def _layout(
-    pool: Tensor | None, sides: Sequence[int], padding: int, k: int, device: torch.device, one_pad: bool
+    pool: Tensor | None, sides: Sequence[int], padding: int, k: int, device: torch.device, one_pad: bool, metric: str
 ) -> Layout:
     """The layout of a search among a pool or, without one, among all.
 
     Of those no more than k - 1 are pad where all pad is one vector (`one_pad`).
     """
     if pool is None and device.type == "cpu":  # elsewhere what is kept might lie in the memory of a captured graph
-        return _layout_of_all(tuple(sides), padding, k, one_pad)
-    return _laid_out(pool, sides, padding, k, device, one_pad)
+        return _layout_of_all(tuple(sides), padding, k, one_pad, metric)
+    return _laid_out(pool, sides, padding, k, device, one_pad, metric)
 
 
 @lru_cache(maxsize=64)
-def _layout_of_all(sides: tuple[int, ...], padding: int, k: int, one_pad: bool) -> Layout:
+def _layout_of_all(sides: tuple[int, ...], padding: int, k: int, one_pad: bool, metric: str) -> Layout:
     with torch.inference_mode(False):
-        return _laid_out(None, sides, padding, k, torch.device("cpu"), one_pad)
+        return _laid_out(None, sides, padding, k, torch.device("cpu"), one_pad, metric)
 
 
 def _laid_out(
-    pool: Tensor | None, sides: Sequence[int], padding: int, k: int, device: torch.device, one_pad: bool
+    pool: Tensor | None, sides: Sequence[int], padding: int, k: int, device: torch.device, one_pad: bool, metric: str
 ) -> Layout:
     own, total = interior(sides, padding, device), prod(padded(sides, padding))
     pads = min(total - len(own), k - 1) if pool is None and one_pad else None
@@ -144,9 +148,17 @@ def _laid_out(
     column_of[columns] = torch.arange(lead, lead + count, device=device)
     label = torch.zeros(width, dtype=index_dtype(total), device=device)
     label[lead : lead + count] = columns
-    first = own.to(label.dtype).view(1, -1, 1)
     return Layout(
-        own, first, columns, column_of[own].view(1, -1, 1), label, lead, width, width - count <= count // 8, pads
+        own=own,
+        first=own.to(label.dtype).view(1, -1, 1),
+        columns=columns,
+        own_column=column_of[own].view(1, -1, 1),
+        label=label,
+        lead=lead,
+        width=width,
+        spread=width - count <= count // 8,
+        pairwise=metric == "euclidean" and width == count and len(own) * count <= FEW_PAIRS,
+        pads=pads,
     )
 
 
@@ -176,9 +188,11 @@ def _search(vectors: Vectors, like: Tensor, layout: Layout, k: int, metric: str)
 
 
 def _operands(vectors: Vectors, images: slice, layout: Layout, metric: str) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Queries (t, N, c), candidates (t, c, M or width), and the handicap of these (t, 1, M or width) by distance."""
+    """Queries (t, N, c), candidates (t, c, M or width), and the handicap of these (t, 1, M or width) in `products`."""
     left, places = vectors(images)
     right, handicap = layout.candidates(places), None
+    if layout.pairwise:
+        return left, right.mT, None
     if metric == "euclidean":
         centre = centre_of(layout.inner(places))
         left, right = left - centre, right - centre
@@ -200,7 +214,9 @@ def _nearest(
 ) -> Tensor:
     """The best of the candidates but for each query itself, in a buffer of scores if given. -> (t, n, count)"""
     lead, width, end = layout.lead, layout.width, layout.lead + len(layout.columns)
-    if layout.spread:
+    if layout.pairwise:
+        scores = torch.cdist(left, right.mT, compute_mode="donot_use_mm_for_euclid_dist").neg_()
+    elif layout.spread:
         scores = products(left, right, handicap, out=scores)
     else:
         scores = left.new_empty(*left.shape[:2], width) if scores is None else scores

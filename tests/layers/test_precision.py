@@ -77,13 +77,14 @@ def test_near_neighbours_survive_a_large_offset_in_float32(similarity):
 
 
 @pytest.mark.usefixtures("by_tiles")
-def test_scores_are_tiled_without_a_seam(monkeypatch):
+@pytest.mark.parametrize(("metric", "sides"), [("cosine", (7, 6)), ("euclidean", (7, 6)), ("euclidean", (3, 2))])
+def test_scores_are_tiled_without_a_seam(monkeypatch, metric, sides):
     """Results do not depend on how much is worked on at a time."""
     from convnn.layers import rows, search
 
-    x = torch.randn(5, 3, 7, 6, dtype=torch.float64)
+    x = torch.randn(5, 3, *sides, dtype=torch.float64)
     for make in BOTH:
-        layer = make(3, 4, K=4).double().eval()
+        layer = make(3, 4, K=4, magnitude_type=metric).double().eval()
         wanted = layer(x)
         grads = torch.autograd.grad(wanted.square().sum(), list(layer.parameters()))
         for tile in (1, 1000, 20000):

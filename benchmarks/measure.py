@@ -142,12 +142,13 @@ def _serve(pipe: Connection, side: Side, device: str) -> None:
 
 
 def _alternate(pipe: Connection, sides: Sequence[Side], device: str) -> None:
-    """Measure the sides by turns, with the allocator that ours has, and answer with a median for each asked."""
+    """Measure the sides by turns, with the allocator that ours has, and answer with a side's median when asked."""
     import torch
 
     from convnn import allocator
 
     allocator.keep_memory()
+    torch.manual_seed(0)
     works = [side.make(torch.device(device), *side.arguments) for side in sides]
     times: list[list[float]] = [[] for _ in sides]
     started = time.perf_counter()

@@ -66,10 +66,7 @@ class _ConvNN(NeighbourLayer):
             return self._convolve(x, side)
         index = self._search(x.detach(), sides)
         dtype = working_dtype(x)
-        weight: Tensor = self.weight
-        bias: Tensor = self.bias
-        if dtype != weight.dtype:
-            weight, bias = weight.to(dtype), bias.to(dtype)
+        weight, bias = self.weight.to(dtype), self.bias.to(dtype)
         return aggregate(x.to(dtype), index, weight, bias, self.padding, self.coords)
 
     def _search(self, x: Tensor, sides: Sequence[int]) -> Tensor:

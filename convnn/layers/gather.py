@@ -15,8 +15,8 @@ from .operators import operator
 from .products import product_dtype
 from .rows import add_product, as_map, as_rows, interior_rows, pad_rows, tile_bytes, tiles
 
-FEW_BYTES = 2 << 20
-"""Bytes of one image's gathered rows up to which, on a CPU, the time goes into the calls and not into the work."""
+FEW_ROWS, FEW_BYTES = 8192, 2 << 20
+"""Rows gathered for one image, and their bytes, up to which a CPU's time goes into calls and not into work."""
 
 
 def gathers(
@@ -51,9 +51,10 @@ def gathers(
 def aggregate(x: Tensor, index: Tensor, weight: Tensor, bias: Tensor, padding: int, coords: bool) -> Tensor:
     """bias + sum over slots of weight @ neighbour. (B, C, *sides), (B or 1, N, K), (out, d, K), (out,) -> (B, out, ..)
 
-    An index of fewer slots than the weight has leaves the last of them out; padding and no coordinates go with it.
+    An index may have fewer slots than the weight where the others could hold pad alone (`NeighbourLayer.slots`).
     """
-    few = len(x) == 1 and index.shape[1] * index.shape[2] * x.shape[1] * x.element_size() <= FEW_BYTES
+    rows = index.shape[1] * weight.shape[2]
+    few = len(x) == 1 and rows <= FEW_ROWS and rows * weight.shape[1] * x.element_size() <= FEW_BYTES
     apt = torch.is_grad_enabled() and x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64)
     if few and apt and not torch.compiler.is_compiling():
         return aggregate_few(x, index, weight, bias, padding, coords)
@@ -64,7 +65,8 @@ def aggregate(x: Tensor, index: Tensor, weight: Tensor, bias: Tensor, padding: i
 def aggregate_few(x: Tensor, index: Tensor, weight: Tensor, bias: Tensor, padding: int, coords: bool) -> Tensor:
     """`aggregate` of one image in the fewest calls, by autograd, which keeps what was gathered.
 
-    It sums in an order of its own. Evaluation does without it: an image gets the same bits alone and in a batch.
+    It sums in an order of its own, so where no gradients are wanted it is not used: evaluation gives an image the same
+    figures alone and in a batch.
     """
     sides, missing = x.shape[2:], weight.shape[2] - index.shape[2]
     room = F.pad(x, (padding,) * (2 * len(sides)))

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch.autograd.function import once_differentiable
+from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 
 class Operator:
@@ -24,7 +25,8 @@ class Operator:
         self.overload = getattr(getattr(torch.ops, namespace), own).default
 
     def __call__(self, *args: Any) -> Any:
-        if torch.compiler.is_compiling() or (self.has_gradient and torch.is_grad_enabled()):
+        watched = torch.compiler.is_compiling() or is_in_torch_dispatch_mode()
+        if watched or (self.has_gradient and torch.is_grad_enabled()):
             return self.overload(*args)
         return self.function(*args)  # the same without the dispatcher, which costs as much as several small operators
 

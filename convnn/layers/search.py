@@ -24,7 +24,7 @@ SCORE_ROWS, SCORE_MOST = 128, 24 << 20
 """Rows that a tile of a large map has all the same, up to so many bytes: a product of fewer runs at half the speed."""
 
 FEW_PAIRS = 256
-"""Distances of a map's pairs up to which they are computed pair by pair, in one call, rather than by products."""
+"""Distances of a map up to which they are computed pair by pair: one call, where products take ten."""
 
 Vectors = Callable[[slice], tuple[Tensor, Tensor]]
 """Images of the batch -> queries (t, N, c) and source rows (t, N or N', c); unit vectors for cosines."""
@@ -226,7 +226,7 @@ def _nearest(
     scores.scatter_(2, own_column.expand(len(left), -1, -1), -torch.inf)
     if lead:
         scores[..., :lead] = _below_the_best(scores[..., lead:end], count)
-    return layout.label.take(scores.topk(count, dim=2).indices)
+    return layout.label[scores.topk(count, dim=2).indices]
 
 
 def _score_bytes(width: int, like: Tensor) -> int:

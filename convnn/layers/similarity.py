@@ -15,9 +15,9 @@ def score_dtype(dtype: torch.dtype) -> torch.dtype:
 
 
 def unit(vectors: Tensor) -> Tensor:
-    """Vectors scaled to length one along the last dimension; a zero vector stays zero."""
+    """Vectors scaled to length one along the last dimension; one whose squares underflow stays short."""
     length = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
-    return vectors / length.clamp_min(torch.finfo(length.dtype).tiny)
+    return vectors / length.clamp_min(torch.finfo(length.dtype).tiny ** 0.5)
 
 
 def through_unit(grad: Tensor, vectors: Tensor) -> Tensor:

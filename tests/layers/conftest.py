@@ -1,4 +1,4 @@
-"""Small maps are convolved in a way of their own, which would hide the other from tests of the layers."""
+"""One image on a small map is convolved in a way of its own, which would hide the other from tests of the layers."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from convnn.layers import gather
 
 @pytest.fixture
 def by_tiles(monkeypatch):
-    """Small maps go the way of large ones."""
+    """One small image goes the way of many."""
     monkeypatch.setattr(gather, "FEW_BYTES", -1)
 
 

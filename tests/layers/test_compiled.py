@@ -5,6 +5,7 @@ from itertools import product
 import pytest
 import torch
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from convnn.layers import (
     Branching2d,
@@ -21,8 +22,6 @@ from convnn.layers.search import nearest_keys, nearest_positions
 from convnn.layers.weigh import pair_scores, weigh
 
 SAMPLINGS = [{}, {"sampling_type": "random", "num_samples": 9}, {"sampling_type": "spatial", "num_samples": 4}]
-pytestmark = pytest.mark.usefixtures("by_tiles")  # which is what is compiled
-
 MAKES = [ConvNN1d, ConvNN2d, ConvNNAttention1d, ConvNNAttention2d]
 
 
@@ -47,7 +46,7 @@ def check(layer, x) -> None:
 def test_neighbour_layers_compile_whole(make, sampling, training):
     options = {"K": 4, "magnitude_type": "euclidean", "aggregation_type": "Loc_Col"}
     layer = make(2, 3, shuffle_pattern="BA", shuffle_scale=2, **options, **sampling).train(training)
-    check(layer, torch.randn(1, 2, *[16] * make.dims))
+    check(layer, torch.randn(2, 2, *[16] * make.dims))
 
 
 @pytest.mark.parametrize("make", [ConvNN1d, ConvNN2d])
@@ -102,8 +101,23 @@ def test_operators_keep_the_promises_made_to_autograd_and_the_compiler():
         torch.library.opcheck(operator.overload, arguments)
 
 
+def test_one_image_compiles_whole_to_what_it_gives_uncompiled():
+    """Uncompiled it goes a way of its own, so they are equal to rounding."""
+    layer = ConvNN2d(2, 3, K=4, aggregation_type="Loc_Col").double()
+    check(layer, torch.randn(1, 2, 6, 5, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("options", [{}, {"similarity_type": "Loc", "K": 4}, {"similarity_type": "Loc_Col"}])
+def test_a_layer_on_tensors_without_data_leaves_nothing_behind(options):
+    with FakeTensorMode():
+        assert ConvNN2d(2, 3, **options)(torch.empty(2, 2, 7, 11)).shape == (2, 3, 7, 11)
+    assert ConvNN2d(2, 3, **options)(torch.randn(2, 2, 7, 11)).isfinite().all()
+    with FakeTensorMode():
+        ConvNN2d(2, 3, **options)(torch.empty(2, 2, 7, 11))
+
+
 def test_a_gradient_of_a_gradient_is_refused():
-    x = torch.randn(1, 2, 4, 4, requires_grad=True)
+    x = torch.randn(2, 2, 4, 4, requires_grad=True)
     (grad,) = torch.autograd.grad(ConvNN2d(2, 3, K=4)(x).square().sum(), x, create_graph=True)
     with pytest.raises(RuntimeError, match="twice"):
         grad.sum().backward()

@@ -37,7 +37,8 @@ def drawn(layer, sides):
 
 
 def check(layer, x) -> None:
-    torch.testing.assert_close(layer(x), reference.forward(layer, x, drawn(layer, x.shape[2:])))
+    for images in (x, x[:1]):
+        torch.testing.assert_close(layer(images), reference.forward(layer, images, drawn(layer, x.shape[2:])))
     x = x[:1].requires_grad_()
     assert torch.autograd.gradcheck(layer, (x,), fast_mode=True)
     names, parameters = zip(*layer.named_parameters(), strict=True)
@@ -93,8 +94,9 @@ def test_one_neighbour_and_all_of_them(kind, dims, padding):
 def test_a_layer_takes_maps_of_any_size(kind):
     layer, x = made(kind, 2, "cosine", SAMPLINGS[0], 1, "NA", K=5)
     for sides in ((4, 6), (7, 3), (1, 1), (1, 5), (2, 2)):
-        x = torch.randn(2, 2, *sides, dtype=torch.float64)
-        torch.testing.assert_close(layer(x), reference.forward(layer, x))
+        for images in (1, 2):
+            x = torch.randn(images, 2, *sides, dtype=torch.float64)
+            torch.testing.assert_close(layer(x), reference.forward(layer, x))
 
 
 @pytest.mark.parametrize("metric", ["cosine", "euclidean"])

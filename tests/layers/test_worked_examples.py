@@ -33,12 +33,12 @@ def equals(out: torch.Tensor, expected: str) -> None:
         ("euclidean", "Loc_Col", "Loc_Col", "-0.25 1.283333 1.7 1.766667 2.466667 0.566667"),
     ],
 )
-@torch.no_grad()
 def test_convnn(metric, similarity, aggregation, expected, dtype):
     options = {"magnitude_type": metric, "similarity_type": similarity, "aggregation_type": aggregation}
     layer = ConvNN2d(2, 1, K=3, **options).to(dtype)
-    layer.weight.copy_(ramp(*layer.weight.shape))
-    layer.bias.zero_()
+    with torch.no_grad():
+        layer.weight.copy_(ramp(*layer.weight.shape))
+        layer.bias.zero_()
     equals(layer(X.to(dtype)), expected)
 
 

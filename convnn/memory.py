@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from convnn.plans import Slot
 
 MIB = 2**20
-LOADED = 165 * MIB  # code that the first step loads, of the optimizer above all
+LOADED, COMPILER = 22 * MIB, 150 * MIB  # code that the first step loads, and torch's compiler where it is used
 BUFFERS = {"Conv2d": 50 * MIB, "Conv2d_New": 50 * MIB}  # of the kernels, whatever the batch is
-TILED_BUFFERS = 100 * MIB  # the same of layers that look for neighbours, a tile at a time
+TILED_BUFFERS = 150 * MIB  # the same of layers that look for neighbours, a tile at a time
 HOLES = 0.5  # share of the largest gradient for which the heap often has no place where the last one was
 SLACK = 1.4  # memory taken for each byte kept: gradients of maps, and holes between blocks of many sizes
 
@@ -31,7 +31,8 @@ def training(config: RunConfig, places: Sequence[Slot], parameters: int, largest
     weights = 4 * (parameters * (2 + optimizer_states(config)) + HOLES * largest)
     buffers = BUFFERS.get(config.layer.type, TILED_BUFFERS)
     activations = sum(kept(config, slot) for slot in places) + sum(pooled(config, *pair) for pair in pairwise(places))
-    return round(LOADED + weights + buffers + SLACK * images * activations)
+    loaded = LOADED + COMPILER * config.runtime.compile
+    return round(loaded + weights + buffers + SLACK * images * activations)
 
 
 def optimizer_states(config: RunConfig) -> int:

@@ -87,8 +87,8 @@ def take_turns(sides: Sequence[Side], how: How, *, clear: float | None = None) -
 def call_by_call(sides: Sequence[Side], how: How) -> list[float]:
     """Median seconds of single calls that take turns in one process.
 
-    For work of under a millisecond: threads of another process that still spin after its turn, or wake on the core of
-    this one's, may double the time of a whole turn of `take_turns`.
+    For work of some milliseconds and less: threads of another process that still spin after its turn, or wake on the
+    core of this one's, may double the time of a whole turn of `take_turns`.
     """
     child = _Child(sides, how.device, _alternate)
     try:

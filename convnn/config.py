@@ -45,9 +45,8 @@ def _option(
 
 
 _Tuple = BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)
-NoneWord = BeforeValidator(
-    lambda value: None if value == "none" else value
-)  # TOML has no null: the word "none" stands for it
+# TOML has no null: the word "none" stands for it
+NoneWord = BeforeValidator(lambda value: None if value == "none" else value)
 
 
 class Section(BaseModel):

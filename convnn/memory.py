@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from convnn.plans import Slot
 
 MIB = 2**20
-LOADED, COMPILER = 22 * MIB, 150 * MIB  # code that the first step loads, and torch's compiler where it is used
+LOADED, COMPILER = 22 * MIB, 285 * MIB  # code that the first step loads, and what torch.compile adds to it
 BUFFERS = {"Conv2d": 50 * MIB, "Conv2d_New": 50 * MIB}  # of the kernels, whatever the batch is
 TILED_BUFFERS = 150 * MIB  # the same of layers that look for neighbours, a tile at a time
 HOLES = 0.5  # share of the largest gradient for which the heap often has no place where the last one was

@@ -11,23 +11,16 @@ import bad_inputs
 import pytest
 
 from convnn import commandline, presets
-from convnn.cli import main
 from convnn.options import BY_PLACE, OPTIONS
 
 
 @pytest.fixture
-def convnn(capsys, tmp_path, monkeypatch):
+def convnn(in_process, tmp_path, monkeypatch):
     """Run a command with its runs in a fresh folder: (exit code, stdout, stderr)."""
     monkeypatch.setenv("CONVNN_RUNS", str(tmp_path / "runs"))
     monkeypatch.setenv("COLUMNS", "200")
 
-    def command(*argv: str) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as end:
-            main(list(argv))
-        out, err = capsys.readouterr()
-        return end.value.code, out, err
-
-    return command
+    return in_process
 
 
 @pytest.mark.parametrize("row", bad_inputs.FIELDS + bad_inputs.RULES, ids=str)

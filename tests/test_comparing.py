@@ -15,7 +15,6 @@ import oldfiles
 import pytest
 from made import epoch, new
 
-from convnn.cli import main
 from convnn.events import Finished, Started, append
 from convnn.lock import NAME, hold
 from convnn.summaries import CACHE
@@ -27,18 +26,12 @@ def root(tmp_path):
 
 
 @pytest.fixture
-def convnn(capsys, root, monkeypatch):
+def convnn(in_process, root, monkeypatch):
     """Run a command with its runs in a fresh folder: (exit code, stdout, stderr)."""
     monkeypatch.setenv("CONVNN_RUNS", str(root))
     monkeypatch.delenv("COLUMNS", raising=False)
 
-    def command(*argv: str) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as end:
-            main(list(argv))
-        out, err = capsys.readouterr()
-        return end.value.code, out, err
-
-    return command
+    return in_process
 
 
 @pytest.fixture

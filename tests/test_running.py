@@ -8,26 +8,29 @@ import threading
 
 import pytest
 import torch
+import training
 from made import epoch, new
 
 from convnn import control, events, load_run
-from convnn.cli import main
 from convnn.errors import UserError
 from convnn.lock import hold
 from convnn.runs import list_runs
 
 
 @pytest.fixture
-def convnn(capsys, monkeypatch):
+def convnn(in_process, monkeypatch):
     monkeypatch.setenv("COLUMNS", "120")
+    return in_process
 
-    def command(*argv):
-        with pytest.raises(SystemExit) as end:
-            main([str(word) for word in argv])
-        out, err = capsys.readouterr()
-        return end.value.code, out, err
 
-    return command
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A root with one finished run: a narrow vgg11 ConvNN, two epochs on a hundred digits. Not to be changed."""
+    root = tmp_path_factory.mktemp("runs")
+    shape = {"model": "vgg11", "layer": "ConvNN", "width": 0.05, "dataset": "digits", "limit": 100}
+    config = training.config(shape, batch_size=25, num_epochs=2, seed=7, device="cpu")
+    assert training.train(root, config)[1].code == 0
+    return root
 
 
 def test_show_tells_status_figures_and_configuration(trained, convnn):

@@ -118,19 +118,14 @@ def _layout(
 
     Of those no more than k - 1 are pad where all pad is one vector (`one_pad`).
     """
-    if pool is None and device.type == "cpu":  # elsewhere what is kept might lie in the memory of a captured graph
-        return _layout_of_all(tuple(sides), padding, k, one_pad, metric)
-    return _laid_out(pool, sides, padding, k, device, one_pad, metric)
+    # elsewhere what is kept might lie in the memory of a captured graph
+    lay_out = _kept_layout if pool is None and device.type == "cpu" else _laid_out
+    return lay_out(pool, tuple(sides), padding, k, device, one_pad, metric)
 
 
-@lru_cache(maxsize=64)
-def _layout_of_all(sides: tuple[int, ...], padding: int, k: int, one_pad: bool, metric: str) -> Layout:
-    with torch.inference_mode(False):
-        return _laid_out(None, sides, padding, k, torch.device("cpu"), one_pad, metric)
-
-
+@torch.inference_mode(False)
 def _laid_out(
-    pool: Tensor | None, sides: Sequence[int], padding: int, k: int, device: torch.device, one_pad: bool, metric: str
+    pool: Tensor | None, sides: tuple[int, ...], padding: int, k: int, device: torch.device, one_pad: bool, metric: str
 ) -> Layout:
     own, total = interior(sides, padding, device), prod(padded(sides, padding))
     pads = min(total - len(own), k - 1) if pool is None and one_pad else None
@@ -160,6 +155,9 @@ def _laid_out(
         pairwise=metric == "euclidean" and width == count and len(own) * count <= FEW_PAIRS,
         pads=pads,
     )
+
+
+_kept_layout = lru_cache(maxsize=64)(_laid_out)
 
 
 def _search(vectors: Vectors, like: Tensor, layout: Layout, k: int, metric: str) -> Tensor:

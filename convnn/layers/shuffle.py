@@ -77,7 +77,7 @@ class Shuffled(nn.Module):
             raise ValueError(
                 f"{type(self).__name__}: shuffle_scale = {self.shuffle_scale} does not divide the {size(sides)} map"
             )
-        return self.compute(x) if self.shuffle_pattern == "NA" else self.shuffle(self.compute(self.unshuffle(x)))
+        return self.shuffle(self.compute(self.unshuffle(x)))
 
     def require(self, holds: bool, message: str) -> None:
         """Raise ValueError with the layer's name unless the condition holds."""

@@ -16,16 +16,22 @@ def score_dtype(dtype: torch.dtype) -> torch.dtype:
 
 def unit(vectors: Tensor) -> Tensor:
     """Vectors scaled to length one along the last dimension; one whose squares underflow stays short."""
-    length = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
-    return vectors / length.clamp_min(torch.finfo(length.dtype).tiny ** 0.5)
+    length, least = _length(vectors)
+    return vectors / length.clamp_min(least)
 
 
 def through_unit(grad: Tensor, vectors: Tensor) -> Tensor:
-    """Gradient by vectors from the one by their unit vectors; zero where the vector is."""
-    length = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
-    direction = vectors / torch.where(length > 0, length, 1)
+    """Gradient by vectors from the one by their unit vectors; zero where a vector is zero or stays short."""
+    length, least = _length(vectors)
+    direction = vectors / length.clamp_min(least)
     across = grad - direction * (direction * grad).sum(-1, keepdim=True)
-    return torch.where(length > 0, across / torch.where(length > 0, length, 1), 0)
+    return torch.where(length > least, across / length, 0)
+
+
+def _length(vectors: Tensor) -> tuple[Tensor, float]:
+    """Lengths, and the least one whose square is a normal number."""
+    length = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
+    return length, torch.finfo(length.dtype).tiny ** 0.5
 
 
 def placed(rows: Tensor, coordinates: Tensor, lambda_param: float) -> Tensor:

@@ -20,7 +20,6 @@ def equals(out: torch.Tensor, expected: str) -> None:
     torch.testing.assert_close(out.flatten(), wanted, atol=2e-6, rtol=2e-7)  # six decimals are given
 
 
-@pytest.mark.usefixtures("either_way")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize(
     ("metric", "similarity", "aggregation", "expected"),
@@ -39,7 +38,8 @@ def test_convnn(metric, similarity, aggregation, expected, dtype):
     with torch.no_grad():
         layer.weight.copy_(ramp(*layer.weight.shape))
         layer.bias.zero_()
-    equals(layer(X.to(dtype)), expected)
+        equals(layer(X.to(dtype)), expected)
+    equals(layer(X.to(dtype)), expected)  # with gradients one small image goes a way of its own
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

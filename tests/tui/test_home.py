@@ -86,6 +86,19 @@ async def test_what_a_filter_says_of_runs_hides_no_preset(tmp_path):
         await until(pilot, lambda: not presets.items)
 
 
+async def test_enter_in_the_filter_goes_to_the_presets_where_only_they_match(tmp_path):
+    several(tmp_path / "runs")
+    async with app(tmp_path / "runs").run_test() as pilot:
+        await read(pilot, 6)
+        presets = pilot.app.screen.query_one("#presets")
+        await pilot.press("slash", *"published-conv2d-new")
+        await until(pilot, lambda: len(presets.items) == 1)
+        await pilot.press("enter")
+        await until(pilot, lambda: presets.has_focus)
+        await pilot.press("escape", "slash", *"ConvNN", "enter")
+        await until(pilot, lambda: table(pilot.app).has_focus)
+
+
 async def test_a_filter_that_is_not_understood_says_so_and_hides_nothing(tmp_path):
     several(tmp_path / "runs")
     async with app(tmp_path / "runs").run_test() as pilot:

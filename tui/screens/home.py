@@ -227,7 +227,9 @@ class HomeScreen(Deleting):
 
     @on(Input.Submitted, "#filter")
     def leave_filter(self) -> None:
-        self.query_one(RunTable).focus()
+        """Go to what was found: the runs, or the presets where those are all."""
+        runs, chosen = self.query_one(RunTable), self.query_one(PresetList)
+        (chosen if chosen.items and not runs.items else runs).focus()
 
     def action_back(self) -> None:
         """Clear the filter. Nothing else is to go back to, and this never quits."""

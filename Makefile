@@ -17,7 +17,7 @@ check: $(DEV)  ## lint, formatting, types, import rules, and the wheel
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest tests/test_imports.py
-	$(BIN)/python tests/check_wheel.py
+	$(BIN)/python scripts/check_wheel.py
 
 format: $(DEV)
 	$(BIN)/ruff check --fix .
@@ -27,8 +27,8 @@ bench: $(DEV)  ## the claims of the README, measured here
 	$(BIN)/python -m benchmarks
 
 docs: $(DEV)  ## the walk and the pictures of the README, by running the app; some minutes
-	$(BIN)/python -m docs.walk
-	$(BIN)/python tests/handbook.py
+	$(BIN)/python -m scripts.walk
+	$(BIN)/python scripts/handbook.py
 
 soak: $(DEV)  ## the app for 20 minutes at ten events a second: memory and files flat?
 	$(BIN)/python -m benchmarks.soak 20

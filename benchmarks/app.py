@@ -22,15 +22,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 
-from convnn import presets, runs
-from convnn.charts import Series, draw
-from convnn.events import Finished, line
 from tests.pictured import events_of, make
 from tests.pseudo import ROOT, Program
+
+from convnn.charts.chart import Series, draw
+from convnn.config import toml
+from convnn.events import Finished
+from convnn.presets import resolve
+from convnn.runs import find
+from convnn.runs.event_log import line
 from tui.app import ConvnnApp
 from tui.screens.runs import RunsScreen
 
-LAUNCHING = ROOT / "tests" / "tui" / "launching.py"
+LAUNCHING = ROOT / "tests" / "support" / "launching.py"
 RUNS = 1000
 PAIRS = int(os.environ.get("PAIRS", "10"))
 KEYS = 100
@@ -129,7 +133,7 @@ def _many(root: Path) -> None:
     configs = []
     for _ in range(100):
         chosen = {name: draw.choice(VARIED[name]) for name in names}
-        configs.append(presets.text(presets.resolve(None, {"layer.type": "Branching"} | chosen).config, whole=True))
+        configs.append(toml.text(resolve.resolve(None, {"layer.type": "Branching"} | chosen).config, whole=True))
     for number in range(TABLE):
         run = root / f"20260101-{number:06d}-vgg11-Branching-{number:04x}"
         run.mkdir()
@@ -171,7 +175,7 @@ def key() -> Iterator[str]:
         config = config | {"training.num_epochs": "1000"}
         with tempfile.TemporaryDirectory() as folder, _open(LAUNCHING, folder, *_words(config)) as app:
             _until(app, "step ", 0)
-            while not (found := runs.list_runs(Path(folder))[0]) or not found[0].history().steps:
+            while not (found := find.list_runs(Path(folder))[0]) or not found[0].history().steps:
                 time.sleep(0.1)
             waits = sorted(_latency(app, "y", "log y") for _ in range(KEYS))
         yield f"a key while {name} trains: median {_ms([median(waits)])}, p95 {_ms([waits[int(0.95 * KEYS)]])}"
@@ -222,7 +226,7 @@ def _latency(app: Program, letter: str, word: str) -> float:
 
 
 def _headless(config: dict[str, str]) -> float:
-    from convnn.options import BY_PLACE
+    from convnn.config.options import BY_PLACE
 
     flags = [part for place, value in config.items() for part in (BY_PLACE[place].flag, value)]
     with tempfile.TemporaryDirectory() as folder:
@@ -242,7 +246,7 @@ def _inside(config: dict[str, str]) -> float:
 
 def _speed(root: Path) -> float:
     """Images a second of the epochs after the first, which warms up."""
-    return median(runs.list_runs(root)[0][0].history().series("images_per_s")[1][1:])
+    return median(find.list_runs(root)[0][0].history().series("images_per_s")[1][1:])
 
 
 def _words(config: dict[str, str]) -> list[str]:

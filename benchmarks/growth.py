@@ -11,7 +11,7 @@ import torch
 from benchmarks.layers import KINDS
 from benchmarks.measure import How, Side, Work, take_turns
 from benchmarks.table import MIB, Row
-from convnn.charts import Series, draw
+from convnn.charts.chart import Series, draw
 
 START = {"side": 32, "K": 9, "channels": 32, "batch": 4}
 SAMPLINGS: dict[str, dict[str, Any]] = {

@@ -12,8 +12,8 @@ from torch.utils.data import DataLoader
 from benchmarks import plain
 from benchmarks.measure import How, Side, Work, take_turns
 from benchmarks.table import Row
-from convnn.data.batches import MemoryBatches
 from convnn.data.cifar import CIFAR10
+from convnn.data.loaders import MemoryBatches
 
 IMAGES = 4096
 BATCH = 64

@@ -11,10 +11,11 @@ from torch import nn
 from benchmarks import plain
 from benchmarks.measure import How, Measured, Side, Work, take_turns
 from benchmarks.table import MIB, Row
-from convnn import layers, plans
+from convnn import layers
+from convnn.models import architectures
 
 IMAGE = (32, 32)
-SLOTS = [(slot.in_channels, slot.out_channels, slot.side[0]) for slot in plans.slots("vgg11", 1.0, IMAGE)]
+SLOTS = [(slot.in_channels, slot.out_channels, slot.side[0]) for slot in architectures.slots("vgg11", 1.0, IMAGE)]
 BATCH = 64
 LARGE = (64, 64, 224)  # one image of it
 LARGE_ROUNDS = 3

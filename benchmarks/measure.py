@@ -124,7 +124,7 @@ def _serve(pipe: Connection, side: Side, device: str) -> None:
     """Answer what is asked until the other end closes."""
     import torch
 
-    from convnn import allocator
+    from convnn.training import allocator
 
     if side.keeps:
         allocator.keep_memory()
@@ -145,7 +145,7 @@ def _alternate(pipe: Connection, sides: Sequence[Side], device: str) -> None:
     """Measure the sides by turns, with the allocator that ours has, and answer with a side's median when asked."""
     import torch
 
-    from convnn import allocator
+    from convnn.training import allocator
 
     allocator.keep_memory()
     torch.manual_seed(0)

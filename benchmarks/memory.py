@@ -14,8 +14,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from convnn import plans
-from convnn.config import LAYERS, RunConfig
+from convnn.config.schema import LAYERS, RunConfig
+from convnn.costs import plan
 
 STEPS = 5
 SIDE = 32
@@ -42,10 +42,11 @@ def train(config: RunConfig) -> int:
     """Train five steps in this process; returns how many bytes its resident memory grew at most."""
     import torch
 
-    from convnn import allocator, build, models
-    from convnn.evaluation import autocast
+    from convnn.models import resnet, vgg
+    from convnn.training import allocator, build, device
+    from convnn.training.evaluation import autocast
 
-    assert models  # imported before the first measurement, as torch is
+    assert resnet and vgg  # imported before the first measurement, as torch is
     allocator.keep_memory()
     x = torch.randn(config.training.batch_size, 3, SIDE, SIDE)
     y = torch.randint(0, CLASSES, (config.training.batch_size,))
@@ -53,7 +54,7 @@ def train(config: RunConfig) -> int:
     before = resident("VmRSS")
     model = build.model(config, CLASSES)
     optimizer, losses = build.optimizer(config, model), build.losses(config)
-    amp = build.amp_dtype(config, x.device)
+    amp = device.amp_dtype(config, x.device)
     for _ in range(STEPS):
         optimizer.zero_grad(set_to_none=True)
         with autocast(x.device, amp):
@@ -79,7 +80,7 @@ def main(words: list[str]) -> None:
         command = [sys.executable, __file__, "--child", json.dumps(config)]
         child = subprocess.run(command, capture_output=True, text=True, check=True)
         measured = int(child.stdout.split()[-1])
-        estimated = plans.plan(RunConfig.model_validate(config), (SIDE, SIDE), CLASSES).memory_bytes
+        estimated = plan.plan(RunConfig.model_validate(config), (SIDE, SIDE), CLASSES).memory_bytes
         print(f"{name:36}{measured / MIB:>10.0f}{estimated / MIB:>11.0f}{estimated / measured:>7.2f}", flush=True)
 
 

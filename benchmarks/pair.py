@@ -25,7 +25,7 @@ from benchmarks import plain
 from benchmarks.measure import How, resident
 from benchmarks.step import config, stepping
 from benchmarks.table import MIB, Row
-from convnn import allocator, build
+from convnn.training import allocator, build
 
 IMAGES, QUICK_IMAGES = 5000, 256
 BATCH = 64

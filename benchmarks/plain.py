@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from convnn import plans
+from convnn.models import architectures
 
 
 def scores(queries: Tensor, candidates: Tensor, metric: str) -> Tensor:
@@ -163,13 +163,13 @@ class PooledLinear(nn.Linear):
     """Adaptive average pool to 7x7, and the linear layer as written. (B, C, H, W) -> (B, out)"""
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(F.adaptive_avg_pool2d(x, plans.POOLED).flatten(1))
+        return super().forward(F.adaptive_avg_pool2d(x, architectures.POOLED).flatten(1))
 
 
 def vgg11(conv: Callable[[int, int], nn.Module], num_classes: int, width: float = 1.0) -> nn.Sequential:
     """VGG11, the names of its parameters those of ours."""
     model = nn.Sequential()
-    for number, channels in enumerate(plans.stages("vgg11", width), start=1):
+    for number, channels in enumerate(architectures.stages("vgg11", width), start=1):
         stage = nn.Sequential()
         for i, (before, after) in enumerate(channels, start=1):
             stage.add_module(f"conv{i}", conv(before, after))
@@ -177,8 +177,8 @@ def vgg11(conv: Callable[[int, int], nn.Module], num_classes: int, width: float 
             stage.add_module(f"relu{i}", nn.ReLU(inplace=True))
         stage.add_module("pool", nn.MaxPool2d(2))
         model.add_module(f"stage{number}", stage)
-    hidden = plans.scaled(plans.HIDDEN, width)
-    classifier = [PooledLinear(after * plans.POOLED**2, hidden), nn.ReLU(inplace=True), nn.Dropout(0.5)]
+    hidden = architectures.scaled(architectures.HIDDEN, width)
+    classifier = [PooledLinear(after * architectures.POOLED**2, hidden), nn.ReLU(inplace=True), nn.Dropout(0.5)]
     classifier += [nn.Linear(hidden, hidden), nn.ReLU(inplace=True), nn.Dropout(0.5), nn.Linear(hidden, num_classes)]
     model.add_module("head", nn.Sequential(*classifier))
     return model

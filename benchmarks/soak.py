@@ -16,12 +16,13 @@ import tempfile
 import time
 from pathlib import Path
 
-from convnn import events
-from convnn.events import Step
-from convnn.lock import hold
-from convnn.runs import Run
 from tests.pictured import NAME, STEPS, make
 from tests.pseudo import ROOT, Program
+
+from convnn.events import Step
+from convnn.runs import event_log
+from convnn.runs.lock import hold
+from convnn.runs.run import Run
 
 RATE = 10  # events a second
 EVERY = 30.0  # seconds between two lines
@@ -30,12 +31,12 @@ SLACK = 8 << 20  # bytes that memory may come and go by
 SHOWN = """
 import sys
 from pathlib import Path
-from convnn.runs import Run
+from convnn.runs.run import Run
 from tui.app import ConvnnApp
-from tui.launcher import Launcher
-from tui.leaving import to_the_end
-from tui.screens.run import RunScreen
-from tui.terminal import Terminal
+from tui.process.launcher import Launcher
+from tui.process.shutdown import to_the_end
+from tui.screens.run.screen import RunScreen
+from tui.process.terminal import Terminal
 
 class Showing(ConvnnApp):
     def on_ready(self):
@@ -55,7 +56,9 @@ def tell(root: Path, seconds: float) -> None:
         while time.monotonic() < end:
             step += 1
             fields = {"lr": 1e-3, "grad_norm": 1.0 + step % 7 / 10, "images_per_s": 1200.0}
-            events.append(run.events_path, Step(epoch=1 + step // STEPS, step=step, loss=1 + step % 13 / 20, **fields))
+            event_log.append(
+                run.events_path, Step(epoch=1 + step // STEPS, step=step, loss=1 + step % 13 / 20, **fields)
+            )
             time.sleep(1 / RATE)
 
 

@@ -12,8 +12,8 @@ from torch.nn import functional as F
 from benchmarks import plain
 from benchmarks.measure import How, Side, Work, take_turns
 from benchmarks.table import MIB, Row
-from convnn import build
-from convnn.config import RunConfig
+from convnn.config.schema import RunConfig
+from convnn.training import build
 
 BATCH = 64
 CLASSES = 10

@@ -45,18 +45,18 @@ def machine(how: How) -> dict[str, str]:
     """What the figures depend on."""
     import torch
 
-    from convnn import machine
+    from convnn.training import device
 
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "device": machine.describe(torch.device(how.device)),
+        "device": device.describe(torch.device(how.device)),
         "cores": str(os.cpu_count()),
         "threads": str(torch.get_num_threads()),
-        "memory": f"{machine.memory(torch.device('cpu')) / 2**30:.0f} GiB",
+        "memory": f"{device.memory(torch.device('cpu')) / 2**30:.0f} GiB",
         "load before": f"{os.getloadavg()[0]:.1f}",
         "python": platform.python_version(),
-        **machine.versions(),
-        "commit": (machine.git_commit() or "none")[:12],
+        **device.versions(),
+        "commit": (device.git_commit() or "none")[:12],
         "rounds": str(how.rounds),
     }
 

@@ -2,7 +2,7 @@
 
 from typing import NoReturn
 
-from convnn.uncollected import uncollected
+from convnn.gc_pause import uncollected
 
 
 def main() -> NoReturn:

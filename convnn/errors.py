@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from enum import IntEnum
 from typing import Any
 
@@ -59,12 +60,14 @@ class UserError(Exception):
         super().__init__("\n".join(str(problem) for problem in self.problems))
 
 
-def escaped(text: object) -> str:
-    """Text from outside with control characters shown instead of sent to the terminal.
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """The known word that is most like `word`, case aside; None when none is alike."""
+    lowered = {item.lower(): item for item in known}
+    close = get_close_matches(word.lower()[:200], lowered, n=1, cutoff=0.6)
+    return lowered[close[0]] if close else None
 
-    Escapes, bidirectional overrides and the like become visible `\\x1b` forms; printable characters stay.
-    """
-    shown = str(text)
-    if shown.isprintable():  # nearly always, and lists of runs ask for thousands
-        return shown
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in shown)
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """The guess as the end of a message: ". Did you mean X?", or nothing."""
+    guess = nearest(word, known)
+    return f". Did you mean {guess}?" if guess else ""

@@ -76,3 +76,14 @@ def _cuda(index: int) -> int | None:
         return int(told.split()[0]) << 20
     except (OSError, subprocess.SubprocessError, ValueError, IndexError):
         return None
+
+
+def fp16_on_cpu() -> Problem:
+    """Also raised when `auto` turns out to be the cpu."""
+    return Problem(
+        "runtime.amp_dtype is 'fp16': cpu takes bf16 only",
+        key="runtime.amp_dtype",
+        value="fp16",
+        fix="use --amp_dtype bf16",
+        change={"runtime.amp_dtype": "bf16"},
+    )

@@ -7,10 +7,12 @@ the images seen is reported in percent, as train_NAME, test_NAME and, where ther
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
-Metric = Callable[[Tensor, Tensor], Tensor]
+Metric = Callable[["Tensor", "Tensor"], "Tensor"]
 
 
 def top(k: int) -> Metric:
@@ -24,3 +26,8 @@ def top(k: int) -> Metric:
 
 
 METRICS: dict[str, Metric] = {"top1": top(1), "top5": top(5)}
+
+
+def lower_is_better(metric: str) -> bool:
+    """Whether less of the metric is better: losses, times and memory; not accuracies and speeds."""
+    return metric.endswith("loss") or metric in {"train_s", "eval_s", "peak_bytes"}

@@ -10,7 +10,7 @@ import pytest
 @pytest.fixture
 def in_process(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
     """Run a command here: (exit code, stdout, stderr)."""
-    from convnn.cli import main
+    from convnn.cli.app import main
 
     def command(*argv: object) -> tuple[int, str, str]:
         with pytest.raises(SystemExit) as end:

@@ -11,6 +11,7 @@ from torch import nn
 
 from benchmarks import cells, growth, layers, plain, step, table
 from benchmarks.measure import How
+from convnn.training import build
 
 ALL_ROWS = {name: row[:2] for name, row in layers.ROWS.items()}
 WIDTH = 0.25  # with fewer channels two maps are often alike in direction after a ReLU, and ties are chosen at will
@@ -56,7 +57,7 @@ def test_a_plain_model_is_ours_written_out(layer):
     torch.manual_seed(1)
     asked = step.config(layer, 2)
     asked = asked.model_copy(update={"model": asked.model.model_copy(update={"width": WIDTH})})
-    ours, theirs = step.build.model(asked, 10).double(), plain.vgg11(step.PLAIN[layer], 10, width=WIDTH).double()
+    ours, theirs = build.model(asked, 10).double(), plain.vgg11(step.PLAIN[layer], 10, width=WIDTH).double()
     theirs.load_state_dict(ours.state_dict())
     x = torch.randn(2, 3, 32, 32, dtype=torch.float64)
     grads = []

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 
-import handbook
 import pyte
 import pytest
 
-from docs import walk
-from docs.screen import Seen, plain
-from docs.svg import svg
+from scripts import handbook, walk
+from scripts.screen import Seen, plain
+from scripts.svg import svg
 
 
 def screen(text: bytes) -> pyte.Screen:
@@ -52,7 +51,7 @@ def test_the_walks_have_every_step_on_a_screen_of_their_size(columns, rows):
 
 
 def test_a_program_is_waited_for_by_what_it_shows(tmp_path, monkeypatch):
-    monkeypatch.setattr("docs.screen.PATIENCE", 0.0)
+    monkeypatch.setattr("scripts.screen.PATIENCE", 0.0)
     program = Seen("-c", "print('ready')", size=(20, 3), folder=tmp_path)
     try:
         program.process.wait()

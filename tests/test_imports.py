@@ -12,56 +12,43 @@ ROOT = Path(__file__).resolve().parent.parent
 HEAVY = ("torch", "torchvision", "textual", "sklearn", "scipy")
 SCREEN = ("textual", "typer")
 
-WITH_TORCH = {
-    *(
-        "allocator",
-        "build",
-        "checkpoint",
-        "doctor",
-        "evaluation",
-        "loading",
-        "loop",
-        "machine",
-        "metrics",
-        "saving",
-        "state",
-    ),
-    *("tally", "trainer", "verify", "warmup", "worker"),
-}
-OWN_RULES = {"__init__", "__main__", "cli", "errors", "plans"}
-PURE = sorted(
-    {path.stem for path in (ROOT / "convnn").glob("*.py")} - WITH_TORCH - OWN_RULES
-)  # a new one is held to it
+TORCH_PACKAGES = ("layers", "models", "data", "training", "worker")  # the others never load torch
+TRAINER = ("convnn.config", "convnn.training", "convnn.events")
+
+
+def _modules(folder: str) -> list[str]:
+    """The modules below a folder of the source tree, without the package files that only gather them."""
+    paths = sorted((ROOT / folder).rglob("*.py"))
+    return [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in paths if path.stem != "__init__"]
+
+
+OWN_RULES = ("convnn.__main__", "convnn.metrics", "convnn.cli", "convnn.costs.plan", "convnn.errors")
+PURE = [
+    name for name in _modules("convnn") if name.split(".")[1] not in TORCH_PACKAGES and not name.startswith(OWN_RULES)
+]  # a new one is held to it
 MUST_NOT_LOAD = {
-    **{f"convnn.{name}": (*HEAVY, "numpy", "typer") for name in PURE},
+    **dict.fromkeys(PURE, (*HEAVY, "numpy", "typer")),
     "convnn": (*HEAVY, "numpy", "pydantic", "typer", "rich"),
-    "convnn.cli": (*HEAVY, "numpy"),
+    **dict.fromkeys(_modules("convnn/cli"), (*HEAVY, "numpy")),
     "convnn.errors": (*HEAVY, "numpy", "pydantic", "rich", "typer"),
-    "convnn.plans": (*HEAVY, "numpy", "pydantic", "rich", "typer"),
-    "convnn.layers": (
-        "convnn.config",
-        "convnn.errors",
-        "convnn.plans",
-        "convnn.events",
-        "convnn.models",
-        "pydantic",
-        *SCREEN,
-    ),
-    "convnn.models.vgg": ("convnn.config", "convnn.trainer", "convnn.events", "pydantic", *SCREEN),
-    "convnn.models.resnet": ("convnn.config", "convnn.trainer", "convnn.events", "pydantic", *SCREEN),
-    "convnn.metrics": ("convnn.config", "convnn.trainer", "convnn.events", "pydantic", *SCREEN),
-    "convnn.data": (*HEAVY, "convnn.config", "convnn.trainer", "convnn.events"),
-    "convnn.data.batches": ("convnn.config", "convnn.trainer", "convnn.events", *SCREEN),
-    "convnn.data.digits": ("convnn.config", "convnn.trainer", "convnn.events", *SCREEN),
-    "convnn.data.folder": ("convnn.config", "convnn.trainer", "convnn.events", *SCREEN),
-    "convnn.data.cifar10": ("convnn.config", "convnn.trainer", "convnn.events", *SCREEN),
-    "convnn.data.imagenet": ("convnn.config", "convnn.trainer", "convnn.events", *SCREEN),
-    "convnn.build": ("convnn.layers", "convnn.models", "torchvision", "sklearn", *SCREEN),
-    "convnn.checkpoint": SCREEN,
-    "convnn.trainer": ("convnn.runs", "convnn.worker", "convnn.lock", "rich", *SCREEN),
-    "convnn.worker": SCREEN,
-    "tui": ("torch", "torchvision", "convnn.layers", "convnn.models", "convnn.trainer"),
-    "tui.app": ("torch", "torchvision", "convnn.layers", "convnn.models", "convnn.trainer", "typer"),
+    "convnn.costs.plan": (*HEAVY, "numpy", "pydantic", "rich", "typer"),
+    "convnn.models.architectures": (*HEAVY, "numpy", "pydantic", "rich", "typer"),
+    "convnn.layers": ("convnn.config", "convnn.errors", "convnn.costs", "convnn.events", "pydantic", *SCREEN),
+    "convnn.models.vgg": (*TRAINER, "pydantic", *SCREEN),
+    "convnn.models.resnet": (*TRAINER, "pydantic", *SCREEN),
+    "convnn.metrics": (*TRAINER, "pydantic", *SCREEN),
+    "convnn.data": (*HEAVY, *TRAINER),
+    "convnn.data.loaders": (*TRAINER, *SCREEN),
+    "convnn.data.digits": (*TRAINER, *SCREEN),
+    "convnn.data.folder": (*TRAINER, *SCREEN),
+    "convnn.data.cifar": (*TRAINER, *SCREEN),
+    "convnn.data.imagenet": (*TRAINER, *SCREEN),
+    "convnn.training.build": ("convnn.layers", "torchvision", "sklearn", *SCREEN),
+    "convnn.worker.checkpoint": SCREEN,
+    "convnn.training.trainer": ("convnn.runs", "convnn.worker", *SCREEN),
+    "convnn.worker.train_run": SCREEN,
+    "tui": ("torch", "torchvision", "convnn.layers", "convnn.training.trainer"),
+    "tui.app": ("torch", "torchvision", "convnn.layers", "convnn.training.trainer", "typer"),
 }
 
 

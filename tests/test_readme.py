@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 import shlex
 
-import handbook
 import pytest
 
-from convnn import commandline, presets
+from convnn.config import command_line
+from convnn.presets import resolve, store
+from scripts import handbook
 
 TEXT = handbook.README.read_text()
 
@@ -21,10 +22,10 @@ def test_every_command_that_is_shown_for_training_is_a_valid_one():
     shown = re.findall(r"^convnn run (.*?)(?:\s+#.*)?$", TEXT, flags=re.M)
     assert len(shown) >= 3
     for line in shown:
-        parsed = commandline.parse(shlex.split(line))
+        parsed = command_line.parse(shlex.split(line))
         assert not parsed.unknown, line
-        preset = presets.read(parsed.preset) if parsed.preset else None
-        assert not presets.resolve(preset, parsed.typed).problems, line
+        preset = store.read(parsed.preset) if parsed.preset else None
+        assert not resolve.resolve(preset, parsed.typed).problems, line
 
 
 @pytest.mark.parametrize("name", re.findall(r"\]\(([^)#:]+)\)", TEXT) + re.findall(r'src="([^":]+)"', TEXT))

@@ -15,20 +15,21 @@ from textual.screen import Screen
 from textual.widgets import Input, TextArea
 
 from convnn import hardware
-from convnn.errors import UserError, escaped
-from convnn.runs import Run
-from convnn.summaries import Summary
-from tui import looks
+from convnn.errors import UserError
+from convnn.runs.run import Run
+from convnn.runs.summary import Summary
+from convnn.text import escaped
+from tui import theme as tui_theme
+from tui.dialogs.help import HelpScreen
+from tui.dialogs.too_small import SMALLEST, TooSmall
 from tui.keys import bound
-from tui.launcher import Launch, Launcher
-from tui.leaving import Leaving
-from tui.marks import Marks
-from tui.screens.help import HelpScreen
+from tui.process.launcher import Launch, Launcher
+from tui.process.shutdown import Leaving
 from tui.screens.home import HomeScreen
-from tui.screens.too_small import SMALLEST, TooSmall
+from tui.selection import Marks
 
 if TYPE_CHECKING:
-    from convnn.config import RunConfig
+    from convnn.config.schema import RunConfig
 
 BUILT_IN = frozenset({"command_palette", "help_quit"})  # Textual's own, which need no line in help or palette
 
@@ -63,12 +64,12 @@ class ConvnnApp(Leaving):
         self.complete = False  # all of them were read, not only the newest
         self.marks = Marks()
         self._told: set[Launch] = set()  # refusals that were said
-        self.ascii = looks.wants_ascii()
+        self.ascii = tui_theme.wants_ascii()
         if self.ascii:
-            self._filters.append(looks.Plain())
-        self.register_theme(looks.DARK)
-        self.register_theme(looks.LIGHT)
-        self.theme = looks.LIGHT.name if looks.wants_light() else looks.DARK.name
+            self._filters.append(tui_theme.Plain())
+        self.register_theme(tui_theme.DARK)
+        self.register_theme(tui_theme.LIGHT)
+        self.theme = tui_theme.LIGHT.name if tui_theme.wants_light() else tui_theme.DARK.name
 
     def get_default_screen(self) -> Screen[Any]:
         return HomeScreen(self.root)
@@ -114,7 +115,7 @@ class ConvnnApp(Leaving):
                 word = binding.description.capitalize()
                 title = f"{word}  ({self.get_key_display(binding)})"
                 yield SystemCommand(title, binding.tooltip, partial(self.run_action, binding.action, active.node))
-        for theme, word in ((looks.DARK, "Dark"), (looks.LIGHT, "Light")):
+        for theme, word in ((tui_theme.DARK, "Dark"), (tui_theme.LIGHT, "Light")):
             yield SystemCommand(f"{word} theme", f"{word.lower()} colours", partial(setattr, self, "theme", theme.name))
 
     def say(self, message: str, *, wrong: bool = False) -> None:
@@ -158,13 +159,13 @@ class ConvnnApp(Leaving):
 
     def show_run(self, run: Run | Launch) -> None:
         """Open the screen of a run, or of a launch that will be one."""
-        from tui.screens.run import RunScreen  # charts bring numpy, which the first frame does without
+        from tui.screens.run.screen import RunScreen  # charts bring numpy, which the first frame does without
 
         self.push_screen(RunScreen(run))
 
     def compare(self, current: str | None) -> None:
         """Open the comparison of the marked runs; with one alone, of that and the current one."""
-        from tui.screens.compare import MOST, CompareScreen
+        from tui.screens.compare.screen import MOST, CompareScreen
 
         chosen = self.marks.compared(self.runs, current)
         if len(chosen) < 2:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
-    from convnn.data.batches import Batches
+    from convnn.data.loaders import Batches
 
 Channels = tuple[float, ...]  # a figure for each of the three channels
 

@@ -24,9 +24,11 @@ import torch
 from torch import Tensor
 
 from convnn.data import Channels, Data, Wanted, safe_pickle
-from convnn.data.memory import in_memory, resized
-from convnn.datasets import CIFAR, unusable
-from convnn.errors import Exit, Problem, UserError, escaped
+from convnn.data.catalog import CIFAR
+from convnn.data.class_folders import unusable
+from convnn.data.in_memory import in_memory, resized
+from convnn.errors import Exit, Problem, UserError
+from convnn.text import escaped
 
 SIDE = 32  # pixels, unless resized
 TIMEOUT = 20  # seconds without a byte from the network

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from convnn.data import Data, Wanted
-from convnn.data.memory import in_memory, resized
+from convnn.data.in_memory import in_memory, resized
 from convnn.errors import Exit, UserError
 
 SIDE = 32  # pixels, unless resized

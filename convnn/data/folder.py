@@ -13,10 +13,11 @@ from PIL import Image
 from torch import Tensor
 
 from convnn.data import Data, Wanted
-from convnn.data.draws import set_aside
-from convnn.data.memory import in_memory
-from convnn.datasets import TEST_SHARE, Listing, first_size, listing, pair, unusable
-from convnn.errors import Exit, Problem, UserError, escaped
+from convnn.data.class_folders import TEST_SHARE, Listing, first_size, listing, pair, unusable
+from convnn.data.in_memory import in_memory
+from convnn.data.splits import set_aside
+from convnn.errors import Exit, Problem, UserError
+from convnn.text import escaped
 
 THREADS = min(8, os.cpu_count() or 1)  # PIL lets go of the interpreter while it decodes
 SHARE = 64  # files that a thread takes at a time

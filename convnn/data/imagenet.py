@@ -17,11 +17,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from convnn.data import Data, Wanted
-from convnn.data.batches import Normalise, order_of
-from convnn.data.draws import evenly, seed_of, validation
+from convnn.data.catalog import IMAGENET_FIX
+from convnn.data.class_folders import Listing, pair, unusable
 from convnn.data.folder import Box, rgb
-from convnn.datasets import IMAGENET_FIX, Listing, pair, unusable
-from convnn.errors import Exit, Problem, UserError, escaped
+from convnn.data.loaders import Normalise, order_of
+from convnn.data.splits import evenly, seed_of, validation
+from convnn.errors import Exit, Problem, UserError
+from convnn.text import escaped
 
 SIDE = 224  # pixels, unless resized
 CENTRE = 224 / 256  # share of the shorter side that is kept where nothing is drawn

@@ -9,12 +9,12 @@ from math import prod
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .candidates import Sampling
-from .neighbours import NeighbourLayer, working_dtype
-from .products import linear
-from .rows import as_map, as_rows, interior_rows, pad_rows
-from .search import nearest_keys
-from .weigh import pair_scores, weigh
+from convnn.layers.neighbor_layer import NeighbourLayer, working_dtype
+from convnn.layers.ops.attend import pair_scores, weigh
+from convnn.layers.ops.half_precision import linear
+from convnn.layers.ops.nearest import nearest_keys
+from convnn.layers.ops.tiles import as_map, as_rows, interior_rows, pad_rows
+from convnn.layers.sampling import Sampling
 
 
 class _Slots(nn.Conv1d):

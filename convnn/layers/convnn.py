@@ -9,13 +9,13 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .candidates import Sampling
-from .coords import with_coordinates
-from .gather import aggregate
-from .neighbours import NeighbourLayer, working_dtype
-from .places import places, places_in
-from .rows import as_rows
-from .search import nearest_positions
+from convnn.layers.neighbor_layer import NeighbourLayer, working_dtype
+from convnn.layers.ops.aggregate import aggregate
+from convnn.layers.ops.coordinates import with_coordinates
+from convnn.layers.ops.nearest import nearest_positions
+from convnn.layers.ops.spatial import places, places_in
+from convnn.layers.ops.tiles import as_rows
+from convnn.layers.sampling import Sampling
 
 SIMILARITY_TYPES = ("Loc", "Col", "Loc_Col")
 

@@ -2,9 +2,9 @@
 
 from torch import Tensor, nn
 
-from .coords import with_coordinates
-from .neighbours import AGGREGATION_TYPES
-from .shuffle import Shuffled
+from convnn.layers.neighbor_layer import AGGREGATION_TYPES
+from convnn.layers.ops.coordinates import with_coordinates
+from convnn.layers.shuffled_layer import Shuffled
 
 
 class _CoordConv(Shuffled):

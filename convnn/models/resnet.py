@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from convnn import plans
+from convnn.models import architectures
 
 Conv = Callable[[int, int], nn.Module]
 
@@ -25,11 +25,11 @@ class ResNet(nn.Sequential):
 
     def __init__(self, name: str, conv: Conv, *, num_classes: int, in_channels: int = 3, width: float = 1.0) -> None:
         super().__init__()
-        stem = plans.scaled(plans.STEM, width)
+        stem = architectures.scaled(architectures.STEM, width)
         self.stem = nn.Conv2d(in_channels, stem, 3, padding=1, bias=False)
         self.norm = nn.BatchNorm2d(stem)
         self.relu = nn.ReLU(inplace=True)
-        for number, channels in enumerate(plans.stages(name, width, in_channels), start=1):
+        for number, channels in enumerate(architectures.stages(name, width, in_channels), start=1):
             stage = nn.Sequential()
             for i, (before, after) in enumerate(channels[::2], start=1):  # a block's second slot keeps the width
                 stage.add_module(f"block{i}", Block(before, after, conv))

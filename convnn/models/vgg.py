@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from convnn import plans
+from convnn.models import architectures
 
 
 class VGG(nn.Sequential):
@@ -31,7 +31,7 @@ class VGG(nn.Sequential):
         width: float = 1.0,
     ) -> None:
         super().__init__()
-        for number, channels in enumerate(plans.stages(name, width, in_channels), start=1):
+        for number, channels in enumerate(architectures.stages(name, width, in_channels), start=1):
             stage = nn.Sequential()
             for i, (before, after) in enumerate(channels, start=1):
                 stage.add_module(f"conv{i}", conv(before, after))
@@ -39,7 +39,7 @@ class VGG(nn.Sequential):
                 stage.add_module(f"relu{i}", nn.ReLU(inplace=True))
             stage.add_module("pool", nn.MaxPool2d(2))
             self.add_module(f"stage{number}", stage)
-        hidden = plans.scaled(plans.HIDDEN, width)
+        hidden = architectures.scaled(architectures.HIDDEN, width)
         self.head = nn.Sequential(
             PooledLinear(after, hidden),
             nn.ReLU(inplace=True),
@@ -59,10 +59,10 @@ class PooledLinear(nn.Linear):
     """
 
     def __init__(self, channels: int, out_features: int) -> None:
-        super().__init__(channels * plans.POOLED**2, out_features)
+        super().__init__(channels * architectures.POOLED**2, out_features)
 
     def forward(self, x: Tensor) -> Tensor:
         if x.shape[2:] == (1, 1):
-            weight = self.weight.unflatten(1, (-1, plans.POOLED**2)).sum(2)  # (out, C)
+            weight = self.weight.unflatten(1, (-1, architectures.POOLED**2)).sum(2)  # (out, C)
             return F.linear(x.flatten(1), weight, self.bias)
-        return F.linear(F.adaptive_avg_pool2d(x, plans.POOLED).flatten(1), self.weight, self.bias)
+        return F.linear(F.adaptive_avg_pool2d(x, architectures.POOLED).flatten(1), self.weight, self.bias)

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from convnn.data import Wanted
+from convnn.data.catalog import CIFAR
 from convnn.data.cifar import CIFAR10, CIFAR100, open_cifar
-from convnn.datasets import CIFAR
 from convnn.errors import Exit, UserError
 
 NOWHERE = "http://127.0.0.1:9/none.tar.gz"  # the discard port: refused at once

@@ -1,6 +1,6 @@
 import torch
 
-from convnn.datasets import facts
+from convnn.data.catalog import facts
 
 
 def all_of(batches):

@@ -5,8 +5,8 @@ import pytest
 import torch
 from PIL import Image
 
-from convnn.data.batches import order_of
 from convnn.data.imagenet import centre, random_area
+from convnn.data.loaders import order_of
 from convnn.errors import Exit, UserError
 
 TREE = {"train/n01": 10, "train/n02": 10, "val/n01": 3, "val/n02": 3}

@@ -16,10 +16,10 @@ from convnn.layers import (
     CoordConv1d,
     CoordConv2d,
 )
-from convnn.layers.gather import aggregate_tiles
-from convnn.layers.places import places, places_in
-from convnn.layers.search import nearest_keys, nearest_positions
-from convnn.layers.weigh import pair_scores, weigh
+from convnn.layers.ops.aggregate import aggregate_tiles
+from convnn.layers.ops.attend import pair_scores, weigh
+from convnn.layers.ops.nearest import nearest_keys, nearest_positions
+from convnn.layers.ops.spatial import places, places_in
 
 SAMPLINGS = [{}, {"sampling_type": "random", "num_samples": 9}, {"sampling_type": "spatial", "num_samples": 4}]
 MAKES = [ConvNN1d, ConvNN2d, ConvNNAttention1d, ConvNNAttention2d]

@@ -4,7 +4,7 @@ from itertools import product
 
 import pytest
 import torch
-from layers import reference
+from support import reference_layers as reference
 
 from convnn.layers import ConvNN1d, ConvNN2d, ConvNNAttention1d, ConvNNAttention2d
 

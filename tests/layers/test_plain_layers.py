@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from layers import reference
+from support import reference_layers as reference
 from torch import nn
 from torch.nn import functional as F
 

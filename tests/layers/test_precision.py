@@ -5,8 +5,9 @@ from itertools import product
 import pytest
 import torch
 
-from convnn.layers import ConvNN1d, ConvNN2d, ConvNNAttention1d, ConvNNAttention2d, products
-from convnn.layers.search import nearest_positions
+from convnn.layers import ConvNN1d, ConvNN2d, ConvNNAttention1d, ConvNNAttention2d
+from convnn.layers.ops import half_precision
+from convnn.layers.ops.nearest import nearest_positions
 
 BOTH = [ConvNN2d, ConvNNAttention2d]
 
@@ -87,7 +88,7 @@ def test_near_neighbours_survive_a_large_offset_in_float32(similarity):
 @pytest.mark.parametrize(("metric", "sides"), [("cosine", (7, 6)), ("euclidean", (7, 6)), ("euclidean", (3, 2))])
 def test_scores_are_tiled_without_a_seam(monkeypatch, metric, sides):
     """Results do not depend on how much is worked on at a time."""
-    from convnn.layers import rows, search
+    from convnn.layers.ops import nearest, tiles
 
     x = torch.randn(5, 3, *sides, dtype=torch.float64)
     for make in BOTH:
@@ -96,7 +97,7 @@ def test_scores_are_tiled_without_a_seam(monkeypatch, metric, sides):
         grads = torch.autograd.grad(wanted.square().sum(), list(layer.parameters()))
         for tile in (1, 1000, 20000):
             with monkeypatch.context() as patch:
-                for module, name in ((rows, "TILE_BYTES"), (search, "SCORE_BYTES"), (search, "SCORE_MOST")):
+                for module, name in ((tiles, "TILE_BYTES"), (nearest, "SCORE_BYTES"), (nearest, "SCORE_MOST")):
                     patch.setattr(module, name, tile)
                 out = layer(x)
                 torch.testing.assert_close(out, wanted)
@@ -136,7 +137,7 @@ def test_an_empty_batch_passes(make):
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_products_are_those_of_the_rounded_operands(monkeypatch, dtype, emulated):
     """With or without the processor's own instructions, to the rounding of each result."""
-    monkeypatch.setattr(products, "EMULATED", emulated)
+    monkeypatch.setattr(half_precision, "EMULATED", emulated)
     layer = ConvNN2d(8, 16, K=4, aggregation_type="Loc_Col").to(dtype).float()
     exact = ConvNN2d(8, 16, K=4, aggregation_type="Loc_Col").double()
     exact.load_state_dict(layer.state_dict())
@@ -153,12 +154,12 @@ def test_half_products_are_those_of_the_rounded_operands(monkeypatch, dtype, emu
 
 @pytest.mark.parametrize("bias", [True, False])
 def test_a_linear_layer_without_half_instructions_is_rounded_once(monkeypatch, bias):
-    monkeypatch.setattr(products, "EMULATED", True)
+    monkeypatch.setattr(half_precision, "EMULATED", True)
     x, weight = torch.randn(2, 5, 64, requires_grad=True), torch.randn(7, 64, requires_grad=True)
     offset = torch.randn(7, requires_grad=True) if bias else None
     rounded = [None if part is None else part.to(torch.bfloat16).double() for part in (x, weight, offset)]
     with torch.autocast("cpu", torch.bfloat16):
-        out = products.linear(x, weight, offset)
+        out = half_precision.linear(x, weight, offset)
     wanted = torch.nn.functional.linear(*rounded)
     assert out.dtype == torch.bfloat16
     torch.testing.assert_close(out.double(), wanted, rtol=2**-8, atol=1e-5)

@@ -6,10 +6,12 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from convnn import build, plans
-from convnn.config import LAYERS, RunConfig
+from convnn.config.schema import LAYERS, RunConfig
+from convnn.costs import plan as costs_plan
+from convnn.models import architectures
+from convnn.training import build
 
-BOTH = list(itertools.product(plans.STAGES, LAYERS))
+BOTH = list(itertools.product(architectures.STAGES, LAYERS))
 
 
 def configured(model, layer, width=1.0, options=None, **sections):
@@ -40,19 +42,19 @@ OPTIONS = [
 @pytest.mark.parametrize(("model", "layer"), BOTH)
 def test_plan_has_the_parameters_of_the_model_and_of_each_slot(model, layer, options):
     config = configured(model, layer, 0.3, **options)
-    built, plan = on_meta(config, 7), plans.plan(config, (32, 32), 7)
+    built, plan = on_meta(config, 7), costs_plan.plan(config, (32, 32), 7)
     assert plan.parameters == parameters(built)
     for slot in plan.layers:
         assert slot.parameters == parameters(built.get_submodule(slot.slot)), slot.slot
 
 
-@pytest.mark.parametrize("model", plans.STAGES)
+@pytest.mark.parametrize("model", architectures.STAGES)
 def test_full_width_has_the_parameters_of_the_plan(model):
     config = configured(model, "Branching_Attn")
-    assert parameters(on_meta(config)) == plans.plan(config, (32, 32), 10).parameters
+    assert parameters(on_meta(config)) == costs_plan.plan(config, (32, 32), 10).parameters
 
 
-@pytest.mark.parametrize("model", plans.STAGES)
+@pytest.mark.parametrize("model", architectures.STAGES)
 @pytest.mark.parametrize("size", [(64, 64), (96, 64)])
 @pytest.mark.parametrize("width", [1.0, 0.3])
 def test_flops_of_convolutions_are_what_torch_counts(model, size, width):
@@ -60,7 +62,7 @@ def test_flops_of_convolutions_are_what_torch_counts(model, size, width):
     built = on_meta(config)
     with FlopCounterMode(display=False) as counter:
         built(torch.empty(1, 3, *size, device="meta"))
-    assert plans.plan(config, size, 10).flops == counter.get_total_flops()
+    assert costs_plan.plan(config, size, 10).flops == counter.get_total_flops()
 
 
 @pytest.mark.parametrize("model", ["vgg11", "vgg19"])
@@ -70,7 +72,7 @@ def test_shortcut_of_the_head_changes_no_figure(model):
     with FlopCounterMode(display=False) as counter:
         built(torch.empty(1, 3, 32, 32, device="meta"))
     saved = 2 * (25088 - 512) * 4096  # multiply-adds of the 48 copies that the summed weight spares
-    assert plans.plan(config, (32, 32), 10).flops == counter.get_total_flops() + saved
+    assert costs_plan.plan(config, (32, 32), 10).flops == counter.get_total_flops() + saved
 
 
 @pytest.mark.parametrize(("model", "layer"), BOTH)
@@ -79,14 +81,14 @@ def test_model_learns_from_maps_of_the_planned_size(model, layer):
     size = (32, 45) if model.startswith("vgg") else (6, 5)
     config = configured(model, layer, 1 / 16)
     built, seen = build.model(config, 7), {}
-    for slot in plans.slots(model, 1 / 16, size):
+    for slot in architectures.slots(model, 1 / 16, size):
         layer_of_slot = built.get_submodule(slot.name)
         layer_of_slot.register_forward_hook(
             lambda _, inputs, output, slot=slot: seen.update({slot: (inputs[0].shape, output.shape)})
         )
     logits = built(torch.randn(2, 3, *size))
     assert logits.shape == (2, 7)
-    for slot in plans.slots(model, 1 / 16, size):
+    for slot in architectures.slots(model, 1 / 16, size):
         assert seen[slot] == ((2, slot.in_channels, *slot.side), (2, slot.out_channels, *slot.side)), slot.name
     logits.square().sum().backward()
     still = [name for name, p in built.named_parameters() if p.grad is None or not p.grad.isfinite().all()]
@@ -109,7 +111,7 @@ POOLS = [
 @pytest.mark.parametrize(("options", "sampling"), POOLS)
 def test_layer_takes_as_many_neighbours_as_the_plan_has_candidates(layer, options, sampling):
     size = (8, 6)
-    pool = plans.candidates(configured("resnet18", layer, options=options, sampling=sampling), size)
+    pool = costs_plan.candidates(configured("resnet18", layer, options=options, sampling=sampling), size)
 
     def run(K):
         config = configured("resnet18", layer, options={**options, "K": K}, sampling=sampling)
@@ -127,7 +129,8 @@ def test_model_takes_images_of_any_number_of_channels(model):
 
 def test_names_of_parameters_say_where_they_are():
     names = {
-        model: set(dict(on_meta(configured(model, "Conv2d", 1 / 16)).named_parameters())) for model in plans.STAGES
+        model: set(dict(on_meta(configured(model, "Conv2d", 1 / 16)).named_parameters()))
+        for model in architectures.STAGES
     }
     assert {"stage1.conv1.weight", "stage5.norm2.bias", "head.0.weight", "head.6.bias"} <= names["vgg11"]
     assert {"stem.weight", "stage4.block2.conv1.weight", "stage2.block1.shortcut.weight"} <= names["resnet18"]

@@ -10,13 +10,13 @@ import threading
 
 import pytest
 import torch
-import training
-from commands import Command, convnn, until
-from recovery import killing
+from support import killing, training
+from support.processes import Command, convnn, until
 
-from convnn import faults, fitting, plans
+from convnn.costs import fit, plan
 from convnn.errors import Exit, UserError
-from convnn.faults import Setting, named
+from convnn.worker import failures
+from convnn.worker.failures import Setting, named
 
 BIG = training.config(width=1.0, resize=32, batch_size=256, layer="ConvNN")
 
@@ -35,13 +35,13 @@ def at(memory: int, config=BIG) -> Setting:
     ids=["python", "cuda", "cpu"],
 )
 def test_out_of_memory_names_an_accumulation_whose_forecast_fits(error):
-    whole = plans.plan(BIG, (32, 32), 10).memory_bytes
+    whole = plan.plan(BIG, (32, 32), 10).memory_bytes
     fault = named(error, at(int(whole * 0.8)))
     assert fault.code == Exit.MEMORY
     assert fault.flags[0] == "--accumulate"
     parts = int(fault.flags[1])
     smaller = BIG.model_copy(update={"training": BIG.training.model_copy(update={"accumulate": parts})})
-    assert plans.plan(smaller, (32, 32), 10).memory_bytes <= fitting.ROOM * whole * 0.8
+    assert plan.plan(smaller, (32, 32), 10).memory_bytes <= fit.ROOM * whole * 0.8
     assert f"{whole / 1e9:.2f} GB" in fault.cause
 
 
@@ -72,7 +72,7 @@ def test_each_has_its_code_and_its_words(error, code, word):
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.ENOENT, errno.EDQUOT, errno.EIO, 9999])
 def test_storage_is_8_whatever_the_reason(tmp_path, number):
-    error = faults.storage(OSError(number, "words of the system"), tmp_path)
+    error = failures.storage(OSError(number, "words of the system"), tmp_path)
     assert error.code == Exit.STORAGE and str(tmp_path) in str(error)
 
 
@@ -102,7 +102,7 @@ def test_little_memory_ends_with_4_and_the_command_runs(tmp_path):
 def test_a_second_start_is_refused_with_pid_and_host(tmp_path):
     import socket
 
-    from convnn.lock import hold
+    from convnn.runs.lock import hold
 
     run = training.create(tmp_path / "runs", training.config())
     with hold(run.path):
@@ -114,7 +114,7 @@ def test_a_second_start_is_refused_with_pid_and_host(tmp_path):
 def test_a_copied_directory_is_a_run_of_its_own(tmp_path):
     import shutil
 
-    from convnn.lock import hold
+    from convnn.runs.lock import hold
 
     run, _ = training.train(tmp_path / "runs", training.config(), orders=training.StopAt(3, "stop"))
     with hold(run.path):
@@ -129,7 +129,7 @@ def test_resume_refuses_other_options_and_forks_with_them(tmp_path):
     assert "optimizer.lr was 0.001, now it is 0.01" in refused.err and "--fork" in refused.err
     forked = convnn("resume", run.name, "--fork", "--lr", "0.01", cwd=tmp_path)
     assert forked.code == Exit.DONE, forked.err
-    from convnn.runs import list_runs
+    from convnn.runs.find import list_runs
 
     made = list_runs(tmp_path / "runs")[0][0]
     assert made.config().optimizer.lr == 0.01
@@ -140,7 +140,7 @@ def test_resume_refuses_other_options_and_forks_with_them(tmp_path):
 
 def test_a_fork_of_the_same_configuration_ends_as_its_run(tmp_path):
     run, _ = training.train(tmp_path / "runs", training.config(), orders=training.StopAt(7, "stop"))
-    from convnn.forking import fork
+    from convnn.worker.fork import fork
 
     made, _ = fork(run, run.config(), tmp_path / "runs")
     assert training.resume(made).finished.outcome == training.resume(run).finished.outcome == "done"

@@ -6,12 +6,12 @@ import shlex
 import shutil
 
 import pytest
-import training
-from commands import Command, Result, convnn, until
-from recovery import killing
+from support import killing, training
+from support.processes import Command, Result, convnn, until
 
 from convnn.errors import Exit
-from convnn.runs import Run, list_runs
+from convnn.runs.find import list_runs
+from convnn.runs.run import Run
 
 LONG = training.SMALL | {"num_epochs": 5000, "checkpoint_epochs": 5000}
 

@@ -12,13 +12,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import training
-from commands import convnn
 from PIL import Image
-from recovery import killing
+from support import killing, training
+from support.processes import convnn
 
-from convnn import checkpoint, events
-from convnn.runs import Run
+from convnn import events
+from convnn.runs import event_log
+from convnn.runs.run import Run
+from convnn.worker import checkpoint
 
 ESCAPE = "\x1b]0;owned\x07\x1b[2J"
 MUCH = 2_000_000  # bytes
@@ -170,7 +171,7 @@ def test_a_log_that_is_a_link_is_not_written_through(tmp_path):
     linked(run.path / "log.txt", victim)
     import logging
 
-    from convnn.logfile import logged
+    from convnn.worker.run_log import logged
 
     with logged(run.path):
         logging.getLogger("convnn").error("a line")
@@ -185,7 +186,7 @@ def test_words_in_a_history_do_not_reach_the_terminal(tmp_path):
         events.Started(device=ESCAPE, host=ESCAPE, classes=(ESCAPE,)),
         events.Finished(outcome="failed", cause=ESCAPE),
     ):
-        events.append(run.events_path, event)
+        event_log.append(run.events_path, event)
     with run.events_path.open("ab") as file:
         file.write(b'{"event": "\x1b[2J"}\n' + b"x" * MUCH + b"\n" + b"[" * 5000 + b"\n\xff\xfe\n")
     for words in (["runs"], ["show", "@last"], ["show", "@last", "--json"], ["show", "@last", "--follow", "--plain"]):

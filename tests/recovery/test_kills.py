@@ -5,11 +5,10 @@ from __future__ import annotations
 import random
 
 import pytest
-import training
-from commands import convnn
-from recovery import killing
+from support import killing, training
+from support.processes import convnn
 
-from convnn.faultpoints import POINTS, VARIABLE
+from convnn.worker.crash_points import POINTS, VARIABLE
 
 SEED = 7
 RICH = killing.CONFIGURATIONS["rich"]
@@ -78,7 +77,7 @@ def test_each_source_of_difference_alone(tmp_path, name):
 
 
 def test_the_thread_of_the_app_computes_what_the_command_does(tmp_path, whole):
-    from tui.launcher import Launcher
+    from tui.process.launcher import Launcher
 
     launcher = Launcher(tmp_path / "runs")
     launch = launcher.launch(training.config(RICH))

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 
 import pytest
-import training
-from commands import Command, convnn, until
-from pseudo import Program
-from recovery import killing
+from support import killing, training
+from support.processes import Command, convnn, until
+from support.terminal import Program
 
 from convnn import events
-from convnn.history import History
-from convnn.runs import list_runs
+from convnn.runs import event_log
+from convnn.runs.find import list_runs
+from convnn.runs.history import History
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def test_written_while_read(tmp_path, writers, readers, epochs):
     assert len(found) == writers
     kept = 0
     for run in found:
-        told, _, bad = events.read(run.events_path)
+        told, _, bad = event_log.read(run.events_path)
         assert bad == []
         assert [event.epoch for event in told if isinstance(event, events.Epoch)] == list(range(1, epochs + 1))
         kept += sum(isinstance(event, events.Changed) for event in told)

@@ -13,13 +13,13 @@ from pathlib import Path
 
 import pytest
 import safetensors
-import training
-from commands import Command, convnn
-from recovery import killing
+from support import killing, training
+from support.processes import Command, convnn
 
-from convnn import checkpoint, events
 from convnn.errors import Exit, UserError
-from convnn.runs import Run
+from convnn.runs import event_log
+from convnn.runs.run import Run
+from convnn.worker import checkpoint
 
 CALLS = ("open", "write", "fsync", "rename", "replace", "mkdir", "unlink", "rmdir", "ftruncate", "pwrite")
 CONFIG = training.config(limit=20, batch_size=10)
@@ -81,27 +81,27 @@ def whole(tmp_path_factory) -> tuple[Run, int]:
     root = tmp_path_factory.mktemp("whole")
     run = training.create(root, CONFIG)
     with refusing(pytest.MonkeyPatch(), Refusals(run.path)) as counted:
-        from convnn import worker
+        from convnn.worker import train_run
 
-        assert worker.work(run, CONFIG, show=lambda event: None).code == 0
+        assert train_run.work(run, CONFIG, show=lambda event: None).code == 0
     return run, counted.calls
 
 
 def sound(run: Run) -> None:
     """What is there can be believed: no torn line, and the latest checkpoint verifies."""
     if run.events_path.exists():
-        assert events.read(run.events_path)[2] == []
+        assert event_log.read(run.events_path)[2] == []
     if (last := checkpoint.pointed(run.path, "last")) is not None:
         checkpoint.verified(run.path / checkpoint.FOLDER / last)
 
 
 def refuse_and_finish(root: Path, monkeypatch: pytest.MonkeyPatch, whole: Run, number: int, forever: bool) -> None:
-    from convnn import worker
+    from convnn.worker import train_run
 
     run = training.create(root, CONFIG)
     with refusing(monkeypatch, Refusals(run.path, number, forever=forever)):
         try:
-            ended = worker.work(run, CONFIG, show=lambda event: None)
+            ended = train_run.work(run, CONFIG, show=lambda event: None)
             code = ended.code
             assert code in (Exit.DONE, Exit.STORAGE), ended.finished
         except UserError as error:
@@ -181,8 +181,8 @@ def test_a_full_file_system(tmp_path):
 
 
 def test_a_directory_that_vanishes_is_said(tmp_path):
-    from convnn import worker
     from convnn.events import Epoch
+    from convnn.worker import train_run
 
     run = training.create(tmp_path, CONFIG)
 
@@ -190,6 +190,6 @@ def test_a_directory_that_vanishes_is_said(tmp_path):
         if isinstance(event, Epoch):
             shutil.rmtree(run.path)
 
-    ended = worker.work(run, CONFIG, show=show)
+    ended = train_run.work(run, CONFIG, show=show)
     assert ended.code == Exit.STORAGE
     assert "vanished" in ended.finished.cause

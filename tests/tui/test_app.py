@@ -6,14 +6,14 @@ import subprocess
 import sys
 
 import pytest
-from seen import app, form, several, text, until
+from support.app import app, form, several, text, until
 from textual import events
 from textual.command import CommandPalette
 
+from tui.dialogs.help import HelpScreen
+from tui.dialogs.too_small import TooSmall
 from tui.keys import KEYS
-from tui.looks import plain
-from tui.screens.help import HelpScreen
-from tui.screens.too_small import TooSmall
+from tui.theme import plain
 
 PRESET = 'about = "a small look"\n\n[data]\ndataset = "digits"\n'
 

@@ -6,13 +6,14 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from seen import NOW, app, made, text, until
+from support.app import NOW, app, made, text, until
 
-from convnn.events import Epoch, append
-from convnn.lock import hold
-from tui.panes.compared import ComparedCurves, ComparedTables
-from tui.screens.compare import CompareScreen
-from tui.screens.help import HelpScreen
+from convnn.events import Epoch
+from convnn.runs.event_log import append
+from convnn.runs.lock import hold
+from tui.dialogs.help import HelpScreen
+from tui.screens.compare.panes import ComparedCurves, ComparedTables
+from tui.screens.compare.screen import CompareScreen
 from tui.screens.home import HomeScreen
 
 

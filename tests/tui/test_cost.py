@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import pytest
-from seen import app, form, made, put, text, until
+from support.app import app, form, made, put, text, until
 
-from convnn import hardware, presets
-from convnn.axes import memory
+from convnn import hardware
+from convnn.config.options import BY_PLACE
+from convnn.costs.plan import plan
 from convnn.errors import UserError
-from convnn.options import BY_PLACE
-from convnn.plans import plan
-from convnn.summaries import summaries
-from tui import pace
-from tui.stepping import stepped
-from tui.widgets.cost import maps, verdict
+from convnn.presets import resolve
+from convnn.runs.index import summaries
+from convnn.text import memory
+from tui.screens.setup import epoch_time
+from tui.screens.setup.cost_panel import maps, verdict
+from tui.screens.setup.number_steps import stepped
 
 TINY = {
     "model.width": "0.05",
@@ -33,7 +34,7 @@ def test_memory_is_judged_in_words(need, free, word):
 
 
 def test_maps_count_the_layers_of_each_size():
-    config = presets.resolve(None, {"data.dataset": "digits"}).config
+    config = resolve.resolve(None, {"data.dataset": "digits"}).config
     found = maps(plan(config, (32, 32), 10).layers)
     assert found[0] == ("32x32", "1156", "9", 1) and sum(count for *_, count in found) == 8
 
@@ -48,21 +49,21 @@ def test_past_runs_tell_the_pace_of_the_same_model_on_the_same_host(tmp_path):
     made(tmp_path, "20261122-110000-b-0000", layer__K="5")
     found, _ = summaries(tmp_path)
     words = {"data.dataset": "digits", "training.num_epochs": "40", "optimizer.lr": "0.5", "training.seed": "3"}
-    config = presets.resolve(None, words).config
-    assert pace.past(config, found, "here") == pace.Pace(10.0, "from a past run")
-    assert pace.past(config, found, "elsewhere") is None
-    assert pace.past(presets.resolve(None, words | {"layer.K": "7"}).config, found, "here") is None
+    config = resolve.resolve(None, words).config
+    assert epoch_time.past(config, found, "here") == epoch_time.Pace(10.0, "from a past run")
+    assert epoch_time.past(config, found, "elsewhere") is None
+    assert epoch_time.past(resolve.resolve(None, words | {"layer.K": "7"}).config, found, "here") is None
 
 
 async def test_a_few_real_steps_are_timed_in_a_process_of_their_own():
-    told = await pace.timed(presets.resolve(None, TINY).checked())
+    told = await epoch_time.timed(resolve.resolve(None, TINY).checked())
     assert told.seconds > 0 and told.source.endswith("timed on cpu")
 
 
 async def test_why_nothing_could_be_timed_is_said_whole():
-    config = presets.resolve(None, {"data.dataset": "folder", "data.path": "no-such-place"}).config
+    config = resolve.resolve(None, {"data.dataset": "folder", "data.path": "no-such-place"}).config
     with pytest.raises(UserError, match=r"timing failed: .*no-such-place"):
-        await pace.timed(config)
+        await epoch_time.timed(config)
 
 
 async def test_the_cost_follows_the_fields(tmp_path, monkeypatch):

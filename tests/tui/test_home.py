@@ -5,15 +5,16 @@ from __future__ import annotations
 import shutil
 
 import pytest
-from seen import app, form, made, several, text, until
+from support.app import app, form, made, several, text, until
 
-from convnn import presets
-from convnn.status import GLYPHS
-from tui.screens import following
+from convnn.presets import store
+from convnn.runs.status import GLYPHS
+from convnn.text import since
+from tui import run_feed
 from tui.screens.home import HomeScreen
-from tui.screens.run import RunScreen
+from tui.screens.run.screen import RunScreen
 from tui.widgets.preset_list import PresetList
-from tui.widgets.run_table import RunTable, short, since
+from tui.widgets.run_table import RunTable, short
 
 PRESET = 'about = "a small look"\n\n[model]\nwidth = 0.125\n\n[data]\ndataset = "digits"\n'
 
@@ -161,7 +162,7 @@ async def test_a_preset_is_copied_deleted_and_brought_back(tmp_path):
 
 
 async def test_a_preset_that_came_with_the_program_is_not_deleted(tmp_path, monkeypatch):
-    bundled = presets.folders()[2]
+    bundled = store.folders()[2]
     count = len(list(bundled.glob("*.toml")))
     shutil.rmtree(tmp_path / "presets")
     async with app(tmp_path / "runs").run_test() as pilot:
@@ -233,11 +234,11 @@ def test_a_long_name_keeps_the_end_that_tells_it_apart():
 async def test_a_list_that_another_screen_covers_is_not_read_or_drawn(tmp_path, monkeypatch):
     """Training in this process would pay for it."""
     several(tmp_path / "runs")
-    monkeypatch.setattr(following, "POLL", 0.02)
-    monkeypatch.setattr(following, "SHARE", 0)
+    monkeypatch.setattr(run_feed, "POLL", 0.02)
+    monkeypatch.setattr(run_feed, "SHARE", 0)
     looks = []
-    read_runs = following._read
-    monkeypatch.setattr(following, "_read", lambda *given: looks.append(1) or read_runs(*given))
+    read_runs = run_feed._read
+    monkeypatch.setattr(run_feed, "_read", lambda *given: looks.append(1) or read_runs(*given))
     async with app(tmp_path / "runs").run_test() as pilot:
         await read(pilot, 6)
         await pilot.press("enter")

@@ -7,14 +7,15 @@ import sys
 import time
 
 import pytest
-import training
+from support import training
 
-from convnn import events, runs
 from convnn.errors import Exit, UserError
 from convnn.events import Finished
-from convnn.lock import hold
-from convnn.presets import resolve
-from tui.launcher import Launcher
+from convnn.presets.resolve import resolve
+from convnn.runs import event_log, find
+from convnn.runs import run as runs_run
+from convnn.runs.lock import hold
+from tui.process.launcher import Launcher
 
 SMALL = {
     "layer.type": "Conv2d",
@@ -30,8 +31,8 @@ def config(**more: str):
     return resolve(None, SMALL | {place.replace("__", "."): value for place, value in more.items()}).checked()
 
 
-def outcome(run: runs.Run) -> Finished:
-    last = events.read(run.events_path)[0][-1]
+def outcome(run: runs_run.Run) -> Finished:
+    last = event_log.read(run.events_path)[0][-1]
     assert isinstance(last, Finished)
     return last
 
@@ -48,8 +49,8 @@ def test_launches_train_one_after_the_other_and_a_refused_one_stops_none(tmp_pat
     assert (first.state, refused.state, last.state) == ("ended", "refused", "ended")
     assert "no such device" in str(refused.error)
     assert [outcome(launch.run).outcome for launch in (first, last)] == ["done", "done"]
-    assert outcome(first.run).time <= runs.Run.history(last.run).began
-    assert len(runs.list_runs(tmp_path)[0]) == 2
+    assert outcome(first.run).time <= runs_run.Run.history(last.run).began
+    assert len(find.list_runs(tmp_path)[0]) == 2
 
 
 def test_a_fault_in_training_is_a_failed_run_with_its_message(tmp_path):
@@ -94,14 +95,14 @@ def test_a_run_that_was_stopped_goes_on_and_ends_as_an_undisturbed_one(tmp_path)
     assert launcher.wait(60)
     assert launch.run == run and run.status() == "done"
     assert run.history().digest() == whole.history().digest() and training.same_weights(run, whole)
-    assert len(runs.list_runs(tmp_path)[0]) == 2
+    assert len(find.list_runs(tmp_path)[0]) == 2
 
 
 DETACHING = """
 import sys
 from pathlib import Path
-from convnn.presets import resolve
-from tui.launcher import Launcher
+from convnn.presets.resolve import resolve
+from tui.process.launcher import Launcher
 words = dict(word.split("=") for word in sys.argv[2:])
 Launcher(Path(sys.argv[1])).detach(resolve(None, words).checked())
 """
@@ -111,7 +112,7 @@ def test_a_detached_run_outlives_the_process_that_launched_it(tmp_path):
     words = [f"{place}={value}" for place, value in (SMALL | {"run.name": "apart"}).items()]
     subprocess.run([sys.executable, "-c", DETACHING, tmp_path, *words], check=True)
     end = time.monotonic() + 60
-    while not (found := runs.list_runs(tmp_path)[0]) or found[0].status() in ("running", "died"):
+    while not (found := find.list_runs(tmp_path)[0]) or found[0].status() in ("running", "died"):
         assert time.monotonic() < end
         time.sleep(0.05)
     assert found[0].status() == "done"
@@ -126,6 +127,6 @@ def test_a_detached_run_that_is_refused_says_why(tmp_path):
     assert launch.state == "refused"
     assert "no such device" in str(launch.error)
     (tmp_path / "taken").mkdir()
-    (tmp_path / "taken" / runs.CONFIG).write_text("")
+    (tmp_path / "taken" / runs_run.CONFIG).write_text("")
     with pytest.raises(UserError, match="holds a run already"):
         launcher.detach(config(output__dir=str(tmp_path / "taken")))

@@ -8,14 +8,16 @@ import sys
 from pathlib import Path
 
 import pytest
-from pseudo import ROOT, Program
+from support.terminal import ROOT, Program
 
 from convnn import events
 from convnn.events import Finished, Step
-from convnn.lock import held
-from convnn.runs import Run, list_runs
+from convnn.runs import event_log
+from convnn.runs.find import list_runs
+from convnn.runs.lock import held
+from convnn.runs.run import Run
 
-LAUNCHING = ROOT / "tests" / "tui" / "launching.py"
+LAUNCHING = ROOT / "tests" / "support" / "launching.py"
 LONG = ("layer.type=Conv2d", "data.dataset=digits", "model.width=0.05", "data.limit=200", "training.num_epochs=100000")
 
 
@@ -32,7 +34,7 @@ def training(tmp_path):
 
 def told(root: Path) -> list[events.Event]:
     found, _ = list_runs(root)
-    return events.read(found[0].events_path)[0] if found and found[0].events_path.exists() else []
+    return event_log.read(found[0].events_path)[0] if found and found[0].events_path.exists() else []
 
 
 def run_of(root: Path) -> Run:
@@ -41,7 +43,7 @@ def run_of(root: Path) -> Run:
 
 def resumable(run: Run, cause: str) -> None:
     """The run ended in a valid directory, and says by what."""
-    last = events.read(run.events_path)[0][-1]
+    last = event_log.read(run.events_path)[0][-1]
     assert isinstance(last, Finished)
     assert (last.outcome, last.cause) == ("interrupted", cause)
     assert not held(run.path)
@@ -73,7 +75,7 @@ def test_ctrl_c_twice_leaves_at_once_with_files_valid(training, tmp_path):
     training.until(training.restored, "the terminal as it was")  # what it drew last is read by a thread
     run = run_of(tmp_path)
     assert f"go on with: convnn resume {run.path}/" in training.text
-    assert events.read(run.events_path)[2] == []
+    assert event_log.read(run.events_path)[2] == []
     assert not held(run.path)
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from seen import app, form, put, several, until
+from support.app import app, form, put, several, until
 
-from convnn import presets
-from tui.screens.save_preset import SavePreset
+from convnn.presets import resolve, store
+from tui.screens.setup.save_preset import SavePreset
 
 SIZES = [(80, 24), (120, 40)]
 ABOUTS = {
@@ -23,7 +23,7 @@ def desk(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("NO_COLOR", "COLORFGBG"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(presets, "folders", lambda: [Path("presets"), Path("none"), Path("none")])
+    monkeypatch.setattr(store, "folders", lambda: [Path("presets"), Path("none"), Path("none")])
     (tmp_path / "presets").mkdir()
     for name, about in ABOUTS.items():
         (tmp_path / "presets" / f"{name}.toml").write_text(f'about = "{about}"\n\n[data]\ndataset = "digits"\n')
@@ -56,7 +56,7 @@ def test_the_form_with_a_problem(snap_compare, size):
 def test_saving(snap_compare, size):
     async def saving(pilot):
         await until(pilot, lambda: pilot.app.screen.presets)
-        await pilot.app.push_screen(SavePreset(presets.resolve(None, {"layer.K": "5"}).config, None, None))
+        await pilot.app.push_screen(SavePreset(resolve.resolve(None, {"layer.K": "5"}).config, None, None))
         pilot.app.screen.focused.cursor_blink = False
         await pilot.press(*"quick-look", "enter")
         await pilot.pause(0.1)

@@ -6,22 +6,23 @@ import time
 from datetime import timedelta
 
 import pytest
-import training
-from pictured import STEPS, events_of, make
+from support import training
+from support.pictured_runs import STEPS, events_of, make
 from textual.widgets import RichLog
 
 from convnn import events
 from convnn.errors import UserError
 from convnn.events import Epoch, Finished
-from convnn.lock import hold
-from convnn.presets import resolve
-from convnn.runs import Run
+from convnn.presets.resolve import resolve
+from convnn.runs import event_log
+from convnn.runs.lock import hold
+from convnn.runs.run import Run
 from tui.app import ConvnnApp
-from tui.launcher import Launch
-from tui.panes.pane import Pane
-from tui.screens.choice import Choice
-from tui.screens.run import RunScreen
-from tui.widgets.chart import ChartView
+from tui.dialogs.choice import Choice
+from tui.process.launcher import Launch
+from tui.screens.run.pane import Pane
+from tui.screens.run.screen import RunScreen
+from tui.widgets.chart_view import ChartView
 
 
 class Opened:
@@ -90,7 +91,7 @@ async def test_a_run_of_another_process_is_running_paused_or_died_by_its_lock(tm
     with hold(run.path):
         async with Opened(run, tmp_path) as opened:
             await opened.until(lambda: "● running" in opened.text and "eta" in opened.text)
-            events.append(run.events_path, events.Paused(epoch=12, step=12 * STEPS))
+            event_log.append(run.events_path, events.Paused(epoch=12, step=12 * STEPS))
             await opened.until(lambda: "‖ paused" in opened.text)
     async with Opened(run, tmp_path) as opened:
         await opened.until(lambda: "† died" in opened.text)
@@ -102,7 +103,7 @@ async def test_what_a_live_run_writes_appears(tmp_path):
         async with Opened(run, tmp_path) as opened:
             await opened.until(lambda: "2/30" in opened.text)
             for event in events_of(4)[len(events_of(2)) :]:
-                events.append(run.events_path, event)
+                event_log.append(run.events_path, event)
             await opened.until(lambda: "4/30" in opened.text)
             assert max(opened.charts[0].series[0].xs) == 4
             assert "resumed in epoch 3" in opened.log
@@ -185,7 +186,7 @@ async def test_the_menu_gives_any_run_its_word(tmp_path, downs, word):
 
 async def test_a_paused_run_can_be_resumed_and_an_ended_one_not_be_stopped(tmp_path):
     run = make(tmp_path)
-    events.append(run.events_path, events.Paused(epoch=12, step=12 * STEPS))
+    event_log.append(run.events_path, events.Paused(epoch=12, step=12 * STEPS))
     with hold(run.path):
         async with Opened(run, tmp_path) as opened:
             await opened.press("full_stop", "enter")
@@ -256,7 +257,7 @@ async def test_a_run_that_has_told_nothing_yet_has_no_blank_pane(tmp_path):
 
 async def test_a_run_that_died_before_its_first_step_is_not_waited_for(tmp_path):
     run = make(tmp_path)
-    run.events_path.write_text(events.line(events_of(1)[0]) + "\n")
+    run.events_path.write_text(event_log.line(events_of(1)[0]) + "\n")
     async with Opened(run, tmp_path) as opened:
         await opened.until(lambda: "died" in opened.text)
         assert "told no" in opened.text and "waiting" not in opened.text
@@ -265,7 +266,7 @@ async def test_a_run_that_died_before_its_first_step_is_not_waited_for(tmp_path)
 async def test_a_run_that_ended_before_it_told_anything_is_not_waited_for(tmp_path):
     run = make(tmp_path)
     run.events_path.unlink()
-    events.append(run.events_path, Finished(outcome="failed", cause="there is no such place", code=5))
+    event_log.append(run.events_path, Finished(outcome="failed", cause="there is no such place", code=5))
     async with Opened(run, tmp_path) as opened:
         await opened.until(lambda: "✗ failed" in opened.text)
         assert "waiting" not in opened.text and "so far" not in opened.text
@@ -315,10 +316,10 @@ async def test_a_bad_figure_is_a_gap_and_is_said(tmp_path):
     run = make(tmp_path, epochs=3)
     nan = float("nan")
     time = events_of(3)[-1].time + timedelta(seconds=1)
-    events.append(
+    event_log.append(
         run.events_path, Epoch(time=time, epoch=4, step=4 * STEPS, metrics={"train_loss": nan, "test_loss": nan})
     )
-    events.append(run.events_path, Finished(time=time, outcome="diverged", cause="the loss is not finite", code=3))
+    event_log.append(run.events_path, Finished(time=time, outcome="diverged", cause="the loss is not finite", code=3))
     async with Opened(run, tmp_path) as opened:
         await opened.until(lambda: "≈ diverged" in opened.text)
         assert "1 NaN in train" in opened.text

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from seen import app, form, made, several, text, until
+from support.app import app, form, made, several, text, until
 
-from tui.screens.help import HelpScreen
+from tui.dialogs.help import HelpScreen
+from tui.dialogs.picker import Picking
 from tui.screens.home import HomeScreen
-from tui.screens.picking import Picking
-from tui.screens.run import RunScreen
+from tui.screens.run.screen import RunScreen
 from tui.screens.runs import RunsScreen
 from tui.widgets.run_grid import RunGrid
 

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from contextlib import asynccontextmanager
 
-import bad_inputs
 import pytest
-from seen import app, form, put, text, until
+from support import bad_options as bad_inputs
+from support.app import app, form, put, text, until
 from textual import events
 
-from convnn import presets
-from convnn.commandline import read
+from convnn.config.command_line import read
+from convnn.config.options import OPTIONS
 from convnn.errors import UserError
-from convnn.options import OPTIONS
-from tui.draft import Draft, filled
-from tui.screens.not_understood import NotUnderstood
-from tui.screens.save_preset import SavePreset
-from tui.screens.setup import SetupScreen
-from tui.widgets.command_line import CommandLine
-from tui.widgets.controls import Line, Number, Select, Switch
-from tui.widgets.form import Form
+from convnn.presets import store
+from tui.screens.setup.command_box import CommandLine
+from tui.screens.setup.controls import Line, Number, Select, Switch
+from tui.screens.setup.draft import Draft, filled
+from tui.screens.setup.form import Form
+from tui.screens.setup.paste_errors import NotUnderstood
+from tui.screens.setup.save_preset import SavePreset
+from tui.screens.setup.screen import SetupScreen
 
 PRESET = 'about = "a small look"\n\n[model]\nwidth = 0.125\n\n[layer]\nK = 5\n\n[data]\ndataset = "digits"\n'
 
@@ -61,7 +61,7 @@ async def test_every_option_has_a_field_with_the_control_that_suits_it(tmp_path)
         for option in (fields[place].option for place in fields):
             assert type(fields[option.place].control) is kinds[option.kind]
             assert screen.draft.text(option) == option.text(
-                presets.read("small").values.get(option.place, option.default)
+                store.read("small").values.get(option.place, option.default)
             )
 
 
@@ -168,15 +168,15 @@ async def test_nothing_that_the_command_line_refuses_can_be_launched(tmp_path):
 @pytest.mark.parametrize("row", bad_inputs.PRESETS, ids=str)
 def test_a_preset_that_the_command_line_refuses_is_refused_by_the_form(row):
     try:
-        problems = Draft(presets.parse(row["toml"])).check().problems
+        problems = Draft(store.parse(row["toml"])).check().problems
     except UserError as error:
         problems = error.problems
     assert any(all(word in str(problem) for word in row["words"]) for problem in problems)
 
 
-@pytest.mark.parametrize("path", sorted(presets.folders()[-1].glob("*.toml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted(store.folders()[-1].glob("*.toml")), ids=lambda path: path.stem)
 def test_every_preset_that_came_with_the_program_is_accepted(path):
-    draft = Draft(presets.read(str(path)))
+    draft = Draft(store.read(str(path)))
     assert [str(p) for p in draft.check().problems if p.key != "runtime.device"] == []
 
 
@@ -286,7 +286,7 @@ async def test_overwriting_shows_what_changes_and_that_the_file_was_edited_elsew
         assert "6 → 7" in text(pilot.app) and "K = 6" in path.read_text()
         await pilot.press("enter")
         await until(pilot, lambda: pilot.app.screen is screen)
-        assert presets.read("small").values == {"model.width": 0.125, "layer.K": 7, "data.dataset": "digits"}
+        assert store.read("small").values == {"model.width": 0.125, "layer.K": 7, "data.dataset": "digits"}
 
 
 async def test_a_draft_with_a_problem_is_neither_saved_nor_launched(tmp_path):

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from pseudo import Program
+from support.terminal import Program
 
 PRINTING = """
 import ctypes, os, subprocess, sys
 from pathlib import Path
-from tui.terminal import Terminal
+from tui.process.terminal import Terminal
 with Terminal() as terminal:
     os.write(2, b"before any run\\n")
     with terminal.into(Path(sys.argv[1])):

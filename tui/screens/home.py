@@ -14,20 +14,21 @@ from textual.app import ComposeResult
 from textual.containers import Container
 from textual.widgets import Input
 
-from convnn import presets, query
-from convnn.errors import UserError, escaped
-from convnn.runs import Run
-from convnn.summaries import Summary
-from tui import preset_files
+from convnn.analysis import filters
+from convnn.errors import UserError
+from convnn.presets import store
+from convnn.runs.run import Run
+from convnn.runs.summary import Summary
+from convnn.text import escaped
+from tui.deletion import Deleting
 from tui.keys import bound
-from tui.screens.deleting import Deleting
-from tui.widgets.bars import Foot, Head
+from tui.widgets.header_footer import Foot, Head
 from tui.widgets.preset_list import Listed, PresetList, listed
-from tui.widgets.rows import Rows
 from tui.widgets.run_table import Row, RunTable, row
+from tui.widgets.virtual_list import Rows
 
 if TYPE_CHECKING:
-    from tui.draft import Draft
+    from tui.screens.setup.draft import Draft
 
 NO_RUNS = "No runs yet.  Press n for a new one, or tab and enter to start from a preset."
 NO_PRESETS = "No presets yet.  Press n to fill the form, and ctrl+s there to keep it."
@@ -96,7 +97,7 @@ class HomeScreen(Deleting):
         found, told, wrong = self.app.runs, self.presets, ""
         if text:
             try:
-                found = query.parse(text, self.app.runs).of(self.app.runs)
+                found = filters.parse(text, self.app.runs).of(self.app.runs)
             except UserError as error:
                 wrong = error.problems[0].message
             words = [word for word in text.lower().split() if not CONDITION.search(word)]
@@ -146,30 +147,30 @@ class HomeScreen(Deleting):
         self._load(str(event.item.path), event.item.name)
 
     def _load(self, path: str, name: str = "") -> None:
-        from tui.draft import Draft
+        from tui.screens.setup.draft import Draft
 
         try:
-            self._form(Draft(presets.read(path)))
+            self._form(Draft(store.read(path)))
         except UserError as error:
             self.app.say(str(error), wrong=True)
 
     def _form(self, draft: Draft) -> None:
-        from tui.screens.setup import SetupScreen  # not before the first frame
+        from tui.screens.setup.screen import SetupScreen  # not before the first frame
 
         self.app.push_screen(SetupScreen(draft))
 
     def action_new(self) -> None:
-        from tui.draft import Draft
+        from tui.screens.setup.draft import Draft
 
         self._form(Draft())
 
     def action_duplicate(self) -> None:
         """A run's settings in the form, or a copy of a preset."""
-        from tui.draft import Draft
+        from tui.screens.setup.draft import Draft
 
         try:
             if self.preset is not None:
-                self.app.say(f"copied as {preset_files.duplicate(self.preset.path).stem}")
+                self.app.say(f"copied as {store.duplicate(self.preset.path).stem}")
                 self.look_now.set()
             elif self.run is not None:
                 self._form(Draft.of(self.run.config(), self.run.name))
@@ -181,9 +182,9 @@ class HomeScreen(Deleting):
         if self.preset is None:
             self.app.say("put the cursor on a preset to run it, or press n to fill the form")
             return
-        from tui.draft import Draft
+        from tui.screens.setup.draft import Draft
 
-        draft = Draft(presets.read(str(self.preset.path)))
+        draft = Draft(store.read(str(self.preset.path)))
         checked = draft.check()
         if checked.problems:
             self._form(draft)

@@ -9,20 +9,21 @@ from textual.actions import SkipAction
 from textual.app import ComposeResult
 from textual.widgets import Input
 
-from convnn.errors import UserError, escaped
-from convnn.fields import FACTS
-from convnn.options import BY_NAME, BY_PLACE, OPTIONS
-from convnn.runs import Run
-from convnn.summaries import Summary
-from tui.arranging import Arranged, Line, Look, arrange, groupable
+from convnn.analysis.fields import FACTS
+from convnn.config.options import BY_NAME, BY_PLACE, OPTIONS
+from convnn.errors import UserError
+from convnn.runs.run import Run
+from convnn.runs.summary import Summary
+from convnn.text import escaped
+from tui.arrangement import Arranged, Line, Look, arrange, groupable
+from tui.deletion import Discarding
+from tui.dialogs.choice import Choice
+from tui.dialogs.picker import Picking
 from tui.keys import bound
-from tui.screens.choice import Choice
-from tui.screens.discarding import Discarding
-from tui.screens.picking import Picking
-from tui.widgets.bars import Foot, Head
-from tui.widgets.filter_line import FilterLine
-from tui.widgets.rows import Rows
+from tui.widgets.filter_bar import FilterLine
+from tui.widgets.header_footer import Foot, Head
 from tui.widgets.run_grid import RunGrid
+from tui.widgets.virtual_list import Rows
 
 NO_RUNS = "No runs yet.  Press esc and n for a new one, or bring some in from a shell: convnn import PATH."
 NO_MATCH = "No run matches.  Press esc to clear the filter."
@@ -137,8 +138,8 @@ class RunsScreen(Discarding):
 
     def action_new_from(self) -> None:
         """The settings of the run under the cursor in the form."""
-        from tui.draft import Draft
-        from tui.screens.setup import SetupScreen
+        from tui.screens.setup.draft import Draft
+        from tui.screens.setup.screen import SetupScreen
 
         if self.run is None:
             return

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from rich.text import Text
 
-from convnn import presets
-from convnn.errors import UserError, escaped
-from convnn.plot import fit
-from tui.widgets.rows import Rows
+from convnn.errors import UserError
+from convnn.presets import store
+from convnn.text import escaped, fit
+from tui.widgets.virtual_list import Rows
 
 WIDE = 74  # cells from which on a name and its about line stand beside each other
 
@@ -28,9 +28,9 @@ class Listed:
 
 def listed() -> Iterator[Listed]:
     """Every preset that a name finds, with its about line."""
-    for name, paths in presets.listed().items():
+    for name, paths in store.listed().items():
         try:
-            preset = presets.read(str(paths[0]) if paths[0].is_absolute() else f"./{paths[0]}")
+            preset = store.read(str(paths[0]) if paths[0].is_absolute() else f"./{paths[0]}")
         except UserError as error:
             yield Listed(name, paths[0], str(error.problems[0].message), 1)
             continue

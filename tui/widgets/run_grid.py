@@ -7,16 +7,15 @@ from collections.abc import Sequence
 from rich.cells import cell_len
 from rich.text import Text
 
-from convnn.errors import escaped
-from convnn.fields import FACTS, Field, number
-from convnn.plot import fit
-from convnn.status import GLYPHS
-from tui.arranging import Line
+from convnn.analysis.fields import FACTS, Field, number
+from convnn.runs.status import GLYPHS
+from convnn.text import escaped, fit
+from tui.arrangement import Line
 from tui.keys import bound
-from tui.looks import STATE_CLASSES
-from tui.marks import Marks
-from tui.widgets.rows import Rows
+from tui.selection import Marks
+from tui.theme import STATE_CLASSES
 from tui.widgets.run_table import short
+from tui.widgets.virtual_list import Rows
 
 SAMPLE = 200  # rows that say how wide a column is
 NARROW, WIDE = 6, 20  # cells of a column

@@ -8,14 +8,12 @@ from dataclasses import dataclass
 
 from rich.text import Text
 
-from convnn.axes import number
-from convnn.errors import escaped
-from convnn.plot import fit
-from convnn.status import GLYPHS
-from convnn.summaries import Summary
-from tui.looks import STATE_CLASSES
-from tui.marks import MARK, Marks
-from tui.widgets.rows import Rows
+from convnn.runs.status import GLYPHS
+from convnn.runs.summary import Summary
+from convnn.text import escaped, fit, number, since
+from tui.selection import MARK, Marks
+from tui.theme import STATE_CLASSES
+from tui.widgets.virtual_list import Rows
 
 COLUMNS = {"status": 13, "layer": 14, "data": 8, "epoch": 7, "best": 5, "age": 4}  # cells; the name takes the rest
 RIGHT = ("epoch", "best", "age")
@@ -55,14 +53,6 @@ def row(summary: Summary, age: float | None) -> Row:
         age="" if age is None else since(age),
         words=" ".join((summary.name, summary.status, layer, data, *told)).lower(),
     )
-
-
-def since(seconds: float) -> str:
-    """How long ago, in at most four characters: now, 12 m, 3 h, 4 d, 11 w, 2 y."""
-    for size, unit in ((31_557_600, "y"), (604_800 * 2, "w"), (86_400, "d"), (3600, "h"), (60, "m")):
-        if seconds >= size:
-            return f"{int(seconds // (604_800 if unit == 'w' else size))} {unit}"
-    return "now"
 
 
 def short(name: str, width: int) -> str:

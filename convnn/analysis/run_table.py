@@ -1,0 +1,184 @@
+"""A list of runs as a table: sorted, with the columns that differ, or a row for each group of runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from convnn.analysis import fields
+from convnn.analysis.fields import FACTS, Field, number
+from convnn.analysis.repeats import Group, copied, repeats
+from convnn.config.options import OPTIONS
+from convnn.config.recorded import UNKNOWN, Settings
+from convnn.errors import Problem, UserError
+from convnn.metrics import lower_is_better
+from convnn.runs.status import GLYPHS
+from convnn.runs.summary import Summary, plain
+from convnn.tables import Column, Table
+
+REPEATS = "repeats"
+AS_PUBLISHED = "figures of imported runs are as published"
+_SHORT = {option.place: option.name for option in OPTIONS}
+_NUMBERS = {"number", "age", "size"}
+
+
+def differing(runs: Iterable[Summary]) -> list[str]:
+    """The places of the options in which the runs differ, in the order of the schema."""
+    settings: dict[int, Settings] = {id(run.config): run.config for run in runs}
+    sections: dict[int, tuple[str, dict[str, Any]]] = {}  # by identity: most are shared
+    for each in settings.values():
+        sections.update(zip(map(id, each.values()), each.items(), strict=True))
+    told: dict[str, Any] = {}  # by the first run that tells it: one that does not tell differs in nothing
+    found: set[str] = set()
+    for name, table in sections.values():
+        for key, value in table.items():
+            place = f"{name}.{key}"
+            if place not in found and told.setdefault(place, value) != value:
+                found.add(place)
+    return [option.place for option in OPTIONS if option.place in found]
+
+
+def columns(runs: Sequence[Summary], wanted: str | None, *, everything: bool = False) -> list[Field]:
+    """The columns asked for, else what tells the runs apart: name, status, options that differ, epoch and best."""
+    if wanted:
+        return fields.fields(wanted, fields.metrics_of(runs))
+    places = [option.place for option in OPTIONS if option.section != "output"] if everything else differing(runs)
+    chosen = [
+        "name",
+        "status",
+        "epoch",
+        "best",
+        *(_SHORT[place] if _SHORT[place] != "name" else place for place in places),
+    ]
+    chosen += ["started"] if everything or not places else []
+    if any(run.source for run in runs) and (everything or not all(run.source for run in runs)):
+        chosen.append("imported")
+    return [fields.field(key) for key in chosen]
+
+
+def ordered(runs: Sequence[Summary], keys: str | None) -> list[Summary]:
+    """The runs sorted by keys with commas between, `-key` from the largest; unknown values stay last."""
+    result = list(runs)
+    for key in reversed((keys or "").replace(" ", "").split(",")):
+        if key.lstrip("-"):
+            field = fields.field(key.lstrip("-"), fields.metrics_of(runs))
+            result = _sorted(result, field, down=key.startswith("-"))
+    return result
+
+
+def _sorted(runs: list[Summary], field: Field, *, down: bool) -> list[Summary]:
+    orders = [(field.order(run), run) for run in runs]
+    told = [pair for pair in orders if pair[0][0] < 2]
+    told.sort(key=lambda pair: pair[0], reverse=down)
+    return [run for _, run in told] + [run for order, run in orders if order[0] == 2]
+
+
+def table(runs: Sequence[Summary], shown: Sequence[Field], glyphs: dict[str, str] | None = GLYPHS) -> Table:
+    """A row for each run; a status without its glyph where there are none."""
+    titles = [Column(field.key, right=field.kind in _NUMBERS) for field in shown]
+    rows = [[_text(field, run, glyphs) for field in shown] for run in runs]
+    imported = any(run.source for run in runs) and not any(field.key == "imported" for field in shown)
+    return Table(titles, rows, notes=[AS_PUBLISHED] if imported else [])
+
+
+def _text(field: Field, run: Summary, glyphs: dict[str, str] | None) -> str:
+    return f"{glyphs[run.status]} {run.status}" if glyphs and field is FACTS["status"] else field.text(run)
+
+
+@dataclass(frozen=True)
+class Row:
+    """Runs that are one row: what they have in common, and their figures."""
+
+    values: list[Any]
+    group: Group
+
+
+@dataclass(frozen=True)
+class Grouped:
+    """A row for each group of runs, by keys or by being repeats of each other."""
+
+    keys: list[Field]
+    figure: Field
+    rows: list[Row]
+    notes: list[str]
+    intervals: bool  # only repeats have one: other groups are no sample of anything
+
+    def json(self) -> list[dict[str, Any]]:
+        """The groups as JSON values."""
+        return [
+            {
+                "values": {key.key: plain(value) for key, value in zip(self.keys, row.values, strict=True)},
+                "runs": [run.name for run in row.group.runs],
+                "figure": self.figure.key,
+                **self._spread(row.group),
+            }
+            for row in self.rows
+        ]
+
+    def _spread(self, group: Group) -> dict[str, Any]:
+        spread = group.spread
+        if spread is None:
+            return {"n": 0, "mean": None, "sd": None, "low": None, "high": None}
+        low, high = (spread.low, spread.high) if self.intervals else (None, None)
+        return {"n": spread.n, "mean": spread.mean, "sd": spread.sd, "low": low, "high": high}
+
+    def table(self) -> Table:
+        """The groups as text."""
+        heads = [Column(key.key, right=key.kind in _NUMBERS) for key in self.keys]
+        heads += [Column(name, right=True) for name in ("n", "mean", "sd", "best")]
+        heads += [Column("95 % interval", right=True)] if self.intervals else []
+        rows = [
+            [key.show(value) if value is not UNKNOWN else "" for key, value in zip(self.keys, row.values, strict=True)]
+            + self._figures(row.group)
+            for row in self.rows
+        ]
+        return Table(heads, rows, notes=self.notes, heads=len(self.keys))
+
+    def _figures(self, group: Group) -> list[str]:
+        spread, metric = group.spread, self.figure.metric or "top"
+        if spread is None:
+            return ["0", "", "", "", ""][: 4 + self.intervals]
+        best = (min if lower_is_better(metric) else max)(group.values)
+        cells = [str(spread.n), number(spread.mean, metric)]
+        cells += ["" if spread.sd is None else number(spread.sd, metric), number(best, metric)]
+        return cells + ([spread.interval(metric)] if self.intervals else [])
+
+
+def grouped(runs: Sequence[Summary], by: str, figure: Field) -> Grouped:
+    """The runs in groups: by keys with commas between, or `repeats` for those that are the same but for the seed."""
+    if figure.kind != "number":
+        raise UserError(
+            Problem(f"{figure.key} is no figure", key="figure", fix="give --figure best:test_top1, for example")
+        )
+    notes = [AS_PUBLISHED] if any(run.source for run in runs) else []
+    if by == REPEATS:
+        groups = repeats(runs, figure)
+        firsts = [group.runs[0] for group in groups]
+        places = [place for place in differing(firsts) if place not in ("training.seed", "run.name", "run.tags")]
+        keys = [fields.field(_SHORT[place]) for place in places]
+        notes += copied(groups)
+        rows = [Row([_in_effect(key, group.runs[0]) for key in keys], group) for group in groups]
+        return Grouped(keys, figure, rows, notes, intervals=True)
+    keys = fields.fields(by, fields.metrics_of(runs))
+    found: dict[tuple[Any, ...], list[Summary]] = {}
+    for run in runs:
+        found.setdefault(tuple(key.get(run) for key in keys), []).append(run)
+    rows = [Row(list(values), _as_one(several, figure)) for values, several in found.items()]
+    rows.sort(key=lambda row: [fields.order(key, value) for key, value in zip(keys, row.values, strict=True)])
+    return Grouped(keys, figure, rows, notes, intervals=False)
+
+
+def _in_effect(key: Field, run: Summary) -> Any:
+    """The value of an option, unknown where it changes nothing: repeats may differ in it."""
+    return key.get(run) if key.place in run.config.effective else UNKNOWN
+
+
+def _as_one(runs: list[Summary], figure: Field) -> Group:
+    """Runs as one group, whatever they differ in."""
+    whole = Group(runs)
+    for group in repeats(runs, figure):
+        whole.values += group.values
+        whole.copies += group.copies
+        whole.without += group.without
+    return whole

@@ -1,0 +1,93 @@
+"""`convnn runs`: the runs there are, filtered, sorted, with the columns that tell them apart."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from convnn.cli import arguments, console
+from convnn.cli.console import say, write_json
+
+
+def runs(
+    filter: arguments.Filter = None,
+    *,
+    sort: Annotated[
+        str | None,
+        typer.Option(
+            "--sort",
+            metavar="KEYS",
+            help="keys to sort by, commas between; -key from the largest",
+            autocompletion=arguments.keys,
+            show_default=False,
+        ),
+    ] = None,
+    columns: Annotated[
+        str | None,
+        typer.Option(
+            "--columns",
+            metavar="KEYS",
+            help="columns, commas between",
+            autocompletion=arguments.keys,
+            show_default=False,
+        ),
+    ] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="every option as a column, not only those that differ")
+    ] = False,
+    group: Annotated[
+        str | None,
+        typer.Option(
+            "--group",
+            metavar="KEYS",
+            help="a row for each combination of values, or `repeats`: for runs that are the same but for the seed",
+            autocompletion=arguments.keys,
+            show_default=False,
+        ),
+    ] = None,
+    figure: Annotated[
+        str,
+        typer.Option(
+            "--figure",
+            metavar="KEY",
+            help="with --group: the figure that is averaged",
+            autocompletion=arguments.keys,
+        ),
+    ] = "best",
+    unfinished: Annotated[
+        bool, typer.Option("--unfinished", help="with --group: average runs that were not trained to their end, too")
+    ] = False,
+    format: arguments.Format = "table",
+    json: arguments.Json = False,
+    runs: arguments.Runs = None,
+) -> None:
+    """List runs, newest first, with the options that differ between them."""
+    from convnn.analysis import fields, run_table
+    from convnn.analysis.filters import parse
+    from convnn.runs.run import root
+    from convnn.runs.status import ASCII_GLYPHS, GLYPHS
+
+    kind = console.chosen(format, json)
+    place = root(runs)
+    known = console.listed(place)
+    found = run_table.ordered(parse(filter or "", known).of(known), sort)
+    if group is not None:
+        kept, notes = console.trained(found, unfinished)
+        result = run_table.grouped(kept, group, fields.field(figure, fields.metrics_of(kept)))
+        result.notes.extend(notes)
+        if kind == "json":
+            return write_json({"runs": [run.json() for run in kept], "groups": result.json()})
+        return console.show(result.table(), kind)
+    if kind == "json":
+        return write_json({"runs": [run.json() for run in found]})
+    if not found and kind == "table":
+        there = (
+            f"none of {len(known)} runs in {place} fits"
+            if known
+            else f"there are no runs in {place}: convnn run starts one"
+        )
+        return say(there)
+    shown = run_table.columns(found, columns, everything=everything)
+    glyphs = None if kind != "table" else ASCII_GLYPHS if console.ascii_only() else GLYPHS
+    return console.show(run_table.table(found, shown, glyphs), kind)

@@ -1,0 +1,120 @@
+"""Commands about one run: `convnn show`, `stop`, `note`."""
+
+from __future__ import annotations
+
+import getpass
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from convnn.cli.arguments import RunArgument, RunsOption
+from convnn.cli.console import out, say, write_json
+from convnn.errors import UserError
+from convnn.text import escaped
+
+if TYPE_CHECKING:
+    from convnn.runs.run import Run
+
+POLL = 0.5  # seconds between two looks at a run of another process
+
+
+def _find(ref: str, runs: Path | None) -> Run:
+    from convnn.runs.find import find
+    from convnn.runs.run import root
+
+    return find(ref, root(runs))
+
+
+def show(
+    run: RunArgument = "@last",
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="stay with a live run until it ends")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="also options at their defaults")] = False,
+    plain: Annotated[bool, typer.Option("--plain", help="with --follow: one line an epoch")] = False,
+    json: Annotated[bool, typer.Option("--json", help="one JSON document")] = False,
+    runs: RunsOption = None,
+) -> None:
+    """Configuration, status, figures and curves of a run."""
+    found = _find(run, runs)
+    if follow and not json:
+        return _follow(found, plain)
+    history = found.history()
+    for byte, reason in history.bad:
+        say(f"warning: {escaped(found.events_path)}: byte {byte}: {reason}")
+    if json:
+        from convnn.runs.summary import summary_json
+
+        epochs = [{"epoch": e.epoch, **e.model_dump(mode="json")["metrics"]} for e in history.epochs]
+        return write_json({"run": summary_json(found), "epochs": epochs})
+    from convnn.terminal.report import body
+    from convnn.text import ascii_only
+
+    console = out()
+    ascii = ascii_only(console.encoding)
+    console.print(
+        body(
+            found.name,
+            found.status(),
+            found.sections(),
+            history,
+            width=console.width,
+            origin=found.origin(),
+            everything=everything,
+            ascii=ascii,
+        )
+    )
+    return None
+
+
+def _follow(run: Run, plain: bool) -> None:
+    """Show what the run's file tells, as it is told, until a final event or until nobody trains it any more."""
+    from convnn.runs import event_log
+    from convnn.terminal.live import view
+
+    config = run.sections()
+    words = [
+        config.get(section, {}).get(key) for section, key in (("model", "name"), ("layer", "type"), ("data", "dataset"))
+    ]
+    about = " ".join(str(word) for word in words if word)
+    byte = 0
+    with view(run.name, about, plain=plain) as shown:
+        while True:
+            alive = run.status() in (
+                "running",
+                "paused",
+            )  # asked before reading: what is written after is read next time
+            new, byte, _ = event_log.read(run.events_path, byte) if run.events_path.exists() else ([], byte, [])
+            for event in new:
+                shown.show(event)
+            if not alive:
+                break
+            time.sleep(POLL)
+    if run.status() == "died":
+        say(f"{escaped(run.name)} died: its process is gone; convnn resume {escaped(run.name)}")
+
+
+def stop(
+    run: RunArgument,
+    after_epoch: Annotated[bool, typer.Option("--after-epoch", help="let it finish the epoch first")] = False,
+    runs: RunsOption = None,
+) -> None:
+    """Ask a running run to stop after this step, or after this epoch; it can be resumed."""
+    from convnn.runs import control
+
+    found = _find(run, runs)
+    control.ask(found.path, "stop-epoch" if after_epoch else "stop")
+    out().print(f"{escaped(found.name)} was asked to stop after {'this epoch' if after_epoch else 'this step'}")
+
+
+def note(run: RunArgument, text: Annotated[str, typer.Argument(help="one line")], runs: RunsOption = None) -> None:
+    """Write a line into the history of a run, with the time and your name."""
+    from convnn import events
+    from convnn.runs import event_log
+
+    line = " ".join(text.split())
+    if not line:
+        raise UserError("the note is empty")
+    found = _find(run, runs)
+    event_log.append(found.events_path, events.Changed(what=line, by=getpass.getuser()))
+    out().print(f"noted in {escaped(found.name)}")

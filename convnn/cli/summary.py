@@ -1,0 +1,83 @@
+"""`convnn summary`: what configurations cost, layer by layer, without torch and without data."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from convnn.cli import arguments
+from convnn.cli.console import out, print_table, say, write_json
+from convnn.cli.dry_run import CLASSES
+from convnn.costs.plan import Plan, plan
+from convnn.errors import Problem, UserError
+from convnn.presets.resolve import Resolved, resolve
+from convnn.presets.store import read
+from convnn.text import escaped, memory, number
+
+
+def summary(
+    presets: Annotated[
+        list[str] | None, typer.Argument(help="presets by name or path", autocompletion=arguments.presets)
+    ] = None,
+    *,
+    typed: dict[str, Any],
+    num_classes: Annotated[int | None, typer.Option("--num_classes", min=1, help="else what the data set has")] = None,
+    json: Annotated[bool, typer.Option("--json", help="one JSON document")] = False,
+) -> None:
+    """Parameters, FLOPs, memory and candidates of presets, or of the options given.
+
+    FLOPs are those of one image forward, a multiply-add counting two; selection, normalisation and pooling are not
+    counted. Memory is the estimated peak of training at the configured batch size.
+    """
+    chosen = [(name, resolve(read(name), typed)) for name in presets or []] or [("", resolve(None, typed))]
+    if problems := [problem for _, resolved in chosen for problem in resolved.problems]:
+        raise UserError(problems)
+    costs = [(name, resolved, _cost(resolved, num_classes)) for name, resolved in chosen]
+    if json:
+        return write_json({"summaries": [{"preset": name or None, **cost.json()} for name, _, cost in costs]})
+    for name, resolved, cost in costs:
+        for note in resolved.notes:
+            say(f"note: {note}")
+        _print(name, resolved, cost)
+    return None
+
+
+def _cost(resolved: Resolved, num_classes: int | None) -> Plan:
+    facts = resolved.facts
+    if facts.image_size is None:
+        raise UserError(
+            Problem("the size of the images is not known", key="data.resize", fix="use --resize, or give --data_path")
+        )
+    if facts.num_classes is None and num_classes is None:
+        say(f"note: the number of classes is not known; {CLASSES} are assumed (--num_classes)")
+    return plan(resolved.config, facts.image_size, num_classes or facts.num_classes or CLASSES)
+
+
+def _print(name: str, resolved: Resolved, cost: Plan) -> None:
+    config = resolved.config
+    assert resolved.facts.image_size is not None
+    height, width = resolved.facts.image_size
+    title = f"{name + ': ' if name else ''}{config.model.name} {config.layer.type} on {height}x{width}"
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, title=Text(escaped(title)), title_justify="left")
+    for heading in ("slot", "in", "out", "map", "candidates", "K", "parameters", "FLOPs"):
+        table.add_column(heading, justify="left" if heading == "slot" else "right")
+    for layer in cost.layers:
+        table.add_row(
+            layer.slot,
+            str(layer.in_channels),
+            str(layer.out_channels),
+            f"{layer.map[0]}x{layer.map[1]}",
+            "-" if layer.candidates is None else str(layer.candidates),
+            "-" if layer.K is None else str(layer.K),
+            f"{layer.parameters:,}",
+            number(layer.flops),
+        )
+    print_table(table)
+    out().print(
+        f"{cost.parameters:,} parameters · {number(cost.flops)} FLOPs an image · "
+        f"about {memory(cost.memory_bytes)} of memory at batch size {config.training.batch_size}",
+        soft_wrap=True,
+    )

@@ -1,0 +1,63 @@
+"""`convnn table`: a factorial view of runs, a figure in each cell."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from convnn.cli import arguments, console
+from convnn.cli.console import say, write_json
+
+
+def table(
+    *,
+    rows: Annotated[
+        str,
+        typer.Option(
+            "--rows", metavar="KEYS", help="options down the side, commas between", autocompletion=arguments.keys
+        ),
+    ],
+    cols: Annotated[
+        str,
+        typer.Option(
+            "--cols", metavar="KEYS", help="options along the top, commas between", autocompletion=arguments.keys
+        ),
+    ] = "",
+    cell: Annotated[
+        str,
+        typer.Option(
+            "--cell",
+            metavar="KEY",
+            help="the figure of a run: test_top1 (last epoch), best:test_top1, ...",
+            autocompletion=arguments.keys,
+        ),
+    ] = "best",
+    where: arguments.Where = None,
+    unfinished: Annotated[
+        bool, typer.Option("--unfinished", help="take in runs that were not trained to their end")
+    ] = False,
+    format: arguments.Format = "table",
+    json: arguments.Json = False,
+    runs: arguments.Runs = None,
+) -> None:
+    """Lay runs out by their options: one run is its figure alone, repeats are mean ± sd (n), an empty cell is a dot."""
+    from convnn.analysis import fields, pivot
+    from convnn.analysis.filters import parse
+    from convnn.runs.run import root
+
+    kind = console.chosen(format, json)
+    known = console.listed(root(runs))
+    metrics = fields.metrics_of(known)
+    found = parse(where or "", known).of(known)
+    kept, notes = console.trained(found, unfinished)
+    axes = fields.fields(rows, metrics), fields.fields(cols, metrics)
+    result = pivot.table(kept, *axes, fields.field(cell, metrics))
+    result.notes.extend(notes)
+    if kind == "json":
+        return write_json(result.json())
+    if not kept and kind == "table":
+        return say(
+            "no run fits" if known else "there are no runs: convnn run starts one, convnn import brings old ones"
+        )
+    return console.show(result.table(), kind)

@@ -1,0 +1,37 @@
+"""`convnn tui`: the app on this terminal."""
+
+from __future__ import annotations
+
+import os
+import threading
+
+import typer
+
+from convnn.cli.arguments import PresetArgument, RunsOption
+from convnn.gc_pause import uncollected
+
+
+def tui(
+    preset: PresetArgument = None,
+    runs: RunsOption = None,
+) -> None:
+    """Build, validate, save, launch and watch runs without leaving the terminal.
+
+    It trains in this process, one run after the other; with a preset it opens the form with it. Ends with 0, 1 when
+    the app failed, 2 without a terminal, 129, 130 or 143 when a signal ended it: the run then stops, to be resumed.
+    """
+    from tui.process.terminal import Terminal, check_terminal
+
+    check_terminal()
+    with uncollected(modules=True):
+        from convnn.runs.run import root
+        from tui.app import ConvnnApp
+        from tui.process.launcher import Launcher
+        from tui.process.shutdown import to_the_end
+
+    here = root(runs)
+    with Terminal() as terminal:
+        code = to_the_end(ConvnnApp(here, launcher=Launcher(here, terminal), preset=preset), terminal)
+    if any(not thread.daemon for thread in threading.enumerate() if thread is not threading.main_thread()):
+        os._exit(code)  # Textual's threads never end on a terminal that went away while it was written to
+    raise typer.Exit(code)

@@ -1,0 +1,161 @@
+"""A section of the configuration to the object it describes; each part is imported when it is built."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from inspect import unwrap
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from convnn.config.schema import RunConfig
+
+if TYPE_CHECKING:
+    from convnn.data import Data
+
+Conv = Callable[[int, int], nn.Module]
+Losses = Callable[[Tensor, Tensor], Tensor]
+Scheduler = torch.optim.lr_scheduler.LRScheduler | torch.optim.lr_scheduler.ReduceLROnPlateau
+
+PLATEAU_EPOCHS = 5  # epochs without a better figure after which plateau cuts the rate
+WRAPPED = ("add_param_group", "load_state_dict", "state_dict", "zero_grad")  # an optimizer's, hidden from the compiler
+MEMORY_BUDGET = 0.5  # share of the activations that reduce-memory keeps; the rest is computed again
+
+
+def conv(config: RunConfig) -> Conv:
+    """The factory of the layer in every slot: (in_channels, out_channels) -> module."""
+    from convnn import layers
+
+    layer, sampling = config.layer, config.sampling
+    # a bias before a ResNet's BatchNorm is redundant: its Conv2d slots have none
+    bias = config.model.name.startswith("vgg") or layer.type != "Conv2d"
+    plain = partial(nn.Conv2d, kernel_size=layer.kernel_size, padding="same", bias=bias)
+    shuffle: dict[str, Any] = {"shuffle_pattern": layer.shuffle_pattern, "shuffle_scale": layer.shuffle_scale}
+    neighbours: dict[str, Any] = {
+        "K": layer.K,
+        "padding": layer.padding,
+        "magnitude_type": layer.magnitude_type,
+        "aggregation_type": layer.aggregation_type,
+        "sampling_type": sampling.type,
+        "num_samples": sampling.num_samples,
+        "sample_padding": sampling.sample_padding,
+        **shuffle,
+    }
+    convnn: Conv = partial(
+        layers.ConvNN2d, similarity_type=layer.similarity_type, lambda_param=layer.lambda_param, **neighbours
+    )
+    attention: Conv = partial(layers.ConvNNAttention2d, attention_dropout=layer.attention_dropout, **neighbours)
+
+    def branching(first: Conv) -> Conv:
+        return lambda before, after: layers.Branching2d(
+            before, after, first, plain, branch_ratio=config.branching.ratio
+        )
+
+    factories: dict[str, Conv] = {
+        "Conv2d": plain,
+        "Conv2d_New": partial(
+            layers.CoordConv2d, kernel_size=layer.kernel_size, aggregation_type=layer.aggregation_type, **shuffle
+        ),
+        "ConvNN": convnn,
+        "ConvNN_Attn": attention,
+        "Branching": branching(convnn),
+        "Branching_Attn": branching(attention),
+    }
+    return factories[layer.type]
+
+
+def model(config: RunConfig, num_classes: int, in_channels: int = 3) -> nn.Module:
+    """The network with the configured layer in every slot, drawn from torch's global generator."""
+    from convnn.models import resnet, vgg
+
+    kind = vgg.VGG if config.model.name.startswith("vgg") else resnet.ResNet
+    return kind(
+        config.model.name, conv(config), num_classes=num_classes, in_channels=in_channels, width=config.model.width
+    )
+
+
+def compiled(config: RunConfig, network: nn.Module) -> nn.Module:
+    """The network as `torch.compile` wraps it; the parameters are shared and nothing is compiled yet."""
+    from torch._functorch import config as functorch
+
+    mode = config.runtime.compile_mode
+    functorch.activation_memory_budget = MEMORY_BUDGET if mode == "reduce-memory" else 1.0
+    return torch.compile(network, mode=None if mode in ("default", "reduce-memory") else mode)  # type: ignore[return-value]
+
+
+def losses(config: RunConfig) -> Losses:
+    """The loss of each image: logits (B, classes), targets (B,) -> (B,), in float32."""
+    if config.training.criterion == "MSE":
+        return lambda logits, y: (logits.float() - F.one_hot(y, logits.shape[1])).square().mean(dim=1)
+    return lambda logits, y: F.cross_entropy(logits.float(), y, reduction="none")
+
+
+def optimizer(config: RunConfig, network: nn.Module) -> torch.optim.Optimizer:
+    """The optimizer over all parameters, fused where the device has it."""
+    section = config.optimizer
+    fused = next(network.parameters()).device.type in ("cpu", "cuda", "mps")
+    options: dict[str, Any] = {"lr": section.lr, "weight_decay": section.weight_decay, "fused": fused}
+    if section.name == "sgd":
+        options["momentum"] = section.momentum
+    kind: type[torch.optim.Optimizer] = {
+        "sgd": torch.optim.SGD,
+        "adam": torch.optim.Adam,
+        "adamw": torch.optim.AdamW,
+    }[section.name]
+    return _bare(kind)(network.parameters(), **options)
+
+
+def _bare(kind: type[torch.optim.Optimizer]) -> type[torch.optim.Optimizer]:
+    """The same optimizer without what torch wraps around its methods for compiled and for differentiable steps.
+
+    Their first call imports the compiler: over a second of the start of every run, and a step here is neither.
+    """
+    methods = {name: unwrap(getattr(kind, name)) for name in WRAPPED}
+    return type(kind.__name__, (kind,), methods | {"step": torch.no_grad()(unwrap(kind.step))})
+
+
+def scheduler(config: RunConfig, optimizer: torch.optim.Optimizer) -> Scheduler | None:
+    """The schedule of the learning rate, stepped once an epoch; plateau takes the accuracy in percent."""
+    from torch.optim import lr_scheduler as schedules
+
+    section = config.scheduler
+    if section.name == "step":
+        return schedules.StepLR(optimizer, section.step, section.gamma)
+    if section.name == "cosine":
+        return schedules.CosineAnnealingLR(optimizer, config.training.num_epochs)
+    if section.name == "plateau":
+        return schedules.ReduceLROnPlateau(
+            optimizer, mode="max", factor=section.gamma, patience=PLATEAU_EPOCHS - 1, threshold=0
+        )
+    return None
+
+
+def data(
+    config: RunConfig,
+    on: torch.device,
+    *,
+    splits: tuple[str, ...] = ("train", "test"),
+    normalisation: tuple[tuple[float, ...], tuple[float, ...]] | None = None,
+) -> Data:
+    """The data set on the device. Raises UserError when it is missing or damaged."""
+    from convnn.data import open_data
+
+    section = config.data
+    return open_data(
+        section.dataset,
+        section.path,
+        resize=section.resize,
+        limit=section.limit,
+        val_share=section.val_share,
+        augment=section.augment,
+        noise=section.noise,
+        batch_size=config.training.batch_size,
+        seed=config.training.seed,
+        device=on,
+        workers=section.workers,
+        splits=splits,
+        normalisation=normalisation,
+    )

@@ -1,0 +1,162 @@
+"""What this machine can do for a run: versions, devices, mixed precision and compilation tried, storage, data sets."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from convnn.config.options import BY_NAME
+from convnn.config.schema import RunConfig
+from convnn.data.catalog import KNOWN, facts
+from convnn.errors import UserError
+from convnn.files import sync_directory, write_atomic
+from convnn.presets.resolve import resolve
+from convnn.runs.lock import held, hold
+from convnn.text import escaped
+from convnn.training import device as training_device
+from convnn.training.trainer import Trainer
+from convnn.worker.checkpoint import SPARE
+
+STEPS = 5  # timed, after one that warms up
+KILLS = 5
+SMALL = {"dataset": "digits", "layer": "ConvNN", "K": "9", "width": "0.125", "limit": "64", "batch_size": "32"}
+PACKAGES = ("torch", "torchvision", "numpy", "textual", "typer", "pydantic", "safetensors", "scikit-learn")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at; `ok` is None where it is only told."""
+
+    name: str
+    ok: bool | None
+    said: str
+
+    def json(self) -> dict[str, Any]:
+        return {"name": self.name, "ok": self.ok, "message": self.said}
+
+
+def small(**options: str) -> RunConfig:
+    """A configuration of seconds: a narrow vgg11 on a few digits."""
+    return resolve(None, {BY_NAME[name].place: value for name, value in (SMALL | options).items()}).checked()
+
+
+def findings(runs: Path, data: str) -> Iterator[Finding]:
+    """Everything but the deep check, each as soon as it is known."""
+    told = ", ".join(f"{name} {metadata.version(name)}" for name in PACKAGES)
+    yield Finding("versions", None, f"convnn {metadata.version('convnn')}, python {platform.python_version()}, {told}")
+    device = training_device.device(RunConfig())
+    memory = f"{training_device.memory(device) / 1e9:.1f} GB"
+    yield Finding(
+        "device",
+        None,
+        f"{training_device.describe(device)}, {memory}; here are {', '.join(training_device.available_devices())}",
+    )
+    yield from speeds()
+    yield from storage(runs)
+    for name in KNOWN:
+        found = facts(name, data)
+        yield Finding(
+            f"data {name}", None if found.problem else True, found.problem.message if found.problem else "found"
+        )
+
+
+def speeds() -> Iterator[Finding]:
+    """Training steps of a small model: as they are, in mixed precision, compiled."""
+    plain = _seconds_per_step(small())
+    yield Finding("training", True, f"a step of the small model takes {1000 * plain:.1f} ms")
+    for name, options in (("amp", {"use_amp": "true"}), ("compile", {"use_compiled": "true"})):
+        try:
+            seconds = _seconds_per_step(small(**options))
+        except UserError as error:
+            yield Finding(name, False, escaped(error.problems[0]))
+            continue
+        gain = plain / seconds
+        verdict = f"{gain:.2f}x as fast" if gain >= 1 else f"{gain:.2f}x as fast: a loss here"
+        yield Finding(name, True, f"works; a step takes {1000 * seconds:.1f} ms, {verdict}")
+
+
+def _seconds_per_step(config: RunConfig) -> float:
+    trainer = Trainer(config)
+    trainer.prepare()
+    trainer.model.train()
+    times = []
+    for _ in range(STEPS + 1):
+        x, y = next(trainer.train.epoch(1))
+        start = time.perf_counter()
+        trainer._step(x, y)[0].item()  # waits for the device
+        times.append(time.perf_counter() - start)
+    return median(times[1:])
+
+
+def storage(runs: Path) -> Iterator[Finding]:
+    """The folder of the runs: rename, sync and lock tried, free space. One that was not there is left out again."""
+    made = not runs.exists()
+    try:
+        runs.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(prefix=".doctor-", dir=runs) as name:
+            folder = Path(name)
+            yield _tried("rename", lambda: _rename(folder), "a file is replaced whole")
+            yield _tried("sync", lambda: _sync(folder), "what is written reaches the disk")
+            yield _tried("lock", lambda: _lock(folder), "one process at a time trains a run")
+    except OSError as error:
+        yield Finding("runs folder", False, f"{escaped(runs)}: {escaped(error.strerror or error)}")
+        return
+    free = shutil.disk_usage(runs).free
+    if made:
+        with suppress(OSError):  # a run has begun there meanwhile
+            runs.rmdir()
+    yield Finding("free space", free > 2 * SPARE, f"{free / 1e9:.1f} GB in {escaped(runs)}")
+
+
+def _tried(name: str, attempt: Callable[[], None], said: str) -> Finding:
+    start = time.perf_counter()
+    try:
+        attempt()
+    except (OSError, UserError) as error:
+        return Finding(name, False, escaped(error))
+    return Finding(name, True, f"{said}, in {1000 * (time.perf_counter() - start):.1f} ms")
+
+
+def _rename(folder: Path) -> None:
+    for word in ("old", "new"):
+        write_atomic(folder / "renamed", word)
+    if (folder / "renamed").read_text() != "new":
+        raise OSError("a renamed file does not hold what was written")
+
+
+def _sync(folder: Path) -> None:
+    with (folder / "synced").open("wb") as file:
+        file.write(os.urandom(1 << 20))
+        file.flush()
+        os.fsync(file.fileno())
+    sync_directory(folder)
+
+
+def _lock(folder: Path) -> None:
+    with hold(folder):
+        if not held(folder):
+            raise OSError("a lock that is held looks free: this file system does not keep `flock`")
+    if held(folder):
+        raise OSError("a lock that was let go looks held")
+
+
+def deep(runs: Path, say: Callable[[str], None]) -> Finding:
+    """One small run in the runs folder, killed and resumed five times, beside an undisturbed one."""
+    from convnn.worker import resume_check
+
+    config = small(num_epochs=str(KILLS + 1), device="cpu")
+    found = resume_check.both_ways(config, runs, KILLS, say)
+    same = f"killed and resumed {len(found.kills)} times: the same weights and figures, bit for bit"
+    return Finding(
+        "resume", not found.differences and len(found.kills) == KILLS, "; ".join(found.differences[:3]) or same
+    )

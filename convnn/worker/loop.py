@@ -1,0 +1,260 @@
+"""What a run does from its first event to its last: tell, save, and obey between two steps."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from convnn.config.options import OPTIONS, value_at
+from convnn.errors import Exit
+from convnn.events import Epoch, Event, Finished, Paused, Resumed, Started, Warned
+from convnn.files import write_atomic
+from convnn.runs import control, text_files
+from convnn.runs.event_log import Journal
+from convnn.runs.history import History
+from convnn.runs.run import Run
+from convnn.text import escaped
+from convnn.training import state as training_state
+from convnn.training.state import Position, State
+from convnn.training.trainer import Trainer
+from convnn.worker import checkpoint, failures
+from convnn.worker.checkpointer import Saver
+from convnn.worker.crash_points import reach
+
+LOOK = 0.1  # seconds between two looks at the control file
+SIGNALS = {
+    "INT": ("Ctrl-C", Exit.INTERRUPTED),
+    "TERM": ("terminated", Exit.TERMINATED),
+    "HUP": ("hung up", Exit.HUNG_UP),
+    "TIME": ("the time limit was reached", Exit.TIME_LIMIT),
+}
+
+
+class Orders(deque[str]):
+    """Words for the loop, from a signal handler or another thread: those of `control`, and INT, TERM, HUP, TIME."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The checkpoint that a run goes on from, and what there is to say of finding it."""
+
+    state: State
+    fork: bool  # of another run: its configuration may differ
+    said: list[str]
+
+
+@dataclass
+class Loop:
+    run: Run
+    trainer: Trainer
+    show: Callable[[Event], None]
+    orders: Orders
+    deadline: float | None
+    journal: Journal
+    history: History = field(default_factory=History)
+    stop_after_epoch: bool = False
+    looked: float = 0.0
+    refused: set[str] = field(default_factory=set)  # files that could not be written: said once
+
+    def tell(self, event: Event) -> None:
+        self.journal.add(event)
+        self.history.fold([event])
+        self.show(event)
+
+    def record(self) -> None:
+        """Write what is left of the history. Raises OSError."""
+        if not self.journal.flush():
+            assert self.journal.problem is not None
+            raise self.journal.problem
+
+    # -- from the first event to the last ---------------------------------------------------------------------------
+
+    def train(self, origin: Origin | None) -> Finished:
+        stream = self.trainer.run(origin.state if origin else None, fork=origin is not None and origin.fork)
+        started = next(stream)
+        assert isinstance(started, Started)
+        self._begin(started, origin)
+        saved = Position(**origin.state.plain["position"]) if origin else None
+        saver = Saver(self.run.path, self.trainer, self.tell, self.record, saved)
+        reach("run.told")
+        for event in stream:
+            if isinstance(event, Finished):
+                return self._close(event, saver)
+            if event is not None:
+                self.tell(event)
+            reach("step")
+            if isinstance(event, Epoch):
+                reach("epoch.told")
+                saver.epoch_ended(event.epoch)
+                reach("epoch.saved")
+                self.write_results()
+            else:
+                saver.step_ended()
+            if not isinstance(event, Warned) and (stopped := self._obey(event, saver)):  # a step at least is made
+                return stopped
+        raise AssertionError("the trainer ended without saying so")
+
+    def _begin(self, started: Started, origin: Origin | None) -> None:
+        """Say how it starts or goes on; nothing is trained whose first word cannot be written."""
+        before = self.history.began is not None or bool(self.history.epochs)
+        if self.history.began is None or origin is None:
+            self.tell(started)
+        for sentence in origin.said if origin else []:
+            self.tell(Warned(message=sentence))
+        if origin is not None:
+            self.tell(_resumed(origin, self.trainer))
+        elif before:
+            self.tell(Resumed(epoch=1, step=0, note="from the beginning: there was no checkpoint yet"))
+        try:
+            self.record()
+        except OSError as error:
+            raise failures.storage(error, self.run.events_path) from error
+        self._write_texts(started)
+
+    def _close(self, event: Finished, saver: Saver) -> Finished:
+        if event.outcome == "diverged":
+            last = checkpoint.pointed(self.run.path, "last")
+            good = f"the last good checkpoint is {last}" if last else "there is no checkpoint yet"
+            config = self.trainer.config
+            ways = ["a lower --lr"]
+            ways += ["--clip_grad_norm 1"] if config.training.clip_grad_norm == 0 else []
+            ways += ["--no_use_amp"] if config.runtime.amp else []
+            cause = f"{event.cause}; {good}; try {' or '.join(ways)}"
+            return Finished(outcome="diverged", cause=cause, code=Exit.DIVERGED)
+        if not saver.up_to_date and not saver.save():  # the one at the end of the last epoch failed, too
+            return self._unwritten("the last checkpoint")
+        return event.model_copy(update={"code": int(Exit.DONE)})
+
+    def _unwritten(self, what: str) -> Finished:
+        return Finished(outcome="failed", cause=f"{what} could not be written: see the warnings", code=Exit.STORAGE)
+
+    def end(self, finished: Finished) -> Finished:
+        """Write the last event, and leave the directory as a run of its outcome is left."""
+        self.write_results()
+        reach("run.results")
+        if finished.outcome == "done" and not self.journal.flush():
+            finished = self._unwritten("the history")
+        self.tell(finished)
+        written = self.journal.flush()
+        if not written and finished.outcome == "done":  # its directory does not say so: it has to be resumed to end
+            finished = self._unwritten("the last event")
+            self.show(finished)
+        reach("run.ended")
+        if finished.outcome == "done":
+            try:
+                checkpoint.prune(self.run.path, finished=True)
+            except OSError as error:
+                self.show(Warned(message=f"earlier checkpoints could not be removed: {escaped(error.strerror)}"))
+        reach("run.pruned")
+        return finished
+
+    # -- between two steps ------------------------------------------------------------------------------------------
+
+    def _obey(self, event: Event | None, saver: Saver) -> Finished | None:
+        now = time.monotonic()
+        if self.deadline is not None and now >= self.deadline:
+            self.orders.append("TIME")
+            self.deadline = None
+        if now - self.looked >= LOOK:
+            self.looked = now
+            self._listen()
+        while self.orders:
+            word = self.orders.popleft()
+            if word in ("stop", *SIGNALS):
+                saver.save()
+                return self._stopped(word)
+            if word == "stop-epoch":
+                self.stop_after_epoch = True
+            elif word == "checkpoint":
+                saver.save()
+            elif word == "pause":
+                self._pause(saver)
+            elif word != "resume":  # to a run that is not paused, resume says nothing new
+                self.tell(Warned(message=f"the word '{word}' in the control file is unknown and was passed over"))
+        if self.stop_after_epoch and isinstance(event, Epoch):
+            saver.save()
+            return self._stopped("stop-epoch")
+        return None
+
+    def _listen(self) -> None:
+        """Take the word in the control file, if there is one."""
+        path = self.run.path / control.NAME
+        if not path.exists():  # cheaper than to take it, and allowed on a read-only disk
+            return
+        try:
+            word = control.take(self.run.path)
+        except OSError as error:
+            self._refused(path, error)
+        else:
+            self.orders.extend([word] if word else [])
+
+    def _stopped(self, word: str) -> Finished:
+        if word in SIGNALS:
+            cause, code = SIGNALS[word]
+            return Finished(outcome="interrupted", cause=cause, code=code)
+        when = "after the epoch" if word == "stop-epoch" else "after the step"
+        return Finished(outcome="stopped", cause=f"asked to stop {when}", code=Exit.DONE)
+
+    def _pause(self, saver: Saver) -> None:
+        """Stand still, saved, until a word other than `pause` and `checkpoint` comes, or the time limit."""
+        trainer, position = self.trainer, self.trainer.position
+        saver.save()
+        going = trainer.clock.running
+        trainer.clock.stop()
+        trainer.whole.stop()
+        self.tell(Paused(epoch=position.epoch, step=position.total))
+        while self.deadline is None or time.monotonic() < self.deadline:
+            while self.orders and self.orders[0] in ("pause", "checkpoint"):
+                self.orders.popleft()  # nothing has changed since it was saved
+            if self.orders:
+                break
+            time.sleep(LOOK)
+            self._listen()
+        trainer.whole.go()
+        if going:
+            trainer.clock.go()
+        self.tell(Resumed(epoch=position.epoch, step=position.total, note="after a pause"))
+
+    # -- the text files ---------------------------------------------------------------------------------------------
+
+    def write_results(self) -> None:
+        if self.history.epochs:
+            self._write(text_files.RESULTS, text_files.results(self.history))
+
+    def _write_texts(self, started: Started) -> None:
+        config = self.trainer.config
+        told = {option.name: value_at(config, option.place) for option in OPTIONS} | {"output_dir": str(self.run.path)}
+        arguments = text_files.arguments(
+            told,
+            num_classes=started.num_classes or 0,
+            img_size=started.image_size or (),
+            total_params=started.parameters or 0,
+            trainable_params=started.trainable_parameters or 0,
+        )
+        self._write(text_files.ARGS, arguments)
+        self._write(text_files.MODEL, text_files.architecture(self.trainer.model))
+
+    def _write(self, name: str, content: str) -> None:
+        """Write a view of the run: one that cannot be written is said and made again later, and ends nothing."""
+        try:
+            write_atomic(self.run.path / name, content)
+        except OSError as error:
+            self._refused(self.run.path / name, error)
+
+    def _refused(self, path: Path, error: OSError) -> None:
+        if path.name not in self.refused:
+            self.refused.add(path.name)
+            self.tell(Warned(message=f"{path.name} cannot be written: {escaped(error.strerror or error)}"))
+
+
+def _resumed(origin: Origin, trainer: Trainer) -> Resumed:
+    """The event of going on from a checkpoint; on another machine the figures may differ."""
+    before, now = origin.state.plain.get("machine", {}), training_state.here(trainer)
+    notes = [f"{key} {escaped(before.get(key))} before, {now[key]} now" for key in now if before.get(key) != now[key]]
+    if origin.fork:
+        notes.insert(0, f"forked from {escaped(origin.state.plain['forked'])}")
+    position = trainer.position
+    return Resumed(epoch=position.epoch, step=position.total, exact=not notes, note="; ".join(notes))

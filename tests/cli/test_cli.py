@@ -1,0 +1,258 @@
+"""The command line, called in this process: what it refuses, says and prints."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import subprocess
+import sys
+
+import pytest
+from support import bad_options as bad_inputs
+
+from convnn.config import command_line
+from convnn.config.options import BY_PLACE, OPTIONS
+from convnn.presets import resolve, store
+
+
+@pytest.fixture
+def convnn(in_process, tmp_path, monkeypatch):
+    """Run a command with its runs in a fresh folder: (exit code, stdout, stderr)."""
+    monkeypatch.setenv("CONVNN_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setenv("COLUMNS", "200")
+
+    return in_process
+
+
+@pytest.mark.parametrize("row", bad_inputs.FIELDS + bad_inputs.RULES, ids=str)
+def test_bad_settings_end_with_2_and_name_the_place(row, convnn, tmp_path):
+    code, out, err = convnn("run", *row.argv)
+    switch = BY_PLACE[row.key].kind == "bool"  # a switch takes no word: what follows it is something else
+    assert (code, out) == (2, "")
+    assert switch or all(word in err for word in row.words), err
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("row", bad_inputs.LINES, ids=lambda row: " ".join(row["argv"]))
+def test_bad_lines_end_with_their_code_and_make_nothing(row, convnn, tmp_path):
+    code, out, err = convnn("run", *row["argv"])
+    assert (code, out) == (row.get("code", 2), "")
+    assert all(word in err for word in row["words"]), err
+    assert "Traceback" not in err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_refusals_are_json_where_json_was_asked_for(convnn):
+    code, out, _ = convnn("run", "--K", "0", "--json")
+    document = json.loads(out)
+    assert (code, document["schema"], document["error"]["code"]) == (2, "convnn/1", 2)
+    problem = document["error"]["problems"][0]
+    assert problem.keys() == {"file", "key", "value", "message", "fix"}
+    assert (problem["key"], problem["value"]) == ("layer.K", 0)
+    code, out, _ = convnn("runs", "K>>3", "--format", "json")
+    assert (code, json.loads(out)["error"]["code"]) == (2, 2)
+
+
+COMMANDS = [
+    "--model vgg11 --layer Conv2d --kernel_size 3 --dataset cifar10 --optimizer adamw --lr 1e-3 --num_epochs 150 "
+    "--output_dir ./Output/VGG11/Conv2d",
+    "--model vgg11 --layer ConvNN --K 9 --sampling_type spatial --num_samples 8 --similarity_type Col "
+    "--aggregation_type Col --dataset cifar10 --optimizer adamw --lr 1e-3 --num_epochs 150 "
+    "--output_dir ./Output/VGG11/ConvNN",
+    "--model vgg11 --layer Branching --kernel_size 3 --K 9 --padding 1 --branch_ratio 0.5 --sampling_type all "
+    "--num_samples -1 --similarity_type Col --aggregation_type Col --dataset cifar10 --optimizer adamw "
+    "--weight_decay 0.01 --lr 1e-4 --scheduler cosine --num_epochs 150 --output_dir ./Output/VGG11/Branching_50",
+    "--model resnet18 --layer ConvNN_Attn --K 9 --attention_dropout 0.1 --similarity_type Loc_Col "
+    "--aggregation_type Loc_Col --lambda_param 0.5 --dataset cifar100 --optimizer adamw --lr 1e-3 --num_epochs 150 "
+    "--use_amp --output_dir ./Output/ResNet18/ConvNN_Attn",
+    "--model vgg11 --layer Branching --branch_ratio 0.5 --dataset cifar10 --optimizer adamw --lr 1e-4 "
+    "--num_epochs 150 --use_amp --use_compiled --compile_mode reduce-overhead "
+    "--output_dir ./Output/VGG11/Branching_Compiled",
+    "--model vgg11 --layer ConvNN --test_only --device cuda",
+]
+PRESETS = [
+    "vgg11-conv2d",
+    "vgg11-convnn-spatial",
+    "vgg11-branching-cosine",
+    "resnet18-convnn-attn",
+    "vgg11-branching-compiled",
+    "vgg11-convnn-test",
+]
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+@pytest.mark.parametrize("dashes", [False, True], ids=["underscores", "dashes"])
+def test_the_commands_of_the_original_tool_are_understood(line, dashes, convnn, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = [w.replace("_", "-") if dashes and w.startswith("--") else w for w in line.split()]
+    code, out, err = convnn("run", *words, "--dry-run")
+    assert code == 0, err
+    assert "parameters" in out
+    assert not list(tmp_path.iterdir())  # nothing is written
+
+
+@pytest.mark.parametrize(("line", "name"), zip(COMMANDS, PRESETS, strict=True), ids=PRESETS)
+def test_each_of_these_commands_has_its_preset(line, name):
+    typed = command_line.parse(line.split()).typed
+    for place in ("output.dir", "runtime.device"):  # where it is written and computed is the person's
+        typed.pop(place, None)
+    assert resolve.resolve(store.read(name)).config == resolve.resolve(None, typed).config
+
+
+def test_an_option_without_effect_is_said_once_and_allowed(convnn):
+    code, _, err = convnn("run", "--layer", "Conv2d", "--K", "4", "--dataset", "digits", "--dry-run")
+    assert code == 0
+    assert err.count("layer.K has no effect with layer Conv2d") == 1
+
+
+def test_dry_run_shows_where_each_value_comes_from(convnn):
+    _, out, _ = convnn("run", "quickstart", "--seed", "3", "--dry-run", "--json")
+    document = json.loads(out)
+    origins = document["origins"]
+    assert (origins["training.seed"], origins["data.dataset"], origins["layer.K"]) == (
+        "flag",
+        "preset quickstart",
+        "default",
+    )
+    assert document["config"]["training"]["seed"] == 3
+    assert document["cost"]["parameters"] > 0
+
+
+def test_help_names_every_flag_and_its_opposite(convnn):
+    code, out, _ = convnn("run", "--help")
+    assert code == 0
+    missing = [option.flag for option in OPTIONS if option.flag not in out]
+    assert not missing
+    assert "--no_augment" in out
+
+
+@pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.name)
+def test_a_configuration_is_the_command_that_makes_it(option):
+    from presets.test_presets import different
+
+    config = resolve.resolve(None, {option.place: different(option)}).config
+    parsed = command_line.read(command_line.command(config))
+    assert not parsed.unknown
+    assert resolve.resolve(None, parsed.typed).config == config
+
+
+def test_a_pasted_command_is_read_over_several_lines():
+    pasted = "python main.py \\\n  --model vgg11 --num-samples=8 \\\n --sampling_type spatial --bogus 3 --augment"
+    parsed = command_line.read(pasted)
+    assert parsed.typed == {
+        "model.name": "vgg11",
+        "sampling.num_samples": "8",
+        "sampling.type": "spatial",
+        "data.augment": "true",
+    }
+    assert parsed.unknown == ["--bogus 3"]
+
+
+def test_summary_in_json_has_the_contract_s_shape(convnn):
+    code, out, _ = convnn("summary", "quickstart", "vgg11-conv2d", "--json")
+    summaries = json.loads(out)["summaries"]
+    assert code == 0
+    assert [s["preset"] for s in summaries] == ["quickstart", "vgg11-conv2d"]
+    layer = summaries[0]["layers"][0]
+    assert layer.keys() == {"slot", "in", "out", "map", "candidates", "K", "parameters", "flops"}
+    assert (layer["map"], layer["candidates"], layer["K"]) == ([32, 32], 34 * 34, 9)
+
+
+def test_summary_takes_the_number_of_classes(convnn):
+    counts = [
+        json.loads(convnn("summary", "--num_classes", n, "--json")[1])["summaries"][0]["parameters"]
+        for n in ("10", "11")
+    ]
+    assert counts[1] - counts[0] == 4097
+
+
+def test_presets_are_listed_shown_checked_and_copied(convnn, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert "quickstart" in convnn("presets")[1]
+    assert 'type = "Branching"' in convnn("presets", "show", "quickstart")[1]
+    assert convnn("presets", "copy", "quickstart", "mine")[0] == 0
+    assert (tmp_path / "presets/mine.toml").is_file()
+    assert convnn("presets", "copy", "quickstart", "mine")[0] == 2
+    assert convnn("presets", "check")[0] == 0
+    (tmp_path / "presets/mine.toml").write_text("[layer]\nK = 0\nk = 1\n")
+    code, out, _ = convnn("presets", "check", "mine", "--json")
+    assert code == 2
+    found = json.loads(out)["presets"][0]["problems"]
+    assert {problem["key"] for problem in found} == {"layer.K", "layer.k"}
+    assert all(problem["file"].endswith("mine.toml") for problem in found)
+
+
+def test_a_preset_that_cannot_be_read_hides_no_other(convnn, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "presets"
+    folder.mkdir()
+    (folder / "broken.toml").write_bytes(b"\xff")
+    (folder / "gone.toml").symlink_to(tmp_path / "nothing")
+    code, out, _ = convnn("presets", "list")
+    assert code == 0 and "broken" in out and "quickstart" in out and "gone" not in out
+    code, out, _ = convnn("presets", "check", "--json")
+    wrong = {preset["name"] for preset in json.loads(out)["presets"] if preset["problems"]}
+    assert code == 2 and wrong == {"broken"}
+
+
+def test_a_name_that_two_presets_carry_is_said_where_it_is_used(convnn, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert "stands in" not in convnn("run", "quickstart", "--dry-run")[2]
+    assert convnn("presets", "copy", "quickstart", "quickstart")[0] == 0
+    assert "quickstart stands in presets and" in convnn("run", "quickstart", "--dry-run")[2]
+    assert "stands in" not in convnn("run", "presets/quickstart.toml", "--dry-run")[2]
+
+
+def test_tables_are_folded_for_terminals_only(convnn, monkeypatch):
+    monkeypatch.delenv("COLUMNS")
+    long = "Output/" + "x" * 100
+    assert long in convnn("run", "--output_dir", long, "--dry-run")[1]
+
+
+def test_a_dry_run_says_that_its_directory_is_taken(convnn, tmp_path):
+    (tmp_path / "config.toml").write_text("")
+    line = ("run", "--dataset", "digits", "--output_dir", str(tmp_path), "--dry-run")
+    code, _, err = convnn(*line)
+    assert code == 0 and "holds a run already" in err and "exit code 2" in err
+    assert "holds a run" not in convnn(*line, "--overwrite")[2]
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("convnn run quick", ["quickstart"]),
+        ("convnn run --layer Br", ["Branching", "Branching_Attn"]),
+        ("convnn show first", ["first-1a2b"]),
+        ("convnn show 20", ["20261122-151500-first-1a2b"]),
+        ("convnn run --checkpoint l", ["last"]),
+    ],
+)
+def test_the_shell_completes_presets_choices_and_any_part_of_a_run(words, expected, convnn, tmp_path, monkeypatch):
+    run = tmp_path / "runs" / "20261122-151500-first-1a2b"
+    run.mkdir(parents=True)
+    (run / "config.toml").write_text("")
+    monkeypatch.setenv("COMP_WORDS", words)
+    monkeypatch.setenv("COMP_CWORD", str(words.count(" ")))
+    monkeypatch.setenv("_CONVNN_COMPLETE", "complete_bash")
+    done = subprocess.run([sys.executable, "-m", "convnn"], capture_output=True, text=True)
+    assert done.stdout.split() == expected
+
+
+def test_a_reader_that_goes_away_is_no_error():
+    line = f"set -o pipefail; {shlex.quote(sys.executable)} -m convnn summary --json | head -1"
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_without_a_command_short_help_is_shown(convnn):
+    code, out, err = convnn()
+    assert "Commands" in out + err
+    assert code == 2 and "error" not in err
+
+
+def test_the_same_seed_may_be_written_with_either_spelling(convnn):
+    documents = [
+        json.loads(convnn("run", flag, "8", "--sampling-type", "spatial", "--dry-run", "--json")[1])
+        for flag in ("--num_samples", "--num-samples")
+    ]
+    assert documents[0] == documents[1]

@@ -1,0 +1,259 @@
+"""The commands that list, compare, lay out, import, export and remove runs, called in this process."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+
+import pytest
+from support import old_results as oldfiles
+from support.runs import epoch, new
+
+from convnn.events import Finished, Started
+from convnn.runs.event_log import append
+from convnn.runs.index import CACHE
+from convnn.runs.lock import NAME, hold
+
+
+@pytest.fixture
+def root(tmp_path):
+    return tmp_path / "runs"
+
+
+@pytest.fixture
+def convnn(in_process, root, monkeypatch):
+    """Run a command with its runs in a fresh folder: (exit code, stdout, stderr)."""
+    monkeypatch.setenv("CONVNN_RUNS", str(root))
+    monkeypatch.delenv("COLUMNS", raising=False)
+
+    return in_process
+
+
+@pytest.fixture
+def old(tmp_path, convnn):
+    """Six imported runs: three ratios, two kinds of similarity."""
+    for ratio, figures in {0.0: (80.8, 81.45), 0.5: (82.79, 82.39), 1.0: (55.31, 58.11)}.items():
+        for kind, top1 in zip(("Col", "Loc_Col"), figures, strict=True):
+            text = oldfiles.results(40.0, top1, top1 - 1)
+            name = f"Branching_{kind}_br{ratio * 1000:04.0f}_s42"
+            made = oldfiles.directory(tmp_path / "old" / name, text, branch_ratio=ratio, similarity_type=kind)
+            os.utime(made / "train_eval_results.txt", (1.7e9, 1.7e9))
+    assert convnn("import", str(tmp_path / "old"))[0] == 0
+    return tmp_path / "old"
+
+
+TABLE = ["table", "--rows", "branching.ratio", "--cols", "layer.similarity_type,layer.aggregation_type"]
+TABLE += ["--cell", "best:test_top1", "--where", "dataset=cifar10 magnitude_type=cosine lr=1e-4"]
+
+
+def test_importing_says_what_it_did_and_what_it_passed_over(convnn, tmp_path):
+    oldfiles.directory(tmp_path / "old" / "good")
+    oldfiles.directory(tmp_path / "old" / "bad", oldfiles.epoch(1, 40.0) + "Traceback\n", K=0)
+    code, out, err = convnn("import", str(tmp_path / "old"))
+    assert (code, out) == (0, "2 runs imported, 0 brought up to date, 0 known already\n")
+    assert convnn("import", str(tmp_path / "old" / "bad" / "args.txt"))[0] == 2
+    assert f"{tmp_path}/old/bad/train_eval_results.txt:2: not understood: Traceback" in err
+    assert "not launchable: layer.K is 0" in err
+    code, out, err = convnn("import", str(tmp_path / "old"), "--json")
+    assert {each["outcome"] for each in json.loads(out)["imported"]} == {"known"}
+    assert convnn("import", str(tmp_path / "nowhere"))[0] == 6
+
+
+def test_a_directory_of_garbage_does_not_hide_what_is_said_of_others(convnn, tmp_path):
+    oldfiles.directory(tmp_path / "old" / "a", "garbage\n" * 50)
+    oldfiles.directory(tmp_path / "old" / "b", K=0)
+    err = convnn("import", str(tmp_path / "old"))[2]
+    assert "45 more lines were passed over" in err and "not launchable: layer.K is 0" in err
+
+
+def test_a_csv_file_is_imported_by_its_columns(convnn, tmp_path):
+    (tmp_path / "x.csv").write_text("n,acc\n1,50\n2,60\n")
+    code, out, err = convnn("import", str(tmp_path / "x.csv"), "--epoch", "n", "--test_top1", "acc")
+    assert code == 0 and "2 epochs, imported" in out and "not launchable: a table of figures has no" in err
+    assert convnn("import", str(tmp_path / "x.csv"), "--test_top1", "acc")[0] == 2
+    assert convnn("import", str(tmp_path), "--test_top1", "acc")[0] == 2
+
+
+def test_the_factorial_table_in_every_format(convnn, old):
+    code, out, err = convnn(*TABLE)
+    assert code == 0 and [line.split() for line in out.splitlines()] == [
+        ["branching.ratio", "Col/Col", "Loc_Col/Col"],
+        ["0", "80.80", "81.45"],
+        ["0.5", "82.79", "82.39"],
+        ["1", "55.31", "58.11"],
+    ]
+    assert "as published" in err and "best on test" in err
+    assert list(csv.reader(io.StringIO(convnn(*TABLE, "--format", "csv")[1])))[1] == ["0", "80.80", "81.45"]
+    assert "| 0.5 | 82.79 | 82.39 |" in convnn(*TABLE, "--format", "md")[1]
+    assert r"1 & 55.31 & 58.11 \\" in convnn(*TABLE, "--format", "latex")[1]
+    document = json.loads(convnn(*TABLE, "--json")[1])
+    assert document["schema"] == "convnn/1" and document["cells"][2][1] == {"n": 1, "mean": 58.11, "sd": None}
+    assert convnn(*TABLE, "--format", "tabel")[0] == 2
+
+
+def test_a_mixed_cell_is_refused(convnn, old):
+    code, out, err = convnn("table", "--rows", "branching.ratio", "--cell", "best")
+    assert (code, out) == (2, "") and "add layer.similarity_type to --rows or --cols" in err
+
+
+def test_runs_are_filtered_sorted_and_shown_with_what_differs(convnn, old):
+    code, out, err = convnn("runs", "branch_ratio>=0.5", "--sort", "-best")
+    lines = [line.split() for line in out.splitlines()]
+    assert code == 0 and lines[0] == ["name", "status", "epoch", "best", "similarity_type", "branch_ratio"]
+    assert [line[-3] for line in lines[1:]] == ["82.79", "82.39", "58.11", "55.31"] and "as published" in err
+    code, out, _ = convnn(
+        "runs", "--columns", "branch_ratio,best:test_top1", "--format", "csv", "--sort", "branch_ratio,best"
+    )
+    assert out.splitlines()[:3] == ["branch_ratio,best:test_top1", "0,80.80", "0,81.45"]
+    out = convnn("runs", "--columns", "name,status", "--format", "latex")[1]
+    assert "& done" in out and out.isascii()  # a glyph is for people
+    code, out, err = convnn("runs", "layr=x")
+    assert (code, out) == (2, "") and "Did you mean layer?" in err
+
+
+def test_runs_as_json_has_the_fields_of_the_contract(convnn, old):
+    document = json.loads(convnn("runs", "best<60", "--json")[1])
+    assert document["schema"] == "convnn/1" and len(document["runs"]) == 2
+    fields = {"name", "path", "status", "started", "finished", "config", "epoch", "best", "digest"}
+    assert document["runs"][0].keys() == fields and document["runs"][0]["config"]["branching"]["ratio"] == 1.0
+
+
+def test_repeats_are_one_row(convnn, old):
+    code, out, _ = convnn("runs", "branch_ratio=0", "--group", "repeats")
+    assert code == 0 and out.splitlines()[1].split() == ["2", "81.12", "0.46", "81.45", "77.00", "to", "85.25"]
+    assert json.loads(convnn("runs", "--group", "branch_ratio", "--json")[1])["groups"][0]["n"] == 2
+    document = json.loads(convnn("runs", "--group", "repeats", "--json")[1])
+    assert {"similarity_type": None, "branch_ratio": 0.0} in [group["values"] for group in document["groups"]]
+
+
+def test_nothing_to_show_is_said(convnn):
+    assert convnn("runs") == (0, "", convnn("runs")[2]) and "convnn run starts one" in convnn("runs")[2]
+    assert json.loads(convnn("runs", "--json")[1])["runs"] == []
+
+
+def test_compare_shows_differences_figures_and_what_they_are_worth(convnn, old):
+    code, out, err = convnn("compare", "g_Col_br0500", "g_Col_br1000", "--pin", "g_Loc_Col_br0500")
+    assert code == 0 and "layer.similarity_type" in out and "optimizer.lr" not in out
+    assert "(-27.08)" in out and "distinguishable" in err and "Holm-adjusted" in err and err.count("noise floor: ") == 1
+    assert "p is adjusted for 2 comparisons, an interval is that of its pair alone" in err
+    document = json.loads(convnn("compare", "--where", "branch_ratio<1", "--json")[1])
+    assert document.keys() == {"schema", "runs", "differences", "figures", "groups"} and len(document["runs"]) == 4
+    assert convnn("compare", "--where", "branch_ratio=0.5", "--format", "md")[1].count("|---") > 3
+    assert convnn("compare", "g_Col_br0500")[0] == 2 and convnn("compare", "nothing", "@last")[0] == 6
+
+
+def test_show_says_where_an_imported_run_came_from_and_its_figures_as_published(convnn, old):
+    out = " ".join(convnn("show", "g_Col_br0500")[1].split())
+    assert "imported from" in out and "old/Branching_Col_br0500_s42" in out.replace(" ", "")
+    assert "as published: 0.33130096 GFLOPs, 16.0 s an epoch, best 82.79 % at epoch 2" in out
+    assert "why:" not in out
+
+
+def test_the_curves_of_a_run_are_exported(convnn, old):
+    out = convnn("export", "g_Col_br0500", "--csv")[1]
+    assert [row["test_top1"] for row in csv.DictReader(io.StringIO(out))] == ["40.0", "82.79", "81.79"]
+    assert convnn("export", "g_Col_br0500")[0] == 2
+
+
+def test_a_damaged_run_costs_one_line_and_the_cache_nothing(convnn, old, root):
+    first = convnn("runs")[1]
+    victim = next(path for path in root.iterdir() if "g_Col_br0500" in path.name)
+    (victim / "config.toml").write_bytes(b"\xff[[")
+    code, out, err = convnn("runs")
+    assert code == 0 and len(out.splitlines()) == 6
+    assert [victim.name in line for line in err.splitlines() if line.startswith("warning")] == [True]
+    (root / CACHE).unlink()
+    assert convnn("runs")[1] == out != first
+    other = next(path for path in root.iterdir() if "g_Col_br1000" in path.name)
+    text = (other / "events.jsonl").read_text()
+    (other / "events.jsonl").write_text(text.replace('{"event": "Epoch"', "{", 1))
+    for _ in range(2):  # read, and from the cache
+        code, out, err = convnn("runs")
+        assert len(out.splitlines()) == 6 and err.count("warning") == 2 and f"{other.name}/events.jsonl: 1 line" in err
+
+
+def test_removing_goes_to_the_trash_and_comes_back(convnn, old, root):
+    before = convnn("runs")[1]
+    code, out, err = convnn("rm", "--where", "best<60", "--older", "30d", "--dry-run")
+    assert code == 0 and "g_Col_br1000" in out and "2 runs would be removed" in err and convnn("runs")[1] == before
+    assert "0 runs removed" in convnn("rm", "--where", "best<60", "--older", "900w")[2]
+    assert "convnn rm --undo --count 2" in convnn("rm", "--where", "best<60")[2]
+    assert len(convnn("runs")[1].splitlines()) == 5
+    assert convnn("rm", "--undo", "--count", "2")[0] == 0 and convnn("runs")[1] == before
+    assert convnn("rm", "g_Col_br1000")[0] == 0 and "1 run deleted for good" in convnn("rm", "--empty")[2]
+    assert convnn("rm", "--undo")[0] == 6 and len(convnn("runs")[1].splitlines()) == 6
+
+
+def test_a_run_that_trains_is_never_removed(convnn, root):
+    run = new(root, Started(), epoch(1, 50.0))
+    with hold(run.path):
+        assert convnn("rm", run.name)[0] == 7
+        code, _, err = convnn("rm", "--where", "best=50")
+        assert code == 0 and "1 that trains is left alone" in err and "0 runs removed" in err
+    assert run.path.is_dir()
+
+
+@pytest.mark.parametrize(
+    "argv", [[], ["a", "--undo"], ["--undo", "--empty"], ["--where", "K=9", "a"], ["--older", "x"]]
+)
+def test_rm_does_one_thing_that_was_said(convnn, argv):
+    assert convnn("rm", *argv)[0] == 2
+
+
+def statuses(convnn):
+    return {each["name"]: each["status"] for each in json.loads(convnn("runs", "--json")[1])["runs"]}
+
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from convnn.runs.lock import hold
+with hold(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_status_is_true_of_a_killed_a_copied_and_a_live_run(convnn, root):
+    run = new(root, Started(), epoch(1, 50.0))
+    holder = subprocess.Popen([sys.executable, "-c", HOLDER, str(run.path)], stdout=subprocess.PIPE)
+    try:
+        assert holder.stdout.readline() == b"held\n"
+        shutil.copytree(run.path, root / "copy")  # with the lock file, which names a living process
+        assert statuses(convnn) == {run.name: "running", "copy": "died"}
+        os.kill(holder.pid, signal.SIGKILL)
+    finally:
+        holder.kill()
+        holder.wait()
+    assert statuses(convnn) == {run.name: "died", "copy": "died"}
+
+
+def test_status_is_true_of_a_run_whose_process_number_was_given_to_another(convnn, root):
+    run = new(root, Started(), epoch(1, 50.0))
+    (run.path / NAME).write_text(json.dumps({"pid": os.getpid(), "host": "here", "started": "now"}))
+    assert statuses(convnn) == {run.name: "died"}
+    append(run.events_path, Finished(outcome="failed", cause="x"))
+    assert statuses(convnn) == {run.name: "failed"}
+
+
+def test_runs_show_without_reading_them_again(convnn, root, monkeypatch):
+    run = new(root, Started(), epoch(1, 50.0), Finished(outcome="done"))
+    for at in range(50):
+        shutil.copytree(run.path, root / f"copy{at}")
+    first = convnn("runs")[1]
+    monkeypatch.setattr("convnn.runs.index.summarise", lambda run: pytest.fail("read again"))
+    assert convnn("runs")[1] == first
+
+
+def test_a_reader_that_goes_away_is_no_error(convnn, root, tmp_path):
+    (tmp_path / "long.csv").write_text("epoch,acc\n" + "".join(f"{at},{at / 100}\n" for at in range(1, 5000)))
+    assert convnn("import", str(tmp_path / "long.csv"), "--test_top1", "acc")[0] == 0
+    line = f"set -o pipefail; {sys.executable} -m convnn export @last --csv | head -1"
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "epoch,step,time,test_top1\n", "")

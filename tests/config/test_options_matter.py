@@ -1,0 +1,126 @@
+"""Every option changes something: the plan, the figures, what is told or written, or it is said to have no effect."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from presets.test_presets import different
+
+from convnn.config.active import no_effect
+from convnn.config.options import OPTIONS
+from convnn.costs.plan import plan
+from convnn.errors import UserError
+from convnn.events import Epoch, Started
+from convnn.presets import resolve
+from convnn.runs.history import UNTRACED
+
+SMALL = {
+    "model.width": "0.03",
+    "data.dataset": "digits",
+    "data.limit": "20",
+    "training.batch_size": "8",
+    "training.num_epochs": "2",
+    "runtime.device": "cpu",
+    "optimizer.lr": "0.01",
+}
+# where an option has an effect only beside others: those others, and a value where any other would not do
+BESIDE = {
+    "model.name": ({"model.width": "0.03"}, "vgg13"),
+    "layer.lambda_param": ({"layer.similarity_type": "Loc_Col"}, None),
+    "layer.shuffle_pattern": ({"layer.shuffle_scale": "1"}, "BA"),
+    "layer.shuffle_scale": ({"layer.shuffle_pattern": "BA", "layer.shuffle_scale": "1"}, "2"),
+    "layer.attention_dropout": ({"layer.type": "ConvNN_Attn"}, "0.5"),
+    "layer.kernel_size": ({"layer.type": "Branching"}, "5"),
+    "layer.K": ({}, "4"),
+    "layer.padding": ({}, "2"),
+    "sampling.type": ({"sampling.num_samples": "9"}, "spatial"),
+    "sampling.num_samples": ({"sampling.type": "random", "sampling.num_samples": "9"}, "12"),
+    "sampling.sample_padding": (
+        {"sampling.type": "spatial", "sampling.num_samples": "5", "model.name": "resnet18"},
+        "3",
+    ),
+    "branching.ratio": ({"layer.type": "Branching"}, "1"),
+    "data.dataset": ({}, "cifar100"),
+    "data.path": ({"data.dataset": "folder"}, None),
+    "data.resize": ({}, "64"),
+    "data.val_share": ({}, "0.5"),
+    "training.accumulate": ({}, "2"),
+    "training.clip_grad_norm": ({}, "0.01"),
+    "optimizer.momentum": ({"optimizer.name": "sgd"}, None),
+    "scheduler.name": ({"scheduler.step": "1"}, "step"),
+    "scheduler.step": ({"scheduler.name": "step", "scheduler.step": "1"}, "2"),
+    "scheduler.gamma": ({"scheduler.name": "step", "scheduler.step": "1"}, "0.5"),
+    "runtime.device": ({}, "cuda:99"),
+    "runtime.amp_dtype": ({"runtime.amp": "true"}, "fp16"),
+    "runtime.threads": ({"runtime.threads": "1"}, "2"),
+    "training.num_epochs": ({}, "1"),
+}
+# what is written, where, and when: held by the tests of the loop, of the runs and of the commands
+ELSEWHERE = {
+    "checkpoint.every_epochs",
+    "checkpoint.every_minutes",
+    "run.name",
+    "run.tags",
+    "output.dir",
+    "output.test_only",
+}
+ELSEWHERE |= {"runtime.compile", "runtime.compile_mode", "data.workers"}  # tests of compilation and of imagenet
+
+
+def planned(typed):
+    """What a configuration comes to without training: what is refused, or its plan and what is known of its data."""
+    resolved = resolve.resolve(None, typed)
+    if resolved.problems:
+        return [problem.message for problem in resolved.problems]
+    config, facts = resolved.config, resolved.facts
+    sized = facts.image_size and facts.num_classes
+    cost = plan(config, facts.image_size, facts.num_classes).json() if sized else None
+    return [cost, facts.problem.message if facts.problem else None]
+
+
+def trained(typed):
+    """What a tiny run of a configuration tells."""
+    from convnn.training.trainer import Trainer
+
+    told = []
+    try:
+        for event in Trainer(resolve.resolve(None, typed).checked()).run():
+            if isinstance(event, Epoch):
+                told += [f"{name} {value!r}" for name, value in event.metrics.items() if name not in UNTRACED]
+            elif isinstance(event, Started):
+                told.append(event.model_dump_json(include={"threads", "images", "amp", "compile", "device"}))
+    except UserError as error:
+        told.append(str(error))
+    return told
+
+
+@pytest.fixture(scope="module")
+def known():
+    """What configurations already trained told, since many options share their base."""
+    return {}
+
+
+@pytest.mark.parametrize("option", [o for o in OPTIONS if o.place not in ELSEWHERE], ids=lambda option: option.place)
+def test_flipping_an_option_changes_something_or_is_said_not_to(option, known):
+    beside, other = BESIDE.get(option.place, ({}, None))
+    base = {k: v for k, v in SMALL.items() if k != option.place} | beside
+    base.setdefault(option.place, SMALL.get(option.place) or option.text(option.default))
+    if base[option.place] == "":
+        del base[option.place]
+    flipped = base | {option.place: other or option.text(different(option))}
+    resolved = resolve.resolve(None, flipped)
+    if not resolved.problems and option.place in no_effect(resolved.config):
+        assert option.place in " ".join(resolved.notes)
+        return
+    if planned(base) != planned(flipped):
+        return
+    for typed in (base, flipped):
+        key = json.dumps(typed, sort_keys=True)
+        known[key] = known.get(key) or trained(typed)
+    before, after = (known[json.dumps(typed, sort_keys=True)] for typed in (base, flipped))
+    assert before != after
+
+
+def test_the_same_configuration_gives_the_same_figures():
+    assert trained(SMALL) == trained(SMALL)

@@ -1,0 +1,46 @@
+"""Whether training fits what is free is said before it starts, with the accumulation that would."""
+
+from __future__ import annotations
+
+from support import training
+from support.processes import convnn
+
+from convnn.costs import fit
+from convnn.events import Warned
+from convnn.training import device as training_device
+
+SIZE, CLASSES = (32, 32), 10
+BIG = training.config(width=1.0, resize=32, batch_size=256, layer="ConvNN")
+WORDS = ["--model", "resnet18", "--layer", "ConvNN_Attn", "--dataset", "digits", "--batch_size", "100000"]
+
+
+def test_nothing_is_said_where_it_fits_or_where_nobody_tells_what_is_free():
+    need = fit.forecast(BIG, SIZE, CLASSES)
+    assert fit.shortage(BIG, SIZE, CLASSES, need) is None
+    assert fit.shortage(BIG, SIZE, CLASSES, None) is None
+
+
+def test_a_shortage_names_an_accumulation_that_fits():
+    need = fit.forecast(BIG, SIZE, CLASSES)
+    parts = fit.accumulation(BIG, SIZE, CLASSES, need - 1)
+    assert parts is not None and fit.forecast(BIG, SIZE, CLASSES, parts) <= fit.ROOM * (need - 1)
+    assert f"--accumulate {parts} " in (fit.shortage(BIG, SIZE, CLASSES, need - 1) or "")
+
+
+def test_where_no_accumulation_fits_that_is_said():
+    assert "no accumulation fits" in (fit.shortage(BIG, SIZE, CLASSES, 10_000_000) or "")
+
+
+def test_a_dry_run_warns(tmp_path):
+    said = convnn("run", *WORDS, "--dry-run", cwd=tmp_path).err
+    assert "training is expected to take" in said and "--accumulate" in said
+
+
+def test_a_run_warns_before_its_first_step(monkeypatch):
+    monkeypatch.setattr(training_device, "free", lambda device: 10_000_000)
+    from convnn.training.trainer import Trainer
+
+    trainer = Trainer(training.config(num_epochs=1))
+    events = trainer.run()
+    first = [next(events) for _ in range(2)]
+    assert isinstance(first[1], Warned) and "training is expected to take" in first[1].message

@@ -1,0 +1,53 @@
+import subprocess
+import sys
+from collections import Counter
+
+import pytest
+
+from convnn.data.splits import evenly, seed_of, set_aside, validation
+from convnn.errors import UserError
+
+LABELS = [0] * 50 + [1] * 5 + [2] * 45
+
+
+def counts(positions: list[int]) -> dict[int, int]:
+    return dict(Counter(LABELS[i] for i in positions))
+
+
+def test_a_limit_takes_from_the_classes_in_turn():
+    assert counts(evenly(LABELS, 9, 0)) == {0: 3, 1: 3, 2: 3}
+    assert counts(evenly(LABELS, 10, 0)) == {0: 4, 1: 3, 2: 3}
+    assert counts(evenly(LABELS, 45, 0)) == {0: 20, 1: 5, 2: 20}, "a small class leaves its turns to the others"
+    assert evenly(LABELS, None, 0) == evenly(LABELS, 1000, 0) == list(range(100))
+
+
+def test_draws_repeat_with_the_seed_and_differ_without():
+    assert evenly(LABELS, 30, 1) == evenly(LABELS, 30, 1) != evenly(LABELS, 30, 2)
+    assert set_aside(LABELS, 0.3, 1) == set_aside(LABELS, 0.3, 1) != set_aside(LABELS, 0.3, 2)
+
+
+def test_the_same_share_of_each_class_is_set_aside():
+    kept, out = set_aside(LABELS, 0.2, 0)
+    assert counts(out) == {0: 10, 1: 1, 2: 9}
+    assert sorted(kept + out) == list(range(100))
+
+
+def test_no_class_is_set_aside_whole():
+    assert counts(set_aside(LABELS, 0.99, 0)[0]) == {0: 1, 1: 1, 2: 1}
+
+
+def test_a_share_that_comes_to_no_image_is_an_error():
+    with pytest.raises(UserError, match=r"data.val_share 0.01 of 100 training images leaves no image for validation"):
+        validation([i // 5 for i in range(100)], 0.01, 0)
+
+
+def test_a_seed_is_the_same_in_every_process():
+    program = "from convnn.data.splits import seed_of; print(seed_of('order', 0, 1))"
+    printed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    assert int(printed) == seed_of("order", 0, 1)
+
+
+def test_seeds_differ_and_fit_a_generator():
+    seeds = {seed_of("order", seed, epoch) for seed in range(10) for epoch in range(10)}
+    assert len(seeds) == 100
+    assert all(0 <= seed < 2**63 for seed in seeds)

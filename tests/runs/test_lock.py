@@ -1,0 +1,160 @@
+"""A run is held by the process that trains it, as long as that lives and no longer."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from convnn.errors import Exit, UserError
+from convnn.events import Paused, Started
+from convnn.files import write_atomic
+from convnn.runs import control, lock
+from convnn.runs.event_log import append
+from convnn.runs.run import Run
+
+HOLD = "import sys, time; from pathlib import Path; from convnn.runs.lock import hold\nwith hold(Path(sys.argv[1])):\n"
+
+
+@pytest.fixture
+def holder(tmp_path):
+    """A child process that holds the run in tmp_path."""
+    child = subprocess.Popen(
+        [sys.executable, "-c", HOLD + " print(flush=True); time.sleep(60)", tmp_path], stdout=subprocess.PIPE
+    )
+    assert child.stdout is not None
+    child.stdout.readline()
+    yield child
+    child.kill()
+    child.wait()
+    child.stdout.close()
+
+
+def test_a_run_is_running_until_its_process_is_killed_and_then_died(tmp_path, holder):
+    run = Run(tmp_path, "x")
+    append(run.events_path, Started())
+    assert run.status() == "running"
+    append(run.events_path, Paused(epoch=1, step=1))
+    assert run.status() == "paused"
+    holder.send_signal(signal.SIGKILL)
+    holder.wait()
+    assert run.status() == "died"
+
+
+def test_a_second_starter_is_told_who_holds_the_run(tmp_path, holder):
+    with pytest.raises(UserError, match=f"process {holder.pid} on") as refused, lock.hold(tmp_path):
+        pass
+    assert refused.value.code is Exit.HELD
+
+
+def test_a_pid_that_another_process_has_now_says_nothing(tmp_path):
+    (tmp_path / lock.NAME).write_text(json.dumps({"pid": os.getpid(), "host": "here", "started": "now"}))
+    assert not lock.held(tmp_path)
+    with lock.hold(tmp_path):
+        assert lock.held(tmp_path)
+    assert not lock.held(tmp_path)
+
+
+def test_a_copy_of_a_running_directory_is_not_running(tmp_path):
+    here, copy = tmp_path / "here", tmp_path / "copy"
+    here.mkdir()
+    append(here / "events.jsonl", Started())
+    with lock.hold(here):
+        shutil.copytree(here, copy)
+        assert Run(here, "x").status() == "running" and Run(copy, "x").status() == "died"
+
+
+def test_what_a_holder_left_is_shown_escaped_whatever_it_is(tmp_path, monkeypatch):
+    monkeypatch.setattr(lock, "PATIENCE", 0.0)
+    for note in [b"", b"\xff\x1b[2J", b"[]", b'{"pid": "\\u001b[2J", "host": 1, "started": []}', b"[" * 2000]:
+        with lock.hold(tmp_path):
+            (tmp_path / lock.NAME).write_bytes(note)
+            with pytest.raises(UserError) as refused, lock.hold(tmp_path):
+                pass
+        assert str(refused.value).replace("\n", "").isprintable()
+
+
+def test_a_starter_waits_for_a_reader_that_looks(tmp_path):
+    """A reader's look is shared and short; a starter that meets it must not give up."""
+    (tmp_path / lock.NAME).touch()
+    looking = multiprocessing.get_context("fork").Process(target=look_for, args=(tmp_path, 0.3))
+    looking.start()
+    for _ in range(5):
+        with lock.hold(tmp_path):
+            pass
+    looking.join()
+    assert looking.exitcode == 0
+
+
+def look_for(directory: Path, seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        lock.held(directory)
+
+
+def test_a_forked_worker_does_not_keep_the_lock_of_its_parent(tmp_path):
+    context = multiprocessing.get_context("fork")
+    enough = context.Event()
+    with lock.hold(tmp_path):
+        worker = context.Process(target=enough.wait)
+        worker.start()
+    assert not lock.held(tmp_path)
+    enough.set()
+    worker.join()
+
+
+def test_a_forked_worker_does_not_outlive_the_lock_of_a_killed_parent(tmp_path):
+    fork = " import os\n if os.fork() == 0: print(os.getpid(), flush=True); time.sleep(60)\n time.sleep(60)"
+    parent = subprocess.Popen([sys.executable, "-c", HOLD + fork, tmp_path], stdout=subprocess.PIPE)
+    assert parent.stdout is not None
+    worker = int(parent.stdout.readline())
+    try:
+        assert lock.held(tmp_path)
+        parent.kill()
+        parent.wait()
+        assert not lock.held(tmp_path)
+    finally:
+        os.kill(worker, signal.SIGKILL)
+        parent.stdout.close()
+
+
+def test_a_word_is_taken_once_and_the_last_one_counts(tmp_path):
+    assert control.take(tmp_path) is None
+    with lock.hold(tmp_path):
+        for word in control.WORDS:
+            control.ask(tmp_path, word)
+    assert control.take(tmp_path) == control.WORDS[-1] and control.take(tmp_path) is None
+    assert {path.name for path in tmp_path.iterdir()} == {lock.NAME}
+
+
+def test_an_unknown_word_is_refused_with_the_nearest_and_one_from_a_file_comes_back_escaped(tmp_path):
+    with pytest.raises(UserError, match="did you mean stop"):
+        control.ask(tmp_path, "stopp")
+    (tmp_path / control.NAME).write_bytes(b"\x1b[2J\xff" + b"x" * 9999)
+    word = control.take(tmp_path)
+    assert word is not None and word not in control.WORDS and word.isprintable() and len(word) < 100
+
+
+def test_a_word_to_a_run_that_nobody_trains_is_refused(tmp_path):
+    with pytest.raises(UserError, match="not running"):
+        control.ask(tmp_path, "stop")
+    assert not (tmp_path / control.NAME).exists()
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
+    path = tmp_path / "file"
+    write_atomic(path, "old")
+    write_atomic(path, b"new \xff")
+    assert path.read_bytes() == b"new \xff"
+    monkeypatch.setattr(os, "fsync", lambda descriptor: (_ for _ in ()).throw(OSError(28, "no space")))
+    with pytest.raises(OSError, match="no space"):
+        write_atomic(path, "newer")
+    assert path.read_bytes() == b"new \xff" and [each.name for each in tmp_path.iterdir()] == ["file"]

@@ -1,0 +1,203 @@
+"""Runs are made, listed, found and thrown away; what is damaged is named and stops nobody."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+from support.runs import CONFIG, epoch, new
+
+from convnn.errors import Exit, UserError
+from convnn.events import Finished, Started
+from convnn.runs import find, index, lock, summary, trash
+from convnn.runs import run as runs_run
+from convnn.runs.event_log import line
+from convnn.runs.lock import hold
+from convnn.runs.run import Run
+
+
+@pytest.fixture
+def root(tmp_path):
+    return tmp_path / "runs"
+
+
+def names(found):
+    return [run.name for run in found]
+
+
+# made
+
+
+def test_a_run_is_a_directory_named_by_local_time_model_layer_and_four_digits(root):
+    run = new(root)
+    assert re.fullmatch(r"\d{8}-\d{6}-vgg11-ConvNN-[0-9a-f]{4}", run.name)
+    assert run.path == root / run.name and run.config_path.read_text() == CONFIG
+
+
+@pytest.mark.parametrize("name", ["../../etc", "a/b", "..", "x" * 500, "\x1b[2J", "ünïcode", "-rf", ".hidden", ""])
+def test_a_run_of_any_name_is_one_directory_in_its_root(root, name):
+    run = new(root, name=name)
+    assert run.path.parent == root and re.fullmatch(r"\d{8}-\d{6}-[\w.+=-]+-[0-9a-f]{4}", run.name)
+    assert names(find.list_runs(root)[0]) == [run.name]
+
+
+def test_a_given_name_stands_in_place_of_model_and_layer(root):
+    assert re.fullmatch(r"\d{8}-\d{6}-wide_k9-[0-9a-f]{4}", new(root, name="wide_k9").name)
+
+
+def test_a_run_made_elsewhere_is_listed_by_its_link(root, tmp_path):
+    elsewhere = tmp_path / "Output" / "VGG11"
+    run = new(root, directory=elsewhere)
+    assert run.path == elsewhere and (root / f"{run.name}.link").read_text() == f"{elsewhere}\n"
+    assert find.list_runs(root) == ([run], [])
+    assert find.find(str(elsewhere), root) == find.find(run.name[-4:], root) == run
+
+
+def test_an_output_directory_in_the_root_needs_no_link(root):
+    run = new(root, directory=root / "mine")
+    assert run.name == "mine" and find.list_runs(root) == ([run], [])
+    assert [path.name for path in root.iterdir()] == ["mine"]
+
+
+def test_an_output_directory_with_other_files_is_used_as_it_is(root, tmp_path):
+    (tmp_path / "notes").write_text("mine")
+    assert new(root, directory=tmp_path).path == tmp_path and (tmp_path / "notes").read_text() == "mine"
+
+
+def test_an_output_directory_with_a_run_is_refused_or_on_request_cleared_into_the_trash(root, tmp_path):
+    elsewhere = tmp_path / "out"
+    first = new(root, epoch(1, 50.0), directory=elsewhere)
+    with pytest.raises(UserError, match="holds a run"):
+        new(root, directory=elsewhere)
+    second = new(root, directory=elsewhere, overwrite=True)
+    assert second.path == elsewhere and not second.events_path.exists()
+    assert names(find.list_runs(root)[0]) == [second.name]
+    (trashed,) = [path for path in (root / trash.NAME).iterdir() if path.is_dir()]
+    assert trashed.name.endswith(first.name) and Run(trashed, "x").history().epochs
+
+
+def test_a_running_run_is_not_overwritten(root, tmp_path, monkeypatch):
+    monkeypatch.setattr(lock, "PATIENCE", 0.0)
+    run = new(root, directory=tmp_path / "out")
+    with hold(run.path), pytest.raises(UserError) as refused:
+        new(root, directory=run.path, overwrite=True)
+    assert refused.value.code is Exit.HELD and run.config_path.exists()
+
+
+@pytest.mark.parametrize("place", ["runs", "file", "two\nlines"])
+def test_an_output_directory_that_cannot_be_one_is_refused(root, tmp_path, place):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError):
+        new(root, directory=tmp_path / place)
+
+
+def test_a_link_left_by_a_run_deleted_by_hand_is_replaced(root, tmp_path):
+    first = new(root, directory=tmp_path / "out")
+    first.config_path.unlink()
+    second = new(root, directory=tmp_path / "out")
+    assert find.list_runs(root) == ([second], [])
+
+
+# listed
+
+
+def test_runs_are_listed_newest_first_also_within_a_second(root):
+    order = ["20260102-000000-a", "20260101-000000-b", "20260101-000000-c", "20260101-000000-a"]
+    for age, name in enumerate(order):
+        run = new(root)
+        run.path.rename(root / name)
+        os.utime(root / name / "config.toml", (0, 1000 - age))
+    assert names(find.list_runs(root)[0]) == order
+
+
+def test_a_root_that_is_not_there_holds_no_runs(root):
+    assert find.list_runs(root) == ([], [])
+    assert index.summaries(root) == ([], [])
+
+
+def test_what_is_damaged_is_named_and_the_rest_is_listed(root, tmp_path):
+    good = new(root)
+    new(root, directory=tmp_path / "gone").config_path.unlink()
+    (root / "bad.link").write_bytes(b"\xff\x00relative")
+    (root / "directory.link").mkdir()
+    (root / "stranger").mkdir()
+    (root / "a file").touch()
+    headless = new(root, Started())
+    headless.config_path.unlink()
+    outside = new(tmp_path / "other")
+    (root / "sneaky").symlink_to(outside.path)
+    (root / "sneaky.link").symlink_to(root / "bad.link")
+    os.mkfifo(root / "pipe.link")
+    found, warnings = find.list_runs(root)
+    assert found == [good]
+    said = "\n".join(warnings)
+    assert len(warnings) == 5 and str(tmp_path / "gone") in said
+    assert all(word in said for word in ["bad.link", headless.name, "sneaky:", "sneaky.link:"])
+
+
+def test_a_link_from_outside_is_shown_escaped(root):
+    root.mkdir()
+    (root / "x.link").write_bytes(b"/tmp/\x1b[2J\xff\nsecond line\n")
+    (warning,) = find.list_runs(root)[1]
+    assert warning.isprintable() and "\\x1b" in warning and "second line" not in warning
+
+
+# found
+
+
+def test_a_run_is_found_by_count_by_part_by_name_by_path_and_by_figure(root):
+    made = [new(root, epoch(1, top1), name=name) for name, top1 in [("one", 50.0), ("two", 70.0), ("two-b", 60.0)]]
+    for age, run in enumerate(made):
+        run.path.rename(root / f"20260101-00000{age}-{run.name[16:]}")
+    one, two, two_b = find.list_runs(root)[0][::-1]
+    assert find.find("@last", root) == find.find("@1", root) == two_b and find.find("@3", root) == one
+    assert find.find("@best:test_top1", root) == find.find("@best:test_loss", root) == two
+    assert find.find(one.name[-6:], root) == find.find("one", root) == find.find(str(one.path), root) == one
+    assert find.find(two.name, root) == two
+    with pytest.raises(UserError, match="2 runs") as several:
+        find.find("two", root)
+    assert two.name in str(several.value) and two_b.name in str(several.value)
+
+
+@pytest.mark.parametrize("ref", ["nothing", "", "@4", "@best:no_such", "/nowhere/at/all", "\x1b[2J"])
+def test_a_run_that_is_not_there_is_exit_code_6_and_shown_escaped(root, ref):
+    new(root, name="first")
+    new(root, name="second")
+    with pytest.raises(UserError) as missing:
+        find.find(ref, root)
+    assert missing.value.code is Exit.NO_RUN
+    assert str(missing.value).replace("\n", "").isprintable()
+
+
+def test_a_wrong_name_brings_the_nearest(root):
+    run = new(root, name="branching")
+    with pytest.raises(UserError) as missing:
+        find.find("brnching", root)
+    assert run.name in str(missing.value)
+
+
+@pytest.mark.parametrize("ref", ["@", "@0", "@x", "@best:", "@²"])
+def test_a_count_that_means_nothing_says_what_does(root, ref):
+    new(root)
+    with pytest.raises(UserError, match="means no run") as refused:
+        find.find(ref, root)
+    assert refused.value.code is Exit.USAGE
+
+
+def test_the_root_is_the_one_given_else_of_the_environment_else_here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("CONVNN_RUNS", raising=False)
+    assert runs_run.root() == tmp_path / "runs"
+    monkeypatch.setenv("CONVNN_RUNS", "there")
+    assert runs_run.root() == tmp_path / "there" and runs_run.root(Path("given")) == tmp_path / "given"
+
+
+def test_reading_a_run_cuts_and_rewrites_nothing(root):
+    run = new(root, Started(), epoch(1, 50.0))
+    with run.events_path.open("a") as file:
+        file.write(line(Finished(outcome="done"))[:-5])
+    before = {path: path.read_bytes() for path in run.path.iterdir()}
+    run.status(), run.history(), summary.summary_json(run), find.find(run.name, root)
+    assert {path: path.read_bytes() for path in run.path.iterdir()} == before

@@ -1,0 +1,50 @@
+"""How a run is follows from its last events and its lock."""
+
+from __future__ import annotations
+
+import pytest
+from support.runs import new
+
+from convnn.events import Changed, Finished, Paused, Resumed, Saved, Started, Step, Warned
+from convnn.runs import status as runs_status
+from convnn.runs.event_log import append
+from convnn.runs.lock import hold
+
+
+@pytest.fixture
+def root(tmp_path):
+    return tmp_path / "runs"
+
+
+@pytest.mark.parametrize("outcome", ["done", "stopped", "interrupted", "failed", "diverged"])
+def test_the_last_word_decides_and_notes_after_it_do_not(root, outcome):
+    told = [Started(), Finished(outcome=outcome), Changed(what="note" * 2000), Saved(step=1, path="x")]
+    run = new(root, *told, Warned(message="x"))
+    with run.events_path.open("a") as file:
+        file.write('damage\n{"event": "Forked", "time": "2026-11-22T15:15:00Z"}\n{"event": "Step"')
+    assert run.status() == outcome and outcome in runs_status.GLYPHS
+
+
+def test_without_a_last_word_the_lock_decides(root):
+    run = new(root)
+    assert run.status() == "died"
+    with hold(run.path):
+        for event, status in [
+            (Started(), "running"),
+            (Finished(outcome="interrupted"), "interrupted"),
+            (Started(), "running"),
+            (Paused(epoch=1, step=1), "paused"),
+            (Saved(step=1, path="x"), "paused"),
+            (Resumed(epoch=1, step=1), "running"),
+            (Step(epoch=1, step=2, loss=1.0), "running"),
+        ]:
+            append(run.events_path, event)
+            assert run.status() == status
+    assert run.status() == "died"
+
+
+def test_every_state_has_a_glyph_of_its_own_and_one_in_ascii():
+    for glyphs in (runs_status.GLYPHS, runs_status.ASCII_GLYPHS):
+        assert len(set(glyphs.values())) == len(glyphs) == 9 and all(len(glyph) == 1 for glyph in glyphs.values())
+    assert runs_status.GLYPHS.keys() == runs_status.ASCII_GLYPHS.keys()
+    assert "".join(runs_status.ASCII_GLYPHS.values()).isascii()

@@ -1,0 +1,84 @@
+"""A removed run comes back whole, until the trash is emptied."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import pytest
+from support.runs import epoch, new
+
+from convnn.errors import Exit, UserError
+from convnn.runs import find, lock, trash
+from convnn.runs.lock import hold
+
+
+@pytest.fixture
+def root(tmp_path):
+    return tmp_path / "runs"
+
+
+def test_the_trash_gives_the_last_back_first(root):
+    one, two = new(root, epoch(1, 50.0)), new(root)
+    for run in (one, two):
+        trash.discard(run.path, run.name, root)
+    assert find.list_runs(root) == ([], [])
+    assert trash.undo(root) == two.path and trash.undo(root) == one.path
+    assert sorted(run.name for run in find.list_runs(root)[0]) == sorted([one.name, two.name]) and one.history().epochs
+    with pytest.raises(UserError, match="empty") as nothing:
+        trash.undo(root)
+    assert nothing.value.code is Exit.NO_RUN
+
+
+def test_a_linked_run_goes_to_the_trash_and_back_with_its_link(root, tmp_path):
+    run = new(root, directory=tmp_path / "a" / "out")
+    trash.discard(run.path, run.name, root)
+    assert not run.path.exists() and find.list_runs(root) == ([], [])
+    run.path.parent.rmdir()
+    assert trash.undo(root) == run.path and find.list_runs(root) == ([run], [])
+
+
+def test_a_run_on_another_file_system_goes_to_the_trash_and_back(root):
+    memory = Path("/dev/shm")
+    if not memory.is_dir() or memory.stat().st_dev == root.parent.stat().st_dev:
+        pytest.skip("there is no second file system to write to")
+    with tempfile.TemporaryDirectory(dir=memory) as elsewhere:
+        run = new(root, epoch(1, 50.0), directory=Path(elsewhere) / "out")
+        trash.discard(run.path, run.name, root)
+        assert not run.path.exists()
+        assert trash.undo(root) == run.path and run.history().epochs
+
+
+def test_a_run_never_comes_back_over_another(root, tmp_path):
+    run = new(root, directory=tmp_path / "out")
+    other = new(root, directory=tmp_path / "out", overwrite=True)
+    with pytest.raises(UserError, match="is taken") as taken:
+        trash.undo(root)
+    assert taken.value.code == Exit.USAGE
+    assert find.list_runs(root) == ([other], []) and run.path == other.path
+
+
+def test_a_running_run_is_not_thrown_away(root, monkeypatch):
+    monkeypatch.setattr(lock, "PATIENCE", 0.0)
+    run = new(root)
+    with hold(run.path), pytest.raises(UserError) as refused:
+        trash.discard(run.path, run.name, root)
+    assert refused.value.code is Exit.HELD and find.list_runs(root)[0] == [run]
+
+
+def test_a_run_around_its_own_root_is_not_thrown_away(tmp_path):
+    run = new(tmp_path / "runs", directory=tmp_path)
+    with pytest.raises(UserError, match="holds the runs"):
+        trash.discard(run.path, run.name, tmp_path / "runs")
+
+
+def test_an_emptied_trash_holds_nothing_and_touches_nothing_outside(root, tmp_path):
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    (kept / "file").touch()
+    runs_made = [new(root), new(root, directory=tmp_path / "out")]
+    for run in runs_made:
+        trash.discard(run.path, run.name, root)
+    (root / trash.NAME / "sneaky").symlink_to(kept)
+    assert trash.empty(root) == 2 and trash.empty(root) == 0
+    assert (kept / "file").exists() and list((root / trash.NAME).iterdir()) == []

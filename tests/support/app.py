@@ -1,0 +1,94 @@
+"""The app as tests see it: on runs that were made up, at a fixed time, on a machine of a fixed size."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from textual.pilot import Pilot
+
+from convnn.config import toml
+from convnn.events import Epoch, Finished, Started
+from convnn.presets import resolve
+from convnn.runs.event_log import line
+from tui.app import ConvnnApp
+from tui.screens.setup.form import Form
+from tui.screens.setup.screen import SetupScreen
+
+NOW = datetime(2026, 11, 22, 15, 0, tzinfo=UTC)
+LAYERS = ("Branching", "ConvNN", "Conv2d", "Branching_Attn", "ConvNN_Attn", "Conv2d_New")
+
+
+def made(root: Path, name: str, status: str = "done", *, hours: float = 1.0, epochs: int = 3, **typed: str) -> Path:
+    """A run directory with that name and outcome, begun so many hours ago."""
+    words = {
+        "data.dataset": "digits",
+        "training.num_epochs": "4",
+        **{k.replace("__", "."): v for k, v in typed.items()},
+    }
+    config = resolve.resolve(None, words).config
+    run = root / name
+    run.mkdir(parents=True)
+    (run / "config.toml").write_text(toml.text(config, whole=True))
+    at = NOW - timedelta(hours=hours)
+    told = [Started(time=at, host="here", device="cpu", epochs=4, steps_per_epoch=10)]
+    for number in range(1, epochs + 1):
+        metrics = {"train_loss": 2 / number, "test_top1": 90 - 30 / number, "train_s": 9.0, "eval_s": 1.0}
+        told.append(Epoch(time=at + timedelta(seconds=10 * number), epoch=number, step=10 * number, metrics=metrics))
+    if status in ("done", "stopped", "interrupted", "failed", "diverged"):
+        told.append(Finished(time=at + timedelta(seconds=60), outcome=status))
+    (run / "events.jsonl").write_text("".join(line(event) + "\n" for event in told))
+    return run
+
+
+def several(root: Path) -> None:
+    """A run of each outcome, the newest first in the alphabet of hours."""
+    for at, status in enumerate(["done", "stopped", "interrupted", "failed", "diverged", "died"]):
+        layer = LAYERS[at]
+        name = f"20261122-{14 - at:02d}0000-vgg11-{layer}-a{at}f{at}"
+        made(root, name, status, hours=at + 1, epochs=4 if status == "done" else 2, layer__type=layer)
+
+
+def app(root: Path, **options) -> ConvnnApp:
+    return ConvnnApp(root, now=NOW.timestamp, free_memory=lambda device: ("cpu", 8 * 10**9), **options)
+
+
+async def until(pilot: Pilot, happened: Callable[[], object]) -> None:
+    """Wait until it happened, at most a few seconds."""
+    for _ in range(400):
+        if happened():
+            await pilot.pause()
+            return
+        await pilot.pause(0.01)
+    raise AssertionError(f"it did not happen; the screen is:\n{text(pilot.app)}")
+
+
+def text(app: ConvnnApp) -> str:
+    """What the screen shows, as lines."""
+    width, height = app.size
+    return "\n".join(
+        "".join(s.text for s in strip)[:width].rstrip() for strip in app.screen._compositor.render_strips()[:height]
+    )
+
+
+async def form(pilot: Pilot, *keys: str) -> SetupScreen:
+    """Press keys until the form is open."""
+    await pilot.press(*keys or ("n",))
+    await until(pilot, lambda: isinstance(pilot.app.screen, SetupScreen) and pilot.app.screen.checked)
+    assert isinstance(pilot.app.screen, SetupScreen)
+    return pilot.app.screen
+
+
+async def put(pilot: Pilot, screen: SetupScreen, place: str, word: str) -> None:
+    """Put a word into a field as a person would, and wait for the check."""
+    fields = screen.query_one(Form)
+    fields.go_to(place)
+    control = fields.fields[place].control
+    if hasattr(control, "pick"):
+        control.pick(word)
+    else:
+        control.value = word
+    await until(pilot, lambda: screen.draft.text(fields.fields[place].option) == word)
+    await screen.check()
+    await pilot.pause()

@@ -1,0 +1,98 @@
+"""Small runs for tests: a configuration by flag names, trained on this thread in a directory of its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+
+from convnn.config import toml
+from convnn.config.options import BY_FLAG
+from convnn.config.schema import RunConfig
+from convnn.events import Event
+from convnn.presets import resolve
+from convnn.runs import event_log
+from convnn.runs import run as runs_run
+from convnn.runs.run import Run
+from convnn.worker import loop, train_run
+
+# a ResNet takes images of 8x8 pixels as they are: steps of milliseconds
+SMALL = {
+    "model": "resnet18",
+    "layer": "Conv2d",
+    "width": 0.0625,
+    "dataset": "digits",
+    "resize": 8,
+    "limit": 60,
+    "batch_size": 16,
+    "num_epochs": 2,
+    "device": "cpu",
+}
+# everything that draws or remembers
+RICH = SMALL | {
+    "limit": 30,
+    "batch_size": 8,
+    "layer": "Branching_Attn",
+    "sampling_type": "random",
+    "num_samples": 16,
+    "K": 4,
+    "attention_dropout": 0.2,
+    "augment": True,
+    "noise": 0.1,
+    "accumulate": 2,
+    "scheduler": "plateau",
+    "use_amp": True,
+    "val_share": 0.2,
+}
+
+
+class StopAt(loop.Orders):
+    """Orders that hold a word after so many looks: in the middle of an epoch, in an evaluation, at an end."""
+
+    def __init__(self, look: int, word: str) -> None:
+        super().__init__()
+        self.left, self.word = look, word
+
+    def __bool__(self) -> bool:
+        self.left -= 1
+        if self.left == 0:
+            self.append(self.word)
+        return len(self) > 0
+
+
+def config(options: dict[str, Any] = SMALL, **more: Any) -> RunConfig:
+    """A configuration by the names of flags, checked."""
+    typed = {BY_FLAG[f"--{name}"].place: value for name, value in (options | more).items()}
+    return resolve.resolve(None, typed).checked()
+
+
+def create(root: Path, wanted: RunConfig) -> Run:
+    return runs_run.create(toml.text(wanted, whole=True), model=wanted.model.name, layer=wanted.layer.type, root=root)
+
+
+def train(root: Path, wanted: RunConfig, **how: Any) -> tuple[Run, train_run.Ended]:
+    run = create(root, wanted)
+    return run, train_run.work(run, wanted, show=lambda event: None, **how)
+
+
+def resume(run: Run, **how: Any) -> train_run.Ended:
+    return train_run.work(run, run.config(), show=lambda event: None, resume=True, **how)
+
+
+def told(run: Run) -> list[Event]:
+    found, _, bad = event_log.read(run.events_path)
+    assert bad == []
+    return found
+
+
+def weights(run: Run, which: str = "last") -> dict[str, torch.Tensor]:
+    step = (run.path / "checkpoints" / which).read_text().strip()
+    return load_file(run.path / "checkpoints" / step / "model.safetensors")
+
+
+def same_weights(a: Run, b: Run) -> bool:
+    """Whether two runs ended with the same bits."""
+    one, two = weights(a), weights(b)
+    return one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)

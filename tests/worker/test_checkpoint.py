@@ -1,0 +1,210 @@
+"""Checkpoints: whole or not there, verified before they are believed, and nothing of them is executed."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import random
+from pathlib import Path
+
+import pytest
+import torch
+
+from convnn.errors import Exit, UserError
+from convnn.worker import checkpoint
+
+MODEL = {"a": torch.arange(300.0), "b": torch.ones(2, 2, dtype=torch.bfloat16), "n": torch.tensor(3)}
+OPTIMIZER = {"0.exp_avg": torch.randn(300)}
+PLAIN = {"position": {"epoch": 1}, "sum": 0.1 + 0.2}
+
+
+def written(run: Path, *steps: int, best: int | None = None) -> None:
+    for step in steps:
+        checkpoint.write(run, step, MODEL, OPTIMIZER, PLAIN | {"step": step})
+        checkpoint.point(run, "last", step)
+    if best is not None:
+        checkpoint.point(run, "best", best)
+
+
+def names(run: Path) -> list[str]:
+    return sorted(path.name for path in (run / checkpoint.FOLDER).iterdir())
+
+
+def test_what_is_written_comes_back_bit_for_bit(tmp_path):
+    written(tmp_path, 7)
+    found, said = checkpoint.newest(tmp_path)
+    assert said == []
+    assert found.step == 7
+    assert found.plain == PLAIN | {"step": 7}
+    for name, value in MODEL.items():
+        assert found.model[name].dtype == value.dtype and torch.equal(found.model[name], value)
+    assert torch.equal(found.optimizer["0.exp_avg"], OPTIMIZER["0.exp_avg"])
+
+
+def test_the_last_two_and_the_best_are_kept_and_the_best_has_weights_only(tmp_path):
+    written(tmp_path, 10, 20, 30, 40, best=10)
+    checkpoint.prune(tmp_path)
+    assert names(tmp_path) == ["00000010", "00000030", "00000040", "best", "last"]
+    assert checkpoint.verified(tmp_path / "checkpoints/00000010").optimizer is None
+    assert checkpoint.verified(tmp_path / "checkpoints/00000030").optimizer is not None
+
+
+def test_weights_of_the_best_do_not_count_as_one_of_the_two(tmp_path):
+    written(tmp_path, 10, 30)
+    checkpoint.write(tmp_path, 20, MODEL, None, PLAIN)
+    checkpoint.point(tmp_path, "best", 20)
+    checkpoint.prune(tmp_path)
+    assert names(tmp_path) == ["00000010", "00000020", "00000030", "best", "last"]
+
+
+def test_a_finished_run_keeps_no_optimizer(tmp_path):
+    written(tmp_path, 10, 20, 30, best=10)
+    checkpoint.prune(tmp_path, finished=True)
+    assert names(tmp_path) == ["00000010", "00000030", "best", "last"]
+    assert not list(tmp_path.rglob("optimizer*"))
+    assert checkpoint.chosen(tmp_path, "best").step == 10
+    with pytest.raises(UserError, match="weights only") as caught:
+        checkpoint.newest(tmp_path)
+    assert caught.value.code == Exit.STORAGE
+
+
+def test_steps_sort_as_numbers(tmp_path):
+    written(tmp_path, 99_999_999, 100_000_000)
+    assert checkpoint.newest(tmp_path)[0].step == 100_000_000
+
+
+def test_a_damaged_one_is_set_aside_and_the_one_before_is_taken(tmp_path):
+    written(tmp_path, 10, 20)
+    with (tmp_path / "checkpoints/00000020/model.safetensors").open("r+b") as file:
+        file.seek(-1, os.SEEK_END)
+        file.write(b"x")
+    found, said = checkpoint.newest(tmp_path)
+    assert found.step == 10
+    assert "00000020 is damaged" in said[0]
+    assert any(name.startswith("damaged-00000020") for name in names(tmp_path))
+
+
+def test_when_all_are_damaged_it_says_so_every_time(tmp_path):
+    written(tmp_path, 10, 20)
+    for path in (tmp_path / checkpoint.FOLDER).glob("*/state.json"):
+        path.write_bytes(b"")
+    for _ in range(3):
+        with pytest.raises(UserError, match=r"no checkpoint .* is left") as caught:
+            checkpoint.newest(tmp_path)
+        assert caught.value.code == Exit.STORAGE
+
+
+def test_a_run_without_checkpoints_is_no_damage(tmp_path):
+    assert checkpoint.newest(tmp_path) == (None, [])
+
+
+def test_a_pointer_to_what_is_gone_is_said(tmp_path):
+    written(tmp_path, 10)
+    checkpoint.point(tmp_path, "last", 20)
+    found, said = checkpoint.newest(tmp_path)
+    assert found.step == 10 and "00000020" in said[0]
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.safetensors", "state.json", "manifest.json"])
+def test_every_flipped_bit_and_every_cut_is_found(tmp_path, name):
+    written(tmp_path, 1)
+    folder = tmp_path / "checkpoints/00000001"
+    path, draw = folder / name, random.Random(name)
+    good = path.read_bytes()
+    for bit in draw.sample(range(8 * len(good)), 200):
+        bad = bytearray(good)
+        bad[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(bad)
+        with pytest.raises(checkpoint.Damaged):
+            checkpoint.verified(folder)
+    for length in (0, 1, len(good) // 2, len(good) - 1):
+        path.write_bytes(good[:length])
+        with pytest.raises(checkpoint.Damaged):
+            checkpoint.verified(folder)
+    path.write_bytes(good)
+    checkpoint.verified(folder)
+
+
+@pytest.mark.parametrize(
+    "state", [b"[]", b"null", b"{" * 9000, b'{"files": []}', b'{"files": {"../../x": {}}}', b"\xff"]
+)
+def test_a_manifest_from_a_stranger_is_damage(tmp_path, state):
+    written(tmp_path, 1)
+    (tmp_path / "checkpoints/00000001/manifest.json").write_bytes(state)
+    with pytest.raises(checkpoint.Damaged):
+        checkpoint.verified(tmp_path / "checkpoints/00000001")
+
+
+def test_a_pickle_in_the_place_of_weights_is_not_opened(tmp_path):
+    class Bomb:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "canary"),)
+
+    written(tmp_path, 1)
+    folder = tmp_path / "checkpoints/00000001"
+    data = pickle.dumps(Bomb())
+    (folder / "model.safetensors").write_bytes(data)
+    listed = json.loads((folder / "manifest.json").read_text())
+    entry = {"size": len(data), "sha256": __import__("hashlib").sha256(data).hexdigest()}
+    listed["files"]["model.safetensors"] = entry  # so that the sum agrees
+    (folder / "manifest.json").write_text(json.dumps(listed))
+    with pytest.raises(checkpoint.Damaged, match="safetensors"):
+        checkpoint.verified(folder)
+    assert not (tmp_path / "canary").exists()
+
+
+def test_links_and_pipes_are_not_followed(tmp_path):
+    written(tmp_path / "a" if (tmp_path / "a").mkdir() is None else tmp_path, 1)
+    run = tmp_path / "b"
+    (run / checkpoint.FOLDER).mkdir(parents=True)
+    (run / checkpoint.FOLDER / "00000001").symlink_to(tmp_path / "a/checkpoints/00000001")
+    assert checkpoint.newest(run) == (None, [])
+    for make in (os.mkfifo, lambda path: path.symlink_to(tmp_path / "a/checkpoints/last")):
+        last = run / checkpoint.FOLDER / "last"
+        make(last)
+        assert checkpoint.pointed(run, "last") is None
+        last.unlink()
+    model = tmp_path / "a/checkpoints/00000001/model.safetensors"
+    model.unlink()
+    os.mkfifo(model)
+    with pytest.raises(checkpoint.Damaged):
+        checkpoint.verified(model.parent)
+
+
+def test_the_same_step_again_replaces_it(tmp_path):
+    checkpoint.write(tmp_path, 5, MODEL, None, PLAIN)
+    checkpoint.write(tmp_path, 5, MODEL, OPTIMIZER, PLAIN)
+    assert names(tmp_path) == ["00000005"]
+    assert checkpoint.newest(tmp_path)[0].optimizer is not None
+
+
+def test_an_exchange_cut_off_in_the_middle_is_undone(tmp_path):
+    written(tmp_path, 5)
+    folder = tmp_path / checkpoint.FOLDER
+    (folder / "00000005").rename(folder / ".tmp-00000005-before")
+    assert checkpoint.newest(tmp_path)[0].step == 5
+
+
+def test_an_exchange_that_could_not_be_undone_at_once_is_undone_by_the_next_write(tmp_path):
+    """Even if that one fails, too: nothing of it may take the only good checkpoint for a leftover."""
+    written(tmp_path, 5)
+    folder = tmp_path / checkpoint.FOLDER
+    (folder / "00000005").rename(folder / ".tmp-00000005-before")
+    checkpoint.write(tmp_path, 6, MODEL, None, PLAIN)
+    assert names(tmp_path) == ["00000005", "00000006", "last"]
+    assert checkpoint.newest(tmp_path)[0].step == 5
+
+
+def test_who_may_read_a_run_may_read_its_weights(tmp_path):
+    written(tmp_path, 5)
+    folder = tmp_path / "checkpoints/00000005"
+    assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {folder.stat().st_mode & 0o666}
+
+
+def test_a_disk_without_room_is_refused_before_anything_is_written(tmp_path, monkeypatch):
+    written(tmp_path, 5)
+    monkeypatch.setattr(checkpoint, "SPARE", 1 << 60)
+    with pytest.raises(OSError, match="free"):
+        checkpoint.write(tmp_path, 6, MODEL, OPTIMIZER, PLAIN)
+    assert names(tmp_path) == ["00000005", "last"]

@@ -1,0 +1,103 @@
+"""Signals, time limits and words: a run stops after the step with its own exit code, and can be resumed."""
+
+from __future__ import annotations
+
+import json
+import signal
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from support import training
+from support.processes import Command, convnn, until
+
+from convnn.runs import control, event_log
+from convnn.runs.find import list_runs
+from convnn.runs.lock import held
+from convnn.runs.run import Run
+from convnn.worker import checkpoint
+
+LONG = training.SMALL | {"num_epochs": 5000, "checkpoint_epochs": 5000}
+
+
+def flags(options: dict[str, object]) -> list[str]:
+    return [word for name, value in options.items() for word in (f"--{name}", str(value))]
+
+
+def started(cwd: Path, *more: str) -> tuple[Command, Run]:
+    command = Command(["run", *flags(LONG), "--plain", *more], cwd)
+    until(lambda: bool(list_runs(cwd / "runs")[0]))
+    run = list_runs(cwd / "runs")[0][0]
+    until(lambda: run.events_path.exists() and b'"Step"' in run.events_path.read_bytes())
+    return command, run
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)], ids=lambda n: str(n)
+)
+def test_a_signal_saves_at_the_next_step_and_ends_with_its_code(tmp_path, number, code):
+    command, run = started(tmp_path)
+    command.signal(number)
+    ended = command.wait()
+    assert ended.code == code, ended.err
+    assert run.status() == "interrupted"
+    assert f"to go on: convnn resume {run.name}" in ended.err
+    found, said = checkpoint.newest(run.path)
+    assert said == [] and found.step > 0
+    assert training.told(run)[-1].code == code
+
+
+def test_usr1_saves_and_goes_on(tmp_path):
+    command, run = started(tmp_path)
+    command.signal(signal.SIGUSR1)
+    until(lambda: checkpoint.pointed(run.path, "last") is not None)
+    saved = int(checkpoint.pointed(run.path, "last"))
+    until(lambda: run.history().step > saved)
+    control.ask(run.path, "stop")
+    assert command.wait().code == 0
+    assert run.status() == "stopped"
+
+
+def test_a_second_ctrl_c_ends_at_once_with_files_valid(tmp_path):
+    command, run = started(tmp_path)
+    command.signal(signal.SIGSTOP)  # so that both arrive before a step can end
+    command.signal(signal.SIGINT)
+    command.signal(signal.SIGCONT)
+    until(lambda: not command.process.is_alive() or _again(command))
+    ended = command.wait()
+    assert ended.code == 130
+    assert f"to go on: convnn resume {run.name}\n" in ended.err
+    assert event_log.read(run.events_path)[2] == []
+    assert not held(run.path)
+    checkpoint.newest(run.path)
+
+
+def _again(command: Command) -> bool:
+    with suppress(ProcessLookupError):  # it may end just before
+        command.signal(signal.SIGINT)
+    return False
+
+
+def test_the_time_limit_is_75_and_leaves_a_run_that_goes_on(tmp_path):
+    ended = convnn("run", *flags(LONG), "--json", "--max-minutes", "0.005", cwd=tmp_path)
+    assert ended.code == 75, ended.err
+    told = [json.loads(line) for line in ended.out.splitlines()]
+    assert told[0]["event"] == "Started" and told[-1]["event"] == "Finished"
+    assert (told[-1]["outcome"], told[-1]["code"]) == ("interrupted", 75)
+    run = list_runs(tmp_path / "runs")[0][0]
+    step = checkpoint.newest(run.path)[0].step
+    again = convnn("resume", "--plain", "--max-minutes", "0.005", cwd=tmp_path)
+    assert again.code == 75, again.err
+    assert checkpoint.newest(run.path)[0].step > step
+    assert run.history().bad == []
+
+
+def test_a_word_left_for_a_dead_process_is_not_obeyed(tmp_path):
+    run, _ = training.train(tmp_path, training.config(num_epochs=1))
+    fork = training.create(tmp_path, training.config(num_epochs=1))
+    for path in (run.path, fork.path):
+        (path / control.NAME).write_text("stop\n")
+    from convnn.worker import train_run
+
+    ended = train_run.work(fork, fork.config(), show=lambda event: None)
+    assert ended.finished.outcome == "done"

@@ -1,0 +1,197 @@
+"""The loop: the same numbers every time, also after a stop; whatever ends it is told, with its exit code."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from support import training
+
+from convnn.errors import Exit, UserError
+from convnn.events import Epoch, Paused, Resumed, Saved, Step
+from convnn.runs import control
+from convnn.worker import checkpoint, train_run
+from convnn.worker.checkpointer import Saver
+
+
+@pytest.mark.parametrize("options", [training.SMALL, training.RICH], ids=["small", "rich"])
+def test_the_same_seed_gives_the_same_bits(tmp_path, options):
+    config = training.config(options, num_epochs=1)
+    (a, _), (b, _) = (training.train(tmp_path, config) for _ in range(2))
+    c, _ = training.train(tmp_path, training.config(options, num_epochs=1, seed=1))
+    assert a.history().digest() == b.history().digest() != c.history().digest()
+    assert training.same_weights(a, b) and not training.same_weights(a, c)
+
+
+def test_a_run_stopped_anywhere_ends_as_the_undisturbed_one(tmp_path):
+    config = training.config(training.RICH)
+    whole, _ = training.train(tmp_path, config)
+    looks = len(whole.history().epochs) * 9
+    for look in range(1, looks, 4):  # of training steps, of evaluation batches, and of the ends of epochs
+        run, ended = training.train(tmp_path, config, orders=training.StopAt(look, "INT"))
+        if ended.finished.outcome == "done":
+            break
+        assert ended.code == Exit.INTERRUPTED
+        assert training.resume(run).finished.outcome == "done"
+        assert run.history().digest() == whole.history().digest(), look
+        assert training.same_weights(run, whole), look
+    assert look > 8  # beyond the first epoch
+
+
+def test_a_run_stopped_after_every_step_still_ends_the_same(tmp_path):
+    config = training.config(training.RICH, num_epochs=1, use_amp=False)
+    whole, _ = training.train(tmp_path, config)
+    run, _ = training.train(tmp_path, config, orders=training.StopAt(1, "TERM"))
+    stops = 1
+    # then late enough that an evaluation, which is not saved in the middle, gets to its end
+    while training.resume(run, orders=training.StopAt(1 if stops < 3 else 12, "TERM")).finished.outcome != "done":
+        stops += 1
+        assert stops < 30
+    assert stops >= 3
+    assert run.history().digest() == whole.history().digest()
+    assert training.same_weights(run, whole)
+
+
+def test_a_finished_run_is_not_touched(tmp_path):
+    run, _ = training.train(tmp_path, training.config(num_epochs=1))
+    before = {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file() and path.name != "run.lock"}
+    assert training.resume(run).finished.outcome == "done"
+    after = {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file() and path.name != "run.lock"}
+    assert before == after
+
+
+def test_another_number_of_threads_is_recorded_as_not_exact(tmp_path):
+    config = training.config()
+    run, _ = training.train(tmp_path, config, orders=training.StopAt(2, "stop"))
+    threads = torch.get_num_threads() + 1
+    other = config.model_copy(update={"runtime": config.runtime.model_copy(update={"threads": threads})})
+    try:
+        assert train_run.work(run, other, show=lambda event: None, resume=True).finished.outcome == "done"
+    finally:
+        torch.set_num_threads(threads - 1)
+    resumed = next(event for event in training.told(run) if isinstance(event, Resumed))
+    assert not resumed.exact and "threads" in resumed.note
+
+
+def test_a_changed_configuration_is_refused_with_the_difference(tmp_path):
+    run, _ = training.train(tmp_path, training.config(), orders=training.StopAt(2, "stop"))
+    before = run.events_path.read_bytes()
+    with pytest.raises(UserError, match=r"optimizer\.lr was 0\.001, now it is 0\.1"):
+        train_run.work(run, training.config(lr=0.1), show=lambda event: None, resume=True)
+    assert run.events_path.read_bytes() == before
+
+
+def test_a_held_run_is_refused(tmp_path):
+    run = training.create(tmp_path, training.config())
+    from convnn.runs.lock import hold
+
+    with hold(run.path), pytest.raises(UserError) as caught:
+        training.resume(run)
+    assert caught.value.code == Exit.HELD
+
+
+def test_an_infinite_rate_ends_as_diverged_with_the_step_and_no_checkpoint_of_it(tmp_path):
+    run, ended = training.train(tmp_path, training.config(lr=1e30, optimizer="sgd", clip_grad_norm=0, num_epochs=3))
+    assert (ended.finished.outcome, ended.code) == ("diverged", Exit.DIVERGED)
+    assert "not finite" in ended.finished.cause and "step" in ended.finished.cause
+    assert ended.flags == ("--lr", "1e+29")
+    for folder in (run.path / checkpoint.FOLDER).glob("0*"):
+        assert all(value.float().isfinite().all() for value in checkpoint.verified(folder).model.values())
+    assert run.status() == "diverged"
+
+
+def test_what_diverged_is_not_saved_on_request(tmp_path):
+    from convnn.training.trainer import Trainer
+
+    trainer = Trainer(training.config())
+    trainer.prepare()
+    saver = Saver(tmp_path, trainer, lambda event: None, lambda: None)
+    next(trainer.model.parameters()).data.fill_(math.nan)
+    assert not saver.save()
+    assert not (tmp_path / checkpoint.FOLDER).exists()
+
+
+def test_a_pause_is_saved_told_and_changes_no_figure(tmp_path):
+    config = training.config()
+    whole, _ = training.train(tmp_path, config)
+    run = training.create(tmp_path, config)
+
+    def show(event) -> None:
+        if isinstance(event, Paused):
+            assert checkpoint.newest(run.path)[0].step == event.step
+            orders.extend(["checkpoint", "pause", "resume"])
+
+    orders = training.StopAt(2, "pause")
+    assert train_run.work(run, config, show=show, orders=orders).finished.outcome == "done"
+    kinds = [type(event) for event in training.told(run)]
+    assert kinds.index(Paused) < kinds.index(Resumed)
+    assert run.history().digest() == whole.history().digest()
+
+
+def test_stop_epoch_ends_after_the_epoch(tmp_path):
+    run, ended = training.train(tmp_path, training.config(num_epochs=3), orders=training.StopAt(1, "stop-epoch"))
+    assert (ended.finished.outcome, ended.code) == ("stopped", 0)
+    assert [event.epoch for event in training.told(run) if isinstance(event, Epoch)] == [1]
+
+
+def test_an_unknown_word_is_warned_of(tmp_path):
+    config = training.config(num_epochs=60)  # more than it gets to: the file is looked at ten times a second
+    run = training.create(tmp_path, config)
+    seen = []
+
+    def show(event) -> None:
+        seen.append(event)
+        if isinstance(event, Step) and not (run.path / control.NAME).exists() and event.step == 1:
+            (run.path / control.NAME).write_text("sotp\x1b[2J\n")
+        if "'sotp\\x1b[2J'" in getattr(event, "message", ""):
+            control.ask(run.path, "stop")
+
+    assert train_run.work(run, config, show=show).finished.outcome == "stopped"
+    assert len([event for event in seen if isinstance(event, Epoch)]) < 60
+
+
+def test_checkpoints_are_stretched_when_they_cost_too_much_and_that_is_said_once(tmp_path):
+    run, _ = training.train(tmp_path, training.config(num_epochs=6))
+    told = training.told(run)
+    saved = [event.step for event in told if isinstance(event, Saved)]
+    assert saved[0] == 4 and saved[-1] == 24  # four steps an epoch: the first and the last are always written
+    assert len(saved) < 6
+    assert sum("less often" in getattr(event, "message", "") for event in told) == 1
+
+
+def test_the_best_weights_are_those_of_the_best_epoch(tmp_path):
+    run, _ = training.train(tmp_path, training.config(num_epochs=5))
+    _, epoch = run.history().best("test_top1")
+    best = checkpoint.chosen(run.path, "best")
+    assert best.step == epoch * 4 and best.optimizer is None
+    short, _ = training.train(tmp_path, training.config(num_epochs=epoch))
+    assert all(torch.equal(training.weights(short)[name], value) for name, value in best.model.items())
+
+
+def test_a_run_without_a_checkpoint_begins_again_and_says_so(tmp_path):
+    run = training.create(tmp_path, training.config())
+    assert training.resume(run).finished.outcome == "done"
+    again, _ = training.train(tmp_path, training.config())
+    assert run.history().digest() == again.history().digest()
+
+
+def test_vanished_checkpoints_are_not_begun_again(tmp_path):
+    import shutil
+
+    run, _ = training.train(tmp_path, training.config(), orders=training.StopAt(2, "stop"))
+    shutil.rmtree(run.path / checkpoint.FOLDER)
+    with pytest.raises(UserError, match="vanished") as caught:
+        training.resume(run)
+    assert caught.value.code == Exit.STORAGE
+
+
+def test_other_images_are_refused(tmp_path):
+    run, _ = training.train(tmp_path, training.config(), orders=training.StopAt(2, "stop"))
+    folder = next((run.path / checkpoint.FOLDER).glob("0*"))
+    found = checkpoint.verified(folder)
+    found.plain["data"]["images"]["train"] += 1
+    checkpoint.write(run.path, found.step, found.model, found.optimizer, found.plain)
+    ended = training.resume(run)
+    assert (ended.finished.outcome, ended.code) == ("failed", Exit.DATA)
+    assert "--fork" in ended.finished.cause

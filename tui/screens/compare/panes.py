@@ -1,0 +1,160 @@
+"""A comparison of runs in panes: what there is to read, and the curves over each other."""
+
+from __future__ import annotations
+
+from rich.text import Text
+from textual.app import ComposeResult
+from textual.containers import VerticalScroll
+from textual.widgets import Static
+
+from convnn.analysis.comparison_report import NO_EFFECT, Comparison
+from convnn.charts.chart import COLOURS, Series
+from convnn.config.recorded import shown
+from convnn.tables import Table, lines
+from convnn.text import escaped, to_ascii
+from tui.widgets.chart_settings import Range, View
+from tui.widgets.chart_view import ChartView, Looked
+
+LABELLED = 2  # differences that the label of a curve tells
+BESIDE = 110  # cells from which on there is room for a second chart
+
+
+class ComparedTables(VerticalScroll):
+    """What differs, what the differences are worth, and the figures."""
+
+    help_title = "comparison"
+    HELP = (
+        "The runs are called A, B, C and held against A: the pinned run, else the one that was marked first; p takes "
+        "the next. First the options that differ and have an effect, then whether the differences of the figures are "
+        "more than noise, then figures at the last and best epoch and at equal epochs, seconds, images and FLOPs. "
+        "`convnn compare` prints the same."
+    )
+    DEFAULT_CSS = "ComparedTables { padding: 0 1; scrollbar-gutter: stable; } ComparedTables > Static { height: auto; }"
+
+    def __init__(self) -> None:
+        super().__init__(id="tables", classes="pane")
+        self.border_title = "what differs and what it is worth"
+        self.comparison: Comparison | None = None
+
+    def compose(self) -> ComposeResult:
+        yield Static("reading the runs ...", markup=False)
+
+    def show(self, comparison: Comparison) -> None:
+        """Show a comparison."""
+        self.comparison = comparison
+        self._write()
+
+    def say(self, problem: str) -> None:
+        """Say why there is nothing to compare."""
+        self.comparison = None
+        self.query_one(Static).update(Text(f"{problem}\n\nPress esc to go back.", "dim"))
+
+    def on_resize(self) -> None:
+        self._write()
+
+    def _write(self) -> None:
+        if self.comparison is None or not self.size.width:
+            return
+        runs, differences, *figures = self.comparison.tables()
+        ascii: bool = getattr(self.app, "ascii", False)
+        width = self.scrollable_content_region.width
+        parts = [self._table(runs, width, ascii, lettered=True), self._table(differences, width, ascii)]
+        parts.append(Text("\n").join(Text(word) for word in self.comparison.words()))
+        parts += [self._table(table, width, ascii) for table in figures]
+        self.query_one(Static).update(Text("\n\n").join(parts))
+
+    def _table(self, table: Table, width: int, ascii: bool, *, lettered: bool = False) -> Text:
+        written, hidden = lines(table, width, ascii=ascii)
+        text = Text(no_wrap=True)
+        if table.title:
+            text.append((to_ascii(table.title) if ascii else table.title) + "\n" * bool(table.rows), "bold")
+        for at, line in enumerate(written if table.rows else []):
+            text.append("\n" * (at > 0))
+            start = len(text)
+            text.append(line, "" if at else "dim")
+            if lettered and at:
+                letter = len(line.split(" ", 1)[0])
+                text.stylize(f"bold {COLOURS[(at - 1) % len(COLOURS)]}", start, start + letter)
+        if hidden:
+            text.append(f"\n{len(hidden)} columns have no room here: {', '.join(hidden)}", "dim")
+        return text
+
+
+class ComparedCurves(Looked, can_focus=True):
+    """The curves of all runs over each other; where there is room, of a second metric, too."""
+
+    help_title = "curves"
+    HELP = (
+        "The metric of every run, labelled at its end. Left and right move a cursor that shows every value there; m "
+        "chooses the metric, x goes through epochs, steps and seconds. At most eight curves are drawn; the others are "
+        "counted."
+    )
+    DEFAULT_CSS = "ComparedCurves { layout: horizontal; }"
+
+    def __init__(self) -> None:
+        super().__init__(id="curves", classes="pane looked")
+        self.comparison: Comparison | None = None
+        self.view = View()
+
+    def compose(self) -> ComposeResult:
+        yield ChartView("reading the runs ...", id="chosen")
+        beside = ChartView("", id="beside")
+        beside.display = False  # until there is something to draw, and room
+        yield beside
+
+    def show(self, comparison: Comparison) -> None:
+        """Show the curves of a comparison."""
+        self.comparison = comparison
+        self.draw()
+
+    def look(self, view: View) -> None:
+        self.view = view
+        self.draw()
+
+    def on_resize(self) -> None:
+        self.draw()
+
+    @property
+    def metrics(self) -> list[str]:
+        """The metric that was chosen and, where there is room, the loss beside an accuracy or the other way round."""
+        if self.comparison is None:
+            return []
+        chosen = self.comparison.metric
+        other = "test_top1" if chosen.endswith("loss") else "train_loss"
+        known = {name for run in self.comparison.runs for name in run.history.metrics}
+        return [chosen, *([other] if other in known and self.app.size.width >= BESIDE else [])]
+
+    def reach(self) -> Range:
+        """The x from the first point of all curves to the last."""
+        xs = [x for metric in self.metrics for one in self._series(metric) for x in (one.xs[0], one.xs[-1])]
+        return (min(xs), max(xs)) if xs else (0.0, 0.0)
+
+    def draw(self) -> None:
+        """Tell the charts what to draw."""
+        if self.comparison is None or not self.query(ChartView):
+            return
+        metrics, reach = self.metrics, self.reach()
+        self.border_title = Text(f"{', '.join(metrics)} by {self.view.x}")
+        for chart, metric in zip(self.query(ChartView), [*metrics, None], strict=False):
+            chart.display = metric is not None
+            if metric is not None:
+                chart.awaiting = f"no run has told {metric} yet: m chooses another metric"
+                chart.plot(self._series(metric), (), reach, self.view)
+
+    def _series(self, metric: str) -> list[Series]:
+        assert self.comparison is not None
+        told = zip(labels(self.comparison), self.comparison.runs, COLOURS * len(self.comparison.runs), strict=False)
+        found = [Series(label, *run.history.series(metric, self.view.x), colour) for label, run, colour in told]
+        return [one for one in found if one.xs]
+
+
+def labels(comparison: Comparison) -> list[str]:
+    """A letter for each run and, where runs differ in little, the values that differ."""
+    differences = comparison.differences
+    if not 0 < len(differences) <= LABELLED:
+        return comparison.names
+    words = [
+        " ".join(NO_EFFECT if each.values[at] is None else shown(each.option, each.values[at]) for each in differences)
+        for at in range(len(comparison.runs))
+    ]
+    return [f"{name} {escaped(word)}" for name, word in zip(comparison.names, words, strict=True)]

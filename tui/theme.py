@@ -1,0 +1,95 @@
+"""How the app looks: a dark and a light theme, and the plain characters of a terminal that knows no more than ASCII."""
+
+from __future__ import annotations
+
+import locale
+import os
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+from rich.cells import cell_len
+from rich.segment import Segment
+from textual.app import App
+from textual.color import Color
+from textual.filter import LineFilter
+from textual.theme import Theme
+
+from convnn.runs.status import ASCII_GLYPHS, GLYPHS
+from convnn.text import ascii_only
+
+DARK = Theme(
+    name="convnn-dark",
+    primary="#5aa9e6",
+    secondary="#7f9cb5",
+    accent="#e6b15a",
+    warning="#e0a443",
+    error="#ef6b73",
+    success="#6cc08b",
+    foreground="#d8dee6",
+    background="#14181d",
+    surface="#1a1f26",
+    panel="#232a33",
+    variables={"border": "#3a4552", "scrollbar": "#2d3641", "scrollbar-background": "#1a1f26"},
+)
+LIGHT = Theme(
+    name="convnn-light",
+    primary="#1f6fb2",
+    secondary="#5a7388",
+    accent="#9a6400",
+    warning="#945f00",
+    error="#b3261e",
+    success="#1e7b3f",
+    foreground="#1f2830",
+    background="#f7f8f9",
+    surface="#ffffff",
+    panel="#e7ebef",
+    dark=False,
+    variables={"border": "#b4bec8", "scrollbar": "#ccd4db", "scrollbar-background": "#f0f2f4"},
+)
+STATE_CLASSES = {"running": "primary", "done": "success", "failed": "error", "diverged": "error", "died": "error"}
+
+_BOXES = dict(zip("─━│┃┌┐└┘├┤┬┴┼╭╮╰╯╱╲▔▁▏▕", "-=||+++++++++++++/\\-_||", strict=False))
+_SIGNS = {GLYPHS[state]: ASCII_GLYPHS[state] for state in GLYPHS} | {
+    "…": ".", "·": "-", "×": "x", "≥": ">", "→": ">", "←": "<", "↑": "^", "↓": "v", "▸": ">", "▾": "v", "◂": "<",
+    "‹": "<", "›": ">", "▲": "^", "▼": "v", "○": "o", "◉": "@", "–": "-", "—": "-", "’": "'", "“": '"', "”": '"',
+    "◆": "*", "✎": "*", "•": "*",
+    "▌": "|", "▐": "|", "▀": "=", "▄": "=", "█": "#", "▇": "#", "▆": "#", "▅": "#", "▃": "=", "▂": "_",
+}  # fmt: skip
+PLAIN = {ord(sign): ascii for sign, ascii in (_BOXES | _SIGNS).items()}
+
+
+class Plain(LineFilter):
+    """Draws every character that is not ASCII as the nearest one that is, cell by cell."""
+
+    def apply(self, segments: list[Segment], background: Color) -> list[Segment]:
+        return [Segment(plain(text), style, control) for text, style, control in segments]
+
+
+def plain(text: str) -> str:
+    """The text in ASCII, as many cells wide as before."""
+    if text.isascii():
+        return text
+    text = text.translate(PLAIN)
+    return text if text.isascii() else "".join(c if c.isascii() else "?" * cell_len(c) for c in text)
+
+
+@cache
+def _between(background: str, foreground: str, share: float) -> str:
+    return Color.parse(background).blend(Color.parse(foreground), share).hex6
+
+
+def faded(app: App[Any], share: float = 0.6) -> str:
+    """The colour of text that stands back: so much of the foreground over the background."""
+    variables = app.theme_variables
+    return _between(variables["background"], variables["foreground"], share)
+
+
+def wants_ascii(environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether this terminal shows no more than ASCII."""
+    return ascii_only(locale.getpreferredencoding(False), environment)
+
+
+def wants_light(environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether the terminal says, in COLORFGBG, that its background is light."""
+    return environment.get("COLORFGBG", "").rpartition(";")[2] in ("7", "15")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-HEAVY = ("torch", "torchvision", "textual", "sklearn", "scipy")
+HEAVY = ("torch", "torchvision", "textual", "scipy")
 SCREEN = ("textual", "typer")
 
 TORCH_PACKAGES = ("layers", "models", "data", "training", "worker")  # the others never load torch
@@ -43,7 +43,7 @@ MUST_NOT_LOAD = {
     "convnn.data.folder": (*TRAINER, *SCREEN),
     "convnn.data.cifar": (*TRAINER, *SCREEN),
     "convnn.data.imagenet": (*TRAINER, *SCREEN),
-    "convnn.training.build": ("convnn.layers", "torchvision", "sklearn", *SCREEN),
+    "convnn.training.build": ("convnn.layers", "torchvision", *SCREEN),
     "convnn.worker.checkpoint": SCREEN,
     "convnn.training.trainer": ("convnn.runs", "convnn.worker", *SCREEN),
     "convnn.worker.train_run": SCREEN,

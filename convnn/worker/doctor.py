@@ -30,7 +30,7 @@ from convnn.worker.checkpoint import SPARE
 STEPS = 5  # timed, after one that warms up
 KILLS = 5
 SMALL = {"dataset": "digits", "layer": "ConvNN", "K": "9", "width": "0.125", "limit": "64", "batch_size": "32"}
-PACKAGES = ("torch", "torchvision", "numpy", "textual", "typer", "pydantic", "safetensors", "scikit-learn")
+PACKAGES = ("torch", "torchvision", "numpy", "textual", "typer", "pydantic", "safetensors", "scipy")
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,11 @@
+import csv
+import gzip
+from hashlib import sha256
+
 import torch
 
 from convnn.data.catalog import facts
+from convnn.data.digits import FILE
 
 
 def all_of(batches):
@@ -25,14 +30,20 @@ def test_every_fifth_digit_of_each_class_is_test(opened):
     assert torch.equal(test, (train + test) // 5)
 
 
-def test_the_pixels_are_scikit_learns(opened):
-    from sklearn.datasets import load_digits
+def test_the_file_is_the_one_of_scikit_learn():
+    digest = "09f66e6debdee2cd2b5ae59e0d6abbb73fc2b0e0185d2e1957e9ebb51e23aa22"
+    assert sha256(FILE.read_bytes()).hexdigest() == digest
 
+
+def test_the_pixels_are_those_of_the_file(opened):
     data = opened("digits", resize=8)
-    scans = load_digits().images[load_digits().target == 0][4]  # the fifth zero is the first zero of the test split
+    with gzip.open(FILE, "rt") as file:
+        rows = [[float(number) for number in row] for row in csv.reader(file)]
+    fifth_zero = [levels for *levels, digit in rows if digit == 0][4]  # the first zero of the test split
     x, y = all_of(data.test)
     pixels = x[y == 0][0, 0] * data.std[0] + data.mean[0]
-    torch.testing.assert_close(pixels, torch.tensor(scans / 16).float(), rtol=0, atol=0.5 / 255 + 1e-6)  # rounding
+    expected = torch.tensor(fifth_zero).view(8, 8) / 16
+    torch.testing.assert_close(pixels, expected, rtol=0, atol=0.5 / 255 + 1e-6)  # rounding to 256 gray levels
 
 
 def test_training_images_come_out_with_mean_0_and_sd_1(opened):

@@ -16,7 +16,6 @@ PRELOAD = [
     "convnn.worker.train_run",
     "convnn.cli.run",
     "convnn.data.digits",
-    "sklearn.datasets",
     "support.processes",
 ]
 _forkserver = multiprocessing.get_context("forkserver")

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from convnn.analysis import fields, filters, run_table
 from convnn.analysis.fields import Field
-from convnn.analysis.repeats import repeats
+from convnn.analysis.repeats import group_repeats
 from convnn.analysis.run_table import REPEATS
 from convnn.config.recorded import UNKNOWN
 from convnn.errors import UserError
@@ -46,7 +46,7 @@ class Node:
     def groups(self) -> list[Node]:
         """What its runs are grouped into."""
         nodes: list[Node] = []
-        grouped = run_table.grouped(self.runs, self.levels[0], self.figure)
+        grouped = run_table.group_runs(self.runs, self.levels[0], self.figure)
         columns = list(zip(*(row.values for row in grouped.rows), strict=True))
         telling = sorted(range(len(columns)), key=lambda at: -len({str(value) for value in columns[at]}))
         for row in grouped.rows:
@@ -70,7 +70,7 @@ class Node:
     def values(self) -> list[float]:
         """The figures of the runs that were trained to their end; of copies one."""
         done = [run for run in self.runs if run.status == "done"]
-        return [value for group in repeats(done, self.figure) for value in group.values]
+        return [value for group in group_repeats(done, self.figure) for value in group.values]
 
     @property
     def mean(self) -> float | None:
@@ -130,15 +130,15 @@ def arrange(runs: Sequence[Summary], look: Look, marks: Marks, before: Arranged 
     if before is not None and before.order == order:
         root = before.root
     else:
-        ordered = marks.on_top(run_table.ordered(found, look.sort and ("-" if look.down else "") + look.sort))
-        root = Node("", "", ordered, list(look.groups), fields.field("best"))
+        ordered = marks.on_top(run_table.sort_runs(found, look.sort and ("-" if look.down else "") + look.sort))
+        root = Node("", "", ordered, list(look.groups), fields.get_field("best"))
     lines = list(root.lines(look.open, 0))
     return Arranged(lines, columns, found, wrong, runs, look.filter, differing, order, root)
 
 
 def _filtered(runs: Sequence[Summary], text: str) -> tuple[list[Summary], str]:
     try:
-        return filters.parse(text, runs).of(runs), ""
+        return filters.parse_filter(text, runs).select(runs), ""
     except UserError as error:
         return list(runs), error.problems[0].message
 

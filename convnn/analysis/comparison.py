@@ -21,11 +21,11 @@ from convnn.runs.summary import Summary, json_number, plain
 from convnn.text import short
 
 BACKWARD = 2  # a backward pass costs about twice its forward pass
-Axis = Literal["epochs", "seconds", "images", "FLOPs"]
-NO_EFFECT, UNTOLD = None, "?"
+CostAxis = Literal["epochs", "seconds", "images", "FLOPs"]
+NO_EFFECT, UNKNOWN_TEXT = None, "?"
 
 
-class Difference(NamedTuple):
+class OptionDifference(NamedTuple):
     """An option that the runs differ in; NO_EFFECT where it changes nothing."""
 
     option: str
@@ -35,7 +35,7 @@ class Difference(NamedTuple):
         return {"option": self.option, "values": [plain(value) for value in self.values]}
 
 
-class Figure(NamedTuple):
+class MetricRow(NamedTuple):
     """A figure of each run at one point; None where it is not known."""
 
     figure: str
@@ -51,14 +51,14 @@ class Figure(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Compared:
+class ComparedRun:
     """A run that is compared: its summary, its history, and what it costs by its configuration."""
 
     summary: Summary
     history: History
 
     @classmethod
-    def of(cls, summary: Summary) -> Compared:
+    def of(cls, summary: Summary) -> ComparedRun:
         """The run of a summary, with its epochs read."""
         return cls(summary, Run(Path(summary.path), summary.name).history(steps=False))
 
@@ -89,7 +89,7 @@ class Compared:
         whole = settings.value("data.limit") is None and settings.value("data.val_share") == 0
         return known.train_images if known and whole else None
 
-    def spent(self, axis: Axis) -> list[float] | None:
+    def spent(self, axis: CostAxis) -> list[float] | None:
         """What the training had cost at the end of each epoch; None where it is not known. Seconds are of training."""
         epochs = [float(event.epoch) for event in self.history.epochs]
         if axis == "epochs":
@@ -102,7 +102,7 @@ class Compared:
             per_epoch = per_epoch * (1 + BACKWARD) * self.plan.flops if self.plan else None
         return None if per_epoch is None else [epoch * per_epoch for epoch in epochs]
 
-    def at(self, metric: str, axis: Axis, point: float) -> float | None:
+    def at(self, metric: str, axis: CostAxis, point: float) -> float | None:
         """The metric at the last epoch that had ended when so much was spent."""
         spent = self.spent(axis)
         if spent is None:
@@ -111,65 +111,68 @@ class Compared:
         return self.history.epochs[ended - 1].metrics.get(metric) if ended else None
 
 
-def differences(runs: Sequence[Summary]) -> list[Difference]:
+def option_differences(runs: Sequence[Summary]) -> list[OptionDifference]:
     """The options that differ and have an effect in some of the runs, in the order of the schema.
 
-    What a run does not tell is UNTOLD, and no difference by itself.
+    What a run does not tell is UNKNOWN_TEXT, and no difference by itself.
     """
     effective = [run.config.effective for run in runs]
     found = []
     for option in OPTIONS:
         values = [_word(run, option.place, told) for run, told in zip(runs, effective, strict=True)]
-        known = [value for value in values if value != UNTOLD]
+        known = [value for value in values if value != UNKNOWN_TEXT]
         if any(value != known[0] for value in known):
-            found.append(Difference(option.place, values))
+            found.append(OptionDifference(option.place, values))
     return found
 
 
 def _word(run: Summary, place: str, effective: Mapping[str, Any]) -> Any:
     value = run.config.value(place)
     if value is UNKNOWN:
-        return UNTOLD
+        return UNKNOWN_TEXT
     return NO_EFFECT if place not in effective else "none" if value is None else value
 
 
-def untold(run: Summary) -> list[str]:
+def unknown_options(run: Summary) -> list[str]:
     """The options that the run does not tell and that could have an effect."""
     return [place for place, value in run.config.effective.items() if value is UNKNOWN]
 
 
-def best_at(metric: str) -> str:
+def best_label(metric: str) -> str:
     """How the best epoch is labelled: whether the test set chose it."""
     return "best on test" if metric.startswith("test") else "best"
 
 
-def deciding(runs: Sequence[Compared]) -> str:
+def shared_monitor(runs: Sequence[ComparedRun]) -> str:
     """The metric that decides for all runs: on the validation share only where every run has one."""
     return "val_top1" if runs and all(run.history.best_metric == "val_top1" for run in runs) else "test_top1"
 
 
-def metrics(runs: Sequence[Compared], deciding: str) -> list[str]:
+def compared_metrics(runs: Sequence[ComparedRun], deciding: str) -> list[str]:
     """The metrics of some run, the deciding one first; what the machine did comes by other ways."""
     names = dict.fromkeys([deciding, *(name for run in runs for name in run.history.metrics)])
     return [name for name in names if name.endswith(("loss", "top1", "top5"))]
 
 
-def figures(runs: Sequence[Compared], metric: str) -> list[Figure]:
+def metric_rows(runs: Sequence[ComparedRun], metric: str) -> list[MetricRow]:
     """All figures: each metric at the last epoch and at the best, the deciding one at equal points, and the cost."""
-    found = [Figure(name, "last epoch", [_last(run.history, name) for run in runs]) for name in metrics(runs, metric)]
+    found = [
+        MetricRow(name, "last epoch", [_last(run.history, name) for run in runs])
+        for name in compared_metrics(runs, metric)
+    ]
     bests = [run.history.best(metric) for run in runs]
-    found.append(Figure(metric, best_at(metric), [best[0] if best else None for best in bests]))
-    found.append(Figure("epoch", best_at(metric), [best[1] if best else None for best in bests]))
+    found.append(MetricRow(metric, best_label(metric), [best[0] if best else None for best in bests]))
+    found.append(MetricRow("epoch", best_label(metric), [best[1] if best else None for best in bests]))
     for axis in ("epochs", "seconds", "images", "FLOPs"):
         spent = [run.spent(axis) for run in runs]
         ends = [each[-1] for each in spent if each]
         if len(ends) > 1:
             point = min(ends)
-            found.append(Figure(metric, f"{short(point)} {axis}", [run.at(metric, axis, point) for run in runs]))
-    found.append(Figure("epochs", "trained", [run.summary.epoch for run in runs]))
-    found.append(Figure("s an epoch", "mean of training", [_pace(run) for run in runs]))
-    found.append(Figure("FLOPs an image", "forward", [run.plan.flops if run.plan else None for run in runs]))
-    found.append(Figure("parameters", "all", [run.plan.parameters if run.plan else None for run in runs]))
+            found.append(MetricRow(metric, f"{short(point)} {axis}", [run.at(metric, axis, point) for run in runs]))
+    found.append(MetricRow("epochs", "trained", [run.summary.epoch for run in runs]))
+    found.append(MetricRow("s an epoch", "mean of training", [_pace(run) for run in runs]))
+    found.append(MetricRow("FLOPs an image", "forward", [run.plan.flops if run.plan else None for run in runs]))
+    found.append(MetricRow("parameters", "all", [run.plan.parameters if run.plan else None for run in runs]))
     return found
 
 
@@ -177,6 +180,6 @@ def _last(history: History, metric: str) -> float | None:
     return history.epochs[-1].metrics.get(metric) if history.epochs else None
 
 
-def _pace(run: Compared) -> float | None:
+def _pace(run: ComparedRun) -> float | None:
     seconds = run.spent("seconds")
     return seconds[-1] / len(seconds) if seconds else None

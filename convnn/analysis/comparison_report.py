@@ -15,10 +15,10 @@ from typing import Any
 
 from convnn import text as convnn_text
 from convnn.analysis import comparison, fields, repeats, significance
-from convnn.analysis.comparison import Compared, Difference, Figure
+from convnn.analysis.comparison import ComparedRun, MetricRow, OptionDifference
 from convnn.analysis.fields import Field, number
-from convnn.analysis.repeats import Group, Noise
-from convnn.analysis.significance import Verdict, signed
+from convnn.analysis.repeats import NoiseFloor, RunGroup
+from convnn.analysis.significance import GroupComparison, signed
 from convnn.charts.chart import Chart, Series, draw
 from convnn.config.recorded import shown
 from convnn.errors import UserError
@@ -46,12 +46,12 @@ def letters(count: int) -> list[str]:
 class Comparison:
     """Runs side by side. `differences` and `figures` have a value for each run, in their order."""
 
-    runs: list[Compared]
+    runs: list[ComparedRun]
     metric: str
-    differences: list[Difference]
-    figures: list[Figure]
-    groups: list[Group]
-    verdicts: list[Verdict]
+    differences: list[OptionDifference]
+    figures: list[MetricRow]
+    groups: list[RunGroup]
+    verdicts: list[GroupComparison]
     group_figure: Field
 
     @classmethod
@@ -59,18 +59,20 @@ class Comparison:
         cls, chosen: Sequence[Summary], known: Sequence[Summary], figure: str, metric: str | None, effect: float
     ) -> Comparison:
         """Compare the chosen runs; `known` are all there are, whose repeats tell the noise floor."""
-        runs = [Compared.of(run) for run in chosen]
-        names = fields.metrics_of(chosen)
+        runs = [ComparedRun.of(run) for run in chosen]
+        names = fields.metric_names(chosen)
         if metric is not None and metric not in names:
-            fields.field(metric, names)  # says what is nearest
+            fields.get_field(metric, names)  # says what is nearest
             raise UserError(f"none of these runs has a {escaped(metric)}")
-        field = fields.field(figure, names)
+        field = fields.get_field(figure, names)
         if field.kind != "number":
             raise UserError(f"{escaped(figure)} is no figure: give best, test_top1 or best:test_loss, for example")
-        told = repeats.repeats(chosen, field)
-        held = significance.verdicts(told, field, effect, _noise(chosen, known, field))
-        chief = metric or comparison.deciding(runs)
-        return cls(runs, chief, comparison.differences(chosen), comparison.figures(runs, chief), told, held, field)
+        told = repeats.group_repeats(chosen, field)
+        held = significance.compare_groups(told, field, effect, _noise(chosen, known, field))
+        chief = metric or comparison.shared_monitor(runs)
+        return cls(
+            runs, chief, comparison.option_differences(chosen), comparison.metric_rows(runs, chief), told, held, field
+        )
 
     @cached_property
     def names(self) -> list[str]:
@@ -86,7 +88,7 @@ class Comparison:
         }
 
     def _group_json(self, at: int) -> dict[str, Any]:
-        group, spread = self.groups[at], self.groups[at].spread
+        group, spread = self.groups[at], self.groups[at].estimate
         told = {"figure": self.group_figure.key, "runs": [run.name for run in group.runs], "n": 0}
         told |= vars(spread) if spread else {"mean": None, "sd": None, "low": None, "high": None}
         return told | {"against_first": self.verdicts[at - 1].json() if at else None}
@@ -101,7 +103,7 @@ class Comparison:
         rows = []
         for name, run in zip(self.names, self.runs, strict=True):
             summary = run.summary
-            planned = fields.field("num_epochs").text(summary) or "?"
+            planned = fields.get_field("num_epochs").text(summary) or "?"
             origin = "as published" if summary.source else ""
             rows.append([name, escaped(summary.name), summary.status, f"{summary.epoch}/{planned}", origin])
         shown = 5 if any(row[4] for row in rows) else 4
@@ -123,7 +125,7 @@ class Comparison:
         rows = [[each.figure, each.at, *self._values(each)] for each in self.figures]
         return Table(columns, rows, f"figures, with the difference to {self.names[0]}", heads=2)
 
-    def _values(self, figure: Figure) -> list[str]:
+    def _values(self, figure: MetricRow) -> list[str]:
         first, metric = figure.values[0], figure.figure
         plain = figure.figure in COUNTS
         cells = []
@@ -141,7 +143,7 @@ class Comparison:
         columns = [Column("repeats"), *(Column(name, right=True) for name in ("n", "mean", "sd", "95 % interval"))]
         rows = []
         for name, group in zip(self._group_names, self.groups, strict=True):
-            spread, metric = group.spread, self.group_figure.metric or "top"
+            spread, metric = group.estimate, self.group_figure.metric or "top"
             if spread is None:
                 rows.append([name, "0", NOTHING, NOTHING, NOTHING])
                 continue
@@ -176,7 +178,7 @@ class Comparison:
             found.append("these are repeats of one configuration: there is nothing to tell apart")
         found += repeats.copied(self.groups)
         for name, run in zip(self.names, self.runs, strict=True):
-            if places := comparison.untold(run.summary):
+            if places := comparison.unknown_options(run.summary):
                 some = ", ".join(places[:3]) + ", ..." * (len(places) > 3)
                 found.append(f"{name} does not tell {len(places)} options, which may differ, too: {some}")
             if run.summary.status != "done":
@@ -194,7 +196,7 @@ class Comparison:
         return found
 
 
-def _noise(chosen: Sequence[Summary], known: Sequence[Summary], figure: Field) -> Noise | None:
+def _noise(chosen: Sequence[Summary], known: Sequence[Summary], figure: Field) -> NoiseFloor | None:
     """The noise floor of the data set of the first run, which the others are held against."""
     dataset = chosen[0].config.value("data.dataset")
     everything = {run.path: run for run in [*known, *chosen]}

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from convnn.analysis import fields
-from convnn.analysis.fields import FACTS, METRICS, Field
+from convnn.analysis.fields import METRICS, RUN_FIELDS, Field
 from convnn.config.options import BY_NAME, BY_PLACE
 from convnn.config.recorded import UNKNOWN
 from convnn.errors import UserError
@@ -17,7 +17,9 @@ from convnn.runs.summary import Summary
 
 def keys(runs: Sequence[Summary]) -> list[str]:
     """Everything that a run can be asked for by a short name."""
-    return list(dict.fromkeys([*FACTS, *BY_NAME, *fields.metrics_of(runs), *(f"best:{name}" for name in METRICS)]))
+    return list(
+        dict.fromkeys([*RUN_FIELDS, *BY_NAME, *fields.metric_names(runs), *(f"best:{name}" for name in METRICS)])
+    )
 
 
 def complete(text: str, runs: Sequence[Summary], most: int = 50) -> list[str]:
@@ -31,7 +33,7 @@ def complete(text: str, runs: Sequence[Summary], most: int = 50) -> list[str]:
         head = text[: len(text) - len(start)]
         return [f"{head}{has}{word}{ends}" for word in words if word.startswith(start.removeprefix(has))][:most]
     try:
-        field = fields.field(match[1], fields.metrics_of(runs))
+        field = fields.get_field(match[1], fields.metric_names(runs))
     except UserError:
         return []
     seen = Counter(item for run in runs for item in _texts(field, run))

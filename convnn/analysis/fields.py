@@ -112,7 +112,7 @@ def number(value: float, metric: str = "") -> str:
     return f"{value:.4f}" if metric.endswith("loss") else f"{value:.4g}" if abs(value) < 1e4 else f"{value:.0f}"
 
 
-FACTS: dict[str, Field] = {
+RUN_FIELDS: dict[str, Field] = {
     "name": Field("name", "text", lambda run: run.name, escaped),
     "path": Field("path", "text", lambda run: run.path, escaped),
     "status": Field("status", "status", lambda run: run.status, str),
@@ -132,10 +132,10 @@ FACTS: dict[str, Field] = {
 }
 
 
-def field(key: str, metrics: Iterable[str] = ()) -> Field:
+def get_field(key: str, metrics: Iterable[str] = ()) -> Field:
     """What a key means; `metrics` are known beside those of every run. Raises UserError with the nearest known key."""
-    if key in FACTS:
-        return FACTS[key]
+    if key in RUN_FIELDS:
+        return RUN_FIELDS[key]
     if option := BY_PLACE.get(key) or BY_NAME.get(key):
         return _option(key, option)
     at, _, metric = key.rpartition(":")
@@ -143,21 +143,21 @@ def field(key: str, metrics: Iterable[str] = ()) -> Field:
     if at in ("", "best", "last") and metric in known:
         return _metric(key, metric, best=at == "best")
     guess = {option.key: option.name for option in OPTIONS}.get(key)
-    words = [*FACTS, *BY_NAME, *BY_PLACE, *known, *(f"best:{name}" for name in known)]
+    words = [*RUN_FIELDS, *BY_NAME, *BY_PLACE, *known, *(f"best:{name}" for name in known)]
     hint = f". Did you mean {guess}?" if guess else did_you_mean(key, words)
     fix = "keys are flag names (K, layer), places (layer.K), figures (best, test_top1, best:test_loss) or " + ", ".join(
-        FACTS
+        RUN_FIELDS
     )
     raise UserError(Problem(f"there is nothing called {escaped(key)}{hint}", key=escaped(key), fix=fix))
 
 
-def fields(keys: str, metrics: Iterable[str] = ()) -> list[Field]:
+def parse_fields(keys: str, metrics: Iterable[str] = ()) -> list[Field]:
     """The fields of a list of keys with commas between them. Raises UserError with everything that is no key."""
     found: list[Field] = []
     problems: list[Problem] = []
     for key in [key.strip() for key in keys.split(",") if key.strip()]:
         try:
-            found.append(field(key, metrics))
+            found.append(get_field(key, metrics))
         except UserError as error:
             problems += error.problems
     if problems:
@@ -165,7 +165,7 @@ def fields(keys: str, metrics: Iterable[str] = ()) -> list[Field]:
     return found
 
 
-def metrics_of(runs: Iterable[Summary]) -> list[str]:
+def metric_names(runs: Iterable[Summary]) -> list[str]:
     """The metrics that some run has."""
     kinds = dict.fromkeys(tuple(run.figures) for run in runs)  # thousands of runs have the same ones
     return list(dict.fromkeys(name for names in kinds for name in names))

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, NoReturn
 
 from convnn.analysis import fields
-from convnn.analysis.fields import FACTS, Field
+from convnn.analysis.fields import RUN_FIELDS, Field
 from convnn.config.options import BY_NAME, BY_PLACE, FALSE, TRUE
 from convnn.config.recorded import UNKNOWN
 from convnn.errors import Problem, UserError, did_you_mean
@@ -24,7 +24,7 @@ from convnn.runs.status import GLYPHS
 from convnn.runs.summary import Summary
 from convnn.text import escaped
 
-Test = Callable[[Summary], bool]
+Predicate = Callable[[Summary], bool]
 LONGEST, DEEPEST = 2000, 50
 ALLOWED = {
     "number": "a number",
@@ -51,18 +51,18 @@ class _Token(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Query:
+class Filter:
     """A filter that was understood."""
 
     text: str
-    test: Test
+    test: Predicate
 
-    def of(self, runs: Iterable[Summary]) -> list[Summary]:
+    def select(self, runs: Iterable[Summary]) -> list[Summary]:
         """The runs it lets through, in their order."""
         return [run for run in runs if self.test(run)]
 
 
-def parse(text: str, runs: Sequence[Summary] = ()) -> Query:
+def parse_filter(text: str, runs: Sequence[Summary] = ()) -> Filter:
     """A filter from its text; `runs` say what metrics and values there are beside the schema's.
 
     Raises UserError with the place, what was expected and the nearest known word.
@@ -70,7 +70,7 @@ def parse(text: str, runs: Sequence[Summary] = ()) -> Query:
     if len(text) > LONGEST:
         raise UserError(f"a filter has at most {LONGEST} characters")
     parser = _Parser(text, runs)
-    return Query(text, parser.whole())
+    return Filter(text, parser.whole())
 
 
 class _Parser:
@@ -78,7 +78,7 @@ class _Parser:
 
     def __init__(self, text: str, runs: Sequence[Summary]) -> None:
         self.text, self.runs = text, runs
-        self.metrics = fields.metrics_of(runs)
+        self.metrics = fields.metric_names(runs)
         self.tokens = list(self._tokens())
         self.at = 0
         self.depth = 0
@@ -111,7 +111,7 @@ class _Parser:
     def _is(self, *texts: str) -> bool:
         return self.next.kind in ("mark", "op", "word") and self.next.text.upper() in texts
 
-    def whole(self) -> Test:
+    def whole(self) -> Predicate:
         if self.next.kind == "end":
             return lambda run: True
         test = self.either()
@@ -119,14 +119,14 @@ class _Parser:
             self._refuse(f"{self.next.text!r} is too much here", self.next.at)
         return test
 
-    def either(self) -> Test:
+    def either(self) -> Predicate:
         tests = [self.every()]
         while self._is("OR"):
             self.take()
             tests.append(self.every())
         return tests[0] if len(tests) == 1 else lambda run: any(test(run) for test in tests)
 
-    def every(self) -> Test:
+    def every(self) -> Predicate:
         tests = [self.one()]
         while self.next.kind != "end" and not self._is("OR", ")"):
             if self._is("AND"):
@@ -134,7 +134,7 @@ class _Parser:
             tests.append(self.one())
         return tests[0] if len(tests) == 1 else lambda run: all(test(run) for test in tests)
 
-    def one(self) -> Test:
+    def one(self) -> Predicate:
         self.depth += 1
         if self.depth > DEEPEST:
             self._refuse(f"nested more than {DEEPEST} deep", self.next.at)
@@ -143,7 +143,7 @@ class _Parser:
         finally:
             self.depth -= 1
 
-    def _one(self) -> Test:
+    def _one(self) -> Predicate:
         token = self.take()
         if token.kind == "word" and token.text.upper() == "NOT":
             inner = self.one()
@@ -162,8 +162,8 @@ class _Parser:
             return self._comparison(token, self.take())
         return self._bare(token)
 
-    def _bare(self, token: _Token) -> Test:
-        if token.kind == "word" and (token.text in FACTS or token.text in BY_NAME or token.text in BY_PLACE):
+    def _bare(self, token: _Token) -> Predicate:
+        if token.kind == "word" and (token.text in RUN_FIELDS or token.text in BY_NAME or token.text in BY_PLACE):
             self._refuse(f"{token.text} needs a comparison", token.at, f"write {token.text}=..., or has:{token.text}")
         if not re.search(r"\w", token.text):
             self._refuse(f"{escaped(token.text)!r} means nothing here: a space is AND, OR is a word", token.at)
@@ -172,11 +172,11 @@ class _Parser:
 
     def _field(self, key: str, column: int) -> Field:
         try:
-            return fields.field(key, self.metrics)
+            return fields.get_field(key, self.metrics)
         except UserError as error:
             self._refuse(error.problems[0].message, column, error.problems[0].fix)
 
-    def _has(self, token: _Token) -> Test:
+    def _has(self, token: _Token) -> Predicate:
         names = [token.text.removeprefix("has:")]
         if not names[0]:
             self._refuse("has: needs a key behind it", token.at, "write has:lambda_param, for example")
@@ -186,14 +186,14 @@ class _Parser:
         tests = [self._has_one(name, token.at) for name in names]
         return lambda run: any(test(run) for test in tests)
 
-    def _has_one(self, name: str, column: int) -> Test:
+    def _has_one(self, name: str, column: int) -> Predicate:
         field = self._field(name, column)
         if field.place is not None:
             place = field.place
             return lambda run: place not in run.config.silent and run.config.value(place) is not UNKNOWN
         return lambda run: field.get(run) is not UNKNOWN
 
-    def _comparison(self, key: _Token, op: _Token) -> Test:
+    def _comparison(self, key: _Token, op: _Token) -> Predicate:
         field = self._field(key.text, key.at)
         words = [self._word(key, op)]
         while self._is(","):
@@ -216,7 +216,7 @@ class _Parser:
             self._refuse(f"a value is missing after {escaped(key.text)}{op.text}", word.at)
         return word
 
-    def _ordered(self, field: Field, op: _Token, words: list[_Token]) -> Test:
+    def _ordered(self, field: Field, op: _Token, words: list[_Token]) -> Predicate:
         if len(words) > 1:
             self._refuse(f"{op.text} takes one value, not a list", words[1].at)
         if field.kind not in ("number", "age", "time", "size"):
@@ -277,7 +277,7 @@ def _moment(field: Field, run: Summary, bound: str) -> Any:
     return value if value is UNKNOWN else fields.local(value)[: len(bound)]
 
 
-def _negated(negative: bool, test: Test) -> Test:
+def _negated(negative: bool, test: Predicate) -> Predicate:
     return (lambda run: not test(run)) if negative else test
 
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from convnn.analysis.fields import Field, number, order
-from convnn.analysis.repeats import Group, copied, repeats
+from convnn.analysis.repeats import RunGroup, copied, group_repeats
 from convnn.analysis.run_table import AS_PUBLISHED
-from convnn.analysis.statistics import Spread
+from convnn.analysis.statistics import MeanEstimate
 from convnn.config.options import BY_PLACE
 from convnn.config.recorded import UNKNOWN, shown
 from convnn.errors import Problem, UserError
@@ -22,7 +22,7 @@ Values = tuple[Any, ...]
 
 
 @dataclass(frozen=True)
-class Factorial:
+class PivotTable:
     """The table: what each row and column stands for, and the figures; None where there is no run."""
 
     row_fields: Sequence[Field]
@@ -30,7 +30,7 @@ class Factorial:
     cell: Field
     rows: list[Values]
     cols: list[Values]
-    cells: list[list[Spread | None]]
+    cells: list[list[MeanEstimate | None]]
     notes: list[str]
 
     def json(self) -> dict[str, Any]:
@@ -54,7 +54,7 @@ class Factorial:
         ]
         return Table(columns, rows, notes=self.notes, heads=len(self.row_fields))
 
-    def _text(self, cell: Spread | None) -> str:
+    def _text(self, cell: MeanEstimate | None) -> str:
         if cell is None:
             return EMPTY
         metric = self.cell.metric or "top"
@@ -70,7 +70,7 @@ def _title(fields: Sequence[Field], values: Values) -> str:
     return "/".join(field.show(value) for field, value in zip(fields, values, strict=True))
 
 
-def table(runs: Sequence[Summary], rows: Sequence[Field], cols: Sequence[Field], cell: Field) -> Factorial:
+def pivot(runs: Sequence[Summary], rows: Sequence[Field], cols: Sequence[Field], cell: Field) -> PivotTable:
     """The runs by the values of the fields of rows and columns.
 
     Raises UserError where the runs of a cell differ in more than the seed: it names the options to add.
@@ -88,22 +88,22 @@ def table(runs: Sequence[Summary], rows: Sequence[Field], cols: Sequence[Field],
         else:
             found.setdefault(at, []).append(run)
     row_values, col_values = _sorted(rows, {at[0] for at in found}), _sorted(cols, {at[1] for at in found})
-    groups = {at: repeats(several, cell) for at, several in found.items()}
+    groups = {at: group_repeats(several, cell) for at, several in found.items()}
     _check(groups, rows, cols)
     single = {at: several[0] for at, several in groups.items()}
-    cells = [[single[r, c].spread if (r, c) in single else None for c in col_values] for r in row_values]
+    cells = [[single[r, c].estimate if (r, c) in single else None for c in col_values] for r in row_values]
     axes = " by ".join("/".join(field.key for field in each) for each in (rows, cols) if each)
     notes = [f"{cell.key} by {axes}"]
     notes += [f"without the row or column they belong to: {unknown} of {len(runs)} runs"] if unknown else []
     notes += _notes(list(single.values()), cell)
-    return Factorial(rows, cols, cell, row_values, col_values, cells, notes)
+    return PivotTable(rows, cols, cell, row_values, col_values, cells, notes)
 
 
 def _sorted(fields: Sequence[Field], values: set[Values]) -> list[Values]:
     return sorted(values, key=lambda each: [order(field, value) for field, value in zip(fields, each, strict=True)])
 
 
-def _notes(groups: list[Group], cell: Field) -> list[str]:
+def _notes(groups: list[RunGroup], cell: Field) -> list[str]:
     without, notes = sum(group.without for group in groups), copied(groups)
     notes += [f"without {cell.key}: {without} of the runs"] if without else []
     keys = [group.runs[0].config.key for group in groups]
@@ -117,7 +117,7 @@ def _notes(groups: list[Group], cell: Field) -> list[str]:
     return notes
 
 
-def _check(groups: dict[tuple[Values, Values], list[Group]], rows: Sequence[Field], cols: Sequence[Field]) -> None:
+def _check(groups: dict[tuple[Values, Values], list[RunGroup]], rows: Sequence[Field], cols: Sequence[Field]) -> None:
     """Raises UserError where a cell holds more than repeats."""
     mixed = {at: several for at, several in groups.items() if len(several) > 1}
     if not mixed:

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from convnn.analysis.fields import Field
-from convnn.analysis.statistics import Difference, Spread, _difference, pooled, spread
+from convnn.analysis.statistics import MeanDifference, MeanEstimate, _difference, estimate_mean, pooled
 from convnn.config.recorded import UNKNOWN
 from convnn.runs.summary import Summary
 
@@ -23,7 +23,7 @@ SOURCE = "172 groups of repeated runs in the published experiments, arXiv 2511.1
 
 
 @dataclass
-class Group:
+class RunGroup:
     """Runs that are the same but for the seed, and their figures: of runs with one trace only one counts."""
 
     runs: list[Summary] = field(default_factory=list)
@@ -32,12 +32,12 @@ class Group:
     without: int = 0  # runs that have no such figure
 
     @property
-    def spread(self) -> Spread | None:
-        return spread(self.values) if self.values else None
+    def estimate(self) -> MeanEstimate | None:
+        return estimate_mean(self.values) if self.values else None
 
 
 @dataclass(frozen=True)
-class Noise:
+class NoiseFloor:
     """The standard deviation of single runs, the degrees of freedom it was found with, and where it is from."""
 
     sd: float
@@ -45,24 +45,24 @@ class Noise:
     source: str
 
 
-def repeats(runs: Iterable[Summary], figure: Field) -> list[Group]:
+def group_repeats(runs: Iterable[Summary], figure: Field) -> list[RunGroup]:
     """The runs in groups, in the order each began."""
-    groups: dict[object, Group] = {}
+    groups: dict[object, RunGroup] = {}
     for run in runs:
-        groups.setdefault(run.config.key, Group()).runs.append(run)
+        groups.setdefault(run.config.key, RunGroup()).runs.append(run)
     for group in groups.values():
         _fill(group, figure)
     return list(groups.values())
 
 
-def copied(groups: Iterable[Group]) -> list[str]:
+def copied(groups: Iterable[RunGroup]) -> list[str]:
     """What has to be said of runs that are copies, if there are any."""
     count = sum(group.copies for group in groups)
     few = "1 run is a copy of another, epoch for epoch, and counts once"
     return [few if count == 1 else f"{count} runs are copies of others, epoch for epoch, and count once"] * (count > 0)
 
 
-def _fill(group: Group, figure: Field) -> None:
+def _fill(group: RunGroup, figure: Field) -> None:
     traces: set[str] = set()
     for run in group.runs:
         value = figure.get(run)
@@ -75,23 +75,25 @@ def _fill(group: Group, figure: Field) -> None:
             traces.add(run.digest or run.path)
 
 
-def against_noise(a: Spread, b: Spread, noise: Noise) -> Difference:
+def noise_floor_difference(a: MeanEstimate, b: MeanEstimate, noise: NoiseFloor) -> MeanDifference:
     """a less b with the deviation of both taken from the noise floor."""
     return _difference(a.mean - b.mean, noise.sd * math.sqrt(1 / a.n + 1 / b.n), noise.df)
 
 
-def noise_floor(runs: Iterable[Summary], dataset: str, figure: Field) -> Noise | None:
+def noise_floor(runs: Iterable[Summary], dataset: str, figure: Field) -> NoiseFloor | None:
     """How far single runs on a data set lie apart by chance: from the repeats there are, else as published, else None.
 
     Only runs that were trained to their end count.
     """
     done = [run for run in runs if run.status == "done" and run.config.value("data.dataset") == dataset]
-    spreads = [group.spread for group in repeats(done, figure)]
+    spreads = [group.estimate for group in group_repeats(done, figure)]
     if found := pooled(each for each in spreads if each is not None):
         sd, df = found
         several = sum(each is not None and each.n > 1 for each in spreads)
-        return Noise(sd, df, f"{several} {'group' if several == 1 else 'groups'} of repeats on {dataset} in these runs")
+        return NoiseFloor(
+            sd, df, f"{several} {'group' if several == 1 else 'groups'} of repeats on {dataset} in these runs"
+        )
     is_best_accuracy = figure.key == "best" or (figure.best and figure.metric == "test_top1")
     if dataset in PUBLISHED and is_best_accuracy:
-        return Noise(PUBLISHED[dataset], math.inf, f"the median spread on {dataset} of {SOURCE}")
+        return NoiseFloor(PUBLISHED[dataset], math.inf, f"the median spread on {dataset} of {SOURCE}")
     return None

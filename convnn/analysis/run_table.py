@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from convnn.analysis import fields
-from convnn.analysis.fields import FACTS, Field, number
-from convnn.analysis.repeats import Group, copied, repeats
+from convnn.analysis.fields import RUN_FIELDS, Field, number
+from convnn.analysis.repeats import RunGroup, copied, group_repeats
 from convnn.config.options import OPTIONS
 from convnn.config.recorded import UNKNOWN, Settings
 from convnn.errors import Problem, UserError
@@ -23,7 +23,7 @@ _SHORT = {option.place: option.name for option in OPTIONS}
 _NUMBERS = {"number", "age", "size"}
 
 
-def differing(runs: Iterable[Summary]) -> list[str]:
+def differing_options(runs: Iterable[Summary]) -> list[str]:
     """The places of the options in which the runs differ, in the order of the schema."""
     settings: dict[int, Settings] = {id(run.config): run.config for run in runs}
     sections: dict[int, tuple[str, dict[str, Any]]] = {}  # by identity: most are shared
@@ -42,8 +42,10 @@ def differing(runs: Iterable[Summary]) -> list[str]:
 def columns(runs: Sequence[Summary], wanted: str | None, *, everything: bool = False) -> list[Field]:
     """The columns asked for, else what tells the runs apart: name, status, options that differ, epoch and best."""
     if wanted:
-        return fields.fields(wanted, fields.metrics_of(runs))
-    places = [option.place for option in OPTIONS if option.section != "output"] if everything else differing(runs)
+        return fields.parse_fields(wanted, fields.metric_names(runs))
+    places = (
+        [option.place for option in OPTIONS if option.section != "output"] if everything else differing_options(runs)
+    )
     chosen = [
         "name",
         "status",
@@ -54,15 +56,15 @@ def columns(runs: Sequence[Summary], wanted: str | None, *, everything: bool = F
     chosen += ["started"] if everything or not places else []
     if any(run.source for run in runs) and (everything or not all(run.source for run in runs)):
         chosen.append("imported")
-    return [fields.field(key) for key in chosen]
+    return [fields.get_field(key) for key in chosen]
 
 
-def ordered(runs: Sequence[Summary], keys: str | None) -> list[Summary]:
+def sort_runs(runs: Sequence[Summary], keys: str | None) -> list[Summary]:
     """The runs sorted by keys with commas between, `-key` from the largest; unknown values stay last."""
     result = list(runs)
     for key in reversed((keys or "").replace(" ", "").split(",")):
         if key.lstrip("-"):
-            field = fields.field(key.lstrip("-"), fields.metrics_of(runs))
+            field = fields.get_field(key.lstrip("-"), fields.metric_names(runs))
             result = _sorted(result, field, down=key.startswith("-"))
     return result
 
@@ -74,7 +76,7 @@ def _sorted(runs: list[Summary], field: Field, *, down: bool) -> list[Summary]:
     return [run for _, run in told] + [run for order, run in orders if order[0] == 2]
 
 
-def table(runs: Sequence[Summary], shown: Sequence[Field], glyphs: dict[str, str] | None = GLYPHS) -> Table:
+def run_table(runs: Sequence[Summary], shown: Sequence[Field], glyphs: dict[str, str] | None = GLYPHS) -> Table:
     """A row for each run; a status without its glyph where there are none."""
     titles = [Column(field.key, right=field.kind in _NUMBERS) for field in shown]
     rows = [[_text(field, run, glyphs) for field in shown] for run in runs]
@@ -83,24 +85,24 @@ def table(runs: Sequence[Summary], shown: Sequence[Field], glyphs: dict[str, str
 
 
 def _text(field: Field, run: Summary, glyphs: dict[str, str] | None) -> str:
-    return f"{glyphs[run.status]} {run.status}" if glyphs and field is FACTS["status"] else field.text(run)
+    return f"{glyphs[run.status]} {run.status}" if glyphs and field is RUN_FIELDS["status"] else field.text(run)
 
 
 @dataclass(frozen=True)
-class Row:
+class GroupRow:
     """Runs that are one row: what they have in common, and their figures."""
 
     values: list[Any]
-    group: Group
+    group: RunGroup
 
 
 @dataclass(frozen=True)
-class Grouped:
+class GroupTable:
     """A row for each group of runs, by keys or by being repeats of each other."""
 
     keys: list[Field]
     figure: Field
-    rows: list[Row]
+    rows: list[GroupRow]
     notes: list[str]
     intervals: bool  # only repeats have one: other groups are no sample of anything
 
@@ -116,8 +118,8 @@ class Grouped:
             for row in self.rows
         ]
 
-    def _spread(self, group: Group) -> dict[str, Any]:
-        spread = group.spread
+    def _spread(self, group: RunGroup) -> dict[str, Any]:
+        spread = group.estimate
         if spread is None:
             return {"n": 0, "mean": None, "sd": None, "low": None, "high": None}
         low, high = (spread.low, spread.high) if self.intervals else (None, None)
@@ -135,8 +137,8 @@ class Grouped:
         ]
         return Table(heads, rows, notes=self.notes, heads=len(self.keys))
 
-    def _figures(self, group: Group) -> list[str]:
-        spread, metric = group.spread, self.figure.metric or "top"
+    def _figures(self, group: RunGroup) -> list[str]:
+        spread, metric = group.estimate, self.figure.metric or "top"
         if spread is None:
             return ["0", "", "", "", ""][: 4 + self.intervals]
         best = (min if lower_is_better(metric) else max)(group.values)
@@ -145,7 +147,7 @@ class Grouped:
         return cells + ([spread.interval(metric)] if self.intervals else [])
 
 
-def grouped(runs: Sequence[Summary], by: str, figure: Field) -> Grouped:
+def group_runs(runs: Sequence[Summary], by: str, figure: Field) -> GroupTable:
     """The runs in groups: by keys with commas between, or `repeats` for those that are the same but for the seed."""
     if figure.kind != "number":
         raise UserError(
@@ -153,20 +155,22 @@ def grouped(runs: Sequence[Summary], by: str, figure: Field) -> Grouped:
         )
     notes = [AS_PUBLISHED] if any(run.source for run in runs) else []
     if by == REPEATS:
-        groups = repeats(runs, figure)
+        groups = group_repeats(runs, figure)
         firsts = [group.runs[0] for group in groups]
-        places = [place for place in differing(firsts) if place not in ("training.seed", "run.name", "run.tags")]
-        keys = [fields.field(_SHORT[place]) for place in places]
+        places = [
+            place for place in differing_options(firsts) if place not in ("training.seed", "run.name", "run.tags")
+        ]
+        keys = [fields.get_field(_SHORT[place]) for place in places]
         notes += copied(groups)
-        rows = [Row([_in_effect(key, group.runs[0]) for key in keys], group) for group in groups]
-        return Grouped(keys, figure, rows, notes, intervals=True)
-    keys = fields.fields(by, fields.metrics_of(runs))
+        rows = [GroupRow([_in_effect(key, group.runs[0]) for key in keys], group) for group in groups]
+        return GroupTable(keys, figure, rows, notes, intervals=True)
+    keys = fields.parse_fields(by, fields.metric_names(runs))
     found: dict[tuple[Any, ...], list[Summary]] = {}
     for run in runs:
         found.setdefault(tuple(key.get(run) for key in keys), []).append(run)
-    rows = [Row(list(values), _as_one(several, figure)) for values, several in found.items()]
+    rows = [GroupRow(list(values), _as_one(several, figure)) for values, several in found.items()]
     rows.sort(key=lambda row: [fields.order(key, value) for key, value in zip(keys, row.values, strict=True)])
-    return Grouped(keys, figure, rows, notes, intervals=False)
+    return GroupTable(keys, figure, rows, notes, intervals=False)
 
 
 def _in_effect(key: Field, run: Summary) -> Any:
@@ -174,10 +178,10 @@ def _in_effect(key: Field, run: Summary) -> Any:
     return key.get(run) if key.place in run.config.effective else UNKNOWN
 
 
-def _as_one(runs: list[Summary], figure: Field) -> Group:
+def _as_one(runs: list[Summary], figure: Field) -> RunGroup:
     """Runs as one group, whatever they differ in."""
-    whole = Group(runs)
-    for group in repeats(runs, figure):
+    whole = RunGroup(runs)
+    for group in group_repeats(runs, figure):
         whole.values += group.values
         whole.copies += group.copies
         whole.without += group.without

@@ -7,19 +7,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from convnn.analysis.fields import Field, number
-from convnn.analysis.repeats import Group, Noise, against_noise
-from convnn.analysis.statistics import LEVEL, Difference, Spread, holm, needed, pooled, welch
+from convnn.analysis.repeats import NoiseFloor, RunGroup, noise_floor_difference
+from convnn.analysis.statistics import LEVEL, MeanDifference, MeanEstimate, holm, pooled, runs_needed, welch
 from convnn.config.recorded import UNKNOWN
 from convnn.runs.summary import plain
 
 
 @dataclass(frozen=True)
-class Verdict:
+class GroupComparison:
     """A group held against the first one; `difference` is None where nothing can be claimed."""
 
-    difference: Difference | None
+    difference: MeanDifference | None
     p: float | None  # adjusted where there are several
-    noise: Noise | None  # what it was held against, unless both are groups of repeats
+    noise: NoiseFloor | None  # what it was held against, unless both are groups of repeats
     needed: int | None  # runs per group that would settle the effect
     words: str
 
@@ -43,12 +43,14 @@ class Verdict:
         }
 
 
-def verdicts(groups: Sequence[Group], figure: Field, effect: float, noise: Noise | None) -> list[Verdict]:
+def compare_groups(
+    groups: Sequence[RunGroup], figure: Field, effect: float, noise: NoiseFloor | None
+) -> list[GroupComparison]:
     """Every group but the first held against the first; more than one comparison is Holm-adjusted.
 
     `noise` is that of the first group's data set.
     """
-    spreads = [group.spread for group in groups]
+    spreads = [group.estimate for group in groups]
     alike = [_one_data_set(groups[0], group) for group in groups[1:]]
     found = [
         _difference(spread, spreads[0], noise if same else None)
@@ -60,39 +62,41 @@ def verdicts(groups: Sequence[Group], figure: Field, effect: float, noise: Noise
     for at, difference in enumerate(found):
         spread, first = spreads[at + 1], spreads[0]
         if difference is None or spread is None or first is None:
-            result.append(Verdict(None, None, None, None, _nothing(spread, first, alike[at])))
+            result.append(GroupComparison(None, None, None, None, _nothing(spread, first, alike[at])))
             continue
         alone = spread.sd is None or first.sd is None
         sd = _deviation(spread, first, noise if alone else None)
-        fewest = needed(sd, effect) if sd is not None else None
+        fewest = runs_needed(sd, effect) if sd is not None else None
         held = noise if alone else None
         p = next(adjusted)
         words = _words(difference, p, held, fewest, figure, effect, several=len(ps) > 1)
-        result.append(Verdict(difference, p, held, fewest, words))
+        result.append(GroupComparison(difference, p, held, fewest, words))
     return result
 
 
-def _difference(spread: Spread | None, first: Spread | None, noise: Noise | None) -> Difference | None:
+def _difference(
+    spread: MeanEstimate | None, first: MeanEstimate | None, noise: NoiseFloor | None
+) -> MeanDifference | None:
     if spread is None or first is None:
         return None
     if spread.sd is not None and first.sd is not None:
         return welch(spread, first)
-    return against_noise(spread, first, noise) if noise else None
+    return noise_floor_difference(spread, first, noise) if noise else None
 
 
-def _deviation(spread: Spread, first: Spread, noise: Noise | None) -> float | None:
+def _deviation(spread: MeanEstimate, first: MeanEstimate, noise: NoiseFloor | None) -> float | None:
     if noise is not None:
         return noise.sd
     found = pooled([spread, first])
     return found[0] if found else None
 
 
-def _one_data_set(*groups: Group) -> bool:
+def _one_data_set(*groups: RunGroup) -> bool:
     found = {run.config.value("data.dataset") for group in groups for run in group.runs}
     return len(found) == 1 and UNKNOWN not in found
 
 
-def _nothing(spread: Spread | None, first: Spread | None, alike: bool) -> str:
+def _nothing(spread: MeanEstimate | None, first: MeanEstimate | None, alike: bool) -> str:
     if spread is None or first is None:
         return "no figure to compare"
     if not alike:
@@ -101,7 +105,14 @@ def _nothing(spread: Spread | None, first: Spread | None, alike: bool) -> str:
 
 
 def _words(
-    d: Difference, p: float, noise: Noise | None, fewest: int | None, figure: Field, effect: float, *, several: bool
+    d: MeanDifference,
+    p: float,
+    noise: NoiseFloor | None,
+    fewest: int | None,
+    figure: Field,
+    effect: float,
+    *,
+    several: bool,
 ) -> str:
     metric = figure.metric or "top"
     unit = " points" if "top" in metric else ""

@@ -15,7 +15,7 @@ MOST = 10_000  # runs per group: more than anybody makes
 
 
 @dataclass(frozen=True)
-class Spread:
+class MeanEstimate:
     """Repeats in a few numbers; without a second run there is no deviation and no interval."""
 
     n: int
@@ -32,7 +32,7 @@ class Spread:
 
 
 @dataclass(frozen=True)
-class Difference:
+class MeanDifference:
     """The mean of one group less that of another, its 95 % interval, and p of its being noise."""
 
     value: float
@@ -42,14 +42,14 @@ class Difference:
     se: float
 
 
-def spread(values: Sequence[float]) -> Spread:
+def estimate_mean(values: Sequence[float]) -> MeanEstimate:
     """n, mean, deviation and the 95 % interval of the mean of at least one value."""
     n, mean = len(values), fmean(values)
     if n < 2:
-        return Spread(n, mean, None, None, None)
+        return MeanEstimate(n, mean, None, None, None)
     sd = stdev(values)
     reach = _quantile(n - 1) * sd / math.sqrt(n)
-    return Spread(n, mean, sd, mean - reach, mean + reach)
+    return MeanEstimate(n, mean, sd, mean - reach, mean + reach)
 
 
 def _quantile(df: float) -> float:
@@ -59,7 +59,7 @@ def _quantile(df: float) -> float:
     return float(special.stdtrit(df, 1 - LEVEL / 2))
 
 
-def welch(a: Spread, b: Spread) -> Difference | None:
+def welch(a: MeanEstimate, b: MeanEstimate) -> MeanDifference | None:
     """a less b by Welch's method; None where one of them is a single run."""
     if a.sd is None or b.sd is None:
         return None
@@ -70,14 +70,14 @@ def welch(a: Spread, b: Spread) -> Difference | None:
     return _difference(a.mean - b.mean, math.sqrt(va + vb), df)
 
 
-def _difference(value: float, se: float, df: float) -> Difference:
+def _difference(value: float, se: float, df: float) -> MeanDifference:
     from scipy import special
 
     if se == 0:
-        return Difference(value, value, value, float(value == 0), se)
+        return MeanDifference(value, value, value, float(value == 0), se)
     p = 2 * float(special.ndtr(-abs(value) / se) if math.isinf(df) else special.stdtr(df, -abs(value) / se))
     reach = se * float(special.ndtri(1 - LEVEL / 2) if math.isinf(df) else special.stdtrit(df, 1 - LEVEL / 2))
-    return Difference(value, value - reach, value + reach, p, se)
+    return MeanDifference(value, value - reach, value + reach, p, se)
 
 
 def holm(ps: Sequence[float]) -> list[float]:
@@ -89,7 +89,7 @@ def holm(ps: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def needed(sd: float, effect: float) -> int | None:
+def runs_needed(sd: float, effect: float) -> int | None:
     """The fewest runs per group that settle a difference of `effect` four times in five; None: beyond reason."""
     from scipy import special
 
@@ -116,7 +116,7 @@ def needed(sd: float, effect: float) -> int | None:
     return low
 
 
-def pooled(groups: Iterable[Spread]) -> tuple[float, int] | None:
+def pooled(groups: Iterable[MeanEstimate]) -> tuple[float, int] | None:
     """The common standard deviation of groups of repeats and its degrees of freedom."""
     told = [(group.n - 1, group.sd**2) for group in groups if group.sd is not None]
     df = sum(weight for weight, _ in told)

@@ -90,7 +90,7 @@ def compare(
 
 def _chosen(names: list[str], where: str | None, pin: str | None, known: list[Summary], root: Path) -> list[Summary]:
     """The runs to compare, the pinned one first. Raises UserError where there are fewer than two."""
-    from convnn.analysis.filters import parse
+    from convnn.analysis.filters import parse_filter
     from convnn.runs.find import find
     from convnn.runs.summary import summarise
 
@@ -102,7 +102,7 @@ def _chosen(names: list[str], where: str | None, pin: str | None, known: list[Su
 
     asked = [summary(pin)] if pin else []
     asked += [summary(name) for name in names]
-    asked += parse(where, known).of(known) if where is not None else []
+    asked += parse_filter(where, known).select(known) if where is not None else []
     found = list({run.path: run for run in asked}.values())
     if len(found) < 2:
         said = "one run" if found else "no run"

@@ -71,11 +71,11 @@ def _named(names: list[str], root: Path) -> list[Summary]:
 
 def _fitting(root: Path, where: str | None, older: str | None) -> list[Summary]:
     from convnn.analysis.fields import age, duration
-    from convnn.analysis.filters import parse
+    from convnn.analysis.filters import parse_filter
     from convnn.config.recorded import UNKNOWN
 
     known = console.listed(root)
-    found = parse(where or "", known).of(known)
+    found = parse_filter(where or "", known).select(known)
     if older is not None:
         try:
             least = duration(older)
@@ -94,8 +94,8 @@ def _show(chosen: list[Summary]) -> None:
     from convnn.analysis import fields, run_table
 
     if chosen:
-        columns = [fields.field(key) for key in ("name", "status", "epoch", "best", "age")]
-        console.show(run_table.table(chosen, columns), "table")
+        columns = [fields.get_field(key) for key in ("name", "status", "epoch", "best", "age")]
+        console.show(run_table.run_table(chosen, columns), "table")
     say(f"{_many(len(chosen))} would be removed")
 
 

@@ -64,17 +64,17 @@ def runs(
 ) -> None:
     """List runs, newest first, with the options that differ between them."""
     from convnn.analysis import fields, run_table
-    from convnn.analysis.filters import parse
+    from convnn.analysis.filters import parse_filter
     from convnn.runs.run import root
     from convnn.runs.status import ASCII_GLYPHS, GLYPHS
 
     kind = console.chosen(format, json)
     place = root(runs)
     known = console.listed(place)
-    found = run_table.ordered(parse(filter or "", known).of(known), sort)
+    found = run_table.sort_runs(parse_filter(filter or "", known).select(known), sort)
     if group is not None:
         kept, notes = console.trained(found, unfinished)
-        result = run_table.grouped(kept, group, fields.field(figure, fields.metrics_of(kept)))
+        result = run_table.group_runs(kept, group, fields.get_field(figure, fields.metric_names(kept)))
         result.notes.extend(notes)
         if kind == "json":
             return write_json({"runs": [run.json() for run in kept], "groups": result.json()})
@@ -90,4 +90,4 @@ def runs(
         return say(there)
     shown = run_table.columns(found, columns, everything=everything)
     glyphs = None if kind != "table" else ASCII_GLYPHS if console.ascii_only() else GLYPHS
-    return console.show(run_table.table(found, shown, glyphs), kind)
+    return console.show(run_table.run_table(found, shown, glyphs), kind)

@@ -42,17 +42,18 @@ def table(
     runs: arguments.Runs = None,
 ) -> None:
     """Lay runs out by their options: one run is its figure alone, repeats are mean ± sd (n), an empty cell is a dot."""
-    from convnn.analysis import fields, pivot
-    from convnn.analysis.filters import parse
+    from convnn.analysis import fields
+    from convnn.analysis.filters import parse_filter
+    from convnn.analysis.pivot import pivot
     from convnn.runs.run import root
 
     kind = console.chosen(format, json)
     known = console.listed(root(runs))
-    metrics = fields.metrics_of(known)
-    found = parse(where or "", known).of(known)
+    metrics = fields.metric_names(known)
+    found = parse_filter(where or "", known).select(known)
     kept, notes = console.trained(found, unfinished)
-    axes = fields.fields(rows, metrics), fields.fields(cols, metrics)
-    result = pivot.table(kept, *axes, fields.field(cell, metrics))
+    axes = fields.parse_fields(rows, metrics), fields.parse_fields(cols, metrics)
+    result = pivot(kept, *axes, fields.get_field(cell, metrics))
     result.notes.extend(notes)
     if kind == "json":
         return write_json(result.json())

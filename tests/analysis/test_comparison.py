@@ -8,7 +8,7 @@ import pytest
 from support import event_streams as told
 from support import old_results as oldfiles
 
-from convnn.analysis.comparison import Compared, Figure, differences, figures
+from convnn.analysis.comparison import ComparedRun, MetricRow, metric_rows, option_differences
 from convnn.analysis.comparison_report import Comparison, letters
 from convnn.events import Epoch, Finished, Started
 from convnn.legacy.importer import import_tree
@@ -33,30 +33,30 @@ def old(tmp_path, root, name, *top1, seconds=16.0, **options):
 
 
 def value(compared, figure, at):
-    (found,) = [each for each in figures(compared, "test_top1") if each.figure == figure and each.at.endswith(at)]
+    (found,) = [each for each in metric_rows(compared, "test_top1") if each.figure == figure and each.at.endswith(at)]
     return found.values
 
 
 def test_only_what_differs_and_has_an_effect_is_a_difference(tmp_path, root):
     a = old(tmp_path, root, "a", 40.0, branch_ratio=0.0, K=4, seed=1)
     b = old(tmp_path, root, "b", 40.0, branch_ratio=0.5, attention_dropout=0.3, seed=2)
-    found = {each.option: each.values for each in differences([a, b])}
+    found = {each.option: each.values for each in option_differences([a, b])}
     assert found["branching.ratio"] == [0.0, 0.5] and found["layer.K"] == [None, 9] and found["training.seed"] == [1, 2]
     assert "layer.attention_dropout" not in found and "optimizer.lr" not in found and "layer.kernel_size" not in found
-    assert differences([a, a]) == []
+    assert option_differences([a, a]) == []
 
 
 def test_what_a_run_does_not_tell_is_no_difference_and_is_said(root):
     a, b, c = told.run("a", K=9), told.run("b", K=12), told.run("c", layer=None)
-    assert differences([a, c]) == []
-    (found,) = differences([a, b, c])
+    assert option_differences([a, c]) == []
+    (found,) = option_differences([a, b, c])
     assert found.json() == {"option": "layer.K", "values": [9, 12, "?"]}
     assert any("B does not tell" in word for word in Comparison.of([a, c], [], "best", None, 1.0).words())
 
 
 def test_points_and_counts_are_readable_and_what_is_not_finite_has_no_difference(root):
     assert [short(each) for each in (0, 0.4, 2349, 7.5e6, 1.4e16)] == ["0", "0.4", "2,349", "7.5 M", "14 P"]
-    figure = Figure("test_loss", "last epoch", [1.0, math.inf])
+    figure = MetricRow("test_loss", "last epoch", [1.0, math.inf])
     pair = Comparison.of([told.run("a"), told.run("b")], [], "best", None, 1.0)
     assert pair._values(figure) == ["1.0000", "inf"]
 
@@ -64,7 +64,7 @@ def test_points_and_counts_are_readable_and_what_is_not_finite_has_no_difference
 def test_figures_are_taken_where_equal_epochs_seconds_images_and_flops_were_spent(tmp_path, root):
     fast = old(tmp_path, root, "fast", 40.0, 50.0, 45.0, 60.0, seconds=10.0, branch_ratio=0.0)
     slow = old(tmp_path, root, "slow", 45.0, 55.0, 65.0, seconds=20.0, branch_ratio=1.0)
-    both = [Compared.of(fast), Compared.of(slow)]
+    both = [ComparedRun.of(fast), ComparedRun.of(slow)]
     assert value(both, "test_top1", "last epoch") == [60.0, 65.0]
     assert value(both, "test_top1", "best on test") == [60.0, 65.0]
     assert value(both, "epoch", "best on test") == [4, 3]
@@ -79,9 +79,9 @@ def test_figures_are_taken_where_equal_epochs_seconds_images_and_flops_were_spen
 
 def test_flops_are_unknown_where_the_configuration_cannot_be_launched(tmp_path, root):
     a, b = old(tmp_path, root, "a", 40.0, K=0), old(tmp_path, root, "b", 40.0)
-    both = [Compared.of(a), Compared.of(b)]
+    both = [ComparedRun.of(a), ComparedRun.of(b)]
     assert value(both, "FLOPs an image", "forward")[0] is None
-    assert not [each for each in figures(both, "test_top1") if each.at.endswith("FLOPs")]
+    assert not [each for each in metric_rows(both, "test_top1") if each.at.endswith("FLOPs")]
 
 
 def test_runs_on_a_validation_share_are_decided_by_it_and_not_called_best_on_test(root):

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from support.event_streams import run
 
 from convnn.analysis.completion import complete
-from convnn.analysis.filters import DEEPEST, LONGEST, parse
+from convnn.analysis.filters import DEEPEST, LONGEST, parse_filter
 from convnn.errors import UserError
 
 A = run("a-br0500", layer="Branching", K=9, branch_ratio=0.5, lr=1e-4, test_top1=(80.0, 82.0), tags=["pub"])
@@ -68,7 +68,7 @@ RUNS = [A, B, C, D]
     ],
 )
 def test_it_lets_through(text, names):
-    assert "".join(each.name[0] for each in parse(text, RUNS).of(RUNS)) == names
+    assert "".join(each.name[0] for each in parse_filter(text, RUNS).select(RUNS)) == names
 
 
 @pytest.mark.parametrize(
@@ -106,19 +106,19 @@ def test_it_lets_through(text, names):
 )
 def test_it_refuses_with_the_place_and_the_nearest_word(text, words):
     with pytest.raises(UserError) as refused:
-        parse(text, RUNS)
+        parse_filter(text, RUNS)
     assert words in str(refused.value) and "\x1b" not in str(refused.value)
 
 
 def test_a_value_that_only_an_imported_run_has_can_be_asked_for():
     odd = run("x", layer="ConvNN_Spatial")
-    assert parse("layer=ConvNN_Spatial", [odd, A]).of([odd, A]) == [odd]
+    assert parse_filter("layer=ConvNN_Spatial", [odd, A]).select([odd, A]) == [odd]
 
 
 @given(st.text(alphabet="K=<>!~()\"' ,:9aORNT|has", max_size=30))
 def test_any_text_is_a_filter_or_is_refused_in_words(text):
     try:
-        parse(text, RUNS).of(RUNS)
+        parse_filter(text, RUNS).select(RUNS)
     except UserError as refused:
         assert str(refused)
 
@@ -145,5 +145,5 @@ def test_it_completes_keys_and_values_seen(text, first):
 def test_what_it_completes_can_be_parsed():
     for key in complete("", RUNS, most=500):
         for whole in complete(key, RUNS):
-            parse(whole, RUNS)
-    assert [parse(text, RUNS).of(RUNS) for text in complete("name=", RUNS)] == [[each] for each in RUNS]
+            parse_filter(whole, RUNS)
+    assert [parse_filter(text, RUNS).select(RUNS) for text in complete("name=", RUNS)] == [[each] for each in RUNS]

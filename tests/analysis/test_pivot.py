@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 from support.event_streams import run
 
-from convnn.analysis.fields import field, fields
-from convnn.analysis.pivot import table
+from convnn.analysis.fields import get_field, parse_fields
+from convnn.analysis.pivot import pivot
 from convnn.errors import UserError
 from convnn.tables import csv_text
 
-BEST = field("best:test_top1")
+BEST = get_field("best:test_top1")
 DATA = {"layer": "Branching", "dataset": "cifar10", "lr": 1e-4}
 
 
@@ -23,7 +23,7 @@ def grid():
 
 
 def laid_out(runs, rows="branch_ratio", cols="similarity_type", cell=BEST):
-    return table(runs, fields(rows), fields(cols), cell)
+    return pivot(runs, parse_fields(rows), parse_fields(cols), cell)
 
 
 def test_a_run_is_its_figure_alone_and_an_empty_cell_is_marked():
@@ -79,7 +79,7 @@ def test_best_on_test_and_published_figures_are_labelled():
     runs = [run("a", test_top1=(1.0, 2.0), source="/old")]
     notes = "\n".join(laid_out(runs).notes)
     assert "best on test" in notes and "as published" in notes
-    assert "best on test" not in "\n".join(laid_out(runs, cell=field("test_top1")).notes)
+    assert "best on test" not in "\n".join(laid_out(runs, cell=get_field("test_top1")).notes)
 
 
 def test_runs_that_do_not_tell_where_they_belong_and_copies_are_counted():
@@ -96,4 +96,4 @@ def test_runs_that_do_not_tell_where_they_belong_and_copies_are_counted():
 @pytest.mark.parametrize(("rows", "cols", "cell"), [("", "", "best"), ("K", "", "name"), ("K", "", "dataset")])
 def test_a_table_needs_an_axis_and_a_figure(rows, cols, cell):
     with pytest.raises(UserError):
-        table(grid(), fields(rows), fields(cols), field(cell))
+        pivot(grid(), parse_fields(rows), parse_fields(cols), get_field(cell))

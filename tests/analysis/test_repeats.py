@@ -9,12 +9,12 @@ import pytest
 from scipy import stats
 from support.event_streams import run
 
-from convnn.analysis.fields import field
-from convnn.analysis.repeats import PUBLISHED, Noise, against_noise, noise_floor, repeats
-from convnn.analysis.significance import verdicts
-from convnn.analysis.statistics import Spread, holm, needed, pooled, spread, welch
+from convnn.analysis.fields import get_field
+from convnn.analysis.repeats import PUBLISHED, NoiseFloor, group_repeats, noise_floor, noise_floor_difference
+from convnn.analysis.significance import compare_groups
+from convnn.analysis.statistics import MeanEstimate, estimate_mean, holm, pooled, runs_needed, welch
 
-BEST = field("best")
+BEST = get_field("best")
 
 
 def seeds(values, *, first=0, **told):
@@ -27,28 +27,28 @@ def test_runs_are_repeats_when_only_the_seed_or_what_has_no_effect_differs():
         run("b", seed=2, test_top1=(1, 81.0), attention_dropout=0.7, tags=["x"]),
     )
     c = run("c", seed=1, test_top1=(1, 82.0), K=4)
-    groups = repeats([a, b, c], BEST)
+    groups = group_repeats([a, b, c], BEST)
     assert [[each.name for each in group.runs] for group in groups] == [["a", "b"], ["c"]]
     assert groups[0].values == [80.0, 81.0]
 
 
 def test_a_copy_counts_once_and_a_run_without_the_figure_not_at_all():
     a, copy = run("a", test_top1=(1, 80.0), digest="x"), run("b", test_top1=(1, 80.0), digest="x")
-    (group,) = repeats([a, copy, run("c")], BEST)
+    (group,) = group_repeats([a, copy, run("c")], BEST)
     assert (group.values, group.copies, group.without) == ([80.0], 1, 1)
 
 
 def test_a_single_run_has_no_deviation_and_no_interval():
-    assert spread([81.0]) == Spread(1, 81.0, None, None, None)
+    assert estimate_mean([81.0]) == MeanEstimate(1, 81.0, None, None, None)
 
 
 def test_intervals_and_p_are_those_of_another_implementation():
     a, b = [81.2, 80.9, 81.9, 81.1], [79.5, 80.9, 80.1]
-    found, theirs = welch(spread(a), spread(b)), stats.ttest_ind(a, b, equal_var=False)
+    found, theirs = welch(estimate_mean(a), estimate_mean(b)), stats.ttest_ind(a, b, equal_var=False)
     interval = theirs.confidence_interval(0.95)
     assert (found.p, found.low, found.high) == pytest.approx((theirs.pvalue, interval.low, interval.high))
     low, high = stats.t.interval(0.95, 3, np.mean(a), stats.sem(a))
-    assert (spread(a).low, spread(a).high) == pytest.approx((low, high))
+    assert (estimate_mean(a).low, estimate_mean(a).high) == pytest.approx((low, high))
 
 
 @pytest.mark.parametrize(("n", "m", "ratio"), [(3, 3, 1.0), (5, 5, 3.0), (4, 10, 0.5), (8, 8, 1.0)])
@@ -57,13 +57,13 @@ def test_intervals_cover_the_truth_19_times_in_20(n, m, ratio):
     a, b = draws.normal(80.0, 1.0, (4000, n)), draws.normal(79.0, ratio, (4000, m))
     covered = sum(
         found.low <= 1.0 <= found.high
-        for found in (welch(spread(x), spread(y)) for x, y in zip(a.tolist(), b.tolist(), strict=True))
+        for found in (welch(estimate_mean(x), estimate_mean(y)) for x, y in zip(a.tolist(), b.tolist(), strict=True))
     )
     assert 0.93 <= covered / 4000 <= 0.97
 
 
 def test_groups_without_any_spread_are_told_apart_by_their_means_alone():
-    same, other = spread([80.0, 80.0]), spread([81.0, 81.0])
+    same, other = estimate_mean([80.0, 80.0]), estimate_mean([81.0, 81.0])
     assert welch(same, same).p == 1.0 and welch(other, same).p == 0.0
     assert welch(other, same).low == welch(other, same).high == 1.0
 
@@ -79,12 +79,12 @@ def test_the_sample_that_settles_an_effect_is_the_smallest_with_power_80(sd, eff
         df, shift, edge = 2 * n - 2, effect / sd * math.sqrt(n / 2), stats.t.ppf(0.975, 2 * n - 2)
         return stats.nct.sf(edge, df, shift) + stats.nct.cdf(-edge, df, shift)
 
-    n = needed(sd, effect)
+    n = runs_needed(sd, effect)
     assert power(n) >= 0.8 and (n == 2 or power(n - 1) < 0.8)
 
 
 def test_the_sample_is_two_without_spread_and_unknown_beyond_reason():
-    assert needed(0.0, 1.0) == 2 and needed(50.0, 0.01) is None and needed(1.0, 0.0) is None
+    assert runs_needed(0.0, 1.0) == 2 and runs_needed(50.0, 0.01) is None and runs_needed(1.0, 0.0) is None
 
 
 def test_the_noise_floor_comes_from_the_repeats_there_are():
@@ -98,21 +98,25 @@ def test_the_noise_floor_comes_from_the_repeats_there_are():
 @pytest.mark.parametrize("key", ["best", "best:test_top1"])
 def test_without_repeats_the_noise_floor_is_the_published_one_and_only_for_what_was_published(key):
     for dataset, sd in PUBLISHED.items():
-        noise = noise_floor(seeds([80.0], dataset=dataset), dataset, field(key))
+        noise = noise_floor(seeds([80.0], dataset=dataset), dataset, get_field(key))
         assert noise.sd == sd and "2511.14137" in noise.source
-    assert noise_floor(seeds([80.0]), "digits", field(key)) is None
-    assert noise_floor(seeds([80.0]), "cifar10", field("test_top1")) is None
-    assert noise_floor(seeds([80.0]), "cifar10", field("best:test_loss")) is None
+    assert noise_floor(seeds([80.0]), "digits", get_field(key)) is None
+    assert noise_floor(seeds([80.0]), "cifar10", get_field("test_top1")) is None
+    assert noise_floor(seeds([80.0]), "cifar10", get_field("best:test_loss")) is None
 
 
 def test_single_runs_are_held_against_the_noise_floor():
-    noise = Noise(0.44, math.inf, "somewhere")
-    near, far = (against_noise(spread([82.0 + more]), spread([82.0]), noise) for more in (1.0, 1.5))
+    noise = NoiseFloor(0.44, math.inf, "somewhere")
+    near, far = (
+        noise_floor_difference(estimate_mean([82.0 + more]), estimate_mean([82.0]), noise) for more in (1.0, 1.5)
+    )
     assert near.p > 0.05 > far.p and near.high - near.value == pytest.approx(1.96 * 0.44 * math.sqrt(2), rel=1e-3)
 
 
 def words(*groups, noise=None, effect=1.0):
-    return [each.words for each in verdicts([repeats(runs, BEST)[0] for runs in groups], BEST, effect, noise)]
+    return [
+        each.words for each in compare_groups([group_repeats(runs, BEST)[0] for runs in groups], BEST, effect, noise)
+    ]
 
 
 def test_what_cannot_be_told_apart_is_said_in_words_with_what_would_settle_it():
@@ -128,8 +132,8 @@ def test_what_can_be_told_apart_is_said_to_be():
 
 def test_more_than_two_groups_are_adjusted_and_it_is_said():
     a, b, c = [80.0, 80.5, 81.0], [80.9, 81.4, 82.0], [81.0, 81.3, 81.6]
-    alone = verdicts([repeats(seeds(v, K=k), BEST)[0] for k, v in ((1, a), (2, b))], BEST, 1.0, None)
-    both = verdicts([repeats(seeds(v, K=k), BEST)[0] for k, v in ((1, a), (2, b), (3, c))], BEST, 1.0, None)
+    alone = compare_groups([group_repeats(seeds(v, K=k), BEST)[0] for k, v in ((1, a), (2, b))], BEST, 1.0, None)
+    both = compare_groups([group_repeats(seeds(v, K=k), BEST)[0] for k, v in ((1, a), (2, b), (3, c))], BEST, 1.0, None)
     assert both[0].p == pytest.approx(min(1.0, 2 * alone[0].p), rel=0.5) and both[0].p > alone[0].p
     assert all("Holm-adjusted" in each.words for each in both)
 
@@ -137,12 +141,12 @@ def test_more_than_two_groups_are_adjusted_and_it_is_said():
 def test_single_runs_without_a_noise_floor_claim_nothing():
     (said,) = words(seeds([80.0]), seeds([90.0], K=4))
     assert said.startswith("nothing is claimed")
-    (verdict,) = verdicts([repeats(seeds([80.0], K=k), BEST)[0] for k in (1, 2)], BEST, 1.0, None)
+    (verdict,) = compare_groups([group_repeats(seeds([80.0], K=k), BEST)[0] for k in (1, 2)], BEST, 1.0, None)
     assert verdict.json() == {"distinguishable": None, "words": said}
 
 
 def test_single_runs_on_different_data_sets_claim_nothing_and_say_why():
-    noise = Noise(0.44, math.inf, "the paper")
+    noise = NoiseFloor(0.44, math.inf, "the paper")
     other, same = words(seeds([80.0]), seeds([90.0], dataset="cifar100"), seeds([90.0], K=4), noise=noise)
     assert "one data set" in other and ": distinguishable (p < 0.001)" in same  # one comparison: nothing to adjust
 
@@ -152,10 +156,10 @@ def test_a_tiny_p_is_not_shown_with_digits_it_has_not():
 
 
 def test_what_single_runs_are_held_against_is_said():
-    (said,) = words(seeds([80.0]), seeds([80.9], K=4), noise=Noise(0.44, math.inf, "the paper"))
+    (said,) = words(seeds([80.0]), seeds([80.9], K=4), noise=NoiseFloor(0.44, math.inf, "the paper"))
     assert "not distinguishable" in said and "; single runs, held against a noise floor of 0.44 points; " in said
 
 
 def test_deviations_are_pooled_by_their_degrees_of_freedom():
-    assert pooled([spread([1.0])]) is None
-    assert pooled([spread([0.0, 2.0]), spread([0.0, 0.0, 0.0])]) == pytest.approx((math.sqrt(2 / 3), 3))
+    assert pooled([estimate_mean([1.0])]) is None
+    assert pooled([estimate_mean([0.0, 2.0]), estimate_mean([0.0, 0.0, 0.0])]) == pytest.approx((math.sqrt(2 / 3), 3))

@@ -7,16 +7,16 @@ from dataclasses import replace
 import pytest
 from support.event_streams import run
 
-from convnn.analysis.fields import field
-from convnn.analysis.filters import parse
-from convnn.analysis.run_table import columns, differing, grouped, ordered, table
+from convnn.analysis.fields import get_field
+from convnn.analysis.filters import parse_filter
+from convnn.analysis.run_table import columns, differing_options, group_runs, run_table, sort_runs
 from convnn.errors import UserError
 
 A = run("a", K=9, lr=1e-3, test_top1=(80.0, 82.0), dataset="cifar100")
 B = run("b", K=12, lr=1e-3, test_top1=(70.0, 71.0), seed=3)
 C = run("c", K=4, lr=1e-3, status="died")
 RUNS = [A, B, C]
-BEST = field("best")
+BEST = get_field("best")
 
 
 def keys(runs, wanted=None, **how):
@@ -24,7 +24,7 @@ def keys(runs, wanted=None, **how):
 
 
 def test_only_options_that_differ_are_columns():
-    assert differing(RUNS) == ["layer.K", "data.dataset", "training.seed"]
+    assert differing_options(RUNS) == ["layer.K", "data.dataset", "training.seed"]
     assert keys(RUNS) == ["name", "status", "epoch", "best", "K", "dataset", "seed"]
     assert keys([A]) == ["name", "status", "epoch", "best", "started"]
     assert set(keys(RUNS)) < set(keys(RUNS, everything=True)) and "momentum" in keys(RUNS, everything=True)
@@ -32,26 +32,26 @@ def test_only_options_that_differ_are_columns():
 
 
 def test_a_run_without_configuration_makes_no_option_a_column():
-    assert differing([run("csv", layer=None), run("a", K=9), run("b", K=9), run("c", K=12)]) == ["layer.K"]
+    assert differing_options([run("csv", layer=None), run("a", K=9), run("b", K=9), run("c", K=12)]) == ["layer.K"]
 
 
 def test_runs_sort_by_several_keys_and_what_is_unknown_stays_last():
-    assert [each.name for each in ordered(RUNS, "best")] == ["b", "a", "c"]
-    assert [each.name for each in ordered(RUNS, "-best")] == ["a", "b", "c"]
-    assert [each.name for each in ordered(RUNS, "dataset,-K")] == ["b", "c", "a"]
-    assert ordered(RUNS, None) == RUNS
+    assert [each.name for each in sort_runs(RUNS, "best")] == ["b", "a", "c"]
+    assert [each.name for each in sort_runs(RUNS, "-best")] == ["a", "b", "c"]
+    assert [each.name for each in sort_runs(RUNS, "dataset,-K")] == ["b", "c", "a"]
+    assert sort_runs(RUNS, None) == RUNS
     with pytest.raises(UserError, match="Did you mean best"):
-        ordered(RUNS, "bestt")
+        sort_runs(RUNS, "bestt")
 
 
 def test_a_status_has_its_glyph_and_imported_figures_are_labelled():
-    shown = table(RUNS, columns(RUNS, None))
+    shown = run_table(RUNS, columns(RUNS, None))
     assert [row[1] for row in shown.rows] == ["✓ done", "✓ done", "† died"] and shown.notes == []
     assert [row[3] for row in shown.rows] == ["82.00", "71.00", ""]
     old = run("old", source="/published", test_top1=(1.0, 2.0))
-    assert table([old], columns([old], None)).notes == ["figures of imported runs are as published"]
+    assert run_table([old], columns([old], None)).notes == ["figures of imported runs are as published"]
     mixed = [A, old]
-    assert "as published" in table(mixed, columns(mixed, None)).rows[1]
+    assert "as published" in run_table(mixed, columns(mixed, None)).rows[1]
 
 
 def test_the_size_of_a_run_is_that_of_its_files_and_of_nothing_it_links_to(tmp_path):
@@ -62,22 +62,22 @@ def test_the_size_of_a_run_is_that_of_its_files_and_of_nothing_it_links_to(tmp_p
             file.truncate(size)
     (tmp_path / "a" / "elsewhere").symlink_to(tmp_path / "b" / "checkpoints")
     (tmp_path / "a" / "weights").symlink_to(tmp_path / "b" / "checkpoints" / "weights")
-    assert table([small, large], columns(RUNS, "name,size")).rows == [["a", "3 MB"], ["b", "1.2 GB"]]
-    assert ordered([small, large], "-size") == [large, small]
+    assert run_table([small, large], columns(RUNS, "name,size")).rows == [["a", "3 MB"], ["b", "1.2 GB"]]
+    assert sort_runs([small, large], "-size") == [large, small]
     for text in ("size>1e9", "size>500MB", 'size>="1.1 GB"'):
-        assert parse(text).of([small, large]) == [large]
+        assert parse_filter(text).select([small, large]) == [large]
     with pytest.raises(UserError, match="a size such as"):
-        parse("size>much")
+        parse_filter("size>much")
 
 
 def test_control_characters_of_names_are_shown_escaped():
     evil = run("\x1b[31mred", test_top1=(1.0, 2.0))
-    assert table([evil], columns([evil], None)).rows[0][0] == "\\x1b[31mred"
+    assert run_table([evil], columns([evil], None)).rows[0][0] == "\\x1b[31mred"
 
 
 def test_repeats_are_one_row_with_mean_deviation_and_interval():
     again = run("b2", K=12, lr=1e-3, test_top1=(70.0, 73.0), seed=4)
-    result = grouped([A, B, again], "repeats", BEST)
+    result = group_runs([A, B, again], "repeats", BEST)
     assert [key.key for key in result.keys] == ["K", "dataset"]
     assert result.table().rows == [
         ["9", "cifar100", "1", "82.00", "", "82.00", ""],
@@ -87,6 +87,6 @@ def test_repeats_are_one_row_with_mean_deviation_and_interval():
 
 
 def test_groups_by_options_have_no_interval_for_they_are_no_repeats():
-    result = grouped(RUNS, "lr", BEST)
+    result = group_runs(RUNS, "lr", BEST)
     (row,) = result.table().rows
     assert row == ["0.001", "2", "76.50", "7.78", "82.00"] and result.json()[0]["low"] is None

@@ -97,7 +97,7 @@ class HomeScreen(Deleting):
         found, told, wrong = self.app.runs, self.presets, ""
         if text:
             try:
-                found = filters.parse(text, self.app.runs).of(self.app.runs)
+                found = filters.parse_filter(text, self.app.runs).select(self.app.runs)
             except UserError as error:
                 wrong = error.problems[0].message
             words = [word for word in text.lower().split() if not CONDITION.search(word)]

@@ -9,7 +9,7 @@ from textual.actions import SkipAction
 from textual.app import ComposeResult
 from textual.widgets import Input
 
-from convnn.analysis.fields import FACTS
+from convnn.analysis.fields import RUN_FIELDS
 from convnn.config.options import BY_NAME, BY_PLACE, OPTIONS
 from convnn.errors import UserError
 from convnn.runs.run import Run
@@ -179,7 +179,7 @@ class RunsScreen(Discarding):
     def action_columns(self) -> None:
         """Choose the columns."""
         metrics = dict.fromkeys(name for run in self.app.runs for name in run.figures)
-        keys = [(key, "of the run") for key in FACTS]
+        keys = [(key, "of the run") for key in RUN_FIELDS]
         keys += [(_name(option.place), option.help) for option in OPTIONS if option.section != "output"]
         keys += [(name, "at the last epoch") for name in metrics]
         keys += [(f"best:{name}", "at its best epoch") for name in metrics]
@@ -231,7 +231,7 @@ class RunsScreen(Discarding):
 
 def _name(place: str) -> str:
     name = BY_PLACE[place].name
-    return name if BY_NAME.get(name) is BY_PLACE[place] and name not in FACTS else place
+    return name if BY_NAME.get(name) is BY_PLACE[place] and name not in RUN_FIELDS else place
 
 
 def _help(key: str) -> str:

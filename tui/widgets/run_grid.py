@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rich.cells import cell_len
 from rich.text import Text
 
-from convnn.analysis.fields import FACTS, Field, number
+from convnn.analysis.fields import RUN_FIELDS, Field, number
 from convnn.runs.status import GLYPHS
 from convnn.text import escaped, fit
 from tui.arrangement import Line
@@ -53,7 +53,7 @@ class RunGrid(Rows[Line]):
         self._sizes = {}
         for column in self.columns:
             widest = max((cell_len(column.text(run)) for run in runs), default=0)
-            widest = max(widest + 2 * (column is FACTS["status"]), len(column.key) + 2 * (column.key == sorted[0]))
+            widest = max(widest + 2 * (column is RUN_FIELDS["status"]), len(column.key) + 2 * (column.key == sorted[0]))
             self._sizes[column.key] = min(max(widest, NARROW), max(WIDE, len(column.key) + 2))
         names = (
             cell_len(escaped(line.node.label if line.node else line.run.name if line.run else "")) for line in sample
@@ -131,7 +131,7 @@ class RunGrid(Rows[Line]):
             line.append(" " * sum(size + 1 for _, size in FIGURES))
         for column in self.seen(width):
             size = self._sizes[column.key]
-            if column is FACTS["status"]:
+            if column is RUN_FIELDS["status"]:
                 status = item.run.status
                 colour = self._colour(STATE_CLASSES.get(status, "warning"))
                 line.append(f"{GLYPHS[status]} ", f"bold {colour}").append(f"{status:<{size - 2}} ", colour)

@@ -106,14 +106,16 @@ class CompareScreen(Looking):
 
     def view_changed(self) -> None:
         metric = self.comparison.metric if self.comparison else ""
-        said = " · ".join(filter(None, (metric, metric and analysis_comparison.best_at(metric), self.view.said)))
+        said = " · ".join(filter(None, (metric, metric and analysis_comparison.best_label(metric), self.view.said)))
         self.query_one(Head).say("compare", f"{len(self.chosen)} runs", said)
 
     def action_metric(self) -> None:
         """Choose the metric of the curves, the verdicts and the figures at equal points."""
         if self.comparison is None:
             return
-        names = analysis_comparison.metrics(self.comparison.runs, analysis_comparison.deciding(self.comparison.runs))
+        names = analysis_comparison.compared_metrics(
+            self.comparison.runs, analysis_comparison.shared_monitor(self.comparison.runs)
+        )
         answers = [(name, name, "less is better" if lower_is_better(name) else "more is better") for name in names]
         self.app.push_screen(Choice("metric", "of the curves, the verdicts and the figures", answers), self._choose)
 

@@ -79,7 +79,7 @@ def rows(how: How) -> Iterator[Row | str]:
         found = sweep(how, CANDIDATES, "num_samples", random)
         yield _row(f"random, candidates = {CANDIDATES[0]} to {CANDIDATES[-1]}", CANDIDATES, *found)
     for title, series in (("milliseconds", lines), ("MiB", held)):
-        chart = draw(series, WIDTH, HEIGHT, x="log2 N", log_y=True, awaiting="nothing measured")
+        chart = draw(series, WIDTH, HEIGHT, x="log2 N", log_y=True, empty_text="nothing measured")
         yield f"{title} against log2 N\n\n" + "\n".join(line.plain.rstrip() for line in chart.lines)
 
 

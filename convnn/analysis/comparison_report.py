@@ -162,7 +162,7 @@ class Comparison:
         series = [
             Series(name, *run.history.series(self.metric)) for name, run in zip(self.names, self.runs, strict=True)
         ]
-        return draw(series, width, ROWS, x="epoch", ascii=ascii, awaiting=f"no epoch with {self.metric} yet")
+        return draw(series, width, ROWS, x="epoch", ascii=ascii, empty_text=f"no epoch with {self.metric} yet")
 
     def words(self) -> list[str]:
         """What the differences are worth, and what has to be known to read the figures."""

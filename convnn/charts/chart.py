@@ -19,19 +19,19 @@ if TYPE_CHECKING:
     import numpy as np
 
 # Of middle lightness: 3:1 or more against black and white alike, in an order that red-green blindness tells apart.
-COLOURS = ("#2f86d6", "#d9661f", "#2a9d6a", "#b35fd0", "#9c7d12", "#d9486e", "#17969b", "#8a7f78")
+COLORS = ("#2f86d6", "#d9661f", "#2a9d6a", "#b35fd0", "#9c7d12", "#d9486e", "#17969b", "#8a7f78")
 PLACES = 3  # of marks with the same word that a note names
 LETTERS = "*+ox#%@&"  # where there is no braille, each curve has its own
 
 
 @dataclass(frozen=True)
 class Series:
-    """One curve: a label, points (lists or arrays; arrays are faster), and a colour, by default that of its place."""
+    """One curve: a label, points (lists or arrays; arrays are faster), and a color, by default that of its place."""
 
     label: str
     xs: Any
     ys: Any
-    colour: str | None = None
+    color: str | None = None
 
 
 @dataclass(frozen=True)
@@ -41,9 +41,9 @@ class Chart:
     lines: list[Text]
     notes: list[str]  # what is hidden, missing or marked, in words; also the last line, where there is room
     hidden: list[str]  # labels of the series of which nothing is drawn
-    values: list[float | None]  # of each series at the cursor; None where it has no point
+    cursor_values: list[float | None]  # of each series at the cursor; None where it has no point
     x_range: Range
-    column: float  # the x that one column of cells spans: a step for a cursor
+    x_per_column: float  # the x that one column of cells spans: a step for a cursor
 
     def __rich__(self) -> Text:
         return Text("\n", no_wrap=True, overflow="crop", end="").join(self.lines)
@@ -96,29 +96,29 @@ def draw(
     marks: Sequence[tuple[float, str]] = (),
     smoothing: float = 0.0,
     ascii: bool = False,
-    most: int = 8,
-    awaiting: str = "no points yet",
+    max_curves: int = 8,
+    empty_text: str = "no points yet",
 ) -> Chart:
-    """The first `most` series in width x height cells.
+    """The first `max_curves` series in width x height cells.
 
     x is "epoch", "step" or "seconds". Marks are vertical lines at an x, each with a word. At the cursor every label
     shows the value of its nearest point. Smoothing is the weight of `smooth`; the raw points stay, dimmed.
-    An empty chart says what it is awaiting.
+    A chart without points shows `empty_text`.
     """
 
     points = [_points(one) for one in series]
     names = [printable(escaped(one.label), ascii) for one in series]
     values = [_value_at(*each, cursor) for each in points]
-    shown = x_range or around([end for xs, _ in points[:most] if len(xs) for end in (xs[0], xs[-1])])
+    shown = x_range or around([end for xs, _ in points[:max_curves] if len(xs) for end in (xs[0], xs[-1])])
     curves: list[Curve] = []
     hidden: list[int] = []
     notes: list[str] = []
     for place, (one, (xs, ys), name, value) in enumerate(zip(series, points, names, values, strict=True)):
-        curve = _curve(name, xs, ys, shown, log_y, smoothing, notes) if place < most else None
+        curve = _curve(name, xs, ys, shown, log_y, smoothing, notes) if place < max_curves else None
         if curve is None:
             hidden.append(place)
             continue
-        curve.colour = one.colour or COLOURS[place % len(COLOURS)]
+        curve.color = one.color or COLORS[place % len(COLORS)]
         curve.letter = LETTERS[place % len(LETTERS)] if ascii else ""
         curve.text = _text(curve, value, width // 3, ascii)
         curves.append(curve)
@@ -130,7 +130,7 @@ def draw(
 
     canvas, columns = Canvas(max(0, width), max(0, height)), 1
     if not curves:
-        said = fit("; ".join(notes) if any(len(xs) for xs, _ in points) else printable(awaiting, ascii), width, ascii)
+        said = fit("; ".join(notes) if any(len(xs) for xs, _ in points) else printable(empty_text, ascii), width, ascii)
         canvas.put(height // 2, max(0, (width - cell_len(said)) // 2), said, FAINT)
     elif width > 0 and height > 0:
         frame = frame_of(canvas, curves, shown, y_range, log_y, notes)

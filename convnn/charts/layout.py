@@ -30,7 +30,7 @@ class Curve:
     raw: np.ndarray | None  # what y was before smoothing
     inside: slice  # the points in the window
     odd: list[tuple[float, float]]  # the points in the window that are not finite
-    colour: str = ""
+    color: str = ""
     letter: str = ""  # what draws it where there is no braille
     text: str = ""  # the label as shown: with its letter and with the value at the cursor
 
@@ -100,14 +100,14 @@ def paint_curves(canvas: Canvas, frame: Frame, curves: list[Curve], ascii: bool)
             low, top, alone = extents(curve.x, y, frame.x, frame.columns * wide, connected=not raw)
             # a comparison with NaN is false: no dot in a column without a point
             dots = (rows >= np.rint((frame.y[1] - top) * scale)) & (rows <= np.rint((frame.y[1] - low) * scale))
-            style = f"{FAINT} {curve.colour}" if raw else curve.colour
+            style = f"{FAINT} {curve.color}" if raw else curve.color
             canvas.dots(frame.left, dots, style, "." if raw and ascii else curve.letter, behind=raw)
             for column in np.flatnonzero(alone & dots.any(0)) if not ascii else ():
                 canvas.put(int(dots[:, column].argmax()) // 4, frame.left + int(column) // 2, "•", style)
     for curve in curves:
         for at, value in curve.odd:
             canvas.put(
-                0 if value > 0 else frame.rows - 1, frame.left + frame.column(at), _sign(value, ascii), curve.colour
+                0 if value > 0 else frame.rows - 1, frame.left + frame.column(at), _sign(value, ascii), curve.color
             )
 
 
@@ -166,7 +166,7 @@ def paint_labels(canvas: Canvas, frame: Frame, curves: list[Curve], notes: list[
         for r, c in sorted(places, key=lambda place: (abs(place[0] - row) + 3 * (place[1] != near), place)):
             text = fit(curve.text, canvas.width - c, ascii)
             if text and canvas.free(r, c - 1, c + cell_len(text)):
-                canvas.put(r, c, text, f"bold {curve.colour}")
+                canvas.put(r, c, text, f"bold {curve.color}")
                 break
         else:
             homeless.append(curve.label)

@@ -37,7 +37,7 @@ def loss_chart(history: History, width: int, height: int, x: Axis = "epoch", *, 
         xs, ys = history.series("loss", x, live=True)
         series += [Series("steps", xs, ys, "#8a7f78")] if xs else []
     marks = _marks(history, x)
-    return draw(series, width, height, x=x, marks=marks, ascii=ascii, awaiting="waiting for the first step")
+    return draw(series, width, height, x=x, marks=marks, ascii=ascii, empty_text="waiting for the first step")
 
 
 def accuracy_chart(history: History, width: int, height: int, x: Axis = "epoch", *, ascii: bool = False) -> Chart:
@@ -45,7 +45,7 @@ def accuracy_chart(history: History, width: int, height: int, x: Axis = "epoch",
     series = [Series(split, *history.series(f"{split}_top1", x)) for split in SPLITS]
     series = [one for one in series if one.xs]
     marks = _marks(history, x)
-    return draw(series, width, height, x=x, marks=marks, ascii=ascii, awaiting="waiting for the first epoch to end")
+    return draw(series, width, height, x=x, marks=marks, ascii=ascii, empty_text="waiting for the first epoch to end")
 
 
 def _marks(history: History, x: Axis) -> list[tuple[float, str]]:

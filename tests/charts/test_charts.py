@@ -11,7 +11,7 @@ from rich.color import Color
 
 from convnn import text as convnn_text
 from convnn.charts import ticks
-from convnn.charts.chart import COLOURS, Series, draw, smooth
+from convnn.charts.chart import COLORS, Series, draw, smooth
 
 BRAILLE = re.compile("[⠁-⣿•]")
 
@@ -109,15 +109,15 @@ def test_labels_stand_at_the_ends_of_their_lines_and_do_not_overlap():
     assert rows["same"] == 1
 
 
-def test_each_series_has_a_colour_of_its_own_on_its_curve_and_label():
+def test_each_series_has_a_color_of_its_own_on_its_curve_and_label():
     chart = draw([Series("up", [1, 2], [1, 2]), Series("down", [1, 2], [2, 1])], 40, 8)
     styles = {str(span.style) for line in chart.lines for span in line.spans}
-    assert {COLOURS[0], COLOURS[1], f"bold {COLOURS[0]}", f"bold {COLOURS[1]}"} <= styles
+    assert {COLORS[0], COLORS[1], f"bold {COLORS[0]}", f"bold {COLORS[1]}"} <= styles
 
 
-@pytest.mark.parametrize("colour", COLOURS)
-def test_colours_read_on_black_and_on_white(colour):
-    parts = [c / 255 for c in Color.parse(colour).get_truecolor()]
+@pytest.mark.parametrize("color", COLORS)
+def test_colors_read_on_black_and_on_white(color):
+    parts = [c / 255 for c in Color.parse(color).get_truecolor()]
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
     light = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
     assert (light + 0.05) / 0.05 >= 3 and 1.05 / (light + 0.05) >= 3  # WCAG 2.2, 1.4.11: graphics
@@ -136,9 +136,9 @@ def test_a_logarithmic_axis_spaces_powers_evenly_and_counts_what_it_cannot_show(
 def test_the_cursor_gives_the_value_of_the_nearest_point_of_each_series():
     series = [Series("a", [1, 2, 3], [0.5, 0.25, 0.125]), Series("b", [3, 4], [7, 8]), Series("c", [], [])]
     chart = draw(series, 60, 12, cursor=2.2)
-    assert chart.values == [0.25, None, None]
+    assert chart.cursor_values == [0.25, None, None]
     assert "a 0.250" in text(chart)
-    assert draw(series, 60, 12, cursor=3).values == [0.125, 7.0, None]
+    assert draw(series, 60, 12, cursor=3).cursor_values == [0.125, 7.0, None]
     assert "│" in chart.lines[3].plain[10:]
 
 
@@ -160,7 +160,7 @@ def test_raw_points_stay_dimmed_behind_the_smoothed_line():
     ys = [1.0, 5.0] * 20
     chart = draw([Series("a", range(40), ys)], 60, 12, smoothing=0.9)
     styles = {str(span.style) for line in chart.lines for span in line.spans}
-    assert f"dim {COLOURS[0]}" in styles and COLOURS[0] in styles
+    assert f"dim {COLORS[0]}" in styles and COLORS[0] in styles
 
 
 def test_marks_are_lines_with_a_word():
@@ -172,7 +172,7 @@ def test_marks_are_lines_with_a_word():
 
 
 def test_an_empty_chart_says_what_it_awaits():
-    assert "the first step" in text(draw([Series("a", [], [])], 40, 5, awaiting="waiting for the first step"))
+    assert "the first step" in text(draw([Series("a", [], [])], 40, 5, empty_text="waiting for the first step"))
 
 
 def test_labels_from_outside_are_harmless():

@@ -102,7 +102,7 @@ async def test_curves_are_labelled_and_the_value_cursor_is_linked(tmp_path):
         await pilot.pause()
         cursors = {chart.view.cursor for chart in charts}
         assert len(cursors) == 1 and None not in cursors
-        assert all(None not in chart.chart.values for chart in charts)
+        assert all(None not in chart.chart.cursor_values for chart in charts)
         await pilot.press("escape")
         assert screen.view.cursor is None and pilot.app.screen is screen
 

@@ -67,4 +67,4 @@ class Looking(Screen[None]):
             if view.chart
         ]
         if ends is not None and charts and ends[1] > ends[0]:
-            self.look(self.view.moved(columns * min(chart.column for chart in charts), ends))
+            self.look(self.view.moved(columns * min(chart.x_per_column for chart in charts), ends))

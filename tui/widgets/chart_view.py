@@ -73,7 +73,7 @@ class ChartView(Widget):
             cursor=self.view.cursor,
             marks=self.marks,
             smoothing=self.view.smoothing,
-            awaiting=self.awaiting,
+            empty_text=self.awaiting,
             ascii=getattr(self.app, "ascii", False),
         )
         base = self.rich_style

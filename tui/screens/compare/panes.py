@@ -8,7 +8,7 @@ from textual.containers import VerticalScroll
 from textual.widgets import Static
 
 from convnn.analysis.comparison_report import NO_EFFECT, Comparison
-from convnn.charts.chart import COLOURS, Series
+from convnn.charts.chart import COLORS, Series
 from convnn.config.recorded import shown
 from convnn.tables import Table, lines
 from convnn.text import escaped, to_ascii
@@ -74,7 +74,7 @@ class ComparedTables(VerticalScroll):
             text.append(line, "" if at else "dim")
             if lettered and at:
                 letter = len(line.split(" ", 1)[0])
-                text.stylize(f"bold {COLOURS[(at - 1) % len(COLOURS)]}", start, start + letter)
+                text.stylize(f"bold {COLORS[(at - 1) % len(COLORS)]}", start, start + letter)
         if hidden:
             text.append(f"\n{len(hidden)} columns have no room here: {', '.join(hidden)}", "dim")
         return text
@@ -143,8 +143,8 @@ class ComparedCurves(Looked, can_focus=True):
 
     def _series(self, metric: str) -> list[Series]:
         assert self.comparison is not None
-        told = zip(labels(self.comparison), self.comparison.runs, COLOURS * len(self.comparison.runs), strict=False)
-        found = [Series(label, *run.history.series(metric, self.view.x), colour) for label, run, colour in told]
+        told = zip(labels(self.comparison), self.comparison.runs, COLORS * len(self.comparison.runs), strict=False)
+        found = [Series(label, *run.history.series(metric, self.view.x), color) for label, run, color in told]
         return [one for one in found if one.xs]
 
 

@@ -12,23 +12,23 @@ quickstart: $(READY)  ## install, then train the quickstart preset
 test: $(DEV)  ## install, then pass the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 3 --dist worksteal
 
-check: $(DEV)  ## lint, formatting, types, import rules, and the wheel
+check: $(DEV)  ## lint, formatting, types, import contracts, and the wheel in an environment of its own
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest tests/test_imports.py
-	$(BIN)/python scripts/check_wheel.py
+	$(BIN)/python -m scripts.check_wheel
 
 format: $(DEV)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(DEV)  ## the claims of the README, measured here
+bench: $(DEV)  ## the figures of docs/measured.md, measured here
 	$(BIN)/python -m benchmarks
 
-docs: $(DEV)  ## the walk and the pictures of the README, by running the app; some minutes
+docs: $(DEV)  ## the generated parts of docs/, and its pictures by running the app; some minutes
 	$(BIN)/python -m scripts.walk
-	$(BIN)/python scripts/handbook.py
+	$(BIN)/python -m scripts.generate_docs
 
 soak: $(DEV)  ## the app for 20 minutes at ten events a second: memory and files flat?
 	$(BIN)/python -m benchmarks.soak 20

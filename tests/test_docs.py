@@ -1,65 +1,78 @@
-"""What the README shows of the app is what its script wrote, and can be read without anything from elsewhere."""
+"""The documentation is held to the code: generated parts are current, links lead somewhere, examples run."""
 
 from __future__ import annotations
 
 import re
+import shlex
+from pathlib import Path
 
-import pyte
 import pytest
 
-from scripts import handbook, walk
-from scripts.screen import Seen, plain
-from scripts.svg import svg
+from convnn.config import command_line
+from convnn.presets import resolve, store
+from scripts.generate_docs import DOCS, PARTS, ROOT, generated
+
+README = ROOT / "README.md"
+PAGES = [README, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted(DOCS.glob("*.md"))]
 
 
-def screen(text: bytes) -> pyte.Screen:
-    shown = pyte.Screen(12, 2)
-    pyte.ByteStream(shown).feed(plain(text))
-    return shown
+def links(page: Path) -> list[str]:
+    text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.S | re.M)
+    return [link for link in re.findall(r"\]\(([^)\s]+)\)", text) if not re.match(r"https?:", link)]
 
 
-def test_modes_and_questions_to_the_terminal_leave_no_letters_on_the_screen():
-    assert screen(b"\x1b[>25u\x1b[?2026$p\x1b[?1049h\x1b[<ua\x1b[1;3Hb").display[0].rstrip() == "a b"
+def headings(page: Path) -> set[str]:
+    titles = re.findall(r"^#+ (.*)$", page.read_text(), flags=re.M)
+    return {re.sub(r"[^\w\- ]", "", title).strip().lower().replace(" ", "-") for title in titles}
 
 
-def test_a_picture_has_the_text_and_the_colours_of_the_screen_and_no_address():
-    picture = svg(screen(b"\x1b[1;38;2;90;169;230mK\x1b[0m is 40"), "convnn")
-    assert "#5aa9e6" in picture
-    assert ">K<" in picture
-    assert ">is<" in picture  # words stand on their own cells: not every viewer keeps the spaces between them
-    assert ">convnn<" in picture
-    assert addresses(picture) == {"http://www.w3.org/2000/svg"}
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), flags=re.S | re.M)
 
 
-def test_a_walk_is_read_as_it_was_written():
-    text = walk.shown(1, "one", " a\n  b") + "\n" + walk.shown(2, "two", "c\n\nd\n")
-    assert handbook.steps(text) == {1: ("one", " a\n  b"), 2: ("two", "c\n\nd")}
+@pytest.mark.parametrize("page", sorted({page for page, _ in PARTS.values()}))
+def test_generated_parts_are_current(page):
+    text = (DOCS / page).read_text()
+    assert generated(page, text) == text, "run: make docs, or .venv/bin/python -m scripts.generate_docs"
 
 
-@pytest.mark.parametrize("name", ["home", "setup", "live"])
-def test_the_pictures_need_nothing_from_elsewhere(name):
-    assert addresses((walk.DOCS / f"{name}.svg").read_text()) == {"http://www.w3.org/2000/svg"}
+def test_the_readme_is_short():
+    assert len(README.read_text().splitlines()) < 150
+    assert len(README.read_text().split()) < 1500
 
 
-@pytest.mark.parametrize(("columns", "rows"), walk.SIZES)
-def test_the_walks_have_every_step_on_a_screen_of_their_size(columns, rows):
-    steps = handbook.steps((walk.DOCS / f"walk-{columns}x{rows}.txt").read_text())
-    assert [caption for caption, _ in steps.values()][:-1] == [step.caption for step in walk.steps()]
-    for _, shown in steps.values():
-        assert len(shown.splitlines()) <= rows
-        assert max(map(len, shown.splitlines())) <= columns
+@pytest.mark.parametrize(
+    ("page", "link"), [(page, link) for page in PAGES for link in links(page)], ids=lambda value: str(value)[-40:]
+)
+def test_links_lead_somewhere(page, link):
+    name, _, anchor = link.partition("#")
+    target = page.parent / name if name else page
+    assert target.exists()
+    assert not anchor or anchor in headings(target)
 
 
-def test_a_program_is_waited_for_by_what_it_shows(tmp_path, monkeypatch):
-    monkeypatch.setattr("scripts.screen.PATIENCE", 0.0)
-    program = Seen("-c", "print('ready')", size=(20, 3), folder=tmp_path)
-    try:
-        program.process.wait()
-        with pytest.raises(TimeoutError, match="waited for 'never'"):
-            program.shows("never")
-    finally:
-        program.close()
+def test_every_page_is_linked_from_the_readme():
+    linked = {(README.parent / link).resolve() for link in links(README)}
+    assert {page.resolve() for page in PAGES if page != README} <= linked
 
 
-def addresses(text: str) -> set[str]:
-    return set(re.findall(r"\w+://[^\s\"')]+", text))
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_training_commands_shown_are_valid(page):
+    for line in re.findall(r"^\s*convnn run (.*?)(?:\s+#.*)?$", "\n".join(blocks(page, "bash")), flags=re.M):
+        parsed = command_line.parse(shlex.split(line.replace("$seed", "1")))
+        assert not parsed.unknown, line
+        preset = store.read(parsed.preset) if parsed.preset else None
+        assert not resolve.resolve(preset, parsed.typed).problems, line
+
+
+def test_the_preset_shown_is_valid(tmp_path):
+    (preset,) = blocks(README, "toml")
+    path = tmp_path / "mine.toml"
+    path.write_text(preset)
+    assert not resolve.resolve(store.read(str(path))).problems
+
+
+@pytest.mark.parametrize("page", [README, DOCS / "library.md"], ids=lambda page: page.name)
+def test_the_library_example_runs(page):
+    example = blocks(page, "python")[0]
+    exec(compile(example, page.name, "exec"), {})

@@ -24,14 +24,19 @@ class Program:
     """`python words` on a terminal of its own, as a shell would start it."""
 
     def __init__(
-        self, *words: str | Path, size: tuple[int, int] = (80, 24), cwd: Path = ROOT, **environment: str
+        self,
+        *words: str | Path,
+        size: tuple[int, int] = (80, 24),
+        cwd: Path = ROOT,
+        python: str | Path = sys.executable,
+        **environment: str,
     ) -> None:
         self.master, self.slave = pty.openpty()
         self.resize(*size)
         self.before = termios.tcgetattr(self.slave)
         self.output = b""
         self.process = subprocess.Popen(
-            [sys.executable, *map(str, words)],
+            [python, *map(str, words)],
             stdin=self.slave,
             stdout=self.slave,
             stderr=self.slave,

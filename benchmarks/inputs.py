@@ -1,4 +1,4 @@
-"""Images a second of the input path, cropped, flipped and normalised: ours beside PIL images and torchvision."""
+"""Images a second of the input path, cropped, flipped and normalized: ours beside PIL images and torchvision."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from benchmarks import plain
 from benchmarks.measure import How, Side, Work, take_turns
 from benchmarks.table import Row
 from convnn.data.cifar import CIFAR10
-from convnn.data.loaders import MemoryBatches
+from convnn.data.loaders import InMemoryLoader
 
 IMAGES = 4096
 BATCH = 64
@@ -24,7 +24,7 @@ def work(device: torch.device, ours: bool, workers: int) -> Work:
     """An epoch of batches of noise, on the device."""
     pixels = torch.randint(256, (IMAGES, 3, 32, 32), dtype=torch.uint8)
     labels = torch.arange(IMAGES) % 10
-    mean, std = CIFAR10.normalisation
+    mean, std = CIFAR10.normalization
     if not ours:
         loader = DataLoader(
             plain.Images(pixels, labels, mean, std),
@@ -34,8 +34,8 @@ def work(device: torch.device, ours: bool, workers: int) -> Work:
             multiprocessing_context="fork" if workers else None,
         )
         return Work(lambda: [(x.to(device), y.to(device)) for x, y in loader])
-    how: dict[str, Any] = {"batch_size": BATCH, "seed": 0, "normalisation": (mean, std)}
-    batches = MemoryBatches(pixels, labels, device=device, shuffle=True, crop=True, flip=True, **how)
+    how: dict[str, Any] = {"batch_size": BATCH, "seed": 0, "normalization": (mean, std)}
+    batches = InMemoryLoader(pixels, labels, device=device, shuffle=True, crop=True, flip=True, **how)
     epochs = count(1)
 
     def run() -> None:

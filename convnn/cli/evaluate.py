@@ -35,7 +35,7 @@ def evaluate(resolved: Resolved, runs: Path | None, ref: str | None, which: str,
     training_device.settle(config, device)
     trained = load.TrainedRun(run)
     model = trained.model(which, device)
-    data = build.data(config, device, splits=("test",), normalisation=trained.normalisation)
+    data = build.data(config, device, splits=("test",), normalization=trained.normalisation)
     if tuple(data.classes) != trained.started.classes:
         raise UserError(
             Problem(
@@ -62,12 +62,12 @@ def evaluate(resolved: Resolved, runs: Path | None, ref: str | None, which: str,
                 "run": run.name,
                 "checkpoint": which,
                 "step": int(step or 0),
-                "images": data.test.images,
+                "images": data.test.num_images,
                 "figures": figures,
             }
         )
     out().print(
-        f"{escaped(run.name)}  {which} (step {int(step or 0)})  {data.test.images} images  "
+        f"{escaped(run.name)}  {which} (step {int(step or 0)})  {data.test.num_images} images  "
         f"loss {figures['test_loss']:.6f}  top1 {figures['test_top1']:.4f} %  top5 {figures['test_top5']:.4f} %",
         soft_wrap=True,
     )

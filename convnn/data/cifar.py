@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from convnn.data import Channels, Data, Wanted, safe_pickle
+from convnn.data import DataOptions, LoadedDataset, PerChannel, safe_pickle
 from convnn.data.catalog import CIFAR
 from convnn.data.class_folders import unusable
 from convnn.data.in_memory import in_memory, resized
@@ -46,7 +46,7 @@ class Source:
     meta: tuple[str, str]
     label_key: str
     names_key: str
-    normalisation: tuple[Channels, Channels]
+    normalization: tuple[PerChannel, PerChannel]
 
 
 CIFAR10 = Source(
@@ -64,7 +64,7 @@ CIFAR10 = Source(
     meta=("batches.meta", "5ff9c542aee3614f3951f8cda6e48888"),
     label_key="labels",
     names_key="label_names",
-    normalisation=((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
+    normalization=((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
 )
 CIFAR100 = Source(
     name="cifar100",
@@ -75,11 +75,11 @@ CIFAR100 = Source(
     meta=("meta", "7973b15100ade9c7d40fb424638fde48"),
     label_key="fine_labels",
     names_key="fine_label_names",
-    normalisation=((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)),
+    normalization=((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)),
 )
 
 
-def open_cifar(source: Source, path: Path, want: Wanted) -> Data:
+def open_cifar(source: Source, path: Path, want: DataOptions) -> LoadedDataset:
     """Read the splits that are wanted. Raises UserError if a file is missing and cannot be fetched, or is not right."""
     folder = path / CIFAR[source.name][0]
     if not folder.is_dir():
@@ -96,7 +96,7 @@ def open_cifar(source: Source, path: Path, want: Wanted) -> Data:
         return resized(torch.from_numpy(arrays[split][0][np.asarray(positions)]), side), positions
 
     labels = {split: found for split, (_, found) in arrays.items()}
-    return in_memory(want, classes, labels, read, size=(side, side), normalisation=source.normalisation)
+    return in_memory(want, classes, labels, read, size=(side, side), normalization=source.normalization)
 
 
 def fetch(source: Source, path: Path) -> None:

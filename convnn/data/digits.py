@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from convnn.data import Data, Wanted
+from convnn.data import DataOptions, LoadedDataset
 from convnn.data.in_memory import in_memory, resized
 from convnn.errors import Exit, UserError
 
@@ -24,7 +24,7 @@ SIDE = 32  # pixels, unless resized
 TEST_EVERY = 5  # every fifth image of a class is a test image
 
 
-def open_set(path: Path, want: Wanted) -> Data:
+def open_set(path: Path, want: DataOptions) -> LoadedDataset:
     """The digits as images of three equal channels; every fifth image of each class is test. `path` is not used."""
     scans, digits = _read_scans()
     side = want.resize or SIDE

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from convnn.data import Data, Wanted
+from convnn.data import DataOptions, LoadedDataset
 from convnn.data.class_folders import TEST_SHARE, Listing, first_size, listing, pair, unusable
 from convnn.data.in_memory import in_memory
 from convnn.data.splits import set_aside
@@ -27,7 +27,7 @@ UNREADABLE = 0.01  # share of the files of a split
 Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels
 
 
-def open_set(path: Path, want: Wanted) -> Data:
+def open_set(path: Path, want: DataOptions) -> LoadedDataset:
     """Every image as RGB, resized to a square or all of the size of the first; only those that `limit` keeps."""
     notes: list[str] = []
     listings = splits(path, want.seed, notes)

@@ -16,11 +16,11 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from convnn.data import Data, Wanted
+from convnn.data import DataOptions, LoadedDataset
 from convnn.data.catalog import IMAGENET_FIX
 from convnn.data.class_folders import Listing, pair, unusable
 from convnn.data.folder import Box, rgb
-from convnn.data.loaders import Normalise, order_of
+from convnn.data.loaders import Normalize, order_of
 from convnn.data.splits import evenly, seed_of, validation
 from convnn.errors import Exit, Problem, UserError
 from convnn.text import escaped
@@ -31,15 +31,15 @@ NORMALISATION = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 Ask = tuple[int, list[int]]  # an epoch, and positions of images
 
 
-def open_set(path: Path, want: Wanted) -> Data:
+def open_set(path: Path, want: DataOptions) -> LoadedDataset:
     """The images of train/ and val/; with `augment` a random area of the image, mirrored or not, else its centre."""
     both = pair(path, "val")
     if both is None:
         raise unusable(path, "holds no train/ and val/", IMAGENET_FIX)
-    normalisation = want.normalisation or NORMALISATION
+    normalization = want.normalization or NORMALISATION
     device = torch.device(want.device)
 
-    def batches(listing: Listing, positions: list[int], *, train: bool = False) -> StreamedBatches:
+    def batches(listing: Listing, positions: list[int], *, train: bool = False) -> StreamingLoader:
         images = Images(
             [listing.files[i] for i in positions],
             [listing.labels[i] for i in positions],
@@ -47,8 +47,8 @@ def open_set(path: Path, want: Wanted) -> Data:
             seed=want.seed,
             augment=train and want.augment,
         )
-        normalise = Normalise(normalisation, want.noise if train else 0.0, device)
-        return StreamedBatches(images, want.batch_size, normalise, device, workers=want.workers, shuffle=train)
+        normalize = Normalize(normalization, want.noise if train else 0.0, device)
+        return StreamingLoader(images, want.batch_size, normalize, device, workers=want.workers, shuffle=train)
 
     training, testing = both
     train = val = test = None
@@ -62,7 +62,7 @@ def open_set(path: Path, want: Wanted) -> Data:
     side = want.resize or SIDE
     links = training.links + testing.links
     notes = (f"{links} links lead out of {escaped(path)} or to a folder, and were not followed",) if links else ()
-    return Data(train, val, test, training.classes, *normalisation, (side, side), notes)
+    return LoadedDataset(train, val, test, training.classes, *normalization, (side, side), notes)
 
 
 class Images(Dataset[tuple[Tensor, Tensor] | str]):
@@ -101,32 +101,34 @@ class Images(Dataset[tuple[Tensor, Tensor] | str]):
 class _Order(Sampler[Ask]):
     """What the workers are asked for: the batches of one epoch from a step on."""
 
-    def __init__(self, images: int, batch_size: int, seed: int | None) -> None:
-        self.images, self.batch_size, self.seed = images, batch_size, seed
+    def __init__(self, num_images: int, batch_size: int, seed: int | None) -> None:
+        self.num_images, self.batch_size, self.seed = num_images, batch_size, seed
         self.epoch = self.first_step = 0
 
     def __iter__(self) -> Iterator[Ask]:
-        fixed = self.seed is None
-        order = (torch.arange(self.images) if fixed else order_of(self.images, self.seed or 0, self.epoch)).tolist()
-        for start in range(self.first_step * self.batch_size, self.images, self.batch_size):
+        if self.seed is None:
+            order = list(range(self.num_images))
+        else:
+            order = order_of(self.num_images, self.seed, self.epoch).tolist()
+        for start in range(self.first_step * self.batch_size, self.num_images, self.batch_size):
             yield self.epoch, order[start : start + self.batch_size]
 
 
-class StreamedBatches:
+class StreamingLoader:
     """A split that is read as it goes, by workers that live as long as an epoch is under way; one at a time."""
 
     def __init__(
         self,
         images: Images,
         batch_size: int,
-        normalise: Normalise,
+        normalize: Normalize,
         device: torch.device,
         *,
         workers: int,
         shuffle: bool,
     ) -> None:
-        self.images, self.batch_size, self.device, self.normalise = len(images), batch_size, device, normalise
-        self._order = _Order(self.images, batch_size, images.seed if shuffle else None)
+        self.num_images, self.batch_size, self.device, self.normalize = len(images), batch_size, device, normalize
+        self._order = _Order(self.num_images, batch_size, images.seed if shuffle else None)
         processes = None
         if workers:
             processes = multiprocessing.get_context("forkserver")  # fork would copy a process with threads
@@ -143,7 +145,7 @@ class StreamedBatches:
         )
 
     def __len__(self) -> int:
-        return math.ceil(self.images / self.batch_size)
+        return math.ceil(self.num_images / self.batch_size)
 
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         self._order.epoch, self._order.first_step = epoch, first_step
@@ -151,7 +153,7 @@ class StreamedBatches:
             if isinstance(batch, str):
                 raise UserError(Problem(batch, key="data.path", fix="replace or remove the file"), Exit.DATA)
             pixels, labels = (x.to(self.device, non_blocking=True) for x in batch)
-            yield self.normalise(pixels), labels
+            yield self.normalize(pixels), labels
 
 
 def random_area(width: int, height: int, draw: Random) -> Box:

@@ -1,4 +1,4 @@
-"""From images that can be read by position to a data set in memory: limit, validation split, normalisation."""
+"""From images that can be read by position to a data set in memory: limit, validation split, normalization."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from convnn.data import Channels, Data, Wanted
-from convnn.data.loaders import Batches, MemoryBatches
+from convnn.data import DataOptions, LoadedDataset, PerChannel
+from convnn.data.loaders import InMemoryLoader, Loader
 from convnn.data.splits import evenly, validation
 from convnn.errors import Exit, Problem, UserError
 
@@ -20,17 +20,17 @@ CHUNK = 1024  # images at a time where a step needs wider numbers than the pixel
 
 
 def in_memory(
-    want: Wanted,
+    want: DataOptions,
     classes: tuple[str, ...],
     labels: Mapping[str, Sequence[int]],
     read: Reader,
     *,
     size: tuple[int, int],
-    normalisation: tuple[Channels, Channels] | None = None,
+    normalization: tuple[PerChannel, PerChannel] | None = None,
     flip: bool = True,
     notes: list[str] | None = None,
-) -> Data:
-    """Read the splits in `labels`, measure the normalisation on the training images unless given, and batch them.
+) -> LoadedDataset:
+    """Read the splits in `labels`, measure the normalization on the training images unless given, and batch them.
 
     `read` may add to `notes`. Raises UserError, with the exit code for memory, if the images cannot fit.
     """
@@ -50,19 +50,19 @@ def in_memory(
     for split, (source, positions) in wanted.items():
         images[split], kept = read(source, positions)
         targets[split] = torch.tensor([labels[source][i] for i in kept])
-    normalisation = want.normalisation or normalisation or measured(images["train"])
+    normalization = want.normalization or normalization or measured(images["train"])
 
-    def batches(split: str) -> Batches | None:
+    def batches(split: str) -> Loader | None:
         if split not in images or (split == "train" and "train" not in want.splits):
             return None
         train = split == "train"
-        return MemoryBatches(
+        return InMemoryLoader(
             images.pop(split),
             targets[split],
             batch_size=want.batch_size,
             seed=want.seed,
             device=torch.device(want.device),
-            normalisation=normalisation,
+            normalization=normalization,
             shuffle=train,
             crop=train and want.augment,
             flip=train and want.augment and flip,
@@ -70,10 +70,10 @@ def in_memory(
         )
 
     train, val, test = batches("train"), batches("val"), batches("test")
-    return Data(train, val, test, classes, *normalisation, size, tuple(notes or ()))
+    return LoadedDataset(train, val, test, classes, *normalization, size, tuple(notes or ()))
 
 
-def measured(images: Tensor) -> tuple[Channels, Channels]:
+def measured(images: Tensor) -> tuple[PerChannel, PerChannel]:
     """Mean and standard deviation of each channel, pixels counted as 0..1: exact, from counts of the 256 values."""
     values = torch.arange(256, dtype=torch.float64) / 255
     mean, std = [], []

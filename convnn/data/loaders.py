@@ -1,4 +1,4 @@
-"""Batches of a split, and those of one held in memory on the device: shuffled, augmented and normalised by the batch.
+"""Loader of a split, and those of one held in memory on the device: shuffled, augmented and normalized by the batch.
 
 N images, B of them in a batch, C channels, H W height and width in pixels.
 """
@@ -13,34 +13,34 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from convnn.data import Channels
+from convnn.data import PerChannel
 from convnn.data.splits import seed_of
 
 PAD = 4  # pixels on each side of an image that is cropped at random
 
 
-class Batches(Protocol):
+class Loader(Protocol):
     """One split, handed out by the batch."""
 
     batch_size: int
-    images: int  # how many there are
+    num_images: int
 
     def __len__(self) -> int:
         """Steps in an epoch; the last one may be smaller."""
 
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-        """Batches from step `first_step` on: normalised float32 (B, C, H, W) and int64 labels (B,).
+        """Loader from step `first_step` on: normalized float32 (B, C, H, W) and int64 labels (B,).
 
         The order of training images depends on (seed, epoch) alone. What else is random is drawn from torch's global
         generator inside next(), so that whoever seeds that before a step can repeat the step.
         """
 
 
-class Normalise:
-    """Pixels 0..255 to normalised float32, with Gaussian noise where asked for."""
+class Normalize:
+    """Pixels 0..255 to normalized float32, with Gaussian noise where asked for."""
 
-    def __init__(self, normalisation: tuple[Channels, Channels], noise: float, device: torch.device) -> None:
-        mean, std = (torch.tensor(figures, dtype=torch.float64).view(-1, 1, 1) for figures in normalisation)
+    def __init__(self, normalization: tuple[PerChannel, PerChannel], noise: float, device: torch.device) -> None:
+        mean, std = (torch.tensor(figures, dtype=torch.float64).view(-1, 1, 1) for figures in normalization)
         self.scale = (1 / (255 * std)).float().to(device)
         self.shift = (-mean / std).float().to(device)
         self.noise = noise
@@ -61,7 +61,7 @@ def send(x: Tensor, device: torch.device) -> Tensor:
     return x.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else x.to(device)
 
 
-class MemoryBatches:
+class InMemoryLoader:
     """A split in memory: `images` uint8 (N, C, H, W), `labels` int64 (N,)."""
 
     def __init__(
@@ -72,29 +72,29 @@ class MemoryBatches:
         batch_size: int,
         seed: int,
         device: torch.device,
-        normalisation: tuple[Channels, Channels],
+        normalization: tuple[PerChannel, PerChannel],
         shuffle: bool = False,
         crop: bool = False,
         flip: bool = False,
         noise: float = 0.0,
     ) -> None:
-        self.images, self.channels, self.height, self.width = images.shape
+        self.num_images, self.channels, self.height, self.width = images.shape
         self.batch_size, self.seed, self.device = batch_size, seed, device
         self.shuffle, self.crop, self.flip = shuffle, crop, flip
-        self.normalise = Normalise(normalisation, noise, device)
+        self.normalize = Normalize(normalization, noise, device)
         images = images.to(device)
         self._pixels = F.pad(images, (PAD,) * 4) if crop else images.contiguous()
         self._labels = labels.to(device)
 
     def __len__(self) -> int:
-        return math.ceil(self.images / self.batch_size)
+        return math.ceil(self.num_images / self.batch_size)
 
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-        order = order_of(self.images, self.seed, epoch) if self.shuffle else torch.arange(self.images)
+        order = order_of(self.num_images, self.seed, epoch) if self.shuffle else torch.arange(self.num_images)
         order = send(order, self.device)
         for step in range(first_step, len(self)):
             at = order[step * self.batch_size : (step + 1) * self.batch_size]
-            yield self.normalise(self._augmented(at)), self._labels[at]
+            yield self.normalize(self._augmented(at)), self._labels[at]
 
     def _augmented(self, at: Tensor) -> Tensor:
         """The images at these positions, cropped and flipped. (B,) -> (B, C, H, W) uint8"""

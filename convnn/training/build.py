@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from convnn.config.schema import RunConfig
 
 if TYPE_CHECKING:
-    from convnn.data import Data
+    from convnn.data import LoadedDataset
 
 Conv = Callable[[int, int], nn.Module]
 Losses = Callable[[Tensor, Tensor], Tensor]
@@ -138,8 +138,8 @@ def data(
     on: torch.device,
     *,
     splits: tuple[str, ...] = ("train", "test"),
-    normalisation: tuple[tuple[float, ...], tuple[float, ...]] | None = None,
-) -> Data:
+    normalization: tuple[tuple[float, ...], tuple[float, ...]] | None = None,
+) -> LoadedDataset:
     """The data set on the device. Raises UserError when it is missing or damaged."""
     from convnn.data import open_data
 
@@ -157,5 +157,5 @@ def data(
         device=on,
         workers=section.workers,
         splits=splits,
-        normalisation=normalisation,
+        normalization=normalization,
     )

@@ -13,12 +13,12 @@ from convnn.training.build import Losses
 from convnn.training.meters import Tally
 
 if TYPE_CHECKING:
-    from convnn.data.loaders import Batches
+    from convnn.data.loaders import Loader
 
 
 def evaluate(
     network: nn.Module,
-    batches: Batches,
+    batches: Loader,
     losses: Losses,
     device: torch.device,
     amp: torch.dtype | None,

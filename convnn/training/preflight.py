@@ -64,7 +64,7 @@ def _pass(trainer: Trainer, network: nn.Module, x: Tensor, y: Tensor, dtype: tor
 
 def _batch(trainer: Trainer) -> tuple[Tensor, Tensor]:
     """Noise in the shape of a micro-batch: (B, C, H, W) and (B,)."""
-    size = min(trainer.config.training.batch_size, trainer.train.images)
+    size = min(trainer.config.training.batch_size, trainer.train.num_images)
     size = -(-size // trainer.config.training.accumulate)
     x = torch.randn(size, 3, *trainer.data.image_size, device=trainer.device)
     return x, torch.arange(size, device=trainer.device) % len(trainer.data.classes)

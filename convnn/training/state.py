@@ -162,7 +162,7 @@ def _data(trainer: Trainer) -> dict[str, Any]:
     splits = {"train": data.train, "val": data.val, "test": data.test}
     return {
         "classes": list(data.classes),
-        "images": {name: split.images for name, split in splits.items() if split is not None},
+        "images": {name: split.num_images for name, split in splits.items() if split is not None},
         "mean": list(data.mean),
         "std": list(data.std),
     }

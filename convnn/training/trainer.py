@@ -24,7 +24,7 @@ from convnn.training.meters import Stopwatch, Tally
 from convnn.training.state import Best, Plateau, Position, State
 
 if TYPE_CHECKING:
-    from convnn.data import Data
+    from convnn.data import LoadedDataset
 
 SECONDS_PER_STEP_EVENT = 0.5
 STEP_EVENTS_PER_EPOCH = 200
@@ -49,7 +49,7 @@ class Trainer:
         """
         config = self.config
         device.settle(config, self.device)
-        self.data: Data = build.data(config, self.device)
+        self.data: LoadedDataset = build.data(config, self.device)
         assert self.data.train is not None
         self.train = self.data.train
         free = device.free(self.device)  # before the model takes its part
@@ -204,7 +204,7 @@ class Trainer:
             classes=data.classes,
             num_classes=len(data.classes),
             image_size=(3, *data.image_size),
-            images={name: split.images for name, split in splits.items() if split is not None},
+            images={name: split.num_images for name, split in splits.items() if split is not None},
             parameters=sum(p.numel() for p in self.model.parameters()),
             trainable_parameters=sum(p.numel() for p in self.model.parameters() if p.requires_grad),
             flops=cost.flops,

@@ -147,12 +147,12 @@ def test_a_trained_model_is_loaded_and_gives_the_figures_of_the_run(trained):
     run = load_run("@last", trained)
     model = run.model("last")
     data = open_data(
-        "digits", ".", limit=100, batch_size=50, seed=7, device="cpu", splits=("test",), normalisation=run.normalisation
+        "digits", ".", limit=100, batch_size=50, seed=7, device="cpu", splits=("test",), normalization=run.normalisation
     )
     assert data.test is not None
     with torch.inference_mode():
         hits = sum(int((model(x).argmax(1) == y).sum()) for x, y in data.test.epoch(0))
-    assert 100 * hits / data.test.images == pytest.approx(run.history.epochs[-1].metrics["test_top1"])
+    assert 100 * hits / data.test.num_images == pytest.approx(run.history.epochs[-1].metrics["test_top1"])
     assert len(run.started.classes) == 10
 
 

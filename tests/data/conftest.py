@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from convnn.data import Data, open_data
+from convnn.data import LoadedDataset, open_data
 
 Tree = Callable[..., Path]
 
@@ -27,10 +27,10 @@ def tree(tmp_path: Path) -> Tree:
 
 
 @pytest.fixture
-def opened() -> Callable[..., Data]:
+def opened() -> Callable[..., LoadedDataset]:
     """open_data with the arguments that a test does not care about."""
 
-    def call(name: str, path: Path | str = ".", **options: object) -> Data:
+    def call(name: str, path: Path | str = ".", **options: object) -> LoadedDataset:
         return open_data(name, path, **{"batch_size": 16, "seed": 0, "device": "cpu", **options})
 
     return call

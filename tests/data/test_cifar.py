@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from convnn.data import Wanted
+from convnn.data import DataOptions
 from convnn.data.catalog import CIFAR
 from convnn.data.cifar import CIFAR10, CIFAR100, open_cifar
 from convnn.errors import Exit, UserError
@@ -67,9 +67,9 @@ def archive_of(files, source):
 
 
 def opened(source, root, **options):
-    default = dict.fromkeys(("resize", "limit", "normalisation"))
+    default = dict.fromkeys(("resize", "limit", "normalization"))
     default |= {"val_share": 0.0, "augment": False, "noise": 0.0, "batch_size": 16, "seed": 0, "device": "cpu"}
-    return open_cifar(source, root, Wanted(**{**default, "workers": 0, "splits": ("train", "test"), **options}))
+    return open_cifar(source, root, DataOptions(**{**default, "workers": 0, "splits": ("train", "test"), **options}))
 
 
 def refused(source, root):
@@ -84,12 +84,12 @@ def test_the_files_of_the_archive_become_batches(tmp_path, original):
     files, source = small(original)
     written(tmp_path, files, source)
     data = opened(source, tmp_path)
-    assert (data.train.images, data.test.images) == (20 * len(original.train), 20)
+    assert (data.train.num_images, data.test.num_images) == (20 * len(original.train), 20)
     assert data.image_size == (32, 32)
-    assert (data.mean, data.std) == original.normalisation
+    assert (data.mean, data.std) == original.normalization
     x = torch.cat([x for x, _ in data.test.epoch(1)])
     pixels = pickle.loads(files[next(iter(original.test))])["data"].reshape(-1, 3, 32, 32)
-    mean, std = (torch.tensor(figures).view(3, 1, 1) for figures in original.normalisation)
+    mean, std = (torch.tensor(figures).view(3, 1, 1) for figures in original.normalization)
     torch.testing.assert_close(x, (torch.tensor(pixels) / 255 - mean) / std)
 
 
@@ -97,7 +97,7 @@ def test_resize_limit_and_validation(tmp_path):
     files, source = small()
     written(tmp_path, files, source)
     data = opened(source, tmp_path, resize=16, limit=50, val_share=0.2, augment=True)
-    assert (data.train.images, data.val.images, data.test.images) == (40, 10, 20)
+    assert (data.train.num_images, data.val.num_images, data.test.num_images) == (40, 10, 20)
     assert next(data.train.epoch(1))[0].shape == (16, 3, 16, 16)
     assert data.train.flip and not data.val.flip
 
@@ -169,7 +169,7 @@ def test_an_archive_that_was_put_there_is_unpacked(tmp_path):
     files, source = small()
     content = archive_of(files, source)
     (tmp_path / "cifar-10-python.tar.gz").write_bytes(content)
-    assert opened(replace(source, archive_md5=digest(content)), tmp_path).train.images == 100
+    assert opened(replace(source, archive_md5=digest(content)), tmp_path).train.num_images == 100
     assert sorted(p.name for p in tmp_path.iterdir()) == ["cifar-10-batches-py", "cifar-10-python.tar.gz"]
 
 
@@ -203,9 +203,9 @@ def test_the_archive_is_downloaded_where_it_is_not_there(tmp_path, served, capsy
     address, folder = served
     (folder / "cifar.tar.gz").write_bytes(content)
     from_there = replace(source, url=f"{address}/cifar.tar.gz", archive_md5=digest(content))
-    assert opened(from_there, tmp_path / "Data").test.images == 20
+    assert opened(from_there, tmp_path / "Data").test.num_images == 20
     assert capsys.readouterr().out == ""  # stdout is for data
-    assert opened(replace(source, url=NOWHERE), tmp_path / "Data").test.images == 20, "once is enough"
+    assert opened(replace(source, url=NOWHERE), tmp_path / "Data").test.num_images == 20, "once is enough"
 
 
 def test_sources_are_those_that_torchvision_lists():

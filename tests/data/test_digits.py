@@ -25,7 +25,7 @@ def test_digits_are_three_equal_channels_of_the_size_asked_for(opened):
 def test_every_fifth_digit_of_each_class_is_test(opened):
     data = opened("digits")
     known = facts("digits", ".")
-    assert (data.train.images, data.test.images) == (known.train_images, known.test_images)
+    assert (data.train.num_images, data.test.num_images) == (known.train_images, known.test_images)
     train, test = all_of(data.train)[1].bincount(), all_of(data.test)[1].bincount()
     assert torch.equal(test, (train + test) // 5)
 
@@ -60,12 +60,12 @@ def test_digits_are_cropped_and_never_flipped(opened):
 
 def test_limit_counts_images_before_some_are_set_aside(opened):
     data = opened("digits", limit=100, val_share=0.2)
-    assert (data.train.images, data.val.images, data.test.images) == (80, 20, 100)
+    assert (data.train.num_images, data.val.num_images, data.test.num_images) == (80, 20, 100)
     assert all_of(data.val)[1].bincount().tolist() == [2] * 10
 
 
 def test_validation_images_are_no_training_images_and_depend_on_the_seed(opened):
-    data, again, other = (opened("digits", val_share=0.1, seed=seed, normalisation=((0,), (1,))) for seed in (0, 0, 1))
+    data, again, other = (opened("digits", val_share=0.1, seed=seed, normalization=((0,), (1,))) for seed in (0, 0, 1))
     val = {tuple(image.flatten().tolist()) for image in all_of(data.val)[0]}
     assert not val & {tuple(image.flatten().tolist()) for image in all_of(data.train)[0]}
     assert torch.equal(all_of(data.val)[0], all_of(again.val)[0])
@@ -73,7 +73,7 @@ def test_validation_images_are_no_training_images_and_depend_on_the_seed(opened)
 
 
 def test_a_test_only_evaluation_reads_no_training_images(opened):
-    data = opened("digits", splits=("test",), normalisation=((0.5,) * 3, (0.25,) * 3))
+    data = opened("digits", splits=("test",), normalization=((0.5,) * 3, (0.25,) * 3))
     assert data.train is None and data.val is None
     assert data.mean == (0.5,) * 3
 

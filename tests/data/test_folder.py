@@ -28,7 +28,7 @@ def pixels(data, batches):
 def test_train_and_test_folders_are_the_splits(opened, tree):
     data = opened("folder", tree(TWO))
     assert data.classes == ("cat", "dog")
-    assert (data.train.images, data.test.images, data.image_size, data.notes) == (12, 4, (6, 8), ())
+    assert (data.train.num_images, data.test.num_images, data.image_size, data.notes) == (12, 4, (6, 8), ())
     assert torch.cat([y for _, y in data.test.epoch(1)]).tolist() == [0, 0, 1, 1]
 
 
@@ -42,7 +42,7 @@ def test_pixels_come_through_as_they_are_in_the_files(opened, tree):
 def test_one_tree_is_split_with_the_seed_and_said(opened, tree):
     root = tree({"cat": 10, "dog": 20})
     data = opened("folder", root)
-    assert (data.train.images, data.test.images) == (24, 6)
+    assert (data.train.num_images, data.test.num_images) == (24, 6)
     assert data.notes == ("20% of the images of each class, drawn with seed 0, are the test images",)
     first, again, other = (pixels(d, d.test) for d in (data, opened("folder", root), opened("folder", root, seed=1)))
     assert torch.equal(first, again)
@@ -77,7 +77,7 @@ def test_a_few_damaged_images_are_named_and_left_out(opened, tree):
     whole = (root / "train/cat/007.png").read_bytes()
     (root / "train/cat/007.png").write_bytes(whole[: len(whole) // 2])
     data = opened("folder", root)
-    assert data.train.images == 199
+    assert data.train.num_images == 199
     assert torch.cat([y for _, y in data.train.epoch(1)]).bincount().tolist() == [99, 100]
     (note,) = data.notes
     assert note.startswith(f"1 of 200 images cannot be read and are left out: {root}/train/cat/007.png (")
@@ -149,7 +149,7 @@ def test_links_are_not_followed_out_of_the_folder(opened, tree, tmp_path_factory
     (root / "train/cow").symlink_to(outside)
     data = opened("folder", root)
     assert data.classes == ("cat", "dog")
-    assert data.test.images == 4  # 001.png and inside.png, and the two dogs
+    assert data.test.num_images == 4  # 001.png and inside.png, and the two dogs
     assert data.notes == (f"3 links lead out of {root} or to a folder, and were not followed",)
 
 
@@ -159,7 +159,7 @@ def test_class_names_are_shown_escaped_and_hidden_files_and_pipes_left_out(opene
     os.mkfifo(root / "b/pipe")
     data = opened("folder", root)
     assert data.classes == ("a\\x1b[31m", "b")
-    assert data.train.images + data.test.images == 10
+    assert data.train.num_images + data.test.num_images == 10
 
 
 def test_names_that_are_no_text_are_read(opened, tree):

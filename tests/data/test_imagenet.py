@@ -37,7 +37,7 @@ def same(one, other):
 
 def test_splits_sizes_and_classes(stream):
     data = stream()
-    assert (data.train.images, len(data.train), data.test.images, data.val) == (20, 3, 6, None)
+    assert (data.train.num_images, len(data.train), data.test.num_images, data.val) == (20, 3, 6, None)
     assert data.classes == ("n01", "n02")
     assert data.image_size == (16, 16)
     assert [x.shape for x, _ in epoch(data.train)] == [(8, 3, 16, 16), (8, 3, 16, 16), (4, 3, 16, 16)]
@@ -107,7 +107,7 @@ def test_a_random_area_lies_in_the_image_and_keeps_its_bounds():
 
 def test_validation_images_are_set_aside_and_not_augmented(stream):
     data = stream(val_share=0.2, limit=10)
-    assert (data.train.images, data.val.images, data.test.images) == (8, 2, 6)
+    assert (data.train.num_images, data.val.num_images, data.test.num_images) == (8, 2, 6)
     assert same(epoch(data.val, 1), epoch(data.val, 2))
 
 

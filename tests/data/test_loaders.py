@@ -3,18 +3,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from convnn.data.loaders import PAD, MemoryBatches
+from convnn.data.loaders import PAD, InMemoryLoader
 
 PLAIN = ((0.0,) * 3, (1.0,) * 3)
 
 
-def make(images: int = 10, **options: object) -> tuple[MemoryBatches, Tensor]:
+def make(images: int = 10, **options: object) -> tuple[InMemoryLoader, Tensor]:
     pixels = torch.randint(1, 256, (images, 3, 5, 7), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
-    given = {"batch_size": 4, "seed": 3, "device": torch.device("cpu"), "normalisation": PLAIN, **options}
-    return MemoryBatches(pixels, torch.arange(images), **given), pixels
+    given = {"batch_size": 4, "seed": 3, "device": torch.device("cpu"), "normalization": PLAIN, **options}
+    return InMemoryLoader(pixels, torch.arange(images), **given), pixels
 
 
-def labels(batches: MemoryBatches, epoch: int) -> list[int]:
+def labels(batches: InMemoryLoader, epoch: int) -> list[int]:
     return torch.cat([y for _, y in batches.epoch(epoch)]).tolist()
 
 
@@ -33,9 +33,9 @@ def test_the_order_depends_on_seed_and_epoch_alone():
     assert labels(ours, 1) != labels(make(50, shuffle=True, seed=4)[0], 1)
 
 
-def test_evaluation_keeps_the_order_and_normalises():
+def test_evaluation_keeps_the_order_and_normalizes():
     mean, std = (0.2, 0.4, 0.6), (0.1, 0.2, 0.3)
-    batches, pixels = make(normalisation=(mean, std))
+    batches, pixels = make(normalization=(mean, std))
     x = torch.cat([x for x, _ in batches.epoch(7)])
     expected = (pixels / 255 - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
     torch.testing.assert_close(x, expected)

@@ -34,7 +34,7 @@ from pathlib import Path
 from convnn.runs.run import Run
 from tui.app import ConvnnApp
 from tui.process.launcher import Launcher
-from tui.process.shutdown import to_the_end
+from tui.process.shutdown import run_app
 from tui.screens.run.screen import RunScreen
 from tui.process.terminal import Terminal
 
@@ -44,7 +44,7 @@ class Showing(ConvnnApp):
 
 root = Path(sys.argv[1])
 with Terminal() as terminal:
-    sys.exit(to_the_end(Showing(root, launcher=Launcher(root, terminal)), terminal))
+    sys.exit(run_app(Showing(root, launcher=Launcher(root, terminal)), terminal))
 """
 
 

@@ -22,11 +22,11 @@ from convnn.text import escaped
 from tui import theme as tui_theme
 from tui.dialogs.help import HelpScreen
 from tui.dialogs.too_small import SMALLEST, TooSmall
-from tui.keys import bound
+from tui.keys import bindings
 from tui.process.launcher import Launch, Launcher
 from tui.process.shutdown import Leaving
 from tui.screens.home import HomeScreen
-from tui.selection import Marks
+from tui.selection import Selection
 
 if TYPE_CHECKING:
     from convnn.config.schema import RunConfig
@@ -39,7 +39,7 @@ class ConvnnApp(Leaving):
 
     TITLE = "convnn"
     CSS_PATH = sorted(Path(__file__).parent.glob("*.tcss"))
-    BINDINGS = bound("help", "leave", "leave-now", "interrupt", shown=("help", "leave"))
+    BINDINGS = bindings("help", "leave", "leave-now", "interrupt", footer=("help", "leave"))
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (110, "-wide")]  # noqa: RUF012 Textual declares it so
     ENABLE_COMMAND_PALETTE = True
     COMMAND_PALETTE_DISPLAY = "^p"
@@ -62,11 +62,11 @@ class ConvnnApp(Leaving):
         self.free_memory = free_memory
         self.runs: list[Summary] = []  # as Home saw them last, newest first
         self.complete = False  # all of them were read, not only the newest
-        self.marks = Marks()
+        self.selection = Selection()
         self._told: set[Launch] = set()  # refusals that were said
         self.ascii = tui_theme.wants_ascii()
         if self.ascii:
-            self._filters.append(tui_theme.Plain())
+            self._filters.append(tui_theme.AsciiFilter())
         self.register_theme(tui_theme.DARK)
         self.register_theme(tui_theme.LIGHT)
         self.theme = tui_theme.LIGHT.name if tui_theme.wants_light() else tui_theme.DARK.name
@@ -81,10 +81,10 @@ class ConvnnApp(Leaving):
 
     def on_resize(self, event: events.Resize) -> None:
         small = event.size.width < SMALLEST[0] or event.size.height < SMALLEST[1]
-        shown = isinstance(self.screen, TooSmall)
-        if small and not shown:
+        covered = isinstance(self.screen, TooSmall)
+        if small and not covered:
             self.push_screen(TooSmall())
-        elif shown and not small:
+        elif covered and not small:
             self.pop_screen()
 
     def action_help(self) -> None:
@@ -151,7 +151,7 @@ class ConvnnApp(Leaving):
 
     def _watch_launches(self) -> None:
         """See what has become of the launches, and say what was refused."""
-        self.launcher.look()
+        self.launcher.poll()
         for launch in self.launcher.launches:
             if launch.error is not None and launch not in self._told:
                 self._told.add(launch)
@@ -167,7 +167,7 @@ class ConvnnApp(Leaving):
         """Open the comparison of the marked runs; with one alone, of that and the current one."""
         from tui.screens.compare.screen import MOST, CompareScreen
 
-        chosen = self.marks.compared(self.runs, current)
+        chosen = self.selection.compared(self.runs, current)
         if len(chosen) < 2:
             self.say("mark two or more runs with space, then press d")
         elif len(chosen) > MOST:

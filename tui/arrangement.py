@@ -15,7 +15,7 @@ from convnn.analysis.run_table import REPEATS
 from convnn.config.recorded import UNKNOWN
 from convnn.errors import UserError
 from convnn.runs.summary import Summary
-from tui.selection import Marks
+from tui.selection import Selection
 
 SAME = "the same but for the seed"
 
@@ -114,7 +114,7 @@ class Arranged:
     root: Node
 
 
-def arrange(runs: Sequence[Summary], look: Look, marks: Marks, before: Arranged | None = None) -> Arranged:
+def arrange(runs: Sequence[Summary], look: Look, marks: Selection, before: Arranged | None = None) -> Arranged:
     """The runs as asked for; what was found before is not looked for again where it cannot have changed.
 
     Raises UserError for a sort, column or group key that there is not.

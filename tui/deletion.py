@@ -93,8 +93,8 @@ class Discarding(Following):
             self.batches.append(len(gone))
             self.app.say(f"{gone[0].name if len(gone) == 1 else f'{len(gone)} runs'} in the trash: u brings back")
         for run in gone:
-            self.app.marks.marked.pop(run.path, None)
-            self.app.marks.pinned.pop(run.path, None)
+            self.app.selection.marked.pop(run.path, None)
+            self.app.selection.pinned.pop(run.path, None)
         self.look_now.set()
 
     def action_undo(self) -> None:

@@ -17,7 +17,7 @@ class Key:
     keys: str
     word: str  # the footer's
     about: str  # the palette's and the help's
-    shown: str | None = None  # how the key is written where its name is not what people call it
+    label: str | None = None  # the key as people write it, where that is not its Textual name
     priority: bool = False  # it is done before any key after it is looked at
     action: str | None = None  # where it is not that of the id
 
@@ -82,15 +82,15 @@ KEYS = {
 }
 
 
-def bound(*ids: str, shown: tuple[str, ...] = ()) -> list[BindingType]:
-    """Bindings of a screen or widget for these ids; those `shown` stand in the footer."""
+def bindings(*ids: str, footer: tuple[str, ...] = ()) -> list[BindingType]:
+    """Return the bindings of a screen or widget for these ids; those in `footer` are shown there."""
     return [
         Binding(
             key.keys,
             key.action or id.replace("-", "_"),
             key.word,
-            show=id in shown,
-            key_display=key.shown,
+            show=id in footer,
+            key_display=key.label,
             priority=key.priority,
             tooltip=key.about,
             id=id,

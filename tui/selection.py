@@ -9,7 +9,7 @@ from convnn.runs.summary import Summary
 MARK, PIN = "◆", "▲"
 
 
-class Marks:
+class Selection:
     """Runs by their paths, in the order they were chosen."""
 
     def __init__(self) -> None:

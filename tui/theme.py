@@ -47,7 +47,7 @@ LIGHT = Theme(
     dark=False,
     variables={"border": "#b4bec8", "scrollbar": "#ccd4db", "scrollbar-background": "#f0f2f4"},
 )
-STATE_CLASSES = {"running": "primary", "done": "success", "failed": "error", "diverged": "error", "died": "error"}
+STATUS_COLORS = {"running": "primary", "done": "success", "failed": "error", "diverged": "error", "died": "error"}
 
 _BOXES = dict(zip("─━│┃┌┐└┘├┤┬┴┼╭╮╰╯╱╲▔▁▏▕", "-=||+++++++++++++/\\-_||", strict=False))
 _SIGNS = {GLYPHS[state]: ASCII_GLYPHS[state] for state in GLYPHS} | {
@@ -59,14 +59,14 @@ _SIGNS = {GLYPHS[state]: ASCII_GLYPHS[state] for state in GLYPHS} | {
 PLAIN = {ord(sign): ascii for sign, ascii in (_BOXES | _SIGNS).items()}
 
 
-class Plain(LineFilter):
+class AsciiFilter(LineFilter):
     """Draws every character that is not ASCII as the nearest one that is, cell by cell."""
 
     def apply(self, segments: list[Segment], background: Color) -> list[Segment]:
-        return [Segment(plain(text), style, control) for text, style, control in segments]
+        return [Segment(ascii_cells(text), style, control) for text, style, control in segments]
 
 
-def plain(text: str) -> str:
+def ascii_cells(text: str) -> str:
     """The text in ASCII, as many cells wide as before."""
     if text.isascii():
         return text
@@ -79,7 +79,7 @@ def _between(background: str, foreground: str, share: float) -> str:
     return Color.parse(background).blend(Color.parse(foreground), share).hex6
 
 
-def faded(app: App[Any], share: float = 0.6) -> str:
+def muted(app: App[Any], share: float = 0.6) -> str:
     """The colour of text that stands back: so much of the foreground over the background."""
     variables = app.theme_variables
     return _between(variables["background"], variables["foreground"], share)

@@ -27,11 +27,11 @@ def tui(
         from convnn.runs.run import root
         from tui.app import ConvnnApp
         from tui.process.launcher import Launcher
-        from tui.process.shutdown import to_the_end
+        from tui.process.shutdown import run_app
 
     here = root(runs)
     with Terminal() as terminal:
-        code = to_the_end(ConvnnApp(here, launcher=Launcher(here, terminal), preset=preset), terminal)
+        code = run_app(ConvnnApp(here, launcher=Launcher(here, terminal), preset=preset), terminal)
     if any(not thread.daemon for thread in threading.enumerate() if thread is not threading.main_thread()):
         os._exit(code)  # Textual's threads never end on a terminal that went away while it was written to
     raise typer.Exit(code)

@@ -11,7 +11,7 @@ from pathlib import Path
 from convnn.presets.resolve import resolve
 from tui.app import ConvnnApp
 from tui.process.launcher import Launcher
-from tui.process.shutdown import to_the_end
+from tui.process.shutdown import run_app
 from tui.process.terminal import Terminal
 from tui.screens.run.screen import RunScreen
 
@@ -35,7 +35,7 @@ def main() -> int:
     runs, *rest = sys.argv[1:]
     typed = dict(word.split("=", 1) for word in rest)
     with Terminal() as terminal:
-        return to_the_end(Launching(Path(runs), Launcher(Path(runs), terminal), typed), terminal)
+        return run_app(Launching(Path(runs), Launcher(Path(runs), terminal), typed), terminal)
 
 
 if __name__ == "__main__":

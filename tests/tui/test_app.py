@@ -13,7 +13,7 @@ from textual.command import CommandPalette
 from tui.dialogs.help import HelpScreen
 from tui.dialogs.too_small import TooSmall
 from tui.keys import KEYS
-from tui.theme import plain
+from tui.theme import ascii_cells
 
 PRESET = 'about = "a small look"\n\n[data]\ndataset = "digits"\n'
 
@@ -64,7 +64,7 @@ async def test_the_footer_shows_at_most_six_keys_and_help_shows_them_all(root):
         for keys in ([], ["n"]):
             await pilot.press(*keys)
             await pilot.pause(0.2)
-            assert 3 <= len(pilot.app.screen.query_one("Foot").shown()) <= 6
+            assert 3 <= len(pilot.app.screen.query_one("Footer").keys()) <= 6
         await pilot.press("escape")
         await pilot.press("question_mark")
         await until(pilot, lambda: isinstance(pilot.app.screen, HelpScreen))
@@ -129,7 +129,7 @@ async def test_no_color_draws_in_greys(root, monkeypatch):
 
 
 def test_a_bar_and_the_sign_of_a_change_are_seen_in_ascii_too():
-    assert plain("━━─ • K") == "==- * K"
+    assert ascii_cells("━━─ • K") == "==- * K"
 
 
 async def test_a_terminal_without_utf8_gets_ascii_only(root, monkeypatch):

@@ -14,7 +14,7 @@ from tui import run_feed
 from tui.screens.home import HomeScreen
 from tui.screens.run.screen import RunScreen
 from tui.widgets.preset_list import PresetList
-from tui.widgets.run_table import RunTable, short
+from tui.widgets.run_table import RunTable, short_name
 
 PRESET = 'about = "a small look"\n\n[model]\nwidth = 0.125\n\n[data]\ndataset = "digits"\n'
 
@@ -117,7 +117,7 @@ async def test_runs_are_marked_and_all_marks_are_taken_away(tmp_path):
         await until(pilot, lambda: text(pilot.app).count("◆") == 2)
         await pilot.press("M")
         await until(pilot, lambda: "◆" not in text(pilot.app))
-        assert not pilot.app.marks.marked
+        assert not pilot.app.selection.marked
 
 
 async def test_enter_opens_a_run_and_tab_and_enter_load_a_preset(tmp_path):
@@ -226,9 +226,9 @@ def test_ages_are_short(seconds, words):
 
 def test_a_long_name_keeps_the_end_that_tells_it_apart():
     name = "20261122-140000-resnet18-Branching_Attn-3f2a"
-    assert short(name, 60) == name
-    assert short(name, 30) == "resnet18-Branching_Attn-3f2a"
-    assert short(name, 16) == "resnet18-B…-3f2a"
+    assert short_name(name, 60) == name
+    assert short_name(name, 30) == "resnet18-Branching_Attn-3f2a"
+    assert short_name(name, 16) == "resnet18-B…-3f2a"
 
 
 async def test_a_list_that_another_screen_covers_is_not_read_or_drawn(tmp_path, monkeypatch):

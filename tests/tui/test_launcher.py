@@ -123,7 +123,7 @@ def test_a_detached_run_that_is_refused_says_why(tmp_path):
     launcher = Launcher(tmp_path)
     launch = launcher.detach(config(runtime__device="cuda:7"))
     assert launch.process.wait(60) == 5
-    launcher.look()
+    launcher.poll()
     assert launch.state == "refused"
     assert "no such device" in str(launch.error)
     (tmp_path / "taken").mkdir()

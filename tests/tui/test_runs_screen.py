@@ -8,7 +8,7 @@ import pytest
 from support.app import app, form, made, several, text, until
 
 from tui.dialogs.help import HelpScreen
-from tui.dialogs.picker import Picking
+from tui.dialogs.picker import Picker
 from tui.screens.home import HomeScreen
 from tui.screens.run.screen import RunScreen
 from tui.screens.runs import RunsScreen
@@ -118,7 +118,7 @@ async def test_groups_are_a_tree_with_n_mean_and_deviation(tmp_path):
     async with app(tmp_path / "runs").run_test(size=(120, 40)) as pilot:
         grid = await opened(pilot, 4)
         await pilot.press("o")
-        await until(pilot, lambda: isinstance(pilot.app.screen, Picking))
+        await until(pilot, lambda: isinstance(pilot.app.screen, Picker))
         await pilot.press("space", "enter")
         await until(pilot, lambda: names(grid) == ["K=3", "K=5"])
         line = next(line for line in text(pilot.app).splitlines() if "▸ K=3" in line)
@@ -126,11 +126,11 @@ async def test_groups_are_a_tree_with_n_mean_and_deviation(tmp_path):
         await pilot.press("enter")
         await until(pilot, lambda: names(grid) == ["K=3", "run-3-0", "run-3-1", "K=5"])
         await pilot.press("space")
-        assert {Path(path).name for path in pilot.app.marks.marked} == {"run-3-0", "run-3-1"}
+        assert {Path(path).name for path in pilot.app.selection.marked} == {"run-3-0", "run-3-1"}
         assert "2 marked" in text(pilot.app)
         await pilot.press("M")
         await until(pilot, lambda: "2 marked" not in text(pilot.app))
-        assert not pilot.app.marks.marked
+        assert not pilot.app.selection.marked
         await pilot.press("enter")
         await until(pilot, lambda: names(grid) == ["K=3", "K=5"])
 
@@ -150,7 +150,7 @@ async def test_columns_are_chosen(tmp_path):
         grid = await opened(pilot, 4)
         before = [column.key for column in grid.columns]
         await pilot.press("c")
-        await until(pilot, lambda: isinstance(pilot.app.screen, Picking))
+        await until(pilot, lambda: isinstance(pilot.app.screen, Picker))
         await pilot.press("down", "space", "enter")
         await until(pilot, lambda: [column.key for column in grid.columns] == [*before, "path"])
 
@@ -188,7 +188,7 @@ async def test_marked_runs_are_deleted_after_a_question_and_brought_back_togethe
         await pilot.press("space", "space", "delete")
         await pilot.press("enter")
         await until(pilot, lambda: names(grid) == ["run-5-0", "run-5-1"])
-        assert not (tmp_path / "runs" / "run-3-0").exists() and not pilot.app.marks.marked
+        assert not (tmp_path / "runs" / "run-3-0").exists() and not pilot.app.selection.marked
         await pilot.press("u")
         await until(pilot, lambda: len(grid.items) == 4)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from tui.process.terminal import Terminal
 with Terminal() as terminal:
     os.write(2, b"before any run\\n")
-    with terminal.into(Path(sys.argv[1])):
+    with terminal.redirect_to(Path(sys.argv[1])):
         print("by Python")
         print("by Python, on stderr", file=sys.stderr)
         libc = ctypes.CDLL(None)

@@ -13,7 +13,7 @@ from textual.screen import ModalScreen
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
-from tui.keys import bound
+from tui.keys import bindings
 
 Answer = tuple[str, str, str]  # the word that is returned, how it is called, what it means
 
@@ -29,7 +29,7 @@ class Choice(ModalScreen[str | None]):
     Choice OptionList, Choice OptionList:focus { height: auto; max-height: 12; border: none; padding: 0;
                                                  background: $surface; background-tint: transparent; }
     """
-    BINDINGS: ClassVar[list[BindingType]] = bound("back", shown=("back",))
+    BINDINGS: ClassVar[list[BindingType]] = bindings("back", footer=("back",))
 
     def __init__(self, title: str, said: str, answers: Sequence[Answer]) -> None:
         super().__init__()

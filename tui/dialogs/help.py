@@ -12,13 +12,13 @@ from textual.containers import VerticalScroll
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
-from tui.keys import bound
+from tui.keys import bindings
 
 
 class HelpScreen(ModalScreen[None]):
     """What a pane is about, and its keys."""
 
-    BINDINGS = bound("back", "help", "leave")
+    BINDINGS = bindings("back", "help", "leave")
 
     def __init__(self, title: str, about: str | Text, bindings: Iterable[tuple[str, Binding]]) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Ticks beside words: choose some of them, in their order."""
+"""CheckList beside words: choose some of them, in their order."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from textual.containers import Vertical
 from textual.screen import ModalScreen
 
 from convnn.text import fit
-from tui.keys import bound
-from tui.widgets.virtual_list import Rows
+from tui.keys import bindings
+from tui.widgets.virtual_list import VirtualList
 
 
-class Ticks(Rows[tuple[str, str]]):
+class CheckList(VirtualList[tuple[str, str]]):
     """Words, each with what it means, and whether it is chosen."""
 
-    BINDINGS: ClassVar[list[BindingType]] = bound("mark")
+    BINDINGS: ClassVar[list[BindingType]] = bindings("mark")
 
     def __init__(self, items: Sequence[tuple[str, str]], chosen: Sequence[str]) -> None:
         super().__init__()
@@ -44,15 +44,15 @@ class Ticks(Rows[tuple[str, str]]):
             self.refresh()
 
 
-class Picking(ModalScreen[list[str] | None]):
+class Picker(ModalScreen[list[str] | None]):
     """Asks which of several words; None for going back."""
 
     DEFAULT_CSS = """
-    Picking > Vertical { width: 76; max-width: 96%; height: 80%; padding: 1 2;
+    Picker > Vertical { width: 76; max-width: 96%; height: 80%; padding: 1 2;
                          background: $surface; border: round $primary; border-title-style: bold; }
-    Picking Ticks { height: 1fr; background: $surface; scrollbar-size-vertical: 1; }
+    Picker CheckList { height: 1fr; background: $surface; scrollbar-size-vertical: 1; }
     """
-    BINDINGS: ClassVar[list[BindingType]] = bound("back")
+    BINDINGS: ClassVar[list[BindingType]] = bindings("back")
 
     def __init__(self, title: str, items: Sequence[tuple[str, str]], chosen: Sequence[str]) -> None:
         super().__init__()
@@ -62,11 +62,11 @@ class Picking(ModalScreen[list[str] | None]):
         with Vertical() as box:
             box.border_title = Text(self.heading)
             box.border_subtitle = "space ticks, enter takes them, esc goes back"
-            yield Ticks(self.listed, self.begun)
+            yield CheckList(self.listed, self.begun)
 
-    @on(Rows.Opened)
+    @on(VirtualList.Opened)
     def take(self) -> None:
-        self.dismiss(self.query_one(Ticks).chosen)
+        self.dismiss(self.query_one(CheckList).chosen)
 
     def action_back(self) -> None:
         self.dismiss(None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.text import Text
 from textual.screen import ModalScreen
 
-from tui.keys import bound
+from tui.keys import bindings
 
 SMALLEST = (60, 15)  # columns, rows
 
@@ -13,7 +13,7 @@ SMALLEST = (60, 15)  # columns, rows
 class TooSmall(ModalScreen[None]):
     """One line that says how large the terminal has to be; everything else goes on behind it."""
 
-    BINDINGS = bound("leave")
+    BINDINGS = bindings("leave")
     DEFAULT_CSS = "TooSmall { background: $background; }"
 
     def render(self) -> Text:

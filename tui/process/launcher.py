@@ -69,7 +69,7 @@ class Launch:
 class Printed(Protocol):
     """Where prints go while a run trains: see `tui.capture`."""
 
-    def into(self, path: Path) -> AbstractContextManager[object]: ...
+    def redirect_to(self, path: Path) -> AbstractContextManager[object]: ...
 
 
 class Launcher:
@@ -136,7 +136,7 @@ class Launcher:
         self.launches.append(launch)
         return launch
 
-    def look(self) -> None:
+    def poll(self) -> None:
         """See what has become of the detached launches; the app asks this on a timer."""
         for launch in self.launches:
             if launch.process is None or launch.place is None or launch.run or launch.error:
@@ -171,7 +171,7 @@ class Launcher:
 
     # -- leaving ----------------------------------------------------------------------------------------------------
 
-    def order(self, word: str) -> None:
+    def send(self, word: str) -> None:
         """Give a word of `convnn.worker.loop.Orders` to the live run; without one it is for nobody."""
         if (orders := self._orders) is not None:
             orders.append(word)
@@ -184,7 +184,7 @@ class Launcher:
             self._waiting.clear()
             if self.current is None:
                 self._idle.set()
-        self.order(word)
+        self.send(word)
 
     def wait(self, seconds: float | None = None) -> bool:
         """Wait until nothing trains here and nothing waits to; whether that came true in time."""
@@ -239,7 +239,7 @@ class Launcher:
         )
         launch.run = run
         resume = launch.resumes is not None
-        with self.printed.into(run.path / "log.txt") if self.printed else nullcontext():
+        with self.printed.redirect_to(run.path / "log.txt") if self.printed else nullcontext():
             launch.ended = train_run.work(run, config, show=lambda event: None, orders=orders, resume=resume)
 
     def _note(self, launch: Launch, error: Exception) -> None:

@@ -49,7 +49,7 @@ class Leaving(App[int]):
     def signalled(self, word: str) -> None:
         """A signal's word arrived, between two instructions of this thread: do little, and not here."""
         if word not in CODES:
-            return self.launcher.order(word)
+            return self.launcher.send(word)
         self.ended_by = self.ended_by or word
         self.launcher.close(word)
         if self._serving is not None and not self._serving.is_closed():
@@ -96,13 +96,13 @@ class Leaving(App[int]):
             self.at_once = True
             self.signalled("INT")
         elif self.launcher.current is not None:
-            self.launcher.order("INT")
+            self.launcher.send("INT")
             self.notify("stopping after this step; ctrl+c again leaves")
         else:
             self.notify("nothing trains here; ctrl+c again leaves, as does ctrl+q")
 
 
-def to_the_end(app: Leaving, terminal: Terminal) -> int:
+def run_app(app: Leaving, terminal: Terminal) -> int:
     """Run the app on the terminal until a person, a signal or a failure ends it; returns the exit code."""
     app.error_console = Console(file=terminal.file, markup=False, highlight=False)
     with obeyed(app.signalled, terminal.restore):

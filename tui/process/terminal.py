@@ -79,7 +79,7 @@ class Terminal:
         self.file.flush()
 
     @contextmanager
-    def into(self, path: Path) -> Iterator[None]:
+    def redirect_to(self, path: Path) -> Iterator[None]:
         """While the block runs, prints of Python and of C code are appended to the file at `path`."""
         with path.open("ab") as log:
             log.write(self._kept())

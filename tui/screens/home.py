@@ -21,11 +21,11 @@ from convnn.runs.run import Run
 from convnn.runs.summary import Summary
 from convnn.text import escaped
 from tui.deletion import Deleting
-from tui.keys import bound
-from tui.widgets.header_footer import Foot, Head
+from tui.keys import bindings
+from tui.widgets.header_footer import Footer, Header
 from tui.widgets.preset_list import Listed, PresetList, listed
 from tui.widgets.run_table import Row, RunTable, row
-from tui.widgets.virtual_list import Rows
+from tui.widgets.virtual_list import VirtualList
 
 if TYPE_CHECKING:
     from tui.screens.setup.draft import Draft
@@ -39,7 +39,7 @@ CONDITION = re.compile(r"[=<>~:]")  # what a word has that says something of run
 class HomeScreen(Deleting):
     """The runs beside the presets."""
 
-    BINDINGS = bound(
+    BINDINGS = bindings(
         "new",
         "filter",
         "table",
@@ -54,7 +54,7 @@ class HomeScreen(Deleting):
         "next",
         "previous",
         "back",
-        shown=("new", "filter", "table"),
+        footer=("new", "filter", "table"),
     )
     AUTO_FOCUS = "#runs"
 
@@ -63,18 +63,18 @@ class HomeScreen(Deleting):
         self.presets: list[Listed] = []
 
     def compose(self) -> ComposeResult:
-        yield Head("home")
+        yield Header("home")
         yield Input(
             placeholder="layer=Branching K>=9 best>80 status=done ...  words are parts of names",
             id="filter",
             compact=True,
         )
         with Container(id="lists"):
-            yield self._pane(RunTable("reading the runs ...", self.app.marks, id="runs"), "runs")
+            yield self._pane(RunTable("reading the runs ...", self.app.selection, id="runs"), "runs")
             yield self._pane(PresetList("", id="presets"), "presets")
-        yield Foot()
+        yield Footer()
 
-    def _pane(self, rows: Rows, title: str) -> Rows:
+    def _pane(self, rows: VirtualList, title: str) -> VirtualList:
         rows.border_title = title
         return rows.add_class("pane")
 
@@ -131,19 +131,19 @@ class HomeScreen(Deleting):
         if self.warnings:
             count = len(self.warnings)
             said, style = f"{count} damaged {'entry' if count == 1 else 'entries'}: see `convnn runs`", "yellow"
-        self.query_one(Head).say("home", str(self.root), said, style)
+        self.query_one(Header).update("home", str(self.root), said, style)
 
     # -- choosing ---------------------------------------------------------------------------------------------------
 
-    @on(Rows.Opened, "#runs")
-    def open_run(self, event: Rows.Opened) -> None:
+    @on(VirtualList.Opened, "#runs")
+    def open_run(self, event: VirtualList.Opened) -> None:
         if event.item.status == "queued":
             self.app.say("it waits for the runs before it; delete takes it out of the queue")
         else:
             self.app.show_run(Run(Path(event.item.key), event.item.name))
 
-    @on(Rows.Opened, "#presets")
-    def open_preset(self, event: Rows.Opened) -> None:
+    @on(VirtualList.Opened, "#presets")
+    def open_preset(self, event: VirtualList.Opened) -> None:
         self._load(str(event.item.path), event.item.name)
 
     def _load(self, path: str, name: str = "") -> None:
@@ -204,12 +204,12 @@ class HomeScreen(Deleting):
     def action_mark(self) -> None:
         """Mark the run under the cursor."""
         if self.run is not None:
-            self.app.marks.mark([str(self.run.path)])
+            self.app.selection.mark([str(self.run.path)])
             self.query_one(RunTable).action_down()
             self.query_one(RunTable).refresh()
 
     def action_unmark(self) -> None:
-        self.app.marks.unmark()
+        self.app.selection.unmark()
         self.query_one(RunTable).refresh()
 
     def action_diff(self) -> None:

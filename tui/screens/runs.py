@@ -18,12 +18,12 @@ from convnn.text import escaped
 from tui.arrangement import Arranged, Line, Look, arrange, groupable
 from tui.deletion import Discarding
 from tui.dialogs.choice import Choice
-from tui.dialogs.picker import Picking
-from tui.keys import bound
+from tui.dialogs.picker import Picker
+from tui.keys import bindings
 from tui.widgets.filter_bar import FilterLine
-from tui.widgets.header_footer import Foot, Head
+from tui.widgets.header_footer import Footer, Header
 from tui.widgets.run_grid import RunGrid
-from tui.widgets.virtual_list import Rows
+from tui.widgets.virtual_list import VirtualList
 
 NO_RUNS = "No runs yet.  Press esc and n for a new one, or bring some in from a shell: convnn import PATH."
 NO_MATCH = "No run matches.  Press esc to clear the filter."
@@ -32,9 +32,9 @@ NO_MATCH = "No run matches.  Press esc to clear the filter."
 class RunsScreen(Discarding):
     """The runs of a folder, as many as there are."""
 
-    BINDINGS = bound(
+    BINDINGS = bindings(
         "mark", "unmark", "diff", "filter", "group", "sort", "reverse", "columns", "pin", "new-from", "duplicate",
-        "delete", "undo", "back", shown=("mark", "diff", "filter"),
+        "delete", "undo", "back", footer=("mark", "diff", "filter"),
     )  # fmt: skip
     AUTO_FOCUS = "RunGrid"
 
@@ -45,12 +45,12 @@ class RunsScreen(Discarding):
         self._shown: list[Summary] | None = None  # the runs that are arranged
 
     def compose(self) -> ComposeResult:
-        yield Head("runs")
+        yield Header("runs")
         yield FilterLine()
-        grid = RunGrid("reading the runs ...", self.app.marks, id="grid")
+        grid = RunGrid("reading the runs ...", self.app.selection, id="grid")
         grid.border_title = "runs"
         yield grid.add_class("pane")
-        yield Foot()
+        yield Footer()
 
     def on_mount(self) -> None:
         if self.app.complete or self.app.runs:  # as Home saw them
@@ -71,7 +71,7 @@ class RunsScreen(Discarding):
         """Show the runs as asked for."""
         self._shown, runs, asked = self.app.runs, self.app.runs, self.asked
         grid, line = self.query_one(RunGrid), self.query_one(FilterLine)
-        self.arranged = found = arrange(runs, asked, self.app.marks, self.arranged)
+        self.arranged = found = arrange(runs, asked, self.app.selection, self.arranged)
         if runs or self.app.complete:
             grid.empty = NO_MATCH if runs else NO_RUNS
         grid.put(found.lines, found.columns, (asked.sort, asked.down))
@@ -82,14 +82,14 @@ class RunsScreen(Discarding):
 
     def say(self) -> None:
         """Say how the runs are shown, and how many are marked."""
-        asked, marks = self.asked, self.app.marks
+        asked, marks = self.asked, self.app.selection
         words = [f"by {asked.sort}, {'from the largest' if asked.down else 'ascending'}"] if asked.sort else []
         words += [f"grouped by {', '.join(asked.groups)}"] if asked.groups else []
         marked = len(marks.marked)
         said, style = (f"{marked} marked: d compares" if marked > 1 else f"{marked} marked" if marked else ""), "bold"
         if self.warnings and not said:
             said, style = f"{len(self.warnings)} damaged: see `convnn runs`", "yellow"
-        self.query_one(Head).say("runs", " · ".join(words) or str(self.root), said, style)
+        self.query_one(Header).update("runs", " · ".join(words) or str(self.root), said, style)
 
     @property
     def line(self) -> Line | None:
@@ -103,8 +103,8 @@ class RunsScreen(Discarding):
 
     # -- choosing ---------------------------------------------------------------------------------------------------
 
-    @on(Rows.Opened, "#grid")
-    def open(self, event: Rows.Opened) -> None:
+    @on(VirtualList.Opened, "#grid")
+    def open(self, event: VirtualList.Opened) -> None:
         """Open a run, or open and close a group."""
         line: Line = event.item
         if line.run is not None:
@@ -116,21 +116,21 @@ class RunsScreen(Discarding):
     def action_mark(self) -> None:
         """Mark a run and go to the next, or all runs of a group."""
         if self.line is not None:
-            self.app.marks.mark(run.path for run in self.line.runs)
+            self.app.selection.mark(run.path for run in self.line.runs)
             if self.line.run is not None:
                 self.query_one(RunGrid).action_down()
             self.query_one(RunGrid).refresh()
             self.say()
 
     def action_unmark(self) -> None:
-        self.app.marks.unmark()
+        self.app.selection.unmark()
         self.query_one(RunGrid).refresh()
         self.say()
 
     def action_pin(self) -> None:
         """Keep the run under the cursor on top."""
         if self.line is not None and self.line.run is not None:
-            self.app.marks.pin(self.line.run.path)
+            self.app.selection.pin(self.line.run.path)
             self.rearrange()
 
     def action_diff(self) -> None:
@@ -154,7 +154,7 @@ class RunsScreen(Discarding):
 
     def action_delete(self) -> None:
         """Move the marked runs, or without marks the one under the cursor, to the trash."""
-        marked = [run for run in self.app.runs if run.path in self.app.marks.marked]
+        marked = [run for run in self.app.runs if run.path in self.app.selection.marked]
         if len(marked) > 1:
             answers = (("delete", "delete", "u brings them back"), ("keep", "keep", "nothing happens"))
             asks = Choice(f"delete {len(marked)} marked runs", "", answers)
@@ -184,7 +184,7 @@ class RunsScreen(Discarding):
         keys += [(name, "at the last epoch") for name in metrics]
         keys += [(f"best:{name}", "at its best epoch") for name in metrics]
         shown = [column.key for column in self.arranged.columns] if self.arranged else []
-        self.app.push_screen(Picking("columns", keys, shown), self._columns)
+        self.app.push_screen(Picker("columns", keys, shown), self._columns)
 
     def _columns(self, keys: list[str] | None) -> None:
         if keys is not None:
@@ -195,7 +195,7 @@ class RunsScreen(Discarding):
         """Choose what to group by."""
         words = {"repeats": "the same but for the seed", "status": "how it ended"}
         keys = [(key, words.get(key) or _help(key)) for key in groupable(self.app.runs)]
-        self.app.push_screen(Picking("group by", keys, self.asked.groups), self._group)
+        self.app.push_screen(Picker("group by", keys, self.asked.groups), self._group)
 
     def _group(self, keys: list[str] | None) -> None:
         if keys is not None:

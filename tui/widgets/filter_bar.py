@@ -14,7 +14,7 @@ from textual.widgets import Input, Static
 
 from convnn.analysis.completion import complete
 from convnn.runs.summary import Summary
-from tui.keys import bound
+from tui.keys import bindings
 
 SHOWN = 12  # completions
 
@@ -28,7 +28,7 @@ class FilterInput(Input):
         "is AND, a comma one-of; OR, NOT and parentheses. Keys are flag names, places and metrics; a bare word is a "
         "part of a name. Tab completes the last word, enter goes to the runs, esc clears."
     )
-    BINDINGS: ClassVar[list[BindingType]] = bound("complete", shown=("complete",))
+    BINDINGS: ClassVar[list[BindingType]] = bindings("complete", footer=("complete",))
     runs: Sequence[Summary] = ()
 
     @property

@@ -1,4 +1,4 @@
-"""The first and the last line of every screen: where one is, and which keys work here."""
+"""The first and the last line of every screen: where one is, and which keys work there."""
 
 from __future__ import annotations
 
@@ -10,59 +10,62 @@ from textual.widget import Widget
 from convnn.text import escaped, fit
 
 MOST_KEYS = 6
+ALWAYS_SHOWN = ("help", "leave")  # actions at the end of every footer
 
 
-class Head(Widget):
-    """What this screen shows, and at the right how it is."""
+class Header(Widget):
+    """The name of the screen, what it shows, and at the right its status."""
 
-    DEFAULT_CSS = "Head { height: 1; dock: top; background: $panel; padding: 0 1; }"
+    DEFAULT_CSS = "Header { height: 1; dock: top; background: $panel; padding: 0 1; }"
 
-    def __init__(self, where: str = "", about: str = "") -> None:
+    def __init__(self, title: str = "", subtitle: str = "") -> None:
         super().__init__()
-        self.where, self.about, self.said, self.style_of_said = where, about, "", "dim"
+        self.title, self.subtitle, self.status, self.status_style = title, subtitle, "", "dim"
 
-    def say(self, where: str, about: str = "", said: str = "", style: str = "dim") -> None:
-        """Show the name of a place, words about it, and at the right something said in a style."""
-        told = (where, about, said, style)
-        if told != (self.where, self.about, self.said, self.style_of_said):
-            self.where, self.about, self.said, self.style_of_said = told
+    def update(self, title: str, subtitle: str = "", status: str = "", style: str = "dim") -> None:
+        """Replace the title, the words after it, and the status at the right with its style."""
+        texts = (title, subtitle, status, style)
+        if texts != (self.title, self.subtitle, self.status, self.status_style):
+            self.title, self.subtitle, self.status, self.status_style = texts
             self.refresh()
 
     def render(self) -> Text:
-        width = self.content_size.width
-        where = fit(escaped(self.where), max(1, width - cell_len(self.said) - 9))  # what is said at the right stays
-        text = Text.assemble(("convnn", "bold"), ("  ", ""), (where, "bold"), no_wrap=True)
-        room = width - text.cell_len - cell_len(self.said) - 4
-        if self.about and room > 8:
-            text.append("  " + fit(escaped(self.about), room), "dim")
-        gap = width - text.cell_len - cell_len(self.said)
-        return text.append(" " * max(1, gap)).append(self.said, self.style_of_said)
+        width, status_width = self.content_size.width, cell_len(self.status)
+        title = fit(escaped(self.title), max(1, width - status_width - 9))  # the status is never cut
+        text = Text.assemble(("convnn", "bold"), ("  ", ""), (title, "bold"), no_wrap=True)
+        room = width - text.cell_len - status_width - 4
+        if self.subtitle and room > 8:
+            text.append("  " + fit(escaped(self.subtitle), room), "dim")
+        gap = width - text.cell_len - status_width
+        return text.append(" " * max(1, gap)).append(self.status, self.status_style)
 
 
-class Foot(Widget):
+class Footer(Widget):
     """The keys that do something here: at most six, those of the focused pane first."""
 
-    DEFAULT_CSS = "Foot { height: 1; dock: bottom; background: $panel; padding: 0 1; }"
+    DEFAULT_CSS = "Footer { height: 1; dock: bottom; background: $panel; padding: 0 1; }"
 
     def on_mount(self) -> None:
         self.screen.bindings_updated_signal.subscribe(self, lambda _: self.refresh())
 
-    def shown(self) -> list[tuple[str, str, str]]:
-        """(action, key, word) of each key in the footer."""
-        found: dict[str, tuple[str, str, str]] = {}
+    def keys(self) -> list[tuple[str, str, str]]:
+        """Return (action, key, word) of each key in the footer."""
+        keys: dict[str, tuple[str, str, str]] = {}
         for active in self.screen.active_bindings.values():
             binding = active.binding
-            if binding.show and active.enabled and binding.action not in found:
-                found[binding.action] = (binding.action, self.app.get_key_display(binding), binding.description)
-        keys = list(found.values())
-        last = [key for key in keys if key[0] in ("help", "leave")]
-        return [key for key in keys if key not in last][: MOST_KEYS - len(last)] + last
+            if binding.show and active.enabled and binding.action not in keys:
+                keys[binding.action] = (binding.action, self.app.get_key_display(binding), binding.description)
+        last = [key for action, key in keys.items() if action in ALWAYS_SHOWN]
+        first = [key for action, key in keys.items() if action not in ALWAYS_SHOWN]
+        return first[: MOST_KEYS - len(last)] + last
 
     def render(self) -> Text:
-        colour = self.app.theme_variables["primary"]
+        color = self.app.theme_variables["primary"]
         text = Text(no_wrap=True, overflow="ellipsis")
-        for action, key, word in self.shown():
-            text.append("   " * bool(text)).append(key, f"bold {colour}").append(f" {word}")
+        for action, key, word in self.keys():
+            if text:
+                text.append("   ")
+            text.append(key, f"bold {color}").append(f" {word}")
             text.apply_meta({"key": action}, -(len(key) + len(word) + 1))
         return text
 

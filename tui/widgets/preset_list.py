@@ -11,7 +11,7 @@ from rich.text import Text
 from convnn.errors import UserError
 from convnn.presets import store
 from convnn.text import escaped, fit
-from tui.widgets.virtual_list import Rows
+from tui.widgets.virtual_list import VirtualList
 
 WIDE = 74  # cells from which on a name and its about line stand beside each other
 
@@ -38,7 +38,7 @@ def listed() -> Iterator[Listed]:
         yield Listed(name, paths[0], preset.about, count)
 
 
-class PresetList(Rows[Listed]):
+class PresetList(VirtualList[Listed]):
     """The presets by name."""
 
     help_title = "presets"

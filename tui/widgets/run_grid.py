@@ -11,11 +11,11 @@ from convnn.analysis.fields import RUN_FIELDS, Field, number
 from convnn.runs.status import GLYPHS
 from convnn.text import escaped, fit
 from tui.arrangement import Line
-from tui.keys import bound
-from tui.selection import Marks
-from tui.theme import STATE_CLASSES
-from tui.widgets.run_table import short
-from tui.widgets.virtual_list import Rows
+from tui.keys import bindings
+from tui.selection import Selection
+from tui.theme import STATUS_COLORS
+from tui.widgets.run_table import short_name
+from tui.widgets.virtual_list import VirtualList
 
 SAMPLE = 200  # rows that say how wide a column is
 NARROW, WIDE = 6, 20  # cells of a column
@@ -24,7 +24,7 @@ FIGURES = (("n", 4), ("mean", 7), ("sd", 6))  # of groups
 RIGHT = ("number", "age")
 
 
-class RunGrid(Rows[Line]):
+class RunGrid(VirtualList[Line]):
     """Runs, or groups of them, a line each. Only the lines and columns that are seen are made."""
 
     help_title = "all runs"
@@ -33,9 +33,9 @@ class RunGrid(Rows[Line]):
         "and makes it what the others are held against. Left and right go through the columns. In groups, n, mean and "
         "sd are of the best figure of the runs that were trained to their end. The list follows the files."
     )
-    BINDINGS = bound("left", "right")
+    BINDINGS = bindings("left", "right")
 
-    def __init__(self, empty: str, marks: Marks, *, id: str | None = None) -> None:
+    def __init__(self, empty: str, marks: Selection, *, id: str | None = None) -> None:
         super().__init__(empty, id=id)
         self.marks = marks
         self.columns: list[Field] = []
@@ -126,14 +126,14 @@ class RunGrid(Rows[Line]):
         assert item.run is not None
         line.append(self.marks.sign(item.run.path) + " ", self._colour("accent"))
         name = escaped(item.run.name)
-        line.append(_cut(indent + short(name, cells - len(indent)), cells) + " ")
+        line.append(_cut(indent + short_name(name, cells - len(indent)), cells) + " ")
         if self._grouped:
             line.append(" " * sum(size + 1 for _, size in FIGURES))
         for column in self.seen(width):
             size = self._sizes[column.key]
             if column is RUN_FIELDS["status"]:
                 status = item.run.status
-                colour = self._colour(STATE_CLASSES.get(status, "warning"))
+                colour = self._colour(STATUS_COLORS.get(status, "warning"))
                 line.append(f"{GLYPHS[status]} ", f"bold {colour}").append(f"{status:<{size - 2}} ", colour)
                 continue
             text = column.text(item.run)

@@ -11,9 +11,9 @@ from rich.text import Text
 from convnn.runs.status import GLYPHS
 from convnn.runs.summary import Summary
 from convnn.text import escaped, fit, number, since
-from tui.selection import MARK, Marks
-from tui.theme import STATE_CLASSES
-from tui.widgets.virtual_list import Rows
+from tui.selection import MARK, Selection
+from tui.theme import STATUS_COLORS
+from tui.widgets.virtual_list import VirtualList
 
 COLUMNS = {"status": 13, "layer": 14, "data": 8, "epoch": 7, "best": 5, "age": 4}  # cells; the name takes the rest
 RIGHT = ("epoch", "best", "age")
@@ -55,7 +55,7 @@ def row(summary: Summary, age: float | None) -> Row:
     )
 
 
-def short(name: str, width: int) -> str:
+def short_name(name: str, width: int) -> str:
     """A run's name in that many cells: without its time, which the age says, and with the end that tells it apart."""
     if len(name) <= width:
         return name
@@ -65,7 +65,7 @@ def short(name: str, width: int) -> str:
     return f"{name[: width - 6]}…{name[-5:]}"
 
 
-class RunTable(Rows[Row]):
+class RunTable(VirtualList[Row]):
     """The runs, newest first."""
 
     help_title = "runs"
@@ -74,7 +74,7 @@ class RunTable(Rows[Row]):
         "of other terminals and detached ones show up by themselves. Best is the best test top-1 in percent."
     )
 
-    def __init__(self, empty: str, marks: Marks, *, id: str | None = None) -> None:
+    def __init__(self, empty: str, marks: Selection, *, id: str | None = None) -> None:
         super().__init__(empty, id=id)
         self.marks = marks
 
@@ -102,10 +102,10 @@ class RunTable(Rows[Row]):
         for name, cells in self._columns(width).items():
             value = escaped(getattr(item, name))
             if name == "status":
-                colour = self.app.theme_variables.get(STATE_CLASSES.get(item.status, "warning"), "")
+                colour = self.app.theme_variables.get(STATUS_COLORS.get(item.status, "warning"), "")
                 line.append(f"{GLYPHS[item.status]} ", f"bold {colour}").append(f"{item.status:<{cells - 2}}", colour)
             else:
-                value = short(value, cells) if name == "name" else fit(value, cells)
+                value = short_name(value, cells) if name == "name" else fit(value, cells)
                 style = "dim" if name in ("layer", "data", "age") else ""
                 line.append(f"{value:>{cells}}" if name in RIGHT else f"{value:<{cells}}", style)
             line.append(" ")

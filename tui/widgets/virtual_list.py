@@ -13,30 +13,30 @@ from textual.reactive import reactive
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from tui.keys import bound
-from tui.theme import faded
+from tui.keys import bindings
+from tui.theme import muted
 
 Item = TypeVar("Item")
 
 
-class Rows(ScrollView, Generic[Item], can_focus=True):
+class VirtualList(ScrollView, Generic[Item], can_focus=True):
     """Items one below the other with a cursor on one of them. A subclass says how an item looks."""
 
-    BINDINGS = bound("up", "down", "page-up", "page-down", "first", "last", "open", shown=("open",))
-    DEFAULT_CSS = "Rows { overflow-x: hidden; background: $background; }"
-    COMPONENT_CLASSES: ClassVar[set[str]] = {"rows--cursor"}
+    BINDINGS = bindings("up", "down", "page-up", "page-down", "first", "last", "open", footer=("open",))
+    DEFAULT_CSS = "VirtualList { overflow-x: hidden; background: $background; }"
+    COMPONENT_CLASSES: ClassVar[set[str]] = {"virtual-list--cursor"}
 
     cursor = reactive(0, repaint=False)
 
     class Opened(Message):
         """An item was chosen."""
 
-        def __init__(self, rows: Rows[Any], item: Any) -> None:
+        def __init__(self, rows: VirtualList[Any], item: Any) -> None:
             super().__init__()
             self.rows, self.item = rows, item
 
         @property
-        def control(self) -> Rows[Any]:
+        def control(self) -> VirtualList[Any]:
             return self.rows
 
     def __init__(self, empty: str = "", *, id: str | None = None) -> None:
@@ -101,7 +101,7 @@ class Rows(ScrollView, Generic[Item], can_focus=True):
             return self._line(self._said(y, width), width)
         if self._top and y == 0:
             head = self.head(width) or Text()
-            head.stylize(faded(self.app))
+            head.stylize(muted(self.app))
             return self._line(head, width)
         at, part = divmod(y - self._top + self.scroll_offset.y, self.tall)
         if not 0 <= at < len(self.items):
@@ -110,7 +110,7 @@ class Rows(ScrollView, Generic[Item], can_focus=True):
         if at == self.cursor:
             line.pad_right(max(0, width - line.cell_len))
             if self.has_focus:
-                line.stylize(self.get_component_rich_style("rows--cursor", partial=True))
+                line.stylize(self.get_component_rich_style("virtual-list--cursor", partial=True))
         return self._line(line, width)
 
     def _said(self, y: int, width: int) -> Text:

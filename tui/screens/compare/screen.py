@@ -19,12 +19,12 @@ from convnn.metrics import lower_is_better
 from convnn.runs.run import Run
 from convnn.runs.summary import Summary, summarise
 from tui.dialogs.choice import Choice
-from tui.keys import bound
+from tui.keys import bindings
 from tui.run_feed import POLL, SHARE
 from tui.screens.compare.panes import ComparedCurves, ComparedTables
 from tui.widgets.chart_group import LOOKING, Looking
 from tui.widgets.chart_settings import Range, View
-from tui.widgets.header_footer import Foot, Head
+from tui.widgets.header_footer import Footer, Header
 
 if TYPE_CHECKING:
     from tui.app import ConvnnApp
@@ -38,8 +38,8 @@ class CompareScreen(Looking):
     """Two or more runs; the first is what the others are held against."""
 
     app: ConvnnApp
-    BINDINGS = bound(
-        "metric", "reference", *LOOKING, "next", "previous", "back", shown=("metric", "x-axis", "smooth", "reference")
+    BINDINGS = bindings(
+        "metric", "reference", *LOOKING, "next", "previous", "back", footer=("metric", "x-axis", "smooth", "reference")
     )
     HELP = "Runs held against the first of them. Tab goes from the tables to the curves."
     AUTO_FOCUS = "ComparedTables"
@@ -52,10 +52,10 @@ class CompareScreen(Looking):
         self._again = asyncio.Event()
 
     def compose(self) -> ComposeResult:
-        yield Head("compare", f"{len(self.chosen)} runs")
+        yield Header("compare", f"{len(self.chosen)} runs")
         yield ComparedTables()
         yield ComparedCurves()
-        yield Foot()
+        yield Footer()
 
     def on_mount(self) -> None:
         self.run_worker(self._follow(), name="compare the runs")
@@ -107,7 +107,7 @@ class CompareScreen(Looking):
     def view_changed(self) -> None:
         metric = self.comparison.metric if self.comparison else ""
         said = " · ".join(filter(None, (metric, metric and analysis_comparison.best_label(metric), self.view.said)))
-        self.query_one(Head).say("compare", f"{len(self.chosen)} runs", said)
+        self.query_one(Header).update("compare", f"{len(self.chosen)} runs", said)
 
     def action_metric(self) -> None:
         """Choose the metric of the curves, the verdicts and the figures at equal points."""

@@ -18,7 +18,7 @@ from convnn.runs.history import History
 from convnn.runs.run import Run
 from convnn.terminal.report import state_text
 from tui.dialogs.choice import Choice
-from tui.keys import bound
+from tui.keys import bindings
 from tui.process.launcher import Launch
 from tui.screens.run.configuration import ConfigurationPane
 from tui.screens.run.curves import AccuracyPane, CurvesPane, LossPane, RatePane
@@ -29,11 +29,11 @@ from tui.screens.run.pane import Pane
 from tui.screens.run.progress import ProgressPane
 from tui.screens.run.step_series import whole
 from tui.screens.run.stop_menu import GOES_ON, StopMenu
-from tui.theme import STATE_CLASSES
+from tui.theme import STATUS_COLORS
 from tui.widgets.chart_group import LOOKING, Looking
 from tui.widgets.chart_settings import Range
-from tui.widgets.header_footer import Foot, Head
-from tui.widgets.run_table import short
+from tui.widgets.header_footer import Footer, Header
+from tui.widgets.run_table import short_name
 
 if TYPE_CHECKING:
     from tui.app import ConvnnApp
@@ -60,8 +60,8 @@ class RunScreen(Looking):
 
     app: ConvnnApp
     BINDINGS: ClassVar[list[BindingType]] = [
-        *bound(
-            "stop-menu", *LOOKING, "next", "previous", "back", shown=("stop-menu", "x-axis", "smooth", "zoom-in")
+        *bindings(
+            "stop-menu", *LOOKING, "next", "previous", "back", footer=("stop-menu", "x-axis", "smooth", "zoom-in")
         ),
         *(
             Binding(
@@ -82,7 +82,7 @@ class RunScreen(Looking):
         self._last = self._computed = 0.0  # at the last look: the time, and for how long this thread had computed
 
     def compose(self) -> ComposeResult:
-        yield Head("run")
+        yield Header("run")
         number = 0
         with VerticalScroll(can_focus=False):
             for index, kinds in enumerate(ROWS):
@@ -91,7 +91,7 @@ class RunScreen(Looking):
                         number += 1
                         yield kind(number)
             yield Static("Every pane is hidden: 1 to 7 show them.", id="none")
-        yield Foot()
+        yield Footer()
 
     def on_mount(self) -> None:
         self._arrange()
@@ -123,7 +123,7 @@ class RunScreen(Looking):
         """Whether the launch has got its directory; until then say what it waits for."""
         assert self.launch is not None
         launch, progress = self.launch, self.query_one(ProgressPane)
-        self.app.launcher.look()
+        self.app.launcher.poll()
         if launch.run is not None:
             self.trail, progress.waits = Watch(launch.run), None
             return True
@@ -131,7 +131,7 @@ class RunScreen(Looking):
         ahead = queue.index(launch) + (live is not None) if launch in queue else 0
         waits = f"waits for {ahead} before it" if ahead else "starting: loading torch"
         progress.waits = str(launch.error or waits)
-        self.query_one(Head).say(launch.title, "", *self._words("failed" if launch.error else "queued"))
+        self.query_one(Header).update(launch.title, "", *self._words("failed" if launch.error else "queued"))
         progress.refresh()
         return False
 
@@ -169,7 +169,7 @@ class RunScreen(Looking):
         said = " · ".join(filter(None, (percent, self.view.said)))
         glyph, style = self._words(state)
         room = self.app.size.width - len("  convnn      ") - len(said) - len(glyph)
-        self.query_one(Head).say(short(self.trail.run.name, max(SHORTEST, room)), said, glyph, style)
+        self.query_one(Header).update(short_name(self.trail.run.name, max(SHORTEST, room)), said, glyph, style)
         if new or anew or state != progress.state or progress.waits:
             progress.state, progress.waits = state, None
             for pane in self._shown():
@@ -201,7 +201,7 @@ class RunScreen(Looking):
 
     def _words(self, state: str) -> tuple[str, str]:
         """A state as glyph and word, and how it looks."""
-        colour = self.app.theme_variables[STATE_CLASSES.get(state, "warning")]
+        colour = self.app.theme_variables[STATUS_COLORS.get(state, "warning")]
         return state_text(state, self.app.ascii).plain, f"bold {colour}"
 
     def _shown(self) -> list[Pane]:

@@ -6,13 +6,13 @@ from textual import events
 from textual.message import Message
 from textual.widgets import TextArea
 
-from tui.keys import bound
+from tui.keys import bindings
 
 
 class CommandLine(TextArea):
     """Shows the form's command; enter, or a paste, fills the form from another one."""
 
-    BINDINGS = bound("back", "open")
+    BINDINGS = bindings("back", "open")
     DEFAULT_CSS = """
     CommandLine { height: auto; max-height: 5; border: round $border; padding: 0 1; background: $background;
                   border-title-color: $text-muted; scrollbar-size-vertical: 1; }

@@ -11,7 +11,7 @@ from textual.widgets import Input
 from convnn.config.options import TRUE, Option
 from convnn.text import escaped
 from tui.dialogs.choice import Choice
-from tui.keys import bound
+from tui.keys import bindings
 from tui.screens.setup.number_steps import stepped
 
 
@@ -34,7 +34,7 @@ class Pasted(Message):
 class Picked(Widget, can_focus=True):
     """A value out of a few: `up` and `down` go through them."""
 
-    BINDINGS = bound("increase", "decrease")
+    BINDINGS = bindings("increase", "decrease")
 
     def __init__(self, option: Option, text: str) -> None:
         super().__init__(classes="control")
@@ -59,7 +59,7 @@ class Picked(Widget, can_focus=True):
 class Switch(Picked):
     """On or off: space turns it over, up is on, down is off."""
 
-    BINDINGS = bound("mark")
+    BINDINGS = bindings("mark")
 
     @property
     def on(self) -> bool:
@@ -84,7 +84,7 @@ class Switch(Picked):
 class Select(Picked):
     """One of the choices; enter lists them all."""
 
-    BINDINGS = bound("open", "left", "right")
+    BINDINGS = bindings("open", "left", "right")
 
     def render(self) -> Text:
         return Text(f"{escaped(self.text)} ", no_wrap=True).append("▾", "dim")
@@ -146,7 +146,7 @@ class Line(Input):
 class Number(Line):
     """A number: `up` and `down` step it."""
 
-    BINDINGS = bound("increase", "decrease")
+    BINDINGS = bindings("increase", "decrease")
 
     def action_increase(self) -> None:
         self.value = stepped(self.option, self.value, 1)

@@ -16,7 +16,7 @@ from convnn.config.options import Option
 from convnn.errors import Problem
 from convnn.text import escaped
 from tui.screens.setup.controls import control
-from tui.theme import faded
+from tui.theme import muted
 
 
 @dataclass(frozen=True)
@@ -103,11 +103,11 @@ class Field(Widget):
 
     def render(self) -> Text:
         state = self.state
-        variables, silent = self.app.theme_variables, faded(self.app, 0.38)
+        variables, silent = self.app.theme_variables, muted(self.app, 0.38)
         name = variables["accent"] if state.changed else silent if state.silent else ""
         if state.problems or state.focused:
             name = f"bold {variables['error' if state.problems else 'primary']}"
-        colour = "" if state.focused else silent if state.silent else faded(self.app)
+        colour = "" if state.focused else silent if state.silent else muted(self.app)
         sign = "✗" if state.problems else "•" if state.changed else " "
         text = Text(no_wrap=True)
         for at, line in enumerate(self._lines(self.size.width)):

@@ -10,7 +10,7 @@ from textual.widgets import Static
 from convnn.config.options import BY_PLACE, Option
 from convnn.config.schema import RunConfig
 from convnn.errors import Problem
-from tui.keys import bound
+from tui.keys import bindings
 from tui.screens.setup.cost_watch import Priced
 from tui.screens.setup.draft import FIELDS, Checked, Draft
 from tui.screens.setup.field import Field, State, told
@@ -19,7 +19,7 @@ from tui.screens.setup.field import Field, State, told
 class Form(VerticalScroll, can_focus=False):
     """The fields. It is told what is known of the draft, and shows what differs from the last time."""
 
-    BINDINGS = bound("next-section", "previous-section")
+    BINDINGS = bindings("next-section", "previous-section")
     DEFAULT_CSS = """
     Form { padding: 0 1; scrollbar-size-vertical: 1; }
     Form > .section { color: $text-muted; text-style: bold; height: auto; margin-top: 1; }

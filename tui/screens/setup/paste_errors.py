@@ -12,13 +12,13 @@ from textual.widgets import Static
 
 from convnn.errors import Problem
 from convnn.text import escaped
-from tui.keys import bound
+from tui.keys import bindings
 
 
 class NotUnderstood(ModalScreen[None]):
     """The words that mean nothing here."""
 
-    BINDINGS = bound("back", "open", shown=("back",))
+    BINDINGS = bindings("back", "open", footer=("back",))
     DEFAULT_CSS = """
     NotUnderstood > VerticalScroll { width: 74; max-width: 96%; height: auto; max-height: 90%; padding: 1 2;
                                      background: $surface; border: round $error; border-title-style: bold; }

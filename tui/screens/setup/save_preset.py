@@ -16,13 +16,13 @@ from convnn.config.schema import RunConfig
 from convnn.errors import UserError
 from convnn.presets import resolve, store
 from convnn.text import escaped
-from tui.keys import bound
+from tui.keys import bindings
 
 
 class SavePreset(ModalScreen[Path | None]):
     """Asks for a name and an about line; asks again, with the differences, before it replaces a preset."""
 
-    BINDINGS = bound("next", "previous", "back", "save", shown=("save", "back"))
+    BINDINGS = bindings("next", "previous", "back", "save", footer=("save", "back"))
     DEFAULT_CSS = """
     SavePreset > Vertical { width: 74; max-width: 96%; height: auto; max-height: 92%; padding: 1 2;
                             background: $surface; border: round $primary; border-title-style: bold; }

@@ -17,7 +17,7 @@ from convnn.config.options import BY_PLACE, value_at
 from convnn.errors import Problem, UserError
 from convnn.presets import store
 from tui.dialogs.choice import Choice
-from tui.keys import bound
+from tui.keys import bindings
 from tui.screens.setup.command_box import CommandLine
 from tui.screens.setup.controls import Pasted, Typed
 from tui.screens.setup.cost_panel import Cost
@@ -25,7 +25,7 @@ from tui.screens.setup.draft import Checked, Draft, filled
 from tui.screens.setup.form import Form, Mended
 from tui.screens.setup.paste_errors import NotUnderstood
 from tui.screens.setup.save_preset import SavePreset
-from tui.widgets.header_footer import Foot, Head
+from tui.widgets.header_footer import Footer, Header
 
 PAUSE = 0.012  # seconds without a key before a check
 ANSWERS = (
@@ -39,9 +39,9 @@ LOOK = 5.0  # seconds between two looks at the free memory and at the preset's f
 class SetupScreen(Mended):
     """The form, what it costs, and the command that would do the same."""
 
-    BINDINGS = bound(
+    BINDINGS = bindings(
         "launch", "launch-letter", "detach", "save", "fix", "next-problem", "previous-problem", "reset", "time", "copy",
-        "command", "next", "previous", "back", shown=("launch", "save", "fix", "next-problem"),
+        "command", "next", "previous", "back", footer=("launch", "save", "fix", "next-problem"),
     )  # fmt: skip
     AUTO_FOCUS = "#field-model-name .control"
 
@@ -55,7 +55,7 @@ class SetupScreen(Mended):
     def compose(self) -> ComposeResult:
         wide, name = self.app.HORIZONTAL_BREAKPOINTS[-1]
         self.set_class(self.app.size.width >= wide, name)  # not only after the first frame
-        yield Head("set-up")
+        yield Header("set-up")
         with Container(id="setup"):
             self.checked = self.draft.check()
             form = Form(self.draft, self.checked, id="form")
@@ -67,7 +67,7 @@ class SetupScreen(Mended):
             cost.border_title = "cost"
             yield cost
         yield CommandLine(id="command")
-        yield Foot()
+        yield Footer()
 
     def on_mount(self) -> None:
         self.query_one(Cost).now = self.app.now
@@ -129,7 +129,7 @@ class SetupScreen(Mended):
         return words
 
     def say(self) -> None:
-        if self.checked is None or not self.query(Head):
+        if self.checked is None or not self.query(Header):
             return
         preset = self.draft.preset
         run = self.draft.run
@@ -140,7 +140,7 @@ class SetupScreen(Mended):
             about += ", " * bool(about) + "its file was edited elsewhere"
         count = len(self.checked.problems)
         said, style = (f"✗ {count} problem{'s' * (count > 1)}", "error") if count else ("✓ ready", "success")
-        self.query_one(Head).say(where, about, said, f"bold {self.app.theme_variables[style]}")
+        self.query_one(Header).update(where, about, said, f"bold {self.app.theme_variables[style]}")
 
     # -- fields -----------------------------------------------------------------------------------------------------
 

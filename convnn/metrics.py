@@ -1,33 +1,113 @@
-"""What is counted over the images of an epoch: a name and a function each.
+"""The metrics of a run in one table: how each is computed, which direction is better and how it is formatted.
 
-A metric takes logits (B, classes) and targets (B,) and gives the score of each image, 0 to 1, as (B,). Its mean over
-the images seen is reported in percent, as train_NAME, test_NAME and, where there is a validation split, val_NAME.
+A score function takes logits (B, classes) and targets (B,) and returns the score of each image, 0 to 1, as (B,). Its
+mean over a split is recorded in percent as `train_NAME`, `test_NAME` and, with a validation split, `val_NAME`.
 """
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-Metric = Callable[["Tensor", "Tensor"], "Tensor"]
+Score = Callable[["Tensor", "Tensor"], "Tensor"]
+SPLITS = ("train", "val", "test")
 
 
-def top(k: int) -> Metric:
-    """Whether the target is among the k highest logits (all of them where there are fewer classes)."""
+def top(k: int) -> Score:
+    """Return the score "the target is among the k highest logits" (all of them where there are fewer classes)."""
 
     def score(logits: Tensor, targets: Tensor) -> Tensor:
-        best = logits.topk(min(k, logits.shape[1]), dim=1).indices  # (B, k)
-        return (best == targets[:, None]).any(dim=1)
+        classes = logits.topk(min(k, logits.shape[1]), dim=1).indices  # (B, k)
+        return (classes == targets[:, None]).any(dim=1)  # (B,)
 
     return score
 
 
-METRICS: dict[str, Metric] = {"top1": top(1), "top5": top(5)}
+@dataclass(frozen=True)
+class Metric:
+    """A row of the table: a metric under its name without the split."""
+
+    name: str
+    better: Literal["higher", "lower"] | None = None
+    unit: str = ""
+    decimals: int | None = None  # None: four significant digits
+    score: Score | None = None  # None: measured by the trainer, not computed from logits and targets
+    per_split: bool = False
+    hardware: bool = False  # depends on the machine, so the digest of a run leaves it out
 
 
-def lower_is_better(metric: str) -> bool:
-    """Whether less of the metric is better: losses, times and memory; not accuracies and speeds."""
-    return metric.endswith("loss") or metric in {"train_s", "eval_s", "peak_bytes"}
+class Best(NamedTuple):
+    """The best value of the monitored metric so far, and its epoch."""
+
+    metric: str
+    value: float
+    epoch: int
+
+
+METRICS: dict[str, Metric] = {
+    metric.name: metric
+    for metric in (
+        Metric("loss", "lower", decimals=4, per_split=True),
+        Metric("top1", "higher", "%", 2, top(1), per_split=True),
+        Metric("top5", "higher", "%", 2, top(5), per_split=True),
+        Metric("lr"),
+        Metric("grad_norm"),
+        Metric("images_per_s", "higher", "images/s", hardware=True),
+        Metric("train_s", "lower", "s", hardware=True),
+        Metric("eval_s", "lower", "s", hardware=True),
+        Metric("peak_bytes", "lower", "bytes", hardware=True),
+    )
+}
+SCORES: dict[str, Score] = {name: metric.score for name, metric in METRICS.items() if metric.score is not None}
+
+
+def known_metric_names() -> list[str]:
+    """Return every name a run of this version can record, with its split where it has one."""
+    names = [f"{split}_{name}" for split in SPLITS for name, metric in METRICS.items() if metric.per_split]
+    return names + [name for name, metric in METRICS.items() if not metric.per_split]
+
+
+@functools.lru_cache(1000)
+def metric_info(name: str) -> Metric:
+    """Return the row of a recorded name: that of `top1` for `test_top1` and `ema_test_top1`.
+
+    A name that is not in the table, of an imported run or of another version, gets a row of its own.
+    """
+    words = name.split("_")
+    for start in range(len(words)):
+        if row := METRICS.get("_".join(words[start:])):
+            return row
+    return Metric(name, per_split=split_of(name) is not None)
+
+
+def split_of(name: str) -> str | None:
+    """Return the split that a metric was measured on: "train", "val" or "test"; None for metrics such as `lr`."""
+    if name in METRICS:
+        return None
+    return next((word for word in name.split("_") if word in SPLITS), None)
+
+
+def lower_is_better(name: str) -> bool:
+    """Return whether a lower value is better: for losses, times and memory, not for accuracies and speeds."""
+    return metric_info(name).better == "lower"
+
+
+def monitored(*, validation: bool) -> str:
+    """Return the metric that decides which epoch is best: on the validation split if the run has one."""
+    return "val_top1" if validation else "test_top1"
+
+
+def format_value(value: float, name: str = "") -> str:
+    """Return a value with the digits of its metric; without a metric, with four significant digits."""
+    if not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "inf" if value > 0 else "-inf"
+    decimals = metric_info(name).decimals
+    if decimals is not None:
+        return f"{value:.{decimals}f}"
+    return f"{value:.4g}" if abs(value) < 1e4 else f"{value:.0f}"

@@ -15,6 +15,7 @@ from convnn.config.recorded import UNKNOWN
 from convnn.costs import plan as costs_plan
 from convnn.data.catalog import KNOWN
 from convnn.errors import UserError
+from convnn.metrics import metric_info, monitored, split_of
 from convnn.runs.history import History
 from convnn.runs.run import Run
 from convnn.runs.summary import Summary, json_number, plain
@@ -140,18 +141,19 @@ def unknown_options(run: Summary) -> list[str]:
 
 def best_label(metric: str) -> str:
     """How the best epoch is labelled: whether the test set chose it."""
-    return "best on test" if metric.startswith("test") else "best"
+    return "best on test" if split_of(metric) == "test" else "best"
 
 
 def shared_monitor(runs: Sequence[ComparedRun]) -> str:
     """The metric that decides for all runs: on the validation share only where every run has one."""
-    return "val_top1" if runs and all(run.history.best_metric == "val_top1" for run in runs) else "test_top1"
+    on_validation = monitored(validation=True)
+    return monitored(validation=bool(runs) and all(run.history.best_metric == on_validation for run in runs))
 
 
 def compared_metrics(runs: Sequence[ComparedRun], deciding: str) -> list[str]:
     """The metrics of some run, the deciding one first; what the machine did comes by other ways."""
     names = dict.fromkeys([deciding, *(name for run in runs for name in run.history.metrics)])
-    return [name for name in names if name.endswith(("loss", "top1", "top5"))]
+    return [name for name in names if metric_info(name).per_split]
 
 
 def metric_rows(runs: Sequence[ComparedRun], metric: str) -> list[MetricRow]:

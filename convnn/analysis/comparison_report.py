@@ -16,19 +16,20 @@ from typing import Any
 from convnn import text as convnn_text
 from convnn.analysis import comparison, fields, repeats, significance
 from convnn.analysis.comparison import ComparedRun, MetricRow, OptionDifference
-from convnn.analysis.fields import Field, number
+from convnn.analysis.fields import Field
 from convnn.analysis.repeats import NoiseFloor, RunGroup
 from convnn.analysis.significance import GroupComparison, signed
 from convnn.charts.chart import Chart, Series, draw
 from convnn.config.recorded import shown
 from convnn.errors import UserError
-from convnn.metrics import lower_is_better
+from convnn.metrics import format_value, lower_is_better, split_of
 from convnn.runs.summary import Summary
 from convnn.tables import Column, Table
 from convnn.text import escaped
 
 NO_EFFECT, NOTHING = "no effect", "—"
 COUNTS = ("epoch", "epochs", "FLOPs an image", "parameters")
+FORMAT_AS = {"s an epoch": "top1"}  # the metric whose digits a figure has that is no metric
 ROWS = 14  # of the chart, in lines
 
 
@@ -126,16 +127,17 @@ class Comparison:
         return Table(columns, rows, f"figures, with the difference to {self.names[0]}", heads=2)
 
     def _values(self, figure: MetricRow) -> list[str]:
-        first, metric = figure.values[0], figure.figure
+        first = figure.values[0]
+        metric = FORMAT_AS.get(figure.figure, figure.figure)
         plain = figure.figure in COUNTS
         cells = []
         for at, value in enumerate(figure.values):
             if value is None:
                 cells.append(NOTHING)
                 continue
-            text = convnn_text.short(value) if plain else number(value, "top" if metric == "s an epoch" else metric)
+            text = convnn_text.short(value) if plain else format_value(value, metric)
             if at and first is not None and not plain and math.isfinite(value - first):
-                text += f" ({signed(value - first, 'top' if metric == 's an epoch' else metric)})"
+                text += f" ({signed(value - first, metric)})"
             cells.append(text)
         return cells
 
@@ -143,13 +145,13 @@ class Comparison:
         columns = [Column("repeats"), *(Column(name, right=True) for name in ("n", "mean", "sd", "95 % interval"))]
         rows = []
         for name, group in zip(self._group_names, self.groups, strict=True):
-            spread, metric = group.estimate, self.group_figure.metric or "top"
+            spread, metric = group.estimate, self.group_figure.format_as
             if spread is None:
                 rows.append([name, "0", NOTHING, NOTHING, NOTHING])
                 continue
-            sd = number(spread.sd, metric) if spread.sd is not None else NOTHING
+            sd = format_value(spread.sd, metric) if spread.sd is not None else NOTHING
             interval = spread.interval(metric) or NOTHING
-            rows.append([name, str(spread.n), number(spread.mean, metric), sd, interval])
+            rows.append([name, str(spread.n), format_value(spread.mean, metric), sd, interval])
         return Table(columns, rows, f"repeats: the same but for the seed, by {self.group_figure.key}")
 
     @cached_property
@@ -187,7 +189,7 @@ class Comparison:
                 )
         if label == "best" or self.group_figure.best:
             decided = self.group_figure.metric or self.metric
-            if decided.startswith("test"):
+            if split_of(decided) == "test":
                 found.append("best on test: the epoch was chosen on the test set, which flatters every run")
         if any(run.summary.source for run in self.runs):
             found.append("figures of imported runs are as published; their seconds are of training alone")

@@ -7,19 +7,19 @@ from collections import Counter
 from collections.abc import Sequence
 
 from convnn.analysis import fields
-from convnn.analysis.fields import METRICS, RUN_FIELDS, Field
+from convnn.analysis.fields import RUN_FIELDS, Field
 from convnn.config.options import BY_NAME, BY_PLACE
 from convnn.config.recorded import UNKNOWN
 from convnn.errors import UserError
+from convnn.metrics import known_metric_names
 from convnn.runs.status import GLYPHS
 from convnn.runs.summary import Summary
 
 
 def keys(runs: Sequence[Summary]) -> list[str]:
     """Everything that a run can be asked for by a short name."""
-    return list(
-        dict.fromkeys([*RUN_FIELDS, *BY_NAME, *fields.metric_names(runs), *(f"best:{name}" for name in METRICS)])
-    )
+    best = [f"best:{name}" for name in known_metric_names()]
+    return list(dict.fromkeys([*RUN_FIELDS, *BY_NAME, *fields.metric_names(runs), *best]))
 
 
 def complete(text: str, runs: Sequence[Summary], most: int = 50) -> list[str]:

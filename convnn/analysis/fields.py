@@ -18,14 +18,11 @@ from convnn.config.recorded import UNKNOWN, shown
 from convnn.errors import Problem, UserError, did_you_mean
 from convnn.events import now
 from convnn.files import size_below
+from convnn.metrics import format_value, known_metric_names, monitored
 from convnn.runs.status import GLYPHS
 from convnn.runs.summary import Summary
 from convnn.text import escaped, memory
 
-METRICS = (
-    *(f"{split}_{name}" for split in ("train", "test", "val") for name in ("loss", "top1", "top5")),
-    *("lr", "grad_norm", "images_per_s", "train_s", "eval_s", "peak_bytes"),
-)
 Kind = Literal["text", "words", "number", "bool", "status", "age", "time", "size"]
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 SIZES = {"kB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12}
@@ -42,6 +39,11 @@ class Field:
     place: str | None = None  # of an option
     metric: str | None = None
     best: bool = False  # of a metric: at its best epoch, not the last
+
+    @property
+    def format_as(self) -> str:
+        """The metric whose digits and unit its values have: its own, else the one that decides which epoch is best."""
+        return self.metric or monitored(validation=False)
 
     def text(self, run: Summary) -> str:
         """The value as it is shown; empty where there is none."""
@@ -103,22 +105,17 @@ def _show_age(seconds: float) -> str:
     return f"{seconds / UNITS[unit]:.0f}{unit}"
 
 
-def number(value: float, metric: str = "") -> str:
-    """A figure with the digits that its metric deserves: accuracies two, losses four."""
-    if not math.isfinite(value):
-        return "NaN" if math.isnan(value) else "inf" if value > 0 else "-inf"
-    if "top" in metric:
-        return f"{value:.2f}"
-    return f"{value:.4f}" if metric.endswith("loss") else f"{value:.4g}" if abs(value) < 1e4 else f"{value:.0f}"
-
-
 RUN_FIELDS: dict[str, Field] = {
     "name": Field("name", "text", lambda run: run.name, escaped),
     "path": Field("path", "text", lambda run: run.path, escaped),
     "status": Field("status", "status", lambda run: run.status, str),
     "epoch": Field("epoch", "number", lambda run: run.epoch, str),
     "best": Field(
-        "best", "number", lambda run: run.best.value if run.best else UNKNOWN, lambda v: number(v, "top"), best=True
+        "best",
+        "number",
+        lambda run: run.best.value if run.best else UNKNOWN,
+        lambda value: format_value(value, monitored(validation=False)),
+        best=True,
     ),
     "best_epoch": Field("best_epoch", "number", lambda run: run.best.epoch if run.best else UNKNOWN, str),
     "started": Field("started", "time", lambda run: _or_unknown(run.started), _show_time),
@@ -139,7 +136,7 @@ def get_field(key: str, metrics: Iterable[str] = ()) -> Field:
     if option := BY_PLACE.get(key) or BY_NAME.get(key):
         return _option(key, option)
     at, _, metric = key.rpartition(":")
-    known = [*METRICS, *metrics]
+    known = [*known_metric_names(), *metrics]
     if at in ("", "best", "last") and metric in known:
         return _metric(key, metric, best=at == "best")
     guess = {option.key: option.name for option in OPTIONS}.get(key)
@@ -187,4 +184,4 @@ def _metric(key: str, metric: str, *, best: bool) -> Field:
         figure = run.figures.get(metric)
         return UNKNOWN if figure is None else _or_unknown(figure.best if best else figure.last)
 
-    return Field(key, "number", get, lambda value: number(value, metric), metric=metric, best=best)
+    return Field(key, "number", get, lambda value: format_value(value, metric), metric=metric, best=best)

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from convnn.analysis.fields import Field, number, order
+from convnn.analysis.fields import Field, order
 from convnn.analysis.repeats import RunGroup, copied, group_repeats
 from convnn.analysis.run_table import AS_PUBLISHED
 from convnn.analysis.statistics import MeanEstimate
 from convnn.config.options import BY_PLACE
 from convnn.config.recorded import UNKNOWN, shown
 from convnn.errors import Problem, UserError
+from convnn.metrics import format_value, split_of
 from convnn.runs.summary import Summary, plain
 from convnn.tables import Column, Table
 from convnn.text import escaped
@@ -57,9 +58,9 @@ class PivotTable:
     def _text(self, cell: MeanEstimate | None) -> str:
         if cell is None:
             return EMPTY
-        metric = self.cell.metric or "top"
-        several = "" if cell.sd is None else f" ± {number(cell.sd, metric)} ({cell.n})"
-        return number(cell.mean, metric) + several
+        metric = self.cell.format_as
+        several = "" if cell.sd is None else f" ± {format_value(cell.sd, metric)} ({cell.n})"
+        return format_value(cell.mean, metric) + several
 
 
 def _named(fields: Sequence[Field], values: Values) -> dict[str, Any]:
@@ -110,7 +111,7 @@ def _notes(groups: list[RunGroup], cell: Field) -> list[str]:
     if len(set(keys)) < len(keys):
         alike = len(keys) - len(set(keys))
         notes.append(f"{alike} cells repeat the model of another cell: what tells them apart has no effect there")
-    if cell.key == "best" or (cell.best and (cell.metric or "").startswith("test")):
+    if cell.key == "best" or (cell.best and split_of(cell.metric or "") == "test"):
         notes.append("best on test: the epoch was chosen on the test set")
     if any(run.source for group in groups for run in group.runs):
         notes.append(AS_PUBLISHED)

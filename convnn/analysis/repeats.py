@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from convnn.analysis.fields import Field
 from convnn.analysis.statistics import MeanDifference, MeanEstimate, _difference, estimate_mean, pooled
 from convnn.config.recorded import UNKNOWN
+from convnn.metrics import monitored
 from convnn.runs.summary import Summary
 
 PUBLISHED = {  # median spread, in points, of the best test accuracy among runs that share configuration and seed
@@ -93,7 +94,7 @@ def noise_floor(runs: Iterable[Summary], dataset: str, figure: Field) -> NoiseFl
         return NoiseFloor(
             sd, df, f"{several} {'group' if several == 1 else 'groups'} of repeats on {dataset} in these runs"
         )
-    is_best_accuracy = figure.key == "best" or (figure.best and figure.metric == "test_top1")
+    is_best_accuracy = figure.key == "best" or (figure.best and figure.metric == monitored(validation=False))
     if dataset in PUBLISHED and is_best_accuracy:
         return NoiseFloor(PUBLISHED[dataset], math.inf, f"the median spread on {dataset} of {SOURCE}")
     return None

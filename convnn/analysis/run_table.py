@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from convnn.analysis import fields
-from convnn.analysis.fields import RUN_FIELDS, Field, number
+from convnn.analysis.fields import RUN_FIELDS, Field
 from convnn.analysis.repeats import RunGroup, copied, group_repeats
 from convnn.config.options import OPTIONS
 from convnn.config.recorded import UNKNOWN, Settings
 from convnn.errors import Problem, UserError
-from convnn.metrics import lower_is_better
+from convnn.metrics import format_value, lower_is_better
 from convnn.runs.status import GLYPHS
 from convnn.runs.summary import Summary, plain
 from convnn.tables import Column, Table
@@ -138,12 +138,12 @@ class GroupTable:
         return Table(heads, rows, notes=self.notes, heads=len(self.keys))
 
     def _figures(self, group: RunGroup) -> list[str]:
-        spread, metric = group.estimate, self.figure.metric or "top"
+        spread, metric = group.estimate, self.figure.format_as
         if spread is None:
             return ["0", "", "", "", ""][: 4 + self.intervals]
         best = (min if lower_is_better(metric) else max)(group.values)
-        cells = [str(spread.n), number(spread.mean, metric)]
-        cells += ["" if spread.sd is None else number(spread.sd, metric), number(best, metric)]
+        cells = [str(spread.n), format_value(spread.mean, metric)]
+        cells += ["" if spread.sd is None else format_value(spread.sd, metric), format_value(best, metric)]
         return cells + ([spread.interval(metric)] if self.intervals else [])
 
 

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from convnn.analysis.fields import Field, number
+from convnn.analysis.fields import Field
 from convnn.analysis.repeats import NoiseFloor, RunGroup, noise_floor_difference
 from convnn.analysis.statistics import LEVEL, MeanDifference, MeanEstimate, holm, pooled, runs_needed, welch
 from convnn.config.recorded import UNKNOWN
+from convnn.metrics import format_value, metric_info
 from convnn.runs.summary import plain
 
 
@@ -114,13 +115,13 @@ def _words(
     *,
     several: bool,
 ) -> str:
-    metric = figure.metric or "top"
-    unit = " points" if "top" in metric else ""
+    metric = figure.format_as
+    unit = " points" if metric_info(metric).unit == "%" else ""
     said = f"{signed(d.value, metric)}{unit}, 95 % interval {signed(d.low, metric)} to {signed(d.high, metric)}"
     adjusted = f" (p {'< 0.001' if p < 0.001 else f'= {p:.2g}'}{', Holm-adjusted' if several else ''})"
     said += ": distinguishable" + adjusted if p < LEVEL else ": not distinguishable" + adjusted
     if noise is not None:
-        said += f"; single runs, held against a noise floor of {number(noise.sd, metric)}{unit}"
+        said += f"; single runs, held against a noise floor of {format_value(noise.sd, metric)}{unit}"
     if p >= LEVEL:
         size = f"{effect:g} point{'' if effect == 1 else 's'}" if unit else f"{effect:g}"
         settled = f"{fewest} runs per group would settle" if fewest else "no number of runs in reason would settle"
@@ -130,7 +131,7 @@ def _words(
 
 def signed(value: float, metric: str) -> str:
     """A difference with its sign, +0.00 and -0.00 being one."""
-    text = number(value, metric)
+    text = format_value(value, metric)
     if not text.strip("-0."):
         return text.lstrip("-")
     return text if text.startswith("-") else f"+{text}"

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
-from convnn.analysis.fields import number
+from convnn.metrics import format_value
 
 LEVEL = 0.05
 POWER = 0.8
@@ -28,7 +28,7 @@ class MeanEstimate:
         """The interval as it is shown; empty where there is none."""
         if self.low is None or self.high is None:
             return ""
-        return f"{number(self.low, metric)} to {number(self.high, metric)}"
+        return f"{format_value(self.low, metric)} to {format_value(self.high, metric)}"
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Literal, NamedTuple, Self
 
 from convnn.events import Changed, Epoch, Event, Finished, Paused, Resumed, Saved, Started, Step, Warned
-from convnn.metrics import lower_is_better
+from convnn.metrics import METRICS, lower_is_better, monitored
 from convnn.runs import event_log
 
 Axis = Literal["epoch", "step", "seconds"]
 
-UNTRACED = frozenset({"images_per_s", "train_s", "eval_s", "peak_bytes"})  # time, speed and memory differ by machine
+UNTRACED = frozenset(name for name, metric in METRICS.items() if metric.hardware)
 STEP_FIELDS = ("loss", "lr", "grad_norm", "images_per_s")
 RECENT = 5  # epochs or, before the first ends, hundreds of steps that the speed is measured over
 
@@ -162,7 +162,7 @@ class History:
     @property
     def best_metric(self) -> str:
         """The metric that decides which epoch was best: on the validation share if the run has one."""
-        return "val_top1" if any("val_top1" in epoch.metrics for epoch in self.epochs) else "test_top1"
+        return monitored(validation=any(monitored(validation=True) in epoch.metrics for epoch in self.epochs))
 
     def best(self, metric: str | None = None) -> tuple[float, int] | None:
         """(value, epoch) where the metric was best, the first of equals; None without a finite value."""

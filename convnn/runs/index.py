@@ -15,10 +15,11 @@ from convnn.config.recorded import Settings
 from convnn.errors import UserError
 from convnn.files import write_atomic
 from convnn.gc_pause import uncollected
+from convnn.metrics import Best
 from convnn.runs import find, trash
 from convnn.runs.lock import held
 from convnn.runs.run import CONFIG, EVENTS
-from convnn.runs.summary import Best, Figure, Summary, summarise
+from convnn.runs.summary import Figure, Summary, summarise
 from convnn.text import escaped
 
 CACHE = ".summaries.json"  # a view: may be deleted at any time

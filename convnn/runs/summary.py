@@ -9,16 +9,9 @@ from typing import Any, NamedTuple
 
 from convnn.config.recorded import UNKNOWN, Settings
 from convnn.events import iso
+from convnn.metrics import Best
 from convnn.runs.history import History
 from convnn.runs.run import Run
-
-
-class Best(NamedTuple):
-    """The best value of the metric that decides, and its epoch."""
-
-    metric: str
-    value: float
-    epoch: int
 
 
 class Figure(NamedTuple):

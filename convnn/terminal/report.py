@@ -10,13 +10,14 @@ from rich.text import Text
 
 from convnn.charts.chart import Chart, Series, draw
 from convnn.config.options import BY_PLACE
+from convnn.metrics import METRICS, SPLITS
 from convnn.runs.history import Axis, History
 from convnn.runs.status import ASCII_GLYPHS, GLYPHS
 from convnn.text import duration, escaped, fit, memory, number, printable, rate
 
 STATE_COLOURS = {"running": "cyan", "done": "green", "failed": "red", "diverged": "red", "died": "red"}
+CHARTED = ("loss", "top1")  # the metrics with a chart of their own
 STEPS_UNTIL = 5  # epochs from which on a point an epoch tells enough of the loss
-SPLITS = ("train", "val", "test")
 
 
 def state_text(state: str, ascii: bool = False) -> Text:
@@ -90,9 +91,8 @@ def figures(history: History) -> list[tuple[str, str]]:
     if best := history.best():
         found.append((f"best on {history.best_metric.partition('_')[0]}", f"{best[0]:.1f} % at epoch {best[1]}"))
     for split in SPLITS:
-        told = [number(last[f"{split}_loss"])] if f"{split}_loss" in last else []
-        told += [f"{last[f'{split}_top1']:.1f} %"] if f"{split}_top1" in last else []
-        found += [(split, ", ".join(told))] if told else []
+        values = [_value_text(name, last[f"{split}_{name}"]) for name in CHARTED if f"{split}_{name}" in last]
+        found += [(split, ", ".join(values))] if values else []
     lrs = history.series("lr", live=True)[1] or history.series("lr")[1]
     found += [("lr", rate(lrs[-1]))] if lrs else []
     if started := history.started:
@@ -103,7 +103,16 @@ def figures(history: History) -> list[tuple[str, str]]:
         threads = f", {started.threads} threads" if started.threads and started.device.startswith("cpu") else ""
         found += [("device", started.device + threads)] if started.device else []
         found += [("parameters", f"{started.parameters:,}")] if started.parameters else []
+    for name in (name for name, metric in METRICS.items() if metric.per_split and name not in CHARTED):
+        recorded = [split for split in SPLITS if f"{split}_{name}" in last]
+        values = [f"{split} {_value_text(name, last[f'{split}_{name}'])}" for split in recorded]
+        found += [(name, ", ".join(values))] if values else []
     return found
+
+
+def _value_text(name: str, value: float) -> str:
+    """A value with its unit: "0.812" of a loss, "71.4 %" of an accuracy."""
+    return f"{value:.1f} %" if METRICS[name].unit == "%" else number(value)
 
 
 def packed(pairs: list[tuple[str, str]], width: int, rows: int | None = None, *, ascii: bool = False) -> list[Text]:

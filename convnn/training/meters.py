@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from convnn.metrics import METRICS
+from convnn.metrics import SCORES
 
 NEVER = 2**62  # the step of a loss that was never non-finite
 
@@ -18,14 +18,14 @@ class Tally:
 
     def __init__(self, device: torch.device) -> None:
         wide = torch.float32 if device.type == "mps" else torch.float64  # mps has no float64
-        self.sums = torch.zeros(2 + len(METRICS), dtype=wide, device=device)  # loss, gradient norm, scores
+        self.sums = torch.zeros(2 + len(SCORES), dtype=wide, device=device)  # loss, gradient norm, scores
         self.bad = torch.full((), NEVER, dtype=torch.int64, device=device)
         self.images = 0
         self.steps = 0
 
     def add(self, losses: Tensor, logits: Tensor, targets: Tensor, step: int = 0) -> None:
         """Count a (micro-)batch: losses (B,), logits (B, classes), targets (B,)."""
-        scores = [metric(logits, targets).sum() for metric in METRICS.values()]
+        scores = [score(logits, targets).sum() for score in SCORES.values()]
         loss = losses.sum().to(self.sums.dtype)
         self.sums += torch.stack([loss, torch.zeros_like(loss), *(score.to(loss.dtype) for score in scores)])
         self.bad = self.bad.minimum(torch.where(loss.isfinite(), NEVER, step))
@@ -45,7 +45,7 @@ class Tally:
         """Mean loss and scores in percent, by metric name. Waits for the device."""
         loss, norm, *scores = self.sums.tolist()
         found = {f"{split}_loss": loss / self.images}
-        found |= {f"{split}_{name}": 100 * s / self.images for name, s in zip(METRICS, scores, strict=True)}
+        found |= {f"{split}_{name}": 100 * s / self.images for name, s in zip(SCORES, scores, strict=True)}
         return found | ({"grad_norm": norm / self.steps} if self.steps else {})
 
     def state(self) -> dict[str, Any]:

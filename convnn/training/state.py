@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from convnn.config.active import effective
 from convnn.config.diff import differences
 from convnn.errors import Exit, Problem, UserError
+from convnn.metrics import Best
 from convnn.text import escaped
 from convnn.training import device
 
@@ -30,15 +31,6 @@ class Position:
     step: int = 0  # steps done in this epoch
     total: int = 0  # steps done in the run
     elapsed: float = 0.0  # seconds of the run in earlier processes
-
-
-@dataclass
-class Best:
-    """The best figure so far; accuracies are percent."""
-
-    metric: str
-    value: float
-    epoch: int
 
 
 @dataclass(frozen=True)
@@ -60,7 +52,7 @@ def taken(trainer: Trainer) -> State:
             (tensors if isinstance(value, Tensor) else numbers)[f"{index}.{name}"] = value
     plain = {
         "position": asdict(trainer.position) | {"elapsed": trainer.position.elapsed + trainer.whole.seconds()},
-        "best": asdict(trainer.best) if trainer.best else None,
+        "best": trainer.best._asdict() if trainer.best else None,
         "tally": trainer.tally.state(),
         "train_s": trainer.clock.seconds(),
         "optimizer": {"groups": optimizer["param_groups"], "numbers": numbers},

@@ -18,10 +18,11 @@ from convnn.config.schema import RunConfig
 from convnn.costs.fit import shortage
 from convnn.costs.plan import plan
 from convnn.events import Epoch, Event, Finished, Started, Step, Warned
+from convnn.metrics import Best, monitored
 from convnn.training import build, device, preflight, state
 from convnn.training.evaluation import autocast, evaluate
 from convnn.training.meters import Stopwatch, Tally
-from convnn.training.state import Best, Plateau, Position, State
+from convnn.training.state import Plateau, Position, State
 
 if TYPE_CHECKING:
     from convnn.data import LoadedDataset
@@ -63,7 +64,7 @@ class Trainer:
         self.amp = device.amp_dtype(config, self.device)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.amp is torch.float16)
         self.tally = Tally(self.device)
-        self.watched = "val_top1" if self.data.val is not None else "test_top1"
+        self.watched = monitored(validation=self.data.val is not None)
         if saved is not None:
             state.restore(self, saved, exactly=not fork or state.same(self, saved))
         self.network: nn.Module = build.compiled(config, self.model) if config.runtime.compile else self.model

@@ -6,7 +6,8 @@ from typing import Any
 
 from convnn.config.options import BY_NAME, OPTIONS
 from convnn.config.recorded import Settings
-from convnn.runs.summary import Best, Figure, Summary
+from convnn.metrics import Best
+from convnn.runs.summary import Figure, Summary
 
 
 def run(

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from rich.cells import cell_len
 from rich.text import Text
 
-from convnn.analysis.fields import RUN_FIELDS, Field, number
+from convnn.analysis.fields import RUN_FIELDS, Field
+from convnn.metrics import format_value
 from convnn.runs.status import GLYPHS
 from convnn.text import escaped, fit
 from tui.arrangement import Line
@@ -114,11 +115,11 @@ class RunGrid(VirtualList[Line]):
             line.append(" ◆ " if marked else "   ", self._colour("accent"))
             label = f"{indent}{'▾' if item.open else '▸'} {escaped(item.node.label)}"
             line.append(f"{_cut(label, cells)} ", "bold")
-            mean, sd, metric = item.node.mean, item.node.sd, item.node.figure.metric or "top"
+            mean, sd, metric = item.node.mean, item.node.sd, item.node.figure.format_as
             told = (
                 str(len(item.node.values)),
-                "" if mean is None else number(mean, metric),
-                "" if sd is None else number(sd, metric),
+                "" if mean is None else format_value(mean, metric),
+                "" if sd is None else format_value(sd, metric),
             )
             line.append("".join(f"{word:>{size}} " for word, (_, size) in zip(told, FIGURES, strict=True)))
             count = len(item.runs)

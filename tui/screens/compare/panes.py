@@ -10,6 +10,7 @@ from textual.widgets import Static
 from convnn.analysis.comparison_report import NO_EFFECT, Comparison
 from convnn.charts.chart import COLORS, Series
 from convnn.config.recorded import shown
+from convnn.metrics import metric_info, monitored
 from convnn.tables import Table, lines
 from convnn.text import escaped, to_ascii
 from tui.widgets.chart_settings import Range, View
@@ -120,7 +121,7 @@ class ComparedCurves(Looked, can_focus=True):
         if self.comparison is None:
             return []
         chosen = self.comparison.metric
-        other = "test_top1" if chosen.endswith("loss") else "train_loss"
+        other = monitored(validation=False) if metric_info(chosen).name == "loss" else "train_loss"
         known = {name for run in self.comparison.runs for name in run.history.metrics}
         return [chosen, *([other] if other in known and self.app.size.width >= BESIDE else [])]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import deque
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -185,12 +186,12 @@ def train(
 ) -> Ended:
     """Train a run on this thread, shown in this terminal; signals stop it."""
     with uncollected(modules=True):
-        from convnn.worker import loop, train_run
+        from convnn.worker import train_run
     from convnn.runs.resume import command
     from convnn.terminal.live import view
-    from convnn.worker.signals import obeyed
+    from convnn.worker.signals import Command, obeyed
 
-    orders = loop.Orders()
+    commands: deque[Command] = deque()
     about = f"{config.model.name} {config.layer.type}, {config.data.dataset}"
     before = run.history() if resume else None
     shown = view(run.name, about, history=before, plain=plain, live=live, json=as_json)
@@ -200,8 +201,8 @@ def train(
         with suppress(OSError):  # hung up; and no console, whose lock the main thread may hold
             os.write(2, f"ended at once; to go on: {command(run, config=config)}\n".encode())
 
-    with shown, obeyed(orders.append, ends_at_once):
-        return train_run.work(run, config, show=shown.show, orders=orders, resume=resume, max_minutes=max_minutes)
+    with shown, obeyed(commands.append, ends_at_once):
+        return train_run.work(run, config, show=shown.show, commands=commands, resume=resume, max_minutes=max_minutes)
 
 
 def farewell(run: Run, ended: Ended, config: RunConfig, debug: bool) -> None:

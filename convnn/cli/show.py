@@ -103,7 +103,8 @@ def stop(
     from convnn.runs import control
 
     found = _find(run, runs)
-    control.ask(found.path, "stop-epoch" if after_epoch else "stop")
+    command = control.ControlCommand.STOP_EPOCH if after_epoch else control.ControlCommand.STOP
+    control.send(found.path, command)
     out().print(f"{escaped(found.name)} was asked to stop after {'this epoch' if after_epoch else 'this step'}")
 
 

@@ -1,38 +1,64 @@
-"""One word to a run that trains, from any process: the file `control` in its directory."""
+"""Commands to a run that trains, from any process: the file `control` in its directory holds the latest one."""
 
 from __future__ import annotations
 
-import difflib
+from enum import Enum
 from pathlib import Path
 
-from convnn.errors import Problem, UserError
+from convnn.errors import Problem, UserError, nearest
 from convnn.files import opened, write_atomic
 from convnn.runs.lock import held
-from convnn.text import escaped
 
 NAME = "control"
-WORDS = ("pause", "resume", "checkpoint", "stop-epoch", "stop")
+LONGEST_COMMAND = 40  # bytes of the file that are read
 
 
-def ask(directory: Path, word: str) -> None:
-    """Leave `word` for the run in `directory`, in place of one not yet read. Raises UserError if nobody reads it."""
-    if word not in WORDS:
-        near = difflib.get_close_matches(word, WORDS, 1)
-        guess = f"did you mean {near[0]}?" if near else f"the words are {', '.join(WORDS)}"
-        raise UserError(Problem(f"a run does not know the word {word!r}", value=word, fix=guess))
+class ControlCommand(Enum):
+    """What a running run can be asked to do; it obeys between two steps. The values are what the file holds."""
+
+    PAUSE = "pause"
+    RESUME = "resume"
+    CHECKPOINT = "checkpoint"
+    STOP_EPOCH = "stop-epoch"
+    STOP = "stop"
+
+    @classmethod
+    def parse(cls, word: str) -> ControlCommand:
+        """Return the command that a word names. Raises UserError, which suggests the nearest one."""
+        try:
+            return cls(word)
+        except ValueError:
+            words = [command.value for command in cls]
+            suggestion = nearest(word, words)
+            fix = f"did you mean {suggestion}?" if suggestion else f"the commands are {', '.join(words)}"
+            raise UserError(Problem(f"unknown control command {word!r}", value=word, fix=fix)) from None
+
+
+def send(directory: Path, command: ControlCommand) -> None:
+    """Leave a command for the run in `directory`, replacing an unread one. Raises UserError where nothing trains."""
     if not held(directory):
-        raise UserError(f"{escaped(directory.name)} is not running")
-    write_atomic(directory / NAME, word + "\n")
+        raise UserError(f"{directory.name} is not running")
+    write_atomic(directory / NAME, command.value + "\n")
 
 
-def take(directory: Path) -> str | None:
-    """The word left for the run, removed; None without one. A word not in WORDS comes back escaped, to be warned of."""
-    path, taken = directory / NAME, directory / f".{NAME}.taken"
+def receive(directory: Path) -> ControlCommand | None:
+    """Return and remove the command left for the run, None without one. Raises UserError for an unknown word."""
+    path, taken = directory / NAME, _taken(directory)
     try:
-        path.replace(taken)  # first out of the way: a word written while we read is kept for the next look
+        path.replace(taken)  # first out of the way: a command written while this one is read stays for the next call
     except FileNotFoundError:
         return None
     with opened(taken) as file:
-        word = file.read(40).decode("utf-8", "replace").strip()
+        word = file.read(LONGEST_COMMAND).decode("utf-8", "replace").strip()
     taken.unlink()
-    return escaped(word)
+    return ControlCommand.parse(word) if word else None
+
+
+def discard(directory: Path) -> None:
+    """Remove a command that was left for a process that is gone."""
+    for path in (directory / NAME, _taken(directory)):
+        path.unlink(missing_ok=True)
+
+
+def _taken(directory: Path) -> Path:
+    return directory / f".{NAME}.taken"

@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from convnn.config.options import OPTIONS, value_at
-from convnn.errors import Exit
+from convnn.errors import Exit, UserError
 from convnn.events import Epoch, Event, Finished, Paused, Resumed, Started, Warned
 from convnn.files import write_atomic
 from convnn.runs import control, text_files
+from convnn.runs.control import ControlCommand
 from convnn.runs.event_log import Journal
 from convnn.runs.history import History
 from convnn.runs.run import Run
@@ -23,18 +24,9 @@ from convnn.training.trainer import Trainer
 from convnn.worker import checkpoint, failures
 from convnn.worker.checkpointer import Saver
 from convnn.worker.crash_points import reach
+from convnn.worker.signals import Command, Interruption
 
 LOOK = 0.1  # seconds between two looks at the control file
-SIGNALS = {
-    "INT": ("Ctrl-C", Exit.INTERRUPTED),
-    "TERM": ("terminated", Exit.TERMINATED),
-    "HUP": ("hung up", Exit.HUNG_UP),
-    "TIME": ("the time limit was reached", Exit.TIME_LIMIT),
-}
-
-
-class Orders(deque[str]):
-    """Words for the loop, from a signal handler or another thread: those of `control`, and INT, TERM, HUP, TIME."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +43,7 @@ class Loop:
     run: Run
     trainer: Trainer
     show: Callable[[Event], None]
-    orders: Orders
+    commands: deque[Command]  # appended to by a signal handler or another thread
     deadline: float | None
     journal: Journal
     history: History = field(default_factory=History)
@@ -156,50 +148,50 @@ class Loop:
     def _obey(self, event: Event | None, saver: Saver) -> Finished | None:
         now = time.monotonic()
         if self.deadline is not None and now >= self.deadline:
-            self.orders.append("TIME")
+            self.commands.append(Interruption.TIME_LIMIT)
             self.deadline = None
         if now - self.looked >= LOOK:
             self.looked = now
             self._listen()
-        while self.orders:
-            word = self.orders.popleft()
-            if word in ("stop", *SIGNALS):
-                saver.save()
-                return self._stopped(word)
-            if word == "stop-epoch":
-                self.stop_after_epoch = True
-            elif word == "checkpoint":
-                saver.save()
-            elif word == "pause":
-                self._pause(saver)
-            elif word != "resume":  # to a run that is not paused, resume says nothing new
-                self.tell(Warned(message=f"the word '{word}' in the control file is unknown and was passed over"))
+        while self.commands:
+            match self.commands.popleft():
+                case Interruption() as interruption:
+                    saver.save()
+                    return Finished(outcome="interrupted", cause=interruption.cause, code=interruption.code)
+                case ControlCommand.STOP:
+                    saver.save()
+                    return Finished(outcome="stopped", cause="asked to stop after the step", code=Exit.DONE)
+                case ControlCommand.STOP_EPOCH:
+                    self.stop_after_epoch = True
+                case ControlCommand.CHECKPOINT:
+                    saver.save()
+                case ControlCommand.PAUSE:
+                    self._pause(saver)
+                case ControlCommand.RESUME:
+                    pass  # the run is not paused
         if self.stop_after_epoch and isinstance(event, Epoch):
             saver.save()
-            return self._stopped("stop-epoch")
+            return Finished(outcome="stopped", cause="asked to stop after the epoch", code=Exit.DONE)
         return None
 
     def _listen(self) -> None:
-        """Take the word in the control file, if there is one."""
+        """Queue the command in the control file, if there is one."""
         path = self.run.path / control.NAME
         if not path.exists():  # cheaper than to take it, and allowed on a read-only disk
             return
         try:
-            word = control.take(self.run.path)
+            command = control.receive(self.run.path)
         except OSError as error:
             self._refused(path, error)
+        except UserError as error:
+            problem = error.problems[0]
+            self.tell(Warned(message=f"{path.name}: {problem.message}; {problem.fix}"))
         else:
-            self.orders.extend([word] if word else [])
-
-    def _stopped(self, word: str) -> Finished:
-        if word in SIGNALS:
-            cause, code = SIGNALS[word]
-            return Finished(outcome="interrupted", cause=cause, code=code)
-        when = "after the epoch" if word == "stop-epoch" else "after the step"
-        return Finished(outcome="stopped", cause=f"asked to stop {when}", code=Exit.DONE)
+            if command is not None:
+                self.commands.append(command)
 
     def _pause(self, saver: Saver) -> None:
-        """Stand still, saved, until a word other than `pause` and `checkpoint` comes, or the time limit."""
+        """Save and wait for a command other than pause and checkpoint, or for the time limit."""
         trainer, position = self.trainer, self.trainer.position
         saver.save()
         going = trainer.clock.running
@@ -207,9 +199,9 @@ class Loop:
         trainer.whole.stop()
         self.tell(Paused(epoch=position.epoch, step=position.total))
         while self.deadline is None or time.monotonic() < self.deadline:
-            while self.orders and self.orders[0] in ("pause", "checkpoint"):
-                self.orders.popleft()  # nothing has changed since it was saved
-            if self.orders:
+            while self.commands and self.commands[0] in (ControlCommand.PAUSE, ControlCommand.CHECKPOINT):
+                self.commands.popleft()  # nothing has changed since it was saved
+            if self.commands:
                 break
             time.sleep(LOOK)
             self._listen()

@@ -1,7 +1,7 @@
-"""What signals mean while a run trains: the first stops it after the step, a second Ctrl-C within 3 s ends at once.
+"""Signals while a run trains: the first stops it after the step, a second Ctrl-C within 3 s ends the process at once.
 
 Python handles a signal between two bytecodes, which a long operator delays; a thread reading `signal.set_wakeup_fd`
-does not wait for that. Files are valid at any moment: every write of ours is atomic or an append.
+does not wait for that. Files are valid at any moment: every write is atomic or an append.
 """
 
 from __future__ import annotations
@@ -12,34 +12,61 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from enum import Enum
 
 from convnn.errors import Exit
+from convnn.runs.control import ControlCommand
 
-WORDS = {signal.SIGINT: "INT", signal.SIGTERM: "TERM", signal.SIGHUP: "HUP", signal.SIGUSR1: "checkpoint"}
-TWICE = 3.0  # seconds within which a second Ctrl-C ends at once
+
+class Interruption(Enum):
+    """What ends a run from outside: the cause that its last event names, and the exit code of its process."""
+
+    CTRL_C = "Ctrl-C", Exit.INTERRUPTED
+    TERMINATED = "terminated", Exit.TERMINATED
+    HUNG_UP = "hung up", Exit.HUNG_UP
+    TIME_LIMIT = "the time limit was reached", Exit.TIME_LIMIT
+
+    def __init__(self, cause: str, code: Exit) -> None:
+        self.cause, self.code = cause, code
+
+
+Command = ControlCommand | Interruption  # what the loop obeys between two steps
+
+SIGNALS: dict[signal.Signals, Command] = {
+    signal.SIGINT: Interruption.CTRL_C,
+    signal.SIGTERM: Interruption.TERMINATED,
+    signal.SIGHUP: Interruption.HUNG_UP,
+    signal.SIGUSR1: ControlCommand.CHECKPOINT,
+}
+TWICE = 3.0  # seconds within which a second Ctrl-C ends the process at once
 
 
 @contextmanager
-def obeyed(give: Callable[[str], None], restore: Callable[[], None] = lambda: None) -> Iterator[None]:
-    """While the block runs, `give` gets the word of each signal; `restore` is called before the sudden end.
+def obeyed(send: Callable[[Command], None], restore: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Call `send` with the command of each signal while the block runs, and `restore` before a sudden end.
 
-    Only on the main thread; the handlers that were there come back.
+    Only on the main thread; the earlier handlers come back afterwards.
     """
     read, write = os.pipe()
     os.set_blocking(write, False)
-    before = {number: signal.signal(number, lambda n, _: give(WORDS[signal.Signals(n)])) for number in WORDS}
-    earlier = signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+
+    def handle(number: int, _: object) -> None:
+        send(SIGNALS[signal.Signals(number)])
+
+    handlers = {number: signal.signal(number, handle) for number in SIGNALS}
+    wakeup = signal.set_wakeup_fd(write, warn_on_full_buffer=False)
     threading.Thread(target=_watch, args=(read, restore), daemon=True, name="signals").start()
     try:
         yield
     finally:
-        signal.set_wakeup_fd(earlier)
-        for number, handler in before.items():
+        signal.set_wakeup_fd(wakeup)
+        for number, handler in handlers.items():
             signal.signal(number, handler)
         os.close(write)  # ends the thread, which closes the other end
 
 
 def _watch(read: int, restore: Callable[[], None]) -> None:
+    """End the process on the second Ctrl-C within TWICE seconds, whatever the main thread is doing."""
     last = -TWICE
     while data := os.read(read, 64):
         for number in data:

@@ -9,6 +9,7 @@ import logging
 import shlex
 import time
 import traceback
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -28,8 +29,8 @@ from convnn.training.trainer import Trainer
 from convnn.worker import checkpoint, failures
 from convnn.worker.crash_points import reach
 from convnn.worker.loop import Loop, Origin
-from convnn.worker.loop import Orders as Orders
 from convnn.worker.run_log import logged
+from convnn.worker.signals import Command
 
 
 @dataclass
@@ -50,7 +51,7 @@ def work(
     config: RunConfig,
     *,
     show: Callable[[Event], None],
-    orders: Orders | None = None,
+    commands: deque[Command] | None = None,
     resume: bool = False,
     max_minutes: float | None = None,
 ) -> Ended:
@@ -63,7 +64,7 @@ def work(
     try:
         with hold(run.path), logged(run.path):
             reach("run.locked")
-            control.take(run.path)  # a word to a process that is gone
+            control.discard(run.path)
             for name in (text_files.ARGS, text_files.MODEL, text_files.RESULTS):
                 for rest in run.path.glob(f".{name}.*.tmp"):  # of a write that was cut off
                     rest.unlink()
@@ -74,7 +75,8 @@ def work(
             origin = _origin(run, config, history) if resume else None
             journal = Journal(run.events_path, show)
             try:
-                loop = Loop(run, trainer, show, orders if orders is not None else Orders(), deadline, journal, history)
+                commands = deque() if commands is None else commands
+                loop = Loop(run, trainer, show, commands, deadline, journal, history)
                 return _guarded(loop, origin)
             finally:
                 journal.close()

@@ -88,7 +88,7 @@ def test_stop_reaches_a_running_run_and_only_that(tmp_path, convnn):
     assert (code, "is not running" in err) == (2, True)
     with hold(run.path):
         assert convnn("stop", run.name, "--after-epoch", "--runs", tmp_path)[0] == 0
-        assert control.take(run.path) == "stop-epoch"
+        assert control.receive(run.path) is control.ControlCommand.STOP_EPOCH
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 100])

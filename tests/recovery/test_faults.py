@@ -116,14 +116,14 @@ def test_a_copied_directory_is_a_run_of_its_own(tmp_path):
 
     from convnn.runs.lock import hold
 
-    run, _ = training.train(tmp_path / "runs", training.config(), orders=training.StopAt(3, "stop"))
+    run, _ = training.train(tmp_path / "runs", training.config(), commands=training.StopAt(3))
     with hold(run.path):
         shutil.copytree(run.path, tmp_path / "copy")
         assert convnn("resume", "copy/", cwd=tmp_path).code == Exit.DONE
 
 
 def test_resume_refuses_other_options_and_forks_with_them(tmp_path):
-    run, _ = training.train(tmp_path / "runs", training.config(), orders=training.StopAt(3, "stop"))
+    run, _ = training.train(tmp_path / "runs", training.config(), commands=training.StopAt(3))
     refused = convnn("resume", run.name, "--lr", "0.01", cwd=tmp_path)
     assert refused.code == Exit.USAGE
     assert "optimizer.lr was 0.001, now it is 0.01" in refused.err and "--fork" in refused.err
@@ -139,7 +139,7 @@ def test_resume_refuses_other_options_and_forks_with_them(tmp_path):
 
 
 def test_a_fork_of_the_same_configuration_ends_as_its_run(tmp_path):
-    run, _ = training.train(tmp_path / "runs", training.config(), orders=training.StopAt(7, "stop"))
+    run, _ = training.train(tmp_path / "runs", training.config(), commands=training.StopAt(7))
     from convnn.worker.fork import fork
 
     made, _ = fork(run, run.config(), tmp_path / "runs")

@@ -25,7 +25,7 @@ def pasted(said: str, tmp_path, *more: str) -> Result:
 
 
 def stopped(root) -> Run:
-    return training.train(root, training.config(), orders=training.StopAt(3, "stop"))[0]
+    return training.train(root, training.config(), commands=training.StopAt(3))[0]
 
 
 def test_a_run_in_a_folder_with_a_space_goes_on(tmp_path):

@@ -36,7 +36,7 @@ class Bomb:
 
 
 def stopped_run(cwd: Path) -> Run:
-    run, _ = training.train(cwd / "runs", training.config(limit=20), orders=training.StopAt(2, "stop"))
+    run, _ = training.train(cwd / "runs", training.config(limit=20), commands=training.StopAt(2))
     return run
 
 

@@ -18,6 +18,7 @@ from convnn.errors import Exit, UserError
 from convnn.events import Paused, Started
 from convnn.files import write_atomic
 from convnn.runs import control, lock
+from convnn.runs.control import ControlCommand
 from convnn.runs.event_log import append
 from convnn.runs.run import Run
 
@@ -126,26 +127,47 @@ def test_a_forked_worker_does_not_outlive_the_lock_of_a_killed_parent(tmp_path):
         parent.stdout.close()
 
 
-def test_a_word_is_taken_once_and_the_last_one_counts(tmp_path):
-    assert control.take(tmp_path) is None
+def test_a_command_is_received_once_and_the_last_one_counts(tmp_path):
+    assert control.receive(tmp_path) is None
     with lock.hold(tmp_path):
-        for word in control.WORDS:
-            control.ask(tmp_path, word)
-    assert control.take(tmp_path) == control.WORDS[-1] and control.take(tmp_path) is None
+        for command in ControlCommand:
+            control.send(tmp_path, command)
+    assert control.receive(tmp_path) is list(ControlCommand)[-1]
+    assert control.receive(tmp_path) is None
     assert {path.name for path in tmp_path.iterdir()} == {lock.NAME}
 
 
-def test_an_unknown_word_is_refused_with_the_nearest_and_one_from_a_file_comes_back_escaped(tmp_path):
-    with pytest.raises(UserError, match="did you mean stop"):
-        control.ask(tmp_path, "stopp")
+def test_the_control_file_holds_the_words_that_are_documented(tmp_path):
+    assert {command.value for command in ControlCommand} == {"pause", "resume", "checkpoint", "stop-epoch", "stop"}
+    (tmp_path / control.NAME).write_text("stop-epoch\n")
+    assert control.receive(tmp_path) is ControlCommand.STOP_EPOCH
+
+
+def test_an_unknown_command_is_refused_with_the_nearest_one_and_removed(tmp_path):
+    (tmp_path / control.NAME).write_text("stopp")
+    with pytest.raises(UserError) as caught:
+        control.receive(tmp_path)
+    assert caught.value.problems[0].fix == "did you mean stop?"
+    assert control.receive(tmp_path) is None
+
+
+def test_an_unknown_command_is_named_short_and_printable(tmp_path):
     (tmp_path / control.NAME).write_bytes(b"\x1b[2J\xff" + b"x" * 9999)
-    word = control.take(tmp_path)
-    assert word is not None and word not in control.WORDS and word.isprintable() and len(word) < 100
+    with pytest.raises(UserError) as caught:
+        control.receive(tmp_path)
+    message = caught.value.problems[0].message
+    assert message.isprintable() and len(message) < 200
 
 
-def test_a_word_to_a_run_that_nobody_trains_is_refused(tmp_path):
+def test_a_discarded_command_is_not_received(tmp_path):
+    (tmp_path / control.NAME).write_text("stop")
+    control.discard(tmp_path)
+    assert control.receive(tmp_path) is None
+
+
+def test_a_command_to_a_run_that_nobody_trains_is_refused(tmp_path):
     with pytest.raises(UserError, match="not running"):
-        control.ask(tmp_path, "stop")
+        control.send(tmp_path, ControlCommand.STOP)
     assert not (tmp_path / control.NAME).exists()
 
 

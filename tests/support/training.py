@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,10 @@ from convnn.events import Event
 from convnn.presets import resolve
 from convnn.runs import event_log
 from convnn.runs import run as runs_run
+from convnn.runs.control import ControlCommand
 from convnn.runs.run import Run
-from convnn.worker import loop, train_run
+from convnn.worker import train_run
+from convnn.worker.signals import Command
 
 # a ResNet takes images of 8x8 pixels as they are: steps of milliseconds
 SMALL = {
@@ -48,17 +51,17 @@ RICH = SMALL | {
 }
 
 
-class StopAt(loop.Orders):
-    """Orders that hold a word after so many looks: in the middle of an epoch, in an evaluation, at an end."""
+class StopAt(deque[Command]):
+    """A queue that holds a command from the given look on: in the middle of an epoch, in an evaluation, at an end."""
 
-    def __init__(self, look: int, word: str) -> None:
+    def __init__(self, look: int, command: Command = ControlCommand.STOP) -> None:
         super().__init__()
-        self.left, self.word = look, word
+        self.looks_left, self.command = look, command
 
     def __bool__(self) -> bool:
-        self.left -= 1
-        if self.left == 0:
-            self.append(self.word)
+        self.looks_left -= 1
+        if self.looks_left == 0:
+            self.append(self.command)
         return len(self) > 0
 
 

@@ -14,6 +14,7 @@ from convnn.events import Finished
 from convnn.presets.resolve import resolve
 from convnn.runs import event_log, find
 from convnn.runs import run as runs_run
+from convnn.runs.control import ControlCommand
 from convnn.runs.lock import hold
 from tui.process.launcher import Launcher
 
@@ -74,7 +75,7 @@ def test_closing_stops_the_live_run_and_starts_nothing_more(tmp_path):
     while launcher.live is None or not launcher.live.history().steps:
         assert time.monotonic() < end
         time.sleep(0.02)
-    launcher.close("stop-epoch")
+    launcher.close(ControlCommand.STOP_EPOCH)
     assert launcher.wait(60)
     assert outcome(live.run).outcome == "stopped"
     assert waiting.state == "queued"
@@ -83,7 +84,7 @@ def test_closing_stops_the_live_run_and_starts_nothing_more(tmp_path):
 
 def test_a_run_that_was_stopped_goes_on_and_ends_as_an_undisturbed_one(tmp_path):
     whole, _ = training.train(tmp_path, training.config())
-    run, _ = training.train(tmp_path, training.config(), orders=training.StopAt(3, "stop"))
+    run, _ = training.train(tmp_path, training.config(), commands=training.StopAt(3))
     assert run.status() == "stopped"
     launcher = Launcher(tmp_path)
     with hold(run.path):

@@ -199,7 +199,7 @@ async def test_a_paused_run_can_be_resumed_and_an_ended_one_not_be_stopped(tmp_p
 
 async def test_a_run_that_ended_early_goes_on_where_it_was(tmp_path):
     """It is shown on the same screen, with the seam."""
-    run, _ = training.train(tmp_path, training.config(), orders=training.StopAt(3, "stop"))
+    run, _ = training.train(tmp_path, training.config(), commands=training.StopAt(3))
     async with Opened(run, tmp_path) as opened:
         await opened.press("full_stop")
         await opened.until(lambda: "go on" in opened.text and "the run is stopped" in opened.text.lower())

@@ -53,7 +53,7 @@ def test_usr1_saves_and_goes_on(tmp_path):
     until(lambda: checkpoint.pointed(run.path, "last") is not None)
     saved = int(checkpoint.pointed(run.path, "last"))
     until(lambda: run.history().step > saved)
-    control.ask(run.path, "stop")
+    control.send(run.path, control.ControlCommand.STOP)
     assert command.wait().code == 0
     assert run.status() == "stopped"
 
@@ -92,7 +92,7 @@ def test_the_time_limit_is_75_and_leaves_a_run_that_goes_on(tmp_path):
     assert run.history().bad == []
 
 
-def test_a_word_left_for_a_dead_process_is_not_obeyed(tmp_path):
+def test_a_command_left_for_a_dead_process_is_not_obeyed(tmp_path):
     run, _ = training.train(tmp_path, training.config(num_epochs=1))
     fork = training.create(tmp_path, training.config(num_epochs=1))
     for path in (run.path, fork.path):

@@ -11,8 +11,10 @@ from support import training
 from convnn.errors import Exit, UserError
 from convnn.events import Epoch, Paused, Resumed, Saved, Step
 from convnn.runs import control
+from convnn.runs.control import ControlCommand
 from convnn.worker import checkpoint, train_run
 from convnn.worker.checkpointer import Saver
+from convnn.worker.signals import Interruption
 
 
 @pytest.mark.parametrize("options", [training.SMALL, training.RICH], ids=["small", "rich"])
@@ -29,7 +31,7 @@ def test_a_run_stopped_anywhere_ends_as_the_undisturbed_one(tmp_path):
     whole, _ = training.train(tmp_path, config)
     looks = len(whole.history().epochs) * 9
     for look in range(1, looks, 4):  # of training steps, of evaluation batches, and of the ends of epochs
-        run, ended = training.train(tmp_path, config, orders=training.StopAt(look, "INT"))
+        run, ended = training.train(tmp_path, config, commands=training.StopAt(look, Interruption.CTRL_C))
         if ended.finished.outcome == "done":
             break
         assert ended.code == Exit.INTERRUPTED
@@ -42,11 +44,14 @@ def test_a_run_stopped_anywhere_ends_as_the_undisturbed_one(tmp_path):
 def test_a_run_stopped_after_every_step_still_ends_the_same(tmp_path):
     config = training.config(training.RICH, num_epochs=1, use_amp=False)
     whole, _ = training.train(tmp_path, config)
-    run, _ = training.train(tmp_path, config, orders=training.StopAt(1, "TERM"))
+    run, _ = training.train(tmp_path, config, commands=training.StopAt(1, Interruption.TERMINATED))
     stops = 1
     # then late enough that an evaluation, which is not saved in the middle, gets to its end
-    while training.resume(run, orders=training.StopAt(1 if stops < 3 else 12, "TERM")).finished.outcome != "done":
-        stops += 1
+    outcome = "interrupted"
+    while outcome != "done":
+        look = 1 if stops < 3 else 12
+        outcome = training.resume(run, commands=training.StopAt(look, Interruption.TERMINATED)).finished.outcome
+        stops += outcome != "done"
         assert stops < 30
     assert stops >= 3
     assert run.history().digest() == whole.history().digest()
@@ -63,7 +68,7 @@ def test_a_finished_run_is_not_touched(tmp_path):
 
 def test_another_number_of_threads_is_recorded_as_not_exact(tmp_path):
     config = training.config()
-    run, _ = training.train(tmp_path, config, orders=training.StopAt(2, "stop"))
+    run, _ = training.train(tmp_path, config, commands=training.StopAt(2))
     threads = torch.get_num_threads() + 1
     other = config.model_copy(update={"runtime": config.runtime.model_copy(update={"threads": threads})})
     try:
@@ -75,7 +80,7 @@ def test_another_number_of_threads_is_recorded_as_not_exact(tmp_path):
 
 
 def test_a_changed_configuration_is_refused_with_the_difference(tmp_path):
-    run, _ = training.train(tmp_path, training.config(), orders=training.StopAt(2, "stop"))
+    run, _ = training.train(tmp_path, training.config(), commands=training.StopAt(2))
     before = run.events_path.read_bytes()
     with pytest.raises(UserError, match=r"optimizer\.lr was 0\.001, now it is 0\.1"):
         train_run.work(run, training.config(lr=0.1), show=lambda event: None, resume=True)
@@ -120,22 +125,24 @@ def test_a_pause_is_saved_told_and_changes_no_figure(tmp_path):
     def show(event) -> None:
         if isinstance(event, Paused):
             assert checkpoint.newest(run.path)[0].step == event.step
-            orders.extend(["checkpoint", "pause", "resume"])
+            commands.extend([ControlCommand.CHECKPOINT, ControlCommand.PAUSE, ControlCommand.RESUME])
 
-    orders = training.StopAt(2, "pause")
-    assert train_run.work(run, config, show=show, orders=orders).finished.outcome == "done"
+    commands = training.StopAt(2, ControlCommand.PAUSE)
+    assert train_run.work(run, config, show=show, commands=commands).finished.outcome == "done"
     kinds = [type(event) for event in training.told(run)]
     assert kinds.index(Paused) < kinds.index(Resumed)
     assert run.history().digest() == whole.history().digest()
 
 
 def test_stop_epoch_ends_after_the_epoch(tmp_path):
-    run, ended = training.train(tmp_path, training.config(num_epochs=3), orders=training.StopAt(1, "stop-epoch"))
+    run, ended = training.train(
+        tmp_path, training.config(num_epochs=3), commands=training.StopAt(1, ControlCommand.STOP_EPOCH)
+    )
     assert (ended.finished.outcome, ended.code) == ("stopped", 0)
     assert [event.epoch for event in training.told(run) if isinstance(event, Epoch)] == [1]
 
 
-def test_an_unknown_word_is_warned_of(tmp_path):
+def test_an_unknown_control_command_is_warned_of(tmp_path):
     config = training.config(num_epochs=60)  # more than it gets to: the file is looked at ten times a second
     run = training.create(tmp_path, config)
     seen = []
@@ -145,7 +152,7 @@ def test_an_unknown_word_is_warned_of(tmp_path):
         if isinstance(event, Step) and not (run.path / control.NAME).exists() and event.step == 1:
             (run.path / control.NAME).write_text("sotp\x1b[2J\n")
         if "'sotp\\x1b[2J'" in getattr(event, "message", ""):
-            control.ask(run.path, "stop")
+            control.send(run.path, ControlCommand.STOP)
 
     assert train_run.work(run, config, show=show).finished.outcome == "stopped"
     assert len([event for event in seen if isinstance(event, Epoch)]) < 60
@@ -179,7 +186,7 @@ def test_a_run_without_a_checkpoint_begins_again_and_says_so(tmp_path):
 def test_vanished_checkpoints_are_not_begun_again(tmp_path):
     import shutil
 
-    run, _ = training.train(tmp_path, training.config(), orders=training.StopAt(2, "stop"))
+    run, _ = training.train(tmp_path, training.config(), commands=training.StopAt(2))
     shutil.rmtree(run.path / checkpoint.FOLDER)
     with pytest.raises(UserError, match="vanished") as caught:
         training.resume(run)
@@ -187,7 +194,7 @@ def test_vanished_checkpoints_are_not_begun_again(tmp_path):
 
 
 def test_other_images_are_refused(tmp_path):
-    run, _ = training.train(tmp_path, training.config(), orders=training.StopAt(2, "stop"))
+    run, _ = training.train(tmp_path, training.config(), commands=training.StopAt(2))
     folder = next((run.path / checkpoint.FOLDER).glob("0*"))
     found = checkpoint.verified(folder)
     found.plain["data"]["images"]["train"] += 1

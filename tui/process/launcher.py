@@ -24,10 +24,10 @@ from convnn.runs import run as runs_run
 from convnn.runs.run import Run
 from convnn.text import escaped
 from convnn.training import allocator
+from convnn.worker.signals import Command
 from tui.process.torch_preload import load_ahead
 
 if TYPE_CHECKING:
-    from convnn.worker.loop import Orders
     from convnn.worker.train_run import Ended
 
 State = Literal["queued", "starting", "running", "ended", "refused"]
@@ -80,12 +80,12 @@ class Launcher:
         self.root = root
         self.printed = printed
         self.launches: list[Launch] = []  # since the app opened, in the order they were asked for
-        self.closing: str | None = None  # the word that nothing starts after
+        self.closing: Command | None = None  # the command that nothing starts after
         self.current: Launch | None = None
         self.cut_short: Launch | None = None  # what trained when the app began to close
         self._queue: SimpleQueue[Launch] = SimpleQueue()
         self._waiting: deque[Launch] = deque()
-        self._orders: Orders | None = None
+        self._commands: deque[Command] | None = None
         self._thread: threading.Thread | None = None
         self._idle = threading.Event()
         self._idle.set()
@@ -171,20 +171,20 @@ class Launcher:
 
     # -- leaving ----------------------------------------------------------------------------------------------------
 
-    def send(self, word: str) -> None:
-        """Give a word of `convnn.worker.loop.Orders` to the live run; without one it is for nobody."""
-        if (orders := self._orders) is not None:
-            orders.append(word)
+    def send(self, command: Command) -> None:
+        """Send a command to the live run, if there is one."""
+        if (commands := self._commands) is not None:
+            commands.append(command)
 
-    def close(self, word: str) -> None:
-        """Start nothing more, and end the live run by this word; `wait` tells when it has ended."""
+    def close(self, command: Command) -> None:
+        """Start nothing more, and end the live run by this command; `wait` tells when it has ended."""
         with self._lock:
             self.cut_short = self.cut_short or self.current
-            self.closing = word
+            self.closing = command
             self._waiting.clear()
             if self.current is None:
                 self._idle.set()
-        self.send(word)
+        self.send(command)
 
     def wait(self, seconds: float | None = None) -> bool:
         """Wait until nothing trains here and nothing waits to; whether that came true in time."""
@@ -210,7 +210,7 @@ class Launcher:
                 self._note(launch, error)
                 launch.error = UserError(f"{type(error).__name__}: {escaped(error)}", Exit.FAILED)
             with self._lock:
-                self._orders, self.current = None, None
+                self._commands, self.current = None, None
                 if not self._waiting:
                     self._idle.set()
 
@@ -218,14 +218,11 @@ class Launcher:
         load_ahead()
         with uncollected(modules=True):
             from convnn.training import device
-            from convnn.worker import (
-                loop,
-                train_run,  # torch comes in here
-            )
+            from convnn.worker import train_run  # torch comes in here
 
         device.device(launch.config)
-        orders = loop.Orders()
-        self._orders = orders
+        commands: deque[Command] = deque()
+        self._commands = commands
         if self.closing is not None:
             return
         config = launch.config
@@ -240,7 +237,7 @@ class Launcher:
         launch.run = run
         resume = launch.resumes is not None
         with self.printed.redirect_to(run.path / "log.txt") if self.printed else nullcontext():
-            launch.ended = train_run.work(run, config, show=lambda event: None, orders=orders, resume=resume)
+            launch.ended = train_run.work(run, config, show=lambda event: None, commands=commands, resume=resume)
 
     def _note(self, launch: Launch, error: Exception) -> None:
         """Keep the traceback where the run's reader looks for it, if the disk lets us."""

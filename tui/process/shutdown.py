@@ -12,18 +12,18 @@ from textual import events
 from textual.app import App
 
 from convnn.errors import Exit
+from convnn.runs.control import ControlCommand
 from convnn.runs.resume import command
 from convnn.text import escaped
-from convnn.worker.signals import TWICE, obeyed
+from convnn.worker.signals import TWICE, Command, Interruption, obeyed
 from tui.dialogs.choice import Answer, Choice
 from tui.process.launcher import Launcher
 from tui.process.terminal import Terminal
 
 PATIENCE = 10.0  # seconds that leaving waits for the live run to end
-CODES = {"INT": Exit.INTERRUPTED, "TERM": Exit.TERMINATED, "HUP": Exit.HUNG_UP}
 ANSWERS: tuple[Answer, ...] = (
-    ("stop-epoch", "stop after the epoch", "then leave; it can be resumed"),
-    ("stop", "stop now", "after this step, then leave; it can be resumed"),
+    (ControlCommand.STOP_EPOCH.value, "stop after the epoch", "then leave; it can be resumed"),
+    (ControlCommand.STOP.value, "stop now", "after this step, then leave; it can be resumed"),
     ("stay", "stay", "nothing happens"),
 )
 
@@ -32,7 +32,7 @@ class Leaving(App[int]):
     """The part of the app that ends it; `launcher` is whose runs it must not lose."""
 
     launcher: Launcher
-    ended_by: str | None = None  # the first signal that came, a key of CODES
+    ended_by: Interruption | None = None  # the first signal that ends the app
     _serving: asyncio.AbstractEventLoop | None = None
     at_once = False  # asked for twice: nothing is waited for
     _interrupted = -TWICE
@@ -46,12 +46,12 @@ class Leaving(App[int]):
         if not (self._exit and isinstance(event, events.Key)):  # what is typed on the way out is for nobody
             await super().on_event(event)
 
-    def signalled(self, word: str) -> None:
-        """A signal's word arrived, between two instructions of this thread: do little, and not here."""
-        if word not in CODES:
-            return self.launcher.send(word)
-        self.ended_by = self.ended_by or word
-        self.launcher.close(word)
+    def signalled(self, command: Command) -> None:
+        """A signal arrived, between two instructions of this thread: do little, and not here."""
+        if not isinstance(command, Interruption):
+            return self.launcher.send(command)
+        self.ended_by = self.ended_by or command
+        self.launcher.close(command)
         if self._serving is not None and not self._serving.is_closed():
             self._serving.call_soon_threadsafe(self.exit)
         return None
@@ -75,12 +75,12 @@ class Leaving(App[int]):
         """The same from anywhere, whatever has the focus."""
         self.action_leave()
 
-    def _leave_by(self, word: str | None) -> None:
-        if word == "stop":
-            self.launcher.close(word)
+    def _leave_by(self, answer: str | None) -> None:
+        if answer == ControlCommand.STOP.value:
+            self.launcher.close(ControlCommand.STOP)
             self.exit()
-        elif word == "stop-epoch":
-            self.launcher.close(word)
+        elif answer == ControlCommand.STOP_EPOCH.value:
+            self.launcher.close(ControlCommand.STOP_EPOCH)
             self.notify("the app leaves when this epoch has ended")
             self.set_interval(0.2, self._leave_when_ended)
 
@@ -94,9 +94,9 @@ class Leaving(App[int]):
         self._interrupted = now
         if again:
             self.at_once = True
-            self.signalled("INT")
+            self.signalled(Interruption.CTRL_C)
         elif self.launcher.current is not None:
-            self.launcher.send("INT")
+            self.launcher.send(Interruption.CTRL_C)
             self.notify("stopping after this step; ctrl+c again leaves")
         else:
             self.notify("nothing trains here; ctrl+c again leaves, as does ctrl+q")
@@ -113,9 +113,9 @@ def run_app(app: Leaving, terminal: Terminal) -> int:
 def _leave(app: Leaving, terminal: Terminal) -> int:
     """Wait for the live run when the terminal is restored, say how it went, and return the exit code."""
     launcher = app.launcher
-    code: int = CODES[app.ended_by] if app.ended_by else Exit.HUNG_UP if terminal.gone else app.return_code or Exit.DONE
-    if launcher.closing is None:
-        launcher.close("HUP" if terminal.gone else "TERM")  # the app ended by itself: it failed
+    code: int = app.ended_by.code if app.ended_by else Exit.HUNG_UP if terminal.gone else app.return_code or Exit.DONE
+    if launcher.closing is None:  # the app ended by itself: it failed
+        launcher.close(Interruption.HUNG_UP if terminal.gone else Interruption.TERMINATED)
     say = partial(print, file=terminal.file, flush=True)
     if (launch := launcher.cut_short) is not None:
         name = escaped(launch.run.name if launch.run else launch.title)

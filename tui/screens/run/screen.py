@@ -270,7 +270,7 @@ class RunScreen(Looking):
         if word is None or self.trail is None:
             return
         try:
-            control.ask(self.trail.run.path, word)
+            control.send(self.trail.run.path, control.ControlCommand(word))
         except (UserError, OSError) as error:
             self.app.say(str(error), wrong=True)
         else:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from convnn.runs.control import ControlCommand
 from tui.dialogs.choice import Answer, Choice
 
-LIVE_WORDS: tuple[Answer, ...] = (
-    ("pause", "pause", "hold after this step"),
-    ("checkpoint", "checkpoint", "save now and go on"),
-    ("stop-epoch", "stop after the epoch", "save and end; it can be resumed"),
-    ("stop", "stop now", "save after this step and end; it can be resumed"),
+RUNNING: tuple[Answer, ...] = (
+    (ControlCommand.PAUSE.value, "pause", "hold after this step"),
+    (ControlCommand.CHECKPOINT.value, "checkpoint", "save now and go on"),
+    (ControlCommand.STOP_EPOCH.value, "stop after the epoch", "save and end; it can be resumed"),
+    (ControlCommand.STOP.value, "stop now", "save after this step and end; it can be resumed"),
 )
-PAUSED_WORDS: tuple[Answer, ...] = (("resume", "resume", "go on"), *LIVE_WORDS[1:])
+PAUSED: tuple[Answer, ...] = ((ControlCommand.RESUME.value, "resume", "go on"), *RUNNING[1:])
 
 
 GOES_ON: tuple[Answer, ...] = (
@@ -23,4 +24,4 @@ class StopMenu(Choice):
     """Pause, go on, stop after the epoch or now."""
 
     def __init__(self, *, paused: bool) -> None:
-        super().__init__("pause or stop", "", PAUSED_WORDS if paused else LIVE_WORDS)
+        super().__init__("pause or stop", "", PAUSED if paused else RUNNING)

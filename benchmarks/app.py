@@ -226,9 +226,9 @@ def _latency(app: Program, letter: str, word: str) -> float:
 
 
 def _headless(config: dict[str, str]) -> float:
-    from convnn.config.options import BY_PLACE
+    from convnn.config.options import BY_KEY
 
-    flags = [part for place, value in config.items() for part in (BY_PLACE[place].flag, value)]
+    flags = [part for key, value in config.items() for part in (BY_KEY[key].flag, value)]
     with tempfile.TemporaryDirectory() as folder:
         words = [sys.executable, "-m", "convnn", "run", *flags, "--runs", folder, "--plain"]
         subprocess.run(words, cwd=ROOT, env=os.environ | THREADS, check=True, capture_output=True)
@@ -250,7 +250,7 @@ def _speed(root: Path) -> float:
 
 
 def _words(config: dict[str, str]) -> list[str]:
-    return [f"{place}={value}" for place, value in config.items()]
+    return [f"{key}={value}" for key, value in config.items()]
 
 
 def _ms(seconds: list[float]) -> str:

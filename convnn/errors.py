@@ -1,4 +1,4 @@
-"""What a person can fix: problems that name the place, the value and the way out, and the exit code they end with."""
+"""What a person can fix: problems that name the option, the value and the way out, and the exit code they end with."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ class Problem:
     """One thing that is wrong: what, where, what was given, and what to do about it."""
 
     message: str  # a whole sentence part, e.g. "layer.K is 0: must be at least 1"
-    key: str | None = None  # place in the schema, e.g. "layer.K"
+    key: str | None = None  # option of the schema, e.g. "layer.K"
     value: Any = None
     file: str | None = None
     fix: str | None = None  # what to do, in words
-    change: Mapping[str, Any] | None = None  # the same fix as values by place, for the key that applies it
+    change: Mapping[str, Any] | None = None  # the same fix as values by option key, for the keystroke that applies it
 
     def __str__(self) -> str:
         where = f"{self.file}: " if self.file else ""

@@ -44,7 +44,7 @@ def _option_row(option: Option) -> str:
         values = option.hint or " ".join(filter(None, (option.kind, option.bounds(), option.unit)))
     if option.optional:
         values += ", none"
-    cells = [option.place, f"`{option.flag}`", default, values, option.help, effect_words(option) or "always"]
+    cells = [option.key, f"`{option.flag}`", default, values, option.help, effect_words(option) or "always"]
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 

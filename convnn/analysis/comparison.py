@@ -75,7 +75,7 @@ class ComparedRun:
         if started and started.image_size and len(started.image_size) == 3:
             channels, side = started.image_size[0], started.image_size[1:]
         classes = (started and started.num_classes) or (known and known.num_classes)
-        if side is None or not classes or self.summary.unlaunchable is not None:
+        if side is None or not classes or self.summary.not_launchable_reason is not None:
             return None
         return costs_plan.plan(config, side, classes, channels)
 
@@ -117,26 +117,26 @@ def option_differences(runs: Sequence[Summary]) -> list[OptionDifference]:
 
     What a run does not tell is UNKNOWN_TEXT, and no difference by itself.
     """
-    effective = [run.config.effective for run in runs]
+    active = [run.config.active for run in runs]
     found = []
     for option in OPTIONS:
-        values = [_word(run, option.place, told) for run, told in zip(runs, effective, strict=True)]
+        values = [_word(run, option.key, told) for run, told in zip(runs, active, strict=True)]
         known = [value for value in values if value != UNKNOWN_TEXT]
         if any(value != known[0] for value in known):
-            found.append(OptionDifference(option.place, values))
+            found.append(OptionDifference(option.key, values))
     return found
 
 
-def _word(run: Summary, place: str, effective: Mapping[str, Any]) -> Any:
-    value = run.config.value(place)
+def _word(run: Summary, key: str, active: Mapping[str, Any]) -> Any:
+    value = run.config.value(key)
     if value is UNKNOWN:
         return UNKNOWN_TEXT
-    return NO_EFFECT if place not in effective else "none" if value is None else value
+    return NO_EFFECT if key not in active else "none" if value is None else value
 
 
 def unknown_options(run: Summary) -> list[str]:
     """The options that the run does not tell and that could have an effect."""
-    return [place for place, value in run.config.effective.items() if value is UNKNOWN]
+    return [key for key, value in run.config.active.items() if value is UNKNOWN]
 
 
 def best_label(metric: str) -> str:

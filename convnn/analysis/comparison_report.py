@@ -156,8 +156,8 @@ class Comparison:
 
     @cached_property
     def _group_names(self) -> list[str]:
-        places = {run.summary.path: name for name, run in zip(self.names, self.runs, strict=True)}
-        return ["+".join(places[run.path] for run in group.runs) for group in self.groups]
+        names_by_path = {run.summary.path: name for name, run in zip(self.names, self.runs, strict=True)}
+        return ["+".join(names_by_path[run.path] for run in group.runs) for group in self.groups]
 
     def chart(self, width: int, *, ascii: bool = False) -> Chart:
         """The curves of all runs over each other, labelled at their ends."""
@@ -180,9 +180,9 @@ class Comparison:
             found.append("these are repeats of one configuration: there is nothing to tell apart")
         found += repeats.copied(self.groups)
         for name, run in zip(self.names, self.runs, strict=True):
-            if places := comparison.unknown_options(run.summary):
-                some = ", ".join(places[:3]) + ", ..." * (len(places) > 3)
-                found.append(f"{name} does not tell {len(places)} options, which may differ, too: {some}")
+            if keys := comparison.unknown_options(run.summary):
+                some = ", ".join(keys[:3]) + ", ..." * (len(keys) > 3)
+                found.append(f"{name} does not tell {len(keys)} options, which may differ, too: {some}")
             if run.summary.status != "done":
                 found.append(
                     f"{name}: {run.summary.status} at epoch {run.summary.epoch}, its figures are not of a whole run"

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from convnn.analysis import fields
 from convnn.analysis.fields import RUN_FIELDS, Field
-from convnn.config.options import BY_NAME, BY_PLACE
+from convnn.config.options import BY_KEY, BY_NAME
 from convnn.config.recorded import UNKNOWN
 from convnn.errors import UserError
 from convnn.metrics import known_metric_names
@@ -37,7 +37,7 @@ def complete(text: str, runs: Sequence[Summary], most: int = 50) -> list[str]:
     except UserError:
         return []
     seen = Counter(item for run in runs for item in _texts(field, run))
-    fixed = BY_PLACE[field.place].choices if field.place else tuple(GLYPHS) if field.kind == "status" else ()
+    fixed = BY_KEY[field.option_key].choices if field.option_key else tuple(GLYPHS) if field.kind == "status" else ()
     values = dict.fromkeys([value for value, _ in seen.most_common()] + list(fixed))
     head = text[: len(text) - len(match[3])]
     return [head + _quoted(value) for value in values if value.startswith(match[3])][:most]

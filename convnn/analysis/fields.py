@@ -1,6 +1,6 @@
 """What a run can be asked for by name: in filters, columns, sorting and tables one and the same.
 
-A key is the name of a flag (`K`, `layer`), a place (`layer.K`), a figure (`best`, `test_top1`, `best:test_loss`) or a
+A key is the name of a flag (`K`, `layer`), an option (`layer.K`), a figure (`best`, `test_top1`, `best:test_loss`) or a
 fact of the run (`name`, `status`, `age`).
 """
 
@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from convnn.config.options import BY_NAME, BY_PLACE, OPTIONS, Option
+from convnn.config.options import BY_KEY, BY_NAME, OPTIONS, Option
 from convnn.config.recorded import UNKNOWN, shown
 from convnn.errors import Problem, UserError, did_you_mean
 from convnn.events import now
@@ -36,7 +36,7 @@ class Field:
     kind: Kind
     get: Callable[[Summary], Any]
     show: Callable[[Any], str]
-    place: str | None = None  # of an option
+    option_key: str | None = None  # layer.K, where it is an option
     metric: str | None = None
     best: bool = False  # of a metric: at its best epoch, not the last
 
@@ -61,7 +61,7 @@ def order(field: Field, value: Any) -> tuple[Any, ...]:
         return 2, 0, ""
     if isinstance(value, bool | int | float):
         return 0, value, ""
-    choices = BY_PLACE[field.place].choices if field.place else tuple(GLYPHS) if field.kind == "status" else ()
+    choices = BY_KEY[field.option_key].choices if field.option_key else tuple(GLYPHS) if field.kind == "status" else ()
     return 1, choices.index(value) if value in choices else len(choices), str(value)
 
 
@@ -125,7 +125,9 @@ RUN_FIELDS: dict[str, Field] = {
     "digest": Field("digest", "text", lambda run: _or_unknown(run.digest), lambda v: v[:12]),
     "imported": Field("imported", "bool", lambda run: run.source is not None, lambda v: "as published" if v else ""),
     "source": Field("source", "text", lambda run: _or_unknown(run.source), escaped),
-    "launchable": Field("launchable", "bool", lambda run: run.unlaunchable is None, lambda v: "yes" if v else "no"),
+    "launchable": Field(
+        "launchable", "bool", lambda run: not run.not_launchable_reason, lambda v: "yes" if v else "no"
+    ),
 }
 
 
@@ -133,16 +135,16 @@ def get_field(key: str, metrics: Iterable[str] = ()) -> Field:
     """What a key means; `metrics` are known beside those of every run. Raises UserError with the nearest known key."""
     if key in RUN_FIELDS:
         return RUN_FIELDS[key]
-    if option := BY_PLACE.get(key) or BY_NAME.get(key):
+    if option := BY_KEY.get(key) or BY_NAME.get(key):
         return _option(key, option)
     at, _, metric = key.rpartition(":")
     known = [*known_metric_names(), *metrics]
     if at in ("", "best", "last") and metric in known:
         return _metric(key, metric, best=at == "best")
-    guess = {option.key: option.name for option in OPTIONS}.get(key)
-    words = [*RUN_FIELDS, *BY_NAME, *BY_PLACE, *known, *(f"best:{name}" for name in known)]
+    guess = {option.field: option.name for option in OPTIONS}.get(key)
+    words = [*RUN_FIELDS, *BY_NAME, *BY_KEY, *known, *(f"best:{name}" for name in known)]
     hint = f". Did you mean {guess}?" if guess else did_you_mean(key, words)
-    fix = "keys are flag names (K, layer), places (layer.K), figures (best, test_top1, best:test_loss) or " + ", ".join(
+    fix = "keys are flags (K, layer), options (layer.K), figures (best, test_top1, best:test_loss) or " + ", ".join(
         RUN_FIELDS
     )
     raise UserError(Problem(f"there is nothing called {escaped(key)}{hint}", key=escaped(key), fix=fix))
@@ -173,9 +175,9 @@ def _option(key: str, option: Option) -> Field:
     return Field(
         key,
         kinds.get(option.kind, "text"),
-        lambda run: run.config.value(option.place),
-        lambda value: escaped(shown(option.place, value)),
-        place=option.place,
+        lambda run: run.config.value(option.key),
+        lambda value: escaped(shown(option.key, value)),
+        option_key=option.key,
     )
 
 

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, NoReturn
 
 from convnn.analysis import fields
 from convnn.analysis.fields import RUN_FIELDS, Field
-from convnn.config.options import BY_NAME, BY_PLACE, FALSE, TRUE
+from convnn.config.options import BY_KEY, BY_NAME, FALSE, TRUE
 from convnn.config.recorded import UNKNOWN
 from convnn.errors import Problem, UserError, did_you_mean
 from convnn.runs.status import GLYPHS
@@ -65,7 +65,7 @@ class Filter:
 def parse_filter(text: str, runs: Sequence[Summary] = ()) -> Filter:
     """A filter from its text; `runs` say what metrics and values there are beside the schema's.
 
-    Raises UserError with the place, what was expected and the nearest known word.
+    Raises UserError with the column, what was expected and the nearest known word.
     """
     if len(text) > LONGEST:
         raise UserError(f"a filter has at most {LONGEST} characters")
@@ -163,7 +163,7 @@ class _Parser:
         return self._bare(token)
 
     def _bare(self, token: _Token) -> Predicate:
-        if token.kind == "word" and (token.text in RUN_FIELDS or token.text in BY_NAME or token.text in BY_PLACE):
+        if token.kind == "word" and (token.text in RUN_FIELDS or token.text in BY_NAME or token.text in BY_KEY):
             self._refuse(f"{token.text} needs a comparison", token.at, f"write {token.text}=..., or has:{token.text}")
         if not re.search(r"\w", token.text):
             self._refuse(f"{escaped(token.text)!r} means nothing here: a space is AND, OR is a word", token.at)
@@ -188,9 +188,9 @@ class _Parser:
 
     def _has_one(self, name: str, column: int) -> Predicate:
         field = self._field(name, column)
-        if field.place is not None:
-            place = field.place
-            return lambda run: place not in run.config.silent and run.config.value(place) is not UNKNOWN
+        if field.option_key is not None:
+            key = field.option_key
+            return lambda run: key not in run.config.inactive and run.config.value(key) is not UNKNOWN
         return lambda run: field.get(run) is not UNKNOWN
 
     def _comparison(self, key: _Token, op: _Token) -> Predicate:
@@ -207,7 +207,7 @@ class _Parser:
         wanted = [self._value(field, word) for word in words]
         if field.kind == "time":
             return _negated(op.text == "!=", lambda run: any(_moment(field, run, one) == one for one in wanted))
-        shown = {word.text for word in words if word.text and field.place is None}
+        shown = {word.text for word in words if word.text and field.option_key is None}
         return _negated(op.text == "!=", lambda run: _among(field.get(run), wanted) or field.text(run) in shown)
 
     def _word(self, key: _Token, op: _Token) -> _Token:
@@ -241,7 +241,7 @@ class _Parser:
         seen = {str(field.get(run)) for run in self.runs} - {str(UNKNOWN)} if allowed is None else set()
         if text in seen:  # what an imported run says, though our schema has no such value
             return text
-        known = [*(BY_PLACE[field.place].choices if field.place else GLYPHS), *sorted(seen)]
+        known = [*(BY_KEY[field.option_key].choices if field.option_key else GLYPHS), *sorted(seen)]
         message = f"{field.key} is never {escaped(text)}{did_you_mean(text, known) if allowed is None else ''}"
         return self._refuse(message, word.at, f"give {escaped(allowed or 'one of ' + ', '.join(dict.fromkeys(known)))}")
 
@@ -260,7 +260,7 @@ def _value(field: Field, text: str) -> Any:
         if text.lower() not in TRUE + FALSE:
             raise ValueError(text)
         return text.lower() in TRUE
-    option = BY_PLACE.get(field.place or "")
+    option = BY_KEY.get(field.option_key or "")
     if option is not None and option.optional and text == "none":
         return None
     if field.kind == "number":

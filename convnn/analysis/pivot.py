@@ -10,7 +10,7 @@ from convnn.analysis.fields import Field, order
 from convnn.analysis.repeats import RunGroup, copied, group_repeats
 from convnn.analysis.run_table import AS_PUBLISHED
 from convnn.analysis.statistics import MeanEstimate
-from convnn.config.options import BY_PLACE
+from convnn.config.options import BY_KEY
 from convnn.config.recorded import UNKNOWN, shown
 from convnn.errors import Problem, UserError
 from convnn.metrics import format_value, split_of
@@ -126,19 +126,20 @@ def _check(groups: dict[tuple[Values, Values], list[RunGroup]], rows: Sequence[F
     differing: dict[str, set[str]] = {}
     for several in mixed.values():
         told = [dict(group.runs[0].config.key) for group in several]
-        for place in BY_PLACE:
-            values = {each.get(place, "without effect") for each in told}
+        for key in BY_KEY:
+            values = {each.get(key, "without effect") for each in told}
             if len(values) > 1:
-                differing.setdefault(place, set()).update(values)
-    real = {place: values for place, values in differing.items() if len(values - {"without effect"}) > 1}
+                differing.setdefault(key, set()).update(values)
+    real = {key: values for key, values in differing.items() if len(values - {"without effect"}) > 1}
     differing = real or differing  # an option that another one silences differs by that alone
     (row, col), several = next(iter(mixed.items()))
     where = ", ".join(
-        f"{field.key} {shown(field.place or '', value)}" for field, value in zip([*rows, *cols], row + col, strict=True)
+        f"{field.key} {shown(field.option_key or '', value)}"
+        for field, value in zip([*rows, *cols], row + col, strict=True)
     )
     names = ", ".join(escaped(group.runs[0].name) for group in several[:3])
     where = f"at {escaped(where)}: {names}"
-    said = "; ".join(f"{place} ({', '.join(sorted(values))})" for place, values in differing.items())
+    said = "; ".join(f"{key} ({', '.join(sorted(values))})" for key, values in differing.items())
     raise UserError(
         Problem(
             f"{len(mixed)} of {len(groups)} cells hold runs that differ in more than the seed: {escaped(said)}",

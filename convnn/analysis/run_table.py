@@ -19,12 +19,12 @@ from convnn.tables import Column, Table
 
 REPEATS = "repeats"
 AS_PUBLISHED = "figures of imported runs are as published"
-_SHORT = {option.place: option.name for option in OPTIONS}
+_SHORT = {option.key: option.name for option in OPTIONS}
 _NUMBERS = {"number", "age", "size"}
 
 
 def differing_options(runs: Iterable[Summary]) -> list[str]:
-    """The places of the options in which the runs differ, in the order of the schema."""
+    """The keys of the options in which the runs differ, in the order of the schema."""
     settings: dict[int, Settings] = {id(run.config): run.config for run in runs}
     sections: dict[int, tuple[str, dict[str, Any]]] = {}  # by identity: most are shared
     for each in settings.values():
@@ -32,28 +32,26 @@ def differing_options(runs: Iterable[Summary]) -> list[str]:
     told: dict[str, Any] = {}  # by the first run that tells it: one that does not tell differs in nothing
     found: set[str] = set()
     for name, table in sections.values():
-        for key, value in table.items():
-            place = f"{name}.{key}"
-            if place not in found and told.setdefault(place, value) != value:
-                found.add(place)
-    return [option.place for option in OPTIONS if option.place in found]
+        for field, value in table.items():
+            key = f"{name}.{field}"
+            if key not in found and told.setdefault(key, value) != value:
+                found.add(key)
+    return [option.key for option in OPTIONS if option.key in found]
 
 
 def columns(runs: Sequence[Summary], wanted: str | None, *, everything: bool = False) -> list[Field]:
     """The columns asked for, else what tells the runs apart: name, status, options that differ, epoch and best."""
     if wanted:
         return fields.parse_fields(wanted, fields.metric_names(runs))
-    places = (
-        [option.place for option in OPTIONS if option.section != "output"] if everything else differing_options(runs)
-    )
+    keys = [option.key for option in OPTIONS if option.section != "output"] if everything else differing_options(runs)
     chosen = [
         "name",
         "status",
         "epoch",
         "best",
-        *(_SHORT[place] if _SHORT[place] != "name" else place for place in places),
+        *(_SHORT[key] if _SHORT[key] != "name" else key for key in keys),
     ]
-    chosen += ["started"] if everything or not places else []
+    chosen += ["started"] if everything or not keys else []
     if any(run.source for run in runs) and (everything or not all(run.source for run in runs)):
         chosen.append("imported")
     return [fields.get_field(key) for key in chosen]
@@ -157,10 +155,8 @@ def group_runs(runs: Sequence[Summary], by: str, figure: Field) -> GroupTable:
     if by == REPEATS:
         groups = group_repeats(runs, figure)
         firsts = [group.runs[0] for group in groups]
-        places = [
-            place for place in differing_options(firsts) if place not in ("training.seed", "run.name", "run.tags")
-        ]
-        keys = [fields.get_field(_SHORT[place]) for place in places]
+        option_keys = [key for key in differing_options(firsts) if key not in ("training.seed", "run.name", "run.tags")]
+        keys = [fields.get_field(_SHORT[key]) for key in option_keys]
         notes += copied(groups)
         rows = [GroupRow([_in_effect(key, group.runs[0]) for key in keys], group) for group in groups]
         return GroupTable(keys, figure, rows, notes, intervals=True)
@@ -175,7 +171,7 @@ def group_runs(runs: Sequence[Summary], by: str, figure: Field) -> GroupTable:
 
 def _in_effect(key: Field, run: Summary) -> Any:
     """The value of an option, unknown where it changes nothing: repeats may differ in it."""
-    return key.get(run) if key.place in run.config.effective else UNKNOWN
+    return key.get(run) if key.option_key in run.config.active else UNKNOWN
 
 
 def _as_one(runs: list[Summary], figure: Field) -> RunGroup:

@@ -17,13 +17,13 @@ COLLECTED = "typed"
 
 
 def takes_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command a flag for every option of the schema; `typed` gets those a person typed, as words by place."""
+    """Give a command a flag for every option of the schema; `typed` gets those a person typed, as words by key."""
 
     @functools.wraps(command)
     def with_options(**given: Any) -> Any:
-        words = {option.place: given.pop(_parameter(option)) for option in OPTIONS}
-        typed = {place: word for place, word in words.items() if word is not None and word != []}
-        return command(**given, **{COLLECTED: {place: _word(word) for place, word in typed.items()}})
+        words = {option.key: given.pop(_parameter(option)) for option in OPTIONS}
+        typed = {key: word for key, word in words.items() if word is not None and word != []}
+        return command(**given, **{COLLECTED: {key: _word(word) for key, word in typed.items()}})
 
     signature = inspect.signature(command, eval_str=True)
     own = [parameter for name, parameter in signature.parameters.items() if name != COLLECTED]
@@ -38,7 +38,7 @@ def takes_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _parameter(option: Option) -> str:
-    return f"{option.section}_{option.key}".lower()
+    return f"{option.section}_{option.field}".lower()
 
 
 def _word(given: Any) -> Any:

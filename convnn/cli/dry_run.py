@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from convnn.cli.console import out, print_table, say, write_json
-from convnn.config.active import no_effect
+from convnn.config.active import inactive_options
 from convnn.config.options import OPTIONS, SECTIONS, value_at
 from convnn.costs.fit import shortage
 from convnn.costs.plan import Plan, plan
@@ -23,10 +23,10 @@ CLASSES = 10  # assumed where a folder that is not here leaves them unknown
 
 def planned(resolved: Resolved) -> Plan | None:
     """The cost of a configuration; None where the size of its images is not known."""
-    facts = resolved.facts
-    if facts.image_size is None:
+    dataset = resolved.dataset
+    if dataset.image_size is None:
         return None
-    return plan(resolved.config, facts.image_size, facts.num_classes or CLASSES)
+    return plan(resolved.config, dataset.image_size, dataset.num_classes or CLASSES)
 
 
 def show_plan(resolved: Resolved, *, as_json: bool, takes_over: bool = False) -> None:
@@ -34,7 +34,7 @@ def show_plan(resolved: Resolved, *, as_json: bool, takes_over: bool = False) ->
 
     `takes_over` says that a run in --output_dir is no obstacle.
     """
-    for problem in (resolved.facts.problem, _device_problem(resolved)):
+    for problem in (resolved.dataset.problem, _device_problem(resolved)):
         if problem is not None:
             say(f"warning: {problem}\n  (a run would end with exit code {int(Exit.DATA)})")
     output = resolved.config.output
@@ -68,10 +68,10 @@ def show_plan(resolved: Resolved, *, as_json: bool, takes_over: bool = False) ->
 
 def _shortage(resolved: Resolved) -> str | None:
     """Whether training is expected to take more memory than is free now."""
-    facts = resolved.facts
-    assert facts.image_size is not None
+    dataset = resolved.dataset
+    assert dataset.image_size is not None
     free = free_memory(resolved.config.runtime.device)[1]
-    return shortage(resolved.config, facts.image_size, facts.num_classes or CLASSES, free)
+    return shortage(resolved.config, dataset.image_size, dataset.num_classes or CLASSES, free)
 
 
 def _device_problem(resolved: Resolved) -> str | None:
@@ -85,7 +85,7 @@ def _device_problem(resolved: Resolved) -> str | None:
 
 
 def _steps(resolved: Resolved) -> int | None:
-    images, config = resolved.facts.train_images, resolved.config
+    images, config = resolved.dataset.train_images, resolved.config
     if images is None:
         return None
     images = min(images, config.data.limit or images)
@@ -97,16 +97,16 @@ def _table(resolved: Resolved) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
     for heading in ("option", "value", "from"):
         table.add_column(heading, overflow="fold")
-    silent = no_effect(resolved.config)
+    inactive = inactive_options(resolved.config)
     for section in SECTIONS:
         for option in OPTIONS:
             if option.section != section:
                 continue
-            origin = resolved.origins[option.place]
-            note = " (no effect here)" if option.place in silent else ""
+            origin = resolved.origins[option.key]
+            note = " (no effect here)" if option.key in inactive else ""
             style = "dim" if note else "" if origin == "default" else "bold"
-            shown = option.text(value_at(resolved.config, option.place)) or "none"
-            table.add_row(Text(option.place, style), Text(escaped(shown), style), Text(escaped(origin) + note, style))
+            shown = option.text(value_at(resolved.config, option.key)) or "none"
+            table.add_row(Text(option.key, style), Text(escaped(shown), style), Text(escaped(origin) + note, style))
     return table
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from convnn.cli.console import out, say, write_json
-from convnn.config.active import effective
-from convnn.config.options import BY_PLACE, OPTIONS, value_at
+from convnn.config.active import active_options
+from convnn.config.options import BY_KEY, OPTIONS, value_at
 from convnn.config.recorded import Maybe, Settings
 from convnn.config.schema import RunConfig
 from convnn.errors import Exit, Problem, UserError
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from convnn.runs.run import Run
 
 # what may differ from the run: where and in which pieces it is computed, not what is computed
-FREE = {"data.path", "data.workers", "training.batch_size"} | {o.place for o in OPTIONS if o.section == "runtime"}
+FREE = {"data.path", "data.workers", "training.batch_size"} | {o.key for o in OPTIONS if o.section == "runtime"}
 
 
 def evaluate(resolved: Resolved, runs: Path | None, ref: str | None, which: str, *, as_json: bool) -> None:
@@ -108,20 +108,20 @@ def _network(run: Run) -> tuple[Maybe, Maybe] | None:
 def _merged(run: Run, resolved: Resolved) -> RunConfig:
     """The run's own configuration, computed where this command says. Raises UserError with what else differs."""
     own = run.config()
-    given = [place for place, origin in resolved.origins.items() if origin != "default"]
-    values = {option.place: value_at(own, option.place) for option in OPTIONS}
-    values |= {place: value_at(resolved.config, place) for place in given if place in FREE}
-    counted = effective(own)
+    given = [key for key, origin in resolved.origins.items() if origin != "default"]
+    values = {option.key: value_at(own, option.key) for option in OPTIONS}
+    values |= {key: value_at(resolved.config, key) for key in given if key in FREE}
+    counted = active_options(own)
     wrong = [
         Problem(
-            f"{place} is {BY_PLACE[place].text(value_at(resolved.config, place))}, "
-            f"{escaped(run.name)} was trained with {BY_PLACE[place].text(values[place])}",
-            key=place,
-            value=value_at(resolved.config, place),
-            fix=f"leave {BY_PLACE[place].flag} out, or name another run with --run",
+            f"{key} is {BY_KEY[key].text(value_at(resolved.config, key))}, "
+            f"{escaped(run.name)} was trained with {BY_KEY[key].text(values[key])}",
+            key=key,
+            value=value_at(resolved.config, key),
+            fix=f"leave {BY_KEY[key].flag} out, or name another run with --run",
         )
-        for place in given
-        if place in counted and place not in FREE and value_at(resolved.config, place) != values[place]
+        for key in given
+        if key in counted and key not in FREE and value_at(resolved.config, key) != values[key]
     ]
     if wrong:
         raise UserError(wrong)

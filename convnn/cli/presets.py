@@ -13,7 +13,7 @@ from convnn.cli import arguments
 from convnn.cli.console import out, print_table, say, write_json
 from convnn.errors import Exit, Problem, UserError
 from convnn.presets.resolve import resolve
-from convnn.presets.store import Preset, listed, read, source, twice
+from convnn.presets.store import Preset, listed, read, shadowed_by, source
 from convnn.text import escaped
 
 app = typer.Typer(help="List, show, check and copy presets.", rich_markup_mode="rich")
@@ -43,7 +43,7 @@ def list_(as_json: AsJson = False) -> None:
     print_table(table)
     for preset in found:
         if preset.hidden:
-            say(f"note: {twice(preset)}")
+            say(f"note: {shadowed_by(preset)}")
 
 
 def _all() -> list[Preset]:

@@ -38,7 +38,7 @@ def resume(
     On the same machine the finished run has the weights and figures it would have had undisturbed, bit for bit. Without
     --fork only device, threads, workers and the path of the data may be given.
     """
-    from convnn.config.active import effective
+    from convnn.config.active import active_options
     from convnn.runs import resume as runs_resume
     from convnn.runs.run import root
 
@@ -54,7 +54,7 @@ def resume(
     elif found.status() == "done":
         return say(f"{escaped(found.name)} is finished: nothing is left to do")
     else:
-        runs_resume.check_same(found, effective(before), resolved.config)
+        runs_resume.check_same(found, active_options(before), resolved.config)
         say(f"going on with {escaped(found.name)}")
     config = resolved.checked() if typed else before  # what a later version thinks of its rules ends no run
     ended = train(found, config, plain=plain, live=live, as_json=json, resume=True, max_minutes=max_minutes)

@@ -75,8 +75,8 @@ def run(
 
         show_plan(resolved, as_json=json, takes_over=resume or overwrite)
         return
-    if resolved.facts.problem is not None and config.data.dataset not in CIFAR:  # those may be downloaded
-        raise UserError(resolved.facts.problem, Exit.DATA)
+    if resolved.dataset.problem is not None and config.data.dataset not in CIFAR:  # those may be downloaded
+        raise UserError(resolved.dataset.problem, Exit.DATA)
     if config.output.test_only:
         from convnn.cli.evaluate import evaluate
 
@@ -157,8 +157,8 @@ def _train(
 
 def _go_on(directory: Path, config: RunConfig, runs: Path | None, **how: Any) -> tuple[Run, Ended] | None:
     """Go on with the unfinished run in a directory, if it is of the same configuration."""
-    from convnn.config.active import effective
-    from convnn.config.diff import differences
+    from convnn.config.active import active_options
+    from convnn.config.diff import config_diff
     from convnn.runs.find import find
     from convnn.runs.resume import check_same
     from convnn.runs.run import root
@@ -166,11 +166,11 @@ def _go_on(directory: Path, config: RunConfig, runs: Path | None, **how: Any) ->
     found = find(f"{directory}/", root(runs))
     if found.status() == "done":
         say(f"{escaped(found.name)} is finished: nothing is left to do")
-        if others := differences(effective(found.config()), config):
+        if others := config_diff(active_options(found.config()), config):
             say("warning: it was trained with another configuration than this command has")
             say("\n".join(f"  {problem.message}" for problem in others))
         return None
-    check_same(found, effective(found.config()), config)
+    check_same(found, active_options(found.config()), config)
     return found, train(found, config, resume=True, **how)
 
 

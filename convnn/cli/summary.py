@@ -46,20 +46,20 @@ def summary(
 
 
 def _cost(resolved: Resolved, num_classes: int | None) -> Plan:
-    facts = resolved.facts
-    if facts.image_size is None:
+    dataset = resolved.dataset
+    if dataset.image_size is None:
         raise UserError(
             Problem("the size of the images is not known", key="data.resize", fix="use --resize, or give --data_path")
         )
-    if facts.num_classes is None and num_classes is None:
+    if dataset.num_classes is None and num_classes is None:
         say(f"note: the number of classes is not known; {CLASSES} are assumed (--num_classes)")
-    return plan(resolved.config, facts.image_size, num_classes or facts.num_classes or CLASSES)
+    return plan(resolved.config, dataset.image_size, num_classes or dataset.num_classes or CLASSES)
 
 
 def _print(name: str, resolved: Resolved, cost: Plan) -> None:
     config = resolved.config
-    assert resolved.facts.image_size is not None
-    height, width = resolved.facts.image_size
+    assert resolved.dataset.image_size is not None
+    height, width = resolved.dataset.image_size
     title = f"{name + ': ' if name else ''}{config.model.name} {config.layer.type} on {height}x{width}"
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, title=Text(escaped(title)), title_justify="left")
     for heading in ("slot", "in", "out", "map", "candidates", "K", "parameters", "FLOPs"):

@@ -29,10 +29,10 @@ def verify_resume(
     """
     resolved = resolve(None if preset is None else read(preset), typed)
     wanted = resolved.checked()
-    if resolved.facts.problem is not None and wanted.data.dataset not in ("cifar10", "cifar100"):
+    if resolved.dataset.problem is not None and wanted.data.dataset not in ("cifar10", "cifar100"):
         from convnn.errors import UserError
 
-        raise UserError(resolved.facts.problem, Exit.DATA)
+        raise UserError(resolved.dataset.problem, Exit.DATA)
     from convnn.runs.run import root
     from convnn.worker import resume_check
 

@@ -19,7 +19,7 @@ WITH_VALUE = ("--max_minutes", "--run", "--checkpoint", "--runs")  # of the comm
 
 @dataclass
 class Parsed:
-    """What a command says: a preset's name, values by place as they were typed, and what was not understood."""
+    """What a command says: a preset's name, values by key as they were typed, and what was not understood."""
 
     preset: str | None = None
     typed: dict[str, str] = field(default_factory=dict)
@@ -63,7 +63,7 @@ def parse(tokens: Iterable[str]) -> Parsed:
         name, equals, value = spelled(token).partition("=")
         option = BY_FLAG.get(name)
         if option is not None and option.kind == "bool":
-            found.typed[option.place] = "true" if name == option.flag else "false"
+            found.typed[option.key] = "true" if name == option.flag else "false"
             if equals:
                 found.unknown.append(token)
             continue
@@ -80,10 +80,10 @@ def parse(tokens: Iterable[str]) -> Parsed:
             value = rest.pop(0)
         if option is None:
             found.passed_over.append(f"{name} {value}")
-        elif option.kind == "words" and option.place in found.typed:
-            found.typed[option.place] += f" {value}"
+        elif option.kind == "words" and option.key in found.typed:
+            found.typed[option.key] += f" {value}"
         else:
-            found.typed[option.place] = value
+            found.typed[option.key] = value
     return found
 
 
@@ -97,8 +97,8 @@ def command(config: RunConfig, preset: str | None = None, base: RunConfig | None
     words = ["convnn", "run", *([shlex.quote(preset)] if preset else [])]
     base = base or RunConfig()
     for option in OPTIONS:
-        value = value_at(config, option.place)
-        if value == value_at(base, option.place):
+        value = value_at(config, option.key)
+        if value == value_at(base, option.key):
             continue
         if isinstance(value, bool):
             words.append(option.flag if value else option.off_flag)

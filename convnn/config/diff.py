@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from convnn.config.active import effective
-from convnn.config.options import BY_PLACE
+from convnn.config.active import active_options
+from convnn.config.options import BY_KEY
 from convnn.config.schema import RunConfig
 from convnn.errors import Problem
 from convnn.text import escaped
@@ -15,19 +15,19 @@ from convnn.text import escaped
 MACHINE = ("runtime.device", "runtime.threads", "runtime.deterministic", "data.workers", "data.path")
 
 
-def differences(before: Mapping[str, Any], now: RunConfig) -> list[Problem]:
-    """What decides the figures and is not as it was; `before` is by place, without what had no effect."""
-    after = effective(now)
-    places = sorted((before.keys() | after.keys()) - set(MACHINE))
+def config_diff(before: Mapping[str, Any], now: RunConfig) -> list[Problem]:
+    """What decides the figures and is not as it was; `before` is by key, without what had no effect."""
+    after = active_options(now)
+    keys = sorted((before.keys() | after.keys()) - set(MACHINE))
     return [
-        Problem(f"{escaped(place)} was {_shown(place, before)}, now it is {_shown(place, after)}", key=escaped(place))
-        for place in places
-        if before.get(place) != after.get(place)
+        Problem(f"{escaped(key)} was {_shown(key, before)}, now it is {_shown(key, after)}", key=escaped(key))
+        for key in keys
+        if before.get(key) != after.get(key)
     ]
 
 
-def _shown(place: str, values: Mapping[str, Any]) -> str:
-    if place not in values:
+def _shown(key: str, values: Mapping[str, Any]) -> str:
+    if key not in values:
         return "without effect"
-    option = BY_PLACE.get(place)
-    return escaped(option.text(values[place]) if option else values[place])[:200]
+    option = BY_KEY.get(key)
+    return escaped(option.text(values[key]) if option else values[key])[:200]

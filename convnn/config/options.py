@@ -21,7 +21,7 @@ TRUE, FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 class Option:
     """One thing a person can set."""
 
-    place: str  # "layer.K": its TOML table and key
+    key: str  # "layer.K": its TOML table and key
     flag: str  # "--K"
     kind: Literal["bool", "int", "float", "choice", "text", "words"]
     default: Value
@@ -41,11 +41,11 @@ class Option:
 
     @property
     def section(self) -> str:
-        return self.place.partition(".")[0]
+        return self.key.partition(".")[0]
 
     @property
-    def key(self) -> str:
-        return self.place.partition(".")[2]
+    def field(self) -> str:
+        return self.key.partition(".")[2]
 
     @property
     def name(self) -> str:
@@ -123,7 +123,7 @@ class Option:
         shown = "none" if value is None else repr(value) if isinstance(value, str) else _toml_word(value)
         fix, change = self._nearest(value)
         return Problem(
-            f"{self.place} is {shown}: must be {self.allowed()}", key=self.place, value=value, fix=fix, change=change
+            f"{self.key} is {shown}: must be {self.allowed()}", key=self.key, value=value, fix=fix, change=change
         )
 
     def _nearest(self, value: Any) -> tuple[str, dict[str, Value]]:
@@ -136,7 +136,7 @@ class Option:
             best = lowered[close[0]] if close else self.default
         elif self.kind in ("int", "float") and isinstance(value, int | float) and not isinstance(value, bool):
             best = self._inside(value)
-        return f"use {self.flag} {self.text(best)}".rstrip(), {self.place: best}
+        return f"use {self.flag} {self.text(best)}".rstrip(), {self.key: best}
 
     def _inside(self, value: float) -> Value:
         """The allowed value nearest to a number; the default where a bound itself is not allowed."""
@@ -165,7 +165,7 @@ def _rows() -> tuple[Option, ...]:
     )
 
 
-def _row(place: str, field: FieldInfo) -> Option:
+def _row(key: str, field: FieldInfo) -> Option:
     kind, choices, optional = _shape(field.annotation)
     extra: dict[str, Any] = field.json_schema_extra  # type: ignore[assignment]
     limits: dict[str, Any] = {}
@@ -176,7 +176,7 @@ def _row(place: str, field: FieldInfo) -> Option:
             if getattr(item, name, None) is not None
         }
     return Option(
-        place=place,
+        key=key,
         flag=extra["flag"],
         kind=kind,
         default=field.default,
@@ -211,16 +211,16 @@ def _shape(annotation: Any) -> tuple[Any, tuple[str, ...], bool]:
 
 
 OPTIONS = _rows()
-BY_PLACE = {option.place: option for option in OPTIONS}
+BY_KEY = {option.key: option for option in OPTIONS}
 BY_FLAG = {option.flag: option for option in OPTIONS} | {o.off_flag: o for o in OPTIONS if o.kind == "bool"}
 BY_NAME = {option.name: option for option in OPTIONS}
 SECTIONS = tuple(RunConfig.model_fields)
 
 
-def value_at(config: RunConfig, place: str) -> Value:
+def value_at(config: RunConfig, key: str) -> Value:
     """The value of one option of a configuration."""
-    section, _, key = place.partition(".")
-    return getattr(getattr(config, section), key)
+    section, _, field = key.partition(".")
+    return getattr(getattr(config, section), field)
 
 
 def effect_words(option: Option) -> str:
@@ -231,8 +231,8 @@ def effect_words(option: Option) -> str:
         parts.append("not with layer " + ", ".join(without))
     elif without:
         parts.append("layer " + ", ".join(option.layers))
-    for place, values in option.when.items():
-        other = BY_PLACE[place]
+    for key, values in option.when.items():
+        other = BY_KEY[key]
         parts.append(
             f"{other.name} {' or '.join(other.text(value) for value in values)}" if other.kind != "bool" else other.flag
         )

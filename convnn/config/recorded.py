@@ -7,8 +7,8 @@ from functools import cached_property
 from types import SimpleNamespace
 from typing import Any, Final, Literal, NamedTuple, cast
 
-from convnn.config.active import effective, no_effect
-from convnn.config.options import BY_PLACE, OPTIONS, SECTIONS, Value
+from convnn.config.active import active_options, inactive_options
+from convnn.config.options import BY_KEY, OPTIONS, SECTIONS, Value
 from convnn.config.schema import LAYERS, RunConfig
 
 SEED = "training.seed"
@@ -26,16 +26,16 @@ Maybe = Value | Literal[Unknown.UNKNOWN]
 
 _DEFAULTS: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
 for _option in OPTIONS:
-    _DEFAULTS[_option.section][_option.key] = _option.default
+    _DEFAULTS[_option.section][_option.field] = _option.default
 
 
 class Settings(dict[str, dict[str, Any]]):
     """Values by section and key. Runs that have the same ones may share one."""
 
-    def value(self, place: str) -> Maybe:
+    def value(self, key: str) -> Maybe:
         """The value of an option, UNKNOWN where it is not told."""
-        section, _, key = place.partition(".")
-        return _plain(self.get(section, {}).get(key, UNKNOWN))
+        section, _, field = key.partition(".")
+        return _plain(self.get(section, {}).get(field, UNKNOWN))
 
     def lenient(self) -> RunConfig:
         """These values where they are told, else defaults, in the shape of a configuration: unchecked."""
@@ -44,14 +44,14 @@ class Settings(dict[str, dict[str, Any]]):
         return cast(RunConfig, SimpleNamespace(**sections))
 
     @property
-    def silent(self) -> dict[str, str]:
-        """The options without effect here, by place, and why; none where the layer is not ours, for who knows."""
-        return self._derived.silent
+    def inactive(self) -> dict[str, str]:
+        """The options without effect here, by key, and why; none where the layer is not ours, for who knows."""
+        return self._derived.inactive
 
     @property
-    def effective(self) -> dict[str, Maybe]:
-        """The options that decide the numbers, by place."""
-        return {place: self.value(place) for place in self._derived.places}
+    def active(self) -> dict[str, Maybe]:
+        """The options that decide the numbers, by key."""
+        return {key: self.value(key) for key in self._derived.keys}
 
     @property
     def key(self) -> tuple[tuple[str, str], ...]:
@@ -81,16 +81,16 @@ class Settings(dict[str, dict[str, Any]]):
     def _derive(self) -> _Derived:
         config = self.lenient()
         known_layer = self.value("layer.type") in (*LAYERS, UNKNOWN)
-        silent = no_effect(config) if known_layer else {}
-        told = effective(config) if known_layer else (o.place for o in OPTIONS if o.section not in _APART)
-        places = tuple(told)
-        key = tuple((place, shown(place, self.value(place))) for place in places if place != SEED)
-        return _Derived(silent, places, key)
+        inactive = inactive_options(config) if known_layer else {}
+        told = active_options(config) if known_layer else (o.key for o in OPTIONS if o.section not in _APART)
+        keys = tuple(told)
+        key = tuple((key, shown(key, self.value(key))) for key in keys if key != SEED)
+        return _Derived(inactive, keys, key)
 
 
 class _Derived(NamedTuple):
-    silent: dict[str, str]
-    places: tuple[str, ...]
+    inactive: dict[str, str]
+    keys: tuple[str, ...]
     key: tuple[tuple[str, str], ...]
 
 
@@ -107,11 +107,11 @@ def _plain(value: Any) -> Maybe:
     return str(value)
 
 
-def shown(place: str, value: Any) -> str:
+def shown(key: str, value: Any) -> str:
     """The value of an option as a person would type it; "?" where it is unknown."""
     if value is UNKNOWN:
         return "?"
-    option = BY_PLACE.get(place)
+    option = BY_KEY.get(key)
     if option is None or not (value is None or isinstance(value, bool | int | float | str | tuple)):
         return str(value)
     if option.kind == "float" and type(value) is int:

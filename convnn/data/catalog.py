@@ -21,7 +21,7 @@ from convnn.text import escaped
 
 
 @dataclass(frozen=True)
-class Facts:
+class DatasetInfo:
     """What is known of a data set beforehand; None is what is not known, and `problem` says why."""
 
     image_size: tuple[int, int] | None  # height, width in pixels
@@ -32,10 +32,10 @@ class Facts:
 
 
 KNOWN = {
-    "digits": Facts((32, 32), 10, 1442, 355),
-    "cifar10": Facts((32, 32), 10, 50_000, 10_000),
-    "cifar100": Facts((32, 32), 100, 50_000, 10_000),
-    "imagenet": Facts((224, 224), 1000, 1_281_167, 50_000),
+    "digits": DatasetInfo((32, 32), 10, 1442, 355),
+    "cifar10": DatasetInfo((32, 32), 10, 50_000, 10_000),
+    "cifar100": DatasetInfo((32, 32), 100, 50_000, 10_000),
+    "imagenet": DatasetInfo((224, 224), 1000, 1_281_167, 50_000),
 }
 # the folder that the archive holds, the archive, and its size in MB
 CIFAR = {
@@ -47,10 +47,10 @@ CIFAR = {
 IMAGENET_FIX = "put its class folders into train/ and val/, as torchvision.datasets.ImageNet unpacks the archives"
 
 
-def facts(name: str, path: str | Path, resize: int | None = None) -> Facts:
+def dataset_info(name: str, path: str | Path, resize: int | None = None) -> DatasetInfo:
     """What is known of the data set `name` at `path`; at most one image header is read, and nothing is raised."""
     path = Path(path)
-    known = KNOWN.get(name, Facts(None, None, None, None))
+    known = KNOWN.get(name, DatasetInfo(None, None, None, None))
     if resize:
         known = replace(known, image_size=(resize, resize))
     try:
@@ -63,7 +63,7 @@ def facts(name: str, path: str | Path, resize: int | None = None) -> Facts:
         return replace(known, problem=error.problems[0])
 
 
-def _folder(path: Path, known: Facts) -> Facts:
+def _folder(path: Path, known: DatasetInfo) -> DatasetInfo:
     both = pair(path)
     if both is None:
         tree = listing(path, path)
@@ -72,10 +72,10 @@ def _folder(path: Path, known: Facts) -> Facts:
     else:
         first = both[0]
         train, test = len(first.files), len(both[1].files)
-    return Facts(known.image_size or first_size(first.files), len(first.classes), train, test)
+    return DatasetInfo(known.image_size or first_size(first.files), len(first.classes), train, test)
 
 
-def _imagenet(path: Path, known: Facts) -> Facts:
+def _imagenet(path: Path, known: DatasetInfo) -> DatasetInfo:
     folders = split_folders(path, "val")
     if folders is None:
         raise unusable(path, "holds no train/ and val/", IMAGENET_FIX)

@@ -14,8 +14,8 @@ from typing import Any
 
 import tomli_w
 
-from convnn.config.active import no_effect
-from convnn.config.options import BY_PLACE, OPTIONS
+from convnn.config.active import inactive_options
+from convnn.config.options import BY_KEY, OPTIONS
 from convnn.costs import plan
 from convnn.data.catalog import KNOWN
 from convnn.events import SCHEMA, iso
@@ -47,10 +47,10 @@ class Configuration:
 
 def configuration(arguments: Arguments, tags: Sequence[str] = ()) -> Configuration:
     """What args.txt says as a configuration: as written, though our rules refuse it."""
-    values = {place: value for place, value in arguments.values.items() if place not in APART}
-    values |= {place: BY_PLACE[place].default for place in NEW}
+    values = {key: value for key, value in arguments.values.items() if key not in APART}
+    values |= {key: BY_KEY[key].default for key in NEW}
     values["run.tags"] = tuple(tags)
-    told = tuple((place, type(value), _frozen(value)) for place, value in sorted(values.items()))  # 1 is not True
+    told = tuple((key, type(value), _frozen(value)) for key, value in sorted(values.items()))  # 1 is not True
     return _configuration(told, _classes(arguments))
 
 
@@ -65,21 +65,21 @@ def _frozen(value: Any) -> Any:
 
 @functools.lru_cache(256)
 def _configuration(told: tuple[tuple[str, type, Any], ...], classes: int | None) -> Configuration:
-    values = {place: value for place, _, value in told}
+    values = {key: value for key, _, value in told}
     resolved = resolve(Preset("args", None, values=values))
     reasons = [problem.message for problem in resolved.problems]
-    silent = no_effect(resolved.config)
-    missing = tuple(o.name for o in OPTIONS if o.place not in values and o.place not in APART)
-    needed = [name for name in missing if next(o.place for o in OPTIONS if o.name == name) not in silent]
+    inactive = inactive_options(resolved.config)
+    missing = tuple(o.name for o in OPTIONS if o.key not in values and o.key not in APART)
+    needed = [name for name in missing if next(o.key for o in OPTIONS if o.name == name) not in inactive]
     if needed:
         some = ", ".join(needed[:4]) + f" and {len(needed) - 4} more" * (len(needed) > 4)
         reasons.append(f"{ARGS} says nothing of {some}")
     config, flops = resolved.config, None
-    facts = KNOWN.get(config.data.dataset)
-    side = (config.data.resize,) * 2 if config.data.resize else facts.image_size if facts else None
-    if not reasons and side and (classes or (facts and facts.num_classes)):
-        flops = plan.plan(config, side, classes or facts.num_classes or 1).flops  # type: ignore[union-attr]
-    images = facts.train_images if facts and "data.dataset" in values else None
+    dataset = KNOWN.get(config.data.dataset)
+    side = (config.data.resize,) * 2 if config.data.resize else dataset.image_size if dataset else None
+    if not reasons and side and (classes or (dataset and dataset.num_classes)):
+        flops = plan.plan(config, side, classes or dataset.num_classes or 1).flops  # type: ignore[union-attr]
+    images = dataset.train_images if dataset and "data.dataset" in values else None
     steps = math.ceil(images / config.training.batch_size) if images and "training.batch_size" in values else 1
     return Configuration(_toml(values), "; ".join(reasons) or None, missing, flops, steps)
 
@@ -87,10 +87,10 @@ def _configuration(told: tuple[tuple[str, type, Any], ...], classes: int | None)
 def _toml(values: dict[str, Any]) -> str:
     tables: dict[str, dict[str, Any]] = {}
     for option in OPTIONS:
-        if option.place in values:
-            value = values[option.place]
+        if option.key in values:
+            value = values[option.key]
             plain = "none" if value is None else list(value) if isinstance(value, tuple) else value
-            tables.setdefault(option.section, {})[option.key] = plain
+            tables.setdefault(option.section, {})[option.field] = plain
     return tomli_w.dumps(tables)
 
 
@@ -130,7 +130,7 @@ class Lines:
         return more if history.finished is not None else more + self._finished(self._end(time, len(told)))
 
     def _started(self) -> str:
-        found, facts = self.arguments.found, KNOWN.get(str(self.arguments.values.get("data.dataset")))
+        found, dataset = self.arguments.found, KNOWN.get(str(self.arguments.values.get("data.dataset")))
         size = found.get("img_size")
         fields: dict[str, Any] = {
             "schema": SCHEMA,
@@ -138,7 +138,9 @@ class Lines:
             "seed": _whole(self.arguments.values.get("training.seed")),
             "num_classes": _whole(found.get("num_classes")),
             "image_size": size if isinstance(size, tuple) and all(type(side) is int for side in size) else None,
-            "images": {"train": facts.train_images, "test": facts.test_images} if facts and facts.train_images else {},
+            "images": {"train": dataset.train_images, "test": dataset.test_images}
+            if dataset and dataset.train_images
+            else {},
             "parameters": _whole(found.get("total_params")),
             "trainable_parameters": _whole(found.get("trainable_params")),
             "flops": self.config.flops,
@@ -174,7 +176,7 @@ def _line(event: str, time: float, **fields: Any) -> str:
     return json.dumps({"event": event, "time": iso(at), **fields}) + "\n"
 
 
-_CLAIMS = (  # what names of directories say, and the place of it in the configuration
+_CLAIMS = (  # what names of directories say, and the key of it in the configuration
     (re.compile(r"(?:^|_)K(\d+)(?=_|$)"), "layer.K", int),
     (re.compile(r"(?:^|_)br(\d{4})(?=_|$)"), "branching.ratio", lambda digits: int(digits) / 1000),
     (re.compile(r"(?:^|_)s(\d+)$"), "training.seed", int),
@@ -184,10 +186,10 @@ _CLAIMS = (  # what names of directories say, and the place of it in the configu
 def contradictions(source: Path, values: dict[str, Any]) -> list[Passed]:
     """Where the directory's name says something else than args.txt, which is believed."""
     found = []
-    for pattern, place, read in _CLAIMS:
+    for pattern, key, read in _CLAIMS:
         match = pattern.search(source.name)
-        if match and place in values and values[place] != read(match[1][:9]):
-            name, said = BY_PLACE[place].name, escaped(values[place])
+        if match and key in values and values[key] != read(match[1][:9]):
+            name, said = BY_KEY[key].name, escaped(values[key])
             found.append(
                 Passed(ARGS, 0, f"{name} is {said}, whatever the name of the directory says ({match[0].strip('_')})")
             )

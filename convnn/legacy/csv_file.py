@@ -83,8 +83,8 @@ def import_csv(
 def _arguments(config: RunConfig | None) -> Arguments:
     if config is None:
         return Arguments()
-    values = {option.place: value_at(config, option.place) for option in OPTIONS}
-    return Arguments({place: value for place, value in values.items() if place not in convert.APART})
+    values = {option.key: value_at(config, option.key) for option in OPTIONS}
+    return Arguments({key: value for key, value in values.items() if key not in convert.APART})
 
 
 def _write(to: Path, texts: Mapping[str, bytes]) -> None:

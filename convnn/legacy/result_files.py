@@ -47,7 +47,7 @@ class Passed(NamedTuple):
 
 @dataclass
 class Arguments:
-    """What args.txt says: options by place, the rest by name."""
+    """What args.txt says: options by key, the rest by name."""
 
     values: dict[str, Any] = field(default_factory=dict)
     found: dict[str, Any] = field(default_factory=dict)  # num_classes, img_size and the like
@@ -84,7 +84,7 @@ def arguments(data: bytes) -> Arguments:
             result.unknown[name] = text
             result.passed.append(Passed(ARGS, number, f"{name} is no option; kept as it is"))
         else:
-            result.values[option.place] = _value(option, text)
+            result.values[option.key] = _value(option, text)
     if data and not data.endswith(b"\n"):
         result.passed.append(Passed(ARGS, data.count(b"\n") + 1, "the last line has no end: it may be cut short"))
     return result

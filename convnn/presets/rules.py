@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from convnn.config.active import no_effect
+from convnn.config.active import inactive_options
 from convnn.config.schema import RunConfig
 from convnn.costs import flops, plan
 from convnn.errors import Problem
@@ -46,8 +46,8 @@ def notes(config: RunConfig) -> list[str]:
 
 def _samples(config: RunConfig) -> Iterator[Problem]:
     kind, samples = config.sampling.type, config.sampling.num_samples
-    silent = no_effect(config)
-    if "sampling.type" in silent:
+    inactive = inactive_options(config)
+    if "sampling.type" in inactive:
         return
     if kind == "all" and samples != -1:
         yield Problem(
@@ -71,7 +71,7 @@ def _samples(config: RunConfig) -> Iterator[Problem]:
 
 def _shuffle(config: RunConfig) -> Iterator[Problem]:
     pattern, scale = config.layer.shuffle_pattern, config.layer.shuffle_scale
-    if "layer.shuffle_pattern" in no_effect(config):
+    if "layer.shuffle_pattern" in inactive_options(config):
         return
     if pattern == "BA" and scale < 1:
         yield Problem(
@@ -125,13 +125,13 @@ def _maps(config: RunConfig, image_size: Side, ignore: set[str | None]) -> list[
     """The rules that every layer's map must meet: the first map that fails is named, the fix suits them all."""
     if {"sampling.num_samples", "layer.shuffle_scale"} & ignore:
         return []  # the pools of such a configuration do not exist
-    silent = no_effect(config)
+    inactive = inactive_options(config)
     slots = architectures.slots(config.model.name, config.model.width, image_size)
-    if "layer.shuffle_scale" not in silent and (problem := _divides(config, slots)):
+    if "layer.shuffle_scale" not in inactive and (problem := _divides(config, slots)):
         return [problem]
-    if "layer.K" in silent:
+    if "layer.K" in inactive:
         return []
-    return [problem for problem in (_margin(config, slots, silent), _pool(config, slots)) if problem][:1]
+    return [problem for problem in (_margin(config, slots, inactive), _pool(config, slots)) if problem][:1]
 
 
 def _divides(config: RunConfig, slots: tuple[architectures.Slot, ...]) -> Problem | None:
@@ -150,8 +150,8 @@ def _divides(config: RunConfig, slots: tuple[architectures.Slot, ...]) -> Proble
     )
 
 
-def _margin(config: RunConfig, slots: tuple[architectures.Slot, ...], silent: dict[str, str]) -> Problem | None:
-    if "sampling.sample_padding" in silent:
+def _margin(config: RunConfig, slots: tuple[architectures.Slot, ...], inactive: dict[str, str]) -> Problem | None:
+    if "sampling.sample_padding" in inactive:
         return None
     margin, samples = config.sampling.sample_padding, config.sampling.num_samples
     # a grid that is no coarser than its map is all of it, margin and pad included

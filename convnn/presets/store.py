@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from convnn.config.options import BY_PLACE, OPTIONS, SECTIONS
+from convnn.config.options import BY_KEY, OPTIONS, SECTIONS
 from convnn.config.schema import SAFE_NAME, RunConfig
 from convnn.config.toml import text
 from convnn.errors import Problem, UserError, did_you_mean
@@ -27,7 +27,7 @@ LARGEST = 1 << 20  # bytes of a preset: one beyond is no preset
 
 @dataclass(frozen=True)
 class Preset:
-    """A file of settings as it was read: values by place, whatever is wrong with the file in `problems`."""
+    """A file of settings as it was read: values by key, whatever is wrong with the file in `problems`."""
 
     name: str
     path: Path | None
@@ -80,7 +80,7 @@ def read(name: str) -> Preset:
     return replace(parse(_text(path), path.stem, path), hidden=hidden)
 
 
-def twice(preset: Preset) -> str:
+def shadowed_by(preset: Preset) -> str:
     """The sentence that other files carry the name of a preset, too."""
     folders = [preset.path or Path(), *preset.hidden]
     return f"{preset.name} stands in {' and '.join(escaped(path.parent) for path in folders)}; the first is used"
@@ -126,8 +126,8 @@ def parse(text: str, name: str = "preset", path: Path | None = None) -> Preset:
             )
         else:
             values |= {f"{section}.{key}": value for key, value in table.items()}
-    for place in [place for place in values if place not in BY_PLACE]:
-        found.append(_unknown(place, values.pop(place)))
+    for key in [key for key in values if key not in BY_KEY]:
+        found.append(_unknown(key, values.pop(key)))
     if values.pop("output.dir", None) is not None:
         found.append(
             Problem(
@@ -150,14 +150,14 @@ def _toml_fix(text: str, error: str) -> str:
     return f"line {number}, column {where[2]} reads {shown!r}: text needs quotes, true and false are lower case"
 
 
-def _unknown(place: str, value: Any) -> Problem:
-    keys = {option.key: option.place for option in OPTIONS} | {option.name: option.place for option in OPTIONS}
-    guess = keys.get(place.rpartition(".")[2])
-    what, known = ("option", [*BY_PLACE, *SECTIONS]) if "." in place else ("section", SECTIONS)
-    hint = f". Did you mean {guess}?" if guess else did_you_mean(place, known)
+def _unknown(key: str, value: Any) -> Problem:
+    keys = {option.field: option.key for option in OPTIONS} | {option.name: option.key for option in OPTIONS}
+    guess = keys.get(key.rpartition(".")[2])
+    what, known = ("option", [*BY_KEY, *SECTIONS]) if "." in key else ("section", SECTIONS)
+    hint = f". Did you mean {guess}?" if guess else did_you_mean(key, known)
     return Problem(
-        f"there is no {what} {escaped(place)}{hint}",
-        key=escaped(place),
+        f"there is no {what} {escaped(key)}{hint}",
+        key=escaped(key),
         value=value,
         fix="remove it, or correct its name",
     )

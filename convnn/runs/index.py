@@ -173,7 +173,7 @@ def _dump(kept: Mapping[str, _Kept]) -> bytes:
             tables.setdefault(id(table), (len(tables), table))
         config = configs.setdefault(_identity(s.config), len(configs))
         fields = [s.name, s.path, s.status, s.started, s.finished, config, s.epoch, s.best, s.digest]
-        rows[name] = [each.stamps, each.age, [*fields, s.figures, s.source, s.unlaunchable, s.unread]]
+        rows[name] = [each.stamps, each.age, [*fields, s.figures, s.source, s.not_launchable_reason, s.unread]]
     numbered = [{name: tables[table][0] for name, table in config} for config in configs]
     told = [table for _, table in tables.values()], numbered, rows
     body = json.dumps(told, separators=(",", ":"), default=str).encode()

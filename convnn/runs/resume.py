@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convnn.config import command_line
-from convnn.config.diff import differences
+from convnn.config.diff import config_diff
 from convnn.errors import Exit, Problem, UserError
 from convnn.runs.find import find, list_runs
 from convnn.runs.run import Run, root
@@ -40,7 +40,7 @@ def _trained(run: Run) -> Run:
 
 def check_same(run: Run, before: Mapping[str, Any], now: RunConfig) -> None:
     """Raises UserError with every difference where a run would go on under another configuration."""
-    if found := differences(before, now):
+    if found := config_diff(before, now):
         first = Problem(
             f"{escaped(run.name)} has another configuration",
             fix=f"leave those options as they were, or make a new run from its checkpoint: {command(run)} --fork",

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from convnn.config.options import BY_PLACE
+from convnn.config.options import BY_KEY
 from convnn.errors import Problem, UserError
 from convnn.files import sync_directory, write_atomic
 from convnn.runs import trash
@@ -89,7 +89,7 @@ class Run:
 
 def _value(section: str, key: str, value: Any) -> Any:
     """A value of the file; TOML has no null, so the word "none" stands for it where an option may have none."""
-    option = BY_PLACE.get(f"{section}.{key}")
+    option = BY_KEY.get(f"{section}.{key}")
     return None if value == "none" and option is not None and option.optional else value
 
 

@@ -37,7 +37,7 @@ class Summary:
     digest: str | None  # None before the first epoch
     figures: Mapping[str, Figure]  # by metric
     source: str | None  # the directory an imported run came from: its figures are as published
-    unlaunchable: str | None  # why an imported run cannot be launched
+    not_launchable_reason: str | None  # why an imported run cannot be launched
     unread: int = 0  # lines of its log that are damaged
 
     def json(self) -> dict[str, Any]:
@@ -89,7 +89,7 @@ def summarise(run: Run) -> Summary:
         digest=history.digest() if history.epochs else None,
         figures={metric: _figure(history, metric) for metric in history.metrics},
         source=str(told["source"]) if "source" in told else None,
-        unlaunchable=str(told["reason"]) if told.get("reason") else None,
+        not_launchable_reason=str(told["reason"]) if told.get("reason") else None,
         unread=len(history.bad),
     )
 

@@ -9,7 +9,7 @@ from rich.console import Group
 from rich.text import Text
 
 from convnn.charts.chart import Chart, Series, draw
-from convnn.config.options import BY_PLACE
+from convnn.config.options import BY_KEY
 from convnn.metrics import METRICS, SPLITS
 from convnn.runs.history import Axis, History
 from convnn.runs.status import ASCII_GLYPHS, GLYPHS
@@ -193,7 +193,7 @@ def _options(config: Mapping[str, Mapping[str, Any]]) -> tuple[dict[str, dict[st
     halves: tuple[dict[str, dict[str, Any]], ...] = ({}, {})
     for section, values in config.items():
         for key, value in values.items():
-            option = BY_PLACE.get(f"{section}.{key}")
+            option = BY_KEY.get(f"{section}.{key}")
             at_default = option is not None and (
                 value == option.default or (not value and option.default in (None, ()))
             )

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from convnn.config.active import effective
-from convnn.config.diff import differences
+from convnn.config.active import active_options
+from convnn.config.diff import config_diff
 from convnn.errors import Exit, Problem, UserError
 from convnn.metrics import Best
 from convnn.text import escaped
@@ -59,7 +59,7 @@ def taken(trainer: Trainer) -> State:
         "scheduler": trainer.scheduler.state_dict() if trainer.scheduler else None,
         "scaler": trainer.scaler.state_dict(),
         "seed": trainer.config.training.seed,
-        "config": effective(trainer.config),
+        "config": active_options(trainer.config),
         "data": _data(trainer),
         "machine": here(trainer),
         "versions": device.versions(),
@@ -162,7 +162,7 @@ def _data(trainer: Trainer) -> dict[str, Any]:
 
 def same(trainer: Trainer, state: State) -> bool:
     """Whether a fork goes on as its run would have: under the same configuration, on the same images."""
-    return not differences(state.plain["config"], trainer.config) and bool(state.plain["data"] == _data(trainer))
+    return not config_diff(state.plain["config"], trainer.config) and bool(state.plain["data"] == _data(trainer))
 
 
 def _check_data(trainer: Trainer, before: Mapping[str, Any]) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 
 from convnn.config.options import BY_NAME
 from convnn.config.schema import RunConfig
-from convnn.data.catalog import KNOWN, facts
+from convnn.data.catalog import KNOWN, dataset_info
 from convnn.errors import UserError
 from convnn.files import sync_directory, write_atomic
 from convnn.presets.resolve import resolve
@@ -47,7 +47,7 @@ class Finding:
 
 def small(**options: str) -> RunConfig:
     """A configuration of seconds: a narrow vgg11 on a few digits."""
-    return resolve(None, {BY_NAME[name].place: value for name, value in (SMALL | options).items()}).checked()
+    return resolve(None, {BY_NAME[name].key: value for name, value in (SMALL | options).items()}).checked()
 
 
 def findings(runs: Path, data: str) -> Iterator[Finding]:
@@ -64,7 +64,7 @@ def findings(runs: Path, data: str) -> Iterator[Finding]:
     yield from speeds()
     yield from storage(runs)
     for name in KNOWN:
-        found = facts(name, data)
+        found = dataset_info(name, data)
         yield Finding(
             f"data {name}", None if found.problem else True, found.problem.message if found.problem else "found"
         )

@@ -218,7 +218,7 @@ class Loop:
 
     def _write_texts(self, started: Started) -> None:
         config = self.trainer.config
-        told = {option.name: value_at(config, option.place) for option in OPTIONS} | {"output_dir": str(self.run.path)}
+        told = {option.name: value_at(config, option.key) for option in OPTIONS} | {"output_dir": str(self.run.path)}
         arguments = text_files.arguments(
             told,
             num_classes=started.num_classes or 0,

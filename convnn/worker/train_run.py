@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from convnn.config.diff import differences
+from convnn.config.diff import config_diff
 from convnn.config.schema import RunConfig
 from convnn.errors import Exit, Problem, UserError
 from convnn.events import Event, Finished
@@ -121,7 +121,7 @@ def _origin(run: Run, config: RunConfig, history: History) -> Origin | None:
         return None
     fork = "forked" in found.plain
     before = found.plain.get("config")
-    if not fork and isinstance(before, dict) and (problems := differences(before, config)):
+    if not fork and isinstance(before, dict) and (problems := config_diff(before, config)):
         raise UserError(
             [Problem(f"{escaped(run.config_path)} was changed since the checkpoint", fix="undo that"), *problems]
         )

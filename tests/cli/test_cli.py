@@ -11,7 +11,7 @@ import pytest
 from support import bad_options as bad_inputs
 
 from convnn.config import command_line
-from convnn.config.options import BY_PLACE, OPTIONS
+from convnn.config.options import BY_KEY, OPTIONS
 from convnn.presets import resolve, store
 
 
@@ -27,7 +27,7 @@ def convnn(in_process, tmp_path, monkeypatch):
 @pytest.mark.parametrize("row", bad_inputs.FIELDS + bad_inputs.RULES, ids=str)
 def test_bad_settings_end_with_2_and_name_the_place(row, convnn, tmp_path):
     code, out, err = convnn("run", *row.argv)
-    switch = BY_PLACE[row.key].kind == "bool"  # a switch takes no word: what follows it is something else
+    switch = BY_KEY[row.key].kind == "bool"  # a switch takes no word: what follows it is something else
     assert (code, out) == (2, "")
     assert switch or all(word in err for word in row.words), err
     assert not (tmp_path / "runs").exists()
@@ -94,8 +94,8 @@ def test_the_commands_of_the_original_tool_are_understood(line, dashes, convnn, 
 @pytest.mark.parametrize(("line", "name"), zip(COMMANDS, PRESETS, strict=True), ids=PRESETS)
 def test_each_of_these_commands_has_its_preset(line, name):
     typed = command_line.parse(line.split()).typed
-    for place in ("output.dir", "runtime.device"):  # where it is written and computed is the person's
-        typed.pop(place, None)
+    for key in ("output.dir", "runtime.device"):  # where it is written and computed is the person's
+        typed.pop(key, None)
     assert resolve.resolve(store.read(name)).config == resolve.resolve(None, typed).config
 
 
@@ -130,7 +130,7 @@ def test_help_names_every_flag_and_its_opposite(convnn):
 def test_a_configuration_is_the_command_that_makes_it(option):
     from presets.test_presets import different
 
-    config = resolve.resolve(None, {option.place: different(option)}).config
+    config = resolve.resolve(None, {option.key: different(option)}).config
     parsed = command_line.read(command_line.command(config))
     assert not parsed.unknown
     assert resolve.resolve(None, parsed.typed).config == config

@@ -7,7 +7,7 @@ import json
 import pytest
 from presets.test_presets import different
 
-from convnn.config.active import no_effect
+from convnn.config.active import inactive_options
 from convnn.config.options import OPTIONS
 from convnn.costs.plan import plan
 from convnn.errors import UserError
@@ -73,10 +73,10 @@ def planned(typed):
     resolved = resolve.resolve(None, typed)
     if resolved.problems:
         return [problem.message for problem in resolved.problems]
-    config, facts = resolved.config, resolved.facts
-    sized = facts.image_size and facts.num_classes
-    cost = plan(config, facts.image_size, facts.num_classes).json() if sized else None
-    return [cost, facts.problem.message if facts.problem else None]
+    config, dataset = resolved.config, resolved.dataset
+    sized = dataset.image_size and dataset.num_classes
+    cost = plan(config, dataset.image_size, dataset.num_classes).json() if sized else None
+    return [cost, dataset.problem.message if dataset.problem else None]
 
 
 def trained(typed):
@@ -101,17 +101,17 @@ def known():
     return {}
 
 
-@pytest.mark.parametrize("option", [o for o in OPTIONS if o.place not in ELSEWHERE], ids=lambda option: option.place)
+@pytest.mark.parametrize("option", [o for o in OPTIONS if o.key not in ELSEWHERE], ids=lambda option: option.key)
 def test_flipping_an_option_changes_something_or_is_said_not_to(option, known):
-    beside, other = BESIDE.get(option.place, ({}, None))
-    base = {k: v for k, v in SMALL.items() if k != option.place} | beside
-    base.setdefault(option.place, SMALL.get(option.place) or option.text(option.default))
-    if base[option.place] == "":
-        del base[option.place]
-    flipped = base | {option.place: other or option.text(different(option))}
+    beside, other = BESIDE.get(option.key, ({}, None))
+    base = {k: v for k, v in SMALL.items() if k != option.key} | beside
+    base.setdefault(option.key, SMALL.get(option.key) or option.text(option.default))
+    if base[option.key] == "":
+        del base[option.key]
+    flipped = base | {option.key: other or option.text(different(option))}
     resolved = resolve.resolve(None, flipped)
-    if not resolved.problems and option.place in no_effect(resolved.config):
-        assert option.place in " ".join(resolved.notes)
+    if not resolved.problems and option.key in inactive_options(resolved.config):
+        assert option.key in " ".join(resolved.notes)
         return
     if planned(base) != planned(flipped):
         return

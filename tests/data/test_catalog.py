@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from PIL import Image
 
-from convnn.data.catalog import KNOWN, Facts, facts
+from convnn.data.catalog import KNOWN, DatasetInfo, dataset_info
 
 
 def write(root, counts, size=(8, 6)):
@@ -18,35 +18,35 @@ def write(root, counts, size=(8, 6)):
 
 @pytest.mark.parametrize("name", KNOWN)
 def test_resize_is_the_size_of_every_data_set(tmp_path, name):
-    assert facts(name, tmp_path, 48).image_size == (48, 48)
+    assert dataset_info(name, tmp_path, 48).image_size == (48, 48)
 
 
 def test_digits_are_always_there(tmp_path):
-    assert facts("digits", tmp_path / "absent") == Facts((32, 32), 10, 1442, 355)
+    assert dataset_info("digits", tmp_path / "absent") == DatasetInfo((32, 32), 10, 1442, 355)
 
 
 @pytest.mark.parametrize("name", ["cifar10", "cifar100"])
 def test_a_download_to_come_is_said(tmp_path, name):
-    known = facts(name, tmp_path)
+    known = dataset_info(name, tmp_path)
     assert replace(known, problem=None) == KNOWN[name]
     assert "the run begins by downloading 1" in known.problem.message
     (tmp_path / {"cifar10": "cifar-10-batches-py", "cifar100": "cifar-100-python"}[name]).mkdir()
-    assert facts(name, tmp_path).problem is None
+    assert dataset_info(name, tmp_path).problem is None
 
 
 def test_a_folder_is_counted_without_decoding(tmp_path):
     write(tmp_path, {"train/cat": 3, "train/dog": 2, "test/cat": 1, "test/dog": 1})
     for file in (tmp_path / "train").rglob("[!0].png"):
         file.write_bytes(b"no image")
-    assert facts("folder", tmp_path) == Facts((6, 8), 2, 5, 2)
+    assert dataset_info("folder", tmp_path) == DatasetInfo((6, 8), 2, 5, 2)
 
 
 def test_one_tree_is_counted_as_it_will_be_split(tmp_path):
-    assert facts("folder", write(tmp_path, {"cat": 10, "dog": 7, "cow": 1})) == Facts((6, 8), 3, 15, 3)
+    assert dataset_info("folder", write(tmp_path, {"cat": 10, "dog": 7, "cow": 1})) == DatasetInfo((6, 8), 3, 15, 3)
 
 
 def test_a_missing_folder_is_a_problem_and_no_exception(tmp_path):
-    known = facts("folder", tmp_path / "absent", 48)
+    known = dataset_info("folder", tmp_path / "absent", 48)
     assert known.image_size == (48, 48)
     assert (known.num_classes, known.train_images, known.test_images) == (None, None, None)
     assert known.problem.message == f"{tmp_path}/absent does not exist"
@@ -56,23 +56,23 @@ def test_a_missing_folder_is_a_problem_and_no_exception(tmp_path):
 def test_a_folder_without_an_image_is_a_problem(tmp_path):
     (tmp_path / "cat").mkdir()
     (tmp_path / "cat" / "text.png").write_text("no image")
-    assert "holds no file that is an image" in facts("folder", tmp_path).problem.message
+    assert "holds no file that is an image" in dataset_info("folder", tmp_path).problem.message
 
 
 def test_imagenet_is_counted_where_it_is_another_set(tmp_path):
-    absent = facts("imagenet", tmp_path / "absent")
+    absent = dataset_info("imagenet", tmp_path / "absent")
     assert replace(absent, problem=None) == KNOWN["imagenet"]
     assert "does not exist" in absent.problem.message
     write(tmp_path, {"train/a": 3, "train/b": 2, "val/a": 1, "val/b": 1})
-    assert facts("imagenet", tmp_path) == Facts((224, 224), 2, 5, 2)
+    assert dataset_info("imagenet", tmp_path) == DatasetInfo((224, 224), 2, 5, 2)
 
 
 def test_a_file_in_place_of_the_folder_is_a_problem(tmp_path):
     (tmp_path / "cat").touch()
-    assert "is not a folder" in facts("folder", tmp_path / "cat").problem.message
+    assert "is not a folder" in dataset_info("folder", tmp_path / "cat").problem.message
 
 
-def test_facts_need_neither_torch_nor_numpy():
+def test_dataset_info_needs_neither_torch_nor_numpy():
     program = "import sys, convnn.data.catalog, convnn.data; print({'torch', 'numpy', 'PIL'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

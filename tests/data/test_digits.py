@@ -4,7 +4,7 @@ from hashlib import sha256
 
 import torch
 
-from convnn.data.catalog import facts
+from convnn.data.catalog import dataset_info
 from convnn.data.digits import FILE
 
 
@@ -24,7 +24,7 @@ def test_digits_are_three_equal_channels_of_the_size_asked_for(opened):
 
 def test_every_fifth_digit_of_each_class_is_test(opened):
     data = opened("digits")
-    known = facts("digits", ".")
+    known = dataset_info("digits", ".")
     assert (data.train.num_images, data.test.num_images) == (known.train_images, known.test_images)
     train, test = all_of(data.train)[1].bincount(), all_of(data.test)[1].bincount()
     assert torch.equal(test, (train + test) // 5)

@@ -36,7 +36,7 @@ def test_its_columns_become_metrics_and_what_is_none_is_said(tmp_path, root):
     assert run.history().series("test_loss")[0] == [1.0, 3.0, 4.0] and run.status() == "done"
     assert [each.line for each in told.passed] == [5, 6, 8]
     (summary,) = index.summaries(root)[0]
-    assert "no configuration" in summary.unlaunchable and summary.config.value("run.tags") == ("theirs",)
+    assert "no configuration" in summary.not_launchable_reason and summary.config.value("run.tags") == ("theirs",)
     assert "layer" not in summary.config and summary.source.endswith("figures.csv")
 
 
@@ -44,7 +44,7 @@ def test_the_second_time_adds_nothing_and_a_configuration_can_be_named(tmp_path,
     first = import_csv(written(tmp_path), root, COLUMNS, config=RunConfig())
     assert import_csv(written(tmp_path), root, COLUMNS, config=RunConfig()).outcome == "known"
     run = find.find(first.name, root)
-    assert run.config() == RunConfig() and runs_summary.summarise(run).unlaunchable is None
+    assert run.config() == RunConfig() and runs_summary.summarise(run).not_launchable_reason is None
 
 
 @pytest.mark.parametrize(

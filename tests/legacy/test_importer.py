@@ -46,7 +46,7 @@ def test_a_directory_becomes_a_run_with_its_configuration_curves_times_and_origi
     for name in ("args.txt", "train_eval_results.txt"):
         assert (run.path / name).read_bytes() == (source / name).read_bytes()
     (summary,) = index.summaries(root)[0]
-    assert summary.source == str(source) and summary.unlaunchable is None
+    assert summary.source == str(source) and summary.not_launchable_reason is None
 
 
 def test_lines_are_those_that_the_log_itself_would_write(tmp_path, root):
@@ -120,8 +120,8 @@ def test_what_our_rules_refuse_is_kept_with_the_reason(tmp_path, root, changed, 
     (summary,), warnings = index.summaries(root)
     assert warnings == [] and run.history().best() == (60.0, 2)
     assert (told.reason is None and reason is None) or reason in told.reason
-    assert summary.unlaunchable == told.reason and json.dumps(summary.json(), allow_nan=False)
-    assert summary.config.key and summary.config.silent is not None
+    assert summary.not_launchable_reason == told.reason and json.dumps(summary.json(), allow_nan=False)
+    assert summary.config.key and summary.config.inactive is not None
 
 
 def test_a_directory_without_arguments_is_read_and_cannot_be_launched(tmp_path, root):
@@ -177,7 +177,7 @@ def test_truncated_at_every_byte_each_is_imported_without_an_exception(tmp_path,
     assert warnings == [] and {each.name for each in told} == {run.name for run in found}
     assert {run.epoch for run in found} == {0, 1, 2}
     assert {run.status for run in found if run.epoch < 2} == {"died"}
-    launchable = [run for run in found if run.unlaunchable is None and "args" in run.source]
+    launchable = [run for run in found if run.not_launchable_reason is None and "args" in run.source]
     assert all(run.config.value("optimizer.lr") == 1e-4 for run in launchable)
 
 

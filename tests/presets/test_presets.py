@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from support import bad_options as bad_inputs
 
 from convnn.config import toml
-from convnn.config.options import BY_PLACE, OPTIONS, value_at
+from convnn.config.options import BY_KEY, OPTIONS, value_at
 from convnn.config.schema import RunConfig
 from convnn.errors import UserError
 from convnn.presets import resolve, store
@@ -38,13 +38,13 @@ def test_bad_settings_are_refused_by_place_with_a_fix_that_fixes(row, way):
     with pytest.raises(UserError):
         resolved.checked()
     assert problem.change
-    mended = resolve.resolve(None, row.words_typed | {p: BY_PLACE[p].text(v) for p, v in problem.change.items()})
+    mended = resolve.resolve(None, row.words_typed | {p: BY_KEY[p].text(v) for p, v in problem.change.items()})
     assert not [p for p in mended.problems if p.key == row.key and p.message == problem.message]
 
 
 def test_every_field_has_a_row_of_bad_input():
     without = {"output.dir"}  # any text is a directory's name
-    assert {row.key for row in bad_inputs.FIELDS} == set(BY_PLACE) - without
+    assert {row.key for row in bad_inputs.FIELDS} == set(BY_KEY) - without
 
 
 @pytest.mark.parametrize("row", bad_inputs.PRESETS, ids=lambda row: repr(row["toml"]))
@@ -78,12 +78,12 @@ def test_our_presets_resolve_and_say_what_they_are(path):
     resolve.resolve(preset).checked()
 
 
-@pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.place)
+@pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.key)
 def test_a_preset_written_is_the_preset_read(option):
     other = different(option)
-    config = resolve.resolve(None, {option.place: other}).config
-    assert value_at(config, option.place) == other != option.default
-    if option.place == "output.dir":
+    config = resolve.resolve(None, {option.key: other}).config
+    assert value_at(config, option.key) == other != option.default
+    if option.key == "output.dir":
         assert "dir" not in toml.text(config)  # belongs to one run
         return
     again = resolve.resolve(store.parse(toml.text(config))).config
@@ -102,7 +102,7 @@ def different(option):
     if option.kind == "words":
         return ("one", "two")
     if option.kind == "text":
-        return {"runtime.device": "cuda:1"}.get(option.place, "somewhere")
+        return {"runtime.device": "cuda:1"}.get(option.key, "somewhere")
     low = option.lower if option.lower is not None else 0
     value = low + (1 if option.kind == "int" else 0.25)
     value = value if value != option.default else value + (1 if option.kind == "int" else 0.125)
@@ -111,7 +111,7 @@ def different(option):
     )
 
 
-@pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.place)
+@pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.key)
 def test_text_of_a_value_is_parsed_back(option):
     for value in (option.default, different(option)):
         assert option.parse(option.text(value)) == value

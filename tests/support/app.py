@@ -80,15 +80,15 @@ async def form(pilot: Pilot, *keys: str) -> SetupScreen:
     return pilot.app.screen
 
 
-async def put(pilot: Pilot, screen: SetupScreen, place: str, word: str) -> None:
+async def put(pilot: Pilot, screen: SetupScreen, key: str, word: str) -> None:
     """Put a word into a field as a person would, and wait for the check."""
     fields = screen.query_one(Form)
-    fields.go_to(place)
-    control = fields.fields[place].control
+    fields.go_to(key)
+    control = fields.fields[key].control
     if hasattr(control, "pick"):
         control.pick(word)
     else:
         control.value = word
-    await until(pilot, lambda: screen.draft.text(fields.fields[place].option) == word)
+    await until(pilot, lambda: screen.draft.text(fields.fields[key].option) == word)
     await screen.check()
     await pilot.pause()

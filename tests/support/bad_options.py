@@ -9,14 +9,14 @@ from typing import Any
 
 import tomli_w
 
-from convnn.config.options import BY_PLACE
+from convnn.config.options import BY_KEY
 
 ROWS = tomllib.loads(Path(__file__).with_suffix(".toml").read_text())
 
 
 @dataclass(frozen=True)
 class Refused:
-    """Values by place that must be refused with `key`, in a message that holds `words`."""
+    """Values by key that must be refused with `key`, in a message that holds `words`."""
 
     values: dict[str, Any]
     key: str
@@ -25,21 +25,21 @@ class Refused:
     @property
     def toml(self) -> str:
         tables: dict[str, dict[str, Any]] = {}
-        for place, value in self.values.items():
-            section, _, key = place.partition(".")
-            tables.setdefault(section, {})[key] = value
+        for key, value in self.values.items():
+            section, _, field = key.partition(".")
+            tables.setdefault(section, {})[field] = value
         return tomli_w.dumps(tables)
 
     @property
     def words_typed(self) -> dict[str, str]:
-        """The values as a person would type them, by place."""
-        return {place: _typed(value) for place, value in self.values.items()}
+        """The values as a person would type them, by key."""
+        return {key: _typed(value) for key, value in self.values.items()}
 
     @property
     def argv(self) -> list[str]:
         found: list[str] = []
-        for place, word in self.words_typed.items():
-            option = BY_PLACE[place]
+        for key, word in self.words_typed.items():
+            option = BY_KEY[key]
             if option.kind == "bool" and word in ("true", "false"):
                 found.append(option.flag if word == "true" else option.off_flag)
             else:
@@ -47,7 +47,7 @@ class Refused:
         return found
 
     def __str__(self) -> str:
-        return ",".join(f"{place}={value}" for place, value in self.values.items())
+        return ",".join(f"{key}={value}" for key, value in self.values.items())
 
 
 def _typed(value: Any) -> str:
@@ -56,7 +56,7 @@ def _typed(value: Any) -> str:
     return {True: "true", False: "false"}[value] if isinstance(value, bool) else str(value)
 
 
-FIELDS = [Refused({row["place"]: row["value"]}, row["place"], tuple(row["words"])) for row in ROWS["field"]]
+FIELDS = [Refused({row["key"]: row["value"]}, row["key"], tuple(row["words"])) for row in ROWS["field"]]
 RULES = [Refused(row["set"], row["key"], tuple(row["words"])) for row in ROWS["rule"]]
 PRESETS = ROWS["preset"]
 LINES = ROWS["line"]

@@ -26,10 +26,10 @@ def run(
     if told.get("layer", "ConvNN") is not None:
         for option in OPTIONS:
             if option.section != "output":
-                sections.setdefault(option.section, {})[option.key] = option.default
+                sections.setdefault(option.section, {})[option.field] = option.default
         sections["run"]["tags"] = list(tags)
         for flag, value in told.items():
-            sections[BY_NAME[flag].section][BY_NAME[flag].key] = value
+            sections[BY_NAME[flag].section][BY_NAME[flag].field] = value
     return Summary(
         name=name,
         path=f"/runs/{name}",
@@ -42,5 +42,5 @@ def run(
         digest=digest or name,
         figures={"test_top1": Figure(test_top1[0], test_top1[1], 1)} if test_top1 else {},
         source=source,
-        unlaunchable=None,
+        not_launchable_reason=None,
     )

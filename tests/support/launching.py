@@ -1,6 +1,6 @@
 """The app as `convnn tui` runs it, but for a launch at its start: run by tests in a pseudo-terminal.
 
-usage: python launching.py RUNS [place=value ...]
+usage: python launching.py RUNS [key=value ...]
 """
 
 from __future__ import annotations

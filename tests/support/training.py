@@ -67,7 +67,7 @@ class StopAt(deque[Command]):
 
 def config(options: dict[str, Any] = SMALL, **more: Any) -> RunConfig:
     """A configuration by the names of flags, checked."""
-    typed = {BY_FLAG[f"--{name}"].place: value for name, value in (options | more).items()}
+    typed = {BY_FLAG[f"--{name}"].key: value for name, value in (options | more).items()}
     return resolve.resolve(None, typed).checked()
 
 

@@ -6,7 +6,7 @@ import pytest
 from support.app import app, form, made, put, text, until
 
 from convnn import hardware
-from convnn.config.options import BY_PLACE
+from convnn.config.options import BY_KEY
 from convnn.costs.plan import plan
 from convnn.errors import UserError
 from convnn.presets import resolve
@@ -80,7 +80,7 @@ async def test_the_cost_follows_the_fields(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("place", "word", "by", "after"),
+    ("key", "word", "by", "after"),
     [
         ("layer.K", "9", 1, "10"), ("layer.K", "1", -1, "1"), ("layer.K", "x", 1, "9"),
         ("model.width", "1", -1, "0.75"), ("model.width", "0.1", 1, "0.25"), ("model.width", "0.25", -1, "0.25"),
@@ -93,5 +93,5 @@ async def test_the_cost_follows_the_fields(tmp_path, monkeypatch):
         ("scheduler.gamma", "0.95", 1, "0.95"), ("training.seed", "9223372036854775807", 1, "9223372036854775807"),
     ],
 )  # fmt: skip
-def test_a_step_is_a_round_value_within_the_bounds(place, word, by, after):
-    assert stepped(BY_PLACE[place], word, by) == after
+def test_a_step_is_a_round_value_within_the_bounds(key, word, by, after):
+    assert stepped(BY_KEY[key], word, by) == after

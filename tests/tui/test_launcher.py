@@ -29,7 +29,7 @@ SMALL = {
 
 
 def config(**more: str):
-    return resolve(None, SMALL | {place.replace("__", "."): value for place, value in more.items()}).checked()
+    return resolve(None, SMALL | {key.replace("__", "."): value for key, value in more.items()}).checked()
 
 
 def outcome(run: runs_run.Run) -> Finished:
@@ -110,7 +110,7 @@ Launcher(Path(sys.argv[1])).detach(resolve(None, words).checked())
 
 
 def test_a_detached_run_outlives_the_process_that_launched_it(tmp_path):
-    words = [f"{place}={value}" for place, value in (SMALL | {"run.name": "apart"}).items()]
+    words = [f"{key}={value}" for key, value in (SMALL | {"run.name": "apart"}).items()]
     subprocess.run([sys.executable, "-c", DETACHING, tmp_path, *words], check=True)
     end = time.monotonic() + 60
     while not (found := find.list_runs(tmp_path)[0]) or found[0].status() in ("running", "died"):

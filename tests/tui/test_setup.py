@@ -42,8 +42,8 @@ async def opened(tmp_path, preset: str | None = "small", size=(120, 40)):
         yield pilot, await form(pilot, *([] if preset is None else ["ctrl+end"]))
 
 
-def field(screen: SetupScreen, place: str):
-    return screen.query_one(Form).fields[place]
+def field(screen: SetupScreen, key: str):
+    return screen.query_one(Form).fields[key]
 
 
 def said(app) -> str:
@@ -56,13 +56,11 @@ def said(app) -> str:
 async def test_every_option_has_a_field_with_the_control_that_suits_it(tmp_path):
     async with opened(tmp_path) as (_, screen):
         fields = screen.query_one(Form).fields
-        assert list(fields) == [option.place for option in OPTIONS if option.place != "output.test_only"]
+        assert list(fields) == [option.key for option in OPTIONS if option.key != "output.test_only"]
         kinds = {"bool": Switch, "choice": Select, "int": Number, "float": Number, "text": Line, "words": Line}
-        for option in (fields[place].option for place in fields):
-            assert type(fields[option.place].control) is kinds[option.kind]
-            assert screen.draft.text(option) == option.text(
-                store.read("small").values.get(option.place, option.default)
-            )
+        for option in (fields[key].option for key in fields):
+            assert type(fields[option.key].control) is kinds[option.kind]
+            assert screen.draft.text(option) == option.text(store.read("small").values.get(option.key, option.default))
 
 
 async def test_the_focused_field_shows_its_help_and_others_their_default(tmp_path):
@@ -86,16 +84,16 @@ async def test_what_is_typed_right_after_tab_goes_to_the_next_field(tmp_path):
 
 async def test_up_and_down_change_numbers_choices_and_switches(tmp_path):
     async with opened(tmp_path) as (pilot, screen):
-        for place, key, word in [
+        for key, press, word in [
             ("layer.K", "up", "6"), ("model.width", "down", "none"), ("optimizer.lr", "up", "0.002"),
             ("layer.type", "down", "ConvNN_Attn"), ("data.augment", "space", "true"), ("runtime.amp", "up", "true"),
         ]:  # fmt: skip
-            screen.query_one(Form).go_to(place)
-            await pilot.press(key)
-            if place != "model.width":
-                assert screen.draft.typed[place] == word
+            screen.query_one(Form).go_to(key)
+            await pilot.press(press)
+            if key != "model.width":
+                assert screen.draft.typed[key] == word
             else:  # the step below 0.125 would be 0, which is not allowed
-                assert place not in screen.draft.typed
+                assert key not in screen.draft.typed
 
 
 async def test_a_problem_stands_under_its_field_and_f4_applies_the_fix(tmp_path):
@@ -116,20 +114,20 @@ async def test_f8_goes_from_problem_to_problem_and_back(tmp_path):
         await put(pilot, screen, "layer.padding", "-1")
         await put(pilot, screen, "training.seed", "-7")
         assert "3 problems" in text(pilot.app).splitlines()[0]
-        places = []
+        keys = []
         screen.query_one(Form).go_to("model.name")
         for key in ("f8", "f8", "f8", "f8", "shift+f8"):
             await pilot.press(key)
-            places.append(screen.query_one(Form).focused_field.option.place)
-        assert places == ["layer.padding", "training.seed", "optimizer.lr", "layer.padding", "optimizer.lr"]
+            keys.append(screen.query_one(Form).focused_field.option.key)
+        assert keys == ["layer.padding", "training.seed", "optimizer.lr", "layer.padding", "optimizer.lr"]
 
 
 async def test_what_has_no_effect_is_greyed_with_the_reason(tmp_path):
     async with opened(tmp_path) as (pilot, screen):
         row = field(screen, "layer.kernel_size")
-        assert row.state.silent and row.note.plain == "no effect with layer ConvNN"
+        assert row.state.inactive and row.note.plain == "no effect with layer ConvNN"
         await put(pilot, screen, "layer.type", "Branching")
-        assert not row.state.silent
+        assert not row.state.inactive
 
 
 async def test_a_change_is_marked_and_ctrl_r_takes_it_back_and_then_goes_to_the_default(tmp_path):
@@ -149,14 +147,14 @@ async def test_a_change_is_marked_and_ctrl_r_takes_it_back_and_then_goes_to_the_
 async def test_nothing_that_the_command_line_refuses_can_be_launched(tmp_path):
     async with opened(tmp_path, None) as (pilot, screen):
         for row in [*bad_inputs.FIELDS, *bad_inputs.RULES]:
-            if any(place not in screen.query_one(Form).fields for place in row.values):
+            if any(key not in screen.query_one(Form).fields for key in row.values):
                 continue  # the form has no field for it
             screen.draft = Draft()
             screen.rewritten()
-            for place, word in row.words_typed.items():
-                control = field(screen, place).control
+            for key, word in row.words_typed.items():
+                control = field(screen, key).control
                 control.show(word)
-                screen.draft.type(place, word)
+                screen.draft.type(key, word)
             await screen.action_launch()
             checked = screen.checked
             found = [problem for problem in checked.problems if problem.key == row.key]
@@ -221,8 +219,8 @@ async def test_a_command_pasted_over_several_lines_fills_the_form(tmp_path):
             3,
         )
         assert field(screen, "branching.ratio").control.value == "0.25"
-        for place, K in (("layer.K", 4), ("layer.type", 6)):  # a text, and a control that takes none
-            field(screen, place).control.post_message(Paste(f"convnn run small --K {K}"))
+        for key, K in (("layer.K", 4), ("layer.type", 6)):  # a text, and a control that takes none
+            field(screen, key).control.post_message(Paste(f"convnn run small --K {K}"))
             await until(pilot, lambda K=K: screen.checked.config.layer.K == K)
             assert screen.draft.preset.name == "small" and screen.checked.config.model.width == 0.125
 
@@ -296,7 +294,7 @@ async def test_a_draft_with_a_problem_is_neither_saved_nor_launched(tmp_path):
             await pilot.press(key)
             await until(pilot, lambda: "layer.K is 0" in said(pilot.app))
             assert pilot.app.screen is screen and not pilot.app.launcher.launches
-            assert screen.query_one(Form).focused_field.option.place == "layer.K"
+            assert screen.query_one(Form).focused_field.option.key == "layer.K"
 
 
 async def test_leaving_a_changed_form_asks(tmp_path):

@@ -10,7 +10,7 @@ from textual.app import ComposeResult
 from textual.widgets import Input
 
 from convnn.analysis.fields import RUN_FIELDS
-from convnn.config.options import BY_NAME, BY_PLACE, OPTIONS
+from convnn.config.options import BY_KEY, BY_NAME, OPTIONS
 from convnn.errors import UserError
 from convnn.runs.run import Run
 from convnn.runs.summary import Summary
@@ -180,7 +180,7 @@ class RunsScreen(Discarding):
         """Choose the columns."""
         metrics = dict.fromkeys(name for run in self.app.runs for name in run.figures)
         keys = [(key, "of the run") for key in RUN_FIELDS]
-        keys += [(_name(option.place), option.help) for option in OPTIONS if option.section != "output"]
+        keys += [(_name(option.key), option.help) for option in OPTIONS if option.section != "output"]
         keys += [(name, "at the last epoch") for name in metrics]
         keys += [(f"best:{name}", "at its best epoch") for name in metrics]
         shown = [column.key for column in self.arranged.columns] if self.arranged else []
@@ -229,11 +229,11 @@ class RunsScreen(Discarding):
             self.dismiss()
 
 
-def _name(place: str) -> str:
-    name = BY_PLACE[place].name
-    return name if BY_NAME.get(name) is BY_PLACE[place] and name not in RUN_FIELDS else place
+def _name(key: str) -> str:
+    name = BY_KEY[key].name
+    return name if BY_NAME.get(name) is BY_KEY[key] and name not in RUN_FIELDS else key
 
 
 def _help(key: str) -> str:
-    option = BY_NAME.get(key) or BY_PLACE.get(key)
+    option = BY_NAME.get(key) or BY_KEY.get(key)
     return option.help if option else ""

@@ -25,7 +25,7 @@ class FilterInput(Input):
     help_title = "filter"
     HELP = (
         "Conditions on runs: layer=Branching K>=9 best>80 status=done,failed name~br05 has:attention_dropout. A space "
-        "is AND, a comma one-of; OR, NOT and parentheses. Keys are flag names, places and metrics; a bare word is a "
+        "is AND, a comma one-of; OR, NOT and parentheses. Keys are flag names, options and metrics; a bare word is a "
         "part of a name. Tab completes the last word, enter goes to the runs, esc clears."
     )
     BINDINGS: ClassVar[list[BindingType]] = bindings("complete", footer=("complete",))

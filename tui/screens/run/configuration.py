@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from convnn.config.options import BY_PLACE
+from convnn.config.options import BY_KEY
 from convnn.runs.history import History
 from tui.screens.run.pane import WordsPane
 
@@ -40,20 +40,20 @@ class ConfigurationPane(WordsPane):
 
 
 def split(sections: Sections) -> tuple[list[tuple[str, Any]], list[tuple[str, Any]]]:
-    """(place, value) of the options that differ from the defaults, and of those that do not."""
+    """(key, value) of the options that differ from the defaults, and of those that do not."""
     halves: tuple[list[tuple[str, Any]], ...] = ([], [])
     for section, values in sections.items():
-        for key, value in values.items():
-            place = f"{section}.{key}"
-            option = BY_PLACE.get(place)
+        for field, value in values.items():
+            key = f"{section}.{field}"
+            option = BY_KEY.get(key)
             at_default = option is not None and (value == option.default or (not value and not option.default))
-            halves[at_default].append((place, value))
+            halves[at_default].append((key, value))
     return halves[0], halves[1]
 
 
 def _listed(options: list[tuple[str, Any]]) -> Iterator[tuple[str, str]]:
-    for place, value in options:
-        name = BY_PLACE[place].flag.lstrip("-") if place in BY_PLACE else place  # shorter, and what one types
+    for key, value in options:
+        name = BY_KEY[key].flag.lstrip("-") if key in BY_KEY else key  # shorter, and what one types
         if isinstance(value, bool):
             yield name, "on" if value else "off"
         elif isinstance(value, list | tuple):

@@ -108,7 +108,7 @@ class Select(Picked):
                 self.pick(word)
 
         answers = [(word, word, "default" if word == self.option.default else "") for word in self.option.choices]
-        self.app.push_screen(Choice(self.option.place, self.option.help, answers), chosen)
+        self.app.push_screen(Choice(self.option.key, self.option.help, answers), chosen)
 
     def on_click(self, event: events.Click) -> None:
         event.stop()

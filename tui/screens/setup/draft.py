@@ -10,9 +10,9 @@ from typing import Any
 
 from convnn import hardware
 from convnn.config import toml
-from convnn.config.active import no_effect
+from convnn.config.active import inactive_options
 from convnn.config.command_line import Parsed, command, spelled
-from convnn.config.options import BY_FLAG, BY_PLACE, OPTIONS, Option, Value
+from convnn.config.options import BY_FLAG, BY_KEY, OPTIONS, Option, Value
 from convnn.config.schema import RunConfig
 from convnn.costs.plan import Plan, plan
 from convnn.data.catalog import CIFAR
@@ -23,7 +23,7 @@ from convnn.presets.store import Preset
 from convnn.runs import run as runs_run
 from convnn.text import escaped
 
-FIELDS = tuple(option for option in OPTIONS if option.place != "output.test_only")
+FIELDS = tuple(option for option in OPTIONS if option.key != "output.test_only")
 ONLY_TESTS = "--test_only evaluates a checkpoint and prints: a thing for the shell, `convnn run --test_only`"
 
 
@@ -34,18 +34,18 @@ class Checked:
     config: RunConfig
     base: RunConfig  # what the form began with
     problems: tuple[Problem, ...]
-    silent: Mapping[str, str]  # options without effect, and why
+    inactive: Mapping[str, str]  # options without effect, and why
     resolved: Resolved
     plan: Plan | None  # None where the images' size is not known
 
-    def at(self, place: str) -> list[Problem]:
+    def at(self, key: str) -> list[Problem]:
         """The problems of one field."""
-        return [problem for problem in self.problems if problem.key == place]
+        return [problem for problem in self.problems if problem.key == key]
 
     @property
     def homeless(self) -> list[Problem]:
         """The problems that belong to no field of the form."""
-        return [problem for problem in self.problems if problem.key not in BY_PLACE]
+        return [problem for problem in self.problems if problem.key not in BY_KEY]
 
 
 @dataclass
@@ -53,12 +53,12 @@ class Draft:
     """A configuration that is being made."""
 
     preset: Preset | None = None
-    typed: dict[str, str] = field(default_factory=dict)  # by place, only what differs from what the form began with
+    typed: dict[str, str] = field(default_factory=dict)  # by key, only what differs from what the form began with
     run: Preset | None = None  # without a preset, the run that it began with, in the shape of one
 
     @classmethod
     def of(cls, config: RunConfig, name: str) -> Draft:
-        """A draft that begins with a run's settings, without the place it was written to and without its own name."""
+        """A draft that begins with a run's settings, without its directory and its name."""
         told = store.parse(toml.text(config), name)
         kept = {k: v for k, v in told.values.items() if k != "run.name" and not k.startswith("output.")}
         return cls(run=replace(told, values=kept))
@@ -73,7 +73,7 @@ class Draft:
 
     def begun(self, option: Option) -> str:
         """What a field held at the beginning: the preset's word, right or wrong, else the default."""
-        value = self._begun.get(option.place, option.default)
+        value = self._begun.get(option.key, option.default)
         value = tuple(value) if isinstance(value, list) else value
         fits = (
             value is None
@@ -84,23 +84,23 @@ class Draft:
 
     def text(self, option: Option) -> str:
         """What a field holds now."""
-        return self.typed.get(option.place, self.begun(option))
+        return self.typed.get(option.key, self.begun(option))
 
-    def type(self, place: str, text: str) -> None:
+    def type(self, key: str, text: str) -> None:
         """Somebody typed this into a field."""
-        option = BY_PLACE[place]
-        wrong = place in self._begun and not _is_allowed(self.base, place)
+        option = BY_KEY[key]
+        wrong = key in self._begun and not _is_allowed(self.base, key)
         if text == self.begun(option) and not wrong:
-            self.typed.pop(place, None)
+            self.typed.pop(key, None)
         else:
-            self.typed[place] = text
+            self.typed[key] = text
 
-    def reset(self, place: str) -> None:
+    def reset(self, key: str) -> None:
         """The field as it was at the beginning, or, where it is that already, its default."""
-        if place in self.typed:
-            del self.typed[place]
+        if key in self.typed:
+            del self.typed[key]
         else:
-            self.type(place, BY_PLACE[place].text(BY_PLACE[place].default))
+            self.type(key, BY_KEY[key].text(BY_KEY[key].default))
 
     def copy(self) -> Draft:
         """The same now, for a thread that checks it while somebody types on."""
@@ -110,21 +110,21 @@ class Draft:
         """Everything that `convnn run` would say of it, and what it would cost."""
         resolved = resolve.resolve(self.base, self.typed)
         base = resolve.resolve(self.base).config
-        config, facts = resolved.config, resolved.facts
+        config, dataset = resolved.config, resolved.dataset
         found = list(resolved.problems)
         wrong = {problem.key for problem in found}
-        if facts.problem is not None and config.data.dataset not in CIFAR and "data.dataset" not in wrong:
-            found.append(facts.problem)  # cifar is downloaded when it is not there
+        if dataset.problem is not None and config.data.dataset not in CIFAR and "data.dataset" not in wrong:
+            found.append(dataset.problem)  # cifar is downloaded when it is not there
         if (missing := hardware.missing(config.runtime.device)) and "runtime.device" not in wrong:
             found.append(missing)
         if config.output.dir and runs_run.holds_run(Path(config.output.dir)):
             found.append(_taken(config.output.dir))
         costs = None
-        if facts.image_size and facts.num_classes and not {p.key for p in found} & MAPS:
-            costs = plan(config, facts.image_size, facts.num_classes)
-        order = {option.place: at for at, option in enumerate(FIELDS)}
+        if dataset.image_size and dataset.num_classes and not {p.key for p in found} & MAPS:
+            costs = plan(config, dataset.image_size, dataset.num_classes)
+        order = {option.key: at for at, option in enumerate(FIELDS)}
         found.sort(key=lambda problem: order.get(problem.key or "", -1))
-        return Checked(config, base, tuple(found), no_effect(config), resolved, costs)
+        return Checked(config, base, tuple(found), inactive_options(config), resolved, costs)
 
     def command(self, checked: Checked) -> str:
         """The command that does the same."""
@@ -149,10 +149,10 @@ def _words(value: Any) -> tuple[Any, ...]:
     return value if isinstance(value, tuple) else (None,)
 
 
-def _is_allowed(preset: Preset | None, place: str) -> bool:
-    """Whether what a preset says of a place is allowed: typing over it is a correction, even with the same word."""
-    only = replace(preset, values={place: preset.values[place]}, problems=()) if preset else None
-    return not any(problem.key == place and problem.file for problem in resolve.resolve(only).problems)
+def _is_allowed(preset: Preset | None, key: str) -> bool:
+    """Whether a preset's value is allowed: typing over one that is not is a correction, even with the same word."""
+    only = replace(preset, values={key: preset.values[key]}, problems=()) if preset else None
+    return not any(problem.key == key and problem.file for problem in resolve.resolve(only).problems)
 
 
 def _taken(directory: str) -> Problem:
@@ -180,8 +180,8 @@ def filled(parsed: Parsed) -> Draft:
     if found:
         raise UserError(found)
     draft = Draft(preset)
-    for place, text in typed.items():
-        draft.type(place, _spelled(BY_PLACE[place], text))
+    for key, text in typed.items():
+        draft.type(key, _spelled(BY_KEY[key], text))
     return draft
 
 

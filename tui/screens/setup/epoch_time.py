@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from convnn.config.active import effective
+from convnn.config.active import active_options
 from convnn.config.schema import RunConfig
 from convnn.config.toml import text
 from convnn.errors import UserError
@@ -68,7 +68,7 @@ def past(config: RunConfig, runs: Iterable[Summary], host: str | None = None) ->
 
 def _cost(config: RunConfig) -> dict[str, object]:
     """What decides how long an epoch takes."""
-    return {place: value for place, value in effective(config).items() if place not in APART + FREE}
+    return {key: value for key, value in active_options(config).items() if key not in APART + FREE}
 
 
 async def timed(config: RunConfig) -> Pace:

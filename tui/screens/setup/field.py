@@ -27,7 +27,7 @@ class State:
     begun: str  # what it held at the beginning
     changed: bool
     origin: str  # what the form began with: "default", "preset" or "run"
-    silent: str | None  # why it has no effect
+    inactive: str | None  # why it has no effect
     problems: tuple[Problem, ...]
     focused: bool = False
 
@@ -47,7 +47,7 @@ class Field(Widget):
     """
 
     def __init__(self, option: Option, state: State) -> None:
-        super().__init__(id=f"field-{option.place.replace('.', '-')}")
+        super().__init__(id=f"field-{option.key.replace('.', '-')}")
         self.option, self.state = option, state
         self.control = control(option, state.text)
         self._mark()
@@ -55,7 +55,7 @@ class Field(Widget):
 
     @property
     def help_title(self) -> str:
-        return self.option.place
+        return self.option.key
 
     @property
     def HELP(self) -> str:  # type: ignore[override]
@@ -66,8 +66,8 @@ class Field(Widget):
             f"{unit}Allowed: {option.allowed()}.",
             f"Default: {self._word(option.text(option.default))}. Flag: {option.flag}.",
         ]
-        if self.state.silent:
-            lines.append(f"Now: {self.state.silent}.")
+        if self.state.inactive:
+            lines.append(f"Now: {self.state.inactive}.")
         return "\n".join(lines)
 
     def compose(self) -> ComposeResult:
@@ -84,7 +84,7 @@ class Field(Widget):
             self.show_trouble()
 
     def _mark(self) -> None:
-        self.control.set_class(self.state.silent is not None, "silent")
+        self.control.set_class(self.state.inactive is not None, "silent")
         self.control.set_class(bool(self.state.problems), "wrong")
 
     # -- drawing ----------------------------------------------------------------------------------------------------
@@ -104,14 +104,14 @@ class Field(Widget):
     def render(self) -> Text:
         state = self.state
         variables, silent = self.app.theme_variables, muted(self.app, 0.38)
-        name = variables["accent"] if state.changed else silent if state.silent else ""
+        name = variables["accent"] if state.changed else silent if state.inactive else ""
         if state.problems or state.focused:
             name = f"bold {variables['error' if state.problems else 'primary']}"
-        colour = "" if state.focused else silent if state.silent else muted(self.app)
+        colour = "" if state.focused else silent if state.inactive else muted(self.app)
         sign = "✗" if state.problems else "•" if state.changed else " "
         text = Text(no_wrap=True)
         for at, line in enumerate(self._lines(self.size.width)):
-            text.append(f"{sign} {self.option.key}".ljust(NAME) if at == 0 else "\n" + " " * NAME, name)
+            text.append(f"{sign} {self.option.field}".ljust(NAME) if at == 0 else "\n" + " " * NAME, name)
             text.append(" " * (CONTROL + 2)).append(line.plain.rstrip(), colour)
         return text
 
@@ -125,15 +125,15 @@ class Field(Widget):
         default = f"default {self._word(option.text(option.default))}"
         if state.focused:
             parts = [option.help, *([option.unit] if option.unit else []), option.bounds(), option.hint or "", default]
-        elif state.silent:
-            parts = [short(state.silent.removeprefix(f"{option.place} has "))]
+        elif state.inactive:
+            parts = [short(state.inactive.removeprefix(f"{option.key} has "))]
         elif state.changed:
             parts = [f"{state.origin} {self._word(escaped(state.begun))}"]
         else:
             parts = [option.unit or "", default]
         text = Text(" · ".join(part for part in parts if part))
-        if state.focused and state.silent:
-            text.append(f" · {state.silent.removeprefix(option.place + ' has ')}", "italic")
+        if state.focused and state.inactive:
+            text.append(f" · {state.inactive.removeprefix(option.key + ' has ')}", "italic")
         return text
 
     def _word(self, text: str) -> str:

@@ -7,7 +7,7 @@ from textual.app import ComposeResult
 from textual.containers import VerticalScroll
 from textual.widgets import Static
 
-from convnn.config.options import BY_PLACE, Option
+from convnn.config.options import BY_KEY, Option
 from convnn.config.schema import RunConfig
 from convnn.errors import Problem
 from tui.keys import bindings
@@ -29,7 +29,7 @@ class Form(VerticalScroll, can_focus=False):
 
     def __init__(self, draft: Draft, checked: Checked, *, id: str | None = None) -> None:
         super().__init__(id=id)
-        self.fields = {option.place: Field(option, state_of(option, draft, checked)) for option in FIELDS}
+        self.fields = {option.key: Field(option, state_of(option, draft, checked)) for option in FIELDS}
         self.homeless = Static("", classes="trouble", markup=False)
         self.homeless.display = False
 
@@ -74,9 +74,9 @@ class Form(VerticalScroll, can_focus=False):
         focused = self.screen.focused
         return focused.parent if focused is not None and isinstance(focused.parent, Field) else None
 
-    def go_to(self, place: str) -> None:
+    def go_to(self, key: str) -> None:
         """Put the focus on a field, and all that is said of it into view."""
-        field = self.fields[place]
+        field = self.fields[key]
         field.control.focus(scroll_visible=False)
         self._reveal(field)
 
@@ -96,7 +96,7 @@ class Form(VerticalScroll, can_focus=False):
         firsts = [field for field in self.fields.values() if self._is_first(field)]
         here = self.focused_field
         at = max((i for i, f in enumerate(firsts) if here and f.option.section == here.option.section), default=0)
-        self.go_to(firsts[max(0, min(at + by, len(firsts) - 1))].option.place)
+        self.go_to(firsts[max(0, min(at + by, len(firsts) - 1))].option.key)
 
     def _is_first(self, field: Field) -> bool:
         return next(f for f in self.fields.values() if f.option.section == field.option.section) is field
@@ -113,10 +113,10 @@ def state_of(option: Option, draft: Draft, checked: Checked, *, focused: bool = 
     return State(
         text=draft.text(option),
         begun=draft.begun(option),
-        changed=option.place in draft.typed,
+        changed=option.key in draft.typed,
         origin="preset" if draft.preset else "run" if draft.run else "default",
-        silent=checked.silent.get(option.place),
-        problems=tuple(checked.at(option.place)),
+        inactive=checked.inactive.get(option.key),
+        problems=tuple(checked.at(option.key)),
         focused=focused,
     )
 
@@ -132,7 +132,7 @@ class Mended(Priced):
         """Apply the fix of the focused field's problem, else of the first that has one."""
         found = self.checked.problems if self.checked else ()
         field = self.query_one(Form).focused_field
-        here = [problem for problem in found if field is not None and problem.key == field.option.place]
+        here = [problem for problem in found if field is not None and problem.key == field.option.key]
         problem = next((problem for problem in [*here, *found] if problem.change), None)
         if problem is None:
             self.app.say("no problem here has a fix that a key can apply" if found else "there is no problem")
@@ -141,23 +141,23 @@ class Mended(Priced):
 
     def change(self, problem: Problem) -> None:
         """Apply a problem's fix."""
-        for place, value in (problem.change or {}).items():
-            self.draft.type(place, BY_PLACE[place].text(value))
-        if problem.key in BY_PLACE:
+        for key, value in (problem.change or {}).items():
+            self.draft.type(key, BY_KEY[key].text(value))
+        if problem.key in BY_KEY:
             self.query_one(Form).go_to(problem.key)
         self.rewritten()
 
     def _jump(self, by: int) -> None:
         form = self.query_one(Form)
-        places = list(form.fields)
-        wrong = [at for at, place in enumerate(places) if self.checked and self.checked.at(place)]
+        keys = list(form.fields)
+        wrong = [at for at, key in enumerate(keys) if self.checked and self.checked.at(key)]
         if not wrong:
             self.app.say("there is no problem")
             return
         here = form.focused_field
-        at = places.index(here.option.place) if here else -1 if by > 0 else len(places)
+        at = keys.index(here.option.key) if here else -1 if by > 0 else len(keys)
         later = [i for i in wrong if (i - at) * by > 0] or wrong
-        form.go_to(places[later[0 if by > 0 else -1]])
+        form.go_to(keys[later[0 if by > 0 else -1]])
 
     def action_next_problem(self) -> None:
         self._jump(1)

@@ -103,11 +103,11 @@ class SavePreset(ModalScreen[Path | None]):
         text = Text()
         if self.loaded is not None and path == self.loaded.path and there != self.seen:
             text.append("It was edited elsewhere since it was loaded here.\n", "bold")
-        changed = [option for option in OPTIONS if value_at(old, option.place) != value_at(self.config, option.place)]
+        changed = [option for option in OPTIONS if value_at(old, option.key) != value_at(self.config, option.key)]
         changed = [option for option in changed if option.section != "output"]
         for option in changed:
-            was, now = (option.text(value_at(config, option.place)) for config in (old, self.config))
-            text.append(f"{option.place:<22} {escaped(was) or 'nothing'} → ").append(
+            was, now = (option.text(value_at(config, option.key)) for config in (old, self.config))
+            text.append(f"{option.key:<22} {escaped(was) or 'nothing'} → ").append(
                 f"{escaped(now) or 'nothing'}\n", "bold"
             )
         about = self.query_one("#about", Input).value.strip()

@@ -13,7 +13,7 @@ from textual.timer import Timer
 from textual.widgets import Input
 
 from convnn.config import command_line
-from convnn.config.options import BY_PLACE, value_at
+from convnn.config.options import BY_KEY, value_at
 from convnn.errors import Problem, UserError
 from convnn.presets import store
 from tui.dialogs.choice import Choice
@@ -80,9 +80,9 @@ class SetupScreen(Mended):
 
     @on(Typed)
     def typed(self, event: Typed) -> None:
-        stale = event.text != self.query_one(Form).fields[event.option.place].control.word  # another came after it
+        stale = event.text != self.query_one(Form).fields[event.option.key].control.word  # another came after it
         if not stale and event.text != self.draft.text(event.option):
-            self.draft.type(event.option.place, event.text)
+            self.draft.type(event.option.key, event.text)
             self._check_soon()
 
     def _check_soon(self) -> None:
@@ -118,10 +118,10 @@ class SetupScreen(Mended):
         """The command that would do the same, with the words that are refused as they were typed."""
         assert self.checked is not None
         words = self.draft.command(self.checked)
-        for place, text in self.draft.typed.items():
-            option = BY_PLACE[place]
+        for key, text in self.draft.typed.items():
+            option = BY_KEY[key]
             try:
-                refused = option.parse(text) != value_at(self.checked.config, place)
+                refused = option.parse(text) != value_at(self.checked.config, key)
             except ValueError:
                 refused = True
             if refused:
@@ -148,7 +148,7 @@ class SetupScreen(Mended):
         """The focused field as it was at the beginning."""
         field = self.query_one(Form).focused_field
         if field is not None:
-            self.draft.reset(field.option.place)
+            self.draft.reset(field.option.key)
             self.rewritten()
 
     @on(events.DescendantFocus)

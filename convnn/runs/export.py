@@ -1,4 +1,4 @@
-"""The curves of a run for other programs."""
+"""The curves of a run as CSV text and as a TensorBoard log."""
 
 from __future__ import annotations
 
@@ -8,54 +8,47 @@ import math
 from pathlib import Path
 
 from convnn.errors import Problem, UserError
-from convnn.runs.history import History
+from convnn.events import iso
+from convnn.runs.history import STEP_FIELDS, History
 from convnn.runs.run import Run
 from convnn.text import escaped
 
 
 def csv_text(history: History) -> str:
-    """A line an epoch: its number, the steps so far, when it ended (UTC) and every metric."""
-    from convnn.events import iso
-
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
+    """Return a CSV table with a row per epoch: its number, the step and time (UTC) it ended at, and every metric."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
     metrics = history.metrics
     writer.writerow(["epoch", "step", "time", *metrics])
-    for event in history.epochs:
-        figures = [event.metrics.get(name, "") for name in metrics]
-        writer.writerow([event.epoch, event.step, iso(event.time), *figures])
-    return out.getvalue()
+    for epoch in history.epochs:
+        writer.writerow([epoch.epoch, epoch.step, iso(epoch.time), *(epoch.metrics.get(name, "") for name in metrics)])
+    return text.getvalue()
 
 
 def write_tensorboard(run: Run, directory: Path) -> Path:
-    """Write the curves of a run, steps included, as a TensorBoard log below `directory`; its place.
+    """Write the finite values of every step and epoch as a TensorBoard log and return its directory, DIRECTORY/NAME.
 
-    Raises UserError where TensorBoard is not installed.
+    Tags are `step/loss`, `epoch/test_top1` and so on. Raises UserError where tensorboard is not installed or the
+    directory exists.
     """
     try:
-        from tensorboard.compat.proto.event_pb2 import Event
-        from tensorboard.compat.proto.summary_pb2 import Summary
-        from tensorboard.summary.writer.event_file_writer import EventFileWriter
+        from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
         message = "tensorboard is not installed"
         raise UserError(Problem(message, fix="pip install 'convnn[tensorboard]', or use --csv")) from error
-    place = directory / run.name
-    if place.exists():
-        message = f"{escaped(place)} exists: a second log there would mix with the first"
+    log_directory = directory / run.name
+    if log_directory.exists():
+        message = f"{escaped(log_directory)} exists: a second log there would mix with the first"
         raise UserError(Problem(message, fix="give another directory, or remove it"))
     history = run.history()
-    writer = EventFileWriter(str(place))
-
-    def add(name: str, value: float | None, step: int, time: float) -> None:
-        if value is not None and math.isfinite(value):
-            summary = Summary(value=[Summary.Value(tag=name, simple_value=value)])
-            writer.add_event(Event(wall_time=time, step=step, summary=summary))
-
-    for step in history.steps:
-        for name in ("loss", "lr", "grad_norm", "images_per_s"):
-            add(f"step/{name}", getattr(step, name), step.step, step.time.timestamp())
-    for epoch in history.epochs:
-        for name, value in epoch.metrics.items():
-            add(f"epoch/{name}", value, epoch.epoch, epoch.time.timestamp())
-    writer.close()
-    return place
+    with SummaryWriter(str(log_directory)) as writer:
+        for step in history.steps:
+            for name in STEP_FIELDS:
+                value = getattr(step, name)
+                if value is not None and math.isfinite(value):
+                    writer.add_scalar(f"step/{name}", value, step.step, step.time.timestamp())
+        for epoch in history.epochs:
+            for name, value in epoch.metrics.items():
+                if math.isfinite(value):
+                    writer.add_scalar(f"epoch/{name}", value, epoch.epoch, epoch.time.timestamp())
+    return log_directory

@@ -20,16 +20,19 @@ from convnn.runs.run import Run
 from convnn.runs.summary import Summary
 from convnn.text import escaped
 from tui import theme as tui_theme
+from tui.deletion import Deletion
 from tui.dialogs.help import HelpScreen
 from tui.dialogs.too_small import SMALLEST, TooSmall
 from tui.keys import bindings
 from tui.process.launcher import Launch, Launcher
 from tui.process.shutdown import Leaving
+from tui.run_feed import RunFeed
 from tui.screens.home import HomeScreen
 from tui.selection import Selection
 
 if TYPE_CHECKING:
     from convnn.config.schema import RunConfig
+    from tui.services import Services
 
 BUILT_IN = frozenset({"command_palette", "help_quit"})  # Textual's own, which need no line in help or palette
 
@@ -60,9 +63,9 @@ class ConvnnApp(Leaving):
         self.preset = preset  # opened in the form at once
         self.now = now
         self.free_memory = free_memory
-        self.runs: list[Summary] = []  # as Home saw them last, newest first
-        self.complete = False  # all of them were read, not only the newest
+        self.run_feed = RunFeed(root)
         self.selection = Selection()
+        self.deletion = Deletion(root, self.selection, self.say)
         self._told: set[Launch] = set()  # refusals that were said
         self.ascii = tui_theme.wants_ascii()
         if self.ascii:
@@ -72,10 +75,11 @@ class ConvnnApp(Leaving):
         self.theme = tui_theme.LIGHT.name if tui_theme.wants_light() else tui_theme.DARK.name
 
     def get_default_screen(self) -> Screen[Any]:
-        return HomeScreen(self.root)
+        return HomeScreen(self.preset)
 
     def on_mount(self) -> None:
         self.set_interval(0.5, self._watch_launches)
+        self.run_worker(self.run_feed.follow(self), name="run feed")
 
     # -- everywhere -------------------------------------------------------------------------------------------------
 
@@ -118,9 +122,14 @@ class ConvnnApp(Leaving):
         for theme, word in ((tui_theme.DARK, "Dark"), (tui_theme.LIGHT, "Light")):
             yield SystemCommand(f"{word} theme", f"{word.lower()} colours", partial(setattr, self, "theme", theme.name))
 
-    def say(self, message: str, *, wrong: bool = False) -> None:
+    def say(self, message: str, *, error: bool = False) -> None:
         """A line of talk in the corner, for a few seconds."""
-        self.notify(escaped(message), severity="error" if wrong else "information", markup=False)
+        self.notify(escaped(message), severity="error" if error else "information", markup=False)
+
+    @property
+    def runs(self) -> list[Summary]:
+        """The runs as last read, newest first."""
+        return self.run_feed.runs
 
     @property
     def typing(self) -> bool:
@@ -144,7 +153,7 @@ class ConvnnApp(Leaving):
         try:
             launch = self.launcher.detach(config, preset)
         except (OSError, UserError) as error:
-            self.say(str(error), wrong=True)
+            self.say(str(error), error=True)
             return None
         self.say(f"{launch.title} runs in a process of its own and goes on when the app ends")
         return launch
@@ -155,7 +164,7 @@ class ConvnnApp(Leaving):
         for launch in self.launcher.launches:
             if launch.error is not None and launch not in self._told:
                 self._told.add(launch)
-                self.say(f"{launch.title}: {launch.error}", wrong=True)
+                self.say(f"{launch.title}: {launch.error}", error=True)
 
     def show_run(self, run: Run | Launch) -> None:
         """Open the screen of a run, or of a launch that will be one."""
@@ -167,10 +176,14 @@ class ConvnnApp(Leaving):
         """Open the comparison of the marked runs; with one alone, of that and the current one."""
         from tui.screens.compare.screen import MOST, CompareScreen
 
-        chosen = self.selection.compared(self.runs, current)
+        chosen = self.selection.to_compare(self.runs, current)
         if len(chosen) < 2:
             self.say("mark two or more runs with space, then press d")
         elif len(chosen) > MOST:
-            self.say(f"{len(chosen)} runs are marked: at most {MOST} are compared", wrong=True)
+            self.say(f"{len(chosen)} runs are marked: at most {MOST} are compared", error=True)
         else:
             self.push_screen(CompareScreen(chosen))
+
+
+if TYPE_CHECKING:
+    _services: type[Services] = ConvnnApp  # mypy checks that the app offers what its screens ask for

@@ -130,7 +130,7 @@ def arrange(runs: Sequence[Summary], look: Look, marks: Selection, before: Arran
     if before is not None and before.order == order:
         root = before.root
     else:
-        ordered = marks.on_top(run_table.sort_runs(found, look.sort and ("-" if look.down else "") + look.sort))
+        ordered = marks.pinned_first(run_table.sort_runs(found, look.sort and ("-" if look.down else "") + look.sort))
         root = Node("", "", ordered, list(look.groups), fields.get_field("best"))
     lines = list(root.lines(look.open, 0))
     return Arranged(lines, columns, found, wrong, runs, look.filter, differing, order, root)

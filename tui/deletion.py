@@ -1,107 +1,81 @@
-"""The part of Home that throws runs and presets away, and brings them back."""
+"""Deleting runs and presets, and undoing it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 from convnn.errors import UserError
 from convnn.presets import store
 from convnn.runs import trash
 from convnn.runs.run import Run
-from convnn.runs.summary import Summary
-from tui.run_feed import Following
-from tui.widgets.preset_list import Listed, PresetList
-from tui.widgets.run_table import RunTable
+from tui.selection import Selection
+
+Restore = Callable[[], str]  # brings one item back and returns its name
 
 
-class Deleting(Following):
-    """A screen with a list of runs and one of presets, whose items can be deleted and brought back."""
+class Say(Protocol):
+    """Shows a message; see `Services.say`."""
 
-    def __init__(self, root: Path) -> None:
-        super().__init__(root)
-        self.deleted: list[tuple[Path, Path] | None] = []  # presets (where it was, where it is now); None is a run
-
-    @property
-    def preset(self) -> Listed | None:
-        """The preset under the cursor, where that pane has the focus."""
-        rows = self.query_one(PresetList)
-        return rows.current if rows.has_focus else None
-
-    @property
-    def run(self) -> Run | None:
-        """The run under the cursor, where that pane has the focus."""
-        rows = self.query_one(RunTable)
-        item = rows.current if rows.has_focus else None
-        return None if item is None or item.status == "queued" else Run(Path(item.key), item.name)
-
-    def action_delete(self) -> None:
-        """Move a run or a preset to the trash, or a launch out of the queue."""
-        try:
-            if self.preset is not None:
-                self.deleted.append(store.discard(self.preset.path))
-                self.app.say(f"{self.preset.name} is in the trash: u brings it back")
-            elif self.run is not None:
-                trash.discard(self.run.path, self.run.name, self.root)
-                self.deleted.append(None)
-                self.app.say(f"{self.run.name} is in the trash: u brings it back")
-            else:
-                self._unqueue()
-        except (UserError, OSError) as error:
-            self.app.say(str(error), wrong=True)
-        self.look_now.set()
-
-    def _unqueue(self) -> None:
-        item = self.query_one(RunTable).current
-        for launch in self.app.launcher.queued:
-            if item is not None and str(id(launch)) == item.key and not self.app.launcher.drop(launch):
-                self.app.say("it has started already", wrong=True)
-
-    def action_undo(self) -> None:
-        """Bring back what was deleted last: here, or else the newest run of the trash."""
-        try:
-            last = self.deleted[-1] if self.deleted else None
-            if last is not None:
-                was, now = last
-                store.bring_back(now, was)
-                self.app.say(f"{was.stem} is back")
-            else:
-                self.app.say(f"{trash.undo(self.root).name} is back")
-            del self.deleted[-1:]
-        except (UserError, OSError) as error:
-            self.app.say(str(error), wrong=True)
-        self.look_now.set()
+    def __call__(self, message: str, *, error: bool = False) -> None: ...
 
 
-class Discarding(Following):
-    """Remembers what it deleted."""
+class Deletion:
+    """Moves runs and presets to the trash, and brings back what was deleted last."""
 
-    def __init__(self, root: Path) -> None:
-        super().__init__(root)
-        self.batches: list[int] = []  # how many runs each deletion was of
+    def __init__(self, root: Path, selection: Selection, say: Say) -> None:
+        self.root = root
+        self.selection = selection
+        self.say = say
+        self._deletions: list[list[Restore]] = []
 
-    def discard(self, runs: Sequence[Summary]) -> None:
-        """Move runs to the trash; one that trains stays."""
-        gone: list[Summary] = []
+    def delete_runs(self, runs: Sequence[Run]) -> None:
+        """Move runs to the trash, except those that train; all of them come back with one undo."""
+        names = []
         for run in runs:
             try:
-                trash.discard(Path(run.path), run.name, self.root)
-                gone.append(run)
+                trash.discard(run.path, run.name, self.root)
             except (UserError, OSError) as error:
-                self.app.say(str(error), wrong=True)
-        if gone:
-            self.batches.append(len(gone))
-            self.app.say(f"{gone[0].name if len(gone) == 1 else f'{len(gone)} runs'} in the trash: u brings back")
-        for run in gone:
-            self.app.selection.marked.pop(run.path, None)
-            self.app.selection.pinned.pop(run.path, None)
-        self.look_now.set()
+                self.say(str(error), error=True)
+            else:
+                names.append(run.name)
+                self.selection.forget(str(run.path))
+        if names:
+            self._deletions.append([self._restore_run] * len(names))
+            self._say_deleted(names[0] if len(names) == 1 else f"{len(names)} runs")
 
-    def action_undo(self) -> None:
-        """Bring back what was deleted last: here, or else the newest run of the trash."""
+    def delete_preset(self, path: Path) -> None:
+        """Move the file of a preset to the trash of its folder."""
         try:
-            for _ in range(self.batches.pop() if self.batches else 1):
-                self.app.say(f"{trash.undo(self.root).name} is back")
+            _, trashed = store.discard(path)
         except (UserError, OSError) as error:
-            self.app.say(str(error), wrong=True)
-        self.look_now.set()
+            self.say(str(error), error=True)
+        else:
+            self._deletions.append([partial(_restore_preset, path, trashed)])
+            self._say_deleted(path.stem)
+
+    def undo(self) -> None:
+        """Bring back the last deletion since the app opened, or else the newest run in the trash."""
+        deletion = self._deletions[-1] if self._deletions else [self._restore_run]
+        try:
+            while deletion:
+                name = deletion[-1]()
+                deletion.pop()
+                self.say(f"{name} restored")
+        except (UserError, OSError) as error:
+            self.say(str(error), error=True)
+        if self._deletions and not deletion:
+            self._deletions.pop()
+
+    def _say_deleted(self, title: str) -> None:
+        self.say(f"{title} moved to the trash: press u to undo")
+
+    def _restore_run(self) -> str:
+        return trash.undo(self.root).name
+
+
+def _restore_preset(path: Path, trashed: Path) -> str:
+    store.bring_back(trashed, path)
+    return path.stem

@@ -1,4 +1,4 @@
-"""A screen that follows the runs of a folder: new and growing ones show up by themselves."""
+"""The list of runs, read again and again in a thread while a screen that shows it is in sight."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import asyncio
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
+from textual.app import App
+from textual.message import Message
 from textual.screen import ModalScreen, Screen
 
 from convnn.errors import UserError
@@ -15,76 +17,80 @@ from convnn.runs.find import list_runs
 from convnn.runs.index import CACHE, summaries
 from convnn.runs.summary import Summary, summarise
 
-if TYPE_CHECKING:
-    from tui.app import ConvnnApp
-
-POLL = 1.5  # seconds between two looks at the files, at least
-SHARE = 20  # a look that took t seconds is followed by none for 20 t
-WINDOW = 60
+POLL = 1.5  # seconds between two reads, at least
+SHARE = 20  # a read that took t seconds is followed by none for 20 t
+NEWEST = 60  # runs that are read first where there is no cache
 
 
-class Following(Screen[None]):
-    """Looks at the files again and again, in a thread, while it is the screen that is seen."""
+class RunsChanged(Message, bubble=False):
+    """The runs were read again; `RunFeed.runs` is the same list object when nothing is new."""
 
-    app: ConvnnApp
+
+class RunFeed:
+    """The runs of a folder, newest first, and the screens that show them: those in sight get `RunsChanged`."""
 
     def __init__(self, root: Path) -> None:
-        super().__init__()
         self.root = root
-        self.warnings: list[str] = []
-        self.look_now = asyncio.Event()
+        self.runs: list[Summary] = []
+        self.complete = False  # all runs were read, not only the newest
+        self.warnings: list[str] = []  # what is damaged
+        self._screens: list[Screen[Any]] = []
+        self._wake = asyncio.Event()
 
-    def show(self) -> None:
-        """Show what was read."""
-        raise NotImplementedError
+    def subscribe(self, screen: Screen[Any]) -> None:
+        """Post `RunsChanged` to a screen after each read while it is in sight."""
+        self._screens = [subscriber for subscriber in self._screens if subscriber.is_attached]
+        self._screens.append(screen)
 
-    async def look_beside(self) -> None:
-        """Read what the screen shows beside the runs."""
+    def read_now(self) -> None:
+        """Read again without waiting for the next poll."""
+        self._wake.set()
 
-    def on_mount(self) -> None:
-        self.run_worker(self._follow(), name="follow the runs")
-
-    def on_screen_resume(self) -> None:
-        self.look_now.set()
-
-    @property
-    def in_sight(self) -> bool:
-        """Whether any of it is seen. (`is_current` also holds right below a screen that covers all of it.)"""
-        stack = self.app.screen_stack
-        return self in stack and all(isinstance(above, ModalScreen) for above in stack[stack.index(self) + 1 :])
-
-    async def _follow(self) -> None:
-        wait = POLL
-        if self.app.complete:  # by another screen: reading would hold up the first frame
-            await asyncio.sleep(POLL / 3)
+    async def follow(self, app: App[Any]) -> None:
+        """Read and post for as long as the app runs, from the first `read_now`."""
+        await self._wake.wait()
         while True:
-            if self.in_sight or not self.app.runs:
-                began = time.monotonic()
-                await self.look_beside()
-                if not self.app.runs and not (self.root / CACHE).exists():
-                    self.app.runs = await asyncio.to_thread(_newest, self.root)  # all of them take seconds at first
-                    self.show()
-                self.app.runs, self.warnings = await asyncio.to_thread(_read, self.root, self.app.runs)
-                self.app.complete = True
-                self.show()
-                wait = max(POLL, SHARE * (time.monotonic() - began))
-            self.look_now.clear()
+            self._wake.clear()
+            start = time.monotonic()
+            if self._in_sight(app) or not self.runs:
+                await self._read(app)
             with suppress(TimeoutError):
-                await asyncio.wait_for(self.look_now.wait(), wait)
+                await asyncio.wait_for(self._wake.wait(), max(POLL, SHARE * (time.monotonic() - start)))
+
+    async def _read(self, app: App[Any]) -> None:
+        if not self.runs and not (self.root / CACHE).exists():  # the first read of all runs takes seconds
+            self.runs = await asyncio.to_thread(_newest, self.root)
+            self._post(app)
+        self.runs, self.warnings = await asyncio.to_thread(_read, self.root, self.runs)
+        self.complete = True
+        self._post(app)
+
+    def _post(self, app: App[Any]) -> None:
+        for screen in self._in_sight(app):
+            screen.post_message(RunsChanged())
+
+    def _in_sight(self, app: App[Any]) -> list[Screen[Any]]:
+        """Return the subscribers that are drawn: the topmost screen that covers all, and the dialogs over it."""
+        visible: list[Screen[Any]] = []
+        for screen in reversed(app.screen_stack):
+            visible.append(screen)
+            if not isinstance(screen, ModalScreen):
+                break
+        return [screen for screen in visible if screen in self._screens]
 
 
-def _read(root: Path, old: list[Summary]) -> tuple[list[Summary], list[str]]:
-    """All runs and the warnings; the same list as before where nothing is new."""
-    found, warnings = summaries(root)
-    return (old if found == old else found), warnings
+def _read(root: Path, previous: list[Summary]) -> tuple[list[Summary], list[str]]:
+    """Return all runs and the warnings; the previous list where nothing is new."""
+    runs, warnings = summaries(root)
+    return (previous if runs == previous else runs), warnings
 
 
 def _newest(root: Path) -> list[Summary]:
-    """The newest runs, as many as a screen shows."""
-    found = []
-    for run in list_runs(root)[0][:WINDOW]:
+    """Return the newest runs, as many as a screen shows."""
+    runs = []
+    for run in list_runs(root)[0][:NEWEST]:
         try:
-            found.append(summarise(run))
+            runs.append(summarise(run))
         except (OSError, UserError):
-            continue  # the look at all of them says what is damaged
-    return found
+            continue  # the read of all runs warns of what is damaged
+    return runs

@@ -1,4 +1,4 @@
-"""Which runs a person marked and pinned, for as long as the app is open."""
+"""The runs that are marked and pinned, for as long as the app is open."""
 
 from __future__ import annotations
 
@@ -10,45 +10,50 @@ MARK, PIN = "◆", "▲"
 
 
 class Selection:
-    """Runs by their paths, in the order they were chosen."""
+    """Paths of runs in the order in which they were chosen: `marked` to compare or delete, `pinned` to stay on top."""
 
     def __init__(self) -> None:
         self.marked: dict[str, None] = {}
         self.pinned: dict[str, None] = {}
 
-    def mark(self, paths: Iterable[str]) -> None:
-        """Mark these runs; if all of them are, take the marks away."""
+    def toggle_mark(self, paths: Iterable[str]) -> None:
+        """Mark these runs or, if all of them are marked, unmark them."""
         _toggle(self.marked, list(paths))
 
-    def unmark(self) -> None:
-        """Take all marks away, also those of runs that are not shown."""
+    def unmark_all(self) -> None:
+        """Unmark every run, also those that a filter hides."""
         self.marked.clear()
 
-    def pin(self, path: str) -> None:
-        """Keep a run on top, or do so no longer."""
+    def toggle_pin(self, path: str) -> None:
+        """Pin a run to the top, or unpin it."""
         _toggle(self.pinned, [path])
 
-    def sign(self, path: str) -> str:
-        """Two cells before the name of a run."""
+    def forget(self, path: str) -> None:
+        """Unmark and unpin a run that is gone."""
+        self.marked.pop(path, None)
+        self.pinned.pop(path, None)
+
+    def glyphs(self, path: str) -> str:
+        """Return the pin and the mark of a run, two cells wide."""
         return (PIN if path in self.pinned else " ") + (MARK if path in self.marked else " ")
 
-    def on_top(self, runs: Sequence[Summary]) -> list[Summary]:
-        """The runs with the pinned ones before the others."""
+    def pinned_first(self, runs: Sequence[Summary]) -> list[Summary]:
+        """Return the runs with the pinned ones before the rest."""
         if not self.pinned:
             return list(runs)
-        return [run for run in runs if run.path in self.pinned] + [run for run in runs if run.path not in self.pinned]
+        return sorted(runs, key=lambda run: run.path not in self.pinned)
 
-    def compared(self, runs: Iterable[Summary], current: str | None) -> list[Summary]:
-        """What a comparison is of: the pinned run first, then the marked ones; the current one where that is too few.
+    def to_compare(self, runs: Iterable[Summary], current: str | None) -> list[Summary]:
+        """Return the runs of a comparison: the first pinned run, then the marked ones in the order of marking.
 
-        Without a pin the first is the run that was marked first.
+        Where that is one run alone, the run at the path `current` is added.
         """
-        known = {run.path: run for run in runs}
-        chosen = dict.fromkeys([*list(self.pinned)[:1], *self.marked])
-        found = [known[path] for path in chosen if path in known]
-        if len(found) == 1 and current in known and known[current] is not found[0]:
-            found.append(known[current])
-        return found
+        by_path = {run.path: run for run in runs}
+        paths = dict.fromkeys([*list(self.pinned)[:1], *self.marked])
+        chosen = [by_path[path] for path in paths if path in by_path]
+        if len(chosen) == 1 and current in by_path and by_path[current] is not chosen[0]:
+            chosen.append(by_path[current])
+        return chosen
 
 
 def _toggle(chosen: dict[str, None], paths: list[str]) -> None:

@@ -83,7 +83,7 @@ async def test_without_marks_it_says_what_to_press(tmp_path):
 async def test_the_pinned_run_is_what_the_others_are_held_against_and_p_takes_the_next(tmp_path):
     async with app(tmp_path / "runs").run_test() as pilot:
         await until(pilot, lambda: len(pilot.app.runs) == 3)
-        pilot.app.selection.pin(str(tmp_path / "runs" / "none-at-all"))
+        pilot.app.selection.toggle_pin(str(tmp_path / "runs" / "none-at-all"))
         screen = await opened(pilot, "space", "space", "d")
         assert screen.comparison.runs[0].summary.name == "none-at-all"
         assert "no effect" in said(pilot)

@@ -186,7 +186,7 @@ async def test_empty_lists_say_what_to_press(tmp_path):
         await until(pilot, lambda: "Press n" in text(pilot.app))
         await pilot.press("slash", *"nothing-is-called-so")
         several(tmp_path / "runs")
-        pilot.app.screen.look_now.set()
+        pilot.app.run_feed.read_now()
         await until(pilot, lambda: "Press esc to clear the filter" in text(pilot.app))
 
 

@@ -34,7 +34,7 @@ async def opened(pilot, count: int) -> RunGrid:
     """Open the table from Home."""
     await until(pilot, lambda: len(pilot.app.runs) == count)
     await pilot.press("t")
-    await until(pilot, lambda: isinstance(pilot.app.screen, RunsScreen) and pilot.app.complete)
+    await until(pilot, lambda: isinstance(pilot.app.screen, RunsScreen) and pilot.app.run_feed.complete)
     return pilot.app.screen.query_one(RunGrid)
 
 
@@ -198,7 +198,7 @@ async def test_new_and_growing_runs_show_up_by_themselves(tmp_path):
     async with app(tmp_path / "runs").run_test() as pilot:
         grid = await opened(pilot, 4)
         made(tmp_path / "runs", "another", hours=0.1)
-        pilot.app.screen.look_now.set()  # the next look, without the wait for it
+        pilot.app.run_feed.read_now()
         await until(pilot, lambda: "another" in names(grid))
 
 

@@ -12,6 +12,7 @@ from textual import on
 from textual.actions import SkipAction
 from textual.app import ComposeResult
 from textual.containers import Container
+from textual.screen import Screen
 from textual.widgets import Input
 
 from convnn.analysis import filters
@@ -20,7 +21,6 @@ from convnn.presets import store
 from convnn.runs.run import Run
 from convnn.runs.summary import Summary
 from convnn.text import escaped
-from tui.deletion import Deleting
 from tui.keys import bindings
 from tui.widgets.header_footer import Footer, Header
 from tui.widgets.preset_list import Listed, PresetList, listed
@@ -29,6 +29,7 @@ from tui.widgets.virtual_list import VirtualList
 
 if TYPE_CHECKING:
     from tui.screens.setup.draft import Draft
+    from tui.services import ServicesApp
 
 NO_RUNS = "No runs yet.  Press n for a new one, or tab and enter to start from a preset."
 NO_PRESETS = "No presets yet.  Press n to fill the form, and ctrl+s there to keep it."
@@ -36,8 +37,10 @@ NO_PRESETS = "No presets yet.  Press n to fill the form, and ctrl+s there to kee
 CONDITION = re.compile(r"[=<>~:]")  # what a word has that says something of runs, and of no preset
 
 
-class HomeScreen(Deleting):
+class HomeScreen(Screen[None]):
     """The runs beside the presets."""
+
+    app: ServicesApp
 
     BINDINGS = bindings(
         "new",
@@ -58,9 +61,10 @@ class HomeScreen(Deleting):
     )
     AUTO_FOCUS = "#runs"
 
-    def __init__(self, root: Path) -> None:
-        super().__init__(root)
+    def __init__(self, preset: str | None = None) -> None:
+        super().__init__()
         self.presets: list[Listed] = []
+        self._open_at_start = preset  # name or path of a preset
 
     def compose(self) -> ComposeResult:
         yield Header("home")
@@ -79,12 +83,24 @@ class HomeScreen(Deleting):
         return rows.add_class("pane")
 
     def on_mount(self) -> None:
-        if self.app.preset is not None:
-            self.call_after_refresh(self._load, self.app.preset)
+        self.app.run_feed.subscribe(self)
+        if self._open_at_start is not None:
+            self.call_after_refresh(self._load, self._open_at_start)
+
+    def on_screen_resume(self) -> None:
+        self.call_after_refresh(self._read_again)
+
+    def on_runs_changed(self) -> None:
+        self.show()
+        self.run_worker(self._read_presets(), group="presets", exclusive=True)
 
     # -- reading ----------------------------------------------------------------------------------------------------
 
-    async def look_beside(self) -> None:
+    def _read_again(self) -> None:
+        self.app.run_feed.read_now()
+        self.run_worker(self._read_presets(), group="presets", exclusive=True)
+
+    async def _read_presets(self) -> None:
         self.presets = await asyncio.to_thread(lambda: list(listed()))
         self.show()
 
@@ -108,7 +124,7 @@ class HomeScreen(Deleting):
         ]
         table.show([*waiting, *(row(summary, self._age(summary)) for summary in found)])
         chosen.show(told)
-        if self.app.complete:
+        if self.app.run_feed.complete:
             table.empty = NO_RUNS
         if text and not found:
             table.empty = "No run matches.  Press esc to clear the filter."
@@ -128,10 +144,45 @@ class HomeScreen(Deleting):
         busy = [summary for summary in self.app.runs if summary.status in ("running", "paused")]
         said = f"{len(busy)} running" if busy else ""
         style = ""
-        if self.warnings:
-            count = len(self.warnings)
+        if self.app.run_feed.warnings:
+            count = len(self.app.run_feed.warnings)
             said, style = f"{count} damaged {'entry' if count == 1 else 'entries'}: see `convnn runs`", "yellow"
-        self.query_one(Header).update("home", str(self.root), said, style)
+        self.query_one(Header).update("home", str(self.app.root), said, style)
+
+    # -- deleting ---------------------------------------------------------------------------------------------------
+
+    @property
+    def preset(self) -> Listed | None:
+        """The preset under the cursor, where that pane has the focus."""
+        rows = self.query_one(PresetList)
+        return rows.current if rows.has_focus else None
+
+    @property
+    def run(self) -> Run | None:
+        """The run under the cursor, where that pane has the focus."""
+        rows = self.query_one(RunTable)
+        item = rows.current if rows.has_focus else None
+        return None if item is None or item.status == "queued" else Run(Path(item.key), item.name)
+
+    def action_delete(self) -> None:
+        """Move a run or a preset to the trash, or a launch out of the queue."""
+        if self.preset is not None:
+            self.app.deletion.delete_preset(self.preset.path)
+        elif self.run is not None:
+            self.app.deletion.delete_runs([self.run])
+        else:
+            self._unqueue()
+        self._read_again()
+
+    def _unqueue(self) -> None:
+        item = self.query_one(RunTable).current
+        for launch in self.app.launcher.queued:
+            if item is not None and str(id(launch)) == item.key and not self.app.launcher.drop(launch):
+                self.app.say("it has started already", error=True)
+
+    def action_undo(self) -> None:
+        self.app.deletion.undo()
+        self._read_again()
 
     # -- choosing ---------------------------------------------------------------------------------------------------
 
@@ -152,7 +203,7 @@ class HomeScreen(Deleting):
         try:
             self._form(Draft(store.read(path)))
         except UserError as error:
-            self.app.say(str(error), wrong=True)
+            self.app.say(str(error), error=True)
 
     def _form(self, draft: Draft) -> None:
         from tui.screens.setup.screen import SetupScreen  # not before the first frame
@@ -171,11 +222,11 @@ class HomeScreen(Deleting):
         try:
             if self.preset is not None:
                 self.app.say(f"copied as {store.duplicate(self.preset.path).stem}")
-                self.look_now.set()
+                self._read_again()
             elif self.run is not None:
                 self._form(Draft.of(self.run.config(), self.run.name))
         except (UserError, OSError) as error:
-            self.app.say(str(error), wrong=True)
+            self.app.say(str(error), error=True)
 
     def action_launch(self) -> None:
         """Train the preset under the cursor as it is."""
@@ -190,7 +241,7 @@ class HomeScreen(Deleting):
             self._form(draft)
         else:
             self.app.launch(checked.config, self.preset.name)
-            self.look_now.set()
+            self._read_again()
 
     action_launch_letter = action_launch
 
@@ -199,17 +250,17 @@ class HomeScreen(Deleting):
     def action_table(self) -> None:
         from tui.screens.runs import RunsScreen  # not before the first frame
 
-        self.app.push_screen(RunsScreen(self.root))
+        self.app.push_screen(RunsScreen())
 
     def action_mark(self) -> None:
         """Mark the run under the cursor."""
         if self.run is not None:
-            self.app.selection.mark([str(self.run.path)])
+            self.app.selection.toggle_mark([str(self.run.path)])
             self.query_one(RunTable).action_down()
             self.query_one(RunTable).refresh()
 
     def action_unmark(self) -> None:
-        self.app.selection.unmark()
+        self.app.selection.unmark_all()
         self.query_one(RunTable).refresh()
 
     def action_diff(self) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from textual import on
 from textual.actions import SkipAction
 from textual.app import ComposeResult
+from textual.screen import Screen
 from textual.widgets import Input
 
 from convnn.analysis.fields import RUN_FIELDS
@@ -16,7 +18,6 @@ from convnn.runs.run import Run
 from convnn.runs.summary import Summary
 from convnn.text import escaped
 from tui.arrangement import Arranged, Line, Look, arrange, groupable
-from tui.deletion import Discarding
 from tui.dialogs.choice import Choice
 from tui.dialogs.picker import Picker
 from tui.keys import bindings
@@ -25,12 +26,17 @@ from tui.widgets.header_footer import Footer, Header
 from tui.widgets.run_grid import RunGrid
 from tui.widgets.virtual_list import VirtualList
 
+if TYPE_CHECKING:
+    from tui.services import ServicesApp
+
 NO_RUNS = "No runs yet.  Press esc and n for a new one, or bring some in from a shell: convnn import PATH."
 NO_MATCH = "No run matches.  Press esc to clear the filter."
 
 
-class RunsScreen(Discarding):
+class RunsScreen(Screen[None]):
     """The runs of a folder, as many as there are."""
+
+    app: ServicesApp
 
     BINDINGS = bindings(
         "mark", "unmark", "diff", "filter", "group", "sort", "reverse", "columns", "pin", "new-from", "duplicate",
@@ -38,8 +44,8 @@ class RunsScreen(Discarding):
     )  # fmt: skip
     AUTO_FOCUS = "RunGrid"
 
-    def __init__(self, root: Path) -> None:
-        super().__init__(root)
+    def __init__(self) -> None:
+        super().__init__()
         self.asked = Look()
         self.arranged: Arranged | None = None
         self._shown: list[Summary] | None = None  # the runs that are arranged
@@ -53,16 +59,20 @@ class RunsScreen(Discarding):
         yield Footer()
 
     def on_mount(self) -> None:
-        if self.app.complete or self.app.runs:  # as Home saw them
+        self.app.run_feed.subscribe(self)
+        if self.app.run_feed.complete or self.app.runs:
             self.rearrange()
+
+    def on_screen_resume(self) -> None:
+        self.call_after_refresh(self.app.run_feed.read_now)
 
     # -- showing ----------------------------------------------------------------------------------------------------
 
-    def show(self) -> None:
+    def on_runs_changed(self) -> None:
         """Show what was read; where nothing is new, only the ages are."""
         if not self.query(RunGrid):  # the app is closing while a thread reads
             return
-        if self.app.complete and self.app.runs is self._shown:
+        if self.app.run_feed.complete and self.app.runs is self._shown:
             self.query_one(RunGrid).refresh()
         else:
             self.rearrange()
@@ -72,7 +82,7 @@ class RunsScreen(Discarding):
         self._shown, runs, asked = self.app.runs, self.app.runs, self.asked
         grid, line = self.query_one(RunGrid), self.query_one(FilterLine)
         self.arranged = found = arrange(runs, asked, self.app.selection, self.arranged)
-        if runs or self.app.complete:
+        if runs or self.app.run_feed.complete:
             grid.empty = NO_MATCH if runs else NO_RUNS
         grid.put(found.lines, found.columns, (asked.sort, asked.down))
         line.say(runs, escaped(found.wrong))
@@ -87,9 +97,9 @@ class RunsScreen(Discarding):
         words += [f"grouped by {', '.join(asked.groups)}"] if asked.groups else []
         marked = len(marks.marked)
         said, style = (f"{marked} marked: d compares" if marked > 1 else f"{marked} marked" if marked else ""), "bold"
-        if self.warnings and not said:
-            said, style = f"{len(self.warnings)} damaged: see `convnn runs`", "yellow"
-        self.query_one(Header).update("runs", " · ".join(words) or str(self.root), said, style)
+        if self.app.run_feed.warnings and not said:
+            said, style = f"{len(self.app.run_feed.warnings)} damaged: see `convnn runs`", "yellow"
+        self.query_one(Header).update("runs", " · ".join(words) or str(self.app.root), said, style)
 
     @property
     def line(self) -> Line | None:
@@ -116,21 +126,21 @@ class RunsScreen(Discarding):
     def action_mark(self) -> None:
         """Mark a run and go to the next, or all runs of a group."""
         if self.line is not None:
-            self.app.selection.mark(run.path for run in self.line.runs)
+            self.app.selection.toggle_mark(run.path for run in self.line.runs)
             if self.line.run is not None:
                 self.query_one(RunGrid).action_down()
             self.query_one(RunGrid).refresh()
             self.say()
 
     def action_unmark(self) -> None:
-        self.app.selection.unmark()
+        self.app.selection.unmark_all()
         self.query_one(RunGrid).refresh()
         self.say()
 
     def action_pin(self) -> None:
         """Keep the run under the cursor on top."""
         if self.line is not None and self.line.run is not None:
-            self.app.selection.pin(self.line.run.path)
+            self.app.selection.toggle_pin(self.line.run.path)
             self.rearrange()
 
     def action_diff(self) -> None:
@@ -146,7 +156,7 @@ class RunsScreen(Discarding):
         try:
             draft = Draft.of(Run(Path(self.run.path), self.run.name).config(), self.run.name)
         except (UserError, OSError) as error:
-            self.app.say(str(error), wrong=True)
+            self.app.say(str(error), error=True)
         else:
             self.app.push_screen(SetupScreen(draft))
 
@@ -158,9 +168,17 @@ class RunsScreen(Discarding):
         if len(marked) > 1:
             answers = (("delete", "delete", "u brings them back"), ("keep", "keep", "nothing happens"))
             asks = Choice(f"delete {len(marked)} marked runs", "", answers)
-            self.app.push_screen(asks, lambda word: self.discard(marked) if word == "delete" else None)
+            self.app.push_screen(asks, lambda word: self._delete(marked) if word == "delete" else None)
         elif marked or (self.line and self.line.run):
-            self.discard(marked or self.line.runs)  # type: ignore[union-attr]
+            self._delete(marked or self.line.runs)  # type: ignore[union-attr]
+
+    def _delete(self, runs: list[Summary]) -> None:
+        self.app.deletion.delete_runs([Run(Path(run.path), run.name) for run in runs])
+        self.app.run_feed.read_now()
+
+    def action_undo(self) -> None:
+        self.app.deletion.undo()
+        self.app.run_feed.read_now()
 
     # -- arranging --------------------------------------------------------------------------------------------------
 

@@ -36,9 +36,9 @@ class RunGrid(VirtualList[Line]):
     )
     BINDINGS = bindings("left", "right")
 
-    def __init__(self, empty: str, marks: Selection, *, id: str | None = None) -> None:
+    def __init__(self, empty: str, selection: Selection, *, id: str | None = None) -> None:
         super().__init__(empty, id=id)
-        self.marks = marks
+        self.selection = selection
         self.columns: list[Field] = []
         self.first = 0  # of the columns that are seen, beside the name
         self.sorted: tuple[str | None, bool] = (None, False)
@@ -111,7 +111,7 @@ class RunGrid(VirtualList[Line]):
         line = Text()
         indent = "  " * item.depth
         if item.node is not None:
-            marked = all(run.path in self.marks.marked for run in item.runs)
+            marked = all(run.path in self.selection.marked for run in item.runs)
             line.append(" ◆ " if marked else "   ", self._colour("accent"))
             label = f"{indent}{'▾' if item.open else '▸'} {escaped(item.node.label)}"
             line.append(f"{_cut(label, cells)} ", "bold")
@@ -125,7 +125,7 @@ class RunGrid(VirtualList[Line]):
             count = len(item.runs)
             return [line.append(f"{count} run{'s' * (count > 1)}", "dim")]
         assert item.run is not None
-        line.append(self.marks.sign(item.run.path) + " ", self._colour("accent"))
+        line.append(self.selection.glyphs(item.run.path) + " ", self._colour("accent"))
         name = escaped(item.run.name)
         line.append(_cut(indent + short_name(name, cells - len(indent)), cells) + " ")
         if self._grouped:

@@ -74,9 +74,9 @@ class RunTable(VirtualList[Row]):
         "of other terminals and detached ones show up by themselves. Best is the best test top-1 in percent."
     )
 
-    def __init__(self, empty: str, marks: Selection, *, id: str | None = None) -> None:
+    def __init__(self, empty: str, selection: Selection, *, id: str | None = None) -> None:
         super().__init__(empty, id=id)
-        self.marks = marks
+        self.selection = selection
 
     def key_of(self, item: Row) -> object:
         return item.key
@@ -98,7 +98,7 @@ class RunTable(VirtualList[Row]):
 
     def paint(self, item: Row, width: int) -> list[Text]:
         line = Text()
-        line.append(MARK if item.key in self.marks.marked else " ", self.app.theme_variables["accent"])
+        line.append(MARK if item.key in self.selection.marked else " ", self.app.theme_variables["accent"])
         for name, cells in self._columns(width).items():
             value = escaped(getattr(item, name))
             if name == "status":

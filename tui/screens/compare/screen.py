@@ -27,7 +27,7 @@ from tui.widgets.chart_settings import Range, View
 from tui.widgets.header_footer import Footer, Header
 
 if TYPE_CHECKING:
-    from tui.app import ConvnnApp
+    from tui.services import ServicesApp
 
 MOST = 60  # runs that are compared at once
 EFFECT = 1.0  # a difference worth settling, in points
@@ -37,7 +37,7 @@ LIVE = ("running", "paused")
 class CompareScreen(Looking):
     """Two or more runs; the first is what the others are held against."""
 
-    app: ConvnnApp
+    app: ServicesApp
     BINDINGS = bindings(
         "metric", "reference", *LOOKING, "next", "previous", "back", footer=("metric", "x-axis", "smooth", "reference")
     )

@@ -36,7 +36,7 @@ from tui.widgets.header_footer import Footer, Header
 from tui.widgets.run_table import short_name
 
 if TYPE_CHECKING:
-    from tui.app import ConvnnApp
+    from tui.services import ServicesApp
 
 ROWS: tuple[tuple[type[Pane], ...], ...] = (  # the panes are numbered in this order
     (ProgressPane,),
@@ -58,7 +58,7 @@ interpreter lock that training in this process needs too, takes 1 % of a core.""
 class RunScreen(Looking):
     """What a run did, and does; `run` may be a launch that has no directory yet."""
 
-    app: ConvnnApp
+    app: ServicesApp
     BINDINGS: ClassVar[list[BindingType]] = [
         *bindings(
             "stop-menu", *LOOKING, "next", "previous", "back", footer=("stop-menu", "x-axis", "smooth", "zoom-in")
@@ -262,7 +262,7 @@ class RunScreen(Looking):
         try:
             self.app.launcher.resume(self.trail.run)
         except (UserError, OSError) as error:
-            self.app.say(str(error), wrong=True)
+            self.app.say(str(error), error=True)
         else:
             self.app.say(f"{self.trail.run.name} goes on, after any before it")
 
@@ -272,6 +272,6 @@ class RunScreen(Looking):
         try:
             control.send(self.trail.run.path, control.ControlCommand(word))
         except (UserError, OSError) as error:
-            self.app.say(str(error), wrong=True)
+            self.app.say(str(error), error=True)
         else:
             self.app.say(f"{word}: asked; the run obeys between two steps")

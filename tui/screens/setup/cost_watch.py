@@ -15,13 +15,13 @@ from tui.screens.setup.cost_panel import Cost
 from tui.screens.setup.draft import Checked, Draft
 
 if TYPE_CHECKING:
-    from tui.app import ConvnnApp
+    from tui.services import ServicesApp
 
 
 class Priced(Screen[None]):
     """A screen with a draft and a `Cost`: free memory, past runs and timed steps are looked for beside the keys."""
 
-    app: ConvnnApp
+    app: ServicesApp
     draft: Draft
 
     def __init__(self) -> None:
@@ -68,7 +68,7 @@ class Priced(Screen[None]):
     def action_time(self) -> None:
         """Time a few real steps."""
         if self.checked is None or self.checked.problems:
-            self.app.say("it can be timed when it has no problems", wrong=True)
+            self.app.say("it can be timed when it has no problems", error=True)
         elif not self._timing:
             self.run_worker(self._time(self.checked.config), group="time")
 
@@ -78,7 +78,7 @@ class Priced(Screen[None]):
         try:
             self._paces[config] = await epoch_time.timed(config)
         except (UserError, OSError) as error:
-            self.app.say(str(error), wrong=True)
+            self.app.say(str(error), error=True)
         finally:
             self._timing = False
         self.tell_cost()

@@ -53,7 +53,7 @@ class SetupScreen(Mended):
         self._one = asyncio.Lock()  # at a time: a check may have to read a large folder
 
     def compose(self) -> ComposeResult:
-        wide, name = self.app.HORIZONTAL_BREAKPOINTS[-1]
+        wide, name = (self.app.HORIZONTAL_BREAKPOINTS or [(0, "")])[-1]
         self.set_class(self.app.size.width >= wide, name)  # not only after the first frame
         yield Header("set-up")
         with Container(id="setup"):
@@ -209,7 +209,7 @@ class SetupScreen(Mended):
         first = checked.problems[0]
         if first.key in self.query_one(Form).fields:
             self.query_one(Form).go_to(str(first.key))
-        self.app.say(f"{first.message}" + (f"\n{first.fix}" if first.fix else ""), wrong=True)
+        self.app.say(f"{first.message}" + (f"\n{first.fix}" if first.fix else ""), error=True)
         return None
 
     async def action_launch(self) -> None:

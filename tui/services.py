@@ -1,0 +1,65 @@
+"""What a screen may ask of the app."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from convnn.runs.run import Run
+from convnn.runs.summary import Summary
+from tui.deletion import Deletion
+from tui.process.launcher import Launch, Launcher
+from tui.run_feed import RunFeed
+from tui.selection import Selection
+
+if TYPE_CHECKING:
+    from textual.app import App
+
+    from convnn.config.schema import RunConfig
+
+
+class Services(Protocol):
+    """The app, as its screens know it beside Textual's own `App`."""
+
+    root: Path
+    """The folder of the runs."""
+    ascii: bool
+    """Whether the terminal shows no more than ASCII."""
+    launcher: Launcher
+    run_feed: RunFeed
+    deletion: Deletion
+    selection: Selection
+    now: Callable[[], float]
+    """The time in seconds since 1970."""
+    free_memory: Callable[[str], tuple[str, int | None]]
+    """(name, free bytes) of a device."""
+
+    @property
+    def runs(self) -> list[Summary]:
+        """The runs as last read, newest first."""
+
+    @property
+    def typing(self) -> bool:
+        """Whether the focused widget takes letters as text."""
+
+    def say(self, message: str, *, error: bool = False) -> None:
+        """Show a message in the corner for a few seconds."""
+
+    def launch(self, config: RunConfig, preset: str | None = None) -> Launch:
+        """Train a configuration in this process, after the launches before it."""
+
+    def detach(self, config: RunConfig, preset: str | None = None) -> Launch | None:
+        """Train a configuration in a process of its own; return None where that could not be started."""
+
+    def show_run(self, run: Run | Launch) -> None:
+        """Open the screen of a run, or of a launch that will be one."""
+
+    def compare(self, current: str | None) -> None:
+        """Open the comparison of the selected runs; `current` is the path of the run under the cursor."""
+
+
+if TYPE_CHECKING:
+
+    class ServicesApp(App[int], Services):
+        """The type of `self.app` in a screen: Textual's app with our services."""

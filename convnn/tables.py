@@ -1,20 +1,20 @@
-"""One table, written as people and programs like it: aligned text, CSV, Markdown or LaTeX."""
+"""A table and its writers: aligned text, CSV, Markdown, LaTeX."""
 
 from __future__ import annotations
 
 import csv
 import io
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 
 from rich.cells import cell_len, set_cell_size
 
-from convnn.text import to_ascii
+from convnn.text import escaped
 
 FORMATS = ("table", "json", "csv", "md", "latex")
 GAP = "  "
-NARROWEST = 16  # cells that a shortened column keeps
+NARROWEST = 16  # width that a shortened column keeps
 _LATEX = {char: f"\\{char}" for char in "&%$#_{}"} | {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
@@ -29,7 +29,7 @@ _LATEX = {char: f"\\{char}" for char in "&%$#_{}"} | {
 
 @dataclass(frozen=True)
 class Column:
-    """A column: its title, and whether it holds numbers, which stand to the right."""
+    """A column: its title, and whether it is aligned to the right, as numbers are."""
 
     title: str
     right: bool = False
@@ -37,109 +37,117 @@ class Column:
 
 @dataclass
 class Table:
-    """Cells as text, whose control characters are escaped already."""
+    """Cells as text; control characters in them are escaped when the table is written."""
 
     columns: Sequence[Column]
     rows: Sequence[Sequence[str]]
     title: str = ""
-    heads: int = 0  # columns at the left that tell the rows apart: where not all fit, the rest go on beside them
-    notes: list[str] = field(default_factory=list)  # said on stderr
+    key_columns: int = 0  # columns at the left that identify a row: repeated where the table is broken into blocks
+    notes: list[str] = field(default_factory=list)  # written to stderr
+
+    def mapped(self, change: Callable[[str], str]) -> Table:
+        """Return the table with every title and cell changed."""
+        columns = [replace(column, title=change(column.title)) for column in self.columns]
+        return replace(self, columns=columns, rows=[[change(cell) for cell in row] for row in self.rows])
 
 
 def csv_text(table: Table) -> str:
-    """Comma-separated values, with a header."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow([column.title for column in table.columns])
-    writer.writerows(table.rows)
-    return out.getvalue()
+    """Return the table as comma-separated values with a header."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerows(_escaped_rows(table))
+    return stream.getvalue()
 
 
 def markdown(table: Table) -> str:
-    """A Markdown table."""
+    """Return the table in Markdown."""
 
-    def row(cells: Sequence[str]) -> str:
+    def line(cells: Sequence[str]) -> str:
         return "| " + " | ".join(re.sub(r"([|\\`*_<\[])", r"\\\1", cell) for cell in cells) + " |\n"
 
+    header, *rows = map(line, _escaped_rows(table))
     rule = "|" + "|".join("---:" if column.right else "---" for column in table.columns) + "|\n"
-    return row([column.title for column in table.columns]) + rule + "".join(map(row, table.rows))
+    return header + rule + "".join(rows)
 
 
 def latex(table: Table) -> str:
-    """A LaTeX tabular that needs no package."""
+    """Return the table as a LaTeX tabular that needs no package."""
 
-    def row(cells: Sequence[str]) -> str:
+    def line(cells: Sequence[str]) -> str:
         return " & ".join("".join(_LATEX.get(char, char) for char in cell) for cell in cells) + r" \\" + "\n"
 
-    kinds = "".join("r" if column.right else "l" for column in table.columns)
-    body = row([column.title for column in table.columns]) + "\\hline\n" + "".join(map(row, table.rows))
-    return f"\\begin{{tabular}}{{{kinds}}}\n\\hline\n{body}\\hline\n\\end{{tabular}}\n"
+    header, *rows = map(line, _escaped_rows(table))
+    alignment = "".join("r" if column.right else "l" for column in table.columns)
+    body = f"{header}\\hline\n{''.join(rows)}"
+    return f"\\begin{{tabular}}{{{alignment}}}\n\\hline\n{body}\\hline\n\\end{{tabular}}\n"
 
 
-def lines(table: Table, width: int | None = None, *, ascii: bool = False) -> tuple[list[str], list[str]]:
-    """Aligned lines, the header first, and the titles of columns that `width` cells had no room for.
+def lines(table: Table, width: int | None = None) -> tuple[list[str], list[str]]:
+    """Return aligned lines, the header first, and the titles of the columns that `width` cells have no room for.
 
-    The widest column of text is shortened before a column is left out. Without a width everything is shown.
+    The widest column of text is shortened before a column is left out. Without a width everything is written.
     """
-    change = to_ascii if ascii else str
-    titles = [change(column.title) for column in table.columns]
-    rows = [[change(cell) for cell in row] for row in table.rows]
-    sizes = [max(map(cell_len, column)) for column in zip(titles, *rows, strict=True)]
-    shown = len(sizes)
+    rows = _escaped_rows(table)
+    sizes = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
+    count = len(sizes)
     if width is not None:
-        shown = _fit(sizes, table.columns, width)
+        count = _fit(sizes, table.columns, width)
     right = [column.right for column in table.columns]
-    result = [_line(row[:shown], sizes, right, ascii) for row in [titles, *rows]]
-    return result, titles[shown:]
+    return [_line(row[:count], sizes, right) for row in rows], rows[0][count:]
 
 
-def blocks(table: Table, width: int | None = None, *, ascii: bool = False) -> tuple[list[list[str]], list[str]]:
-    """As `lines`, and below each other what does not fit beside each other, each with the columns of `heads`."""
-    printed, hidden = lines(table, width, ascii=ascii)
-    found = [printed]
-    while table.heads and 0 < len(hidden) < len(table.columns) - table.heads:
-        left = [*range(table.heads), *range(len(table.columns) - len(hidden), len(table.columns))]
-        rows = [[row[at] for at in left] for row in table.rows]
-        table = Table([table.columns[at] for at in left], rows, heads=table.heads)
-        printed, hidden = lines(table, width, ascii=ascii)
-        found.append(printed)
-    return found, hidden
+def blocks(table: Table, width: int | None = None) -> tuple[list[list[str]], list[str]]:
+    """Return the lines of `lines`, then a block for what does not fit beside them, each with the key columns."""
+    block, hidden = lines(table, width)
+    result = [block]
+    while table.key_columns and 0 < len(hidden) < len(table.columns) - table.key_columns:
+        columns = [*range(table.key_columns), *range(len(table.columns) - len(hidden), len(table.columns))]
+        rows = [[row[column] for column in columns] for row in table.rows]
+        table = Table([table.columns[column] for column in columns], rows, key_columns=table.key_columns)
+        block, hidden = lines(table, width)
+        result.append(block)
+    return result, hidden
+
+
+def _escaped_rows(table: Table) -> list[list[str]]:
+    """Return the titles, then the cells of each row."""
+    titles = [column.title for column in table.columns]
+    return [[escaped(cell) for cell in row] for row in [titles, *table.rows]]
 
 
 def _fit(sizes: list[int], columns: Sequence[Column], width: int) -> int:
-    """Shorten columns of text in place; how many columns, from the left, there is room for."""
-    gaps, whole = len(GAP), list(sizes)
-    while (over := sum(sizes) + gaps * (len(sizes) - 1) - width) > 0:
-        texts = [at for at, column in enumerate(columns) if not column.right and sizes[at] > NARROWEST]
+    """Shorten columns of text in place; return how many columns, from the left, there is room for."""
+    gap, full_sizes = len(GAP), list(sizes)
+    while (excess := sum(sizes) + gap * (len(sizes) - 1) - width) > 0:
+        texts = [index for index, column in enumerate(columns) if not column.right and sizes[index] > NARROWEST]
         if not texts:
             break
-        widest = max(texts, key=lambda at: sizes[at])
-        rest = max((sizes[at] for at in texts if at != widest), default=NARROWEST)
-        sizes[widest] -= min(over, max(1, sizes[widest] - max(rest, NARROWEST)))
-    shown, room = 0, width + gaps
+        widest = max(texts, key=lambda index: sizes[index])
+        second = max((sizes[index] for index in texts if index != widest), default=NARROWEST)
+        sizes[widest] -= min(excess, max(1, sizes[widest] - max(second, NARROWEST)))
+    count, room = 0, width + gap
     for size in sizes:
-        if size + gaps > room:
+        if size + gap > room:
             break
-        room -= size + gaps
-        shown += 1
-    for at in range(shown):  # what a column that was left out would have taken
-        grown = min(whole[at] - sizes[at], room)
-        sizes[at], room = sizes[at] + grown, room - grown
-    return max(1, shown)
+        room -= size + gap
+        count += 1
+    for index in range(count):  # the room of a column that was left out
+        growth = min(full_sizes[index] - sizes[index], room)
+        sizes[index] += growth
+        room -= growth
+    return max(1, count)
 
 
-def _line(cells: Sequence[str], sizes: Sequence[int], right: Sequence[bool], ascii: bool) -> str:
-    return GAP.join(_cell(cell, size, r, ascii) for cell, size, r in zip(cells, sizes, right, strict=False)).rstrip()
+def _line(cells: Sequence[str], sizes: Sequence[int], right: Sequence[bool]) -> str:
+    return GAP.join(map(_cell, cells, sizes, right)).rstrip()
 
 
-def _cell(text: str, size: int, right: bool, ascii: bool) -> str:
+def _cell(text: str, size: int, right: bool) -> str:
     length = len(text) if text.isascii() else cell_len(text)
-    if length > size:  # the ends of names differ: the middle goes
-        half = (size - 1) // 2
-        tail = size - 1 - half
-        return set_cell_size(text, half) + ("~" if ascii else "…") + _last(text, tail)
-    pad = " " * (size - length)
-    return pad + text if right else text + pad
+    if length > size:  # names differ at their ends: the middle is left out
+        start = (size - 1) // 2
+        return set_cell_size(text, start) + "…" + _last(text, size - 1 - start)
+    return " " * (size - length) + text if right else text + " " * (size - length)
 
 
 def _last(text: str, size: int) -> str:

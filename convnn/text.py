@@ -1,16 +1,20 @@
-"""Text for people: escaping, shortening, numbers with units, and ASCII where a terminal needs it."""
+"""Text for people: numbers with units, plurals, shortening, control characters escaped, and ASCII spellings."""
 
 from __future__ import annotations
 
 import math
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from rich.cells import cell_len, set_cell_size
 
-if TYPE_CHECKING:
-    pass
+# the ASCII spelling of each sign that this program writes; all but the one of "±" are as wide as the sign
+ASCII_SIGNS = str.maketrans(
+    dict(zip("─━│┃┌┐└┘├┤┬┴┼╭╮╰╯╱╲▔▁▏▕▌▐▀▄█▇▆▅▃▂", "-=||+++++++++++++/\\-_||||==####=_", strict=True))
+    | dict(zip("●‖◌✓■◧✗≈†", "*=.+#/x~!", strict=True))  # states of runs
+    | dict(zip("…·×−–—≥→←↑↓▸▾◂‹›▲▼○◉◆✎•┊’“”", '~.x--->><^v>v<<>^vo@***:\'""', strict=True))
+    | {"±": "+-"}
+)
 
 
 def number(value: float, digits: int = 3) -> str:
@@ -65,6 +69,16 @@ def short(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
+def plural(count: int, noun: str, nouns: str | None = None) -> str:
+    """Return a number of things: "1 run", "1,200 runs", "2 classes" (of "class", "classes")."""
+    return f"{count:,} {noun if count == 1 else nouns or noun + 's'}"
+
+
+def one_line(text: str) -> str:
+    """Return the text with line breaks and other runs of white space as single spaces."""
+    return " ".join(text.split())
+
+
 def escaped(text: object) -> str:
     """Text from outside with control characters shown instead of sent to the terminal.
 
@@ -84,12 +98,9 @@ def ascii_only(encoding: str, environment: Mapping[str, str] = os.environ) -> bo
     return plain or environment.get("TERM") in ("dumb", "linux")
 
 
-_ASCII = str.maketrans({"±": "+-", "−": "-", "—": "-", "…": "~", "·": ".", "─": "-", "×": "x"})
-
-
 def to_ascii(text: str) -> str:
-    """The text where only ASCII can be shown."""
-    return text.translate(_ASCII).encode("ascii", "replace").decode()
+    """Return the text in ASCII: signs by their spelling, any other character as an escape such as `\\xfc`."""
+    return text if text.isascii() else text.translate(ASCII_SIGNS).encode("ascii", "backslashreplace").decode()
 
 
 def printable(text: str, ascii: bool) -> str:

@@ -28,7 +28,9 @@ def test_a_narrow_terminal_shortens_names_in_the_middle_before_it_leaves_columns
 
 
 def test_what_has_no_room_beside_goes_on_below_with_the_columns_that_tell_the_rows_apart():
-    wide = Table([Column("option"), *(Column(name, right=True) for name in "ABCDE")], [["lr", *["0.125"] * 5]], heads=1)
+    wide = Table(
+        [Column("option"), *(Column(name, right=True) for name in "ABCDE")], [["lr", *["0.125"] * 5]], key_columns=1
+    )
     shown, hidden = blocks(wide, 22)
     assert hidden == [] and [block[0].split() for block in shown] == [
         ["option", *"AB"],
@@ -45,8 +47,10 @@ def test_the_room_of_a_column_that_was_left_out_is_given_back():
     assert hidden == ["similarity_type"] and cell_len(shown[1]) == 30
 
 
-def test_ascii_is_ascii():
-    assert "".join(lines(TABLE, 30, ascii=True)[0]).isascii()
+def test_every_writer_escapes_control_characters():
+    hostile = Table([Column("na\x1b[2Jme")], [["a\nb\x9b\u202e"]])
+    for text in (csv_text(hostile), markdown(hostile), latex(hostile), "\n".join(lines(hostile)[0])):
+        assert text.replace("\n", "").isprintable() and "202e" in text and text.count("\n") < 8
 
 
 def test_csv_is_read_back_as_it_was():

@@ -119,12 +119,12 @@ class Comparison:
             for each in self.differences
         ]
         title = "what differs and has an effect" if rows else "nothing that has an effect differs"
-        return Table([Column("option"), *(Column(name, right=True) for name in self.names)], rows, title, heads=1)
+        return Table([Column("option"), *(Column(name, right=True) for name in self.names)], rows, title, key_columns=1)
 
     def _figures(self) -> Table:
         columns = [Column("figure"), Column("at"), *(Column(name, right=True) for name in self.names)]
         rows = [[each.figure, each.at, *self._values(each)] for each in self.figures]
-        return Table(columns, rows, f"figures, with the difference to {self.names[0]}", heads=2)
+        return Table(columns, rows, f"figures, with the difference to {self.names[0]}", key_columns=2)
 
     def _values(self, figure: MetricRow) -> list[str]:
         first = figure.values[0]

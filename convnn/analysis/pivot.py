@@ -53,7 +53,7 @@ class PivotTable:
             [*(field.show(value) for field, value in zip(self.row_fields, values, strict=True)), *map(self._text, line)]
             for values, line in zip(self.rows, self.cells, strict=True)
         ]
-        return Table(columns, rows, notes=self.notes, heads=len(self.row_fields))
+        return Table(columns, rows, notes=self.notes, key_columns=len(self.row_fields))
 
     def _text(self, cell: MeanEstimate | None) -> str:
         if cell is None:

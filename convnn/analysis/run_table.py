@@ -133,7 +133,7 @@ class GroupTable:
             + self._figures(row.group)
             for row in self.rows
         ]
-        return Table(heads, rows, notes=self.notes, heads=len(self.keys))
+        return Table(heads, rows, notes=self.notes, key_columns=len(self.keys))
 
     def _figures(self, group: RunGroup) -> list[str]:
         spread, metric = group.estimate, self.figure.format_as

@@ -19,6 +19,7 @@ from convnn.cli import words
 from convnn.cli.console import say, show_error
 from convnn.errors import Exit, Problem, UserError
 from convnn.gc_pause import uncollected
+from convnn.terminal.console import prepare_streams
 
 HELP = (
     "exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 diverged, 4 out of memory, 5 data or "
@@ -108,6 +109,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     """The entry point: runs a command and exits with its code, without a traceback for what a person can fix."""
     given = sys.argv[1:] if arguments is None else arguments
     as_json = "--json" in given or "--format=json" in given or ("--format", "json") in pairwise(given)
+    prepare_streams()
     try:
         named = given[:1] if given and given[0] in COMMANDS else list(COMMANDS)
         with uncollected(modules=True):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from convnn.cli import arguments, console
+from convnn.cli import arguments, console, listing
 from convnn.cli.console import out, write_json
 from convnn.errors import Exit, Problem, UserError
 
@@ -69,9 +69,9 @@ def compare(
     from convnn.analysis.comparison_report import Comparison
     from convnn.runs.run import root
 
-    kind = console.chosen(format, json)
+    kind = listing.checked_format(format, json)
     place = root(runs)
-    known = console.listed(place)
+    known = listing.read_summaries(place)
     comparison = Comparison.of(_chosen(names or [], where, pin, known, place), known, figure, metric, effect)
     if kind == "json":
         return write_json(comparison.json())
@@ -79,13 +79,14 @@ def compare(
         if kind == "table" and table.title:
             out().print(table.title, style="bold", soft_wrap=True)
         if table.rows or kind != "table":
-            console.show(table, kind)
+            console.print_table(table, kind)
         print()
     if kind == "table" and curves:
         width = shutil.get_terminal_size((100, 24)).columns
-        out().print(comparison.chart(width, ascii=console.ascii_only()), soft_wrap=True)
+        terminal = out()
+        terminal.print(comparison.chart(width, ascii=terminal.options.ascii_only), soft_wrap=True)
     sys.stdout.flush()
-    return console.said(comparison.words())
+    return console.say_notes(comparison.words())
 
 
 def _chosen(names: list[str], where: str | None, pin: str | None, known: list[Summary], root: Path) -> list[Summary]:

@@ -11,7 +11,6 @@ from convnn.cli.console import out, say, write_json
 from convnn.errors import Exit
 
 MARKS = {True: "✓", False: "✗", None: " "}
-ASCII_MARKS = {True: "+", False: "x", None: " "}
 
 
 def doctor(
@@ -25,20 +24,18 @@ def doctor(
     Exit code 1 if anything that a run needs does not work.
     """
     from convnn.runs.run import root
-    from convnn.text import ascii_only
 
     if not json:
         say("loading torch ...")
     from convnn.worker import doctor as look
 
     place, console = root(runs), out()
-    marks = ASCII_MARKS if ascii_only(console.encoding) else MARKS
     found = []
 
     def tell(finding: look.Finding) -> None:
         found.append(finding)
         if not json:
-            console.print(f"{marks[finding.ok]} {finding.name:<14} {finding.said}", soft_wrap=True)
+            console.print_line(f"{MARKS[finding.ok]} {finding.name:<14} {finding.said}")
 
     for finding in look.findings(place, data_path):
         tell(finding)

@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.table import Table
 from rich.text import Text
 
-from convnn.cli.console import out, print_table, say, write_json
+from convnn.cli.console import out, print_grid, say, write_json
 from convnn.config.active import inactive_options
 from convnn.config.options import OPTIONS, SECTIONS, value_at
 from convnn.costs.fit import shortage
@@ -16,7 +16,7 @@ from convnn.errors import Exit
 from convnn.hardware import free_memory
 from convnn.presets.resolve import Resolved
 from convnn.runs.run import holds_run
-from convnn.text import escaped, memory, number
+from convnn.text import memory, number
 
 CLASSES = 10  # assumed where a folder that is not here leaves them unknown
 
@@ -36,10 +36,11 @@ def show_plan(resolved: Resolved, *, as_json: bool, takes_over: bool = False) ->
     """
     for problem in (resolved.dataset.problem, _device_problem(resolved)):
         if problem is not None:
-            say(f"warning: {problem}\n  (a run would end with exit code {int(Exit.DATA)})")
+            say(f"warning: {problem}")
+            say(f"  (a run would end with exit code {int(Exit.DATA)})")
     output = resolved.config.output
     if output.dir is not None and not output.test_only and not takes_over and holds_run(Path(output.dir)):
-        say(f"warning: {escaped(output.dir)} holds a run already: --resume goes on with it, --overwrite replaces it")
+        say(f"warning: {output.dir} holds a run already: --resume goes on with it, --overwrite replaces it")
         say(f"  (a run would end with exit code {int(Exit.USAGE)})")
     cost = planned(resolved)
     if cost is not None and (said := _shortage(resolved)):
@@ -47,7 +48,7 @@ def show_plan(resolved: Resolved, *, as_json: bool, takes_over: bool = False) ->
     if as_json:
         return write_json(_document(resolved, cost))
     console = out()
-    print_table(_table(resolved))
+    print_grid(_table(resolved))
     if cost is None:
         console.print("cost: unknown until the images are there")
         return None
@@ -106,7 +107,7 @@ def _table(resolved: Resolved) -> Table:
             note = " (no effect here)" if option.key in inactive else ""
             style = "dim" if note else "" if origin == "default" else "bold"
             shown = option.text(value_at(resolved.config, option.key)) or "none"
-            table.add_row(Text(option.key, style), Text(escaped(shown), style), Text(escaped(origin) + note, style))
+            table.add_row(Text(option.key, style), Text(shown, style), Text(origin + note, style))
     return table
 
 

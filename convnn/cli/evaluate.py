@@ -12,7 +12,6 @@ from convnn.config.recorded import Maybe, Settings
 from convnn.config.schema import RunConfig
 from convnn.errors import Exit, Problem, UserError
 from convnn.presets.resolve import Resolved, build_config
-from convnn.text import escaped
 
 if TYPE_CHECKING:
     from convnn.runs.run import Run
@@ -25,7 +24,7 @@ def evaluate(resolved: Resolved, runs: Path | None, ref: str | None, which: str,
     """Print the figures of a checkpoint; raises UserError (no such run) when there is none to evaluate."""
     run = _chosen(resolved.config, runs, ref)
     config = _merged(run, resolved)
-    say(f"evaluating the {which} checkpoint of {escaped(run.name)}")
+    say(f"evaluating the {which} checkpoint of {run.name}")
     from convnn.training import build
     from convnn.training import device as training_device
     from convnn.training.evaluation import evaluate, finished
@@ -66,10 +65,9 @@ def evaluate(resolved: Resolved, runs: Path | None, ref: str | None, which: str,
                 "figures": figures,
             }
         )
-    out().print(
-        f"{escaped(run.name)}  {which} (step {int(step or 0)})  {data.test.num_images} images  "
-        f"loss {figures['test_loss']:.6f}  top1 {figures['test_top1']:.4f} %  top5 {figures['test_top5']:.4f} %",
-        soft_wrap=True,
+    out().print_line(
+        f"{run.name}  {which} (step {int(step or 0)})  {data.test.num_images} images  "
+        f"loss {figures['test_loss']:.6f}  top1 {figures['test_top1']:.4f} %  top5 {figures['test_top5']:.4f} %"
     )
     return None
 
@@ -89,7 +87,7 @@ def _chosen(config: RunConfig, runs: Path | None, ref: str | None) -> Run:
             return run
     raise UserError(
         Problem(
-            f"there is no finished run of {config.model.name} with layer {config.layer.type} in {escaped(place)}",
+            f"there is no finished run of {config.model.name} with layer {config.layer.type} in {place}",
             fix="train one, or name one with --run",
         ),
         Exit.NO_RUN,
@@ -115,7 +113,7 @@ def _merged(run: Run, resolved: Resolved) -> RunConfig:
     wrong = [
         Problem(
             f"{key} is {BY_KEY[key].text(value_at(resolved.config, key))}, "
-            f"{escaped(run.name)} was trained with {BY_KEY[key].text(values[key])}",
+            f"{run.name} was trained with {BY_KEY[key].text(values[key])}",
             key=key,
             value=value_at(resolved.config, key),
             fix=f"leave {BY_KEY[key].flag} out, or name another run with --run",

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from convnn.cli import arguments
-from convnn.cli.console import say
+from convnn.cli.console import say, write_data
 from convnn.errors import Problem, UserError
-from convnn.text import escaped
 
 
 def export(
@@ -41,6 +39,6 @@ def export(
         raise UserError(Problem("what to export as is not said", fix="give one of --csv and --tensorboard DIR"))
     found = find(run, root(runs))
     if tensorboard is not None:
-        return say(f"written to {escaped(exports.write_tensorboard(found, tensorboard))}")
-    sys.stdout.write(exports.csv_text(found.history(steps=False)))
+        return say(f"written to {exports.write_tensorboard(found, tensorboard)}")
+    write_data(exports.csv_text(found.history(steps=False)))
     return None

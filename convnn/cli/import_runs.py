@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from convnn.cli import arguments
-from convnn.cli.console import say, write_json
+from convnn.cli.console import out, say, write_json
 from convnn.errors import Exit, Problem, UserError
-from convnn.text import escaped
 
 if TYPE_CHECKING:
     from convnn.legacy.importer import Imported
@@ -36,9 +35,9 @@ def import_(
     from convnn.runs.run import root
 
     if not path.exists():
-        raise UserError(f"{escaped(path)} does not exist", Exit.NO_RUN)
+        raise UserError(f"{path} does not exist", Exit.NO_RUN)
     if not path.is_dir():
-        raise UserError(Problem(f"{escaped(path)} is not a directory", fix="give the directory that it is in"))
+        raise UserError(Problem(f"{path} is not a directory", fix="give the directory that it is in"))
     _directories(path, root(runs), tag or [], json)
 
 
@@ -50,7 +49,7 @@ def _directories(path: Path, root: Path, tags: list[str], as_json: bool) -> None
     documents: list[dict[str, Any]] = []
 
     def unreadable(error: OSError) -> None:
-        said.append(f"{escaped(error.filename)}: {error.strerror}")
+        said.append(f"{error.filename}: {error.strerror}")
 
     for told in import_tree(path, root, tags, unreadable):
         counted[told.outcome] += 1
@@ -64,7 +63,7 @@ def _directories(path: Path, root: Path, tags: list[str], as_json: bool) -> None
     if as_json:
         return write_json({"imported": documents})
     few = "run" if counted["new"] == 1 else "runs"
-    return typer.echo(
+    return out().print_line(
         f"{counted['new']} {few} imported, {counted['grown']} brought up to date, {counted['known']} known already"
     )
 
@@ -73,10 +72,7 @@ def _told(told: Imported) -> list[str]:
     """What has to be said of one: what was passed over, and why it cannot be launched."""
     if told.outcome == "known":
         return []
-    lines = [
-        f"{escaped(told.source / each.file)}{f':{each.line}' if each.line else ''}: {escaped(each.why)}"
-        for each in told.passed
-    ]
+    lines = [f"{told.source / each.file}{f':{each.line}' if each.line else ''}: {each.why}" for each in told.passed]
     if len(lines) > SAID_OF_ONE:
-        lines[SAID_OF_ONE:] = [f"{escaped(told.source)}: {len(lines) - SAID_OF_ONE} more lines were passed over"]
-    return lines + ([f"{escaped(told.name)}: not launchable: {escaped(told.reason)}"] if told.reason else [])
+        lines[SAID_OF_ONE:] = [f"{told.source}: {len(lines) - SAID_OF_ONE} more lines were passed over"]
+    return lines + ([f"{told.name}: not launchable: {told.reason}"] if told.reason else [])

@@ -10,11 +10,11 @@ from rich.table import Table
 from rich.text import Text
 
 from convnn.cli import arguments
-from convnn.cli.console import out, print_table, say, write_json
+from convnn.cli.console import out, print_grid, say, write_json
 from convnn.errors import Exit, Problem, UserError
 from convnn.presets.resolve import resolve
 from convnn.presets.store import Preset, listed, read, shadowed_by, source
-from convnn.text import escaped
+from convnn.text import plural
 
 app = typer.Typer(help="List, show, check and copy presets.", rich_markup_mode="rich")
 Name = Annotated[str, typer.Argument(help="name, or path ending in .toml", autocompletion=arguments.presets)]
@@ -39,8 +39,8 @@ def list_(as_json: AsJson = False) -> None:
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, show_header=False)
     for preset in found:
         wrong = " (has problems: convnn presets check)" if preset.problems else ""
-        table.add_row(Text(escaped(preset.name), "bold"), Text(escaped(preset.about) + wrong))
-    print_table(table)
+        table.add_row(Text(preset.name, "bold"), Text(preset.about + wrong))
+    print_grid(table)
     for preset in found:
         if preset.hidden:
             say(f"note: {shadowed_by(preset)}")
@@ -80,7 +80,7 @@ def check(
     else:
         for preset in chosen:
             count = len(problems[preset.name])
-            out().print(f"{'✗' if count else '✓'} {escaped(preset.name)}" + (f": {count} problems" if count else ""))
+            out().print_line(f"✗ {preset.name}: {plural(count, 'problem')}" if count else f"✓ {preset.name}")
     found = [problem for preset in chosen for problem in problems[preset.name]]
     if found and not as_json:
         raise UserError(found)
@@ -103,7 +103,7 @@ def copy(
 
     found, target = read(preset), own_path(to)
     if target.exists() and not overwrite:
-        raise UserError(Problem(f"{escaped(target)} exists", fix="choose another name, or give --overwrite"))
+        raise UserError(Problem(f"{target} exists", fix="choose another name, or give --overwrite"))
     target.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(target, source(found))
-    out().print(escaped(target), soft_wrap=True)
+    out().print_line(str(target))

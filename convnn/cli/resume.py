@@ -11,7 +11,6 @@ from convnn.cli.arguments import RunsOption
 from convnn.cli.console import say
 from convnn.cli.run import farewell, train
 from convnn.presets.resolve import resolve
-from convnn.text import escaped
 
 
 def resume(
@@ -49,13 +48,13 @@ def resume(
         from convnn.worker.fork import fork as forked
 
         source, (found, said) = found, forked(found, resolved.checked(), root(runs))
-        for sentence in [f"{escaped(found.name)} goes on from {escaped(source.name)}", *said]:
+        for sentence in [f"{found.name} goes on from {source.name}", *said]:
             say(sentence)
     elif found.status() == "done":
-        return say(f"{escaped(found.name)} is finished: nothing is left to do")
+        return say(f"{found.name} is finished: nothing is left to do")
     else:
         runs_resume.check_same(found, active_options(before), resolved.config)
-        say(f"going on with {escaped(found.name)}")
+        say(f"going on with {found.name}")
     config = resolved.checked() if typed else before  # what a later version thinks of its rules ends no run
     ended = train(found, config, plain=plain, live=live, as_json=json, resume=True, max_minutes=max_minutes)
     farewell(found, ended, config, debug)

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from convnn.cli import arguments, console
+from convnn.cli import arguments, console, listing
 from convnn.cli.console import say
 from convnn.errors import Exit, Problem, UserError
-from convnn.text import escaped
 
 if TYPE_CHECKING:
     from convnn.runs.summary import Summary
@@ -74,7 +73,7 @@ def _fitting(root: Path, where: str | None, older: str | None) -> list[Summary]:
     from convnn.analysis.filters import parse_filter
     from convnn.config.recorded import UNKNOWN
 
-    known = console.listed(root)
+    known = listing.read_summaries(root)
     found = parse_filter(where or "", known).select(known)
     if older is not None:
         try:
@@ -86,7 +85,7 @@ def _fitting(root: Path, where: str | None, older: str | None) -> list[Summary]:
         found = [run for run in found if age(run) is not UNKNOWN and age(run) > least]
     if live := [run for run in found if run.status in LIVE]:
         few = "1 that trains is" if len(live) == 1 else f"{len(live)} that train are"
-        say(f"{few} left alone: {', '.join(escaped(run.name) for run in live[:3])}")
+        say(f"{few} left alone: {', '.join(run.name for run in live[:3])}")
     return [run for run in found if run.status not in LIVE]
 
 
@@ -95,7 +94,7 @@ def _show(chosen: list[Summary]) -> None:
 
     if chosen:
         columns = [fields.get_field(key) for key in ("name", "status", "epoch", "best", "age")]
-        console.show(run_table.run_table(chosen, columns), "table")
+        console.print_table(run_table.run_table(chosen, columns), "table")
     say(f"{_many(len(chosen))} would be removed")
 
 
@@ -109,11 +108,11 @@ def _remove(chosen: list[Summary], root: Path, *, by_name: bool) -> None:
         except UserError as error:
             if by_name or error.code != Exit.HELD:
                 raise
-            say(f"{escaped(run.name)} trains by now and is left alone")
+            say(f"{run.name} trains by now and is left alone")
             continue
         removed += 1
         if by_name:
-            say(f"{escaped(run.name)} is in the trash")
+            say(f"{run.name} is in the trash")
     many = f" --count {removed}" if removed > 1 else ""
     say(f"{_many(removed)} removed" + (f"; convnn rm --undo{many} brings them back" if removed else ""))
 
@@ -125,7 +124,7 @@ def _bring_back(root: Path, count: int, dry_run: bool) -> None:
         raise UserError(Problem("--dry-run is for removing", fix="leave it out: --undo deletes nothing"))
     for at in range(count):
         try:
-            say(f"{escaped(trash.undo(root))} is back")
+            say(f"{trash.undo(root)} is back")
         except UserError as error:
             if at == 0 or error.code != Exit.NO_RUN:
                 raise

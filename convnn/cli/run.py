@@ -19,7 +19,6 @@ from convnn.errors import Exit, Problem, UserError
 from convnn.gc_pause import uncollected
 from convnn.presets.resolve import Resolved, resolve
 from convnn.presets.store import read
-from convnn.text import escaped
 
 if TYPE_CHECKING:
     from convnn.config.schema import RunConfig
@@ -165,10 +164,11 @@ def _go_on(directory: Path, config: RunConfig, runs: Path | None, **how: Any) ->
 
     found = find(f"{directory}/", root(runs))
     if found.status() == "done":
-        say(f"{escaped(found.name)} is finished: nothing is left to do")
+        say(f"{found.name} is finished: nothing is left to do")
         if others := config_diff(active_options(found.config()), config):
             say("warning: it was trained with another configuration than this command has")
-            say("\n".join(f"  {problem.message}" for problem in others))
+            for problem in others:
+                say(f"  {problem.message}")
         return None
     check_same(found, active_options(found.config()), config)
     return found, train(found, config, resume=True, **how)
@@ -188,18 +188,18 @@ def train(
     with uncollected(modules=True):
         from convnn.worker import train_run
     from convnn.runs.resume import command
-    from convnn.terminal.live import view
+    from convnn.terminal.live import run_view
     from convnn.worker.signals import Command, obeyed
 
     commands: deque[Command] = deque()
     about = f"{config.model.name} {config.layer.type}, {config.data.dataset}"
     before = run.history() if resume else None
-    shown = view(run.name, about, history=before, plain=plain, live=live, json=as_json)
+    shown = run_view(run.name, about, history=before, plain=plain, live=live, json=as_json)
 
     def ends_at_once() -> None:
         shown.restore()
         with suppress(OSError):  # hung up; and no console, whose lock the main thread may hold
-            os.write(2, f"ended at once; to go on: {command(run, config=config)}\n".encode())
+            os.write(2, f"ended at once; resume with: {command(run, config=config)}\n".encode())
 
     with shown, obeyed(commands.append, ends_at_once):
         return train_run.work(run, config, show=shown.show, commands=commands, resume=resume, max_minutes=max_minutes)
@@ -216,4 +216,4 @@ def farewell(run: Run, ended: Ended, config: RunConfig, debug: bool) -> None:
     if ended.finished.outcome != "done" and not refused:
         from convnn.runs.resume import command
 
-        say(f"to go on: {command(run, ended.flags, config)}")
+        say(f"resume with: {command(run, ended.flags, config)}")

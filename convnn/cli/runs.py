@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from convnn.cli import arguments, console
+from convnn.cli import arguments, console, listing
 from convnn.cli.console import say, write_json
 
 
@@ -66,19 +66,19 @@ def runs(
     from convnn.analysis import fields, run_table
     from convnn.analysis.filters import parse_filter
     from convnn.runs.run import root
-    from convnn.runs.status import ASCII_GLYPHS, GLYPHS
+    from convnn.runs.status import GLYPHS
 
-    kind = console.chosen(format, json)
+    kind = listing.checked_format(format, json)
     place = root(runs)
-    known = console.listed(place)
+    known = listing.read_summaries(place)
     found = run_table.sort_runs(parse_filter(filter or "", known).select(known), sort)
     if group is not None:
-        kept, notes = console.trained(found, unfinished)
+        kept, notes = listing.finished_runs(found, unfinished)
         result = run_table.group_runs(kept, group, fields.get_field(figure, fields.metric_names(kept)))
         result.notes.extend(notes)
         if kind == "json":
             return write_json({"runs": [run.json() for run in kept], "groups": result.json()})
-        return console.show(result.table(), kind)
+        return console.print_table(result.table(), kind)
     if kind == "json":
         return write_json({"runs": [run.json() for run in found]})
     if not found and kind == "table":
@@ -89,5 +89,4 @@ def runs(
         )
         return say(there)
     shown = run_table.columns(found, columns, everything=everything)
-    glyphs = None if kind != "table" else ASCII_GLYPHS if console.ascii_only() else GLYPHS
-    return console.show(run_table.run_table(found, shown, glyphs), kind)
+    return console.print_table(run_table.run_table(found, shown, GLYPHS if kind == "table" else None), kind)

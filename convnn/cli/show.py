@@ -12,7 +12,6 @@ import typer
 from convnn.cli.arguments import RunArgument, RunsOption
 from convnn.cli.console import out, say, write_json
 from convnn.errors import UserError
-from convnn.text import escaped
 
 if TYPE_CHECKING:
     from convnn.runs.run import Run
@@ -41,36 +40,22 @@ def show(
         return _follow(found, plain)
     history = found.history()
     for byte, reason in history.bad:
-        say(f"warning: {escaped(found.events_path)}: byte {byte}: {reason}")
+        say(f"warning: {found.events_path}: byte {byte}: {reason}")
     if json:
         from convnn.runs.summary import summary_json
 
         epochs = [{"epoch": e.epoch, **e.model_dump(mode="json")["metrics"]} for e in history.epochs]
         return write_json({"run": summary_json(found), "epochs": epochs})
-    from convnn.terminal.report import body
-    from convnn.text import ascii_only
+    from convnn.terminal.panels import RunReport
 
-    console = out()
-    ascii = ascii_only(console.encoding)
-    console.print(
-        body(
-            found.name,
-            found.status(),
-            found.sections(),
-            history,
-            width=console.width,
-            origin=found.origin(),
-            everything=everything,
-            ascii=ascii,
-        )
-    )
+    out().print(RunReport(found.name, found.status(), found.sections(), history, found.origin(), everything))
     return None
 
 
 def _follow(run: Run, plain: bool) -> None:
     """Show what the run's file tells, as it is told, until a final event or until nobody trains it any more."""
     from convnn.runs import event_log
-    from convnn.terminal.live import view
+    from convnn.terminal.live import run_view
 
     config = run.sections()
     words = [
@@ -78,7 +63,7 @@ def _follow(run: Run, plain: bool) -> None:
     ]
     about = " ".join(str(word) for word in words if word)
     byte = 0
-    with view(run.name, about, plain=plain) as shown:
+    with run_view(run.name, about, plain=plain) as shown:
         while True:
             alive = run.status() in (
                 "running",
@@ -91,7 +76,7 @@ def _follow(run: Run, plain: bool) -> None:
                 break
             time.sleep(POLL)
     if run.status() == "died":
-        say(f"{escaped(run.name)} died: its process is gone; convnn resume {escaped(run.name)}")
+        say(f"{run.name} died: its process is gone; convnn resume {run.name}")
 
 
 def stop(
@@ -105,7 +90,7 @@ def stop(
     found = _find(run, runs)
     command = control.ControlCommand.STOP_EPOCH if after_epoch else control.ControlCommand.STOP
     control.send(found.path, command)
-    out().print(f"{escaped(found.name)} was asked to stop after {'this epoch' if after_epoch else 'this step'}")
+    out().print_line(f"{found.name} was asked to stop after {'this epoch' if after_epoch else 'this step'}")
 
 
 def note(run: RunArgument, text: Annotated[str, typer.Argument(help="one line")], runs: RunsOption = None) -> None:
@@ -118,4 +103,4 @@ def note(run: RunArgument, text: Annotated[str, typer.Argument(help="one line")]
         raise UserError("the note is empty")
     found = _find(run, runs)
     event_log.append(found.events_path, events.Changed(what=line, by=getpass.getuser()))
-    out().print(f"noted in {escaped(found.name)}")
+    out().print_line(f"noted in {found.name}")

@@ -9,13 +9,13 @@ from rich.table import Table
 from rich.text import Text
 
 from convnn.cli import arguments
-from convnn.cli.console import out, print_table, say, write_json
+from convnn.cli.console import out, print_grid, say, write_json
 from convnn.cli.dry_run import CLASSES
 from convnn.costs.plan import Plan, plan
 from convnn.errors import Problem, UserError
 from convnn.presets.resolve import Resolved, resolve
 from convnn.presets.store import read
-from convnn.text import escaped, memory, number
+from convnn.text import memory, number
 
 
 def summary(
@@ -61,7 +61,7 @@ def _print(name: str, resolved: Resolved, cost: Plan) -> None:
     assert resolved.dataset.image_size is not None
     height, width = resolved.dataset.image_size
     title = f"{name + ': ' if name else ''}{config.model.name} {config.layer.type} on {height}x{width}"
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, title=Text(escaped(title)), title_justify="left")
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, title=Text(title), title_justify="left")
     for heading in ("slot", "in", "out", "map", "candidates", "K", "parameters", "FLOPs"):
         table.add_column(heading, justify="left" if heading == "slot" else "right")
     for layer in cost.layers:
@@ -75,7 +75,7 @@ def _print(name: str, resolved: Resolved, cost: Plan) -> None:
             f"{layer.parameters:,}",
             number(layer.flops),
         )
-    print_table(table)
+    print_grid(table)
     out().print(
         f"{cost.parameters:,} parameters · {number(cost.flops)} FLOPs an image · "
         f"about {memory(cost.memory_bytes)} of memory at batch size {config.training.batch_size}",

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from convnn.cli import arguments, console
+from convnn.cli import arguments, console, listing
 from convnn.cli.console import say, write_json
 
 
@@ -47,11 +47,11 @@ def table(
     from convnn.analysis.pivot import pivot
     from convnn.runs.run import root
 
-    kind = console.chosen(format, json)
-    known = console.listed(root(runs))
+    kind = listing.checked_format(format, json)
+    known = listing.read_summaries(root(runs))
     metrics = fields.metric_names(known)
     found = parse_filter(where or "", known).select(known)
-    kept, notes = console.trained(found, unfinished)
+    kept, notes = listing.finished_runs(found, unfinished)
     axes = fields.parse_fields(rows, metrics), fields.parse_fields(cols, metrics)
     result = pivot(kept, *axes, fields.get_field(cell, metrics))
     result.notes.extend(notes)
@@ -61,4 +61,4 @@ def table(
         return say(
             "no run fits" if known else "there are no runs: convnn run starts one, convnn import brings old ones"
         )
-    return console.show(result.table(), kind)
+    return console.print_table(result.table(), kind)

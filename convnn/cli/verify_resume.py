@@ -56,7 +56,7 @@ def verify_resume(
             soft_wrap=True,
         )
         for difference in found.differences[:SHOWN]:
-            out().print(f"  {difference}", soft_wrap=True)
+            out().print_line(f"  {difference}")
         if len(found.differences) > SHOWN:
             out().print(f"  and {len(found.differences) - SHOWN} more")
     raise typer.Exit(Exit.FAILED if found.differences else Exit.DONE)

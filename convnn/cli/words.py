@@ -6,7 +6,6 @@ from typing import Any
 
 from convnn.config import command_line
 from convnn.errors import Problem, UserError, did_you_mean
-from convnn.text import escaped
 
 CONFIGURED = ("run", "summary")  # commands whose flags are the schema's
 
@@ -39,7 +38,7 @@ def corrected(arguments: list[str], root: Any) -> list[str]:
 
 def _unknown(flag: str, known: dict[str, str]) -> Problem:
     guess = did_you_mean(command_line.spelled(flag), known)
-    return Problem(f"there is no flag {escaped(flag)}{guess}", key=escaped(flag), fix="see --help for all of them")
+    return Problem(f"there is no flag {flag}{guess}", key=flag, fix="see --help for all of them")
 
 
 def _others(command: str, arguments: list[str]) -> list[Problem]:

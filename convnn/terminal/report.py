@@ -1,222 +1,314 @@
-"""What a run is, in a terminal: its state, figures, curves and configuration, for the live view and `convnn show`."""
+"""How a run is summarized, for every view of it: the live view, `convnn show`, and the run screen of the app.
+
+Text is plain and raw: whoever writes it escapes it, and gives a `Tone` the color of its theme.
+"""
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
-from rich.console import Group
-from rich.text import Text
-
-from convnn.charts.chart import Chart, Series, draw
-from convnn.config.options import BY_KEY
+from convnn.charts.chart import Series
+from convnn.config.options import BY_KEY, Option
+from convnn.events import Changed, Epoch, Event, Finished, Paused, Resumed, Saved, Started, Warned
 from convnn.metrics import METRICS, SPLITS
 from convnn.runs.history import Axis, History
-from convnn.runs.status import ASCII_GLYPHS, GLYPHS
-from convnn.text import duration, escaped, fit, memory, number, printable, rate
+from convnn.runs.status import GLYPHS
+from convnn.text import duration, memory, number, one_line, plural, rate
 
-STATE_COLOURS = {"running": "cyan", "done": "green", "failed": "red", "diverged": "red", "died": "red"}
 CHARTED = ("loss", "top1")  # the metrics with a chart of their own
-STEPS_UNTIL = 5  # epochs from which on a point an epoch tells enough of the loss
+SERIES_COLORS = {"train": "#2f86d6", "val": "#2a9d6a", "test": "#d9661f", "step": "#8a7f78"}
+MARKED_EVENTS = ("paused", "resumed", "changed")
+MARKED_OUTCOMES = ("stopped", "interrupted")
+
+Tone = Literal["primary", "success", "warning", "error", "bold", "dim", ""]
+_STATE_TONES: dict[str, Tone] = {
+    "running": "primary",
+    "done": "success",
+    "failed": "error",
+    "diverged": "error",
+    "died": "error",
+}
 
 
-def state_text(state: str, ascii: bool = False) -> Text:
-    """A state as glyph and word: "● running"."""
-    return Text(f"{(ASCII_GLYPHS if ascii else GLYPHS)[state]} {state}", f"bold {STATE_COLOURS.get(state, 'yellow')}")
+# -- states -----------------------------------------------------------------------------------------------------------
 
 
-def state_of(history: History) -> str:
-    """The state of a run that somebody watches: one that has not finished is not dead."""
-    return history.finished.outcome if history.finished else "paused" if history.paused else "running"
+def state_label(state: str) -> str:
+    """Return a state as glyph and word: "● running"."""
+    return f"{GLYPHS[state]} {state}"
 
 
-def loss_chart(history: History, width: int, height: int, x: Axis = "epoch", *, ascii: bool = False) -> Chart:
-    """The loss of each split by epoch; in a young run also that of the steps."""
-    series = [Series(split, *history.series(f"{split}_loss", x)) for split in SPLITS]
-    series = [one for one in series if one.xs]
-    if len(history.epochs) < STEPS_UNTIL:
-        xs, ys = history.series("loss", x, live=True)
-        series += [Series("steps", xs, ys, "#8a7f78")] if xs else []
-    marks = _marks(history, x)
-    return draw(series, width, height, x=x, marks=marks, ascii=ascii, empty_text="waiting for the first step")
+def state_tone(state: str) -> Tone:
+    """Return how a state looks: failures stand out, and so does what can be resumed."""
+    return _STATE_TONES.get(state, "warning")
 
 
-def accuracy_chart(history: History, width: int, height: int, x: Axis = "epoch", *, ascii: bool = False) -> Chart:
-    """The top-1 accuracy of each split in percent."""
-    series = [Series(split, *history.series(f"{split}_top1", x)) for split in SPLITS]
-    series = [one for one in series if one.xs]
-    marks = _marks(history, x)
-    return draw(series, width, height, x=x, marks=marks, ascii=ascii, empty_text="waiting for the first epoch to end")
+def watched_state(history: History) -> str:
+    """Return the state of a run that this process follows: one that has not finished has not died."""
+    if history.finished:
+        return history.finished.outcome
+    return "paused" if history.paused else "running"
 
 
-def _marks(history: History, x: Axis) -> list[tuple[float, str]]:
-    """Where the run went on or was changed; an x in seconds has no place for them, as time stood still."""
-    if x == "seconds":
+# -- curves -----------------------------------------------------------------------------------------------------------
+
+
+def split_series(history: History, metric: str, x: Axis = "epoch") -> list[Series]:
+    """Return the curve by epoch of "loss", "top1", ... of each split that has it."""
+    curves = [Series(split, *history.series(f"{split}_{metric}", x), SERIES_COLORS[split]) for split in SPLITS]
+    return [curve for curve in curves if curve.xs]
+
+
+def chart_marks(history: History, x: Axis = "epoch") -> list[tuple[float, str]]:
+    """Return (x, kind) of each moment at which the run was paused, resumed, changed or stopped."""
+    marks = [(mark.step, mark.kind) for mark in history.marks if mark.kind in MARKED_EVENTS]
+    if history.finished and history.finished.outcome in MARKED_OUTCOMES:
+        marks.append((history.step, history.finished.outcome))
+    if x == "step":
+        return [(float(step), kind) for step, kind in marks]
+    if x == "epoch":
+        steps_per_epoch = (history.started and history.started.steps_per_epoch) or 1
+        return [(step / steps_per_epoch, kind) for step, kind in marks]
+    if not marks:
         return []
-    per_epoch = (history.started and history.started.steps_per_epoch) or 1
-    kinds = ("resumed", "changed")
-    return [(m.step / (per_epoch if x == "epoch" else 1), m.kind) for m in history.marks if m.kind in kinds]
+    seconds = history.series("loss", "seconds", live=True)[0]
+    steps = [record.step for record in history.steps]
+    positions = [(bisect_right(steps, step) - 1, kind) for step, kind in marks]
+    return [(seconds[position], kind) for position, kind in positions if position >= 0]
 
 
-def curves(history: History, width: int, height: int, *, ascii: bool = False) -> list[Text]:
-    """The loss and accuracy panes, at most height lines: side by side, or stacked where that is too narrow."""
-    if width < 76 and height >= 20:
-        upper, lower = height - height // 2, height // 2
-        return [
-            *framed("loss", loss_chart(history, width - 2, upper - 2, ascii=ascii), width, ascii),
-            *framed("accuracy, %", accuracy_chart(history, width - 2, lower - 2, ascii=ascii), width, ascii),
-        ]
-    left, right = width // 2, width - width // 2
-    height = min(height, max(18, width // 4))  # higher than wide, curves are hard to read
-    losses = framed("loss", loss_chart(history, left - 2, height - 2, ascii=ascii), left, ascii)
-    scores = framed("accuracy, %", accuracy_chart(history, right - 2, height - 2, ascii=ascii), right, ascii)
-    return [Text.assemble(one, other, no_wrap=True) for one, other in zip(losses, scores, strict=True)]
+# -- progress ---------------------------------------------------------------------------------------------------------
 
 
-def framed(title: str, chart: Chart, width: int, ascii: bool = False) -> list[Text]:
-    """The lines of a chart in a box of that width, with its title in the upper edge."""
-    left, line, right, side, lower_left, lower_right = "+-+|++" if ascii else "╭─╮│╰╯"
-    top = Text.assemble(
-        (f"{left}{line} ", "dim"), (title, "bold"), (f" {line * (width - len(title) - 5)}{right}", "dim")
+class ProgressBar(NamedTuple):
+    """A bar: `done` of `total` (None while unknown), the fraction filled (0 to 1), and the texts beside it."""
+
+    name: str
+    done: int
+    total: int | None
+    fraction: float
+    notes: list[str]
+
+
+def progress_bars(history: History, state: str) -> tuple[ProgressBar, ProgressBar]:
+    """Return the bar of the run, in epochs, with its times, and that of the epoch, in steps, with the speed."""
+    progress = history.progress
+    times, speed = [], []
+    if progress.elapsed:
+        active = state in ("running", "paused")
+        times.append(f"{duration(progress.elapsed)} so far" if active else duration(progress.elapsed))
+    if state == "running":
+        if progress.eta:
+            times.append(f"eta {duration(progress.eta)}")
+        if history.steps and history.steps[-1].images_per_s:
+            speed.append(f"{number(history.steps[-1].images_per_s)} images/s")
+    return (
+        ProgressBar("epoch", progress.epoch, progress.epochs, _fraction(progress.step, progress.steps), times),
+        ProgressBar(
+            "step",
+            progress.step_in_epoch,
+            progress.steps_per_epoch,
+            _fraction(progress.step_in_epoch, progress.steps_per_epoch),
+            speed,
+        ),
     )
-    edge = Text(side, "dim")
-    middle = [Text.assemble(edge, each, edge, no_wrap=True) for each in chart.lines]
-    return [top, *middle, Text(lower_left + line * (width - 2) + lower_right, "dim")]
 
 
-def figures(history: History) -> list[tuple[str, str]]:
-    """The figures of a run by name, those that are known: best, last epoch, rate, machine."""
+def _fraction(done: int, total: int | None) -> float:
+    return min(1.0, max(0.0, done / total)) if total else 0.0
+
+
+def status_sentence(history: History, state: str) -> tuple[str, Tone]:
+    """Return how the run ended or what hinders it, in a line; an empty one while it simply trains."""
+    if history.finished:
+        return outcome_sentence(history), outcome_tone(history.finished)
+    if state == "died":
+        return "died: its process is gone", "error"
+    if state == "paused":
+        return "paused", "warning"
+    if history.warnings:
+        latest = one_line(history.warnings[-1].message)
+        count = len(history.warnings)
+        return (f"{plural(count, 'warning')}, the latest: {latest}" if count > 1 else f"warning: {latest}"), "warning"
+    if history.started is None:
+        return "loading the data and building the model", "dim"
+    return "", ""
+
+
+def outcome_sentence(history: History) -> str:
+    """Return how a run ended: "failed after 3 h 20 m: OSError: ..."."""
+    assert history.finished is not None
+    time = f" after {duration(history.elapsed)}" if history.elapsed else ""
+    cause = f": {one_line(history.finished.cause)}" if history.finished.cause else ""
+    return history.finished.outcome + time + cause
+
+
+def outcome_tone(event: Finished) -> Tone:
+    """Return how the end of a run looks."""
+    return "error" if event.outcome in ("failed", "diverged") else "bold"
+
+
+def best_epoch(history: History) -> tuple[str, str] | None:
+    """Return the best figure so far as ("best on test", "69.9 % at epoch 2"); None before the first evaluation."""
+    best = history.best()
+    if best is None:
+        return None
+    value, epoch = best
+    return f"best on {history.best_metric.partition('_')[0]}", f"{value:.1f} % at epoch {epoch}"
+
+
+# -- events -----------------------------------------------------------------------------------------------------------
+
+
+def event_line(event: Event, history: History) -> tuple[str, Tone]:
+    """Return an event in a line, given the history up to and with it; an empty one for steps and unknown events."""
+    match event:
+        case Started():
+            return f"started on {event.device}" if event.device else "started", ""
+        case Epoch():
+            return epoch_line(event, history), ""
+        case Saved():
+            return f"saved {event.path}", "dim"
+        case Paused():
+            return f"paused in epoch {event.epoch}, after step {event.step}", "warning"
+        case Resumed():
+            note = f" ({event.note})" if event.note else ""
+            return f"resumed in epoch {event.epoch}, after step {event.step}{note}", "warning"
+        case Changed():
+            return f"changed: {event.what}", "warning"
+        case Warned():
+            return f"warning: {event.message}", "warning"
+        case Finished():
+            return outcome_sentence(history), outcome_tone(event)
+    return "", ""
+
+
+def epoch_line(event: Epoch, history: History) -> str:
+    """Return an epoch in a line: "epoch 12/150  loss 0.812  top1 71.4  test 69.9  lr 3.0e-4  21.4 s + 3.0 s"."""
+    metrics, epochs = event.metrics, history.progress.epochs
+    words = [f"epoch {event.epoch}/{epochs}" if epochs else f"epoch {event.epoch}"]
+    for key, label, decimals in (
+        ("train_loss", "loss", 3),
+        ("train_top1", "top1", 1),
+        ("val_top1", "val", 1),
+        ("test_top1", "test", 1),
+    ):
+        if key in metrics:
+            words.append(f"{label} {_fixed(metrics[key], decimals)}")
+    if "lr" in metrics:
+        words.append(f"lr {rate(metrics['lr'])}")
+    if "train_s" in metrics:
+        words.append(" + ".join(duration(metrics[key]) for key in ("train_s", "eval_s") if key in metrics))
+    return "  ".join(words)
+
+
+def _fixed(value: float, decimals: int) -> str:
+    in_range = value == 0 or 1e-3 <= abs(value) < 1e4  # false for NaN
+    return f"{value:.{decimals}f}" if in_range else number(value)
+
+
+# -- figures ----------------------------------------------------------------------------------------------------------
+
+
+def key_figures(history: History) -> list[tuple[str, str]]:
+    """Return (name, value) of what is known: best epoch, last epoch by split, learning rate, memory, device, size."""
     last = history.epochs[-1].metrics if history.epochs else {}
-    found: list[tuple[str, str]] = []
-    if best := history.best():
-        found.append((f"best on {history.best_metric.partition('_')[0]}", f"{best[0]:.1f} % at epoch {best[1]}"))
+    figures = [best] if (best := best_epoch(history)) else []
     for split in SPLITS:
-        values = [_value_text(name, last[f"{split}_{name}"]) for name in CHARTED if f"{split}_{name}" in last]
-        found += [(split, ", ".join(values))] if values else []
-    lrs = history.series("lr", live=True)[1] or history.series("lr")[1]
-    found += [("lr", rate(lrs[-1]))] if lrs else []
+        values = [_metric_text(name, last[f"{split}_{name}"]) for name in CHARTED if f"{split}_{name}" in last]
+        if values:
+            figures.append((split, ", ".join(values)))
+    if rates := history.series("lr", live=True)[1] or history.series("lr")[1]:
+        figures.append(("lr", rate(rates[-1])))
     if started := history.started:
         if "peak_bytes" in last:
-            found.append(("memory", f"{memory(last['peak_bytes'])} peak"))
+            figures.append(("memory", f"{memory(last['peak_bytes'])} peak"))
         elif started.memory_bytes:
-            found.append(("memory", f"{memory(started.memory_bytes)} expected"))
-        threads = f", {started.threads} threads" if started.threads and started.device.startswith("cpu") else ""
-        found += [("device", started.device + threads)] if started.device else []
-        found += [("parameters", f"{started.parameters:,}")] if started.parameters else []
+            figures.append(("memory", f"{memory(started.memory_bytes)} expected"))
+        if started.device:
+            figures.append(("device", device_text(started)))
+        if started.parameters:
+            figures.append(("parameters", f"{started.parameters:,}"))
     for name in (name for name, metric in METRICS.items() if metric.per_split and name not in CHARTED):
-        recorded = [split for split in SPLITS if f"{split}_{name}" in last]
-        values = [f"{split} {_value_text(name, last[f'{split}_{name}'])}" for split in recorded]
-        found += [(name, ", ".join(values))] if values else []
-    return found
+        splits = [split for split in SPLITS if f"{split}_{name}" in last]
+        if splits:
+            values = [f"{split} {_metric_text(name, last[f'{split}_{name}'])}" for split in splits]
+            figures.append((name, ", ".join(values)))
+    return figures
 
 
-def _value_text(name: str, value: float) -> str:
-    """A value with its unit: "0.812" of a loss, "71.4 %" of an accuracy."""
+def _metric_text(name: str, value: float) -> str:
+    """Return a value with its unit: "0.812" of a loss, "71.4 %" of an accuracy."""
     return f"{value:.1f} %" if METRICS[name].unit == "%" else number(value)
 
 
-def packed(pairs: list[tuple[str, str]], width: int, rows: int | None = None, *, ascii: bool = False) -> list[Text]:
-    """Names and values in lines of at most that width, as many pairs a line as fit; at most `rows` lines."""
-    lines, used = [Text(no_wrap=True)], 0
-    for name, value in pairs:
-        name, value = (printable(escaped(word), ascii) for word in (name, value))
-        size = len(name) + 1 + Text(value).cell_len
-        if used and used + 3 + size > width:
-            if len(lines) == rows:
-                continue  # a shorter one may still fit
-            lines.append(Text(no_wrap=True))
-            used = 0
-        lines[-1].append("   " if used else "").append(f"{name} ", "dim").append(
-            fit(value, width - len(name) - 1, ascii)
-        )
-        used += size + (3 if used else 0)
+def device_text(started: Started) -> str:
+    """Return where a run trains: "cpu, 2 threads"."""
+    if started.threads and started.device.startswith("cpu"):
+        return f"{started.device}, {plural(started.threads, 'thread')}"
+    return started.device
+
+
+def origin_lines(origin: Mapping[str, Any]) -> list[str]:
+    """Return where an imported run came from, its figures as published, and what is wrong with it.
+
+    `origin` is the content of `imported.json`, empty for a run that was trained here.
+    """
+    published = origin.get("as_published") or {}
+    figures = []
+    if "gflops" in published:
+        figures.append(f"{published['gflops']} GFLOPs")
+    if "average_epoch_s" in published:
+        figures.append(f"{published['average_epoch_s']} s/epoch")
+    if "best" in published:
+        figures.append(f"best {published['best']['value']} % at epoch {published['best']['epoch']}")
+    lines = []
+    if "source" in origin:
+        lines.append(f"imported from {origin['source']}")
+    if figures:
+        lines.append(f"as published: {', '.join(figures)}")
+    if origin.get("reason"):
+        lines.append(f"not launchable: {origin['reason']}")
+    if skipped := origin.get("passed"):
+        lines.append(f"skipped {plural(len(skipped), 'line')}, each named in imported.json")
     return lines
 
 
-def body(
-    name: str,
-    state: str,
-    config: Mapping[str, Mapping[str, Any]],
-    history: History,
-    *,
-    width: int,
-    height: int = 18,
-    origin: Mapping[str, Any] | None = None,
-    everything: bool = False,
-    ascii: bool = False,
-) -> Group:
-    """What `convnn show` prints of a run: state, figures, curves, and the configuration by section.
-
-    Only options that differ from their defaults, unless everything is asked for; then those come first. `origin` is
-    what `imported.json` tells of a run that was not trained here.
-    """
-    took = f"  {duration(history.elapsed)}" if history.elapsed else ""
-    progress = history.progress
-    told = f"  epoch {progress.epoch}/{progress.epochs}" if progress.epochs else ""
-    title = Text.assemble(state_text(state, ascii), "  ", (_said(name, ascii), "bold"))
-    title.append("\n" * (title.cell_len + len(told + took) > width) + told + took)
-    parts = [title, *packed(figures(history), width, ascii=ascii)]
-    parts += [Text(_said(line, ascii)) for line in _published(origin or {})]
-    if history.finished and history.finished.cause and not origin:
-        parts.append(Text(f"why: {_said(history.finished.cause, ascii)}"))
-    parts += [Text(f"warning: {_said(warning.message, ascii)}", "yellow") for warning in history.warnings]
-    for change in history.changes:
-        by = f" ({_said(change.by, ascii)})" if change.by else ""
-        parts.append(Text(f"note: {_said(change.what, ascii)}{by}"))
-    if history.steps or history.epochs:
-        parts += curves(history, width, height, ascii=ascii)
-    differ, same = _options(config)
-    parts += [
-        Text("differs from the defaults" if differ else "all options at their defaults", "bold"),
-        *_listed(differ, width, ascii),
-    ]
-    if everything and same:
-        parts += [Text("defaults", "bold"), *_listed(same, width, ascii)]
-    return Group(*parts)
+# -- configuration ----------------------------------------------------------------------------------------------------
 
 
-def _published(origin: Mapping[str, Any]) -> list[str]:
-    """Where an imported run came from, its figures as they were written, and what is wrong with it."""
-    figures = origin.get("as_published") or {}
-    told = [f"{figures['gflops']} GFLOPs"] if "gflops" in figures else []
-    told += [f"{figures['average_epoch_s']} s an epoch"] if "average_epoch_s" in figures else []
-    told += [f"best {figures['best']['value']} % at epoch {figures['best']['epoch']}"] if "best" in figures else []
-    lines = [f"imported from {origin['source']}"] if "source" in origin else []
-    lines += [f"as published: {', '.join(told)}"] if told else []
-    lines += [f"not launchable: {origin['reason']}"] if origin.get("reason") else []
-    passed = len(origin.get("passed") or ())
-    return lines + ([f"passed over: {passed}, each named in imported.json"] if passed else [])
+class OptionValue(NamedTuple):
+    """A value of a configuration, by the name of its flag."""
+
+    section: str
+    name: str
+    value: str
 
 
-def _options(config: Mapping[str, Mapping[str, Any]]) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:
-    """The configuration in two: what differs from the defaults, and what does not."""
-    halves: tuple[dict[str, dict[str, Any]], ...] = ({}, {})
+def options_by_default(config: Mapping[str, Mapping[str, Any]]) -> tuple[list[OptionValue], list[OptionValue]]:
+    """Split the values of a `config.toml` into those that differ from the defaults and those that do not."""
+    changed: list[OptionValue] = []
+    unchanged: list[OptionValue] = []
     for section, values in config.items():
         for key, value in values.items():
             option = BY_KEY.get(f"{section}.{key}")
-            at_default = option is not None and (
-                value == option.default or (not value and option.default in (None, ()))
-            )
-            halves[at_default].setdefault(section, {})[key] = value
-    return halves[0], halves[1]
+            row = OptionValue(section, option.name if option else f"{section}.{key}", value_text(value))
+            (unchanged if option and _is_default(option, value) else changed).append(row)
+    return changed, unchanged
 
 
-def _listed(options: Mapping[str, Mapping[str, Any]], width: int, ascii: bool) -> list[Text]:
-    lines = []
-    for section, values in options.items():
-        pairs = [(key, _value(value)) for key, value in values.items()]
-        for row, line in enumerate(packed(pairs, max(20, width - 14), ascii=ascii)):
-            lines.append(Text.assemble(f"  {'' if row else section:<12}", line))
-    return lines
+def _is_default(option: Option, value: Any) -> bool:
+    if isinstance(value, list):
+        value = tuple(value)
+    return bool(value == option.default or (option.default is None and value == ""))
 
 
-def _value(value: Any) -> str:
+def value_text(value: Any) -> str:
+    """Return the value of an option as people write it: "on", "a, b", "none"."""
     if isinstance(value, bool):
         return "on" if value else "off"
     if isinstance(value, list | tuple):
         return ", ".join(map(str, value)) or "none"
     return "none" if value is None else str(value)
-
-
-def _said(text: str, ascii: bool) -> str:
-    return printable(escaped(text), ascii)

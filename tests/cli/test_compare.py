@@ -148,7 +148,7 @@ def test_compare_shows_differences_figures_and_what_they_are_worth(convnn, old):
 def test_show_says_where_an_imported_run_came_from_and_its_figures_as_published(convnn, old):
     out = " ".join(convnn("show", "g_Col_br0500")[1].split())
     assert "imported from" in out and "old/Branching_Col_br0500_s42" in out.replace(" ", "")
-    assert "as published: 0.33130096 GFLOPs, 16.0 s an epoch, best 82.79 % at epoch 2" in out
+    assert "as published: 0.33130096 GFLOPs, 16.0 s/epoch, best 82.79 % at epoch 2" in out
     assert "why:" not in out
 
 

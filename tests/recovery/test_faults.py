@@ -81,9 +81,9 @@ def test_a_diverged_run_says_the_step_and_the_command_to_go_on(tmp_path):
     ended = convnn("run", *killing.arguments(options), "--plain", cwd=tmp_path)
     assert ended.code == Exit.DIVERGED
     assert "not finite" in ended.out and "step" in ended.out and "Traceback" not in ended.out + ended.err
-    command = next(line for line in ended.err.splitlines() if line.startswith("to go on: "))
+    command = next(line for line in ended.err.splitlines() if line.startswith("resume with: "))
     assert "--lr 1e+29" in command
-    words = command.removeprefix("to go on: convnn ").split()
+    words = command.removeprefix("resume with: convnn ").split()
     again = convnn(*[word.replace("1e+29", "0.001") for word in words], "--clip_grad_norm", "1", cwd=tmp_path)
     assert again.code == Exit.DONE, again.err
 
@@ -96,7 +96,7 @@ def test_little_memory_ends_with_4_and_the_command_runs(tmp_path):
     assert "forecast" in ended.out and "Traceback" not in ended.out + ended.err
     run = killing.only_run(tmp_path)
     assert run.status() == "failed"
-    assert "to go on: convnn " in ended.err
+    assert "resume with: convnn " in ended.err
 
 
 def test_a_second_start_is_refused_with_pid_and_host(tmp_path):

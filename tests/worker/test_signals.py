@@ -41,7 +41,7 @@ def test_a_signal_saves_at_the_next_step_and_ends_with_its_code(tmp_path, number
     ended = command.wait()
     assert ended.code == code, ended.err
     assert run.status() == "interrupted"
-    assert f"to go on: convnn resume {run.name}" in ended.err
+    assert f"resume with: convnn resume {run.name}" in ended.err
     found, said = checkpoint.newest(run.path)
     assert said == [] and found.step > 0
     assert training.told(run)[-1].code == code
@@ -66,7 +66,7 @@ def test_a_second_ctrl_c_ends_at_once_with_files_valid(tmp_path):
     until(lambda: not command.process.is_alive() or _again(command))
     ended = command.wait()
     assert ended.code == 130
-    assert f"to go on: convnn resume {run.name}\n" in ended.err
+    assert f"resume with: convnn resume {run.name}\n" in ended.err
     assert event_log.read(run.events_path)[2] == []
     assert not held(run.path)
     checkpoint.newest(run.path)

@@ -65,7 +65,7 @@ class ComparedTables(VerticalScroll):
         self.query_one(Static).update(Text("\n\n").join(parts))
 
     def _table(self, table: Table, width: int, ascii: bool, *, lettered: bool = False) -> Text:
-        written, hidden = lines(table, width, ascii=ascii)
+        written, hidden = lines(table.mapped(to_ascii) if ascii else table, width)
         text = Text(no_wrap=True)
         if table.title:
             text.append((to_ascii(table.title) if ascii else table.title) + "\n" * bool(table.rows), "bold")

@@ -13,7 +13,7 @@ from textual.widgets import RichLog
 
 from convnn.events import Changed, Epoch, Event, Finished, Paused, Resumed, Saved, Started, Warned
 from convnn.runs.history import History
-from convnn.terminal.lines import epoch_line
+from convnn.terminal.report import epoch_line
 from convnn.text import duration, escaped, printable
 from tui.screens.run.pane import Pane
 
@@ -93,7 +93,7 @@ class LogPane(Pane, can_focus=False):
             case Started():
                 return f"started on {event.device}", ""
             case Epoch():
-                return epoch_line(event, self.history).partition("  eta")[0], ""  # what it was then is of no use
+                return epoch_line(event, self.history), ""
             case Saved():
                 return f"saved {event.path}", "dim"
             case Paused():

@@ -16,7 +16,7 @@ from convnn.events import Event
 from convnn.runs import control
 from convnn.runs.history import History
 from convnn.runs.run import Run
-from convnn.terminal.report import state_text
+from convnn.terminal.report import state_label
 from tui.dialogs.choice import Choice
 from tui.keys import bindings
 from tui.process.launcher import Launch
@@ -202,7 +202,7 @@ class RunScreen(Looking):
     def _words(self, state: str) -> tuple[str, str]:
         """A state as glyph and word, and how it looks."""
         colour = self.app.theme_variables[STATUS_COLORS.get(state, "warning")]
-        return state_text(state, self.app.ascii).plain, f"bold {colour}"
+        return state_label(state), f"bold {colour}"
 
     def _shown(self) -> list[Pane]:
         return [pane for pane in self.query(Pane) if pane.display]

@@ -1,0 +1,41 @@
+"""What the commands that list runs share: the format, reading all runs, and leaving out those that did not finish."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from convnn.cli.console import say
+from convnn.errors import Problem, UserError, did_you_mean
+from convnn.runs.index import summaries
+from convnn.runs.summary import Summary
+from convnn.tables import FORMATS
+from convnn.text import plural
+
+SLOW = 300  # runs that take a second or so to read
+
+
+def checked_format(format: str, json: bool) -> str:
+    """Return the format; --json wins. Raises UserError for an unknown one."""
+    if format not in FORMATS:
+        message = f"--format is {format!r}: must be one of {', '.join(FORMATS)}{did_you_mean(format, FORMATS)}"
+        raise UserError(Problem(message, key="format", value=format))
+    return "json" if json else format
+
+
+def read_summaries(root: Path) -> list[Summary]:
+    """Return all runs of a root, newest first; a damaged one costs a line of warning."""
+    runs, warnings = summaries(root, lambda count: say(f"reading {count} new runs ...") if count >= SLOW else None)
+    for warning in warnings:
+        say(f"warning: {warning}")
+    return runs
+
+
+def finished_runs(runs: list[Summary], unfinished: bool) -> tuple[list[Summary], list[str]]:
+    """Return the runs that were trained to their end, all with `unfinished`, and a note on those left out."""
+    if unfinished:
+        return runs, []
+    finished = [run for run in runs if run.status == "done"]
+    left_out = len(runs) - len(finished)
+    if not left_out:
+        return finished, []
+    return finished, [f"{plural(left_out, 'unfinished run')} left out (--unfinished includes them)"]

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 from benchmarks import plain
 from benchmarks.measure import How, Side, Work, take_turns
 from benchmarks.table import Row
-from convnn.data.cifar import CIFAR10
+from convnn.data.cifar import CIFAR10_NORMALIZATION
 from convnn.data.loaders import InMemoryLoader
 
 IMAGES = 4096
@@ -24,7 +24,7 @@ def work(device: torch.device, ours: bool, workers: int) -> Work:
     """An epoch of batches of noise, on the device."""
     pixels = torch.randint(256, (IMAGES, 3, 32, 32), dtype=torch.uint8)
     labels = torch.arange(IMAGES) % 10
-    mean, std = CIFAR10.normalization
+    mean, std = CIFAR10_NORMALIZATION
     if not ours:
         loader = DataLoader(
             plain.Images(pixels, labels, mean, std),

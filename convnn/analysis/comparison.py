@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 from convnn.config.options import OPTIONS
 from convnn.config.recorded import UNKNOWN
 from convnn.costs import plan as costs_plan
-from convnn.data.catalog import KNOWN
+from convnn.data.catalog import published_info
 from convnn.errors import UserError
 from convnn.metrics import metric_info, monitored, split_of
 from convnn.runs.history import History
@@ -70,11 +70,11 @@ class ComparedRun:
             config = Run(Path(self.summary.path), self.summary.name).config()
         except (UserError, OSError):
             return None
-        known, started = KNOWN.get(config.data.dataset), self.history.started
-        channels, side = 3, known.image_size if known else None
+        published, started = published_info(config.data.dataset), self.history.started
+        channels, side = 3, published.image_size
         if started and started.image_size and len(started.image_size) == 3:
             channels, side = started.image_size[0], started.image_size[1:]
-        classes = (started and started.num_classes) or (known and known.num_classes)
+        classes = (started and started.num_classes) or published.num_classes
         if side is None or not classes or self.summary.not_launchable_reason is not None:
             return None
         return costs_plan.plan(config, side, classes, channels)
@@ -86,9 +86,8 @@ class ComparedRun:
         if told:
             return told
         settings = self.summary.config
-        known = KNOWN.get(str(settings.value("data.dataset")))
         whole = settings.value("data.limit") is None and settings.value("data.val_share") == 0
-        return known.train_images if known and whole else None
+        return published_info(settings.value("data.dataset")).train_images if whole else None
 
     def spent(self, axis: CostAxis) -> list[float] | None:
         """What the training had cost at the end of each epoch; None where it is not known. Seconds are of training."""

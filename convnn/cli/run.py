@@ -14,7 +14,7 @@ from convnn.cli import arguments
 from convnn.cli.arguments import PresetArgument, RunsOption
 from convnn.cli.console import err, say
 from convnn.config.toml import text
-from convnn.data.catalog import CIFAR
+from convnn.data.catalog import DATASETS
 from convnn.errors import Exit, Problem, UserError
 from convnn.gc_pause import uncollected
 from convnn.presets.resolve import Resolved, resolve
@@ -74,7 +74,7 @@ def run(
 
         show_plan(resolved, as_json=json, takes_over=resume or overwrite)
         return
-    if resolved.dataset.problem is not None and config.data.dataset not in CIFAR:  # those may be downloaded
+    if resolved.dataset.problem is not None and DATASETS[config.data.dataset].download is None:
         raise UserError(resolved.dataset.problem, Exit.DATA)
     if config.output.test_only:
         from convnn.cli.evaluate import evaluate

@@ -8,6 +8,7 @@ import typer
 
 from convnn.cli.arguments import PresetArgument, RunsOption
 from convnn.cli.console import out, say, write_json
+from convnn.data.catalog import DATASETS
 from convnn.errors import Exit
 from convnn.presets.resolve import resolve
 from convnn.presets.store import read
@@ -29,7 +30,7 @@ def verify_resume(
     """
     resolved = resolve(None if preset is None else read(preset), typed)
     wanted = resolved.checked()
-    if resolved.dataset.problem is not None and wanted.data.dataset not in ("cifar10", "cifar100"):
+    if resolved.dataset.problem is not None and DATASETS[wanted.data.dataset].download is None:
         from convnn.errors import UserError
 
         raise UserError(resolved.dataset.problem, Exit.DATA)

@@ -1,27 +1,31 @@
-"""Data sets as batches on the device: one call opens any of them by name.
+"""Image data sets as normalized batches on the device; `open_data` opens any of them by name.
 
-To add one, write `convnn/data/NAME.py` with `open_set(path, want) -> LoadedDataset` and name it in the schema.
+To add one, write `convnn/data/NAME.py` with a function `open_NAME(path, options) -> LoadedDataset` and add a row to
+`convnn/data/catalog.py`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING
+
+from convnn.data.catalog import DATASETS
 
 if TYPE_CHECKING:
     import torch
 
     from convnn.data.loaders import Loader
 
-PerChannel = tuple[float, ...]  # a figure for each of the three channels
+PerChannel = tuple[float, ...]
+Normalization = tuple[PerChannel, PerChannel]  # mean and standard deviation of pixels counted from 0 to 1
 
 
 @dataclass(frozen=True)
 class LoadedDataset:
-    """A data set that is open: its splits, its classes and what its figures were normalized with."""
+    """The loaders of a data set's splits, its class names, and the normalization of its images."""
 
     train: Loader | None
     val: Loader | None
@@ -30,12 +34,12 @@ class LoadedDataset:
     mean: PerChannel
     std: PerChannel
     image_size: tuple[int, int]  # height, width in pixels
-    notes: tuple[str, ...] = ()  # what a person should know about how it was read
+    notes: tuple[str, ...] = ()  # for the person: how the images were split, what was left out
 
 
 @dataclass(frozen=True)
 class DataOptions:
-    """What is asked of a data set: the arguments of `open_data`, as its modules get them."""
+    """The options of `open_data`, as the function that opens a data set gets them."""
 
     resize: int | None
     limit: int | None
@@ -47,12 +51,12 @@ class DataOptions:
     device: str | torch.device
     workers: int
     splits: Sequence[str]
-    normalization: tuple[PerChannel, PerChannel] | None
+    normalization: Normalization | None
 
-    def reads(self, *, measured: bool) -> tuple[str, ...]:
-        """The splits that must be read: train also where the normalization is measured on it and not given."""
-        train = "train" in self.splits or (measured and self.normalization is None)
-        return ("train",) * train + ("test",) * ("test" in self.splits)
+    def splits_to_read(self, *, measures_normalization: bool) -> tuple[str, ...]:
+        """The splits to read: "train" also where the normalization must be measured on the training images."""
+        measure = measures_normalization and self.normalization is None
+        return tuple(split for split in ("train", "test") if split in self.splits or (split == "train" and measure))
 
 
 def open_data(
@@ -69,17 +73,26 @@ def open_data(
     device: str | torch.device,
     workers: int = 4,
     splits: Sequence[str] = ("train", "test"),
-    normalization: tuple[PerChannel, PerChannel] | None = None,
+    normalization: Normalization | None = None,
 ) -> LoadedDataset:
-    """Open the data set `name` that is, or goes, at `path`.
+    """Open the data set `name` at `path`; CIFAR is downloaded to it where it is missing.
 
-    `limit` is images per split, drawn evenly over the classes with the seed; `val_share` is then set aside from the
-    training images, the same share of each class. Both pick the same images for the same seed. `splits` leaves out
-    what is not needed ("train" brings the validation split with it), and `normalization` (mean, std) takes the place of
-    figures that would be measured. Raises UserError where a person can do something about it.
+    Args:
+        resize: side of the square that images are resized to, in pixels.
+        limit: images per split, drawn evenly over the classes.
+        val_share: share of each class of the training images that is held out for validation, after `limit`.
+        augment: random crops and horizontal flips of the training images.
+        noise: standard deviation of Gaussian noise added to normalized training images.
+        seed: determines which images `limit` and `val_share` pick, and the order of every epoch.
+        workers: processes that decode images, where they are decoded during training.
+        splits: "train" (which includes the validation split), "test" or both.
+        normalization: (mean, std) to use instead of the published or the measured one.
+
+    Raises:
+        UserError: the data is missing or damaged, does not fit into memory, or holds too few images.
     """
-    want = DataOptions(
+    options = DataOptions(
         resize, limit, val_share, augment, noise, batch_size, seed, device, workers, tuple(splits), normalization
     )
-    opened: LoadedDataset = import_module(f"convnn.data.{name}").open_set(Path(path), want)
-    return opened
+    dataset: LoadedDataset = resolve_name(DATASETS[name].open)(Path(path), options)
+    return dataset

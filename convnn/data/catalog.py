@@ -1,96 +1,101 @@
-"""What can be known of a data set without decoding an image: its sizes, its classes and whether it is there."""
+"""The table of data sets, and what is known of one without decoding its images. Loads neither torch nor numpy."""
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
+from pkgutil import resolve_name
 
-from convnn.data.class_folders import (
-    TEST_SHARE,
-    _class_folders,
-    aside,
-    first_size,
-    listing,
-    pair,
-    split_folders,
-    unusable,
-)
 from convnn.errors import Problem, UserError
 from convnn.text import escaped
 
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """What is known of a data set beforehand; None is what is not known, and `problem` says why."""
+    """Sizes of a data set. What is not known is None, and `problem` says why."""
 
-    image_size: tuple[int, int] | None  # height, width in pixels
-    num_classes: int | None
-    train_images: int | None  # before data.limit and data.val_share
-    test_images: int | None
+    image_size: tuple[int, int] | None = None  # height, width in pixels
+    num_classes: int | None = None
+    train_images: int | None = None  # before data.limit and data.val_share
+    test_images: int | None = None
     problem: Problem | None = None
 
 
-KNOWN = {
-    "digits": DatasetInfo((32, 32), 10, 1442, 355),
-    "cifar10": DatasetInfo((32, 32), 10, 50_000, 10_000),
-    "cifar100": DatasetInfo((32, 32), 100, 50_000, 10_000),
-    "imagenet": DatasetInfo((224, 224), 1000, 1_281_167, 50_000),
-}
-# the folder that the archive holds, the archive, and its size in MB
-CIFAR = {
-    "cifar10": ("cifar-10-batches-py", "cifar-10-python.tar.gz", 170),
-    "cifar100": ("cifar-100-python", "cifar-100-python.tar.gz", 169),
+@dataclass(frozen=True)
+class Download:
+    """What a data set is downloaded as."""
+
+    folder: str  # that the archive unpacks to
+    archive: str
+    megabytes: int
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A row of the table. Functions are named as "module:function", so that the table loads none of them."""
+
+    open: str  # (path, DataOptions) -> LoadedDataset
+    published: DatasetInfo = DatasetInfo()
+    inspect: str | None = None  # (path, published) -> DatasetInfo: counts files, loads no torch, may raise UserError
+    download: Download | None = None
+
+
+DATASETS = {
+    "cifar10": Dataset(
+        open="convnn.data.cifar:open_cifar10",
+        published=DatasetInfo((32, 32), 10, 50_000, 10_000),
+        download=Download("cifar-10-batches-py", "cifar-10-python.tar.gz", 170),
+    ),
+    "cifar100": Dataset(
+        open="convnn.data.cifar:open_cifar100",
+        published=DatasetInfo((32, 32), 100, 50_000, 10_000),
+        download=Download("cifar-100-python", "cifar-100-python.tar.gz", 169),
+    ),
+    "imagenet": Dataset(
+        open="convnn.data.imagenet:open_imagenet",
+        published=DatasetInfo((224, 224), 1000, 1_281_167, 50_000),
+        inspect="convnn.data.class_folders:inspect_imagenet",
+    ),
+    "digits": Dataset(
+        open="convnn.data.digits:open_digits",
+        published=DatasetInfo((32, 32), 10, 1442, 355),
+    ),
+    "folder": Dataset(
+        open="convnn.data.folder:open_folder",
+        inspect="convnn.data.class_folders:inspect_folder",
+    ),
 }
 
 
-IMAGENET_FIX = "put its class folders into train/ and val/, as torchvision.datasets.ImageNet unpacks the archives"
+def published_info(name: object) -> DatasetInfo:
+    """The published sizes of a data set; all None for one that has none, or that this version does not know."""
+    return DATASETS[name].published if isinstance(name, str) and name in DATASETS else DatasetInfo()
 
 
 def dataset_info(name: str, path: str | Path, resize: int | None = None) -> DatasetInfo:
-    """What is known of the data set `name` at `path`; at most one image header is read, and nothing is raised."""
-    path = Path(path)
-    known = KNOWN.get(name, DatasetInfo(None, None, None, None))
-    if resize:
-        known = replace(known, image_size=(resize, resize))
+    """Return the sizes of the data set `name` at `path`.
+
+    Files are counted where there are no published sizes, and at most one image header is read. An error becomes the
+    `problem` of what is returned, and so does a download that is still to come.
+    """
+    dataset, path = DATASETS[name], Path(path)
+    info = replace(dataset.published, image_size=(resize, resize)) if resize else dataset.published
+    if dataset.download is not None:
+        return replace(info, problem=_download_problem(path, dataset.download))
+    if dataset.inspect is None:
+        return info
     try:
-        if name == "folder":
-            return _folder(path, known)
-        if name in CIFAR:
-            return replace(known, problem=_to_download(path, *CIFAR[name]))
-        return _imagenet(path, known) if name == "imagenet" else known
+        inspected: DatasetInfo = resolve_name(dataset.inspect)(path, info)
     except UserError as error:
-        return replace(known, problem=error.problems[0])
+        return replace(info, problem=error.problems[0])
+    return inspected
 
 
-def _folder(path: Path, known: DatasetInfo) -> DatasetInfo:
-    both = pair(path)
-    if both is None:
-        tree = listing(path, path)
-        test = sum(aside(count, TEST_SHARE) for count in Counter(tree.labels).values())
-        train, first = len(tree.files) - test, tree
-    else:
-        first = both[0]
-        train, test = len(first.files), len(both[1].files)
-    return DatasetInfo(known.image_size or first_size(first.files), len(first.classes), train, test)
-
-
-def _imagenet(path: Path, known: DatasetInfo) -> DatasetInfo:
-    folders = split_folders(path, "val")
-    if folders is None:
-        raise unusable(path, "holds no train/ and val/", IMAGENET_FIX)
-    if len(_class_folders(folders[0], [])) == known.num_classes:
-        return known  # counting 1.3 million files is no way to check an option
-    both = pair(path, "val")
-    assert both is not None
-    return replace(
-        known, num_classes=len(both[0].classes), train_images=len(both[0].files), test_images=len(both[1].files)
-    )
-
-
-def _to_download(path: Path, folder: str, archive: str, megabytes: int) -> Problem | None:
-    if (path / folder).is_dir() or (path / archive).is_file():
+def _download_problem(path: Path, download: Download) -> Problem | None:
+    if (path / download.folder).is_dir() or (path / download.archive).is_file():
         return None
-    message = f"{escaped(path)} holds neither {folder}/ nor {archive}: the run begins by downloading {megabytes} MB"
-    fix = f"without a network, put {archive} there first"
-    return Problem(message, key="data.path", value=str(path), fix=fix)
+    message = (
+        f"{escaped(path)} contains neither {download.folder}/ nor {download.archive}: "
+        f"the run begins by downloading {download.megabytes} MB"
+    )
+    return Problem(message, key="data.path", value=str(path), fix=f"without a network, put {download.archive} there")

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from convnn.data import DataOptions, LoadedDataset
-from convnn.data.in_memory import in_memory, resized
+from convnn.data.in_memory import load_in_memory, resize_images
 from convnn.errors import Exit, UserError
 
 FILE = Path(__file__).with_name("digits.csv.gz")
@@ -24,23 +24,28 @@ SIDE = 32  # pixels, unless resized
 TEST_EVERY = 5  # every fifth image of a class is a test image
 
 
-def open_set(path: Path, want: DataOptions) -> LoadedDataset:
-    """The digits as images of three equal channels; every fifth image of each class is test. `path` is not used."""
+def open_digits(path: Path, options: DataOptions) -> LoadedDataset:
+    """Open the digits as images of three equal channels; every fifth image of a class is a test image.
+
+    `path` is not used.
+    """
     scans, digits = _read_scans()
-    side = want.resize or SIDE
-    images = resized(torch.from_numpy(scans)[:, None], side)
+    side = options.resize or SIDE
+    images = resize_images(torch.from_numpy(scans)[:, None], side)
     count: Counter[int] = Counter()
     indices: dict[str, list[int]] = {"train": [], "test": []}
     for index, digit in enumerate(digits):
         count[digit] += 1
         indices["train" if count[digit] % TEST_EVERY else "test"].append(index)
-    labels = {split: [digits[index] for index in indices[split]] for split in want.reads(measured=True)}
+    splits = options.splits_to_read(measures_normalization=True)
+    labels = {split: [digits[index] for index in indices[split]] for split in splits}
 
-    def read(split: str, positions: Sequence[int]) -> tuple[Tensor, Sequence[int]]:
+    def read_images(split: str, positions: Sequence[int]) -> tuple[Tensor, Sequence[int]]:
         return images[[indices[split][position] for position in positions]].expand(-1, 3, -1, -1), positions
 
     classes = tuple(str(digit) for digit in range(10))
-    return in_memory(want, classes, labels, read, size=(side, side), flip=False)  # a mirrored digit is no digit
+    # no flips: a mirrored digit is no digit
+    return load_in_memory(options, classes, labels, read_images, size=(side, side), flip=False)
 
 
 def _read_scans() -> tuple[np.ndarray, list[int]]:

@@ -1,4 +1,4 @@
-"""From images that can be read by position to a data set in memory: limit, validation split, normalization."""
+"""Data sets held in memory: read the images that are needed, measure the normalization, make the loaders."""
 
 from __future__ import annotations
 
@@ -9,100 +9,115 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from convnn.data import DataOptions, LoadedDataset, PerChannel
-from convnn.data.loaders import InMemoryLoader, Loader
-from convnn.data.splits import evenly, validation
+from convnn.data import DataOptions, LoadedDataset, Normalization
+from convnn.data.loaders import InMemoryLoader
+from convnn.data.splits import balanced_subset, validation_split
 from convnn.errors import Exit, Problem, UserError
 
-# (split, positions) -> images uint8 (N, C, H, W) and the positions that they are of
-Reader = Callable[[str, Sequence[int]], tuple[Tensor, Sequence[int]]]
+# (split, positions) -> images uint8 (N, C, H, W), and their positions: fewer where an image could not be read
+ReadImages = Callable[[str, Sequence[int]], tuple[Tensor, Sequence[int]]]
 CHUNK = 1024  # images at a time where a step needs wider numbers than the pixels
 
 
-def in_memory(
-    want: DataOptions,
+def load_in_memory(
+    options: DataOptions,
     classes: tuple[str, ...],
     labels: Mapping[str, Sequence[int]],
-    read: Reader,
+    read_images: ReadImages,
     *,
     size: tuple[int, int],
-    normalization: tuple[PerChannel, PerChannel] | None = None,
+    normalization: Normalization | None = None,
     flip: bool = True,
     notes: list[str] | None = None,
 ) -> LoadedDataset:
-    """Read the splits in `labels`, measure the normalization on the training images unless given, and batch them.
+    """Read the splits in `labels` ("train", "test") into memory and make their loaders.
 
-    `read` may add to `notes`. Raises UserError, with the exit code for memory, if the images cannot fit.
+    Args:
+        labels: the labels of all images of a split, before `options.limit` and `options.val_share`.
+        read_images: reads images of one size by their positions in `labels`; it may append to `notes`.
+        size: height and width of an image in pixels.
+        normalization: the published one; None measures it on the training images.
+        flip: whether augmentation includes horizontal flips.
+
+    Raises:
+        UserError: the images do not fit into memory.
     """
-    wanted: dict[str, tuple[str, list[int]]] = {}  # our split -> the split it is read from and where
-    for split, every in labels.items():
-        chosen = evenly(every, want.limit, want.seed)
-        if split == "train" and want.val_share > 0:
-            stay, out = validation([every[i] for i in chosen], want.val_share, want.seed)
-            if "train" in want.splits:
-                wanted["val"] = split, [chosen[i] for i in out]
-            chosen = [chosen[i] for i in stay]
-        wanted[split] = split, chosen
-    check_memory(sum(len(positions) for _, positions in wanted.values()), size)
+    sources: dict[str, tuple[str, list[int]]] = {}  # split -> the split it is read from, and positions there
+    for split, split_labels in labels.items():
+        positions = balanced_subset(split_labels, options.limit, options.seed)
+        if split == "train" and options.val_share > 0:
+            subset_labels = [split_labels[position] for position in positions]
+            train, val = validation_split(subset_labels, options.val_share, options.seed)
+            if "train" in options.splits:
+                sources["val"] = split, [positions[i] for i in val]
+            positions = [positions[i] for i in train]
+        sources[split] = split, positions
+    check_memory(sum(len(positions) for _, positions in sources.values()), size)
 
     images: dict[str, Tensor] = {}
     targets: dict[str, Tensor] = {}
-    for split, (source, positions) in wanted.items():
-        images[split], kept = read(source, positions)
-        targets[split] = torch.tensor([labels[source][i] for i in kept])
-    normalization = want.normalization or normalization or measured(images["train"])
+    for split, (source, positions) in sources.items():
+        images[split], read_positions = read_images(source, positions)
+        targets[split] = torch.tensor([labels[source][position] for position in read_positions])
+    normalization = options.normalization or normalization or measure_normalization(images["train"])
+    if "train" not in options.splits:
+        images.pop("train", None)  # read for its normalization alone
 
-    def batches(split: str) -> Loader | None:
-        if split not in images or (split == "train" and "train" not in want.splits):
+    def loader(split: str) -> InMemoryLoader | None:
+        if split not in images:
             return None
-        train = split == "train"
+        is_train = split == "train"
         return InMemoryLoader(
             images.pop(split),
             targets[split],
-            batch_size=want.batch_size,
-            seed=want.seed,
-            device=torch.device(want.device),
+            batch_size=options.batch_size,
+            seed=options.seed,
+            device=torch.device(options.device),
             normalization=normalization,
-            shuffle=train,
-            crop=train and want.augment,
-            flip=train and want.augment and flip,
-            noise=want.noise if train else 0.0,
+            shuffle=is_train,
+            crop=is_train and options.augment,
+            flip=is_train and options.augment and flip,
+            noise=options.noise if is_train else 0.0,
         )
 
-    train, val, test = batches("train"), batches("val"), batches("test")
-    return LoadedDataset(train, val, test, classes, *normalization, size, tuple(notes or ()))
+    train_loader, val_loader, test_loader = loader("train"), loader("val"), loader("test")
+    return LoadedDataset(train_loader, val_loader, test_loader, classes, *normalization, size, tuple(notes or ()))
 
 
-def measured(images: Tensor) -> tuple[PerChannel, PerChannel]:
-    """Mean and standard deviation of each channel, pixels counted as 0..1: exact, from counts of the 256 values."""
+def measure_normalization(images: Tensor) -> Normalization:
+    """Return mean and standard deviation of each channel, pixels counted from 0 to 1. uint8 (N, C, H, W) -> (C,) twice
+
+    Computed exactly, in float64, from the counts of the 256 values.
+    """
     values = torch.arange(256, dtype=torch.float64) / 255
-    mean, std = [], []
+    means, stds = [], []
     for channel in images.unbind(1):
-        chunks = (torch.bincount(chunk.reshape(-1), minlength=256) for chunk in channel.split(CHUNK))
-        share = torch.stack(list(chunks)).sum(0).double() / channel.numel()
-        middle = float(share @ values)
-        mean.append(middle)
-        std.append(float(share @ (values - middle) ** 2) ** 0.5 or 1.0)  # a channel of one value divides by 1
-    return tuple(mean), tuple(std)
+        counts = [torch.bincount(chunk.reshape(-1), minlength=256) for chunk in channel.split(CHUNK)]
+        frequencies = torch.stack(counts).sum(0).double() / channel.numel()
+        mean = float(frequencies @ values)
+        std = float(frequencies @ (values - mean) ** 2) ** 0.5
+        means.append(mean)
+        stds.append(std or 1.0)  # a channel of one value
+    return tuple(means), tuple(stds)
 
 
-def resized(images: Tensor, side: int | None) -> Tensor:
-    """Bilinear, with antialiasing, to side x side pixels. (N, C, H, W) uint8 -> (N, C, side, side) uint8"""
+def resize_images(images: Tensor, side: int | None) -> Tensor:
+    """Resize bilinearly, with antialiasing. uint8 (N, C, H, W) -> uint8 (N, C, side, side)"""
     if side is None or images.shape[2:] == (side, side):
         return images
-    out = images.new_empty((*images.shape[:2], side, side))
-    for into, chunk in zip(out.split(CHUNK), images.split(CHUNK), strict=True):
-        into.copy_(F.interpolate(chunk, size=(side, side), mode="bilinear", antialias=True))
-    return out
+    resized = images.new_empty((*images.shape[:2], side, side))
+    for out, chunk in zip(resized.split(CHUNK), images.split(CHUNK), strict=True):
+        out.copy_(F.interpolate(chunk, size=(side, side), mode="bilinear", antialias=True))
+    return resized
 
 
-def check_memory(images: int, size: tuple[int, int]) -> None:
-    """Raises UserError if the images alone are larger than the machine's memory."""
-    need = images * 3 * size[0] * size[1]
-    have = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    if need > have:
+def check_memory(num_images: int, size: tuple[int, int]) -> None:
+    """Raise UserError if the images alone are larger than the machine's memory."""
+    needed = num_images * 3 * size[0] * size[1]
+    available = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if needed > available:
         message = (
-            f"{images:,} images of {size[1]}x{size[0]} pixels need {need / 1e9:,.1f} GB, "
-            f"and the machine has {have / 1e9:,.1f} GB of memory"
+            f"{num_images:,} images of {size[1]}x{size[0]} pixels need {needed / 1e9:,.1f} GB, "
+            f"and the machine has {available / 1e9:,.1f} GB of memory"
         )
         raise UserError(Problem(message, key="data.resize", fix="set data.resize smaller, or data.limit"), Exit.MEMORY)

@@ -1,6 +1,7 @@
-"""Loader of a split, and those of one held in memory on the device: shuffled, augmented and normalized by the batch.
+"""Loaders of one split, and the one whose images lie in memory on the device.
 
-N images, B of them in a batch, C channels, H W height and width in pixels.
+N  images of the split         C     channels
+B  images of a batch           H, W  height and width in pixels
 """
 
 from __future__ import annotations
@@ -13,56 +14,56 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from convnn.data import PerChannel
-from convnn.data.splits import seed_of
+from convnn.data import Normalization
+from convnn.data.splits import derive_seed
 
 PAD = 4  # pixels on each side of an image that is cropped at random
 
 
 class Loader(Protocol):
-    """One split, handed out by the batch."""
+    """One split in batches."""
 
     batch_size: int
     num_images: int
 
     def __len__(self) -> int:
-        """Steps in an epoch; the last one may be smaller."""
+        """Batches per epoch; the last may be smaller."""
 
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-        """Loader from step `first_step` on: normalized float32 (B, C, H, W) and int64 labels (B,).
+        """Batches from step `first_step` on: normalized images float32 (B, C, H, W) and labels int64 (B,).
 
-        The order of training images depends on (seed, epoch) alone. What else is random is drawn from torch's global
-        generator inside next(), so that whoever seeds that before a step can repeat the step.
+        The order of the training images depends on (seed, epoch) alone. Augmentation and noise draw from torch's
+        global generators inside next(): seeding those before a step repeats the step.
         """
 
 
 class Normalize:
-    """Pixels 0..255 to normalized float32, with Gaussian noise where asked for."""
+    """Convert pixels from 0..255 to normalized float32, and add Gaussian noise."""
 
-    def __init__(self, normalization: tuple[PerChannel, PerChannel], noise: float, device: torch.device) -> None:
-        mean, std = (torch.tensor(figures, dtype=torch.float64).view(-1, 1, 1) for figures in normalization)
+    def __init__(self, normalization: Normalization, noise: float, device: torch.device) -> None:
+        mean, std = (torch.tensor(values, dtype=torch.float64).view(-1, 1, 1) for values in normalization)
         self.scale = (1 / (255 * std)).float().to(device)
         self.shift = (-mean / std).float().to(device)
         self.noise = noise
 
     def __call__(self, pixels: Tensor) -> Tensor:
-        """(B, C, H, W) uint8 -> float32. Noise is drawn on the device: sending it would cost more than a step."""
-        x = pixels.float().mul_(self.scale).add_(self.shift)  # in place: one big temporary, not three
+        """uint8 (B, C, H, W) -> float32 (B, C, H, W). Noise is drawn on the device: copying it would cost a step."""
+        x = pixels.float().mul_(self.scale).add_(self.shift)  # in place: one large temporary, not three
         return x.add_(torch.randn_like(x), alpha=self.noise) if self.noise else x
 
 
-def order_of(images: int, seed: int, epoch: int) -> Tensor:
-    """The order of the training images in an epoch, from a generator of its own. (N,)"""
-    return torch.randperm(images, generator=torch.Generator().manual_seed(seed_of("order", seed, epoch)))
+def epoch_order(num_images: int, seed: int, epoch: int) -> Tensor:
+    """The order of the training images in an epoch, from a generator of its own. -> (N,)"""
+    return torch.randperm(num_images, generator=torch.Generator().manual_seed(derive_seed("order", seed, epoch)))
 
 
-def send(x: Tensor, device: torch.device) -> Tensor:
-    """To the device, without waiting for it: from pinned memory a copy to cuda is only queued."""
+def to_device(x: Tensor, device: torch.device) -> Tensor:
+    """Copy a CPU tensor to the device; to cuda from pinned memory, so that the copy is queued and not waited for."""
     return x.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else x.to(device)
 
 
 class InMemoryLoader:
-    """A split in memory: `images` uint8 (N, C, H, W), `labels` int64 (N,)."""
+    """A split held on the device: `images` uint8 (N, C, H, W), `labels` int64 (N,)."""
 
     def __init__(
         self,
@@ -72,7 +73,7 @@ class InMemoryLoader:
         batch_size: int,
         seed: int,
         device: torch.device,
-        normalization: tuple[PerChannel, PerChannel],
+        normalization: Normalization,
         shuffle: bool = False,
         crop: bool = False,
         flip: bool = False,
@@ -83,41 +84,43 @@ class InMemoryLoader:
         self.shuffle, self.crop, self.flip = shuffle, crop, flip
         self.normalize = Normalize(normalization, noise, device)
         images = images.to(device)
-        self._pixels = F.pad(images, (PAD,) * 4) if crop else images.contiguous()
+        self._images = F.pad(images, (PAD,) * 4) if crop else images.contiguous()
         self._labels = labels.to(device)
 
     def __len__(self) -> int:
         return math.ceil(self.num_images / self.batch_size)
 
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-        order = order_of(self.num_images, self.seed, epoch) if self.shuffle else torch.arange(self.num_images)
-        order = send(order, self.device)
+        order = epoch_order(self.num_images, self.seed, epoch) if self.shuffle else torch.arange(self.num_images)
+        order = to_device(order, self.device)
         for step in range(first_step, len(self)):
-            at = order[step * self.batch_size : (step + 1) * self.batch_size]
-            yield self.normalize(self._augmented(at)), self._labels[at]
+            indices = order[step * self.batch_size : (step + 1) * self.batch_size]
+            yield self.normalize(self._augment(indices)), self._labels[indices]
 
-    def _augmented(self, at: Tensor) -> Tensor:
-        """The images at these positions, cropped and flipped. (B,) -> (B, C, H, W) uint8"""
+    def _augment(self, indices: Tensor) -> Tensor:
+        """The images at these indices, cropped and flipped. (B,) -> uint8 (B, C, H, W)"""
         if not (self.crop or self.flip):
-            return self._pixels.index_select(0, at)
-        dice = torch.randint(2 * PAD + 1, (2, len(at))), torch.randint(2, (1, len(at)))
-        down, right, mirror = send(torch.cat(dice), self.device)  # drawn on the CPU: the same for every device
-        x = self._cropped(at, down, right) if self.crop else self._pixels.index_select(0, at)
+            return self._images.index_select(0, indices)
+        offsets = torch.randint(2 * PAD + 1, (2, len(indices)))
+        flips = torch.randint(2, (1, len(indices)))
+        # drawn on the CPU, the same for every device, and copied in one piece
+        down, right, flipped = to_device(torch.cat((offsets, flips)), self.device)
+        x = self._crop(indices, down, right) if self.crop else self._images.index_select(0, indices)
         if not self.flip:
             return x
-        both = torch.cat((x, x.flip(3)))  # whole images are copied faster than pixels are chosen
-        return both.index_select(0, torch.arange(len(x), device=self.device) + mirror * len(x))
+        both = torch.cat((x, x.flip(3)))  # (2B, C, H, W); whole images are copied faster than pixels are chosen
+        return both.index_select(0, torch.arange(len(x), device=self.device) + flipped * len(x))
 
-    def _cropped(self, at: Tensor, down: Tensor, right: Tensor) -> Tensor:
-        """A window of each padded image, copied row by row: (B,) three times -> (B, C, H, W)
+    def _crop(self, indices: Tensor, down: Tensor, right: Tensor) -> Tensor:
+        """A window of each padded image. (B,) three times -> (B, C, H, W)
 
-        Every run of W neighbouring pixels is a row of one overlapping view, so that a crop is a choice of rows.
+        Every W consecutive pixels are a row of one overlapping view, so that a window is a choice of C * H rows.
         """
-        height, width = self._pixels.shape[2:]
-        flat = self._pixels.view(-1)
-        runs = flat.as_strided((flat.numel() - self.width + 1, self.width), (1, 1))
-        channel = torch.arange(self.channels, device=self.device) * (height * width)
-        row = torch.arange(self.height, device=self.device) * width
-        corner = at * (self.channels * height * width) + down * width + right
+        height, width = self._images.shape[2:]
+        pixels = self._images.view(-1)
+        rows = pixels.as_strided((pixels.numel() - self.width + 1, self.width), (1, 1))
+        channel = torch.arange(self.channels, device=self.device) * (height * width)  # (C,)
+        row = torch.arange(self.height, device=self.device) * width  # (H,)
+        corner = indices * (self.channels * height * width) + down * width + right  # (B,)
         start = corner[:, None, None] + channel[:, None] + row  # (B, C, H)
-        return runs.index_select(0, start.view(-1)).view(*start.shape, self.width)
+        return rows.index_select(0, start.view(-1)).view(*start.shape, self.width)

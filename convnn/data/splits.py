@@ -1,4 +1,4 @@
-"""Draws that depend on the seed and nothing else: the same on every device, machine and Python."""
+"""Random subsets and held-out splits that depend on the labels and the seed alone, on every machine."""
 
 from __future__ import annotations
 
@@ -7,50 +7,55 @@ from hashlib import sha256
 from itertools import chain, islice, zip_longest
 from random import Random
 
-from convnn.data.class_folders import aside
 from convnn.errors import Problem, UserError
 
 
-def seed_of(*parts: object) -> int:
-    """A 63-bit seed from any parts that print the same everywhere."""
+def derive_seed(*parts: object) -> int:
+    """A 63-bit seed from parts whose `repr` is the same everywhere."""
     return int.from_bytes(sha256(repr(parts).encode()).digest()[:8]) >> 1
 
 
-def evenly(labels: Sequence[int], count: int | None, seed: int) -> list[int]:
-    """Positions of `count` labels, drawn in turn from one class after the other; all of them if `count` is None.
+def balanced_subset(labels: Sequence[int], count: int | None, seed: int) -> list[int]:
+    """Return ascending positions of `count` labels, drawn from the classes in turn; all of them if `count` is None.
 
-    A class that runs out leaves its turns to the others. The positions come back in their old order.
+    When a class is used up, the other classes continue.
     """
     if count is None or count >= len(labels):
         return list(range(len(labels)))
-    turns = chain.from_iterable(zip_longest(*_shuffled(labels, seed, "limit")))
-    return sorted(islice((position for position in turns if position is not None), count))
+    rounds = chain.from_iterable(zip_longest(*_shuffled_by_class(labels, seed, "limit")))
+    return sorted(islice((position for position in rounds if position is not None), count))
 
 
-def set_aside(labels: Sequence[int], share: float, seed: int) -> tuple[list[int], list[int]]:
-    """Positions kept and positions set aside, `share` of each class, both in their old order."""
-    kept: list[int] = []
-    out: list[int] = []
-    for members in _shuffled(labels, seed, "aside"):
-        count = aside(len(members), share)
-        out += members[:count]
-        kept += members[count:]
-    return sorted(kept), sorted(out)
+def holdout_count(count: int, share: float) -> int:
+    """The number of images held out of a class of `count`: the nearest to `share`, but never all of them."""
+    return min(int(count * share + 0.5), max(count - 1, 0))
 
 
-def validation(labels: Sequence[int], share: float, seed: int) -> tuple[list[int], list[int]]:
-    """Positions for training and for validation. Raises UserError when `share` is above 0 and comes to no image."""
-    kept, out = set_aside(labels, share, seed)
-    if share > 0 and not out:
+def holdout_split(labels: Sequence[int], share: float, seed: int) -> tuple[list[int], list[int]]:
+    """Return ascending positions of the labels that remain, and of the `share` of each class that is held out."""
+    remaining: list[int] = []
+    held_out: list[int] = []
+    for positions in _shuffled_by_class(labels, seed, "aside"):
+        count = holdout_count(len(positions), share)
+        held_out += positions[:count]
+        remaining += positions[count:]
+    return sorted(remaining), sorted(held_out)
+
+
+def validation_split(labels: Sequence[int], share: float, seed: int) -> tuple[list[int], list[int]]:
+    """Return positions for training and for validation. Raises UserError if `share` is above 0 but holds out none."""
+    train, val = holdout_split(labels, share, seed)
+    if share > 0 and not val:
         message = f"data.val_share {share:g} of {len(labels)} training images leaves no image for validation"
         raise UserError(Problem(message, key="data.val_share", value=share, fix="raise it, or set it to 0"))
-    return kept, out
+    return train, val
 
 
-def _shuffled(labels: Sequence[int], seed: int, purpose: str) -> list[list[int]]:
-    members: dict[int, list[int]] = {}
+def _shuffled_by_class(labels: Sequence[int], seed: int, purpose: str) -> list[list[int]]:
+    """The positions of each class in random order."""
+    classes: dict[int, list[int]] = {}
     for position, label in enumerate(labels):
-        members.setdefault(label, []).append(position)
-    for label, positions in members.items():
-        Random(seed_of(purpose, seed, label)).shuffle(positions)
-    return [members[label] for label in sorted(members)]
+        classes.setdefault(label, []).append(position)
+    for label, positions in classes.items():
+        Random(derive_seed(purpose, seed, label)).shuffle(positions)
+    return [classes[label] for label in sorted(classes)]

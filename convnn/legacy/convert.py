@@ -17,7 +17,7 @@ import tomli_w
 from convnn.config.active import inactive_options
 from convnn.config.options import BY_KEY, OPTIONS
 from convnn.costs import plan
-from convnn.data.catalog import KNOWN
+from convnn.data.catalog import published_info
 from convnn.events import SCHEMA, iso
 from convnn.legacy.result_files import Arguments, Passed, Results
 from convnn.presets.resolve import resolve
@@ -75,11 +75,11 @@ def _configuration(told: tuple[tuple[str, type, Any], ...], classes: int | None)
         some = ", ".join(needed[:4]) + f" and {len(needed) - 4} more" * (len(needed) > 4)
         reasons.append(f"{ARGS} says nothing of {some}")
     config, flops = resolved.config, None
-    dataset = KNOWN.get(config.data.dataset)
-    side = (config.data.resize,) * 2 if config.data.resize else dataset.image_size if dataset else None
-    if not reasons and side and (classes or (dataset and dataset.num_classes)):
-        flops = plan.plan(config, side, classes or dataset.num_classes or 1).flops  # type: ignore[union-attr]
-    images = dataset.train_images if dataset and "data.dataset" in values else None
+    dataset = published_info(config.data.dataset)
+    side = (config.data.resize,) * 2 if config.data.resize else dataset.image_size
+    if not reasons and side and (classes or dataset.num_classes):
+        flops = plan.plan(config, side, classes or dataset.num_classes or 1).flops
+    images = dataset.train_images if "data.dataset" in values else None
     steps = math.ceil(images / config.training.batch_size) if images and "training.batch_size" in values else 1
     return Configuration(_toml(values), "; ".join(reasons) or None, missing, flops, steps)
 
@@ -130,7 +130,7 @@ class Lines:
         return more if history.finished is not None else more + self._finished(self._end(time, len(told)))
 
     def _started(self) -> str:
-        found, dataset = self.arguments.found, KNOWN.get(str(self.arguments.values.get("data.dataset")))
+        found, dataset = self.arguments.found, published_info(self.arguments.values.get("data.dataset"))
         size = found.get("img_size")
         fields: dict[str, Any] = {
             "schema": SCHEMA,
@@ -138,9 +138,7 @@ class Lines:
             "seed": _whole(self.arguments.values.get("training.seed")),
             "num_classes": _whole(found.get("num_classes")),
             "image_size": size if isinstance(size, tuple) and all(type(side) is int for side in size) else None,
-            "images": {"train": dataset.train_images, "test": dataset.test_images}
-            if dataset and dataset.train_images
-            else {},
+            "images": {"train": dataset.train_images, "test": dataset.test_images} if dataset.train_images else {},
             "parameters": _whole(found.get("total_params")),
             "trainable_parameters": _whole(found.get("trainable_params")),
             "flops": self.config.flops,

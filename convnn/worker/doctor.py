@@ -17,7 +17,7 @@ from typing import Any
 
 from convnn.config.options import BY_NAME
 from convnn.config.schema import RunConfig
-from convnn.data.catalog import KNOWN, dataset_info
+from convnn.data.catalog import DATASETS, DatasetInfo, dataset_info
 from convnn.errors import UserError
 from convnn.files import sync_directory, write_atomic
 from convnn.presets.resolve import resolve
@@ -63,11 +63,14 @@ def findings(runs: Path, data: str) -> Iterator[Finding]:
     )
     yield from speeds()
     yield from storage(runs)
-    for name in KNOWN:
-        found = dataset_info(name, data)
-        yield Finding(
-            f"data {name}", None if found.problem else True, found.problem.message if found.problem else "found"
-        )
+    for name, dataset in DATASETS.items():
+        if dataset.published == DatasetInfo():
+            continue  # a person's own images
+        problem = dataset_info(name, data).problem
+        if problem:
+            yield Finding(f"data {name}", None, problem.message)
+        else:
+            yield Finding(f"data {name}", True, "found")
 
 
 def speeds() -> Iterator[Finding]:

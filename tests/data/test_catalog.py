@@ -1,11 +1,12 @@
 import subprocess
 import sys
 from dataclasses import replace
+from pkgutil import resolve_name
 
 import pytest
 from PIL import Image
 
-from convnn.data.catalog import KNOWN, DatasetInfo, dataset_info
+from convnn.data.catalog import DATASETS, DatasetInfo, dataset_info, published_info
 
 
 def write(root, counts, size=(8, 6)):
@@ -16,7 +17,7 @@ def write(root, counts, size=(8, 6)):
     return root
 
 
-@pytest.mark.parametrize("name", KNOWN)
+@pytest.mark.parametrize("name", [name for name in DATASETS if name != "folder"])
 def test_resize_is_the_size_of_every_data_set(tmp_path, name):
     assert dataset_info(name, tmp_path, 48).image_size == (48, 48)
 
@@ -28,7 +29,7 @@ def test_digits_are_always_there(tmp_path):
 @pytest.mark.parametrize("name", ["cifar10", "cifar100"])
 def test_a_download_to_come_is_said(tmp_path, name):
     known = dataset_info(name, tmp_path)
-    assert replace(known, problem=None) == KNOWN[name]
+    assert replace(known, problem=None) == DATASETS[name].published
     assert "the run begins by downloading 1" in known.problem.message
     (tmp_path / {"cifar10": "cifar-10-batches-py", "cifar100": "cifar-100-python"}[name]).mkdir()
     assert dataset_info(name, tmp_path).problem is None
@@ -56,12 +57,12 @@ def test_a_missing_folder_is_a_problem_and_no_exception(tmp_path):
 def test_a_folder_without_an_image_is_a_problem(tmp_path):
     (tmp_path / "cat").mkdir()
     (tmp_path / "cat" / "text.png").write_text("no image")
-    assert "holds no file that is an image" in dataset_info("folder", tmp_path).problem.message
+    assert "contains no file that is an image" in dataset_info("folder", tmp_path).problem.message
 
 
 def test_imagenet_is_counted_where_it_is_another_set(tmp_path):
     absent = dataset_info("imagenet", tmp_path / "absent")
-    assert replace(absent, problem=None) == KNOWN["imagenet"]
+    assert replace(absent, problem=None) == DATASETS["imagenet"].published
     assert "does not exist" in absent.problem.message
     write(tmp_path, {"train/a": 3, "train/b": 2, "val/a": 1, "val/b": 1})
     assert dataset_info("imagenet", tmp_path) == DatasetInfo((224, 224), 2, 5, 2)
@@ -76,3 +77,13 @@ def test_dataset_info_needs_neither_torch_nor_numpy():
     program = "import sys, convnn.data.catalog, convnn.data; print({'torch', 'numpy', 'PIL'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_every_row_names_functions_that_exist():
+    for dataset in DATASETS.values():
+        assert callable(resolve_name(dataset.open))
+        assert dataset.inspect is None or callable(resolve_name(dataset.inspect))
+
+
+def test_a_data_set_of_a_later_version_has_no_published_sizes():
+    assert published_info("cifar1000") == published_info(None) == DatasetInfo()

@@ -65,11 +65,13 @@ def test_limit_counts_images_before_some_are_set_aside(opened):
 
 
 def test_validation_images_are_no_training_images_and_depend_on_the_seed(opened):
-    data, again, other = (opened("digits", val_share=0.1, seed=seed, normalization=((0,), (1,))) for seed in (0, 0, 1))
+    data, repeated, reseeded = (
+        opened("digits", val_share=0.1, seed=seed, normalization=((0,), (1,))) for seed in (0, 0, 1)
+    )
     val = {tuple(image.flatten().tolist()) for image in all_of(data.val)[0]}
     assert not val & {tuple(image.flatten().tolist()) for image in all_of(data.train)[0]}
-    assert torch.equal(all_of(data.val)[0], all_of(again.val)[0])
-    assert not torch.equal(all_of(data.val)[0], all_of(other.val)[0])
+    assert torch.equal(all_of(data.val)[0], all_of(repeated.val)[0])
+    assert not torch.equal(all_of(data.val)[0], all_of(reseeded.val)[0])
 
 
 def test_a_test_only_evaluation_reads_no_training_images(opened):

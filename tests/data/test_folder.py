@@ -44,9 +44,11 @@ def test_one_tree_is_split_with_the_seed_and_said(opened, tree):
     data = opened("folder", root)
     assert (data.train.num_images, data.test.num_images) == (24, 6)
     assert data.notes == ("20% of the images of each class, drawn with seed 0, are the test images",)
-    first, again, other = (pixels(d, d.test) for d in (data, opened("folder", root), opened("folder", root, seed=1)))
-    assert torch.equal(first, again)
-    assert not torch.equal(first, other)
+    first, repeated, reseeded = (
+        pixels(d, d.test) for d in (data, opened("folder", root), opened("folder", root, seed=1))
+    )
+    assert torch.equal(first, repeated)
+    assert not torch.equal(first, reseeded)
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "RGBA", "1", "CMYK", "I;16"])
@@ -88,13 +90,13 @@ def test_more_than_1_percent_damaged_images_are_an_error(opened, tree):
     for name in ("000", "001", "199"):
         (root / f"train/cat/{name}.png").write_text("no image\x1b[2J")
     message = refused(opened, root)
-    assert "has 3 of 201 images that cannot be read: " in message
+    assert "contains 3 of 201 images that cannot be read: " in message
     assert f"{root}/train/cat/000.png" in message
 
 
 def test_an_image_of_too_many_pixels_is_not_decoded(opened, tree, monkeypatch):
     root = tree(TWO)
-    monkeypatch.setattr(folder_module, "MOST_PIXELS", 47)
+    monkeypatch.setattr(folder_module, "MAX_PIXELS", 47)
     assert "8x6 pixels are more than 47" in refused(opened, root)
 
 
@@ -106,9 +108,9 @@ def test_images_that_cannot_fit_into_memory_are_refused_before_they_are_read(ope
 
 def test_only_the_images_that_limit_keeps_are_read(opened, tree):
     root = tree(TWO)
-    kept = opened("folder", root, limit=4)
-    assert torch.cat([y for _, y in kept.train.epoch(1)]).bincount().tolist() == [2, 2]
-    read = {image.numpy().tobytes() for image in pixels(kept, kept.train)}
+    subset = opened("folder", root, limit=4)
+    assert torch.cat([y for _, y in subset.train.epoch(1)]).bincount().tolist() == [2, 2]
+    read = {image.numpy().tobytes() for image in pixels(subset, subset.train)}
     for file in sorted((root / "train").rglob("*.png"))[1:]:  # the first gives the size
         if np.asarray(Image.open(file)).transpose(2, 0, 1).tobytes() not in read:
             file.write_text("no image")
@@ -117,21 +119,21 @@ def test_only_the_images_that_limit_keeps_are_read(opened, tree):
 
 def test_the_classes_of_test_must_be_those_of_train(opened, tree):
     message = refused(opened, tree({"train/cat": 1, "train/dog": 1, "test/cat": 1, "test/cow": 1}))
-    assert "test has cow, which train/ has not and lacks dog" in message
+    assert "test contains cow, which train/ does not and lacks dog" in message
 
 
 @pytest.mark.parametrize(
-    ("counts", "said"),
+    ("counts", "reason"),
     [
-        ({"train/cat": 2}, "has train/ and no test/"),
-        ({"test/cat": 2}, "has test/ and no train/"),
-        ({"cat": 2, "dog": 0}, "dog holds no image"),
-        ({"train": 0, "test": 0}, "train holds no class folders"),
+        ({"train/cat": 2}, "contains train/ but no test/"),
+        ({"test/cat": 2}, "contains test/ but no train/"),
+        ({"cat": 2, "dog": 0}, "dog contains no image"),
+        ({"train": 0, "test": 0}, "train contains no class folders"),
         ({"cat": 1, "dog": 1}, "too few images in every class"),
     ],
 )
-def test_a_tree_that_is_no_data_set_says_why(opened, tree, counts, said):
-    assert said in refused(opened, tree(counts))
+def test_a_tree_that_is_no_data_set_says_why(opened, tree, counts, reason):
+    assert reason in refused(opened, tree(counts))
 
 
 def test_a_path_that_is_not_there_says_what_to_do(opened, tmp_path):

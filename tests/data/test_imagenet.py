@@ -5,8 +5,8 @@ import pytest
 import torch
 from PIL import Image
 
-from convnn.data.imagenet import centre, random_area
-from convnn.data.loaders import order_of
+from convnn.data.imagenet import center_box, random_box
+from convnn.data.loaders import epoch_order
 from convnn.errors import Exit, UserError
 
 TREE = {"train/n01": 10, "train/n02": 10, "val/n01": 3, "val/n02": 3}
@@ -29,9 +29,9 @@ def epoch(batches, number=1, first_step=0):
     return list(batches.epoch(number, first_step))
 
 
-def same(one, other):
-    return len(one) == len(other) and all(
-        torch.equal(x, a) and torch.equal(y, b) for (x, y), (a, b) in zip(one, other, strict=True)
+def same(a, b):
+    return len(a) == len(b) and all(
+        torch.equal(x_a, x_b) and torch.equal(y_a, y_b) for (x_a, y_a), (x_b, y_b) in zip(a, b, strict=True)
     )
 
 
@@ -60,7 +60,7 @@ def test_epochs_repeat_with_the_seed_and_differ_from_each_other(stream):
 def test_an_epoch_can_begin_at_any_step_and_reads_nothing_before_it(stream, images):
     whole = epoch(stream().train)
     files = sorted((images / "train").rglob("*.jpg"))
-    for position in order_of(20, 0, 1)[:8]:
+    for position in epoch_order(20, 0, 1)[:8]:
         files[position].write_bytes(b"damaged")
     assert same(whole[1:], epoch(stream().train, 1, 1))
 
@@ -83,12 +83,12 @@ def test_only_noise_draws_from_the_global_generator(stream):
     torch.testing.assert_close(noisy, clean + 0.1 * torch.randn_like(clean))
 
 
-def test_evaluation_takes_the_centre(stream, images):
+def test_evaluation_takes_the_center(stream, images):
     data = stream()
-    left, top, right, bottom = centre(40, 30)
+    left, top, right, bottom = center_box(40, 30)
     assert (right - left, bottom - top) == (30 * 224 / 256,) * 2
     assert (left + right, top + bottom) == (40, 30)
-    image = Image.open(images / "val/n01/000.jpg").resize((16, 16), Image.Resampling.BILINEAR, centre(40, 30))
+    image = Image.open(images / "val/n01/000.jpg").resize((16, 16), Image.Resampling.BILINEAR, center_box(40, 30))
     mean, std = (torch.tensor(figures).view(3, 1, 1) for figures in (data.mean, data.std))
     expected = (torch.tensor(np.asarray(image)).permute(2, 0, 1) / 255 - mean) / std
     torch.testing.assert_close(epoch(data.test)[0][0][0], expected)
@@ -98,7 +98,7 @@ def test_a_random_area_lies_in_the_image_and_keeps_its_bounds():
     draw = Random(0)
     for width, height in ((40, 30), (30, 40), (400, 3)):
         for _ in range(200):
-            left, top, right, bottom = random_area(width, height, draw)
+            left, top, right, bottom = random_box(width, height, draw)
             assert 0 <= left < right <= width + 1e-9 and 0 <= top < bottom <= height + 1e-9
             assert 3 / 4 - 1e-9 <= (right - left) / (bottom - top) <= 4 / 3 + 1e-9
             if height > 3:
@@ -120,6 +120,6 @@ def test_a_damaged_image_is_named(stream, images, workers):
 
 
 def test_a_folder_without_train_and_val_says_what_to_do(opened, tree):
-    with pytest.raises(UserError, match=r"holds no train/ and val/\n  fix: put its class folders into") as caught:
+    with pytest.raises(UserError, match=r"contains no train/ and val/\n  fix: put its class folders into") as caught:
         opened("imagenet", tree({"n01": 1, "n02": 1}))
     assert caught.value.code == Exit.DATA

@@ -10,8 +10,8 @@ PLAIN = ((0.0,) * 3, (1.0,) * 3)
 
 def make(images: int = 10, **options: object) -> tuple[InMemoryLoader, Tensor]:
     pixels = torch.randint(1, 256, (images, 3, 5, 7), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
-    given = {"batch_size": 4, "seed": 3, "device": torch.device("cpu"), "normalization": PLAIN, **options}
-    return InMemoryLoader(pixels, torch.arange(images), **given), pixels
+    arguments = {"batch_size": 4, "seed": 3, "device": torch.device("cpu"), "normalization": PLAIN, **options}
+    return InMemoryLoader(pixels, torch.arange(images), **arguments), pixels
 
 
 def labels(batches: InMemoryLoader, epoch: int) -> list[int]:
@@ -78,8 +78,8 @@ def test_flip_without_crop_mirrors_about_half():
     torch.manual_seed(0)
     batches, pixels = make(200, batch_size=200, flip=True)
     x = next(batches.epoch(1))[0].mul(255).round().to(torch.uint8)
-    mirrored, kept = ((x == y).flatten(1).all(1) for y in (pixels.flip(3), pixels))
-    assert (mirrored ^ kept).all()
+    mirrored, unchanged = ((x == y).flatten(1).all(1) for y in (pixels.flip(3), pixels))
+    assert (mirrored ^ unchanged).all()
     assert 60 < mirrored.sum() < 140  # 100 expected, five standard deviations are 35
 
 

@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from convnn.data.splits import evenly, seed_of, set_aside, validation
+from convnn.data.splits import balanced_subset, derive_seed, holdout_split, validation_split
 from convnn.errors import UserError
 
 LABELS = [0] * 50 + [1] * 5 + [2] * 45
@@ -15,39 +15,39 @@ def counts(positions: list[int]) -> dict[int, int]:
 
 
 def test_a_limit_takes_from_the_classes_in_turn():
-    assert counts(evenly(LABELS, 9, 0)) == {0: 3, 1: 3, 2: 3}
-    assert counts(evenly(LABELS, 10, 0)) == {0: 4, 1: 3, 2: 3}
-    assert counts(evenly(LABELS, 45, 0)) == {0: 20, 1: 5, 2: 20}, "a small class leaves its turns to the others"
-    assert evenly(LABELS, None, 0) == evenly(LABELS, 1000, 0) == list(range(100))
+    assert counts(balanced_subset(LABELS, 9, 0)) == {0: 3, 1: 3, 2: 3}
+    assert counts(balanced_subset(LABELS, 10, 0)) == {0: 4, 1: 3, 2: 3}
+    assert counts(balanced_subset(LABELS, 45, 0)) == {0: 20, 1: 5, 2: 20}, "the others go on when a class is used up"
+    assert balanced_subset(LABELS, None, 0) == balanced_subset(LABELS, 1000, 0) == list(range(100))
 
 
 def test_draws_repeat_with_the_seed_and_differ_without():
-    assert evenly(LABELS, 30, 1) == evenly(LABELS, 30, 1) != evenly(LABELS, 30, 2)
-    assert set_aside(LABELS, 0.3, 1) == set_aside(LABELS, 0.3, 1) != set_aside(LABELS, 0.3, 2)
+    assert balanced_subset(LABELS, 30, 1) == balanced_subset(LABELS, 30, 1) != balanced_subset(LABELS, 30, 2)
+    assert holdout_split(LABELS, 0.3, 1) == holdout_split(LABELS, 0.3, 1) != holdout_split(LABELS, 0.3, 2)
 
 
 def test_the_same_share_of_each_class_is_set_aside():
-    kept, out = set_aside(LABELS, 0.2, 0)
-    assert counts(out) == {0: 10, 1: 1, 2: 9}
-    assert sorted(kept + out) == list(range(100))
+    remaining, held_out = holdout_split(LABELS, 0.2, 0)
+    assert counts(held_out) == {0: 10, 1: 1, 2: 9}
+    assert sorted(remaining + held_out) == list(range(100))
 
 
 def test_no_class_is_set_aside_whole():
-    assert counts(set_aside(LABELS, 0.99, 0)[0]) == {0: 1, 1: 1, 2: 1}
+    assert counts(holdout_split(LABELS, 0.99, 0)[0]) == {0: 1, 1: 1, 2: 1}
 
 
 def test_a_share_that_comes_to_no_image_is_an_error():
     with pytest.raises(UserError, match=r"data.val_share 0.01 of 100 training images leaves no image for validation"):
-        validation([i // 5 for i in range(100)], 0.01, 0)
+        validation_split([i // 5 for i in range(100)], 0.01, 0)
 
 
 def test_a_seed_is_the_same_in_every_process():
-    program = "from convnn.data.splits import seed_of; print(seed_of('order', 0, 1))"
+    program = "from convnn.data.splits import derive_seed; print(derive_seed('order', 0, 1))"
     printed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
-    assert int(printed) == seed_of("order", 0, 1)
+    assert int(printed) == derive_seed("order", 0, 1)
 
 
 def test_seeds_differ_and_fit_a_generator():
-    seeds = {seed_of("order", seed, epoch) for seed in range(10) for epoch in range(10)}
+    seeds = {derive_seed("order", seed, epoch) for seed in range(10) for epoch in range(10)}
     assert len(seeds) == 100
     assert all(0 <= seed < 2**63 for seed in seeds)

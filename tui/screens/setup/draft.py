@@ -15,7 +15,7 @@ from convnn.config.command_line import Parsed, command, spelled
 from convnn.config.options import BY_FLAG, BY_KEY, OPTIONS, Option, Value
 from convnn.config.schema import RunConfig
 from convnn.costs.plan import Plan, plan
-from convnn.data.catalog import CIFAR
+from convnn.data.catalog import DATASETS
 from convnn.errors import Problem, UserError, did_you_mean
 from convnn.presets import resolve, store
 from convnn.presets.resolve import Resolved
@@ -113,8 +113,9 @@ class Draft:
         config, dataset = resolved.config, resolved.dataset
         found = list(resolved.problems)
         wrong = {problem.key for problem in found}
-        if dataset.problem is not None and config.data.dataset not in CIFAR and "data.dataset" not in wrong:
-            found.append(dataset.problem)  # cifar is downloaded when it is not there
+        downloads = DATASETS[config.data.dataset].download is not None
+        if dataset.problem is not None and not downloads and "data.dataset" not in wrong:
+            found.append(dataset.problem)
         if (missing := hardware.missing(config.runtime.device)) and "runtime.device" not in wrong:
             found.append(missing)
         if config.output.dir and runs_run.holds_run(Path(config.output.dir)):

@@ -174,13 +174,13 @@ class ConvnnApp(Leaving):
 
     def compare(self, current: str | None) -> None:
         """Open the comparison of the marked runs; with one alone, of that and the current one."""
-        from tui.screens.compare.screen import MOST, CompareScreen
+        from tui.screens.compare.screen import MAX_RUNS, CompareScreen
 
         chosen = self.selection.to_compare(self.runs, current)
         if len(chosen) < 2:
             self.say("mark two or more runs with space, then press d")
-        elif len(chosen) > MOST:
-            self.say(f"{len(chosen)} runs are marked: at most {MOST} are compared", error=True)
+        elif len(chosen) > MAX_RUNS:
+            self.say(f"{len(chosen)} runs are marked: at most {MAX_RUNS} are compared", error=True)
         else:
             self.push_screen(CompareScreen(chosen))
 

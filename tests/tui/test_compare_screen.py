@@ -15,6 +15,8 @@ from tui.dialogs.help import HelpScreen
 from tui.screens.compare.panes import ComparedCurves, ComparedTables
 from tui.screens.compare.screen import CompareScreen
 from tui.screens.home import HomeScreen
+from tui.widgets.chart_view import ChartView
+from tui.widgets.linked_charts import LinkedCharts
 
 
 @pytest.fixture(autouse=True)
@@ -68,7 +70,7 @@ async def test_differences_verdict_and_figures_stand_in_this_order(tmp_path):
 async def test_one_marked_run_is_held_against_the_one_at_the_cursor(tmp_path):
     async with app(tmp_path / "runs").run_test() as pilot:
         screen = await opened(pilot, "space", "down", "d")
-        assert [run.name for run in screen.chosen] == ["few-neighbours", "none-at-all"]
+        assert [run.name for run in screen.runs] == ["few-neighbours", "none-at-all"]
         await pilot.press("escape")
         await until(pilot, lambda: isinstance(pilot.app.screen, HomeScreen))
 
@@ -96,15 +98,15 @@ async def test_the_pinned_run_is_what_the_others_are_held_against_and_p_takes_th
 async def test_curves_are_labelled_and_the_value_cursor_is_linked(tmp_path):
     async with app(tmp_path / "runs").run_test(size=(120, 40)) as pilot:
         screen = await opened(pilot, "space", "space", "d")
-        charts = screen.query_one(ComparedCurves).charts
-        assert [[one.label for one in chart.series] for chart in charts] == [["A 3", "B 5"]] * 2
+        charts = screen.query(ChartView)
+        assert [[one.label for one in chart.data.series] for chart in charts] == [["A 3", "B 5"]] * 2
         await pilot.press(*["left"] * 30)
         await pilot.pause()
-        cursors = {chart.view.cursor for chart in charts}
+        cursors = {chart.settings.cursor for chart in charts}
         assert len(cursors) == 1 and None not in cursors
         assert all(None not in chart.chart.cursor_values for chart in charts)
         await pilot.press("escape")
-        assert screen.view.cursor is None and pilot.app.screen is screen
+        assert screen.query_one(LinkedCharts).settings.cursor is None and pilot.app.screen is screen
 
 
 async def test_axes_scale_and_smoothing_are_those_of_every_chart(tmp_path):
@@ -112,7 +114,7 @@ async def test_axes_scale_and_smoothing_are_those_of_every_chart(tmp_path):
         screen = await opened(pilot, "space", "space", "d")
         await pilot.press("x", "x", "y", "e")
         await until(pilot, lambda: "by seconds · log y · smoothed 0.6" in text(pilot.app))
-        assert screen.reach() == (10.0, 40.0)
+        assert screen.query_one(LinkedCharts).full_range == (10.0, 40.0)
 
 
 async def test_another_metric_is_chosen(tmp_path):
@@ -135,8 +137,8 @@ async def test_a_run_that_grows_is_compared_anew(tmp_path):
             metrics = {"train_loss": 1.0, "test_top1": 70.0, "train_s": 9.0}
             time = NOW - timedelta(minutes=20)
             append(path / "events.jsonl", Epoch(time=time, epoch=2, step=20, metrics=metrics))
-            screen._again.set()  # the next look, without the wait for it
-            await until(pilot, lambda: screen.chosen[0].epoch == 2 and " 2/4" in said(pilot))
+            screen._stale.set()  # the next look, without the wait for it
+            await until(pilot, lambda: screen.runs[0].epoch == 2 and " 2/4" in said(pilot))
 
 
 async def test_a_run_that_is_gone_is_said(tmp_path):

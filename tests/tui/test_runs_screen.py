@@ -59,7 +59,7 @@ async def test_enter_opens_a_run(tmp_path):
         await opened(pilot, 6)
         await pilot.press("down", "enter")
         await until(pilot, lambda: isinstance(pilot.app.screen, RunScreen))
-        assert pilot.app.screen.trail.run.name.endswith("a1f1")
+        assert pilot.app.screen.follower.run.name.endswith("a1f1")
 
 
 async def test_the_filter_completes_and_says_what_is_wrong_and_escape_clears_it(tmp_path):

@@ -1,23 +1,24 @@
-"""How the curves are looked at, the same in all panes of a screen: axes, smoothing, cursor and zoom."""
+"""How curves are drawn: x axis, y scale, smoothing, zoom and value cursor."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from convnn.runs.history import Axis
 
 AXES: tuple[Axis, ...] = ("epoch", "step", "seconds")
-WEIGHTS = (0.0, 0.6, 0.9, 0.97)  # of the smoothing, in the order that the key goes through
-CLOSEST = 2**10  # times that the curves can be enlarged
+SMOOTHING_WEIGHTS = (0.0, 0.6, 0.9, 0.97)  # in the order that the key goes through
+MAX_ZOOM = 2**10
 Range = tuple[float, float]
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class View:
-    """A way to look at curves; `whole` is the x from the first point to the last, of all panes together."""
+class ChartSettings:
+    """The settings that all charts of a screen share."""
 
     x: Axis = "epoch"
     log_y: bool = False
@@ -25,41 +26,45 @@ class View:
     cursor: float | None = None
     zoom: int = 1
 
-    def window(self, whole: Range) -> Range:
-        """The x that is shown: around the cursor or, without one, the end, where a live run writes."""
-        span = (whole[1] - whole[0]) / self.zoom
-        start = whole[1] - span if self.cursor is None else self.cursor - span / 2
-        start = min(max(start, whole[0]), whole[1] - span)
-        return start, start + span
+    def window(self, full_range: Range) -> Range:
+        """Return the visible part of the x range: around the cursor or, without one, at the end."""
+        start, end = full_range
+        span = (end - start) / self.zoom
+        left = end - span if self.cursor is None else self.cursor - span / 2
+        left = min(max(left, start), end - span)
+        return left, left + span
 
-    def moved(self, by: float, whole: Range) -> View:
-        """The cursor further by an x; it appears at the end that it is moved away from."""
+    def with_cursor_moved(self, distance: float, full_range: Range) -> ChartSettings:
+        """Move the cursor along x; a new cursor appears at the edge of the window that it moves away from."""
         if self.cursor is None:
-            return replace(self, cursor=self.window(whole)[by < 0])
-        digits = max(0, -math.floor(math.log10(abs(by)))) if by else 0  # no more than tell two places apart
-        return replace(self, cursor=min(max(round(self.cursor + by, digits), whole[0]), whole[1]))
+            return replace(self, cursor=self.window(full_range)[distance < 0])
+        digits = max(0, -math.floor(math.log10(abs(distance)))) if distance else 0  # enough to tell two columns apart
+        start, end = full_range
+        return replace(self, cursor=min(max(round(self.cursor + distance, digits), start), end))
 
-    def zoomed(self, by: float) -> View:
-        """Enlarged by a factor."""
-        return replace(self, zoom=int(min(max(self.zoom * by, 1), CLOSEST)))
+    def zoomed(self, factor: float) -> ChartSettings:
+        """Multiply the zoom by a factor, from 1 to MAX_ZOOM."""
+        return replace(self, zoom=int(min(max(self.zoom * factor, 1), MAX_ZOOM)))
 
-    def next_axis(self) -> View:
-        """The next of steps, epochs and seconds; a cursor means nothing there."""
-        return replace(self, x=_after(self.x, AXES), cursor=None)
+    def with_next_axis(self) -> ChartSettings:
+        """Switch to the next x axis, without a cursor: its x has no meaning there."""
+        return replace(self, x=_successor(self.x, AXES), cursor=None)
 
-    def next_smoothing(self) -> View:
-        """A stronger smoothing, or none after the strongest."""
-        return replace(self, smoothing=_after(self.smoothing, WEIGHTS))
+    def with_next_smoothing(self) -> ChartSettings:
+        """Switch to a stronger smoothing, or to none after the strongest."""
+        return replace(self, smoothing=_successor(self.smoothing, SMOOTHING_WEIGHTS))
 
     @property
-    def said(self) -> str:
-        """What differs from the plain view, in words."""
-        words = [f"by {self.x}"] if self.x != "epoch" else []
-        words += ["log y"] if self.log_y else []
-        words += [f"smoothed {self.smoothing:g}"] if self.smoothing else []
-        words += [f"x{self.zoom}"] if self.zoom > 1 else []
-        return " · ".join(words)
+    def summary(self) -> str:
+        """What differs from the default settings, e.g. "by step · log y · x4"."""
+        parts = {
+            f"by {self.x}": self.x != "epoch",
+            "log y": self.log_y,
+            f"smoothed {self.smoothing:g}": self.smoothing > 0,
+            f"x{self.zoom}": self.zoom > 1,
+        }
+        return " · ".join(part for part, differs in parts.items() if differs)
 
 
-def _after(one: T, of: tuple[T, ...]) -> T:
-    return of[(of.index(one) + 1) % len(of)]
+def _successor(value: T, values: Sequence[T]) -> T:
+    return values[(values.index(value) + 1) % len(values)]

@@ -1,8 +1,9 @@
-"""Curves in a pane: told series and a view, drawn by `convnn.charts`."""
+"""A chart as a widget: its series come from a function of the x axis and are drawn by `convnn.charts`."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from rich.segment import Segment
 from rich.style import Style
@@ -12,41 +13,55 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from convnn.charts.chart import Chart, Series, draw
-from tui.widgets.chart_settings import Range, View
+from convnn.runs.history import Axis
+from tui.widgets.chart_settings import ChartSettings, Range
 
 
-class Looked(Widget):
-    """A pane of charts, which are all seen the way that the screen says."""
+@dataclass(frozen=True)
+class ChartData:
+    """What a chart draws: series, and vertical marks as (x, label)."""
 
-    def look(self, view: View) -> None:
-        """See the curves another way."""
-        raise NotImplementedError
+    series: Sequence[Series] = ()
+    marks: Sequence[tuple[float, str]] = ()
 
-    @property
-    def charts(self) -> list[ChartView]:
-        """The charts of this pane."""
-        return list(self.query(ChartView))
+
+DataSource = Callable[[Axis], ChartData]
+
+
+def no_data(x: Axis) -> ChartData:
+    """The source of a chart that has nothing to draw yet."""
+    return ChartData()
 
 
 class ChartView(Widget):
-    """A chart that fills its place. It is told what to draw; it asks nobody."""
+    """A chart that fills its container."""
 
     DEFAULT_CSS = "ChartView { width: 1fr; height: 1fr; }"
 
-    def __init__(self, awaiting: str, id: str | None = None) -> None:
+    def __init__(self, placeholder: str, id: str | None = None) -> None:
         super().__init__(id=id)
-        self.awaiting = awaiting
-        self.view = View()
-        self.series: Sequence[Series] = ()
-        self.marks: Sequence[tuple[float, str]] = ()
-        self.whole: Range = (0.0, 0.0)
+        self.placeholder = placeholder  # shown while there is no point to draw
+        self.source: DataSource = no_data
+        self.data = ChartData()
+        self.settings = ChartSettings()
+        self.full_range: Range = (0.0, 0.0)
         self.chart: Chart | None = None  # as last drawn
-        self._strips: list[Strip] | None = None  # None: to be drawn anew
-        self._drawn = Size(0, 0)  # the size it was drawn for
+        self._strips: list[Strip] | None = None
+        self._drawn_size = Size(0, 0)
 
-    def plot(self, series: Sequence[Series], marks: Sequence[tuple[float, str]], whole: Range, view: View) -> None:
-        """Draw these series over the x `whole` of all panes, as the view says."""
-        self.series, self.marks, self.whole, self.view = series, marks, whole, view
+    def load(self, x: Axis) -> None:
+        """Get the data for an x axis."""
+        self.data = self.source(x)
+
+    @property
+    def data_range(self) -> Range | None:
+        """The first and the last x of the series; None without a point."""
+        ends = [float(series.xs[index]) for series in self.data.series if len(series.xs) for index in (0, -1)]
+        return (min(ends), max(ends)) if ends else None
+
+    def draw(self, settings: ChartSettings, full_range: Range) -> None:
+        """Draw the data; `full_range` is the x range that the linked charts have together."""
+        self.settings, self.full_range = settings, full_range
         self._strips = None
         self.refresh()
 
@@ -55,25 +70,25 @@ class ChartView(Widget):
         self._strips = None
 
     def render_line(self, y: int) -> Strip:
-        """A line of the chart; strips are made at once, without the detour over Textual's own text."""
-        if self._strips is None or self._drawn != self.size:
-            self._strips, self._drawn = self._draw(), self.size
+        """Return a line of the chart; strips are made at once, without the detour over Textual's own text."""
+        if self._strips is None or self._drawn_size != self.size:
+            self._strips, self._drawn_size = self._render_strips(), self.size
         return self._strips[y] if y < len(self._strips) else Strip.blank(self.size.width, self.rich_style)
 
-    def _draw(self) -> list[Strip]:
-        low, high = self.view.window(self.whole)
+    def _render_strips(self) -> list[Strip]:
+        start, end = self.settings.window(self.full_range)
         width, height = self.size
         self.chart = draw(
-            self.series,
+            self.data.series,
             width,
             height,
-            x=self.view.x,
-            log_y=self.view.log_y,
-            x_range=(low, high) if high > low else None,
-            cursor=self.view.cursor,
-            marks=self.marks,
-            smoothing=self.view.smoothing,
-            empty_text=self.awaiting,
+            x=self.settings.x,
+            log_y=self.settings.log_y,
+            x_range=(start, end) if end > start else None,
+            cursor=self.settings.cursor,
+            marks=self.data.marks,
+            smoothing=self.settings.smoothing,
+            empty_text=self.placeholder,
             ascii=getattr(self.app, "ascii", False),
         )
         base = self.rich_style
@@ -81,9 +96,10 @@ class ChartView(Widget):
 
 
 def _segments(line: Text, base: Style) -> list[Segment]:
-    """The line of a chart, whose spans follow one another, over a style: in a fifth of the time that Text takes."""
-    found, at, text = [], 0, line.plain
+    """The segments of a line whose spans follow one another: five times faster than Text.render."""
+    segments, end_of_last, text = [], 0, line.plain
     for start, end, style in line.spans:
-        found += [Segment(text[at:start], base), Segment(text[start:end], base + Style.parse(str(style)))]
-        at = end
-    return [segment for segment in (*found, Segment(text[at:], base)) if segment.text]
+        segments += [Segment(text[end_of_last:start], base), Segment(text[start:end], base + Style.parse(str(style)))]
+        end_of_last = end
+    segments.append(Segment(text[end_of_last:], base))
+    return [segment for segment in segments if segment.text]

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.containers import VerticalScroll
+from textual.widget import Widget
 from textual.widgets import Static
 
 from convnn.analysis.comparison_report import NO_EFFECT, Comparison
 from convnn.charts.chart import COLORS, Series
 from convnn.config.recorded import shown
 from convnn.metrics import metric_info, monitored
+from convnn.runs.history import Axis
 from convnn.tables import Table, lines
 from convnn.text import escaped, to_ascii
-from tui.widgets.chart_settings import Range, View
-from tui.widgets.chart_view import ChartView, Looked
+from tui.widgets.chart_view import ChartData, ChartView
 
 LABELLED = 2  # differences that the label of a curve tells
-BESIDE = 110  # cells from which on there is room for a second chart
+TWO_CHARTS_WIDTH = 110  # cells from which on there is room for a second chart
 
 
 class ComparedTables(VerticalScroll):
@@ -45,7 +48,7 @@ class ComparedTables(VerticalScroll):
         self.comparison = comparison
         self._write()
 
-    def say(self, problem: str) -> None:
+    def show_problem(self, problem: str) -> None:
         """Say why there is nothing to compare."""
         self.comparison = None
         self.query_one(Static).update(Text(f"{problem}\n\nPress esc to go back.", "dim"))
@@ -81,8 +84,8 @@ class ComparedTables(VerticalScroll):
         return text
 
 
-class ComparedCurves(Looked, can_focus=True):
-    """The curves of all runs over each other; where there is room, of a second metric, too."""
+class ComparedCurves(Widget, can_focus=True):
+    """The curves of all runs in one chart; where there is room, of a second metric in another."""
 
     help_title = "curves"
     HELP = (
@@ -93,60 +96,50 @@ class ComparedCurves(Looked, can_focus=True):
     DEFAULT_CSS = "ComparedCurves { layout: horizontal; }"
 
     def __init__(self) -> None:
-        super().__init__(id="curves", classes="pane looked")
+        super().__init__(id="curves", classes="pane")
         self.comparison: Comparison | None = None
-        self.view = View()
 
     def compose(self) -> ComposeResult:
         yield ChartView("reading the runs ...", id="chosen")
-        beside = ChartView("", id="beside")
-        beside.display = False  # until there is something to draw, and room
-        yield beside
+        second = ChartView("", id="beside")
+        second.display = False  # until there is something to draw, and room
+        yield second
 
     def show(self, comparison: Comparison) -> None:
-        """Show the curves of a comparison."""
+        """Show the curves of a comparison. The screen's `LinkedCharts` draws them."""
         self.comparison = comparison
-        self.draw()
-
-    def look(self, view: View) -> None:
-        self.view = view
-        self.draw()
-
-    def on_resize(self) -> None:
-        self.draw()
-
-    @property
-    def metrics(self) -> list[str]:
-        """The metric that was chosen and, where there is room, the loss beside an accuracy or the other way round."""
-        if self.comparison is None:
-            return []
-        chosen = self.comparison.metric
-        other = monitored(validation=False) if metric_info(chosen).name == "loss" else "train_loss"
-        known = {name for run in self.comparison.runs for name in run.history.metrics}
-        return [chosen, *([other] if other in known and self.app.size.width >= BESIDE else [])]
-
-    def reach(self) -> Range:
-        """The x from the first point of all curves to the last."""
-        xs = [x for metric in self.metrics for one in self._series(metric) for x in (one.xs[0], one.xs[-1])]
-        return (min(xs), max(xs)) if xs else (0.0, 0.0)
-
-    def draw(self) -> None:
-        """Tell the charts what to draw."""
-        if self.comparison is None or not self.query(ChartView):
-            return
-        metrics, reach = self.metrics, self.reach()
-        self.border_title = Text(f"{', '.join(metrics)} by {self.view.x}")
+        metrics = self.metrics
         for chart, metric in zip(self.query(ChartView), [*metrics, None], strict=False):
             chart.display = metric is not None
             if metric is not None:
-                chart.awaiting = f"no run has told {metric} yet: m chooses another metric"
-                chart.plot(self._series(metric), (), reach, self.view)
+                chart.placeholder = f"no {metric} was logged yet: press m to choose another metric"
+                chart.source = partial(metric_data, comparison, metric)
 
-    def _series(self, metric: str) -> list[Series]:
-        assert self.comparison is not None
-        told = zip(labels(self.comparison), self.comparison.runs, COLORS * len(self.comparison.runs), strict=False)
-        found = [Series(label, *run.history.series(metric, self.view.x), color) for label, run, color in told]
-        return [one for one in found if one.xs]
+    def show_axis(self, x: Axis) -> None:
+        """Show the metrics and the x axis in the title."""
+        if self.comparison is not None:
+            self.border_title = Text(f"{', '.join(self.metrics)} by {x}")
+
+    @property
+    def metrics(self) -> list[str]:
+        """The chosen metric and, where there is room, the loss beside an accuracy or the other way round."""
+        if self.comparison is None:
+            return []
+        chosen = self.comparison.metric
+        second = monitored(validation=False) if metric_info(chosen).name == "loss" else "train_loss"
+        logged = {name for run in self.comparison.runs for name in run.history.metrics}
+        if second in logged and self.app.size.width >= TWO_CHARTS_WIDTH:
+            return [chosen, second]
+        return [chosen]
+
+
+def metric_data(comparison: Comparison, metric: str, x: Axis) -> ChartData:
+    """The curves of a metric, one for each run that logged it."""
+    series = [
+        Series(label, *run.history.series(metric, x), COLORS[index % len(COLORS)])
+        for index, (label, run) in enumerate(zip(labels(comparison), comparison.runs, strict=True))
+    ]
+    return ChartData([curve for curve in series if curve.xs])
 
 
 def labels(comparison: Comparison) -> list[str]:

@@ -1,4 +1,4 @@
-"""Runs held against each other: what differs, figures at equal points, what the difference is worth, and curves."""
+"""The comparison of runs with a reference: what differs, figures at equal points, significance, and curves."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from textual import on
 from textual.app import ComposeResult
+from textual.screen import Screen
 
 from convnn.analysis import comparison as analysis_comparison
 from convnn.analysis.comparison_report import Comparison
@@ -22,39 +24,38 @@ from tui.dialogs.choice import Choice
 from tui.keys import bindings
 from tui.run_feed import POLL, SHARE
 from tui.screens.compare.panes import ComparedCurves, ComparedTables
-from tui.widgets.chart_group import LOOKING, Looking
-from tui.widgets.chart_settings import Range, View
 from tui.widgets.header_footer import Footer, Header
+from tui.widgets.linked_charts import LinkedCharts
 
 if TYPE_CHECKING:
     from tui.services import ServicesApp
 
-MOST = 60  # runs that are compared at once
-EFFECT = 1.0  # a difference worth settling, in points
+MAX_RUNS = 60  # runs that are compared at once
+EFFECT = 1.0  # the difference that should be detectable, in points
 LIVE = ("running", "paused")
 
 
-class CompareScreen(Looking):
-    """Two or more runs; the first is what the others are held against."""
+class CompareScreen(Screen[None]):
+    """Two or more runs; the first is the reference that the others are compared with."""
 
     app: ServicesApp
-    BINDINGS = bindings(
-        "metric", "reference", *LOOKING, "next", "previous", "back", footer=("metric", "x-axis", "smooth", "reference")
-    )
-    HELP = "Runs held against the first of them. Tab goes from the tables to the curves."
+    BINDINGS = bindings("metric", "reference", "next", "previous", "back", footer=("metric", "reference"))
+    CSS_PATH = "compare.tcss"
+    HELP = "Runs compared with the first of them. Tab goes from the tables to the curves."
     AUTO_FOCUS = "ComparedTables"
 
-    def __init__(self, chosen: Sequence[Summary]) -> None:
+    def __init__(self, runs: Sequence[Summary]) -> None:
         super().__init__()
-        self.chosen = list(chosen)
-        self.metric: str | None = None  # None is the one that decides
+        self.runs = list(runs)
+        self.metric: str | None = None  # None compares by the metric that decides which epoch is best
         self.comparison: Comparison | None = None
-        self._again = asyncio.Event()
+        self._stale = asyncio.Event()
 
     def compose(self) -> ComposeResult:
-        yield Header("compare", f"{len(self.chosen)} runs")
-        yield ComparedTables()
-        yield ComparedCurves()
+        yield Header("compare", f"{len(self.runs)} runs")
+        with LinkedCharts():
+            yield ComparedTables()
+            yield ComparedCurves()
         yield Footer()
 
     def on_mount(self) -> None:
@@ -63,51 +64,61 @@ class CompareScreen(Looking):
     # -- reading ----------------------------------------------------------------------------------------------------
 
     async def _follow(self) -> None:
-        """Compare in a thread, at once when something else is asked for, and again while one of the runs grows."""
+        """Compare in a thread: at once after a change of metric or reference, and again while a run grows."""
         while True:
-            began = time.monotonic()
-            self._again.clear()
+            start = time.monotonic()
+            self._stale.clear()
             try:
-                found = await asyncio.to_thread(self._compared, list(self.chosen), self.metric)
+                comparison = await asyncio.to_thread(self._compare, list(self.runs), self.metric)
             except (UserError, OSError) as error:
-                self._fail(str(error))
+                self._show_problem(str(error))
             else:
-                self._take(found)
-            grows = any(run.status in LIVE for run in self.chosen)
+                self._show(comparison)
+            interval = None
+            if any(run.status in LIVE for run in self.runs):
+                interval = max(POLL, SHARE * (time.monotonic() - start))
             with suppress(TimeoutError):
-                wait = max(POLL, SHARE * (time.monotonic() - began)) if grows else None
-                await asyncio.wait_for(self._again.wait(), wait)
+                await asyncio.wait_for(self._stale.wait(), interval)
 
-    def _compared(self, chosen: list[Summary], metric: str | None) -> Comparison:
-        """The runs as they are now, compared."""
-        now = [summarise(Run(Path(run.path), run.name)) if run.status in LIVE else run for run in chosen]
+    def _compare(self, runs: list[Summary], metric: str | None) -> Comparison:
+        """Compare the runs as they are now."""
+        current = [summarise(Run(Path(run.path), run.name)) if run.status in LIVE else run for run in runs]
         figure = f"best:{metric}" if metric else "best"
-        return Comparison.of(now, self.app.runs, figure, metric, EFFECT)
+        return Comparison.of(current, self.app.runs, figure, metric, EFFECT)
 
-    def _fail(self, problem: str) -> None:
+    def _show_problem(self, problem: str) -> None:
         if self.query(ComparedTables):
             self.comparison = None
-            self.query_one(ComparedTables).say(problem)
+            self.query_one(ComparedTables).show_problem(problem)
 
-    def _take(self, comparison: Comparison) -> None:
-        if not self.query(ComparedTables):  # it was left while a thread read
+    def _show(self, comparison: Comparison) -> None:
+        if not self.query(ComparedTables):  # the screen was left while the thread read
             return
         self.comparison = comparison
-        fresh = {run.summary.path: run.summary for run in comparison.runs}
-        self.chosen = [fresh.get(run.path, run) for run in self.chosen]
+        summaries = {run.summary.path: run.summary for run in comparison.runs}
+        self.runs = [summaries.get(run.path, run) for run in self.runs]
         self.query_one(ComparedTables).show(comparison)
         self.query_one(ComparedCurves).show(comparison)
-        self.view_changed()
+        self.query_one(LinkedCharts).redraw()
+        self._show_settings()
 
-    # -- looking ----------------------------------------------------------------------------------------------------
+    @on(LinkedCharts.SettingsChanged)
+    def _show_settings(self) -> None:
+        settings = self.query_one(LinkedCharts).settings
+        parts = [settings.summary]
+        if self.comparison is not None:
+            metric = self.comparison.metric
+            parts = [metric, analysis_comparison.best_label(metric), *parts]
+        self.query_one(Header).update("compare", f"{len(self.runs)} runs", " · ".join(filter(None, parts)))
+        self.query_one(ComparedCurves).show_axis(settings.x)
 
-    def reach(self) -> Range | None:
-        return self.query_one(ComparedCurves).reach() if self.comparison else None
+    def on_resize(self) -> None:
+        if self.comparison is not None:  # there may be room for more, or for less
+            self.query_one(ComparedCurves).show(self.comparison)
+            self.query_one(LinkedCharts).redraw()
+            self._show_settings()
 
-    def view_changed(self) -> None:
-        metric = self.comparison.metric if self.comparison else ""
-        said = " · ".join(filter(None, (metric, metric and analysis_comparison.best_label(metric), self.view.said)))
-        self.query_one(Header).update("compare", f"{len(self.chosen)} runs", said)
+    # -- actions ----------------------------------------------------------------------------------------------------
 
     def action_metric(self) -> None:
         """Choose the metric of the curves, the verdicts and the figures at equal points."""
@@ -117,22 +128,21 @@ class CompareScreen(Looking):
             self.comparison.runs, analysis_comparison.shared_monitor(self.comparison.runs)
         )
         answers = [(name, name, "less is better" if lower_is_better(name) else "more is better") for name in names]
-        self.app.push_screen(Choice("metric", "of the curves, the verdicts and the figures", answers), self._choose)
+        self.app.push_screen(Choice("metric", "of the curves, the verdicts and the figures", answers), self._set_metric)
 
-    def _choose(self, metric: str | None) -> None:
+    def _set_metric(self, metric: str | None) -> None:
         if metric is not None:
             self.metric = metric
-            self.look(View(log_y=self.view.log_y, x=self.view.x, smoothing=self.view.smoothing))
-            self._again.set()
+            charts = self.query_one(LinkedCharts)
+            charts.change(replace(charts.settings, cursor=None, zoom=1))
+            self._stale.set()
 
     def action_reference(self) -> None:
-        """Hold the runs against the next of them."""
-        self.chosen = [*self.chosen[1:], self.chosen[0]]
-        self._again.set()
+        """Compare with the next of the runs."""
+        self.runs = [*self.runs[1:], self.runs[0]]
+        self._stale.set()
 
     def action_back(self) -> None:
-        """Put the cursor away or, without one, go back."""
-        if self.view.cursor is not None:
-            self.look(replace(self.view, cursor=None))
-        else:
+        """Remove the value cursor or, without one, go back."""
+        if not self.query_one(LinkedCharts).clear_cursor():
             self.dismiss()

@@ -1,143 +1,105 @@
-"""What the panes of curves share: series by split, marks, and a view that is the same in all of them."""
+"""The panes of curves: loss, accuracy, and learning rate with gradient norm."""
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from typing import ClassVar
+from collections.abc import Callable
+from typing import ClassVar, NamedTuple
 
 from textual.app import ComposeResult
 
 from convnn.charts.chart import Series
 from convnn.runs.history import Axis, History
-from tui.screens.run.pane import Pane
-from tui.screens.run.step_series import by_step, whole
-from tui.widgets.chart_settings import Range, View
-from tui.widgets.chart_view import ChartView, Looked
-
-COLOURS = {"train": "#2f86d6", "val": "#2a9d6a", "test": "#d9661f", "step": "#8a7f78"}
-MARKED = ("paused", "resumed", "changed")
+from convnn.terminal.report import SERIES_COLORS, chart_marks, split_series
+from tui.screens.run.pane import Changes, Pane
+from tui.screens.run.step_series import step_series
+from tui.widgets.chart_view import ChartData, ChartView
 
 
-class CurvesPane(Pane, Looked):
-    """A pane of one chart."""
+def loss(history: History, x: Axis) -> list[Series]:
+    """The mean loss of each split by epoch, and the loss of each step."""
+    xs, ys = step_series(history, "loss", x)
+    steps = [Series("step", xs, ys, SERIES_COLORS["step"])] if len(xs) else []
+    return [*split_series(history, "loss", x), *steps]
 
-    AWAITING: ClassVar[str]  # what an empty chart says while there may be something yet
-    MISSING: ClassVar[str]  # and what when the run has ended
-    DEFAULT_CLASSES = "pane looked"
+
+def accuracy(history: History, x: Axis) -> list[Series]:
+    """The top-1 accuracy of each split by epoch."""
+    return split_series(history, "top1", x)
+
+
+def learning_rate(history: History, x: Axis) -> list[Series]:
+    """The learning rate of each step."""
+    return _by_step_or_epoch(history, "lr", x, "lr", SERIES_COLORS["train"])
+
+
+def gradient_norm(history: History, x: Axis) -> list[Series]:
+    """The global gradient norm of each step, before clipping."""
+    return _by_step_or_epoch(history, "grad_norm", x, "norm", SERIES_COLORS["test"])
+
+
+def _by_step_or_epoch(history: History, metric: str, x: Axis, label: str, color: str) -> list[Series]:
+    xs, ys = step_series(history, metric, x)
+    if not len(xs):  # an imported run may have it by epoch only
+        xs, ys = history.series(metric, x)  # type: ignore[assignment]
+    return [Series(label, xs, ys, color)] if len(xs) else []
+
+
+class RunChart(NamedTuple):
+    """A chart of a pane: what it shows, in words, and its series."""
+
+    metric: str
+    series: Callable[[History, Axis], list[Series]]
+
+
+class CurvesPane(Pane):
+    """A pane of charts, from top to bottom. The screen's `LinkedCharts` draws them after `show`."""
+
     DEFAULT_CSS = "CurvesPane { layout: vertical; }"
-
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.view = View()
-        self.whole: Range = (0.0, 0.0)
-        self.history = History()
-        self.over = False  # whether nothing comes any more: also that of a run whose process died
+    PLACEHOLDER: ClassVar[str]  # shown in an empty chart while the run may still log points
+    CHARTS: ClassVar[tuple[RunChart, ...]]
 
     def compose(self) -> ComposeResult:
-        yield ChartView(self.AWAITING)
+        for _ in self.CHARTS:
+            yield ChartView(self.PLACEHOLDER)
 
-    def show(self, history: History) -> None:
-        self.history = history
-        self.whole = whole(history, self.view.x)
-        self.draw()
-
-    def look(self, view: View) -> None:
-        self.view = view
-        self.show(self.history)
-
-    def draw(self) -> None:
-        """Tell the chart what to draw."""
-        marks = marks_of(self.history, self.view.x)
-        chart = self.query_one(ChartView)
-        chart.awaiting = self.awaiting(self.MISSING)
-        chart.plot(self.series(), marks, self.whole, self.view)
-
-    def awaiting(self, missing: str) -> str:
-        """What an empty chart says."""
-        return f"this run has told no {missing}" if self.over else self.AWAITING
-
-    def series(self) -> list[Series]:
-        """The curves of this pane."""
-        raise NotImplementedError
-
-
-def by_split(history: History, name: str, x: Axis) -> list[Series]:
-    """A metric of each split that has it."""
-    found = [Series(split, *history.series(f"{split}_{name}", x), COLOURS[split]) for split in ("train", "val", "test")]
-    return [one for one in found if one.xs]
-
-
-def marks_of(history: History, x: Axis) -> list[tuple[float, str]]:
-    """Where the run paused, went on, was changed or was stopped."""
-    marks = [(mark.step, mark.kind) for mark in history.marks if mark.kind in MARKED]
-    if history.finished is not None and history.finished.outcome in ("stopped", "interrupted"):
-        marks.append((history.step, history.finished.outcome))
-    if not marks or x == "step":
-        return [(float(step), kind) for step, kind in marks]
-    if x == "epoch":
-        per_epoch = (history.started and history.started.steps_per_epoch) or 1
-        return [(step / per_epoch, kind) for step, kind in marks]
-    steps, times = by_step(history, "loss", "step")[0], by_step(history, "loss", "seconds")[0]
-    at = [(bisect_right(steps, step) - 1, kind) for step, kind in marks]
-    return [(float(times[place]), kind) for place, kind in at if place >= 0]
-
-
-class AccuracyPane(CurvesPane):
-    """Top-1 accuracy of training and test images, in percent."""
-
-    TITLE = "accuracy, %"
-    AWAITING = "waiting for the first epoch to end"
-    MISSING = "accuracy"
-    HELP = (
-        "The top-1 accuracy of each split an epoch, in percent. Left and right move a cursor that is the same in all "
-        "curves and shows their values. Where a run has a validation share, that decides which epoch was best."
-    )
-
-    def series(self) -> list[Series]:
-        return by_split(self.history, "top1", self.view.x)
+    def show(self, history: History, changes: Changes) -> None:
+        for view, chart in zip(self.query(ChartView), self.CHARTS, strict=True):
+            view.placeholder = f"no {chart.metric} was logged" if changes.has_ended else self.PLACEHOLDER
+            view.source = lambda x, chart=chart: ChartData(chart.series(history, x), chart_marks(history, x))  # type: ignore[misc]
 
 
 class LossPane(CurvesPane):
-    """Loss of training and test images."""
+    """The mean loss of each split by epoch, and the loss of each step."""
 
     TITLE = "loss"
-    AWAITING = "waiting for the first step"
-    MISSING = "loss"
     HELP = (
-        "The mean loss of each split an epoch, and of single training steps. Left and right move a cursor that is the "
-        "same in all curves and shows their values. A dotted line is a pause, a resume, a change or a stop."
+        "The mean loss of each split by epoch, and the loss of single training steps. Left and right move a value "
+        "cursor that all charts share. A dotted line is a pause, a resume, a change or a stop."
     )
+    PLACEHOLDER = "waiting for the first step"
+    CHARTS = (RunChart("loss", loss),)
 
-    def series(self) -> list[Series]:
-        xs, ys = by_step(self.history, "loss", self.view.x)
-        steps = [Series("step", xs, ys, COLOURS["step"])] if len(xs) else []
-        return [*by_split(self.history, "loss", self.view.x), *steps]
+
+class AccuracyPane(CurvesPane):
+    """The top-1 accuracy of each split by epoch, in percent."""
+
+    TITLE = "accuracy, %"
+    HELP = (
+        "The top-1 accuracy of each split by epoch, in percent. Left and right move a value cursor that all charts "
+        "share. If the run has a validation split, it decides which epoch is best."
+    )
+    PLACEHOLDER = "waiting for the first epoch to end"
+    CHARTS = (RunChart("accuracy", accuracy),)
 
 
 class RatePane(CurvesPane):
-    """Learning rate, and the global norm of the gradient before clipping."""
+    """The learning rate, and the global gradient norm before clipping."""
 
     TITLE = "rate and gradient"
-    AWAITING = "waiting for the first step"
     HELP = (
-        "Above the learning rate as the schedule sets it, below the global norm of the gradient before clipping, both "
-        "by step. A norm that grows without end comes before a loss that is not finite."
+        "Above, the learning rate that the schedule sets; below, the global norm of the gradient before clipping, both "
+        "by step. A norm that keeps growing announces a loss that is not finite."
     )
-
-    def compose(self) -> ComposeResult:
-        yield ChartView(self.AWAITING, id="lr")
-        yield ChartView(self.AWAITING, id="norm")
-
-    def draw(self) -> None:
-        marks = marks_of(self.history, self.view.x)
-        for id, metric, label, colour, missing in (
-            ("lr", "lr", "lr", "train", "learning rate"),
-            ("norm", "grad_norm", "norm", "test", "gradient norm"),
-        ):
-            xs, ys = by_step(self.history, metric, self.view.x)
-            if not len(xs):  # a run of another tool may tell it by epoch only
-                xs, ys = self.history.series(metric, self.view.x)  # type: ignore[assignment]
-            series = [Series(label, xs, ys, COLOURS[colour])] if len(xs) else []
-            chart = self.query_one(f"#{id}", ChartView)
-            chart.awaiting = self.awaiting(missing)
-            chart.plot(series, marks, self.whole, self.view)
+    IS_SECONDARY = True
+    PLACEHOLDER = "waiting for the first step"
+    CHARTS = (RunChart("learning rate", learning_rate), RunChart("gradient norm", gradient_norm))

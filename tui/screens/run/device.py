@@ -1,4 +1,4 @@
-"""The machine a run trains on, the memory it takes, and the size of what it trains."""
+"""The machine a run trains on, the memory it takes, and the size of its model and data."""
 
 from __future__ import annotations
 
@@ -7,24 +7,25 @@ from collections.abc import Iterator
 from convnn.events import Started
 from convnn.runs.history import History
 from convnn.text import duration, memory, number
-from tui.screens.run.pane import WordsPane
+from tui.screens.run.pane import Changes, TextPane
 
 
-class DevicePane(WordsPane):
-    """Device, threads, memory, speed, and the model in figures."""
+class DevicePane(TextPane):
+    """Device, threads, memory, speed, model and data in numbers."""
 
     TITLE = "device"
-    SAID_WHEN_EMPTY = "known when the run has started"
     HELP = (
-        "Where the run trains: device, threads, the most memory held so far beside what was expected of a training "
-        "step, times of the last epoch, and the size of the model. On cpu the memory is that of the whole process."
+        "Where the run trains: device, threads, the peak memory so far beside the expected memory of a training step, "
+        "the times of the last epoch, and the size of the model. On cpu the memory is that of the whole process."
     )
+    IS_SECONDARY = True
+    PLACEHOLDER = "known when the run has started"
 
-    def show(self, history: History) -> None:
+    def show(self, history: History, changes: Changes) -> None:
         if history.started is not None:
-            self.tell([*_machine(history.started), *_epoch(history), *_model(history.started)])
+            self.write([*_machine(history.started), *_last_epoch(history), *_model_and_data(history.started)])
         elif history.finished is not None:
-            self.tell([("the run ended before it started", "")])
+            self.write([("the run ended before it started", "")])
 
 
 def _machine(started: Started) -> Iterator[tuple[str, str]]:
@@ -37,32 +38,31 @@ def _machine(started: Started) -> Iterator[tuple[str, str]]:
         yield "compiled", f"{started.compile.get('graphs', '?')} graphs, {started.compile.get('breaks', '?')} breaks"
 
 
-def _epoch(history: History) -> Iterator[tuple[str, str]]:
-    last = history.epochs[-1].metrics if history.epochs else {}
-    if "peak_bytes" in last:
-        yield "memory", f"{memory(last['peak_bytes'])} at most"
+def _last_epoch(history: History) -> Iterator[tuple[str, str]]:
+    metrics = history.epochs[-1].metrics if history.epochs else {}
+    if "peak_bytes" in metrics:
+        yield "memory", f"{memory(metrics['peak_bytes'])} peak"
     if history.started and history.started.memory_bytes:
-        yield "expected", f"{memory(history.started.memory_bytes)} a step"
-    if "images_per_s" in last:
-        yield "speed", f"{number(last['images_per_s'])} images/s"
-    if "train_s" in last:
-        test = f" + {duration(last['eval_s'])} test" if "eval_s" in last else ""
-        yield "an epoch", f"{duration(last['train_s'])}{test or ' training'}"
+        yield "expected", memory(history.started.memory_bytes)
+    if "images_per_s" in metrics:
+        yield "speed", f"{number(metrics['images_per_s'])} images/s"
+    if "train_s" in metrics:
+        test = f" + {duration(metrics['eval_s'])} test" if "eval_s" in metrics else " training"
+        yield "epoch", f"{duration(metrics['train_s'])}{test}"
 
 
-def _model(started: Started) -> Iterator[tuple[str, str]]:
+def _model_and_data(started: Started) -> Iterator[tuple[str, str]]:
     if started.parameters:
         yield "parameters", f"{started.parameters:,}"
     if started.flops:
-        yield "FLOPs", f"{number(started.flops)} an image"
+        yield "FLOPs/image", number(started.flops)
     if started.images:
         yield "images", ", ".join(f"{count:,} {split}" for split, count in started.images.items())
     if started.image_size:
         yield "image", "x".join(map(str, started.image_size)) + f", {started.num_classes} classes"
     if started.host:
         yield "host", started.host
-    versions = [f"{name} {version}" for name, version in started.versions.items()]
-    if versions:
-        yield "versions", ", ".join(versions)
+    if started.versions:
+        yield "versions", ", ".join(f"{name} {version}" for name, version in started.versions.items())
     if started.git_commit:
         yield "commit", started.git_commit[:12] + ("+" if started.git_commit.endswith("+") else "")

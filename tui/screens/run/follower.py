@@ -1,9 +1,10 @@
-"""A run directory followed as it grows, whoever trains it: events folded, printed lines, and how the run is."""
+"""Follows a run directory as it grows, whoever trains it: events, printed lines and status."""
 
 from __future__ import annotations
 
 import os
 import re
+import time
 
 from convnn.events import Event, Finished
 from convnn.files import opened
@@ -12,63 +13,85 @@ from convnn.runs.history import History
 from convnn.runs.lock import held
 from convnn.runs.run import Run
 
-TAIL = 1 << 18  # bytes of an old log.txt that are read
-LONGEST = 1 << 14  # bytes of a line that are waited for
+LOG_TAIL = 1 << 18  # bytes of an old log.txt that are read
+MAX_LINE = 1 << 14  # bytes of an unfinished line that are held back
+MIN_INTERVAL, MAX_INTERVAL = 0.5, 3.0  # seconds between two polls
+IDLE_FACTOR = 100
+"""When this thread computed for t seconds since the last poll, the next comes 100 t after it: drawing, which holds the
+interpreter lock that training in this process needs too, takes 1 % of a core."""
 
 
-class Watch:
-    """What is known of a run; `look` brings it up to date."""
+class RunFollower:
+    """The history of a run; `poll` brings it up to date."""
 
     def __init__(self, run: Run) -> None:
         self.run = run
         self.history = History()
         self.log_path = run.path / "log.txt"
-        self._byte = 0
-        self._log_byte: int | None = None
-        self._half = b""
-        self._damage: list[str] = []  # not yet told
-        self._refused = ""  # why log.txt cannot be read, told once
+        self._event_offset = 0  # bytes of events.jsonl that were read
+        self._log_offset: int | None = None
+        self._partial_line = b""
+        self._damage: list[str] = []  # descriptions of damaged lines that `read_log` has not returned yet
+        self._log_error = ""
 
-    def look(self) -> list[Event]:
-        """The events since the last look, folded into the history. Raises OSError when the directory is unreadable."""
+    def poll(self) -> list[Event]:
+        """Fold the events since the last call into the history and return them.
+
+        Raises OSError when the directory is unreadable.
+        """
         try:
-            if self.run.events_path.stat().st_size == self._byte:
+            if self.run.events_path.stat().st_size == self._event_offset:
                 return []
-            new, self._byte, bad = event_log.read(self.run.events_path, self._byte)
+            events, self._event_offset, bad = event_log.read(self.run.events_path, self._event_offset)
         except FileNotFoundError:
             return []
-        self.history.fold(new)
+        self.history.fold(events)
         self.history.bad += bad
-        self._damage += [f"events.jsonl: what stands at byte {byte} is no event: {reason}" for byte, reason in bad]
-        return new
+        self._damage += [f"events.jsonl: no event at byte {offset}: {reason}" for offset, reason in bad]
+        return events
 
-    def printed(self) -> list[str]:
-        """The lines of `log.txt` since the last call, of a long one only the end; and what was found damaged."""
+    def read_log(self) -> list[str]:
+        """Return the lines of `log.txt` since the last call (of a long one the end), and what is damaged."""
         damage, self._damage = self._damage, []
         try:
             with opened(self.log_path) as file:
-                if self._log_byte is None:
-                    self._log_byte = max(0, file.seek(0, os.SEEK_END) - TAIL)
-                file.seek(self._log_byte)
+                if self._log_offset is None:
+                    self._log_offset = max(0, file.seek(0, os.SEEK_END) - LOG_TAIL)
+                file.seek(self._log_offset)
                 data = file.read()
         except FileNotFoundError:
             return damage
         except OSError as error:
-            said = f"log.txt cannot be read: {error.strerror}"
-            told, self._refused = self._refused, said
-            return damage if said == told else [*damage, said]
-        self._log_byte += len(data)
-        *lines, self._half = re.split(rb"\r?\n|\r", self._half + data)
-        if len(self._half) > LONGEST:
-            lines.append(self._half)
-            self._half = b""
+            last_error, self._log_error = self._log_error, f"log.txt cannot be read: {error.strerror}"
+            return damage if self._log_error == last_error else [*damage, self._log_error]
+        self._log_offset += len(data)
+        *lines, self._partial_line = re.split(rb"\r?\n|\r", self._partial_line + data)
+        if len(self._partial_line) > MAX_LINE:
+            lines.append(self._partial_line)
+            self._partial_line = b""
         return damage + [line.decode("utf-8", "replace") for line in lines]
 
     @property
-    def state(self) -> str:
-        """How the run is, a key of `convnn.runs.status.GLYPHS`, by what was read so far and by who holds its lock."""
+    def status(self) -> str:
+        """The status of the run, a key of `convnn.runs.status.GLYPHS`, by its last event and its lock."""
         if isinstance(self.history.finished, Finished):
             return self.history.finished.outcome
         if not held(self.run.path):
             return "died"
         return "paused" if self.history.paused else "running"
+
+
+class PollInterval:
+    """Says when to poll again, as often as the computing time of this thread allows."""
+
+    def __init__(self) -> None:
+        self._last_poll = self._thread_time = 0.0
+
+    def is_over(self) -> bool:
+        """Return whether it is time to poll; then the next interval begins."""
+        now, thread_time = time.monotonic(), time.thread_time()
+        interval = min(MAX_INTERVAL, max(MIN_INTERVAL, IDLE_FACTOR * (thread_time - self._thread_time)))
+        if now < self._last_poll + interval:
+            return False
+        self._last_poll, self._thread_time = now, thread_time
+        return True

@@ -1,8 +1,9 @@
-"""What every pane of the run screen is."""
+"""The panes of the run screen: what each of them is given, and a pane of names and values."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from textwrap import wrap
 from typing import ClassVar
 
@@ -13,68 +14,98 @@ from textual.containers import VerticalScroll
 from textual.widget import Widget
 from textual.widgets import Static
 
+from convnn.events import Event
 from convnn.runs.history import History
-from convnn.text import escaped, fit, printable
+from convnn.runs.run import Run
+from convnn.terminal.report import Tone
+from convnn.text import escaped, fit
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What is new in a run since the panes were shown last."""
+
+    run: Run
+    status: str  # a key of convnn.runs.status.GLYPHS
+    events: Sequence[Event] = ()
+    log_lines: Sequence[str] = ()
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing more comes: also when the process died."""
+        return self.status not in ("running", "paused")
 
 
 class Pane(Widget, can_focus=True):
-    """A part of the run screen. It is told what happened; it asks nobody."""
+    """A part of the run screen, numbered by its place in the screen's table."""
 
     DEFAULT_CLASSES = "pane"
-    HELP: ClassVar[str]  # what it shows, for the help of the focused pane
     TITLE: ClassVar[str]
+    HELP: ClassVar[str]  # for the help of the focused pane
+    MIN_HEIGHT: ClassVar[int] = 8  # lines that it needs, with its border
+    IS_SECONDARY: ClassVar[bool] = False  # hidden at first on a terminal of few lines
 
     def __init__(self, number: int) -> None:
         super().__init__(id=self.TITLE.partition(" ")[0].strip(","))
         self.border_title = Text(f"{number} {self.TITLE}")  # the key that hides it
         self.help_title = self.TITLE
 
-    def show(self, history: History) -> None:
-        """Show what happened in a run so far."""
+    def show(self, history: History, changes: Changes) -> None:
+        """Show a run: everything that happened so far, and what of it is new."""
         raise NotImplementedError
 
 
-class WordsPane(Pane, VerticalScroll):
-    """A pane of words and figures, a name and a value a line; longer ones scroll."""
+def tone_style(widget: Widget, tone: Tone) -> str:
+    """Return the style of a tone in the app's theme."""
+    if tone in ("", "bold", "dim"):
+        return tone
+    color = widget.app.theme_variables[tone]
+    return f"bold {color}" if tone == "error" else color
 
-    DEFAULT_CSS = "WordsPane { padding: 0 0 0 1; scrollbar-size-vertical: 1; } WordsPane > Static { height: auto; }"
-    SAID_WHEN_EMPTY: ClassVar[str]
+
+class TextPane(Pane, VerticalScroll):
+    """A pane of names and values, one pair a line; it scrolls."""
+
+    DEFAULT_CSS = "TextPane { padding: 0 0 0 1; scrollbar-size-vertical: 1; } TextPane > Static { height: auto; }"
+    PLACEHOLDER: ClassVar[str]
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self._pairs: list[tuple[str, str]] = []
+        self._line_count = -1
 
     def compose(self) -> ComposeResult:
-        yield Static(Text(self.SAID_WHEN_EMPTY, "dim"))
-
-    def on_mount(self) -> None:
-        self._pairs: list[tuple[str, str]] = []
-        self._lines = -1
+        yield Static(Text(self.PLACEHOLDER, "dim"))
 
     def on_resize(self) -> None:
-        self._write()
+        self._update()
 
-    def tell(self, pairs: Iterable[tuple[str, str]]) -> None:
-        """Show these names and values; a name alone is a heading, a value alone goes under the one before."""
-        if (told := list(pairs)) != self._pairs:
-            self._pairs = told
-            self._write()
+    def write(self, pairs: Iterable[tuple[str, str]]) -> None:
+        """Show these names and values; a name without a value is a heading."""
+        pairs = list(pairs)
+        if pairs != self._pairs:
+            self._pairs = pairs
+            self._update()
 
-    def _write(self) -> None:
+    def _update(self) -> None:
         if self._pairs and self.is_mounted:
-            ascii = getattr(self.app, "ascii", False)
-            text = table(self._pairs, self.scrollable_content_region.width, ascii)
-            lines = text.plain.count("\n")
-            self.query_one(Static).update(text, layout=lines != self._lines)  # a new layout draws the whole screen
-            self._lines = lines
+            text = table(self._pairs, self.scrollable_content_region.width)
+            line_count = text.plain.count("\n")
+            # a new layout draws the whole screen
+            self.query_one(Static).update(text, layout=line_count != self._line_count)
+            self._line_count = line_count
 
 
-def table(pairs: Iterable[tuple[str, str]], width: int, ascii: bool = False) -> Text:
+def table(pairs: Iterable[tuple[str, str]], width: int) -> Text:
     """Names, dim, in a column and values beside them, each cut to the width; headings are wrapped."""
-    pairs = [(printable(escaped(name), ascii), printable(escaped(value), ascii)) for name, value in pairs]
+    pairs = [(escaped(name), escaped(value)) for name, value in pairs]
     column = min(max((cell_len(name) for name, value in pairs if value), default=0) + 2, max(8, width // 2))
     lines = []
     for name, value in pairs:
         if not value:
             lines += [Text(part, "bold") for part in wrap(name, max(8, width))]
             continue
-        name = fit(name, column - 1, ascii)
+        name = fit(name, column - 1)
         space = " " * (column - cell_len(name))
-        lines.append(Text.assemble((name + space, "dim"), fit(value, max(1, width - column), ascii)))
+        lines.append(Text.assemble((name + space, "dim"), fit(value, max(1, width - column))))
     return Text("\n", no_wrap=True).join(lines)

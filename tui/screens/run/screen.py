@@ -1,277 +1,234 @@
-"""One run: live, finished, detached or of another terminal, shown from its directory by the same code."""
+"""The screen of a run: live, finished, detached or of another terminal, shown from its directory by the same code."""
 
 from __future__ import annotations
 
-import time
-from dataclasses import replace
+import asyncio
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
+from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Horizontal, VerticalScroll
+from textual.containers import Horizontal
+from textual.screen import Screen
 from textual.widgets import Static
 
-from convnn.errors import UserError
 from convnn.events import Event
-from convnn.runs import control
 from convnn.runs.history import History
 from convnn.runs.run import Run
-from convnn.terminal.report import state_label
-from tui.dialogs.choice import Choice
+from convnn.terminal.report import state_label, state_tone
 from tui.keys import bindings
 from tui.process.launcher import Launch
 from tui.screens.run.configuration import ConfigurationPane
-from tui.screens.run.curves import AccuracyPane, CurvesPane, LossPane, RatePane
+from tui.screens.run.curves import AccuracyPane, LossPane, RatePane
 from tui.screens.run.device import DevicePane
-from tui.screens.run.follower import Watch
+from tui.screens.run.follower import MIN_INTERVAL, PollInterval, RunFollower
 from tui.screens.run.log import LogPane
-from tui.screens.run.pane import Pane
+from tui.screens.run.pane import Changes, Pane, tone_style
 from tui.screens.run.progress import ProgressPane
-from tui.screens.run.step_series import whole
-from tui.screens.run.stop_menu import GOES_ON, StopMenu
-from tui.theme import STATUS_COLORS
-from tui.widgets.chart_group import LOOKING, Looking
-from tui.widgets.chart_settings import Range
+from tui.screens.run.run_menu import RunMenu
 from tui.widgets.header_footer import Footer, Header
+from tui.widgets.linked_charts import LinkedCharts
 from tui.widgets.run_table import short_name
 
 if TYPE_CHECKING:
     from tui.services import ServicesApp
 
-ROWS: tuple[tuple[type[Pane], ...], ...] = (  # the panes are numbered in this order
+PANE_ROWS: tuple[tuple[type[Pane], ...], ...] = (
     (ProgressPane,),
     (LossPane, AccuracyPane),
     (RatePane, DevicePane, ConfigurationPane),
     (LogPane,),
 )
-TALL = 32  # rows of a terminal from which on all panes are shown at first
-SHORTEST = 24  # cells of the name in the first line
-LATER = frozenset({4, 5, 6})  # not at first on a smaller one
-LOWEST = (5, 8, 8, 5)  # lines that each row of panes needs
-LOOK = 0.5  # seconds between two looks at the directory, at least
-SELDOM = 3.0  # and at most
-SHARE = 100
-"""When this thread computed for t seconds since the last look, the next comes 100 t after it: drawing, which holds the
-interpreter lock that training in this process needs too, takes 1 % of a core."""
+PANES = dict(enumerate((pane for row in PANE_ROWS for pane in row), 1))  # by number, which is the key of the pane
+TALL = 32  # lines of a terminal from which on secondary panes are shown at first
+MIN_NAME = 24  # cells of the run's name in the header
 
 
-class RunScreen(Looking):
-    """What a run did, and does; `run` may be a launch that has no directory yet."""
+class RunScreen(Screen[None]):
+    """A run, or a launch that has no directory yet."""
 
     app: ServicesApp
     BINDINGS: ClassVar[list[BindingType]] = [
-        *bindings(
-            "stop-menu", *LOOKING, "next", "previous", "back", footer=("stop-menu", "x-axis", "smooth", "zoom-in")
-        ),
+        *bindings("stop-menu", "next", "previous", "back", footer=("stop-menu",)),
         *(
             Binding(
-                str(n), f"pane({n})", kind.TITLE, show=False, tooltip=f"the {kind.TITLE} pane on or off", id=f"pane-{n}"
+                str(number),
+                f"toggle_pane({number})",
+                pane.TITLE,
+                show=False,
+                tooltip=f"the {pane.TITLE} pane on or off",
+                id=f"pane-{number}",
             )
-            for n, kind in enumerate((kind for row in ROWS for kind in row), 1)
+            for number, pane in PANES.items()
         ),
-    ]  # fmt: skip
-    HELP = "One run. Its panes are shown and hidden with 1 to 7; tab goes from one to the next."
+    ]
+    HELP = f"One run. 1 to {len(PANES)} show and hide its panes; tab goes from one to the next."
     AUTO_FOCUS = "LossPane"
+    CSS_PATH = "run.tcss"
 
     def __init__(self, run: Run | Launch) -> None:
         super().__init__()
         self.launch = run if isinstance(run, Launch) else None
-        self.trail: Watch | None = Watch(run) if isinstance(run, Run) else None
-        self.hidden: set[int] | None = None  # by the size, until a person chooses
-        self._loading = False
-        self._last = self._computed = 0.0  # at the last look: the time, and for how long this thread had computed
+        self.follower = RunFollower(run) if isinstance(run, Run) else None
+        self.hidden_panes: set[int] | None = None  # numbers; None follows the size of the terminal
+        self._poll_interval = PollInterval()
+        self._is_loading = False
+        self._shown_status: str | None = None  # None while the panes show nothing of the run
 
     def compose(self) -> ComposeResult:
         yield Header("run")
-        number = 0
-        with VerticalScroll(can_focus=False):
-            for index, kinds in enumerate(ROWS):
+        numbers = iter(PANES)
+        with LinkedCharts():
+            for index, row in enumerate(PANE_ROWS):
                 with Horizontal(id=f"row-{index}"):
-                    for kind in kinds:
-                        number += 1
-                        yield kind(number)
-            yield Static("Every pane is hidden: 1 to 7 show them.", id="none")
+                    for pane in row:
+                        yield pane(next(numbers))
+            yield Static(f"Every pane is hidden: 1 to {len(PANES)} show them.", id="no-panes")
         yield Footer()
 
     def on_mount(self) -> None:
-        self._arrange()
-        self._look()
-        self.set_interval(LOOK / 2, self._look)
+        self._arrange_panes()
+        self._poll()
+        self.set_interval(MIN_INTERVAL / 2, self._poll)
 
-    # -- what happened ----------------------------------------------------------------------------------------------
-
-    def _look(self) -> None:
-        """See what is new in the directory, as often as its cost allows."""
-        now, computed = time.monotonic(), time.thread_time()
-        wait = min(SELDOM, max(LOOK, SHARE * (computed - self._computed)))
-        if self._loading or now < self._last + wait:
-            return
-        self._last, self._computed = now, computed
-        if self.trail is None and not self._find():
-            return
-        assert self.trail is not None
-        if self.trail.history.began is None:  # the first time there may be years of it
-            self._loading = True
-            self.run_worker(self._load, thread=True)
-            return
-        try:
-            self._show(self.trail.look())
-        except OSError as error:
-            self._unreadable(error)
-
-    def _find(self) -> bool:
-        """Whether the launch has got its directory; until then say what it waits for."""
-        assert self.launch is not None
-        launch, progress = self.launch, self.query_one(ProgressPane)
-        self.app.launcher.poll()
-        if launch.run is not None:
-            self.trail, progress.waits = Watch(launch.run), None
-            return True
-        queue, live = self.app.launcher.queued, self.app.launcher.live
-        ahead = queue.index(launch) + (live is not None) if launch in queue else 0
-        waits = f"waits for {ahead} before it" if ahead else "starting: loading torch"
-        progress.waits = str(launch.error or waits)
-        self.query_one(Header).update(launch.title, "", *self._words("failed" if launch.error else "queued"))
-        progress.refresh()
-        return False
-
-    def _load(self) -> None:
-        assert self.trail is not None
-        try:
-            new = self.trail.look()
-        except OSError as error:
-            self.app.call_from_thread(self._unreadable, error)
-        else:
-            self.app.call_from_thread(self._loaded, new)
-
-    def _unreadable(self, error: OSError) -> None:
-        """Say why the directory cannot be followed; the next look tries again."""
-        self._loading = False
-        progress = self.query_one(ProgressPane)
-        progress.waits = f"the run's directory cannot be read: {error.strerror}"
-        progress.refresh()
-
-    def _loaded(self, new: list[Event]) -> None:
-        assert self.trail is not None
-        self._loading = False
-        configuration = self.query_one(ConfigurationPane)
-        try:
-            configuration.show_sections(self.trail.run.sections())
-        except (UserError, OSError) as error:
-            configuration.show_problem(str(error))
-        self._show(new, anew=True)
-
-    def _show(self, new: list[Event], anew: bool = False) -> None:
-        """Tell the panes."""
-        assert self.trail is not None
-        state, history, progress = self.state, self.trail.history, self.query_one(ProgressPane)
-        percent = f"epoch {history.progress.epoch}/{history.progress.epochs}" if history.progress.epochs else ""
-        said = " · ".join(filter(None, (percent, self.view.said)))
-        glyph, style = self._words(state)
-        room = self.app.size.width - len("  convnn      ") - len(said) - len(glyph)
-        self.query_one(Header).update(short_name(self.trail.run.name, max(SHORTEST, room)), said, glyph, style)
-        if new or anew or state != progress.state or progress.waits:
-            progress.state, progress.waits = state, None
-            for pane in self._shown():
-                if isinstance(pane, CurvesPane):
-                    pane.over = state not in ("running", "paused")
-                pane.show(history)
-        log = self.query_one(LogPane)
-        log.show(history)
-        log.tell(new, self.trail.printed())
+    # -- following --------------------------------------------------------------------------------------------------
 
     @property
-    def state(self) -> str:
-        """How the run is; one of this process may be about to take its lock."""
-        assert self.trail is not None
-        state = self.trail.state
-        return "running" if state == "died" and self.app.launcher.live == self.trail.run else state
+    def history(self) -> History | None:
+        """The history that the panes show; None before the directory was read."""
+        return self.follower.history if self.follower is not None and not self._is_loading else None
 
-    def seen(self) -> History | None:
-        """What the curves are drawn from; None while there is nothing yet."""
-        return self.trail.history if self.trail is not None and not self._loading else None
+    @property
+    def status(self) -> str:
+        """The status of the run; one that was just launched here may be about to take its lock."""
+        if self.follower is None:
+            return "failed" if self.launch is not None and self.launch.error else "queued"
+        status = self.follower.status
+        if status == "died" and self.app.launcher.live == self.follower.run:
+            return "running"
+        return status
 
-    def reach(self) -> Range | None:
-        history = self.seen()
-        return whole(history, self.view.x) if history is not None else None
+    def _poll(self) -> None:
+        """Show what is new in the directory."""
+        if self._is_loading or not self._poll_interval.is_over():
+            return
+        if self.follower is None:
+            self._poll_launch()
+        if self.follower is None:
+            return
+        if self.follower.history.began is None:  # the first events may be many
+            self._is_loading = True
+            self.run_worker(self._load(self.follower))
+            return
+        try:
+            events = self.follower.poll()
+        except OSError as error:
+            self._show_unreadable(error)
+        else:
+            self._show(events)
 
-    def view_changed(self) -> None:
-        if self.seen() is not None:
-            self._show([])
+    async def _load(self, follower: RunFollower) -> None:
+        try:
+            events = await asyncio.to_thread(follower.poll)
+        except OSError as error:
+            self._is_loading = False
+            self._show_unreadable(error)
+        else:
+            self._is_loading = False
+            self._show(events)
 
-    def _words(self, state: str) -> tuple[str, str]:
-        """A state as glyph and word, and how it looks."""
-        colour = self.app.theme_variables[STATUS_COLORS.get(state, "warning")]
-        return state_label(state), f"bold {colour}"
+    def _poll_launch(self) -> None:
+        """Follow the directory of the launch once there is one; until then show what it waits for."""
+        assert self.launch is not None
+        launch, launcher = self.launch, self.app.launcher
+        launcher.poll()
+        if launch.run is not None:
+            self.follower = RunFollower(launch.run)
+            return
+        runs_before = 0
+        if launch in launcher.queued:
+            runs_before = launcher.queued.index(launch) + (launcher.live is not None)
+        notice = "starting: loading torch"
+        if launch.error:
+            notice = str(launch.error)
+        elif runs_before:
+            notice = f"waits for {runs_before} before it"
+        self.query_one(ProgressPane).show_notice(notice)
+        self._show_header(launch.title, self.status)
 
-    def _shown(self) -> list[Pane]:
-        return [pane for pane in self.query(Pane) if pane.display]
+    def _show_unreadable(self, error: OSError) -> None:
+        """Show why the directory cannot be followed; the next poll tries again."""
+        self._shown_status = None
+        self.query_one(ProgressPane).show_notice(f"the run's directory cannot be read: {error.strerror}")
+
+    def _show(self, events: Sequence[Event]) -> None:
+        """Show the run in the header and in all panes."""
+        assert self.follower is not None
+        changes = Changes(self.follower.run, self.status, events, self.follower.read_log())
+        if not (changes.events or changes.log_lines) and changes.status == self._shown_status:
+            return
+        self._shown_status = changes.status
+        self._show_header(changes.run.name, changes.status)
+        for pane in self.query(Pane):
+            pane.show(self.follower.history, changes)
+        self.query_one(LinkedCharts).redraw()
+
+    @on(LinkedCharts.SettingsChanged)
+    def _show_settings(self) -> None:
+        if self.follower is not None and self._shown_status is not None:
+            self._show_header(self.follower.run.name, self._shown_status)
+
+    def _show_header(self, name: str, status: str) -> None:
+        parts = [self.query_one(LinkedCharts).settings.summary]
+        if self.history is not None and self.history.progress.epochs:
+            progress = self.history.progress
+            parts.insert(0, f"epoch {progress.epoch}/{progress.epochs}")
+        about = " · ".join(filter(None, parts))
+        state = state_label(status)
+        space = self.app.size.width - len("  convnn      ") - len(about) - len(state)
+        self.query_one(Header).update(
+            short_name(name, max(MIN_NAME, space)), about, state, f"bold {tone_style(self, state_tone(status))}"
+        )
 
     # -- panes ------------------------------------------------------------------------------------------------------
 
-    def action_pane(self, number: int) -> None:
+    def action_toggle_pane(self, number: int) -> None:
         """Show or hide a pane."""
-        panes = list(self.query(Pane))
-        self.hidden = {n for n, pane in enumerate(panes, 1) if not pane.display} ^ {number}
-        self._arrange()
-        if self.seen() is not None:
-            self._show([], anew=True)
+        hidden = {index for index, pane in enumerate(self.query(Pane), 1) if not pane.display}
+        self.hidden_panes = hidden ^ {number}
+        self._arrange_panes()
+        self.query_one(LinkedCharts).redraw()
 
     def on_resize(self) -> None:
-        self._arrange()
+        self._arrange_panes()
 
-    def _arrange(self) -> None:
-        """Show what is to be shown; where the rows would get too low, they keep a height and scroll."""
-        hidden = self.hidden if self.hidden is not None else () if self.app.size.height >= TALL else LATER
-        number, needed = 0, 2  # the first and the last line of the screen
-        for index, kinds in enumerate(ROWS):
-            shown = False
-            for kind in kinds:
-                number += 1
-                self.query_one(kind).display = number not in hidden
-                shown |= number not in hidden
-            self.query_one(f"#row-{index}").display = shown
-            needed += LOWEST[index] * shown
-        self.query_one("#none").display = not self._shown()
-        self.set_class(needed > self.app.size.height, "-scrolls")
+    def _arrange_panes(self) -> None:
+        """Show the panes that are not hidden; where the rows would get too low, they keep a height and scroll."""
+        hidden = self.hidden_panes
+        if hidden is None:
+            is_tall = self.app.size.height >= TALL
+            hidden = {number for number, pane in PANES.items() if pane.IS_SECONDARY and not is_tall}
+        lines_needed = 2  # header and footer
+        for number, pane in enumerate(self.query(Pane), 1):
+            pane.display = number not in hidden
+        for row in self.query(Horizontal):
+            heights = [pane.MIN_HEIGHT for pane in row.query(Pane) if pane.display]
+            row.display = bool(heights)
+            lines_needed += max(heights, default=0)
+        self.query_one("#no-panes").display = len(hidden) == len(PANES)
+        self.set_class(lines_needed > self.app.size.height, "-scrolls")
+
+    # -- actions ----------------------------------------------------------------------------------------------------
 
     def action_back(self) -> None:
-        """Put the cursor away or, without one, go back."""
-        if self.view.cursor is not None:
-            self.look(replace(self.view, cursor=None))
-        else:
+        """Remove the value cursor or, without one, go back."""
+        if not self.query_one(LinkedCharts).clear_cursor():
             self.dismiss()
 
-    # -- control ----------------------------------------------------------------------------------------------------
-
     def action_stop_menu(self) -> None:
-        """Ask what a run that trains is to do, or whether one that ended early goes on."""
-        state = self.state if self.trail is not None else "queued"
-        if state in ("running", "paused"):
-            self.app.push_screen(StopMenu(paused=state == "paused"), self._ask)
-        elif self.trail is None or state == "done" or self.trail.run.imported:
-            self.app.say(f"there is nothing to pause, stop or resume: the run is {state}")
-        elif any(launch.resumes == self.trail.run for launch in self.app.launcher.queued):
-            self.app.say("it waits for the runs before it")
+        """Open the menu of the run."""
+        if self.follower is None:
+            self.app.say(f"there is nothing to pause, stop or resume: the run is {self.status}")
         else:
-            self.app.push_screen(Choice("go on", f"The run is {state}.", GOES_ON), self._go_on)
-
-    def _go_on(self, word: str | None) -> None:
-        if word != "go-on" or self.trail is None:
-            return
-        try:
-            self.app.launcher.resume(self.trail.run)
-        except (UserError, OSError) as error:
-            self.app.say(str(error), error=True)
-        else:
-            self.app.say(f"{self.trail.run.name} goes on, after any before it")
-
-    def _ask(self, word: str | None) -> None:
-        if word is None or self.trail is None:
-            return
-        try:
-            control.send(self.trail.run.path, control.ControlCommand(word))
-        except (UserError, OSError) as error:
-            self.app.say(str(error), error=True)
-        else:
-            self.app.say(f"{word}: asked; the run obeys between two steps")
+            RunMenu(self.app, self.follower.run, self.status).open()

@@ -44,6 +44,7 @@ class SetupScreen(Mended):
         "command", "next", "previous", "back", footer=("launch", "save", "fix", "next-problem"),
     )  # fmt: skip
     AUTO_FOCUS = "#field-model-name .control"
+    CSS_PATH = "setup.tcss"
 
     def __init__(self, draft: Draft) -> None:
         super().__init__()

@@ -133,7 +133,7 @@ async def test_the_value_cursor_is_the_same_in_all_curves_and_escape_puts_it_awa
         assert len(cursors) == 1
         assert 11 < cursors.pop() < 12
         loss, accuracy = opened.charts[0].chart, opened.charts[1].chart
-        assert all(value is not None for value in loss.values + accuracy.values)
+        assert all(value is not None for value in loss.cursor_values + accuracy.cursor_values)
         await opened.press("escape")
         assert opened.charts[0].settings.cursor is None
         assert opened.app.screen is opened.screen

@@ -123,7 +123,7 @@ def _fraction(done: int, total: int | None) -> float:
 def status_sentence(history: History, state: str) -> tuple[str, Tone]:
     """Return how the run ended or what hinders it, in a line; an empty one while it simply trains."""
     if history.finished:
-        return outcome_sentence(history), outcome_tone(history.finished)
+        return outcome_sentence(history.finished, history.elapsed), outcome_tone(history.finished)
     if state == "died":
         return "died: its process is gone", "error"
     if state == "paused":
@@ -137,12 +137,11 @@ def status_sentence(history: History, state: str) -> tuple[str, Tone]:
     return "", ""
 
 
-def outcome_sentence(history: History) -> str:
-    """Return how a run ended: "failed after 3 h 20 m: OSError: ..."."""
-    assert history.finished is not None
-    time = f" after {duration(history.elapsed)}" if history.elapsed else ""
-    cause = f": {one_line(history.finished.cause)}" if history.finished.cause else ""
-    return history.finished.outcome + time + cause
+def outcome_sentence(event: Finished, elapsed: float) -> str:
+    """Return how a run ended, after so many seconds of training: "failed after 3 h 20 m: OSError: ..."."""
+    time = f" after {duration(elapsed)}" if elapsed else ""
+    cause = f": {one_line(event.cause)}" if event.cause else ""
+    return event.outcome + time + cause
 
 
 def outcome_tone(event: Finished) -> Tone:
@@ -181,7 +180,7 @@ def event_line(event: Event, history: History) -> tuple[str, Tone]:
         case Warned():
             return f"warning: {event.message}", "warning"
         case Finished():
-            return outcome_sentence(history), outcome_tone(event)
+            return outcome_sentence(event, history.elapsed), outcome_tone(event)
     return "", ""
 
 

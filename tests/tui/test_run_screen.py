@@ -209,6 +209,15 @@ async def test_a_run_that_ended_early_goes_on_where_it_was(tmp_path):
         assert {word for _, word in opened.charts[0].data.marks} >= {"resumed"}
 
 
+async def test_a_run_that_was_stopped_and_runs_again_shows_both_in_its_log(tmp_path):
+    run = make(tmp_path, outcome="stopped")
+    event_log.append(run.events_path, events.Resumed(epoch=12, step=12 * STEPS))
+    with hold(run.path):
+        async with Opened(run, tmp_path) as opened:
+            await opened.until(lambda: "● running" in opened.text)
+            assert "stopped after" in opened.log and "resumed in epoch 12" in opened.log
+
+
 async def test_a_failed_run_says_why(tmp_path):
     run = make(tmp_path, outcome="failed", cause="RuntimeError: shapes [a] and [b] clash")
     async with Opened(run, tmp_path) as opened:

@@ -186,10 +186,9 @@ class RunScreen(Screen[None]):
             parts.insert(0, f"epoch {progress.epoch}/{progress.epochs}")
         about = " · ".join(filter(None, parts))
         state = state_label(status)
+        style = f"bold {tone_style(self, state_tone(status))}"
         space = self.app.size.width - len("  convnn      ") - len(about) - len(state)
-        self.query_one(Header).update(
-            short_name(name, max(MIN_NAME, space)), about, state, f"bold {tone_style(self, state_tone(status))}"
-        )
+        self.query_one(Header).update(short_name(name, max(MIN_NAME, space)), about, state, style)
 
     # -- panes ------------------------------------------------------------------------------------------------------
 

@@ -30,7 +30,7 @@ from convnn.config import toml
 from convnn.events import Finished
 from convnn.presets import resolve
 from convnn.runs import find
-from convnn.runs.event_log import line
+from convnn.runs.event_log import event_line
 from tui.app import ConvnnApp
 from tui.screens.runs import RunsScreen
 
@@ -129,7 +129,7 @@ def _many(root: Path) -> None:
     """Runs that differ in so many options that the table has its columns."""
     draw = random.Random(1)
     names = list(VARIED)
-    told = "".join(line(event) + "\n" for event in [*events_of(1), Finished(outcome="done")])
+    told = "".join(event_line(event) + "\n" for event in [*events_of(1), Finished(outcome="done")])
     configs = []
     for _ in range(100):
         chosen = {name: draw.choice(VARIED[name]) for name in names}

@@ -21,7 +21,7 @@ from tests.pseudo import ROOT, Program
 
 from convnn.events import Step
 from convnn.runs import event_log
-from convnn.runs.lock import hold
+from convnn.runs.lock import lock_run
 from convnn.runs.run import Run
 
 RATE = 10  # events a second
@@ -52,11 +52,11 @@ def tell(root: Path, seconds: float) -> None:
     """Append events to the run, as its trainer would, for so long."""
     run, end = Run(root / NAME, NAME), time.monotonic() + seconds
     step = run.history().step
-    with hold(run.path):
+    with lock_run(run.path):
         while time.monotonic() < end:
             step += 1
             fields = {"lr": 1e-3, "grad_norm": 1.0 + step % 7 / 10, "images_per_s": 1200.0}
-            event_log.append(
+            event_log.append_event(
                 run.events_path, Step(epoch=1 + step // STEPS, step=step, loss=1 + step % 13 / 20, **fields)
             )
             time.sleep(1 / RATE)

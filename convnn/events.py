@@ -110,7 +110,7 @@ class Resumed(Event):
 class Changed(Event):
     """Somebody changed the run by hand."""
 
-    what: Text
+    description: Text = Field(validation_alias="what", serialization_alias="what")
     by: Text = ""
 
 
@@ -136,7 +136,7 @@ class Finished(Event):
     code: int | None = None
 
 
-class Other(Event):
+class UnknownEvent(Event):
     """An event of a later version, kept as it is."""
 
     event: str

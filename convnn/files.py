@@ -36,7 +36,7 @@ def sync_directory(path: Path) -> None:
         os.close(directory)
 
 
-def opened(path: Path) -> BinaryIO:
+def open_regular(path: Path) -> BinaryIO:
     """A file of a run, to read. Raises OSError for a link, which leads anywhere, and for a pipe, which never ends."""
     file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
@@ -45,7 +45,7 @@ def opened(path: Path) -> BinaryIO:
     return file
 
 
-def size_below(path: Path) -> int:
+def directory_size(path: Path) -> int:
     """Bytes of all files below a directory; links are not followed, and what has vanished meanwhile counts nothing."""
     total = 0
     for folder, _, names in os.walk(path):

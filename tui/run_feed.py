@@ -15,7 +15,7 @@ from textual.screen import ModalScreen, Screen
 from convnn.errors import UserError
 from convnn.runs.find import list_runs
 from convnn.runs.index import CACHE, summaries
-from convnn.runs.summary import Summary, summarise
+from convnn.runs.summary import Summary, summarize
 
 POLL = 1.5  # seconds between two reads, at least
 SHARE = 20  # a read that took t seconds is followed by none for 20 t
@@ -90,7 +90,7 @@ def _newest(root: Path) -> list[Summary]:
     runs = []
     for run in list_runs(root)[0][:NEWEST]:
         try:
-            runs.append(summarise(run))
+            runs.append(summarize(run))
         except (OSError, UserError):
             continue  # the read of all runs warns of what is damaged
     return runs

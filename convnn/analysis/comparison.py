@@ -18,7 +18,7 @@ from convnn.errors import UserError
 from convnn.metrics import metric_info, monitored, split_of
 from convnn.runs.history import History
 from convnn.runs.run import Run
-from convnn.runs.summary import Summary, json_number, plain
+from convnn.runs.summary import Summary, json_number, json_value
 from convnn.text import short
 
 BACKWARD = 2  # a backward pass costs about twice its forward pass
@@ -33,7 +33,7 @@ class OptionDifference(NamedTuple):
     values: list[Any]
 
     def json(self) -> dict[str, Any]:
-        return {"option": self.option, "values": [plain(value) for value in self.values]}
+        return {"option": self.option, "values": [json_value(value) for value in self.values]}
 
 
 class MetricRow(NamedTuple):

@@ -17,7 +17,7 @@ from convnn.config.options import BY_KEY, BY_NAME, OPTIONS, Option
 from convnn.config.recorded import UNKNOWN, shown
 from convnn.errors import Problem, UserError, did_you_mean
 from convnn.events import now
-from convnn.files import size_below
+from convnn.files import directory_size
 from convnn.metrics import format_value, known_metric_names, monitored
 from convnn.runs.status import GLYPHS
 from convnn.runs.summary import Summary
@@ -121,7 +121,7 @@ RUN_FIELDS: dict[str, Field] = {
     "started": Field("started", "time", lambda run: _or_unknown(run.started), _show_time),
     "finished": Field("finished", "time", lambda run: _or_unknown(run.finished), _show_time),
     "age": Field("age", "age", age, _show_age),
-    "size": Field("size", "size", lambda run: size_below(Path(run.path)), memory),
+    "size": Field("size", "size", lambda run: directory_size(Path(run.path)), memory),
     "digest": Field("digest", "text", lambda run: _or_unknown(run.digest), lambda v: v[:12]),
     "imported": Field("imported", "bool", lambda run: run.source is not None, lambda v: "as published" if v else ""),
     "source": Field("source", "text", lambda run: _or_unknown(run.source), escaped),
@@ -166,7 +166,7 @@ def parse_fields(keys: str, metrics: Iterable[str] = ()) -> list[Field]:
 
 def metric_names(runs: Iterable[Summary]) -> list[str]:
     """The metrics that some run has."""
-    kinds = dict.fromkeys(tuple(run.figures) for run in runs)  # thousands of runs have the same ones
+    kinds = dict.fromkeys(tuple(run.metrics) for run in runs)  # thousands of runs have the same ones
     return list(dict.fromkeys(name for names in kinds for name in names))
 
 
@@ -183,7 +183,7 @@ def _option(key: str, option: Option) -> Field:
 
 def _metric(key: str, metric: str, *, best: bool) -> Field:
     def get(run: Summary) -> Any:
-        figure = run.figures.get(metric)
+        figure = run.metrics.get(metric)
         return UNKNOWN if figure is None else _or_unknown(figure.best if best else figure.last)
 
     return Field(key, "number", get, lambda value: format_value(value, metric), metric=metric, best=best)

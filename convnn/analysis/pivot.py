@@ -14,7 +14,7 @@ from convnn.config.options import BY_KEY
 from convnn.config.recorded import UNKNOWN, shown
 from convnn.errors import Problem, UserError
 from convnn.metrics import format_value, split_of
-from convnn.runs.summary import Summary, plain
+from convnn.runs.summary import Summary, json_value
 from convnn.tables import Column, Table
 from convnn.text import escaped
 
@@ -41,7 +41,7 @@ class PivotTable:
             "rows": [_named(self.row_fields, values) for values in self.rows],
             "cols": [_named(self.col_fields, values) for values in self.cols],
             "cells": [
-                [{"n": c.n, "mean": plain(c.mean), "sd": c.sd} if c else None for c in line] for line in self.cells
+                [{"n": c.n, "mean": json_value(c.mean), "sd": c.sd} if c else None for c in line] for line in self.cells
             ],
         }
 
@@ -64,7 +64,7 @@ class PivotTable:
 
 
 def _named(fields: Sequence[Field], values: Values) -> dict[str, Any]:
-    return {field.key: plain(value) for field, value in zip(fields, values, strict=True)}
+    return {field.key: json_value(value) for field, value in zip(fields, values, strict=True)}
 
 
 def _title(fields: Sequence[Field], values: Values) -> str:

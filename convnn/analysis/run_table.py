@@ -14,7 +14,7 @@ from convnn.config.recorded import UNKNOWN, Settings
 from convnn.errors import Problem, UserError
 from convnn.metrics import format_value, lower_is_better
 from convnn.runs.status import GLYPHS
-from convnn.runs.summary import Summary, plain
+from convnn.runs.summary import Summary, json_value
 from convnn.tables import Column, Table
 
 REPEATS = "repeats"
@@ -108,7 +108,7 @@ class GroupTable:
         """The groups as JSON values."""
         return [
             {
-                "values": {key.key: plain(value) for key, value in zip(self.keys, row.values, strict=True)},
+                "values": {key.key: json_value(value) for key, value in zip(self.keys, row.values, strict=True)},
                 "runs": [run.name for run in row.group.runs],
                 "figure": self.figure.key,
                 **self._spread(row.group),

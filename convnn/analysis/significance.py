@@ -11,7 +11,7 @@ from convnn.analysis.repeats import NoiseFloor, RunGroup, noise_floor_difference
 from convnn.analysis.statistics import LEVEL, MeanDifference, MeanEstimate, holm, pooled, runs_needed, welch
 from convnn.config.recorded import UNKNOWN
 from convnn.metrics import format_value, metric_info
-from convnn.runs.summary import plain
+from convnn.runs.summary import json_value
 
 
 @dataclass(frozen=True)
@@ -33,9 +33,9 @@ class GroupComparison:
             return {"distinguishable": None, "words": self.words}
         d = self.difference
         return {
-            "difference": plain(d.value),
-            "low": plain(d.low),
-            "high": plain(d.high),
+            "difference": json_value(d.value),
+            "low": json_value(d.low),
+            "high": json_value(d.high),
             "p": self.p,
             "distinguishable": self.distinguishable,
             "needed": self.needed,

@@ -26,9 +26,9 @@ def presets(incomplete: str) -> list[str]:
 def runs(context: typer.Context, incomplete: str) -> list[str]:
     """Names of runs that hold what was typed, from there on: shells take only what begins like it."""
     from convnn.runs.find import list_runs
-    from convnn.runs.run import root
+    from convnn.runs.run import runs_root
 
-    names = [run.name for run in list_runs(root(context.params.get("runs")))[0]]
+    names = [run.name for run in list_runs(runs_root(context.params.get("runs")))[0]]
     return [name[name.index(incomplete) :] for name in names if incomplete in name]
 
 
@@ -63,9 +63,9 @@ def _formats(incomplete: str) -> list[str]:
 
 
 def _seen(context: typer.Context) -> list[Summary]:
-    from convnn.runs.run import root
+    from convnn.runs.run import runs_root
 
-    return summaries(root(context.params.get("runs")))[0]
+    return summaries(runs_root(context.params.get("runs")))[0]
 
 
 def _filters(context: typer.Context, incomplete: str) -> list[str]:

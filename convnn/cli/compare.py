@@ -67,10 +67,10 @@ def compare(
 ) -> None:
     """Hold runs against each other: differences of configuration, figures at equal points, curves, and repeats."""
     from convnn.analysis.comparison_report import Comparison
-    from convnn.runs.run import root
+    from convnn.runs.run import runs_root
 
     kind = listing.checked_format(format, json)
-    place = root(runs)
+    place = runs_root(runs)
     known = listing.read_summaries(place)
     comparison = Comparison.of(_chosen(names or [], where, pin, known, place), known, figure, metric, effect)
     if kind == "json":
@@ -92,14 +92,14 @@ def compare(
 def _chosen(names: list[str], where: str | None, pin: str | None, known: list[Summary], root: Path) -> list[Summary]:
     """The runs to compare, the pinned one first. Raises UserError where there are fewer than two."""
     from convnn.analysis.filters import parse_filter
-    from convnn.runs.find import find
-    from convnn.runs.summary import summarise
+    from convnn.runs.find import find_run
+    from convnn.runs.summary import summarize
 
     by_path = {run.path: run for run in known}
 
     def summary(name: str) -> Summary:
-        run = find(name, root)
-        return by_path.get(str(run.path)) or summarise(run)
+        run = find_run(name, root)
+        return by_path.get(str(run.path)) or summarize(run)
 
     asked = [summary(pin)] if pin else []
     asked += [summary(name) for name in names]

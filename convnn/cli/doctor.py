@@ -23,13 +23,13 @@ def doctor(
 
     Exit code 1 if anything that a run needs does not work.
     """
-    from convnn.runs.run import root
+    from convnn.runs.run import runs_root
 
     if not json:
         say("loading torch ...")
     from convnn.worker import doctor as look
 
-    place, console = root(runs), out()
+    place, console = runs_root(runs), out()
     found = []
 
     def tell(finding: look.Finding) -> None:

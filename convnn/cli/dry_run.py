@@ -15,7 +15,7 @@ from convnn.costs.plan import Plan, plan
 from convnn.errors import Exit
 from convnn.hardware import free_memory
 from convnn.presets.resolve import Resolved
-from convnn.runs.run import holds_run
+from convnn.runs.run import is_run
 from convnn.text import memory, number
 
 CLASSES = 10  # assumed where a folder that is not here leaves them unknown
@@ -39,7 +39,7 @@ def show_plan(resolved: Resolved, *, as_json: bool, takes_over: bool = False) ->
             say(f"warning: {problem}")
             say(f"  (a run would end with exit code {int(Exit.DATA)})")
     output = resolved.config.output
-    if output.dir is not None and not output.test_only and not takes_over and holds_run(Path(output.dir)):
+    if output.dir is not None and not output.test_only and not takes_over and is_run(Path(output.dir)):
         say(f"warning: {output.dir} holds a run already: --resume goes on with it, --overwrite replaces it")
         say(f"  (a run would end with exit code {int(Exit.USAGE)})")
     cost = planned(resolved)

@@ -74,14 +74,14 @@ def evaluate(resolved: Resolved, runs: Path | None, ref: str | None, which: str,
 
 def _chosen(config: RunConfig, runs: Path | None, ref: str | None) -> Run:
     """The run to evaluate: the one named, the one in --output_dir, else the newest finished one of the same network."""
-    from convnn.runs.find import find, list_runs
-    from convnn.runs.run import root
+    from convnn.runs.find import find_run, list_runs
+    from convnn.runs.run import runs_root
 
-    place = root(runs)
+    place = runs_root(runs)
     if ref is not None:
-        return find(ref, place)
+        return find_run(ref, place)
     if config.output.dir is not None:
-        return find(f"{config.output.dir}/", place)
+        return find_run(f"{config.output.dir}/", place)
     for run in list_runs(place)[0]:
         if run.status() == "done" and not run.imported and _network(run) == (config.model.name, config.layer.type):
             return run

@@ -32,12 +32,12 @@ def export(
 ) -> None:
     """Write the curves of a run as CSV, or as a TensorBoard log."""
     from convnn.runs import export as exports
-    from convnn.runs.find import find
-    from convnn.runs.run import root
+    from convnn.runs.find import find_run
+    from convnn.runs.run import runs_root
 
     if csv == (tensorboard is not None):
         raise UserError(Problem("what to export as is not said", fix="give one of --csv and --tensorboard DIR"))
-    found = find(run, root(runs))
+    found = find_run(run, runs_root(runs))
     if tensorboard is not None:
         return say(f"written to {exports.write_tensorboard(found, tensorboard)}")
     write_data(exports.csv_text(found.history(steps=False)))

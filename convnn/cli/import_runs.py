@@ -32,13 +32,13 @@ def import_(
     The metrics are kept as published, and each skipped line is reported. A run is recognized by a digest of its files:
     importing it again adds nothing, and one that grew is brought up to date.
     """
-    from convnn.runs.run import root
+    from convnn.runs.run import runs_root
 
     if not path.exists():
         raise UserError(f"{path} does not exist", Exit.NO_RUN)
     if not path.is_dir():
         raise UserError(Problem(f"{path} is not a directory", fix="give the directory that it is in"))
-    _directories(path, root(runs), tag or [], json)
+    _directories(path, runs_root(runs), tag or [], json)
 
 
 def _directories(path: Path, root: Path, tags: list[str], as_json: bool) -> None:

@@ -39,21 +39,21 @@ def resume(
     """
     from convnn.config.active import active_options
     from convnn.runs import resume as runs_resume
-    from convnn.runs.run import root
+    from convnn.runs.run import runs_root
 
-    found = runs_resume.chosen(run, root(runs))
+    found = runs_resume.resumable_run(run, runs_root(runs))
     before = found.config()
     resolved = resolve(None, typed, base=before)
     if fork:
         from convnn.worker.fork import fork as forked
 
-        source, (found, said) = found, forked(found, resolved.checked(), root(runs))
+        source, (found, said) = found, forked(found, resolved.checked(), runs_root(runs))
         for sentence in [f"{found.name} goes on from {source.name}", *said]:
             say(sentence)
     elif found.status() == "done":
         return say(f"{found.name} is finished: nothing is left to do")
     else:
-        runs_resume.check_same(found, active_options(before), resolved.config)
+        runs_resume.check_same_config(found, active_options(before), resolved.config)
         say(f"going on with {found.name}")
     config = resolved.checked() if typed else before  # what a later version thinks of its rules ends no run
     ended = train(found, config, plain=plain, live=live, as_json=json, resume=True, max_minutes=max_minutes)

@@ -42,9 +42,9 @@ def rm(
     runs: arguments.Runs = None,
 ) -> None:
     """Move runs to the trash of their folder, never one that trains; --undo brings them back."""
-    from convnn.runs.run import root
+    from convnn.runs.run import runs_root
 
-    place = root(runs)
+    place = runs_root(runs)
     asked = {"RUN": names, "--where or --older": where or older, "--undo": undo, "--empty": empty}
     if sum(map(bool, asked.values())) != 1:
         given = " and ".join(name for name, value in asked.items() if value) or "nothing"
@@ -61,11 +61,11 @@ def rm(
 
 
 def _named(names: list[str], root: Path) -> list[Summary]:
-    from convnn.runs.find import find
-    from convnn.runs.summary import summarise
+    from convnn.runs.find import find_run
+    from convnn.runs.summary import summarize
 
-    found = {run.path: run for run in (find(name, root) for name in names)}
-    return [summarise(run) for run in found.values()]
+    found = {run.path: run for run in (find_run(name, root) for name in names)}
+    return [summarize(run) for run in found.values()]
 
 
 def _fitting(root: Path, where: str | None, older: str | None) -> list[Summary]:

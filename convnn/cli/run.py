@@ -130,7 +130,7 @@ def _train(
     resume: bool,
     max_minutes: float | None,
 ) -> tuple[Run, Ended] | None:
-    from convnn.runs.run import create, holds_run, root
+    from convnn.runs.run import create_run, is_run, runs_root
 
     config = resolved.config
     if not as_json:
@@ -140,13 +140,13 @@ def _train(
 
     device.device(config)
     directory = Path(config.output.dir) if config.output.dir else None
-    if resume and directory is not None and holds_run(directory):
+    if resume and directory is not None and is_run(directory):
         return _go_on(directory, config, runs, plain=plain, live=live, as_json=as_json, max_minutes=max_minutes)
-    made = create(
+    made = create_run(
         text(config, whole=True),
         model=config.model.name,
         layer=config.layer.type,
-        root=root(runs),
+        root=runs_root(runs),
         name=config.run.name,
         directory=directory,
         overwrite=overwrite,
@@ -158,11 +158,11 @@ def _go_on(directory: Path, config: RunConfig, runs: Path | None, **how: Any) ->
     """Go on with the unfinished run in a directory, if it is of the same configuration."""
     from convnn.config.active import active_options
     from convnn.config.diff import config_diff
-    from convnn.runs.find import find
-    from convnn.runs.resume import check_same
-    from convnn.runs.run import root
+    from convnn.runs.find import find_run
+    from convnn.runs.resume import check_same_config
+    from convnn.runs.run import runs_root
 
-    found = find(f"{directory}/", root(runs))
+    found = find_run(f"{directory}/", runs_root(runs))
     if found.status() == "done":
         say(f"{found.name} is finished: nothing is left to do")
         if others := config_diff(active_options(found.config()), config):
@@ -170,7 +170,7 @@ def _go_on(directory: Path, config: RunConfig, runs: Path | None, **how: Any) ->
             for problem in others:
                 say(f"  {problem.message}")
         return None
-    check_same(found, active_options(found.config()), config)
+    check_same_config(found, active_options(found.config()), config)
     return found, train(found, config, resume=True, **how)
 
 
@@ -187,7 +187,7 @@ def train(
     """Train a run on this thread, shown in this terminal; signals stop it."""
     with uncollected(modules=True):
         from convnn.worker import train_run
-    from convnn.runs.resume import command
+    from convnn.runs.resume import resume_command
     from convnn.terminal.live import run_view
     from convnn.worker.signals import Command, obeyed
 
@@ -199,7 +199,7 @@ def train(
     def ends_at_once() -> None:
         shown.restore()
         with suppress(OSError):  # hung up; and no console, whose lock the main thread may hold
-            os.write(2, f"ended at once; resume with: {command(run, config=config)}\n".encode())
+            os.write(2, f"ended at once; resume with: {resume_command(run, config=config)}\n".encode())
 
     with shown, obeyed(commands.append, ends_at_once):
         return train_run.work(run, config, show=shown.show, commands=commands, resume=resume, max_minutes=max_minutes)
@@ -214,6 +214,6 @@ def farewell(run: Run, ended: Ended, config: RunConfig, debug: bool) -> None:
     # what was refused before the first step would only be refused again
     refused = ended.code in (Exit.USAGE, Exit.DATA) and not (run.path / "checkpoints" / "last").is_file()
     if ended.finished.outcome != "done" and not refused:
-        from convnn.runs.resume import command
+        from convnn.runs.resume import resume_command
 
-        say(f"resume with: {command(run, ended.flags, config)}")
+        say(f"resume with: {resume_command(run, ended.flags, config)}")

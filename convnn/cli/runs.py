@@ -65,11 +65,11 @@ def runs(
     """List runs, newest first, with the options that differ between them."""
     from convnn.analysis import fields, run_table
     from convnn.analysis.filters import parse_filter
-    from convnn.runs.run import root
+    from convnn.runs.run import runs_root
     from convnn.runs.status import GLYPHS
 
     kind = listing.checked_format(format, json)
-    place = root(runs)
+    place = runs_root(runs)
     known = listing.read_summaries(place)
     found = run_table.sort_runs(parse_filter(filter or "", known).select(known), sort)
     if group is not None:

@@ -20,10 +20,10 @@ POLL = 0.5  # seconds between two looks at a run of another process
 
 
 def _find(ref: str, runs: Path | None) -> Run:
-    from convnn.runs.find import find
-    from convnn.runs.run import root
+    from convnn.runs.find import find_run
+    from convnn.runs.run import runs_root
 
-    return find(ref, root(runs))
+    return find_run(ref, runs_root(runs))
 
 
 def show(
@@ -39,7 +39,7 @@ def show(
     if follow and not json:
         return _follow(found, plain)
     history = found.history()
-    for byte, reason in history.bad:
+    for byte, reason in history.skipped_lines:
         say(f"warning: {found.events_path}: byte {byte}: {reason}")
     if json:
         from convnn.runs.summary import summary_json
@@ -48,7 +48,7 @@ def show(
         return write_json({"run": summary_json(found), "epochs": epochs})
     from convnn.terminal.panels import RunReport
 
-    out().print(RunReport(found.name, found.status(), found.sections(), history, found.origin(), everything))
+    out().print(RunReport(found.name, found.status(), found.sections(), history, found.import_record(), everything))
     return None
 
 
@@ -69,7 +69,7 @@ def _follow(run: Run, plain: bool) -> None:
                 "running",
                 "paused",
             )  # asked before reading: what is written after is read next time
-            new, byte, _ = event_log.read(run.events_path, byte) if run.events_path.exists() else ([], byte, [])
+            new, byte, _ = event_log.read_events(run.events_path, byte) if run.events_path.exists() else ([], byte, [])
             for event in new:
                 shown.show(event)
             if not alive:
@@ -102,5 +102,5 @@ def note(run: RunArgument, text: Annotated[str, typer.Argument(help="one line")]
     if not line:
         raise UserError("the note is empty")
     found = _find(run, runs)
-    event_log.append(found.events_path, events.Changed(what=line, by=getpass.getuser()))
+    event_log.append_event(found.events_path, events.Changed(description=line, by=getpass.getuser()))
     out().print_line(f"noted in {found.name}")

@@ -45,10 +45,10 @@ def table(
     from convnn.analysis import fields
     from convnn.analysis.filters import parse_filter
     from convnn.analysis.pivot import pivot
-    from convnn.runs.run import root
+    from convnn.runs.run import runs_root
 
     kind = listing.checked_format(format, json)
-    known = listing.read_summaries(root(runs))
+    known = listing.read_summaries(runs_root(runs))
     metrics = fields.metric_names(known)
     found = parse_filter(where or "", known).select(known)
     kept, notes = listing.finished_runs(found, unfinished)

@@ -24,12 +24,12 @@ def tui(
 
     check_terminal()
     with uncollected(modules=True):
-        from convnn.runs.run import root
+        from convnn.runs.run import runs_root
         from tui.app import ConvnnApp
         from tui.process.launcher import Launcher
         from tui.process.shutdown import run_app
 
-    here = root(runs)
+    here = runs_root(runs)
     with Terminal() as terminal:
         code = run_app(ConvnnApp(here, launcher=Launcher(here, terminal), preset=preset), terminal)
     if any(not thread.daemon for thread in threading.enumerate() if thread is not threading.main_thread()):

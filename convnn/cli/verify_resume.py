@@ -34,13 +34,13 @@ def verify_resume(
         from convnn.errors import UserError
 
         raise UserError(resolved.dataset.problem, Exit.DATA)
-    from convnn.runs.run import root
+    from convnn.runs.run import runs_root
     from convnn.worker import resume_check
 
     config = resume_check.shortened(wanted, kills)
     if config.training.num_epochs < wanted.training.num_epochs:
         say(f"{config.training.num_epochs} of {wanted.training.num_epochs} epochs are enough for this")
-    found = resume_check.both_ways(config, root(runs), kills, (lambda line: None) if json else say)
+    found = resume_check.both_ways(config, runs_root(runs), kills, (lambda line: None) if json else say)
     if json:
         write_json(
             {

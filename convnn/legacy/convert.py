@@ -19,7 +19,7 @@ from convnn.config.options import BY_KEY, OPTIONS
 from convnn.costs import plan
 from convnn.data.catalog import published_info
 from convnn.events import SCHEMA, iso
-from convnn.legacy.result_files import Arguments, Passed, Results
+from convnn.legacy.result_files import Arguments, Results, SkippedLine
 from convnn.presets.resolve import resolve
 from convnn.presets.store import Preset
 from convnn.runs.history import History
@@ -100,7 +100,7 @@ def seconds(metrics: dict[str, float]) -> float:
     return min(told, 1e6) if told > 0 else 0.0
 
 
-class Lines:
+class EventLines:
     """The lines of `events.jsonl` that an old run comes to; epochs end when their times, added up, say so."""
 
     def __init__(self, arguments: Arguments, results: Results, config: Configuration, began: float) -> None:
@@ -118,9 +118,9 @@ class Lines:
         """The lines to add to those of `history`; None where that is of another run, not of an earlier state."""
         told = history.epochs
         now = [(epoch, repr(metrics)) for epoch, metrics in self.results.epochs[: len(told)]]
-        if not history.began or now != [(event.epoch, repr(event.metrics)) for event in told]:
+        if not history.first_started or now != [(event.epoch, repr(event.metrics)) for event in told]:
             return None
-        time = (told[-1].time if told else history.began).timestamp()
+        time = (told[-1].time if told else history.first_started).timestamp()
         more = list(self._epochs(len(told), time))
         if history.finished is not None and (more or not self.ended):
             last = told[-1] if told else None
@@ -181,7 +181,7 @@ _CLAIMS = (  # what names of directories say, and the key of it in the configura
 )
 
 
-def contradictions(source: Path, values: dict[str, Any]) -> list[Passed]:
+def contradictions(source: Path, values: dict[str, Any]) -> list[SkippedLine]:
     """Where the directory's name says something else than args.txt, which is believed."""
     found = []
     for pattern, key, read in _CLAIMS:
@@ -189,6 +189,8 @@ def contradictions(source: Path, values: dict[str, Any]) -> list[Passed]:
         if match and key in values and values[key] != read(match[1][:9]):
             name, said = BY_KEY[key].name, escaped(values[key])
             found.append(
-                Passed(ARGS, 0, f"{name} is {said}, whatever the name of the directory says ({match[0].strip('_')})")
+                SkippedLine(
+                    ARGS, 0, f"{name} is {said}, whatever the name of the directory says ({match[0].strip('_')})"
+                )
             )
     return found

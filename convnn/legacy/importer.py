@@ -22,9 +22,9 @@ from typing import Any, Literal
 from convnn.errors import Exit, UserError
 from convnn.files import sync_directory, write_atomic
 from convnn.legacy import convert, result_files
-from convnn.legacy.result_files import Passed
+from convnn.legacy.result_files import SkippedLine
 from convnn.runs.find import list_runs
-from convnn.runs.run import CONFIG, EVENTS, IMPORTED, Run, holds_run
+from convnn.runs.run import CONFIG, EVENTS, IMPORTED, Run, is_run
 from convnn.runs.text_files import ARGS, RESULTS
 from convnn.text import escaped
 
@@ -43,7 +43,7 @@ class Imported:
     name: str
     epochs: int
     reason: str | None  # why it cannot be launched; None where it can
-    passed: tuple[Passed, ...]
+    passed: tuple[SkippedLine, ...]
 
     def json(self) -> dict[str, Any]:
         """As `convnn import --json` writes it."""
@@ -114,7 +114,7 @@ def _directories(path: Path, unreadable: Callable[[OSError], object] | None) -> 
         below[:] = sorted(name for name in below if not name.startswith("."))
         directory = Path(folder)
         names = [name for name in FILES if _is_file(f"{folder}/{name}")]
-        if (ARGS in names or RESULTS in names) and not holds_run(directory):
+        if (ARGS in names or RESULTS in names) and not is_run(directory):
             yield directory, names
 
 
@@ -134,7 +134,7 @@ def indexed(root: Path) -> Index:
     """The imported runs that a root has."""
     index = Index()
     for run in reversed(list_runs(root)[0]):  # the newest of a source has the last word
-        if told := run.origin():
+        if told := run.import_record():
             index.digests[str(told.get("digest"))] = run
             index.sources[str(told.get("source"))] = run
     return index
@@ -144,24 +144,29 @@ def _take(
     source: Path, names: list[str], index: Index, root: Path, staging: Path, tags: Sequence[str]
 ) -> Imported | tuple[Path, Imported]:
     """One directory: known already, brought up to date, or written below `staging`, to be published."""
-    passed: list[Passed] = []
+    passed: list[SkippedLine] = []
     texts: dict[str, bytes] = {}
     for name in names:
         try:
             texts[name] = _read(source / name)
         except OSError as error:
-            passed.append(Passed(name, 0, f"cannot be read: {error.strerror}"))
+            passed.append(SkippedLine(name, 0, f"cannot be read: {error.strerror}"))
     files = {name: hashlib.sha256(text).hexdigest() for name, text in texts.items()}
     digest = hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
     if known := index.digests.get(digest):
-        told = known.origin()
+        told = known.import_record()
         return Imported(source, "known", known.name, int(told.get("epochs", 0)), told.get("reason"), ())
-    arguments, results = result_files.arguments(texts.get(ARGS, b"")), result_files.results(texts.get(RESULTS, b""))
-    passed += [Passed(name, 0, "missing") for name in (ARGS, RESULTS) if name not in names]
+    arguments, results = (
+        result_files.parse_arguments(texts.get(ARGS, b"")),
+        result_files.parse_results(texts.get(RESULTS, b"")),
+    )
+    passed += [SkippedLine(name, 0, "missing") for name in (ARGS, RESULTS) if name not in names]
     passed += arguments.passed + results.passed + convert.contradictions(source, arguments.values)
     config = convert.configuration(arguments, tags)
     passed += (
-        [Passed(ARGS, 0, f"says nothing of {', '.join(config.missing)}")] if arguments.values and config.missing else []
+        [SkippedLine(ARGS, 0, f"says nothing of {', '.join(config.missing)}")]
+        if arguments.values and config.missing
+        else []
     )
     told = {
         "schema": "convnn/1",
@@ -180,7 +185,7 @@ def _take(
     texts[IMPORTED] = json.dumps(told, indent=1).encode("utf-8", "backslashreplace") + b"\n"
     texts[CONFIG] = config.text.encode("utf-8", "backslashreplace")
     began = _began(source / (RESULTS if RESULTS in texts else ARGS), results)
-    lines = convert.Lines(arguments, results, config, began)
+    lines = convert.EventLines(arguments, results, config, began)
     if (same := brought_up_to_date(index, source, lines, texts)) is not None:
         index.digests[digest] = same
         return Imported(source, "grown", same.name, len(results.epochs), config.reason, tuple(passed))
@@ -194,7 +199,7 @@ def _take(
     return directory, Imported(source, "new", name, len(results.epochs), config.reason, tuple(passed))
 
 
-def brought_up_to_date(index: Index, source: Path, lines: convert.Lines, texts: dict[str, bytes]) -> Run | None:
+def brought_up_to_date(index: Index, source: Path, lines: convert.EventLines, texts: dict[str, bytes]) -> Run | None:
     """The run of an earlier state of a source, with what is new added to it; None where there is none."""
     run = index.sources.get(str(source))
     if run is None or (more := lines.beyond(run.history(steps=False))) is None:

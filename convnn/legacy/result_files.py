@@ -37,7 +37,7 @@ _AVERAGE = re.compile(rf"Average Epoch Time: {_NUMBER}s")
 _BEST = re.compile(rf"Max Accuracy: {_NUMBER}% at Epoch (\d{{1,9}})")
 
 
-class Passed(NamedTuple):
+class SkippedLine(NamedTuple):
     """A line, or a part of one, that was passed over (line 0: the file as a whole)."""
 
     file: str
@@ -52,7 +52,7 @@ class Arguments:
     values: dict[str, Any] = field(default_factory=dict)
     found: dict[str, Any] = field(default_factory=dict)  # num_classes, img_size and the like
     unknown: dict[str, str] = field(default_factory=dict)  # as written
-    passed: list[Passed] = field(default_factory=list)
+    passed: list[SkippedLine] = field(default_factory=list)
 
 
 @dataclass
@@ -62,13 +62,13 @@ class Results:
     epochs: list[tuple[int, dict[str, float]]] = field(default_factory=list)
     published: dict[str, Any] = field(default_factory=dict)  # gflops, trainable_parameters, average_epoch_s, best
     ended: bool = False  # the last lines are there: the run was not cut short
-    passed: list[Passed] = field(default_factory=list)
+    passed: list[SkippedLine] = field(default_factory=list)
 
 
 FOUND = ("num_classes", "img_size", "total_params", "trainable_params")
 
 
-def arguments(data: bytes) -> Arguments:
+def parse_arguments(data: bytes) -> Arguments:
     """The configuration in the bytes of args.txt: one `name: value` a line, values as Python prints them."""
     result = Arguments()
     for number, line in enumerate(_lines(data), 1):
@@ -77,16 +77,16 @@ def arguments(data: bytes) -> Arguments:
         if not line.strip():
             continue
         if not colon or not re.fullmatch(r"\w{1,80}", name):
-            result.passed.append(Passed(ARGS, number, f"no `name: value`: {line[:80]}"))
+            result.passed.append(SkippedLine(ARGS, number, f"no `name: value`: {line[:80]}"))
         elif name in FOUND:
             result.found[name] = _literal(text)
         elif (option := BY_NAME.get(name)) is None:
             result.unknown[name] = text
-            result.passed.append(Passed(ARGS, number, f"{name} is no option; kept as it is"))
+            result.passed.append(SkippedLine(ARGS, number, f"{name} is no option; kept as it is"))
         else:
             result.values[option.key] = _value(option, text)
     if data and not data.endswith(b"\n"):
-        result.passed.append(Passed(ARGS, data.count(b"\n") + 1, "the last line has no end: it may be cut short"))
+        result.passed.append(SkippedLine(ARGS, data.count(b"\n") + 1, "the last line has no end: it may be cut short"))
     return result
 
 
@@ -112,7 +112,7 @@ def _literal(text: str) -> Any:
     return value if plain and not (isinstance(value, int) and abs(value) >= 2**63) else text
 
 
-def results(data: bytes) -> Results:
+def parse_results(data: bytes) -> Results:
     """The curves in the bytes of train_eval_results.txt, in each of the formats it was ever written in."""
     result = Results()
     lines = _lines(data)
@@ -132,12 +132,12 @@ def results(data: bytes) -> Results:
             result.published["best"], result.ended = {"value": float(match[1]), "epoch": int(match[2])}, True
             _rest(result, number, line, match)
         else:
-            result.passed.append(Passed(RESULTS, number, f"not understood: {line[:80]}"))
+            result.passed.append(SkippedLine(RESULTS, number, f"not understood: {line[:80]}"))
     if (best := result.published.get("best")) and not any(
         epoch == best["epoch"] and metrics.get("test_top1") == best["value"] for epoch, metrics in result.epochs
     ):
         why = f"Max Accuracy {best['value']}% at Epoch {best['epoch']} is not what the lines of the epochs say"
-        result.passed.append(Passed(RESULTS, 0, why))
+        result.passed.append(SkippedLine(RESULTS, 0, why))
         if not whole:  # the number of the epoch may be cut, too
             del result.published["best"]
     return result
@@ -145,7 +145,7 @@ def results(data: bytes) -> Results:
 
 def _rest(result: Results, number: int, line: str, match: re.Match[str]) -> None:
     if rest := line[match.end() :].strip():
-        result.passed.append(Passed(RESULTS, number, f"behind the figures: {rest[:80]}"))
+        result.passed.append(SkippedLine(RESULTS, number, f"behind the figures: {rest[:80]}"))
 
 
 def _lines(data: bytes) -> list[str]:
@@ -160,10 +160,10 @@ def _epoch(result: Results, number: int, line: str, *, last: bool) -> None:
             return _add(result, number, int(match[1]), dict(zip(names, map(float, match.groups()[1:]), strict=True)))
     head = re.match(_HEAD, line)
     if last or head is None:
-        return result.passed.append(Passed(RESULTS, number, f"cut short or not understood: {line[:80]}"))
+        return result.passed.append(SkippedLine(RESULTS, number, f"cut short or not understood: {line[:80]}"))
     metrics = _readable(line[head.end() :])
     why = f"only {', '.join(metrics) or 'nothing'} could be read: {line[:80]}"
-    result.passed.append(Passed(RESULTS, number, why))
+    result.passed.append(SkippedLine(RESULTS, number, why))
     return _add(result, number, int(head[1]), metrics) if metrics else None
 
 
@@ -184,6 +184,6 @@ def _add(result: Results, number: int, epoch: int, metrics: Mapping[str, float])
         kept = [told for told in result.epochs if told[0] < epoch]
         dropped = len(result.epochs) - len(kept)
         why = f"epoch {epoch} is told again: {dropped} earlier epochs from there on are passed over"
-        result.passed.append(Passed(RESULTS, number, why))
+        result.passed.append(SkippedLine(RESULTS, number, why))
         result.epochs = kept
     result.epochs.append((epoch, dict(metrics)))

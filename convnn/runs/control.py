@@ -6,8 +6,8 @@ from enum import Enum
 from pathlib import Path
 
 from convnn.errors import Problem, UserError, nearest
-from convnn.files import opened, write_atomic
-from convnn.runs.lock import held
+from convnn.files import open_regular, write_atomic
+from convnn.runs.lock import is_locked
 
 NAME = "control"
 LONGEST_COMMAND = 40  # bytes of the file that are read
@@ -36,7 +36,7 @@ class ControlCommand(Enum):
 
 def send(directory: Path, command: ControlCommand) -> None:
     """Leave a command for the run in `directory`, replacing an unread one. Raises UserError where nothing trains."""
-    if not held(directory):
+    if not is_locked(directory):
         raise UserError(f"{directory.name} is not running")
     write_atomic(directory / NAME, command.value + "\n")
 
@@ -48,7 +48,7 @@ def receive(directory: Path) -> ControlCommand | None:
         path.replace(taken)  # first out of the way: a command written while this one is read stays for the next call
     except FileNotFoundError:
         return None
-    with opened(taken) as file:
+    with open_regular(taken) as file:
         word = file.read(LONGEST_COMMAND).decode("utf-8", "replace").strip()
     taken.unlink()
     return ControlCommand.parse(word) if word else None

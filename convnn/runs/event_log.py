@@ -8,8 +8,8 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from convnn.events import Changed, Epoch, Event, Finished, Other, Paused, Resumed, Saved, Started, Step, Warned
-from convnn.files import opened
+from convnn.events import Changed, Epoch, Event, Finished, Paused, Resumed, Saved, Started, Step, UnknownEvent, Warned
+from convnn.files import open_regular
 from convnn.runs import event_log
 from convnn.text import escaped
 
@@ -20,13 +20,13 @@ KINDS: dict[str, type[Event]] = {
 }
 
 
-def line(event: Event) -> str:
+def event_line(event: Event) -> str:
     """The event as one line of JSON without its newline; non-finite numbers are strings."""
     fields = json.loads(event.model_dump_json(by_alias=True))
     return json.dumps({"event": type(event).__name__, "time": fields.pop("time"), **fields})
 
 
-def parse(text: str | bytes) -> Event:
+def parse_event(text: str | bytes) -> Event:
     """The event of one line. Raises ValueError, which says what is wrong, and nothing else."""
     try:
         fields = json.loads(text)
@@ -36,14 +36,14 @@ def parse(text: str | bytes) -> Event:
             raise ValueError("no time")
         kind = KINDS.get(fields["event"])
         if kind is None:
-            return Other.model_validate(fields)
+            return UnknownEvent.model_validate(fields)
         del fields["event"]
         return kind.model_validate(fields)
     except (RecursionError, OverflowError) as error:  # deep nesting, a time beyond the calendar
         raise ValueError(f"{type(error).__name__}: {error}") from error
 
 
-def append(file: int | Path, event: Event) -> None:
+def append_event(file: int | Path, event: Event) -> None:
     """Add the event to the end of a file, given by path or by a descriptor open for reading and appending.
 
     The line goes out in one write, so several writers never mix. All but steps reach the disk before this returns.
@@ -52,10 +52,10 @@ def append(file: int | Path, event: Event) -> None:
     if isinstance(file, Path):
         descriptor = os.open(file, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
         try:
-            return append(descriptor, event)
+            return append_event(descriptor, event)
         finally:
             os.close(descriptor)
-    data = line(event).encode() + b"\n"
+    data = event_line(event).encode() + b"\n"
     size = os.fstat(file).st_size
     if size and os.pread(file, 1, size - 1) != b"\n":
         data = b"\n" + data
@@ -71,7 +71,7 @@ def append(file: int | Path, event: Event) -> None:
 
 def _lines(path: Path, start: int) -> Iterator[tuple[int, int, bytes | None]]:
     """(first byte, byte after the newline, text) of each whole line; no text where it is too long to hold."""
-    with opened(path) as file:
+    with open_regular(path) as file:
         file.seek(start)
         first, kept, length = start, bytearray(), 0
         while chunk := file.read(CHUNK):
@@ -89,7 +89,7 @@ def _lines(path: Path, start: int) -> Iterator[tuple[int, int, bytes | None]]:
                 kept.clear()
 
 
-def read(path: Path, start: int = 0, *, steps: bool = True) -> tuple[list[Event], int, list[tuple[int, str]]]:
+def read_events(path: Path, start: int = 0, *, steps: bool = True) -> tuple[list[Event], int, list[tuple[int, str]]]:
     """The events from byte `start` on, the byte to go on from, and (byte, reason) of each line that is none.
 
     A last line without a newline is left for the next call. Without `steps`, Step lines are passed over unparsed.
@@ -103,13 +103,13 @@ def read(path: Path, start: int = 0, *, steps: bool = True) -> tuple[list[Event]
             bad.append((first, f"longer than {LONGEST} bytes"))
         elif text.strip() and (steps or not text.startswith(b'{"event": "Step"')):
             try:
-                events.append(parse(text))
+                events.append(parse_event(text))
             except ValueError as error:
                 bad.append((first, " ".join(str(error).split())[:200]))
     return events, end, bad
 
 
-class Journal:
+class EventLog:
     """Writes the events of one run in order. A refused one waits, with all behind it; steps may be lost, others not."""
 
     def __init__(self, path: Path, warn: Callable[[Event], None]) -> None:
@@ -119,7 +119,7 @@ class Journal:
         self._waiting: list[Event] = []
         self.problem: OSError | None = None  # why something waits
 
-    def add(self, event: Event) -> None:
+    def append(self, event: Event) -> None:
         """Write the event, or keep it to be written later; the first refusal is told to `warn`."""
         if isinstance(event, Step) and self._waiting:
             return
@@ -136,7 +136,7 @@ class Journal:
         """Write what waits; whether nothing does any more."""
         while self._waiting:
             try:
-                event_log.append(self._file, self._waiting[0])
+                event_log.append_event(self._file, self._waiting[0])
             except OSError as error:
                 if not isinstance(self._waiting[0], Step):  # no promise covers those
                     self.problem = error

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from convnn.errors import Exit, Problem, UserError
 from convnn.metrics import lower_is_better
 from convnn.runs import trash
-from convnn.runs.run import CONFIG, EVENTS, Run, holds_run, name_of
+from convnn.runs.run import CONFIG, EVENTS, Run, is_run, run_name
 from convnn.runs.status import ASCII_GLYPHS as ASCII_GLYPHS
 from convnn.runs.status import GLYPHS as GLYPHS
 from convnn.text import escaped
@@ -34,16 +34,16 @@ def list_runs(root: Path) -> tuple[list[Run], list[str]]:
             try:
                 if entry.is_symlink():
                     raise UserError("a symbolic link, not followed")
-                run = listed(entry)
+                run = run_of_entry(entry)
                 if run is not None:
-                    found[run.path] = (age(run), run)
+                    found[run.path] = (creation_order(run), run)
             except (OSError, UserError) as error:
                 said = error.strerror if isinstance(error, OSError) else error
                 warnings.append(f"{escaped(entry.path)}: {said}")
     return [run for _, run in sorted(found.values(), key=lambda pair: pair[0], reverse=True)], sorted(warnings)
 
 
-def listed(entry: os.DirEntry[str]) -> Run | None:
+def run_of_entry(entry: os.DirEntry[str]) -> Run | None:
     """The run that an entry of a root is or links to; None for other things. Raises UserError for what is damaged."""
     path = Path(entry.path)
     if entry.is_dir(follow_symlinks=False):
@@ -62,23 +62,23 @@ def listed(entry: os.DirEntry[str]) -> Run | None:
     return Run(target, path.stem)
 
 
-def age(run: Run) -> tuple[str, int]:
+def creation_order(run: Run) -> tuple[str, int]:
     """Sorts runs by when they were made: the time in the name, within a second that of the configuration file."""
     made = run.config_path.stat().st_mtime_ns
     stamp = re.match(r"\d{8}-\d{6}", run.name)
     return stamp[0] if stamp else time.strftime("%Y%m%d-%H%M%S", time.localtime(made / 1e9)), made
 
 
-def find(ref: str, root: Path) -> Run:
+def find_run(ref: str, root: Path) -> Run:
     """The run a person means: @last, @2, @best:METRIC, a path, or any part of a name that only one run has.
 
     Raises UserError: NO_RUN with the nearest names, or with those that the part fits.
     """
     if ("/" in ref or ref in {".", ".."}) and not ref.startswith("@"):
         path = Path(ref).resolve()
-        if not holds_run(path):
+        if not is_run(path):
             raise UserError(f"there is no run in {escaped(path)}", Exit.NO_RUN)
-        return Run(path, name_of(path, root))
+        return Run(path, run_name(path, root))
     found, _ = list_runs(root)
     if not found:
         raise UserError(Problem(f"there are no runs in {escaped(root)}", fix="start one: convnn run"), Exit.NO_RUN)
@@ -94,8 +94,8 @@ def find(ref: str, root: Path) -> Run:
         raise UserError(
             Problem(f"{len(names)} runs have {ref!r} in their names: {', '.join(names[:10])}{more}", value=ref)
         )
-    if ref and holds_run(Path(ref)):
-        return Run(Path(ref).resolve(), name_of(Path(ref).resolve(), root))
+    if ref and is_run(Path(ref)):
+        return Run(Path(ref).resolve(), run_name(Path(ref).resolve(), root))
     near = get_close_matches(ref, [run.name for run in found], 3, 0.3) or [run.name for run in found[:3]]
     raise UserError(
         Problem(f"no run is called {ref!r}", value=ref, fix=f"nearest: {', '.join(escaped(name) for name in near)}"),

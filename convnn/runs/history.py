@@ -29,7 +29,7 @@ class Mark(NamedTuple):
     step: int
 
 
-class Told(NamedTuple):
+class StepRecord(NamedTuple):
     """What a Step event said, in a quarter of its memory: there are tens of thousands of them."""
 
     time: datetime
@@ -59,15 +59,15 @@ class History:
 
     def __init__(self, events: Iterable[Event] = ()) -> None:
         self.started: Started | None = None  # the latest start: what the run trains on now
-        self.began: datetime | None = None  # the first start
+        self.first_started: datetime | None = None  # the first start
         self.finished: Finished | None = None
         self.paused = False
         self.epochs: list[Epoch] = []
-        self.steps: list[Told] = []
+        self.steps: list[StepRecord] = []
         self.warnings: list[Warned] = []
         self.changes: list[Changed] = []  # what people did or noted
         self.marks: list[Mark] = []
-        self.bad: list[tuple[int, str]] = []  # (byte, reason) of each line of the file that is no event
+        self.skipped_lines: list[tuple[int, str]] = []  # (byte, reason) of each line of the file that is no event
         self.elapsed = 0.0  # seconds it ran, up to the last event
         self._epoch_seconds: list[float] = []
         self._step_seconds: list[float] = []
@@ -83,7 +83,7 @@ class History:
                 case Step():
                     if self.steps and event.step <= self.steps[-1].step:
                         self._rewind(event.step - 1)  # a start over that left no word
-                    self.steps.append(Told(*(getattr(event, field) for field in Told._fields)))
+                    self.steps.append(StepRecord(*(getattr(event, field) for field in StepRecord._fields)))
                     self._step_seconds.append(self.elapsed)
                 case Epoch():
                     if self.epochs and event.step <= self.epochs[-1].step:
@@ -92,7 +92,7 @@ class History:
                     self._epoch_seconds.append(self.elapsed)
                 case Started():
                     self.started, self.finished, self.paused = event, None, False
-                    self.began = self.began or event.time
+                    self.first_started = self.first_started or event.time
                 case Resumed():
                     self.finished, self.paused = None, False
                     self._rewind(event.step)
@@ -114,11 +114,11 @@ class History:
     def update(self, path: Path, *, steps: bool = True) -> bool:
         """Fold what the file of events holds beyond the last call; whether that was anything. No file: nothing yet."""
         try:
-            new, self._byte, bad = event_log.read(path, self._byte, steps=steps)
+            new, self._byte, bad = event_log.read_events(path, self._byte, steps=steps)
         except FileNotFoundError:
             return False
         self.fold(new)
-        self.bad += bad
+        self.skipped_lines += bad
         return bool(new or bad)
 
     def _tick(self, event: Event) -> None:
@@ -140,8 +140,8 @@ class History:
         self.elapsed = max((times[-1] for times in (self._epoch_seconds, self._step_seconds) if times), default=0.0)
 
     @property
-    def _latest(self) -> Told | Epoch | None:
-        told: list[Told | Epoch] = [told[-1] for told in (self.steps, self.epochs) if told]
+    def _latest(self) -> StepRecord | Epoch | None:
+        told: list[StepRecord | Epoch] = [told[-1] for told in (self.steps, self.epochs) if told]
         return max(told, key=lambda event: event.step, default=None)
 
     @property
@@ -208,7 +208,7 @@ class History:
 
     def _seconds_per_step(self) -> float | None:
         """Measured over whole epochs, evaluation included; within the first epoch over its steps."""
-        told: list[tuple[float, int]] = [(0.0, 0)] if self.began else []
+        told: list[tuple[float, int]] = [(0.0, 0)] if self.first_started else []
         if self.epochs:
             told += zip(self._epoch_seconds, (epoch.step for epoch in self.epochs), strict=True)
             told = told[-RECENT - 1 :]

@@ -17,9 +17,9 @@ from convnn.files import write_atomic
 from convnn.gc_pause import uncollected
 from convnn.metrics import Best
 from convnn.runs import find, trash
-from convnn.runs.lock import held
+from convnn.runs.lock import is_locked
 from convnn.runs.run import CONFIG, EVENTS
-from convnn.runs.summary import Figure, Summary, summarise
+from convnn.runs.summary import MetricSummary, Summary, summarize
 from convnn.text import escaped
 
 CACHE = ".summaries.json"  # a view: may be deleted at any time
@@ -81,8 +81,8 @@ def summaries(root: Path, reading: Callable[[int], None] | None = None) -> tuple
         found.setdefault(kept.summary.path, kept)  # of two links to one directory, one
     listed = [kept.summary for kept in sorted(found.values(), key=lambda kept: kept.age, reverse=True)]
     for run in listed:
-        if run.unread:
-            lines = "1 line" if run.unread == 1 else f"{run.unread} lines"
+        if run.damaged_lines:
+            lines = "1 line" if run.damaged_lines == 1 else f"{run.damaged_lines} lines"
             warnings.append(f"{escaped(run.path)}/{EVENTS}: {lines} damaged, convnn show says which")
     return listed, sorted(warnings)
 
@@ -115,7 +115,7 @@ def _current(entry: os.DirEntry[str], old: Mapping[str, _Kept]) -> _Kept | None:
             return None
         if kept.stamps != (_stamp(f"{path}/{CONFIG}"), _stamp(f"{path}/{EVENTS}")):
             return None
-        if kept.summary.finished is None and held(Path(path)):  # whether it lives is no matter of its files
+        if kept.summary.finished is None and is_locked(Path(path)):  # whether it lives is no matter of its files
             return None
     except OSError:
         return None  # it is read anew, which says what is wrong with it
@@ -125,11 +125,11 @@ def _current(entry: os.DirEntry[str], old: Mapping[str, _Kept]) -> _Kept | None:
 def _read(entry: os.DirEntry[str]) -> _Kept | None:
     if entry.is_symlink():
         raise UserError("a symbolic link, not followed")
-    run = find.listed(entry)
+    run = find.run_of_entry(entry)
     if run is None:
         return None
     stamps = _stamp(str(run.config_path)), _stamp(str(run.events_path))
-    return _Kept(stamps, find.age(run), summarise(run))
+    return _Kept(stamps, find.creation_order(run), summarize(run))
 
 
 def _stamp(path: str) -> Stamp | None:
@@ -173,7 +173,7 @@ def _dump(kept: Mapping[str, _Kept]) -> bytes:
             tables.setdefault(id(table), (len(tables), table))
         config = configs.setdefault(_identity(s.config), len(configs))
         fields = [s.name, s.path, s.status, s.started, s.finished, config, s.epoch, s.best, s.digest]
-        rows[name] = [each.stamps, each.age, [*fields, s.figures, s.source, s.not_launchable_reason, s.unread]]
+        rows[name] = [each.stamps, each.age, [*fields, s.metrics, s.source, s.not_launchable_reason, s.damaged_lines]]
     numbered = [{name: tables[table][0] for name, table in config} for config in configs]
     told = [table for _, table in tables.values()], numbered, rows
     body = json.dumps(told, separators=(",", ":"), default=str).encode()
@@ -194,6 +194,6 @@ def _load(path: Path) -> dict[str, _Kept]:
         for name, (stamps, age, fields) in rows.items():
             fields[5] = configs[fields[5]]
             fields[7] = Best(*fields[7]) if fields[7] else None
-            fields[9] = {metric: Figure(*figure) for metric, figure in fields[9].items()}
+            fields[9] = {metric: MetricSummary(*figure) for metric, figure in fields[9].items()}
             found[name] = _Kept(tuple(stamps), tuple(age), Summary(*fields))
     return found

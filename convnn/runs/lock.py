@@ -16,7 +16,7 @@ from convnn.errors import Exit, Problem, UserError
 from convnn.events import now
 from convnn.text import escaped
 
-NAME = "run.lock"
+LOCK_FILE = "run.lock"
 PATIENCE = 1.0  # seconds: longer than any reader's look, shorter than a person's
 
 _ours: set[int] = set()
@@ -33,9 +33,9 @@ os.register_at_fork(after_in_child=_drop_in_child)
 
 
 @contextmanager
-def hold(directory: Path) -> Iterator[None]:
+def lock_run(directory: Path) -> Iterator[None]:
     """Hold the run in `directory` while the block runs. Raises UserError (HELD) naming who has it after a second."""
-    descriptor = os.open(directory / NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
+    descriptor = os.open(directory / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
     _ours.add(descriptor)
     try:
         _take(descriptor, directory)
@@ -77,10 +77,10 @@ def _holder(descriptor: int) -> str:
         return "it left no name"
 
 
-def held(directory: Path) -> bool:
+def is_locked(directory: Path) -> bool:
     """Whether a process holds the run now."""
     try:
-        descriptor = os.open(directory / NAME, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        descriptor = os.open(directory / LOCK_FILE, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except FileNotFoundError:
         return False
     try:

@@ -17,10 +17,10 @@ from convnn.errors import Problem, UserError
 from convnn.files import sync_directory, write_atomic
 from convnn.runs import trash
 from convnn.runs.history import History
-from convnn.runs.lock import hold
+from convnn.runs.lock import lock_run
 from convnn.runs.status import ASCII_GLYPHS as ASCII_GLYPHS
 from convnn.runs.status import GLYPHS as GLYPHS
-from convnn.runs.status import decisive, status
+from convnn.runs.status import derive_status, last_status_event
 from convnn.text import escaped
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class Run:
         """Whether its figures come from elsewhere, so that there are no weights to go on from."""
         return (self.path / IMPORTED).is_file()
 
-    def origin(self) -> dict[str, Any]:
+    def import_record(self) -> dict[str, Any]:
         """What `imported.json` tells; nothing where there is none that can be read."""
         try:
             found = json.loads((self.path / IMPORTED).read_bytes())
@@ -84,7 +84,7 @@ class Run:
 
     def status(self) -> str:
         """How the run is, a key of GLYPHS."""
-        return status(self.path, decisive(self.events_path))
+        return derive_status(self.path, last_status_event(self.events_path))
 
 
 def _value(section: str, key: str, value: Any) -> Any:
@@ -93,17 +93,17 @@ def _value(section: str, key: str, value: Any) -> Any:
     return None if value == "none" and option is not None and option.optional else value
 
 
-def root(given: Path | None = None) -> Path:
+def runs_root(given: Path | None = None) -> Path:
     """The directory of the runs, absolute: the one given, else $CONVNN_RUNS, else ./runs."""
     return (given or Path(os.environ.get("CONVNN_RUNS") or "runs")).absolute()
 
 
-def holds_run(path: Path) -> bool:
+def is_run(path: Path) -> bool:
     """Whether a directory is a run."""
     return (path / CONFIG).is_file() or (path / EVENTS).is_file()
 
 
-def fresh_name(model: str, layer: str, name: str | None = None) -> str:
+def new_run_name(model: str, layer: str, name: str | None = None) -> str:
     """A name for a run that starts now: local time, the given name or else model and layer, four hex digits.
 
     Of a given name only letters, digits and . _ + = - are kept, so that it is one component of a path.
@@ -112,7 +112,7 @@ def fresh_name(model: str, layer: str, name: str | None = None) -> str:
     return f"{time.strftime('%Y%m%d-%H%M%S')}-{word}-{secrets.token_hex(2)}"
 
 
-def create(
+def create_run(
     config_toml: str,
     *,
     model: str,
@@ -127,10 +127,10 @@ def create(
     Raises UserError where `directory` holds a run already; with `overwrite` that one is moved to the trash first.
     """
     root.mkdir(parents=True, exist_ok=True)
-    called = fresh_name(model, layer, name)
+    called = new_run_name(model, layer, name)
     if directory is None:
         while (root / called).exists():
-            called = fresh_name(model, layer, name)
+            called = new_run_name(model, layer, name)
         path = root / called
         path.mkdir()
         write_atomic(path / CONFIG, config_toml)
@@ -144,11 +144,11 @@ def create(
         raise UserError(Problem(f"{escaped(path)} has control characters in its name", fix="give another directory"))
     if path.exists() and not path.is_dir():
         raise UserError(Problem(f"{escaped(path)} is a file", fix="give --output_dir a directory"))
-    if overwrite and holds_run(path):
-        trash.discard(path, name_of(path, root), root)
+    if overwrite and is_run(path):
+        trash.discard(path, run_name(path, root), root)
     path.mkdir(parents=True, exist_ok=True)
-    with hold(path):  # of two that start here at once, one gets it
-        if holds_run(path):
+    with lock_run(path):  # of two that start here at once, one gets it
+        if is_run(path):
             raise UserError(
                 Problem(
                     f"{escaped(path)} holds a run already",
@@ -169,7 +169,7 @@ def _links(root: Path) -> list[Path]:
     return [link for link in root.glob("*.link") if link.is_file() and not link.is_symlink()]
 
 
-def name_of(path: Path, root: Path) -> str:
+def run_name(path: Path, root: Path) -> str:
     """What the run at `path` is called: by the link of `root` that leads there, else like its directory."""
     for link in sorted(_links(root), reverse=True) if path.parent != root.resolve() else []:
         if trash.link_target(link) == path:

@@ -14,7 +14,7 @@ from convnn.runs.history import History
 from convnn.runs.run import Run
 
 
-class Figure(NamedTuple):
+class MetricSummary(NamedTuple):
     """A metric at the last epoch and, where it has a finite value, at its best one."""
 
     last: float | None
@@ -35,10 +35,10 @@ class Summary:
     epoch: int  # epochs completed
     best: Best | None
     digest: str | None  # None before the first epoch
-    figures: Mapping[str, Figure]  # by metric
+    metrics: Mapping[str, MetricSummary]  # by metric
     source: str | None  # the directory an imported run came from: its figures are as published
     not_launchable_reason: str | None  # why an imported run cannot be launched
-    unread: int = 0  # lines of its log that are damaged
+    damaged_lines: int = 0  # lines of its log that are damaged
 
     def json(self) -> dict[str, Any]:
         """The R of the JSON documents."""
@@ -47,7 +47,7 @@ class Summary:
             name: getattr(self, name) for name in ("name", "path", "status", "started", "finished", "config", "epoch")
         }
         config = {
-            section: {key: plain(value) for key, value in table.items()} for section, table in self.config.items()
+            section: {key: json_value(value) for key, value in table.items()} for section, table in self.config.items()
         }
         return fields | {"config": config, "best": best, "digest": self.digest}
 
@@ -59,46 +59,46 @@ def json_number(value: float) -> float | str:
     return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
 
 
-def plain(value: Any) -> Any:
+def json_value(value: Any) -> Any:
     """A value of a configuration as JSON takes it: TOML has dates, and numbers that are not finite."""
     if value is UNKNOWN:
         return None
     if isinstance(value, float):
         return json_number(value)
     if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
+        return [json_value(item) for item in value]
     if isinstance(value, dict):
-        return {key: plain(item) for key, item in value.items()}
+        return {key: json_value(item) for key, item in value.items()}
     return value if value is None or isinstance(value, bool | int | str) else str(value)
 
 
-def summarise(run: Run) -> Summary:
+def summarize(run: Run) -> Summary:
     """The summary of a run, from its files. Raises UserError where its configuration is damaged."""
     history = run.history(steps=False)
     best = history.best()
-    told = run.origin()
+    told = run.import_record()
     return Summary(
         name=run.name,
         path=str(run.path),
         status=run.status(),
-        started=iso(history.began) if history.began else None,
+        started=iso(history.first_started) if history.first_started else None,
         finished=iso(history.finished.time) if history.finished else None,
         config=Settings(run.sections()),
         epoch=history.epochs[-1].epoch if history.epochs else 0,
         best=Best(history.best_metric, *best) if best else None,
         digest=history.digest() if history.epochs else None,
-        figures={metric: _figure(history, metric) for metric in history.metrics},
+        metrics={metric: _figure(history, metric) for metric in history.metrics},
         source=str(told["source"]) if "source" in told else None,
         not_launchable_reason=str(told["reason"]) if told.get("reason") else None,
-        unread=len(history.bad),
+        damaged_lines=len(history.skipped_lines),
     )
 
 
-def _figure(history: History, metric: str) -> Figure:
+def _figure(history: History, metric: str) -> MetricSummary:
     best = history.best(metric)
-    return Figure(history.epochs[-1].metrics.get(metric), *(best or (None, None)))
+    return MetricSummary(history.epochs[-1].metrics.get(metric), *(best or (None, None)))
 
 
 def summary_json(run: Run) -> dict[str, Any]:
     """The summary of a run as JSON values."""
-    return summarise(run).json()
+    return summarize(run).json()

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 ARGS, MODEL, RESULTS = "args.txt", "model.txt", "train_eval_results.txt"
 
 
-def arguments(
+def args_text(
     options: Mapping[str, object],
     *,
     num_classes: int,
@@ -42,7 +42,7 @@ def _value(value: object) -> str:
     return escaped(" ".join(value) if words else value)  # type: ignore[arg-type]
 
 
-def architecture(model: nn.Module) -> str:
+def model_text(model: nn.Module) -> str:
     """The text of model.txt: the modules, then how many parameters each part of the model has."""
     parts = {name: sum(p.numel() for p in child.parameters()) for name, child in model.named_children()}
     total = sum(p.numel() for p in model.parameters())
@@ -52,7 +52,7 @@ def architecture(model: nn.Module) -> str:
     return f"{model}\n\nParameters\n" + "".join(f"{name:<{width}}  {count:>15,}\n" for name, count in rows)
 
 
-def results(history: History) -> str:
+def results_text(history: History) -> str:
     """The text of train_eval_results.txt after the epochs so far; times are seconds of training alone."""
     lines = [_complexity(history.started)] if history.started else []
     lines += [_epoch(epoch) for epoch in history.epochs]

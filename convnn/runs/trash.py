@@ -9,7 +9,7 @@ from pathlib import Path
 
 from convnn.errors import Exit, Problem, UserError
 from convnn.files import write_atomic
-from convnn.runs.lock import hold
+from convnn.runs.lock import lock_run
 from convnn.text import escaped
 
 NAME = ".trash"
@@ -47,7 +47,7 @@ def discard(path: Path, name: str, root: Path) -> Path:
     if place.resolve().is_relative_to(path.resolve()):
         raise UserError(f"{escaped(path)} cannot be removed: it holds the runs in {escaped(root)}")
     place.mkdir(parents=True, exist_ok=True)
-    with hold(path):
+    with lock_run(path):
         to = place / f"{datetime.now(UTC):{STAMP}}{name}"
         if path.parent.resolve() != root.resolve() or path.name != name:
             write_link(to.with_name(to.name + ".link"), path)

@@ -38,7 +38,7 @@ class JsonLines(RunView):
 
     def show(self, event: Event) -> None:
         try:
-            sys.stdout.write(event_log.line(event) + "\n")
+            sys.stdout.write(event_log.event_line(event) + "\n")
             sys.stdout.flush()
         except OSError as error:
             _lose_stdout(error)

@@ -148,7 +148,7 @@ class RunReport:
         for warning in self.history.warnings:
             yield Text(f"warning: {warning.message}", STYLES["warning"])
         for change in self.history.changes:
-            yield Text(f"note: {change.what} ({change.by})" if change.by else f"note: {change.what}")
+            yield Text(f"note: {change.description} ({change.by})" if change.by else f"note: {change.description}")
 
 
 def _section_lines(options: list[OptionValue], width: int) -> list[Text]:

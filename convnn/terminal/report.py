@@ -176,7 +176,7 @@ def event_line(event: Event, history: History) -> tuple[str, Tone]:
             note = f" ({event.note})" if event.note else ""
             return f"resumed in epoch {event.epoch}, after step {event.step}{note}", "warning"
         case Changed():
-            return f"changed: {event.what}", "warning"
+            return f"changed: {event.description}", "warning"
         case Warned():
             return f"warning: {event.message}", "warning"
         case Finished():

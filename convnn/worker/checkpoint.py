@@ -26,7 +26,7 @@ from safetensors.torch import load, save_file
 from torch import Tensor
 
 from convnn.errors import Exit, Problem, UserError
-from convnn.files import opened, sync_directory, write_atomic
+from convnn.files import open_regular, sync_directory, write_atomic
 from convnn.text import escaped
 from convnn.worker.crash_points import reach
 
@@ -281,5 +281,5 @@ def _digest(path: Path) -> str:
 
 def _read(path: Path, most: int) -> bytes:
     """The bytes of a file, `most` and one at the most. Raises OSError for a link, a pipe or another thing."""
-    with opened(path) as file:
+    with open_regular(path) as file:
         return file.read(max(0, min(most, os.fstat(file.fileno()).st_size)) + 1)

@@ -21,7 +21,7 @@ from convnn.data.catalog import DATASETS, DatasetInfo, dataset_info
 from convnn.errors import UserError
 from convnn.files import sync_directory, write_atomic
 from convnn.presets.resolve import resolve
-from convnn.runs.lock import held, hold
+from convnn.runs.lock import is_locked, lock_run
 from convnn.text import escaped
 from convnn.training import device as training_device
 from convnn.training.trainer import Trainer
@@ -146,10 +146,10 @@ def _sync(folder: Path) -> None:
 
 
 def _lock(folder: Path) -> None:
-    with hold(folder):
-        if not held(folder):
+    with lock_run(folder):
+        if not is_locked(folder):
             raise OSError("a lock that is held looks free: this file system does not keep `flock`")
-    if held(folder):
+    if is_locked(folder):
         raise OSError("a lock that was let go looks held")
 
 

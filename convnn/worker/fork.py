@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from convnn.config.toml import text
 from convnn.errors import Problem, UserError
 from convnn.runs import event_log, run
-from convnn.runs.lock import hold
+from convnn.runs.lock import lock_run
 from convnn.runs.run import Run
 from convnn.text import escaped
 
@@ -38,7 +38,7 @@ def fork(source: Run, config: RunConfig, root: Path) -> tuple[Run, list[str]]:
                 change={"training.num_epochs": 2 * config.training.num_epochs},
             )
         )
-    made = run.create(
+    made = run.create_run(
         text(config, whole=True),
         model=config.model.name,
         layer=config.layer.type,
@@ -61,7 +61,7 @@ def fork(source: Run, config: RunConfig, root: Path) -> tuple[Run, list[str]]:
         checkpoint.point(made.path, "best", found.step)
     for event in source.history(steps=False).epochs:
         if event.epoch < epoch:
-            event_log.append(made.events_path, event)
+            event_log.append_event(made.events_path, event)
     return made, said
 
 
@@ -70,7 +70,7 @@ def _newest(source: Run) -> tuple[Checkpoint, list[str]]:
 
     if source.status() == "done":  # not a byte of it changes
         return checkpoint.chosen(source.path, "last"), []
-    with hold(source.path):
+    with lock_run(source.path):
         found, said = checkpoint.newest(source.path)
     if found is None:
         raise UserError(

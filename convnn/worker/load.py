@@ -11,9 +11,9 @@ from torch import nn
 from convnn.config.schema import RunConfig
 from convnn.errors import Exit, Problem, UserError
 from convnn.events import Started
-from convnn.runs.find import find
+from convnn.runs.find import find_run
 from convnn.runs.history import History
-from convnn.runs.run import Run, root
+from convnn.runs.run import Run, runs_root
 from convnn.text import escaped
 from convnn.training import build
 from convnn.worker import checkpoint
@@ -71,7 +71,7 @@ def load_run(ref: str | Path, runs: str | Path | None = None) -> TrainedRun:
     Raises UserError when there is no such run.
     """
     reference = f"{ref}/" if isinstance(ref, Path) else ref
-    return TrainedRun(find(reference, root(Path(runs) if runs else None)))
+    return TrainedRun(find_run(reference, runs_root(Path(runs) if runs else None)))
 
 
 def _fits(network: nn.Module, weights: dict[str, torch.Tensor], run: Run) -> None:

@@ -14,7 +14,7 @@ from convnn.events import Epoch, Event, Finished, Paused, Resumed, Started, Warn
 from convnn.files import write_atomic
 from convnn.runs import control, text_files
 from convnn.runs.control import ControlCommand
-from convnn.runs.event_log import Journal
+from convnn.runs.event_log import EventLog
 from convnn.runs.history import History
 from convnn.runs.run import Run
 from convnn.text import escaped
@@ -45,22 +45,22 @@ class Loop:
     show: Callable[[Event], None]
     commands: deque[Command]  # appended to by a signal handler or another thread
     deadline: float | None
-    journal: Journal
+    event_log: EventLog
     history: History = field(default_factory=History)
     stop_after_epoch: bool = False
     looked: float = 0.0
     refused: set[str] = field(default_factory=set)  # files that could not be written: said once
 
     def tell(self, event: Event) -> None:
-        self.journal.add(event)
+        self.event_log.append(event)
         self.history.fold([event])
         self.show(event)
 
     def record(self) -> None:
         """Write what is left of the history. Raises OSError."""
-        if not self.journal.flush():
-            assert self.journal.problem is not None
-            raise self.journal.problem
+        if not self.event_log.flush():
+            assert self.event_log.problem is not None
+            raise self.event_log.problem
 
     # -- from the first event to the last ---------------------------------------------------------------------------
 
@@ -91,8 +91,8 @@ class Loop:
 
     def _begin(self, started: Started, origin: Origin | None) -> None:
         """Say how it starts or goes on; nothing is trained whose first word cannot be written."""
-        before = self.history.began is not None or bool(self.history.epochs)
-        if self.history.began is None or origin is None:
+        before = self.history.first_started is not None or bool(self.history.epochs)
+        if self.history.first_started is None or origin is None:
             self.tell(started)
         for sentence in origin.said if origin else []:
             self.tell(Warned(message=sentence))
@@ -127,10 +127,10 @@ class Loop:
         """Write the last event, and leave the directory as a run of its outcome is left."""
         self.write_results()
         reach("run.results")
-        if finished.outcome == "done" and not self.journal.flush():
+        if finished.outcome == "done" and not self.event_log.flush():
             finished = self._unwritten("the history")
         self.tell(finished)
-        written = self.journal.flush()
+        written = self.event_log.flush()
         if not written and finished.outcome == "done":  # its directory does not say so: it has to be resumed to end
             finished = self._unwritten("the last event")
             self.show(finished)
@@ -214,12 +214,12 @@ class Loop:
 
     def write_results(self) -> None:
         if self.history.epochs:
-            self._write(text_files.RESULTS, text_files.results(self.history))
+            self._write(text_files.RESULTS, text_files.results_text(self.history))
 
     def _write_texts(self, started: Started) -> None:
         config = self.trainer.config
         told = {option.name: value_at(config, option.key) for option in OPTIONS} | {"output_dir": str(self.run.path)}
-        arguments = text_files.arguments(
+        arguments = text_files.args_text(
             told,
             num_classes=started.num_classes or 0,
             img_size=started.image_size or (),
@@ -227,7 +227,7 @@ class Loop:
             trainable_params=started.trainable_parameters or 0,
         )
         self._write(text_files.ARGS, arguments)
-        self._write(text_files.MODEL, text_files.architecture(self.trainer.model))
+        self._write(text_files.MODEL, text_files.model_text(self.trainer.model))
 
     def _write(self, name: str, content: str) -> None:
         """Write a view of the run: one that cannot be written is said and made again later, and ends nothing."""

@@ -18,9 +18,9 @@ from convnn.config.schema import RunConfig
 from convnn.errors import Exit, Problem, UserError
 from convnn.events import Event, Finished
 from convnn.runs import control, text_files
-from convnn.runs.event_log import Journal
+from convnn.runs.event_log import EventLog
 from convnn.runs.history import History
-from convnn.runs.lock import hold
+from convnn.runs.lock import lock_run
 from convnn.runs.run import EVENTS, Run
 from convnn.text import escaped
 from convnn.training import device
@@ -62,7 +62,7 @@ def work(
     """
     deadline = None if max_minutes is None else time.monotonic() + 60 * max_minutes
     try:
-        with hold(run.path), logged(run.path):
+        with lock_run(run.path), logged(run.path):
             reach("run.locked")
             control.discard(run.path)
             for name in (text_files.ARGS, text_files.MODEL, text_files.RESULTS):
@@ -73,13 +73,13 @@ def work(
                 return Ended(history.finished)  # by another process, while this one started
             trainer = Trainer(config)
             origin = _origin(run, config, history) if resume else None
-            journal = Journal(run.events_path, show)
+            event_log = EventLog(run.events_path, show)
             try:
                 commands = deque() if commands is None else commands
-                loop = Loop(run, trainer, show, commands, deadline, journal, history)
+                loop = Loop(run, trainer, show, commands, deadline, event_log, history)
                 return _guarded(loop, origin)
             finally:
-                journal.close()
+                event_log.close()
     except OSError as error:
         raise failures.storage(error, error.filename or run.path) from error
 

@@ -14,7 +14,7 @@ from convnn.events import Epoch, Finished, Started
 from convnn.legacy.importer import import_tree
 from convnn.runs import index, summary
 from convnn.runs import run as runs_run
-from convnn.runs.event_log import append
+from convnn.runs.event_log import append_event
 from convnn.tables import lines
 from convnn.text import short
 
@@ -87,11 +87,11 @@ def test_flops_are_unknown_where_the_configuration_cannot_be_launched(tmp_path, 
 def test_runs_on_a_validation_share_are_decided_by_it_and_not_called_best_on_test(root):
     found = []
     for top1 in (50.0, 60.0):
-        run = runs_run.create('[run]\nname = "none"\n', model="vgg11", layer="ConvNN", root=root)
+        run = runs_run.create_run('[run]\nname = "none"\n', model="vgg11", layer="ConvNN", root=root)
         metrics = {"val_top1": top1, "test_top1": top1 - 5}
         for event in (Started(), Epoch(epoch=1, step=1, metrics=metrics), Finished(outcome="done")):
-            append(run.events_path, event)
-        found.append(summary.summarise(run))
+            append_event(run.events_path, event)
+        found.append(summary.summarize(run))
     comparison = Comparison.of(found, found, "best", None, 1.0)
     assert comparison.metric == "val_top1" and "best" in {each.at for each in comparison.figures}
     assert not any("best on test" in said for said in comparison.words())

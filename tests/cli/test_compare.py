@@ -16,9 +16,9 @@ from support import old_results as oldfiles
 from support.runs import epoch, new
 
 from convnn.events import Epoch, Finished, Started
-from convnn.runs.event_log import append, line
+from convnn.runs.event_log import append_event, event_line
 from convnn.runs.index import CACHE
-from convnn.runs.lock import NAME, hold
+from convnn.runs.lock import LOCK_FILE, lock_run
 
 
 @pytest.fixture
@@ -189,7 +189,7 @@ def test_removing_goes_to_the_trash_and_comes_back(convnn, old, root):
 
 def test_a_run_that_trains_is_never_removed(convnn, root):
     run = new(root, Started(), epoch(1, 50.0))
-    with hold(run.path):
+    with lock_run(run.path):
         assert convnn("rm", run.name)[0] == 7
         code, _, err = convnn("rm", "--where", "best=50")
         assert code == 0 and "1 that trains is left alone" in err and "0 runs removed" in err
@@ -210,8 +210,8 @@ def statuses(convnn):
 HOLDER = """
 import sys, time
 from pathlib import Path
-from convnn.runs.lock import hold
-with hold(Path(sys.argv[1])):
+from convnn.runs.lock import lock_run
+with lock_run(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)
 """
@@ -233,9 +233,9 @@ def test_status_is_true_of_a_killed_a_copied_and_a_live_run(convnn, root):
 
 def test_status_is_true_of_a_run_whose_process_number_was_given_to_another(convnn, root):
     run = new(root, Started(), epoch(1, 50.0))
-    (run.path / NAME).write_text(json.dumps({"pid": os.getpid(), "host": "here", "started": "now"}))
+    (run.path / LOCK_FILE).write_text(json.dumps({"pid": os.getpid(), "host": "here", "started": "now"}))
     assert statuses(convnn) == {run.name: "died"}
-    append(run.events_path, Finished(outcome="failed", cause="x"))
+    append_event(run.events_path, Finished(outcome="failed", cause="x"))
     assert statuses(convnn) == {run.name: "failed"}
 
 
@@ -244,14 +244,14 @@ def test_runs_show_without_reading_them_again(convnn, root, monkeypatch):
     for at in range(50):
         shutil.copytree(run.path, root / f"copy{at}")
     first = convnn("runs")[1]
-    monkeypatch.setattr("convnn.runs.index.summarise", lambda run: pytest.fail("read again"))
+    monkeypatch.setattr("convnn.runs.index.summarize", lambda run: pytest.fail("read again"))
     assert convnn("runs")[1] == first
 
 
 def test_a_reader_that_goes_away_is_no_error(convnn, root):
     run = new(root)
     epochs = [Epoch(epoch=number, step=number, metrics={"test_top1": number / 100}) for number in range(1, 5000)]
-    run.events_path.write_text("".join(f"{line(event)}\n" for event in epochs))
+    run.events_path.write_text("".join(f"{event_line(event)}\n" for event in epochs))
     pipeline = f"set -o pipefail; {sys.executable} -m convnn export @last --csv | head -1"
     done = subprocess.run(["bash", "-c", pipeline], capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, "epoch,step,time,test_top1\n", "")

@@ -15,7 +15,7 @@ from convnn import events, load_run
 from convnn.errors import UserError
 from convnn.runs import control, event_log
 from convnn.runs.find import list_runs
-from convnn.runs.lock import hold
+from convnn.runs.lock import lock_run
 
 
 @pytest.fixture
@@ -54,13 +54,13 @@ def test_follow_stays_until_the_final_event(tmp_path, convnn):
     held, seen = threading.Event(), threading.Event()
 
     def trains():
-        with hold(run.path):
-            event_log.append(run.events_path, events.Started(epochs=2, steps_per_epoch=1))
+        with lock_run(run.path):
+            event_log.append_event(run.events_path, events.Started(epochs=2, steps_per_epoch=1))
             held.set()
             seen.wait(1.5)  # long enough for the follower to look more than once
             for number in (1, 2):
-                event_log.append(run.events_path, epoch(number, 50.0 + number))
-            event_log.append(run.events_path, events.Finished(outcome="done"))
+                event_log.append_event(run.events_path, epoch(number, 50.0 + number))
+            event_log.append_event(run.events_path, events.Finished(outcome="done"))
 
     worker = threading.Thread(target=trains)
     worker.start()
@@ -74,7 +74,7 @@ def test_follow_stays_until_the_final_event(tmp_path, convnn):
 
 def test_a_note_is_kept_with_the_run_and_shown(tmp_path, convnn):
     run = new(tmp_path)
-    event_log.append(run.events_path, events.Finished(outcome="done"))
+    event_log.append_event(run.events_path, events.Finished(outcome="done"))
     assert convnn("note", run.name, "looks [b]odd[/b] \x1b[31m", "--runs", tmp_path)[0] == 0
     assert run.status() == "done"
     out = convnn("show", run.name, "--runs", tmp_path)[1]
@@ -86,7 +86,7 @@ def test_stop_reaches_a_running_run_and_only_that(tmp_path, convnn):
     run = new(tmp_path)
     code, _, err = convnn("stop", run.name, "--runs", tmp_path)
     assert (code, "is not running" in err) == (2, True)
-    with hold(run.path):
+    with lock_run(run.path):
         assert convnn("stop", run.name, "--after-epoch", "--runs", tmp_path)[0] == 0
         assert control.receive(run.path) is control.ControlCommand.STOP_EPOCH
 

@@ -27,7 +27,7 @@ def imported(source, root, **options):
 
 def only(source, root):
     (told,) = imported(source, root)
-    return told, find.find(told.name, root)
+    return told, find.find_run(told.name, root)
 
 
 def test_a_directory_becomes_a_run_with_its_configuration_curves_times_and_origin(tmp_path, root):
@@ -37,7 +37,7 @@ def test_a_directory_becomes_a_run_with_its_configuration_curves_times_and_origi
     config, history = run.config(), run.history()
     assert config.layer.type == "Branching" and config.optimizer.lr == 1e-4 and config.training.seed == 42
     assert config.output.dir is None and config.model.width == 1.0
-    assert history.best() == (60.0, 2) and run.status() == "done" and history.bad == []
+    assert history.best() == (60.0, 2) and run.status() == "done" and history.skipped_lines == []
     assert history.series("test_top1", "seconds") == ([16.0, 32.0, 48.0], [40.0, 60.0, 55.0])
     assert history.series("test_top1", "step")[0] == [196.0, 392.0, 588.0]
     record = json.loads((run.path / runs_run.IMPORTED).read_text())
@@ -52,8 +52,8 @@ def test_a_directory_becomes_a_run_with_its_configuration_curves_times_and_origi
 def test_lines_are_those_that_the_log_itself_would_write(tmp_path, root):
     _, run = only(oldfiles.directory(tmp_path / "old", oldfiles.epoch(1, 10.0, loss="nan")), root)
     lines = run.events_path.read_text().splitlines()
-    for line, event in zip(lines, event_log.read(run.events_path)[0], strict=True):
-        ours, theirs = json.loads(line), json.loads(event_log.line(event))
+    for line, event in zip(lines, event_log.read_events(run.events_path)[0], strict=True):
+        ours, theirs = json.loads(line), json.loads(event_log.event_line(event))
         assert ours == {name: theirs[name] for name in ours}
         assert all(theirs[name] in (None, "", [], {}) for name in theirs.keys() - ours.keys())
     assert math.isnan(run.history().epochs[0].metrics["train_loss"])
@@ -186,7 +186,7 @@ def test_an_old_date_or_impossible_times_are_no_obstacle(tmp_path, root):
     source = oldfiles.directory(tmp_path / "old", text)
     os.utime(source / "train_eval_results.txt", (5.0, 5.0))
     _, run = only(source, root)
-    assert run.history().began.year == 1970 and [event.epoch for event in run.history().epochs] == [1, 2]
+    assert run.history().first_started.year == 1970 and [event.epoch for event in run.history().epochs] == [1, 2]
 
 
 def test_tags_find_the_imported_runs(tmp_path, root):
@@ -198,6 +198,6 @@ def test_tags_find_the_imported_runs(tmp_path, root):
 def test_an_imported_run_has_no_weights_to_go_on_from(tmp_path, root):
     _, run = only(oldfiles.directory(tmp_path / "old", oldfiles.epoch(1, 40.0)), root)
     with pytest.raises(UserError, match="no unfinished run"):
-        resume.chosen(None, root)
+        resume.resumable_run(None, root)
     with pytest.raises(UserError, match="is imported"):
-        resume.chosen(run.name, root)
+        resume.resumable_run(run.name, root)

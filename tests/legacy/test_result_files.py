@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support import old_results as oldfiles
 
-from convnn.legacy.result_files import arguments, results
+from convnn.legacy.result_files import parse_arguments, parse_results
 
 
 def said(parsed) -> str:
@@ -17,7 +17,7 @@ def said(parsed) -> str:
 
 
 def test_arguments_become_values_of_the_options_types():
-    found = arguments(oldfiles.args(lr=1e-05, clip_grad_norm=1, resize=64, augment=True).encode())
+    found = parse_arguments(oldfiles.args(lr=1e-05, clip_grad_norm=1, resize=64, augment=True).encode())
     assert found.passed == [] and found.unknown == {}
     assert found.values["optimizer.lr"] == 1e-05 and found.values["data.augment"] is True
     assert type(found.values["training.clip_grad_norm"]) is float and found.values["data.resize"] == 64
@@ -26,7 +26,7 @@ def test_arguments_become_values_of_the_options_types():
 
 
 def test_unknown_keys_are_kept_and_said_and_lines_that_are_none_passed_over():
-    found = arguments(b"K: 9\nwarmup: __import__('os').system('true')\nnothing here\n\nmodel: 'vgg13'\nseed: 4")
+    found = parse_arguments(b"K: 9\nwarmup: __import__('os').system('true')\nnothing here\n\nmodel: 'vgg13'\nseed: 4")
     assert found.unknown == {"warmup": "__import__('os').system('true')"}
     assert found.values == {"layer.K": 9, "model.name": "vgg13", "training.seed": 4}
     assert [each.line for each in found.passed] == [2, 3, 6] and "cut short" in found.passed[-1].why
@@ -34,12 +34,12 @@ def test_unknown_keys_are_kept_and_said_and_lines_that_are_none_passed_over():
 
 @pytest.mark.parametrize("value", ["9" * 400, "(" * 5000, "[" * 200 + "]" * 200, "1e999", "{1: 2}", "b'x'", "nan", ""])
 def test_odd_values_are_kept_as_something_that_can_be_written(value):
-    (kept,) = arguments(f"K: {value}\n".encode()).values.values()
+    (kept,) = parse_arguments(f"K: {value}\n".encode()).values.values()
     assert isinstance(kept, str | float)
 
 
 def test_a_whole_file_is_read_figure_for_figure():
-    found = results(oldfiles.results(40.0, 60.0, 55.0).encode())
+    found = parse_results(oldfiles.results(40.0, 60.0, 55.0).encode())
     assert found.passed == [] and found.ended and [number for number, _ in found.epochs] == [1, 2, 3]
     assert found.epochs[1][1] == {
         "train_s": 16.0,
@@ -57,19 +57,19 @@ def test_a_whole_file_is_read_figure_for_figure():
 
 def test_the_short_format_has_a_training_loss_and_test_accuracies():
     line = b"[Epoch 1] Time: 7.6169s, Loss: 2.10847012 | Accuracy: Top1: 32.2552%, Top5: 83.0713%\n"
-    found = results(line)
+    found = parse_results(line)
     figures = {"train_s": 7.6169, "train_loss": 2.10847012, "test_top1": 32.2552, "test_top5": 83.0713}
     assert found.epochs == [(1, figures)] and not found.ended and found.passed == []
 
 
 def test_a_loss_that_is_nan_is_a_figure():
-    found = results(oldfiles.epoch(1, 10.0, loss="nan").encode())
+    found = parse_results(oldfiles.epoch(1, 10.0, loss="nan").encode())
     assert math.isnan(found.epochs[0][1]["train_loss"]) and found.passed == []
 
 
 def test_several_blank_lines_before_the_last_two_change_nothing():
     text = oldfiles.results(40.0, 60.0)
-    assert results(text.replace("\nAverage", "\n\n\n \nAverage").encode()) == results(text.encode())
+    assert parse_results(text.replace("\nAverage", "\n\n\n \nAverage").encode()) == parse_results(text.encode())
 
 
 @pytest.mark.parametrize("garbage", ["^M^M", " slurmstepd: error", " 0%|    | 0/150"])
@@ -79,41 +79,41 @@ def test_garbage_behind_the_figures_is_said_and_the_figures_kept(garbage):
         if not lines[number - 1]:
             continue
         text = "\n".join([*lines[: number - 1], lines[number - 1] + garbage, *lines[number:], ""])
-        found = results(text.encode())
-        assert found.epochs == results(oldfiles.results(40.0, 60.0, 55.0).encode()).epochs and found.ended
+        found = parse_results(text.encode())
+        assert found.epochs == parse_results(oldfiles.results(40.0, 60.0, 55.0).encode()).epochs and found.ended
         assert [each.line for each in found.passed] == [number] and garbage.strip()[:5] in said(found)
 
 
 def test_garbage_between_figures_costs_the_figures_it_hides():
     line = oldfiles.epoch(2, 60.0).replace("[Test] Loss: 1.54460554", "[Test] Loss: 1.5446###")
-    found = results((oldfiles.epoch(1, 40.0) + line + oldfiles.epoch(3, 55.0)).encode())
+    found = parse_results((oldfiles.epoch(1, 40.0) + line + oldfiles.epoch(3, 55.0)).encode())
     assert [number for number, _ in found.epochs] == [1, 2, 3] and [each.line for each in found.passed] == [2]
     assert found.epochs[1][1]["test_top1"] == 60.0 and found.epochs[1][1]["train_loss"] == 1.64432178
 
 
 def test_an_epoch_told_twice_counts_as_it_was_told_last():
-    found = results((oldfiles.epoch(1, 40.0) + oldfiles.epoch(2, 50.0) + oldfiles.epoch(2, 51.0)).encode())
+    found = parse_results((oldfiles.epoch(1, 40.0) + oldfiles.epoch(2, 50.0) + oldfiles.epoch(2, 51.0)).encode())
     assert [metrics["test_top1"] for _, metrics in found.epochs] == [40.0, 51.0] and "told again" in said(found)
 
 
 def test_a_best_line_that_contradicts_the_curve_is_said():
     text = oldfiles.results(40.0, 60.0).replace("60.0000% at Epoch 2", "60.0000% at Epoch 1")
-    assert "not what the lines of the epochs say" in said(results(text.encode()))
+    assert "not what the lines of the epochs say" in said(parse_results(text.encode()))
 
 
 def test_wherever_the_file_ends_the_whole_lines_before_are_read():
     data = oldfiles.results(40.0, 60.0, 55.0).encode()
-    whole = results(data).epochs
+    whole = parse_results(data).epochs
     for end in range(len(data)):
-        found = results(data[:end])
+        found = parse_results(data[:end])
         assert found.epochs == whole[: len(found.epochs)], end
         lines = data[:end].decode().split("\n")
         assert len(found.epochs) >= sum(line.startswith("[Epoch") for line in lines[:-1])
         for name, value in found.published.items():
-            assert value == results(data).published[name]
+            assert value == parse_results(data).published[name]
 
 
 @given(st.binary(max_size=300))
 def test_any_bytes_are_read_without_an_exception(data):
-    results(data), arguments(data)
-    results(oldfiles.results(40.0).encode()[:150] + data), arguments(b"K: " + data)
+    parse_results(data), parse_arguments(data)
+    parse_results(oldfiles.results(40.0).encode()[:150] + data), parse_arguments(b"K: " + data)

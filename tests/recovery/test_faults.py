@@ -102,10 +102,10 @@ def test_little_memory_ends_with_4_and_the_command_runs(tmp_path):
 def test_a_second_start_is_refused_with_pid_and_host(tmp_path):
     import socket
 
-    from convnn.runs.lock import hold
+    from convnn.runs.lock import lock_run
 
     run = training.create(tmp_path / "runs", training.config())
-    with hold(run.path):
+    with lock_run(run.path):
         refused = convnn("resume", run.name, cwd=tmp_path)
     assert refused.code == Exit.HELD
     assert f"process {os.getpid()} on {socket.gethostname()}" in refused.err
@@ -114,10 +114,10 @@ def test_a_second_start_is_refused_with_pid_and_host(tmp_path):
 def test_a_copied_directory_is_a_run_of_its_own(tmp_path):
     import shutil
 
-    from convnn.runs.lock import hold
+    from convnn.runs.lock import lock_run
 
     run, _ = training.train(tmp_path / "runs", training.config(), commands=training.StopAt(3))
-    with hold(run.path):
+    with lock_run(run.path):
         shutil.copytree(run.path, tmp_path / "copy")
         assert convnn("resume", "copy/", cwd=tmp_path).code == Exit.DONE
 

@@ -182,11 +182,11 @@ def test_words_in_a_history_do_not_reach_the_terminal(tmp_path):
     run = stopped_run(tmp_path)
     for event in (
         events.Warned(message=ESCAPE),
-        events.Changed(what=ESCAPE, by=ESCAPE),
+        events.Changed(description=ESCAPE, by=ESCAPE),
         events.Started(device=ESCAPE, host=ESCAPE, classes=(ESCAPE,)),
         events.Finished(outcome="failed", cause=ESCAPE),
     ):
-        event_log.append(run.events_path, event)
+        event_log.append_event(run.events_path, event)
     with run.events_path.open("ab") as file:
         file.write(b'{"event": "\x1b[2J"}\n' + b"x" * MUCH + b"\n" + b"[" * 5000 + b"\n\xff\xfe\n")
     for words in (["runs"], ["show", "@last"], ["show", "@last", "--json"], ["show", "@last", "--follow", "--plain"]):

@@ -90,7 +90,7 @@ def whole(tmp_path_factory) -> tuple[Run, int]:
 def sound(run: Run) -> None:
     """What is there can be believed: no torn line, and the latest checkpoint verifies."""
     if run.events_path.exists():
-        assert event_log.read(run.events_path)[2] == []
+        assert event_log.read_events(run.events_path)[2] == []
     if (last := checkpoint.pointed(run.path, "last")) is not None:
         checkpoint.verified(run.path / checkpoint.FOLDER / last)
 

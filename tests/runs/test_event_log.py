@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from convnn import events
-from convnn.events import Changed, Epoch, Finished, Other, Paused, Resumed, Saved, Started, Step, Warned
+from convnn.events import Changed, Epoch, Finished, Paused, Resumed, Saved, Started, Step, UnknownEvent, Warned
 from convnn.runs import event_log
 from convnn.runs.event_log import KINDS, LONGEST
 
@@ -35,7 +35,7 @@ EXAMPLES = [
     Epoch(epoch=1, step=4, metrics={"train_loss": 1.5, "test_loss": -math.inf}),
     Paused(epoch=1, step=4),
     Resumed(epoch=1, step=4, exact=False, note="another device"),
-    Changed(what="optimizer.lr", by="somebody"),
+    Changed(description="optimizer.lr", by="somebody"),
     Saved(step=4, path="checkpoints/00000004", kind="best"),
     Warned(message="line\u2028one\nline two \udc80"),
     Finished(outcome="diverged", cause="the loss is not a number", code=3),
@@ -43,7 +43,7 @@ EXAMPLES = [
 
 
 def same(ours: events.Event, theirs: events.Event) -> bool:
-    return type(ours) is type(theirs) and event_log.line(ours) == event_log.line(theirs)
+    return type(ours) is type(theirs) and event_log.event_line(ours) == event_log.event_line(theirs)
 
 
 def test_every_kind_has_an_example():
@@ -52,27 +52,27 @@ def test_every_kind_has_an_example():
 
 @pytest.mark.parametrize("event", EXAMPLES, ids=lambda event: type(event).__name__)
 def test_an_event_survives_its_line(event):
-    text = event_log.line(event)
+    text = event_log.event_line(event)
     assert re.match(r'\{"event": "\w+", "time": "\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"', text)
     assert "\n" not in text and text.isascii()
-    assert same(event_log.parse(text), event) and event_log.parse(text).time == event.time
+    assert same(event_log.parse_event(text), event) and event_log.parse_event(text).time == event.time
 
 
 def test_numbers_that_are_not_finite_are_strings_in_the_file_and_numbers_in_memory():
-    text = event_log.line(EXAMPLES[1])
+    text = event_log.event_line(EXAMPLES[1])
     assert json.loads(text)["loss"] == "NaN" and json.loads(text)["grad_norm"] == "Infinity"
-    read = event_log.parse(text)
+    read = event_log.parse_event(text)
     assert isinstance(read, Step) and math.isnan(read.loss) and read.grad_norm == math.inf
 
 
 def test_a_later_version_is_readable():
-    known = event_log.parse(event_log.line(EXAMPLES[3])[:-1] + ', "who": "me"}')
-    assert isinstance(known, Paused) and json.loads(event_log.line(known))["who"] == "me"
-    unknown = event_log.parse('{"event": "Forked", "time": "2026-11-22T15:15:00.123Z", "from": "3f2a"}')
-    assert isinstance(unknown, Other)
+    known = event_log.parse_event(event_log.event_line(EXAMPLES[3])[:-1] + ', "who": "me"}')
+    assert isinstance(known, Paused) and json.loads(event_log.event_line(known))["who"] == "me"
+    unknown = event_log.parse_event('{"event": "Forked", "time": "2026-11-22T15:15:00.123Z", "from": "3f2a"}')
+    assert isinstance(unknown, UnknownEvent)
     assert (
-        json.loads(event_log.line(unknown))["event"] == "Forked"
-        and json.loads(event_log.line(unknown))["from"] == "3f2a"
+        json.loads(event_log.event_line(unknown))["event"] == "Forked"
+        and json.loads(event_log.event_line(unknown))["from"] == "3f2a"
     )
 
 
@@ -93,41 +93,43 @@ def test_a_later_version_is_readable():
 )
 def test_a_line_that_is_no_event_says_so(text):
     with pytest.raises(ValueError):
-        event_log.parse(text)
+        event_log.parse_event(text)
 
 
 def test_reading_leaves_a_half_written_line_for_later(tmp_path):
     path = tmp_path / "events.jsonl"
-    event_log.append(path, EXAMPLES[3])
+    event_log.append_event(path, EXAMPLES[3])
     whole = path.stat().st_size
-    text = event_log.line(EXAMPLES[4]).encode() + b"\n"
+    text = event_log.event_line(EXAMPLES[4]).encode() + b"\n"
     with path.open("ab") as file:
         file.write(text[:20])
-    read, after, bad = event_log.read(path)
+    read, after, bad = event_log.read_events(path)
     assert len(read) == 1 and after == whole and not bad
     with path.open("ab") as file:
         file.write(text[20:])
-    read, after, bad = event_log.read(path, after)
+    read, after, bad = event_log.read_events(path, after)
     assert [same(event, EXAMPLES[4]) for event in read] == [True] and after == path.stat().st_size and not bad
 
 
 def test_an_append_after_a_cut_line_harms_neither_and_the_cut_one_is_reported_once(tmp_path):
     path = tmp_path / "events.jsonl"
-    event_log.append(path, EXAMPLES[3])
+    event_log.append_event(path, EXAMPLES[3])
     cut = path.stat().st_size
     with path.open("ab") as file:
         file.write(b'{"event": "Ste')
-    event_log.append(path, EXAMPLES[4])
-    read, after, bad = event_log.read(path)
+    event_log.append_event(path, EXAMPLES[4])
+    read, after, bad = event_log.read_events(path)
     assert [type(event) for event in read] == [Paused, Resumed]
     assert [byte for byte, _ in bad] == [cut]
-    assert event_log.read(path, after) == ([], after, [])
+    assert event_log.read_events(path, after) == ([], after, [])
 
 
 def test_a_line_too_long_to_hold_is_passed_over(tmp_path):
     path = tmp_path / "events.jsonl"
-    path.write_bytes(b"x" * (3 * LONGEST) + b"\n" + event_log.line(EXAMPLES[3]).encode() + b"\n" + b"y" * (2 * LONGEST))
-    read, after, bad = event_log.read(path)
+    path.write_bytes(
+        b"x" * (3 * LONGEST) + b"\n" + event_log.event_line(EXAMPLES[3]).encode() + b"\n" + b"y" * (2 * LONGEST)
+    )
+    read, after, bad = event_log.read_events(path)
     assert len(read) == 1 and [byte for byte, _ in bad] == [0]
     assert after == path.stat().st_size - 2 * LONGEST
 
@@ -135,16 +137,16 @@ def test_a_line_too_long_to_hold_is_passed_over(tmp_path):
 def test_steps_can_be_passed_over(tmp_path):
     path = tmp_path / "events.jsonl"
     for event in EXAMPLES:
-        event_log.append(path, event)
-    read, after, _ = event_log.read(path, steps=False)
+        event_log.append_event(path, event)
+    read, after, _ = event_log.read_events(path, steps=False)
     assert [type(event) for event in read] == [type(event) for event in EXAMPLES if not isinstance(event, Step)]
     assert after == path.stat().st_size
 
 
 def test_the_longest_text_still_makes_a_readable_line(tmp_path):
     path = tmp_path / "events.jsonl"
-    event_log.append(path, Finished(outcome="failed", cause="\x00" * LONGEST))
-    read, _, bad = event_log.read(path)
+    event_log.append_event(path, Finished(outcome="failed", cause="\x00" * LONGEST))
+    read, _, bad = event_log.read_events(path)
     assert isinstance(read[0], Finished) and not bad
 
 
@@ -166,7 +168,7 @@ piece = st.one_of(
 @given(pieces=st.lists(piece, max_size=12), cuts=st.lists(st.integers(0, 2000), max_size=4))
 def test_no_bytes_make_reading_fail_or_lose_a_good_line(tmp_path, pieces, cuts):
     path = tmp_path / "events.jsonl"
-    lines = [event_log.line(each).encode() if isinstance(each, events.Event) else each for each in pieces]
+    lines = [event_log.event_line(each).encode() if isinstance(each, events.Event) else each for each in pieces]
     data = b"".join(text + b"\n" for text in lines)
     good = [each for each in pieces if isinstance(each, events.Event)]
     path.write_bytes(b"")
@@ -175,17 +177,17 @@ def test_no_bytes_make_reading_fail_or_lose_a_good_line(tmp_path, pieces, cuts):
     start = 0
     for size in [*sorted(cuts), len(data)]:  # the file grows while it is read
         path.write_bytes(data[:size])
-        read, start, bad = event_log.read(path, start)
+        read, start, bad = event_log.read_events(path, start)
         found += read
         reported += [byte for byte, _ in bad]
     assert start == len(data) and len(reported) == len(set(reported))
-    texts = iter([event_log.line(event) for event in found])
-    assert all(event_log.line(event) in texts for event in good)  # in their order, and none missing
+    texts = iter([event_log.event_line(event) for event in found])
+    assert all(event_log.event_line(event) in texts for event in good)  # in their order, and none missing
 
 
 def write_many(path: Path, writer: int, count: int) -> None:
     for number in range(count):
-        event_log.append(path, Step(epoch=writer, step=number, loss=0.5, who="x" * 500))
+        event_log.append_event(path, Step(epoch=writer, step=number, loss=0.5, who="x" * 500))
 
 
 def test_eight_writers_and_a_reader_see_no_torn_line(tmp_path):
@@ -198,7 +200,7 @@ def test_eight_writers_and_a_reader_see_no_torn_line(tmp_path):
     found, start = [], 0
     while True:
         alive = any(writer.is_alive() for writer in writers)
-        read, start, bad = event_log.read(path, start)
+        read, start, bad = event_log.read_events(path, start)
         found += read
         assert not bad
         if not alive:

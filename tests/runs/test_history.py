@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from convnn.events import Changed, Epoch, Event, Finished, Other, Paused, Resumed, Saved, Started, Step, Warned
+from convnn.events import Changed, Epoch, Event, Finished, Paused, Resumed, Saved, Started, Step, UnknownEvent, Warned
 from convnn.runs import event_log
 from convnn.runs.history import UNTRACED, History, Mark, Progress
 
@@ -87,10 +87,14 @@ def test_a_run_that_goes_on_is_not_finished():
 
 
 def test_time_stands_still_in_a_pause_between_two_processes_and_for_notes_of_later_years():
-    paused = [Paused(time=at(4), epoch=1, step=4), Saved(time=at(50), step=4, path="x"), Other(time=at(60), event="X")]
+    paused = [
+        Paused(time=at(4), epoch=1, step=4),
+        Saved(time=at(50), step=4, path="x"),
+        UnknownEvent(time=at(60), event="X"),
+    ]
     history = History([STARTED, *run(1), *paused, Resumed(time=at(104), epoch=1, step=4)])
     history.fold(run(2, first=2, start=104))
-    history.fold([Finished(time=at(109), outcome="done"), Changed(time=at(1e8), what="note")])
+    history.fold([Finished(time=at(109), outcome="done"), Changed(time=at(1e8), description="note")])
     assert history.elapsed == 9
     assert history.series("test_top1", "seconds")[0] == [4, 8]
 
@@ -146,7 +150,7 @@ def test_a_history_read_while_the_file_grows_is_the_history_read_whole(tmp_path)
     assert not live.update(path)  # no file yet
     told = [STARTED, *run(2), Paused(time=at(9), epoch=2, step=8)]
     for event in told:
-        event_log.append(path, event)
+        event_log.append_event(path, event)
         assert live.update(path) and not live.update(path)
     whole = History()
     whole.update(path)
@@ -160,7 +164,7 @@ def test_damage_is_kept_with_its_place_and_the_rest_is_read(tmp_path):
     path = tmp_path / "events.jsonl"
     path.write_bytes(b"damage\n")
     for event in run(1):
-        event_log.append(path, event)
+        event_log.append_event(path, event)
     history = History()
     history.update(path)
-    assert [byte for byte, _ in history.bad] == [0] and len(history.epochs) == 1
+    assert [byte for byte, _ in history.skipped_lines] == [0] and len(history.epochs) == 1

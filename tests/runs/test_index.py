@@ -9,8 +9,8 @@ from support.runs import epoch, new
 
 from convnn.events import Finished, Resumed, Started
 from convnn.runs import index, summary
-from convnn.runs.event_log import append
-from convnn.runs.lock import hold
+from convnn.runs.event_log import append_event
+from convnn.runs.lock import lock_run
 
 
 @pytest.fixture
@@ -40,13 +40,13 @@ def test_a_summary_is_the_same_from_the_cache_and_new_when_the_run_is(root):
     first = index.summaries(root)
     cached = (root / index.CACHE).read_bytes()
     assert index.summaries(root) == first and (root / index.CACHE).read_bytes() == cached
-    with hold(dead.path):
+    with lock_run(dead.path):
         assert {each.name: each.status for each in index.summaries(root)[0]} == {
             done.name: "done",
             dead.name: "running",
         }
-    append(done.events_path, Resumed(epoch=1, step=1))
-    append(done.events_path, epoch(2, 80.0))
+    append_event(done.events_path, Resumed(epoch=1, step=1))
+    append_event(done.events_path, epoch(2, 80.0))
     (changed,) = [each for each in index.summaries(root)[0] if each.name == done.name]
     assert changed.status == "died" and changed.epoch == 2 and changed.best.value == 80.0
 

@@ -19,10 +19,15 @@ from convnn.events import Paused, Started
 from convnn.files import write_atomic
 from convnn.runs import control, lock
 from convnn.runs.control import ControlCommand
-from convnn.runs.event_log import append
+from convnn.runs.event_log import append_event
 from convnn.runs.run import Run
 
-HOLD = "import sys, time; from pathlib import Path; from convnn.runs.lock import hold\nwith hold(Path(sys.argv[1])):\n"
+HOLD = """\
+import sys, time
+from pathlib import Path
+from convnn.runs.lock import lock_run
+with lock_run(Path(sys.argv[1])):
+"""
 
 
 @pytest.fixture
@@ -41,9 +46,9 @@ def holder(tmp_path):
 
 def test_a_run_is_running_until_its_process_is_killed_and_then_died(tmp_path, holder):
     run = Run(tmp_path, "x")
-    append(run.events_path, Started())
+    append_event(run.events_path, Started())
     assert run.status() == "running"
-    append(run.events_path, Paused(epoch=1, step=1))
+    append_event(run.events_path, Paused(epoch=1, step=1))
     assert run.status() == "paused"
     holder.send_signal(signal.SIGKILL)
     holder.wait()
@@ -51,24 +56,24 @@ def test_a_run_is_running_until_its_process_is_killed_and_then_died(tmp_path, ho
 
 
 def test_a_second_starter_is_told_who_holds_the_run(tmp_path, holder):
-    with pytest.raises(UserError, match=f"process {holder.pid} on") as refused, lock.hold(tmp_path):
+    with pytest.raises(UserError, match=f"process {holder.pid} on") as refused, lock.lock_run(tmp_path):
         pass
     assert refused.value.code is Exit.HELD
 
 
 def test_a_pid_that_another_process_has_now_says_nothing(tmp_path):
-    (tmp_path / lock.NAME).write_text(json.dumps({"pid": os.getpid(), "host": "here", "started": "now"}))
-    assert not lock.held(tmp_path)
-    with lock.hold(tmp_path):
-        assert lock.held(tmp_path)
-    assert not lock.held(tmp_path)
+    (tmp_path / lock.LOCK_FILE).write_text(json.dumps({"pid": os.getpid(), "host": "here", "started": "now"}))
+    assert not lock.is_locked(tmp_path)
+    with lock.lock_run(tmp_path):
+        assert lock.is_locked(tmp_path)
+    assert not lock.is_locked(tmp_path)
 
 
 def test_a_copy_of_a_running_directory_is_not_running(tmp_path):
     here, copy = tmp_path / "here", tmp_path / "copy"
     here.mkdir()
-    append(here / "events.jsonl", Started())
-    with lock.hold(here):
+    append_event(here / "events.jsonl", Started())
+    with lock.lock_run(here):
         shutil.copytree(here, copy)
         assert Run(here, "x").status() == "running" and Run(copy, "x").status() == "died"
 
@@ -76,20 +81,20 @@ def test_a_copy_of_a_running_directory_is_not_running(tmp_path):
 def test_what_a_holder_left_is_shown_escaped_whatever_it_is(tmp_path, monkeypatch):
     monkeypatch.setattr(lock, "PATIENCE", 0.0)
     for note in [b"", b"\xff\x1b[2J", b"[]", b'{"pid": "\\u001b[2J", "host": 1, "started": []}', b"[" * 2000]:
-        with lock.hold(tmp_path):
-            (tmp_path / lock.NAME).write_bytes(note)
-            with pytest.raises(UserError) as refused, lock.hold(tmp_path):
+        with lock.lock_run(tmp_path):
+            (tmp_path / lock.LOCK_FILE).write_bytes(note)
+            with pytest.raises(UserError) as refused, lock.lock_run(tmp_path):
                 pass
         assert str(refused.value).replace("\n", "").isprintable()
 
 
 def test_a_starter_waits_for_a_reader_that_looks(tmp_path):
     """A reader's look is shared and short; a starter that meets it must not give up."""
-    (tmp_path / lock.NAME).touch()
+    (tmp_path / lock.LOCK_FILE).touch()
     looking = multiprocessing.get_context("fork").Process(target=look_for, args=(tmp_path, 0.3))
     looking.start()
     for _ in range(5):
-        with lock.hold(tmp_path):
+        with lock.lock_run(tmp_path):
             pass
     looking.join()
     assert looking.exitcode == 0
@@ -98,16 +103,16 @@ def test_a_starter_waits_for_a_reader_that_looks(tmp_path):
 def look_for(directory: Path, seconds: float) -> None:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        lock.held(directory)
+        lock.is_locked(directory)
 
 
 def test_a_forked_worker_does_not_keep_the_lock_of_its_parent(tmp_path):
     context = multiprocessing.get_context("fork")
     enough = context.Event()
-    with lock.hold(tmp_path):
+    with lock.lock_run(tmp_path):
         worker = context.Process(target=enough.wait)
         worker.start()
-    assert not lock.held(tmp_path)
+    assert not lock.is_locked(tmp_path)
     enough.set()
     worker.join()
 
@@ -118,10 +123,10 @@ def test_a_forked_worker_does_not_outlive_the_lock_of_a_killed_parent(tmp_path):
     assert parent.stdout is not None
     worker = int(parent.stdout.readline())
     try:
-        assert lock.held(tmp_path)
+        assert lock.is_locked(tmp_path)
         parent.kill()
         parent.wait()
-        assert not lock.held(tmp_path)
+        assert not lock.is_locked(tmp_path)
     finally:
         os.kill(worker, signal.SIGKILL)
         parent.stdout.close()
@@ -129,12 +134,12 @@ def test_a_forked_worker_does_not_outlive_the_lock_of_a_killed_parent(tmp_path):
 
 def test_a_command_is_received_once_and_the_last_one_counts(tmp_path):
     assert control.receive(tmp_path) is None
-    with lock.hold(tmp_path):
+    with lock.lock_run(tmp_path):
         for command in ControlCommand:
             control.send(tmp_path, command)
     assert control.receive(tmp_path) is list(ControlCommand)[-1]
     assert control.receive(tmp_path) is None
-    assert {path.name for path in tmp_path.iterdir()} == {lock.NAME}
+    assert {path.name for path in tmp_path.iterdir()} == {lock.LOCK_FILE}
 
 
 def test_the_control_file_holds_the_words_that_are_documented(tmp_path):

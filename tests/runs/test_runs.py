@@ -13,8 +13,8 @@ from convnn.errors import Exit, UserError
 from convnn.events import Finished, Started
 from convnn.runs import find, index, lock, summary, trash
 from convnn.runs import run as runs_run
-from convnn.runs.event_log import line
-from convnn.runs.lock import hold
+from convnn.runs.event_log import event_line
+from convnn.runs.lock import lock_run
 from convnn.runs.run import Run
 
 
@@ -52,7 +52,7 @@ def test_a_run_made_elsewhere_is_listed_by_its_link(root, tmp_path):
     run = new(root, directory=elsewhere)
     assert run.path == elsewhere and (root / f"{run.name}.link").read_text() == f"{elsewhere}\n"
     assert find.list_runs(root) == ([run], [])
-    assert find.find(str(elsewhere), root) == find.find(run.name[-4:], root) == run
+    assert find.find_run(str(elsewhere), root) == find.find_run(run.name[-4:], root) == run
 
 
 def test_an_output_directory_in_the_root_needs_no_link(root):
@@ -81,7 +81,7 @@ def test_an_output_directory_with_a_run_is_refused_or_on_request_cleared_into_th
 def test_a_running_run_is_not_overwritten(root, tmp_path, monkeypatch):
     monkeypatch.setattr(lock, "PATIENCE", 0.0)
     run = new(root, directory=tmp_path / "out")
-    with hold(run.path), pytest.raises(UserError) as refused:
+    with lock_run(run.path), pytest.raises(UserError) as refused:
         new(root, directory=run.path, overwrite=True)
     assert refused.value.code is Exit.HELD and run.config_path.exists()
 
@@ -152,12 +152,12 @@ def test_a_run_is_found_by_count_by_part_by_name_by_path_and_by_figure(root):
     for age, run in enumerate(made):
         run.path.rename(root / f"20260101-00000{age}-{run.name[16:]}")
     one, two, two_b = find.list_runs(root)[0][::-1]
-    assert find.find("@last", root) == find.find("@1", root) == two_b and find.find("@3", root) == one
-    assert find.find("@best:test_top1", root) == find.find("@best:test_loss", root) == two
-    assert find.find(one.name[-6:], root) == find.find("one", root) == find.find(str(one.path), root) == one
-    assert find.find(two.name, root) == two
+    assert find.find_run("@last", root) == find.find_run("@1", root) == two_b and find.find_run("@3", root) == one
+    assert find.find_run("@best:test_top1", root) == find.find_run("@best:test_loss", root) == two
+    assert find.find_run(one.name[-6:], root) == find.find_run("one", root) == find.find_run(str(one.path), root) == one
+    assert find.find_run(two.name, root) == two
     with pytest.raises(UserError, match="2 runs") as several:
-        find.find("two", root)
+        find.find_run("two", root)
     assert two.name in str(several.value) and two_b.name in str(several.value)
 
 
@@ -166,7 +166,7 @@ def test_a_run_that_is_not_there_is_exit_code_6_and_shown_escaped(root, ref):
     new(root, name="first")
     new(root, name="second")
     with pytest.raises(UserError) as missing:
-        find.find(ref, root)
+        find.find_run(ref, root)
     assert missing.value.code is Exit.NO_RUN
     assert str(missing.value).replace("\n", "").isprintable()
 
@@ -174,7 +174,7 @@ def test_a_run_that_is_not_there_is_exit_code_6_and_shown_escaped(root, ref):
 def test_a_wrong_name_brings_the_nearest(root):
     run = new(root, name="branching")
     with pytest.raises(UserError) as missing:
-        find.find("brnching", root)
+        find.find_run("brnching", root)
     assert run.name in str(missing.value)
 
 
@@ -182,22 +182,22 @@ def test_a_wrong_name_brings_the_nearest(root):
 def test_a_count_that_means_nothing_says_what_does(root, ref):
     new(root)
     with pytest.raises(UserError, match="means no run") as refused:
-        find.find(ref, root)
+        find.find_run(ref, root)
     assert refused.value.code is Exit.USAGE
 
 
 def test_the_root_is_the_one_given_else_of_the_environment_else_here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("CONVNN_RUNS", raising=False)
-    assert runs_run.root() == tmp_path / "runs"
+    assert runs_run.runs_root() == tmp_path / "runs"
     monkeypatch.setenv("CONVNN_RUNS", "there")
-    assert runs_run.root() == tmp_path / "there" and runs_run.root(Path("given")) == tmp_path / "given"
+    assert runs_run.runs_root() == tmp_path / "there" and runs_run.runs_root(Path("given")) == tmp_path / "given"
 
 
 def test_reading_a_run_cuts_and_rewrites_nothing(root):
     run = new(root, Started(), epoch(1, 50.0))
     with run.events_path.open("a") as file:
-        file.write(line(Finished(outcome="done"))[:-5])
+        file.write(event_line(Finished(outcome="done"))[:-5])
     before = {path: path.read_bytes() for path in run.path.iterdir()}
-    run.status(), run.history(), summary.summary_json(run), find.find(run.name, root)
+    run.status(), run.history(), summary.summary_json(run), find.find_run(run.name, root)
     assert {path: path.read_bytes() for path in run.path.iterdir()} == before

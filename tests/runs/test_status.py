@@ -7,8 +7,8 @@ from support.runs import new
 
 from convnn.events import Changed, Finished, Paused, Resumed, Saved, Started, Step, Warned
 from convnn.runs import status as runs_status
-from convnn.runs.event_log import append
-from convnn.runs.lock import hold
+from convnn.runs.event_log import append_event
+from convnn.runs.lock import lock_run
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def root(tmp_path):
 
 @pytest.mark.parametrize("outcome", ["done", "stopped", "interrupted", "failed", "diverged"])
 def test_the_last_word_decides_and_notes_after_it_do_not(root, outcome):
-    told = [Started(), Finished(outcome=outcome), Changed(what="note" * 2000), Saved(step=1, path="x")]
+    told = [Started(), Finished(outcome=outcome), Changed(description="note" * 2000), Saved(step=1, path="x")]
     run = new(root, *told, Warned(message="x"))
     with run.events_path.open("a") as file:
         file.write('damage\n{"event": "Forked", "time": "2026-11-22T15:15:00Z"}\n{"event": "Step"')
@@ -28,7 +28,7 @@ def test_the_last_word_decides_and_notes_after_it_do_not(root, outcome):
 def test_without_a_last_word_the_lock_decides(root):
     run = new(root)
     assert run.status() == "died"
-    with hold(run.path):
+    with lock_run(run.path):
         for event, status in [
             (Started(), "running"),
             (Finished(outcome="interrupted"), "interrupted"),
@@ -38,7 +38,7 @@ def test_without_a_last_word_the_lock_decides(root):
             (Resumed(epoch=1, step=1), "running"),
             (Step(epoch=1, step=2, loss=1.0), "running"),
         ]:
-            append(run.events_path, event)
+            append_event(run.events_path, event)
             assert run.status() == status
     assert run.status() == "died"
 

@@ -10,7 +10,7 @@ from support.runs import epoch, new
 
 from convnn.errors import Exit, UserError
 from convnn.runs import find, lock, trash
-from convnn.runs.lock import hold
+from convnn.runs.lock import lock_run
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def test_a_run_never_comes_back_over_another(root, tmp_path):
 def test_a_running_run_is_not_thrown_away(root, monkeypatch):
     monkeypatch.setattr(lock, "PATIENCE", 0.0)
     run = new(root)
-    with hold(run.path), pytest.raises(UserError) as refused:
+    with lock_run(run.path), pytest.raises(UserError) as refused:
         trash.discard(run.path, run.name, root)
     assert refused.value.code is Exit.HELD and find.list_runs(root)[0] == [run]
 

@@ -11,7 +11,7 @@ from textual.pilot import Pilot
 from convnn.config import toml
 from convnn.events import Epoch, Finished, Started
 from convnn.presets import resolve
-from convnn.runs.event_log import line
+from convnn.runs.event_log import event_line
 from tui.app import ConvnnApp
 from tui.screens.setup.form import Form
 from tui.screens.setup.screen import SetupScreen
@@ -38,7 +38,7 @@ def made(root: Path, name: str, status: str = "done", *, hours: float = 1.0, epo
         told.append(Epoch(time=at + timedelta(seconds=10 * number), epoch=number, step=10 * number, metrics=metrics))
     if status in ("done", "stopped", "interrupted", "failed", "diverged"):
         told.append(Finished(time=at + timedelta(seconds=60), outcome=status))
-    (run / "events.jsonl").write_text("".join(line(event) + "\n" for event in told))
+    (run / "events.jsonl").write_text("".join(event_line(event) + "\n" for event in told))
     return run
 
 

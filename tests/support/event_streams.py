@@ -7,7 +7,7 @@ from typing import Any
 from convnn.config.options import BY_NAME, OPTIONS
 from convnn.config.recorded import Settings
 from convnn.metrics import Best
-from convnn.runs.summary import Figure, Summary
+from convnn.runs.summary import MetricSummary, Summary
 
 
 def run(
@@ -40,7 +40,7 @@ def run(
         epoch=epoch if test_top1 else 0,
         best=Best("test_top1", test_top1[1], 1) if test_top1 else None,
         digest=digest or name,
-        figures={"test_top1": Figure(test_top1[0], test_top1[1], 1)} if test_top1 else {},
+        metrics={"test_top1": MetricSummary(test_top1[0], test_top1[1], 1)} if test_top1 else {},
         source=source,
         not_launchable_reason=None,
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 from convnn.config.toml import text
 from convnn.events import Changed, Epoch, Event, Finished, Paused, Resumed, Saved, Started, Step, Warned
 from convnn.presets.resolve import resolve
-from convnn.runs.event_log import line
+from convnn.runs.event_log import event_line
 from convnn.runs.run import Run
 
 START = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -44,7 +44,7 @@ def events_of(epochs: int, of: int = 30) -> list[Event]:
             told.append(Paused(time=time, epoch=epoch, step=epoch * STEPS))
             time += timedelta(minutes=5)
             told.append(Resumed(time=time, epoch=epoch, step=epoch * STEPS, note="after a pause"))
-            told.append(Changed(time=time, what="optimizer.lr 0.001 to 0.0005"))
+            told.append(Changed(time=time, description="optimizer.lr 0.001 to 0.0005"))
         if epoch == 5:
             told.append(Warned(time=time, message="a checkpoint takes 2.1 s: they are written less often than asked"))
     return told
@@ -61,7 +61,7 @@ def make(
     run = Run(root / name, name)
     run.path.mkdir(parents=True)
     run.config_path.write_text(text(resolve(None, chosen).config, whole=True))
-    run.events_path.write_text("".join(line(event) + "\n" for event in told))
+    run.events_path.write_text("".join(event_line(event) + "\n" for event in told))
     (run.path / "log.txt").write_text(
         "UserWarning: something a library said \x1b[31min red\x1b[0m [bold]and bold[/bold]\n"
     )

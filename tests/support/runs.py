@@ -6,16 +6,16 @@ from pathlib import Path
 
 from convnn.events import Epoch, Event
 from convnn.runs import run as runs_run
-from convnn.runs.event_log import append
+from convnn.runs.event_log import append_event
 from convnn.runs.run import Run
 
 CONFIG = '[model]\nname = "vgg11"\n\n[data]\nresize = "none"\n\n[scheduler]\nname = "none"\n'
 
 
 def new(root: Path, *told: Event, **options) -> Run:
-    run = runs_run.create(CONFIG, model="vgg11", layer="ConvNN", root=root, **options)
+    run = runs_run.create_run(CONFIG, model="vgg11", layer="ConvNN", root=root, **options)
     for event in told:
-        append(run.events_path, event)
+        append_event(run.events_path, event)
     return run
 
 

@@ -72,7 +72,9 @@ def config(options: dict[str, Any] = SMALL, **more: Any) -> RunConfig:
 
 
 def create(root: Path, wanted: RunConfig) -> Run:
-    return runs_run.create(toml.text(wanted, whole=True), model=wanted.model.name, layer=wanted.layer.type, root=root)
+    return runs_run.create_run(
+        toml.text(wanted, whole=True), model=wanted.model.name, layer=wanted.layer.type, root=root
+    )
 
 
 def train(root: Path, wanted: RunConfig, **how: Any) -> tuple[Run, train_run.Ended]:
@@ -85,7 +87,7 @@ def resume(run: Run, **how: Any) -> train_run.Ended:
 
 
 def told(run: Run) -> list[Event]:
-    found, _, bad = event_log.read(run.events_path)
+    found, _, bad = event_log.read_events(run.events_path)
     assert bad == []
     return found
 

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from convnn.events import Epoch, Finished, Paused, Resumed, Saved, Started, Step, Warned
-from convnn.runs.event_log import line
+from convnn.runs.event_log import event_line
 from convnn.runs.history import History
 from convnn.terminal.console import EscapingConsole
 from convnn.terminal.live import LiveView, draws_in_place, run_view
@@ -197,7 +197,7 @@ def test_json_lines_are_the_events(capsys):
         for event in events:
             shown.show(event)
     out, err = capsys.readouterr()
-    assert out.splitlines() == [line(event) for event in events] and err == ""
+    assert out.splitlines() == [event_line(event) for event in events] and err == ""
     assert [json.loads(row)["event"] for row in out.splitlines()][-1] == "Warned"
 
 

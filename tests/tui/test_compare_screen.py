@@ -9,8 +9,8 @@ import pytest
 from support.app import NOW, app, made, text, until
 
 from convnn.events import Epoch
-from convnn.runs.event_log import append
-from convnn.runs.lock import hold
+from convnn.runs.event_log import append_event
+from convnn.runs.lock import lock_run
 from tui.dialogs.help import HelpScreen
 from tui.screens.compare.panes import ComparedCurves, ComparedTables
 from tui.screens.compare.screen import CompareScreen
@@ -128,7 +128,7 @@ async def test_another_metric_is_chosen(tmp_path):
 
 async def test_a_run_that_grows_is_compared_anew(tmp_path):
     path = made(tmp_path / "runs", "growing", "running", hours=0.5, epochs=1)
-    with hold(path):
+    with lock_run(path):
         async with app(tmp_path / "runs").run_test() as pilot:
             await until(pilot, lambda: len(pilot.app.runs) == 4)
             await pilot.press("space", "space", "d")
@@ -136,7 +136,7 @@ async def test_a_run_that_grows_is_compared_anew(tmp_path):
             screen = pilot.app.screen
             metrics = {"train_loss": 1.0, "test_top1": 70.0, "train_s": 9.0}
             time = NOW - timedelta(minutes=20)
-            append(path / "events.jsonl", Epoch(time=time, epoch=2, step=20, metrics=metrics))
+            append_event(path / "events.jsonl", Epoch(time=time, epoch=2, step=20, metrics=metrics))
             screen._stale.set()  # the next look, without the wait for it
             await until(pilot, lambda: screen.runs[0].epoch == 2 and " 2/4" in said(pilot))
 

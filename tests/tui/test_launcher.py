@@ -15,7 +15,7 @@ from convnn.presets.resolve import resolve
 from convnn.runs import event_log, find
 from convnn.runs import run as runs_run
 from convnn.runs.control import ControlCommand
-from convnn.runs.lock import hold
+from convnn.runs.lock import lock_run
 from tui.process.launcher import Launcher
 
 SMALL = {
@@ -33,7 +33,7 @@ def config(**more: str):
 
 
 def outcome(run: runs_run.Run) -> Finished:
-    last = event_log.read(run.events_path)[0][-1]
+    last = event_log.read_events(run.events_path)[0][-1]
     assert isinstance(last, Finished)
     return last
 
@@ -50,7 +50,7 @@ def test_launches_train_one_after_the_other_and_a_refused_one_stops_none(tmp_pat
     assert (first.state, refused.state, last.state) == ("ended", "refused", "ended")
     assert "no such device" in str(refused.error)
     assert [outcome(launch.run).outcome for launch in (first, last)] == ["done", "done"]
-    assert outcome(first.run).time <= runs_run.Run.history(last.run).began
+    assert outcome(first.run).time <= runs_run.Run.history(last.run).first_started
     assert len(find.list_runs(tmp_path)[0]) == 2
 
 
@@ -87,7 +87,7 @@ def test_a_run_that_was_stopped_goes_on_and_ends_as_an_undisturbed_one(tmp_path)
     run, _ = training.train(tmp_path, training.config(), commands=training.StopAt(3))
     assert run.status() == "stopped"
     launcher = Launcher(tmp_path)
-    with hold(run.path):
+    with lock_run(run.path):
         held = launcher.resume(run)
         assert launcher.wait(60)
     assert held.state == "refused" and held.error.code == Exit.HELD

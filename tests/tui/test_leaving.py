@@ -14,7 +14,7 @@ from convnn import events
 from convnn.events import Finished, Step
 from convnn.runs import event_log
 from convnn.runs.find import list_runs
-from convnn.runs.lock import held
+from convnn.runs.lock import is_locked
 from convnn.runs.run import Run
 
 LAUNCHING = ROOT / "tests" / "support" / "launching.py"
@@ -34,7 +34,7 @@ def training(tmp_path):
 
 def told(root: Path) -> list[events.Event]:
     found, _ = list_runs(root)
-    return event_log.read(found[0].events_path)[0] if found and found[0].events_path.exists() else []
+    return event_log.read_events(found[0].events_path)[0] if found and found[0].events_path.exists() else []
 
 
 def run_of(root: Path) -> Run:
@@ -43,10 +43,10 @@ def run_of(root: Path) -> Run:
 
 def resumable(run: Run, cause: str) -> None:
     """The run ended in a valid directory, and says by what."""
-    last = event_log.read(run.events_path)[0][-1]
+    last = event_log.read_events(run.events_path)[0][-1]
     assert isinstance(last, Finished)
     assert (last.outcome, last.cause) == ("interrupted", cause)
-    assert not held(run.path)
+    assert not is_locked(run.path)
     assert (run.path / "checkpoints" / (run.path / "checkpoints" / "last").read_text().strip()).is_dir()
 
 
@@ -75,8 +75,8 @@ def test_ctrl_c_twice_leaves_at_once_with_files_valid(training, tmp_path):
     training.until(training.restored, "the terminal as it was")  # what it drew last is read by a thread
     run = run_of(tmp_path)
     assert f"go on with: convnn resume {run.path}/" in training.text
-    assert event_log.read(run.events_path)[2] == []
-    assert not held(run.path)
+    assert event_log.read_events(run.events_path)[2] == []
+    assert not is_locked(run.path)
 
 
 def test_a_terminal_that_goes_away_stops_the_run(training, tmp_path):

@@ -15,7 +15,7 @@ from convnn.errors import UserError
 from convnn.events import Epoch, Finished
 from convnn.presets.resolve import resolve
 from convnn.runs import event_log
-from convnn.runs.lock import hold
+from convnn.runs.lock import lock_run
 from convnn.runs.run import Run
 from tui.app import ConvnnApp
 from tui.dialogs.choice import Choice
@@ -88,10 +88,10 @@ async def test_every_size_shows_state_progress_curves_and_log(tmp_path, size):
 
 async def test_a_run_of_another_process_is_running_paused_or_died_by_its_lock(tmp_path):
     run = make(tmp_path)
-    with hold(run.path):
+    with lock_run(run.path):
         async with Opened(run, tmp_path) as opened:
             await opened.until(lambda: "● running" in opened.text and "eta" in opened.text)
-            event_log.append(run.events_path, events.Paused(epoch=12, step=12 * STEPS))
+            event_log.append_event(run.events_path, events.Paused(epoch=12, step=12 * STEPS))
             await opened.until(lambda: "‖ paused" in opened.text)
     async with Opened(run, tmp_path) as opened:
         await opened.until(lambda: "† died" in opened.text)
@@ -99,11 +99,11 @@ async def test_a_run_of_another_process_is_running_paused_or_died_by_its_lock(tm
 
 async def test_what_a_live_run_writes_appears(tmp_path):
     run = make(tmp_path, epochs=2)
-    with hold(run.path):
+    with lock_run(run.path):
         async with Opened(run, tmp_path) as opened:
             await opened.until(lambda: "2/30" in opened.text)
             for event in events_of(4)[len(events_of(2)) :]:
-                event_log.append(run.events_path, event)
+                event_log.append_event(run.events_path, event)
             await opened.until(lambda: "4/30" in opened.text)
             assert max(opened.charts[0].data.series[0].xs) == 4
             assert "resumed in epoch 3" in opened.log
@@ -176,7 +176,7 @@ async def test_pause_resume_change_and_stop_are_marked_on_the_curves(tmp_path):
 @pytest.mark.parametrize(("downs", "word"), [(0, "pause"), (1, "checkpoint"), (2, "stop-epoch"), (3, "stop")])
 async def test_the_menu_gives_any_run_its_word(tmp_path, downs, word):
     run = make(tmp_path)
-    with hold(run.path):
+    with lock_run(run.path):
         async with Opened(run, tmp_path) as opened:
             await opened.press("full_stop")
             assert isinstance(opened.app.screen, Choice)
@@ -186,8 +186,8 @@ async def test_the_menu_gives_any_run_its_word(tmp_path, downs, word):
 
 async def test_a_paused_run_can_be_resumed_and_an_ended_one_not_be_stopped(tmp_path):
     run = make(tmp_path)
-    event_log.append(run.events_path, events.Paused(epoch=12, step=12 * STEPS))
-    with hold(run.path):
+    event_log.append_event(run.events_path, events.Paused(epoch=12, step=12 * STEPS))
+    with lock_run(run.path):
         async with Opened(run, tmp_path) as opened:
             await opened.press("full_stop", "enter")
             assert (run.path / "control").read_text().strip() == "resume"
@@ -211,8 +211,8 @@ async def test_a_run_that_ended_early_goes_on_where_it_was(tmp_path):
 
 async def test_a_run_that_was_stopped_and_runs_again_shows_both_in_its_log(tmp_path):
     run = make(tmp_path, outcome="stopped")
-    event_log.append(run.events_path, events.Resumed(epoch=12, step=12 * STEPS))
-    with hold(run.path):
+    event_log.append_event(run.events_path, events.Resumed(epoch=12, step=12 * STEPS))
+    with lock_run(run.path):
         async with Opened(run, tmp_path) as opened:
             await opened.until(lambda: "● running" in opened.text)
             assert "stopped after" in opened.log and "resumed in epoch 12" in opened.log
@@ -251,7 +251,7 @@ async def test_a_run_that_has_told_nothing_yet_has_no_blank_pane(tmp_path):
     run = make(tmp_path)
     run.events_path.unlink()
     (run.path / "log.txt").unlink()
-    with hold(run.path):
+    with lock_run(run.path):
         async with Opened(run, tmp_path) as opened:
             for word in (
                 "loading the data",
@@ -266,7 +266,7 @@ async def test_a_run_that_has_told_nothing_yet_has_no_blank_pane(tmp_path):
 
 async def test_a_run_that_died_before_its_first_step_is_not_waited_for(tmp_path):
     run = make(tmp_path)
-    run.events_path.write_text(event_log.line(events_of(1)[0]) + "\n")
+    run.events_path.write_text(event_log.event_line(events_of(1)[0]) + "\n")
     async with Opened(run, tmp_path) as opened:
         await opened.until(lambda: "died" in opened.text)
         assert "was logged" in opened.text and "waiting" not in opened.text
@@ -275,7 +275,7 @@ async def test_a_run_that_died_before_its_first_step_is_not_waited_for(tmp_path)
 async def test_a_run_that_ended_before_it_told_anything_is_not_waited_for(tmp_path):
     run = make(tmp_path)
     run.events_path.unlink()
-    event_log.append(run.events_path, Finished(outcome="failed", cause="there is no such place", code=5))
+    event_log.append_event(run.events_path, Finished(outcome="failed", cause="there is no such place", code=5))
     async with Opened(run, tmp_path) as opened:
         await opened.until(lambda: "✗ failed" in opened.text)
         assert "waiting" not in opened.text and "so far" not in opened.text
@@ -325,10 +325,12 @@ async def test_a_bad_figure_is_a_gap_and_is_said(tmp_path):
     run = make(tmp_path, epochs=3)
     nan = float("nan")
     time = events_of(3)[-1].time + timedelta(seconds=1)
-    event_log.append(
+    event_log.append_event(
         run.events_path, Epoch(time=time, epoch=4, step=4 * STEPS, metrics={"train_loss": nan, "test_loss": nan})
     )
-    event_log.append(run.events_path, Finished(time=time, outcome="diverged", cause="the loss is not finite", code=3))
+    event_log.append_event(
+        run.events_path, Finished(time=time, outcome="diverged", cause="the loss is not finite", code=3)
+    )
     async with Opened(run, tmp_path) as opened:
         await opened.until(lambda: "≈ diverged" in opened.text)
         assert "1 NaN in train" in opened.text

@@ -13,7 +13,7 @@ from support.processes import Command, convnn, until
 
 from convnn.runs import control, event_log
 from convnn.runs.find import list_runs
-from convnn.runs.lock import held
+from convnn.runs.lock import is_locked
 from convnn.runs.run import Run
 from convnn.worker import checkpoint
 
@@ -67,8 +67,8 @@ def test_a_second_ctrl_c_ends_at_once_with_files_valid(tmp_path):
     ended = command.wait()
     assert ended.code == 130
     assert f"resume with: convnn resume {run.name}\n" in ended.err
-    assert event_log.read(run.events_path)[2] == []
-    assert not held(run.path)
+    assert event_log.read_events(run.events_path)[2] == []
+    assert not is_locked(run.path)
     checkpoint.newest(run.path)
 
 
@@ -89,7 +89,7 @@ def test_the_time_limit_is_75_and_leaves_a_run_that_goes_on(tmp_path):
     again = convnn("resume", "--plain", "--max-minutes", "0.005", cwd=tmp_path)
     assert again.code == 75, again.err
     assert checkpoint.newest(run.path)[0].step > step
-    assert run.history().bad == []
+    assert run.history().skipped_lines == []
 
 
 def test_a_command_left_for_a_dead_process_is_not_obeyed(tmp_path):

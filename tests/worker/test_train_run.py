@@ -89,9 +89,9 @@ def test_a_changed_configuration_is_refused_with_the_difference(tmp_path):
 
 def test_a_held_run_is_refused(tmp_path):
     run = training.create(tmp_path, training.config())
-    from convnn.runs.lock import hold
+    from convnn.runs.lock import lock_run
 
-    with hold(run.path), pytest.raises(UserError) as caught:
+    with lock_run(run.path), pytest.raises(UserError) as caught:
         training.resume(run)
     assert caught.value.code == Exit.HELD
 

@@ -117,9 +117,9 @@ class Launcher:
 
         Raises OSError where the process cannot be started, UserError where its directory holds a run already.
         """
-        name = runs_run.fresh_name(config.model.name, config.layer.type, config.run.name)
+        name = runs_run.new_run_name(config.model.name, config.layer.type, config.run.name)
         directory = Path(config.output.dir).resolve() if config.output.dir else self.root / name
-        if runs_run.holds_run(directory):
+        if runs_run.is_run(directory):
             raise UserError(Problem(f"{escaped(directory)} holds a run already", fix="give another directory"))
         there = config.model_copy(update={"output": config.output.model_copy(update={"dir": str(directory)})})
         directory.mkdir(parents=True, exist_ok=True)
@@ -142,8 +142,8 @@ class Launcher:
             if launch.process is None or launch.place is None or launch.run or launch.error:
                 continue
             code, place = launch.process.poll(), launch.place.path
-            if runs_run.holds_run(place):
-                launch.run = Run(place, runs_run.name_of(place, self.root))
+            if runs_run.is_run(place):
+                launch.run = Run(place, runs_run.run_name(place, self.root))
             elif code is not None:
                 said = (place / "log.txt").read_text(errors="replace")[-2000:].strip()
                 launch.error = UserError(f"the detached process ended with code {code}: {escaped(said)}")
@@ -226,7 +226,7 @@ class Launcher:
         if self.closing is not None:
             return
         config = launch.config
-        run = launch.resumes or runs_run.create(
+        run = launch.resumes or runs_run.create_run(
             text(config, whole=True),
             model=config.model.name,
             layer=config.layer.type,

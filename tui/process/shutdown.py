@@ -13,7 +13,7 @@ from textual.app import App
 
 from convnn.errors import Exit
 from convnn.runs.control import ControlCommand
-from convnn.runs.resume import command
+from convnn.runs.resume import resume_command
 from convnn.text import escaped
 from convnn.worker.signals import TWICE, Command, Interruption, obeyed
 from tui.dialogs.choice import Answer, Choice
@@ -128,7 +128,7 @@ def _leave(app: Leaving, terminal: Terminal) -> int:
         if launch.run is None or outcome not in ("", "stopped", "interrupted"):
             say(f"{name}: {said}")
         else:
-            say(f"{name}: {said}; go on with: {command(launch.run)}")
+            say(f"{name}: {said}; go on with: {resume_command(launch.run)}")
     for other in launcher.launches:
         if other.run is not None and other.process is not None and other.process.poll() is None:
             say(f"{escaped(other.run.name)} goes on detached; see it with: convnn show {escaped(other.run.name)}")

@@ -196,7 +196,7 @@ class RunsScreen(Screen[None]):
 
     def action_columns(self) -> None:
         """Choose the columns."""
-        metrics = dict.fromkeys(name for run in self.app.runs for name in run.figures)
+        metrics = dict.fromkeys(name for run in self.app.runs for name in run.metrics)
         keys = [(key, "of the run") for key in RUN_FIELDS]
         keys += [(_name(option.key), option.help) for option in OPTIONS if option.section != "output"]
         keys += [(name, "at the last epoch") for name in metrics]

@@ -19,7 +19,7 @@ from convnn.analysis.comparison_report import Comparison
 from convnn.errors import UserError
 from convnn.metrics import lower_is_better
 from convnn.runs.run import Run
-from convnn.runs.summary import Summary, summarise
+from convnn.runs.summary import Summary, summarize
 from tui.dialogs.choice import Choice
 from tui.keys import bindings
 from tui.run_feed import POLL, SHARE
@@ -82,7 +82,7 @@ class CompareScreen(Screen[None]):
 
     def _compare(self, runs: list[Summary], metric: str | None) -> Comparison:
         """Compare the runs as they are now."""
-        current = [summarise(Run(Path(run.path), run.name)) if run.status in LIVE else run for run in runs]
+        current = [summarize(Run(Path(run.path), run.name)) if run.status in LIVE else run for run in runs]
         figure = f"best:{metric}" if metric else "best"
         return Comparison.of(current, self.app.runs, figure, metric, EFFECT)
 

@@ -7,10 +7,10 @@ import re
 import time
 
 from convnn.events import Event, Finished
-from convnn.files import opened
+from convnn.files import open_regular
 from convnn.runs import event_log
 from convnn.runs.history import History
-from convnn.runs.lock import held
+from convnn.runs.lock import is_locked
 from convnn.runs.run import Run
 
 LOG_TAIL = 1 << 18  # bytes of an old log.txt that are read
@@ -42,11 +42,11 @@ class RunFollower:
         try:
             if self.run.events_path.stat().st_size == self._event_offset:
                 return []
-            events, self._event_offset, bad = event_log.read(self.run.events_path, self._event_offset)
+            events, self._event_offset, bad = event_log.read_events(self.run.events_path, self._event_offset)
         except FileNotFoundError:
             return []
         self.history.fold(events)
-        self.history.bad += bad
+        self.history.skipped_lines += bad
         self._damage += [f"events.jsonl: no event at byte {offset}: {reason}" for offset, reason in bad]
         return events
 
@@ -54,7 +54,7 @@ class RunFollower:
         """Return the lines of `log.txt` since the last call (of a long one the end), and what is damaged."""
         damage, self._damage = self._damage, []
         try:
-            with opened(self.log_path) as file:
+            with open_regular(self.log_path) as file:
                 if self._log_offset is None:
                     self._log_offset = max(0, file.seek(0, os.SEEK_END) - LOG_TAIL)
                 file.seek(self._log_offset)
@@ -76,7 +76,7 @@ class RunFollower:
         """The status of the run, a key of `convnn.runs.status.GLYPHS`, by its last event and its lock."""
         if isinstance(self.history.finished, Finished):
             return self.history.finished.outcome
-        if not held(self.run.path):
+        if not is_locked(self.run.path):
             return "died"
         return "paused" if self.history.paused else "running"
 

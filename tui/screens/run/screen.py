@@ -117,7 +117,7 @@ class RunScreen(Screen[None]):
             self._poll_launch()
         if self.follower is None:
             return
-        if self.follower.history.began is None:  # the first events may be many
+        if self.follower.history.first_started is None:  # the first events may be many
             self._is_loading = True
             self.run_worker(self._load(self.follower))
             return

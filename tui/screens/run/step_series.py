@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
-from convnn.runs.history import Axis, History, Told
+from convnn.runs.history import Axis, History, StepRecord
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,9 +24,9 @@ class StepTable:
 
         self.table = np.empty((len(FIELDS), 1024))
         self.count = 0
-        self.last_step: Told | None = None
+        self.last_step: StepRecord | None = None
 
-    def update(self, steps: list[Told]) -> None:
+    def update(self, steps: list[StepRecord]) -> None:
         """Append new steps; convert all of them where a resume made earlier ones void."""
         import numpy as np
 

@@ -118,7 +118,7 @@ class Draft:
             found.append(dataset.problem)
         if (missing := hardware.missing(config.runtime.device)) and "runtime.device" not in wrong:
             found.append(missing)
-        if config.output.dir and runs_run.holds_run(Path(config.output.dir)):
+        if config.output.dir and runs_run.is_run(Path(config.output.dir)):
             found.append(_taken(config.output.dir))
         costs = None
         if dataset.image_size and dataset.num_classes and not {p.key for p in found} & MAPS:

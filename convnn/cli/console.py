@@ -15,8 +15,20 @@ from rich.text import Text
 from convnn.errors import Problem, UserError
 from convnn.tables import FORMATS, Table, blocks, csv_text, latex, markdown
 from convnn.terminal.console import EscapingConsole, err, indented, out, say
+from convnn.text import escaped
 
-__all__ = ["err", "out", "print_grid", "print_table", "say", "say_notes", "show_error", "write_data", "write_json"]
+__all__ = [
+    "cell",
+    "err",
+    "out",
+    "print_grid",
+    "print_table",
+    "say",
+    "say_notes",
+    "show_error",
+    "write_data",
+    "write_json",
+]
 
 SCHEMA = "convnn/1"
 UNLIMITED = 1000  # columns: no table of ours is wider
@@ -42,6 +54,11 @@ def print_grid(grid: Grid) -> None:
     if not console.is_terminal and not os.environ.get("COLUMNS"):
         console.width = UNLIMITED
     console.print(grid)
+
+
+def cell(text: str, style: str = "") -> Text:
+    """Return the cell of a Rich table: a name that holds a line break stays on one line."""
+    return Text(escaped(text), style)
 
 
 def print_table(table: Table, format: str) -> None:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from rich.table import Table
-from rich.text import Text
 
-from convnn.cli.console import out, print_grid, say, write_json
+from convnn.cli.console import cell, out, print_grid, say, write_json
 from convnn.config.active import inactive_options
 from convnn.config.options import OPTIONS, SECTIONS, value_at
 from convnn.costs.fit import shortage
@@ -107,7 +106,7 @@ def _table(resolved: Resolved) -> Table:
             note = " (no effect here)" if option.key in inactive else ""
             style = "dim" if note else "" if origin == "default" else "bold"
             shown = option.text(value_at(resolved.config, option.key)) or "none"
-            table.add_row(Text(option.key, style), Text(shown, style), Text(origin + note, style))
+            table.add_row(cell(option.key, style), cell(shown, style), cell(origin + note, style))
     return table
 
 

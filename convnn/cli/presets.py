@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from convnn.cli import arguments
-from convnn.cli.console import out, print_grid, say, write_json
+from convnn.cli.console import cell, out, print_grid, say, write_json
 from convnn.errors import Exit, Problem, UserError
 from convnn.presets.resolve import resolve
 from convnn.presets.store import Preset, listed, read, shadowed_by, source
@@ -39,7 +39,7 @@ def list_(as_json: AsJson = False) -> None:
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, show_header=False)
     for preset in found:
         wrong = " (has problems: convnn presets check)" if preset.problems else ""
-        table.add_row(Text(preset.name, "bold"), Text(preset.about + wrong))
+        table.add_row(cell(preset.name, "bold"), cell(preset.about + wrong))
     print_grid(table)
     for preset in found:
         if preset.hidden:

@@ -6,10 +6,9 @@ from typing import Annotated, Any
 
 import typer
 from rich.table import Table
-from rich.text import Text
 
 from convnn.cli import arguments
-from convnn.cli.console import out, print_grid, say, write_json
+from convnn.cli.console import cell, out, print_grid, say, write_json
 from convnn.cli.dry_run import CLASSES
 from convnn.costs.plan import Plan, plan
 from convnn.errors import Problem, UserError
@@ -61,7 +60,7 @@ def _print(name: str, resolved: Resolved, cost: Plan) -> None:
     assert resolved.dataset.image_size is not None
     height, width = resolved.dataset.image_size
     title = f"{name + ': ' if name else ''}{config.model.name} {config.layer.type} on {height}x{width}"
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, title=Text(title), title_justify="left")
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, title=cell(title), title_justify="left")
     for heading in ("slot", "in", "out", "map", "candidates", "K", "parameters", "FLOPs"):
         table.add_column(heading, justify="left" if heading == "slot" else "right")
     for layer in cost.layers:

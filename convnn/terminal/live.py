@@ -92,7 +92,7 @@ class LiveView(RunView):
         try:
             self._live.stop()
             for warning in self.history.warnings:
-                self.console.print(Text(f"warning: {warning.message}", STYLES["warning"]))
+                self.console.print(Text(f"warning: {one_line(warning.message)}", STYLES["warning"]))
         except OSError:  # the terminal hung up
             silence(self.console.file)  # type: ignore[arg-type]
 

@@ -120,7 +120,7 @@ class RunReport:
         width = options.max_width
         yield self._title(width)
         yield from pair_lines(report.key_figures(self.history), width)
-        yield from map(Text, report.origin_lines(self.origin))
+        yield from (Text(one_line(line)) for line in report.origin_lines(self.origin))
         yield from self._remarks()
         if self.history.steps or self.history.epochs:
             yield CurvePanes(self.history, self.chart_height)
@@ -133,7 +133,7 @@ class RunReport:
 
     def _title(self, width: int) -> Text:
         progress = self.history.progress
-        title = Text.assemble(state_text(self.state), "  ", (self.name, "bold"))
+        title = Text.assemble(state_text(self.state), "  ", (one_line(self.name), "bold"))
         extent = f"  epoch {progress.epoch}/{progress.epochs}" if progress.epochs else ""
         if self.history.elapsed:
             extent += f"  {duration(self.history.elapsed)}"
@@ -144,11 +144,12 @@ class RunReport:
     def _remarks(self) -> Iterable[Text]:
         finished = self.history.finished
         if finished and finished.cause and not self.origin:
-            yield Text(f"cause: {finished.cause}")
+            yield Text(f"cause: {one_line(finished.cause)}")
         for warning in self.history.warnings:
-            yield Text(f"warning: {warning.message}", STYLES["warning"])
+            yield Text(f"warning: {one_line(warning.message)}", STYLES["warning"])
         for change in self.history.changes:
-            yield Text(f"note: {change.description} ({change.by})" if change.by else f"note: {change.description}")
+            author = f" ({change.by})" if change.by else ""
+            yield Text(one_line(f"note: {change.description}{author}"))
 
 
 def _section_lines(options: list[OptionValue], width: int) -> list[Text]:

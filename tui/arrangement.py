@@ -145,5 +145,7 @@ def _filtered(runs: Sequence[Summary], text: str) -> tuple[list[Summary], str]:
 
 def groupable(runs: Sequence[Summary]) -> list[str]:
     """The keys that runs can be grouped by: being repeats, the options that differ, and the state."""
-    differ = [column.key for column in run_table.columns(runs, None) if column.option_key not in (None, "run.name")]
+    differ = [
+        column.key for column in run_table.columns(runs, None) if column.option and column.option.key != "run.name"
+    ]
     return [REPEATS, *differ, "status"]

@@ -1,33 +1,42 @@
-"""Two or more runs side by side: what differs, and figures at the last, at the best and at equal points."""
+"""Two or more runs side by side: the options that differ, metrics at equal points, and groups of repeats.
+
+Runs are named A, B, C ... in the order given, and all are compared with A. This file computes; `comparison_report`
+makes tables and sentences of it, and `convnn.terminal.report` draws the curves.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import accumulate
+from itertools import accumulate, product
 from pathlib import Path
+from string import ascii_uppercase
 from typing import Any, Literal, NamedTuple
 
+from convnn.analysis.fields import Field, get_field, metric_names
+from convnn.analysis.repeats import NoiseFloor, RunGroup, group_repeats, noise_floor
+from convnn.analysis.significance import GroupComparison, compare_groups
 from convnn.config.options import OPTIONS
 from convnn.config.recorded import UNKNOWN
 from convnn.costs import plan as costs_plan
 from convnn.data.catalog import published_info
-from convnn.errors import UserError
+from convnn.errors import Problem, UserError
 from convnn.metrics import metric_info, monitored, split_of
 from convnn.runs.history import History
 from convnn.runs.run import Run
 from convnn.runs.summary import Summary, json_number, json_value
 from convnn.text import short
 
-BACKWARD = 2  # a backward pass costs about twice its forward pass
+BACKWARD_COST = 2  # a backward pass costs about twice its forward pass
 CostAxis = Literal["epochs", "seconds", "images", "FLOPs"]
-NO_EFFECT, UNKNOWN_TEXT = None, "?"
+COST_AXES: tuple[CostAxis, ...] = ("epochs", "seconds", "images", "FLOPs")
+NO_EFFECT, UNKNOWN_TEXT = None, "?"  # values of an option that changes nothing, and of one that was not recorded
 
 
 class OptionDifference(NamedTuple):
-    """An option that the runs differ in; NO_EFFECT where it changes nothing."""
+    """An option in which the runs differ: its value in each run, or NO_EFFECT, or UNKNOWN_TEXT."""
 
     option: str
     values: list[Any]
@@ -37,150 +46,259 @@ class OptionDifference(NamedTuple):
 
 
 class MetricRow(NamedTuple):
-    """A figure of each run at one point; None where it is not known."""
+    """A metric, or a cost, of each run at one point such as "last epoch"; None where it is unknown."""
 
-    figure: str
-    at: str
+    name: str
+    point: str
     values: list[float | None]
 
     def json(self) -> dict[str, Any]:
-        return {
-            "figure": self.figure,
-            "at": self.at,
-            "values": [None if value is None else json_number(value) for value in self.values],
-        }
+        values = [None if value is None else json_number(value) for value in self.values]
+        return {"figure": self.name, "at": self.point, "values": values}
 
 
 @dataclass(frozen=True)
 class ComparedRun:
-    """A run that is compared: its summary, its history, and what it costs by its configuration."""
+    """One of the runs: its summary, its epochs, and its cost by its configuration."""
 
     summary: Summary
     history: History
 
     @classmethod
-    def of(cls, summary: Summary) -> ComparedRun:
-        """The run of a summary, with its epochs read."""
+    def read(cls, summary: Summary) -> ComparedRun:
+        """Read the epochs of a run."""
         return cls(summary, Run(Path(summary.path), summary.name).history(steps=False))
 
     @cached_property
     def plan(self) -> costs_plan.Plan | None:
-        """Parameters and FLOPs recomputed from the configuration; None where that or the images are not known."""
+        """Parameters and FLOPs by the configuration; None where that or the size of the images is unknown."""
+        if self.summary.not_launchable_reason is not None:
+            return None
         try:
             config = Run(Path(self.summary.path), self.summary.name).config()
         except (UserError, OSError):
             return None
         published, started = published_info(config.data.dataset), self.history.started
-        channels, side = 3, published.image_size
+        channels, image_size = 3, published.image_size
         if started and started.image_size and len(started.image_size) == 3:
-            channels, side = started.image_size[0], started.image_size[1:]
+            channels, image_size = started.image_size[0], started.image_size[1:]
         classes = (started and started.num_classes) or published.num_classes
-        if side is None or not classes or self.summary.not_launchable_reason is not None:
+        if image_size is None or not classes:
             return None
-        return costs_plan.plan(config, side, classes, channels)
+        return costs_plan.plan(config, image_size, classes, channels)
 
     @cached_property
-    def images(self) -> int | None:
-        """Training images an epoch."""
-        told = self.history.started.images.get("train") if self.history.started else None
-        if told:
-            return told
+    def train_images(self) -> int | None:
+        """Training images per epoch; None where it is unknown."""
+        if self.history.started and (count := self.history.started.images.get("train")):
+            return count
         settings = self.summary.config
-        whole = settings.value("data.limit") is None and settings.value("data.val_share") == 0
-        return published_info(settings.value("data.dataset")).train_images if whole else None
+        is_whole = settings.value("data.limit") is None and settings.value("data.val_share") == 0
+        return published_info(settings.value("data.dataset")).train_images if is_whole else None
 
-    def spent(self, axis: CostAxis) -> list[float] | None:
-        """What the training had cost at the end of each epoch; None where it is not known. Seconds are of training."""
+    def costs(self, axis: CostAxis) -> list[float] | None:
+        """Return the cumulative cost of the training at the end of each epoch; None where it is unknown.
+
+        Seconds are those of training, without evaluation. FLOPs count the forward and the backward pass.
+        """
         epochs = [float(event.epoch) for event in self.history.epochs]
         if axis == "epochs":
             return epochs
         if axis == "seconds":
             times = [event.metrics.get("train_s", math.nan) for event in self.history.epochs]
             return list(accumulate(times)) if all(map(math.isfinite, times)) else None
-        per_epoch = self.images
+        per_epoch = self.train_images
         if axis == "FLOPs" and per_epoch is not None:
-            per_epoch = per_epoch * (1 + BACKWARD) * self.plan.flops if self.plan else None
+            per_epoch = per_epoch * (1 + BACKWARD_COST) * self.plan.flops if self.plan else None
         return None if per_epoch is None else [epoch * per_epoch for epoch in epochs]
 
-    def at(self, metric: str, axis: CostAxis, point: float) -> float | None:
-        """The metric at the last epoch that had ended when so much was spent."""
-        spent = self.spent(axis)
-        if spent is None:
+    def metric_at(self, metric: str, axis: CostAxis, cost: float) -> float | None:
+        """Return the metric of the last epoch that had ended at that cost."""
+        costs = self.costs(axis)
+        if costs is None:
             return None
-        ended = sum(each <= point * (1 + 1e-9) for each in spent)
+        ended = sum(end <= cost * (1 + 1e-9) for end in costs)
         return self.history.epochs[ended - 1].metrics.get(metric) if ended else None
+
+    def last(self, metric: str) -> float | None:
+        """Return the metric of the last epoch."""
+        return self.history.epochs[-1].metrics.get(metric) if self.history.epochs else None
+
+    @property
+    def epoch_seconds(self) -> float | None:
+        """Mean training time per epoch in seconds."""
+        seconds = self.costs("seconds")
+        return seconds[-1] / len(seconds) if seconds else None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Runs side by side. Option differences and metric rows have a value for each run, in the order of `runs`."""
+
+    runs: list[ComparedRun]
+    metric: str  # of the curves and of the rows at equal cost
+    option_differences: list[OptionDifference]
+    metric_rows: list[MetricRow]
+    groups: list[RunGroup]  # of repeats
+    group_comparisons: list[GroupComparison]  # of each group but the first, with the first
+    field: Field  # by which groups are compared
+
+    @cached_property
+    def names(self) -> list[str]:
+        """A letter for each run."""
+        return letters(len(self.runs))
+
+    @cached_property
+    def group_names(self) -> list[str]:
+        """The letters of the runs of each group: "A+C"."""
+        names = {run.summary.path: name for name, run in zip(self.names, self.runs, strict=True)}
+        return ["+".join(names[run.path] for run in group.runs) for group in self.groups]
+
+    def json(self) -> dict[str, Any]:
+        """Return the document of `convnn compare --json`."""
+        comparisons = [None, *(comparison.json() for comparison in self.group_comparisons)]
+        return {
+            "runs": [run.summary.json() for run in self.runs],
+            "differences": [difference.json() for difference in self.option_differences],
+            "figures": [row.json() for row in self.metric_rows],
+            "groups": [
+                self._group_json(group, comparison) for group, comparison in zip(self.groups, comparisons, strict=True)
+            ],
+        }
+
+    def _group_json(self, group: RunGroup, comparison: dict[str, Any] | None) -> dict[str, Any]:
+        estimate = group.estimate
+        return {
+            "figure": self.field.key,
+            "runs": [run.name for run in group.runs],
+            "n": estimate.n if estimate else 0,
+            "mean": estimate and estimate.mean,
+            "sd": estimate and estimate.sd,
+            "low": estimate and estimate.low,
+            "high": estimate and estimate.high,
+            "against_first": comparison,
+        }
+
+
+def compare(
+    runs: Sequence[Summary],
+    all_runs: Iterable[Summary] = (),
+    *,
+    key: str = "best",
+    metric: str | None = None,
+    effect_size: float = 1.0,
+) -> Comparison:
+    """Compare runs with the first of them.
+
+    Args:
+        runs: what to compare, at least two
+        all_runs: every run there is; its repeats give the noise floor that single runs are compared with
+        key: the field by which groups of repeats are compared, such as "best" or "best:test_loss"
+        metric: of the curves and at equal cost; by default the one that all runs monitor
+        effect_size: the difference that the number of runs needed is computed for
+
+    Raises:
+        UserError: where `key` is no number, or no run has the metric
+    """
+    recorded = metric_names(runs)
+    if metric is not None and metric not in recorded:
+        get_field(metric, recorded)  # an unknown name raises with the nearest known one
+        raise UserError(Problem(f"none of these runs has a {metric}", key="metric", value=metric))
+    field = get_field(key, recorded)
+    if field.kind != "number":
+        fix = "give best, test_top1 or best:test_loss, for example"
+        raise UserError(Problem(f"{key} is no number", key="figure", value=key, fix=fix))
+    compared = [ComparedRun.read(run) for run in runs]
+    metric = metric or shared_monitor(compared)
+    groups = group_repeats(runs, field)
+    noise = _noise_floor(runs, all_runs, field)
+    return Comparison(
+        compared,
+        metric,
+        option_differences(runs),
+        metric_rows(compared, metric),
+        groups,
+        compare_groups(groups, field, effect_size, noise),
+        field,
+    )
+
+
+def _noise_floor(runs: Sequence[Summary], all_runs: Iterable[Summary], field: Field) -> NoiseFloor | None:
+    """Return the noise floor on the data set of the first run, with which the others are compared."""
+    dataset = runs[0].config.value("data.dataset")
+    by_path = {run.path: run for run in [*all_runs, *runs]}
+    return noise_floor(by_path.values(), str(dataset), field)
+
+
+def letters(count: int) -> list[str]:
+    """Return A, B, ... Z, AA, AB, ..."""
+    names: list[str] = []
+    length = 0
+    while len(names) < count:
+        length += 1
+        names += map("".join, product(ascii_uppercase, repeat=length))
+    return names[:count]
 
 
 def option_differences(runs: Sequence[Summary]) -> list[OptionDifference]:
-    """The options that differ and have an effect in some of the runs, in the order of the schema.
+    """Return the options that differ and have an effect in some of the runs, in the order of the schema.
 
-    What a run does not tell is UNKNOWN_TEXT, and no difference by itself.
+    An option that a run did not record is UNKNOWN_TEXT there, which alone is no difference.
     """
     active = [run.config.active for run in runs]
-    found = []
+    differences = []
     for option in OPTIONS:
-        values = [_word(run, option.key, told) for run, told in zip(runs, active, strict=True)]
-        known = [value for value in values if value != UNKNOWN_TEXT]
-        if any(value != known[0] for value in known):
-            found.append(OptionDifference(option.key, values))
-    return found
+        values = [_option_value(run, option.key, options) for run, options in zip(runs, active, strict=True)]
+        recorded = [value for value in values if value != UNKNOWN_TEXT]
+        if any(value != recorded[0] for value in recorded):
+            differences.append(OptionDifference(option.key, values))
+    return differences
 
 
-def _word(run: Summary, key: str, active: Mapping[str, Any]) -> Any:
+def _option_value(run: Summary, key: str, active: Mapping[str, Any]) -> Any:
     value = run.config.value(key)
     if value is UNKNOWN:
         return UNKNOWN_TEXT
-    return NO_EFFECT if key not in active else "none" if value is None else value
+    if key not in active:
+        return NO_EFFECT
+    return "none" if value is None else value
 
 
 def unknown_options(run: Summary) -> list[str]:
-    """The options that the run does not tell and that could have an effect."""
+    """Return the options that the run did not record and that could have an effect."""
     return [key for key, value in run.config.active.items() if value is UNKNOWN]
 
 
-def best_label(metric: str) -> str:
-    """How the best epoch is labelled: whether the test set chose it."""
-    return "best on test" if split_of(metric) == "test" else "best"
-
-
 def shared_monitor(runs: Sequence[ComparedRun]) -> str:
-    """The metric that decides for all runs: on the validation share only where every run has one."""
-    on_validation = monitored(validation=True)
-    return monitored(validation=bool(runs) and all(run.history.best_metric == on_validation for run in runs))
+    """Return the metric that decides for all runs: on the validation split only where every run has one."""
+    validation = monitored(validation=True)
+    return monitored(validation=all(run.history.best_metric == validation for run in runs))
 
 
-def compared_metrics(runs: Sequence[ComparedRun], deciding: str) -> list[str]:
-    """The metrics of some run, the deciding one first; what the machine did comes by other ways."""
-    names = dict.fromkeys([deciding, *(name for run in runs for name in run.history.metrics)])
+def compared_metrics(runs: Sequence[ComparedRun], monitor: str) -> list[str]:
+    """Return the losses and accuracies of the runs, the monitored metric first."""
+    names = dict.fromkeys([monitor, *(name for run in runs for name in run.history.metrics)])
     return [name for name in names if metric_info(name).per_split]
 
 
+def best_label(metric: str) -> str:
+    """Return how the best epoch is labeled: "best on test" where the test split chose it."""
+    return "best on test" if split_of(metric) == "test" else "best"
+
+
 def metric_rows(runs: Sequence[ComparedRun], metric: str) -> list[MetricRow]:
-    """All figures: each metric at the last epoch and at the best, the deciding one at equal points, and the cost."""
-    found = [
-        MetricRow(name, "last epoch", [_last(run.history, name) for run in runs])
-        for name in compared_metrics(runs, metric)
-    ]
-    bests = [run.history.best(metric) for run in runs]
-    found.append(MetricRow(metric, best_label(metric), [best[0] if best else None for best in bests]))
-    found.append(MetricRow("epoch", best_label(metric), [best[1] if best else None for best in bests]))
-    for axis in ("epochs", "seconds", "images", "FLOPs"):
-        spent = [run.spent(axis) for run in runs]
-        ends = [each[-1] for each in spent if each]
+    """Return every metric at the last epoch, `metric` at the best epoch and at equal costs, and the costs."""
+    rows = [MetricRow(name, "last epoch", [run.last(name) for run in runs]) for name in compared_metrics(runs, metric)]
+    best = [run.history.best(metric) or (None, None) for run in runs]
+    rows.append(MetricRow(metric, best_label(metric), [value for value, _ in best]))
+    rows.append(MetricRow("epoch", best_label(metric), [epoch for _, epoch in best]))
+    for axis in COST_AXES:
+        ends = [costs[-1] for run in runs if (costs := run.costs(axis))]
         if len(ends) > 1:
-            point = min(ends)
-            found.append(MetricRow(metric, f"{short(point)} {axis}", [run.at(metric, axis, point) for run in runs]))
-    found.append(MetricRow("epochs", "trained", [run.summary.epoch for run in runs]))
-    found.append(MetricRow("s an epoch", "mean of training", [_pace(run) for run in runs]))
-    found.append(MetricRow("FLOPs an image", "forward", [run.plan.flops if run.plan else None for run in runs]))
-    found.append(MetricRow("parameters", "all", [run.plan.parameters if run.plan else None for run in runs]))
-    return found
-
-
-def _last(history: History, metric: str) -> float | None:
-    return history.epochs[-1].metrics.get(metric) if history.epochs else None
-
-
-def _pace(run: ComparedRun) -> float | None:
-    seconds = run.spent("seconds")
-    return seconds[-1] / len(seconds) if seconds else None
+            cost = min(ends)
+            rows.append(MetricRow(metric, f"{short(cost)} {axis}", [run.metric_at(metric, axis, cost) for run in runs]))
+    rows.append(MetricRow("epochs", "trained", [run.summary.epoch for run in runs]))
+    rows.append(MetricRow("s an epoch", "mean of training", [run.epoch_seconds for run in runs]))
+    rows.append(MetricRow("FLOPs an image", "forward", [run.plan.flops if run.plan else None for run in runs]))
+    rows.append(MetricRow("parameters", "all", [run.plan.parameters if run.plan else None for run in runs]))
+    return rows

@@ -1,205 +1,156 @@
-"""A comparison of runs as it is shown: tables, curves, words, and the same as JSON.
-
-Runs are called A, B, C ... in the order given; all are held against A.
-"""
+"""A comparison of runs as tables and sentences, for `convnn compare` and the compare screen alike."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from itertools import product
-from string import ascii_uppercase
+from collections.abc import Iterator
 from typing import Any
 
-from convnn import text as convnn_text
-from convnn.analysis import comparison, fields, repeats, significance
-from convnn.analysis.comparison import ComparedRun, MetricRow, OptionDifference
-from convnn.analysis.fields import Field
-from convnn.analysis.repeats import NoiseFloor, RunGroup
-from convnn.analysis.significance import GroupComparison, signed
-from convnn.charts.chart import Chart, Series, draw
+from convnn.analysis.comparison import NO_EFFECT, Comparison, MetricRow, unknown_options
+from convnn.analysis.fields import get_field
+from convnn.analysis.repeats import copies_note, interval_text
+from convnn.analysis.significance import signed
 from convnn.config.recorded import shown
-from convnn.errors import UserError
 from convnn.metrics import format_value, lower_is_better, split_of
-from convnn.runs.summary import Summary
 from convnn.tables import Column, Table
-from convnn.text import escaped
+from convnn.text import plural, short
 
-NO_EFFECT, NOTHING = "no effect", "—"
-COUNTS = ("epoch", "epochs", "FLOPs an image", "parameters")
-FORMAT_AS = {"s an epoch": "top1"}  # the metric whose digits a figure has that is no metric
-ROWS = 14  # of the chart, in lines
-
-
-def letters(count: int) -> list[str]:
-    """A, B, ... Z, AA, AB, ..."""
-    size = 1
-    names = list(ascii_uppercase)
-    while len(names) < count:
-        size += 1
-        names += ["".join(each) for each in product(ascii_uppercase, repeat=size)]
-    return names[:count]
+MISSING = "—"
+COUNTS = ("epoch", "epochs", "FLOPs an image", "parameters")  # written with a prefix and without a difference
+LABELS = {"s an epoch": "s/epoch", "FLOPs an image": "FLOPs/image"}  # of rows whose names are fixed by the JSON output
+DIGITS_OF = {"s an epoch": "top1"}  # the metric whose digits a row has that is no metric
+MAX_LABEL_OPTIONS = 2  # differing options that the label of a curve has room for
+MAX_UNKNOWN = 3  # options that a note names
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """Runs side by side. `differences` and `figures` have a value for each run, in their order."""
+def tables(comparison: Comparison) -> list[Table]:
+    """Return the runs, their options, their metrics and, where there are repeats, the groups."""
+    result = [runs_table(comparison), options_table(comparison), metrics_table(comparison)]
+    if any(len(group.runs) > 1 for group in comparison.groups):
+        result.append(groups_table(comparison))
+    return result
 
-    runs: list[ComparedRun]
-    metric: str
-    differences: list[OptionDifference]
-    figures: list[MetricRow]
-    groups: list[RunGroup]
-    verdicts: list[GroupComparison]
-    group_figure: Field
 
-    @classmethod
-    def of(
-        cls, chosen: Sequence[Summary], known: Sequence[Summary], figure: str, metric: str | None, effect: float
-    ) -> Comparison:
-        """Compare the chosen runs; `known` are all there are, whose repeats tell the noise floor."""
-        runs = [ComparedRun.of(run) for run in chosen]
-        names = fields.metric_names(chosen)
-        if metric is not None and metric not in names:
-            fields.get_field(metric, names)  # says what is nearest
-            raise UserError(f"none of these runs has a {escaped(metric)}")
-        field = fields.get_field(figure, names)
-        if field.kind != "number":
-            raise UserError(f"{escaped(figure)} is no figure: give best, test_top1 or best:test_loss, for example")
-        told = repeats.group_repeats(chosen, field)
-        held = significance.compare_groups(told, field, effect, _noise(chosen, known, field))
-        chief = metric or comparison.shared_monitor(runs)
-        return cls(
-            runs, chief, comparison.option_differences(chosen), comparison.metric_rows(runs, chief), told, held, field
+def runs_table(comparison: Comparison) -> Table:
+    """Return a row for each run: its letter, name, status and epoch."""
+    columns = [Column(""), Column("run"), Column("status"), Column("epoch", right=True)]
+    rows = []
+    for name, run in zip(comparison.names, comparison.runs, strict=True):
+        summary = run.summary
+        planned = get_field("num_epochs").text(summary) or "?"
+        rows.append([name, summary.name, summary.status, f"{summary.epoch}/{planned}"])
+    imported = [run.summary.source is not None for run in comparison.runs]
+    if any(imported):
+        columns.append(Column("metrics"))
+        rows = [[*row, "as published" if is_imported else ""] for row, is_imported in zip(rows, imported, strict=True)]
+    return Table(columns, rows)
+
+
+def option_text(key: str, value: Any) -> str:
+    """Return the value of an option in one run as text; "no effect" where it changes nothing."""
+    return "no effect" if value is NO_EFFECT else shown(key, value)
+
+
+def options_table(comparison: Comparison) -> Table:
+    """Return a row for each option that differs."""
+    columns = [Column("option"), *(Column(name, right=True) for name in comparison.names)]
+    rows = [
+        [difference.option, *(option_text(difference.option, value) for value in difference.values)]
+        for difference in comparison.option_differences
+    ]
+    title = "options that differ and have an effect" if rows else "no option that has an effect differs"
+    return Table(columns, rows, title, key_columns=1)
+
+
+def metrics_table(comparison: Comparison) -> Table:
+    """Return a row for each metric and point, with the difference to the first run in parentheses."""
+    columns = [Column("metric"), Column("at"), *(Column(name, right=True) for name in comparison.names)]
+    rows = [[LABELS.get(row.name, row.name), row.point, *value_texts(row)] for row in comparison.metric_rows]
+    return Table(columns, rows, f"metrics, with the difference to {comparison.names[0]}", key_columns=2)
+
+
+def value_texts(row: MetricRow) -> list[str]:
+    """Return the values of a row as text: "82.50 (+0.50)"."""
+    metric = DIGITS_OF.get(row.name, row.name)
+    reference = row.values[0]
+    texts = []
+    for position, value in enumerate(row.values):
+        if value is None:
+            texts.append(MISSING)
+        elif row.name in COUNTS:
+            texts.append(short(value))
+        elif position == 0 or reference is None or not math.isfinite(value - reference):
+            texts.append(format_value(value, metric))
+        else:
+            texts.append(f"{format_value(value, metric)} ({signed(value - reference, metric)})")
+    return texts
+
+
+def curve_labels(comparison: Comparison) -> list[str]:
+    """Return the letter of each run, with the values of the options that differ where these are few."""
+    differences = comparison.option_differences
+    if not 0 < len(differences) <= MAX_LABEL_OPTIONS:
+        return comparison.names
+    labels = []
+    for index, name in enumerate(comparison.names):
+        values = [option_text(difference.option, difference.values[index]) for difference in differences]
+        labels.append(" ".join([name, *values]))
+    return labels
+
+
+def groups_table(comparison: Comparison) -> Table:
+    """Return a row for each group of repeats: n, mean, standard deviation and confidence interval."""
+    columns = [Column("repeats"), *(Column(name, right=True) for name in ("n", "mean", "sd", "95 % interval"))]
+    metric = comparison.field.format_as
+    rows = []
+    for name, group in zip(comparison.group_names, comparison.groups, strict=True):
+        estimate = group.estimate
+        if estimate is None:
+            rows.append([name, "0", MISSING, MISSING, MISSING])
+            continue
+        sd = MISSING if estimate.sd is None else format_value(estimate.sd, metric)
+        rows.append(
+            [name, str(estimate.n), format_value(estimate.mean, metric), sd, interval_text(estimate, metric) or MISSING]
         )
-
-    @cached_property
-    def names(self) -> list[str]:
-        return letters(len(self.runs))
-
-    def json(self) -> dict[str, Any]:
-        """As `convnn compare --json` writes it."""
-        return {
-            "runs": [run.summary.json() for run in self.runs],
-            "differences": [each.json() for each in self.differences],
-            "figures": [each.json() for each in self.figures],
-            "groups": [self._group_json(at) for at in range(len(self.groups))],
-        }
-
-    def _group_json(self, at: int) -> dict[str, Any]:
-        group, spread = self.groups[at], self.groups[at].estimate
-        told = {"figure": self.group_figure.key, "runs": [run.name for run in group.runs], "n": 0}
-        told |= vars(spread) if spread else {"mean": None, "sd": None, "low": None, "high": None}
-        return told | {"against_first": self.verdicts[at - 1].json() if at else None}
-
-    def tables(self) -> list[Table]:
-        """The runs, what differs, the figures and, where there are repeats, the groups."""
-        found = [self._legend(), self._differences(), self._figures()]
-        return found + ([self._groups()] if any(len(group.runs) > 1 for group in self.groups) else [])
-
-    def _legend(self) -> Table:
-        columns = [Column(""), Column("run"), Column("status"), Column("epoch", right=True), Column("figures")]
-        rows = []
-        for name, run in zip(self.names, self.runs, strict=True):
-            summary = run.summary
-            planned = fields.get_field("num_epochs").text(summary) or "?"
-            origin = "as published" if summary.source else ""
-            rows.append([name, escaped(summary.name), summary.status, f"{summary.epoch}/{planned}", origin])
-        shown = 5 if any(row[4] for row in rows) else 4
-        return Table(columns[:shown], [row[:shown] for row in rows])
-
-    def _differences(self) -> Table:
-        rows = [
-            [
-                each.option,
-                *(NO_EFFECT if value is comparison.NO_EFFECT else shown(each.option, value) for value in each.values),
-            ]
-            for each in self.differences
-        ]
-        title = "what differs and has an effect" if rows else "nothing that has an effect differs"
-        return Table([Column("option"), *(Column(name, right=True) for name in self.names)], rows, title, key_columns=1)
-
-    def _figures(self) -> Table:
-        columns = [Column("figure"), Column("at"), *(Column(name, right=True) for name in self.names)]
-        rows = [[each.figure, each.at, *self._values(each)] for each in self.figures]
-        return Table(columns, rows, f"figures, with the difference to {self.names[0]}", key_columns=2)
-
-    def _values(self, figure: MetricRow) -> list[str]:
-        first = figure.values[0]
-        metric = FORMAT_AS.get(figure.figure, figure.figure)
-        plain = figure.figure in COUNTS
-        cells = []
-        for at, value in enumerate(figure.values):
-            if value is None:
-                cells.append(NOTHING)
-                continue
-            text = convnn_text.short(value) if plain else format_value(value, metric)
-            if at and first is not None and not plain and math.isfinite(value - first):
-                text += f" ({signed(value - first, metric)})"
-            cells.append(text)
-        return cells
-
-    def _groups(self) -> Table:
-        columns = [Column("repeats"), *(Column(name, right=True) for name in ("n", "mean", "sd", "95 % interval"))]
-        rows = []
-        for name, group in zip(self._group_names, self.groups, strict=True):
-            spread, metric = group.estimate, self.group_figure.format_as
-            if spread is None:
-                rows.append([name, "0", NOTHING, NOTHING, NOTHING])
-                continue
-            sd = format_value(spread.sd, metric) if spread.sd is not None else NOTHING
-            interval = spread.interval(metric) or NOTHING
-            rows.append([name, str(spread.n), format_value(spread.mean, metric), sd, interval])
-        return Table(columns, rows, f"repeats: the same but for the seed, by {self.group_figure.key}")
-
-    @cached_property
-    def _group_names(self) -> list[str]:
-        names_by_path = {run.summary.path: name for name, run in zip(self.names, self.runs, strict=True)}
-        return ["+".join(names_by_path[run.path] for run in group.runs) for group in self.groups]
-
-    def chart(self, width: int, *, ascii: bool = False) -> Chart:
-        """The curves of all runs over each other, labelled at their ends."""
-        series = [
-            Series(name, *run.history.series(self.metric)) for name, run in zip(self.names, self.runs, strict=True)
-        ]
-        return draw(series, width, ROWS, x="epoch", ascii=ascii, empty_text=f"no epoch with {self.metric} yet")
-
-    def words(self) -> list[str]:
-        """What the differences are worth, and what has to be known to read the figures."""
-        label = self.group_figure.key
-        found = [
-            f"{name} less {self._group_names[0]}, {label}: {verdict.words}"
-            for name, verdict in zip(self._group_names[1:], self.verdicts, strict=True)
-        ]
-        if (claims := sum(each.difference is not None for each in self.verdicts)) > 1:
-            found.append(f"p is adjusted for {claims} comparisons, an interval is that of its pair alone")
-        found += {f"noise floor: {each.noise.source}": None for each in self.verdicts if each.noise}
-        if not self.verdicts:
-            found.append("these are repeats of one configuration: there is nothing to tell apart")
-        found += repeats.copied(self.groups)
-        for name, run in zip(self.names, self.runs, strict=True):
-            if keys := comparison.unknown_options(run.summary):
-                some = ", ".join(keys[:3]) + ", ..." * (len(keys) > 3)
-                found.append(f"{name} does not tell {len(keys)} options, which may differ, too: {some}")
-            if run.summary.status != "done":
-                found.append(
-                    f"{name}: {run.summary.status} at epoch {run.summary.epoch}, its figures are not of a whole run"
-                )
-        if label == "best" or self.group_figure.best:
-            decided = self.group_figure.metric or self.metric
-            if split_of(decided) == "test":
-                found.append("best on test: the epoch was chosen on the test set, which flatters every run")
-        if any(run.summary.source for run in self.runs):
-            found.append("figures of imported runs are as published; their seconds are of training alone")
-        if lower_is_better(self.metric):
-            found.append(f"less is better for {self.metric}")
-        return found
+    return Table(columns, rows, f"repeats, which differ in the seed alone, by {comparison.field.key}")
 
 
-def _noise(chosen: Sequence[Summary], known: Sequence[Summary], figure: Field) -> NoiseFloor | None:
-    """The noise floor of the data set of the first run, which the others are held against."""
-    dataset = chosen[0].config.value("data.dataset")
-    everything = {run.path: run for run in [*known, *chosen]}
-    return repeats.noise_floor(everything.values(), str(dataset), figure)
+def notes(comparison: Comparison) -> list[str]:
+    """Return what the differences are worth, and what has to be known to read the tables, a sentence each."""
+    return [*_group_notes(comparison), *_run_notes(comparison), *_metric_notes(comparison)]
+
+
+def _group_notes(comparison: Comparison) -> Iterator[str]:
+    reference, *names = comparison.group_names
+    if not names:
+        yield "these are repeats of one configuration: there is nothing to tell apart"
+    for name, group_comparison in zip(names, comparison.group_comparisons, strict=True):
+        yield f"{name} - {reference}: {group_comparison.text}"
+    tests = sum(group_comparison.difference is not None for group_comparison in comparison.group_comparisons)
+    if tests > 1:
+        yield f"p is adjusted for {tests} comparisons, an interval is that of its pair alone"
+    sources = dict.fromkeys(group.noise_floor.source for group in comparison.group_comparisons if group.noise_floor)
+    for source in sources:
+        yield f"run-to-run standard deviation: {source}"
+    yield from copies_note(comparison.groups)
+
+
+def _run_notes(comparison: Comparison) -> Iterator[str]:
+    for name, run in zip(comparison.names, comparison.runs, strict=True):
+        if keys := unknown_options(run.summary):
+            listed = ", ".join(keys[:MAX_UNKNOWN])
+            ellipsis = ", ..." if len(keys) > MAX_UNKNOWN else ""
+            yield f"{name} did not record {plural(len(keys), 'option')}, which may differ, too: {listed}{ellipsis}"
+        if run.summary.status != "done":
+            yield f"{name}: {run.summary.status} at epoch {run.summary.epoch}, so its metrics are not of a whole run"
+
+
+def _metric_notes(comparison: Comparison) -> Iterator[str]:
+    field = comparison.field
+    chosen_by = field.metric or comparison.metric
+    if field.best and split_of(chosen_by) == "test":
+        yield "best on test: the epoch was chosen on the test set, which flatters every run"
+    if any(run.summary.source for run in comparison.runs):
+        yield "metrics of imported runs are as published; their seconds are of training alone"
+    if lower_is_better(comparison.metric):
+        yield f"lower is better for {comparison.metric}"

@@ -1,7 +1,8 @@
-"""What a run can be asked for by name: in filters, columns, sorting and tables one and the same.
+"""The fields of a run: what filters, columns, sort keys, groups and pivot tables ask for by a key.
 
-A key is the name of a flag (`K`, `layer`), an option (`layer.K`), a figure (`best`, `test_top1`, `best:test_loss`) or a
-fact of the run (`name`, `status`, `age`).
+A key is the name of a flag (`K`, `layer`), an option of the schema (`layer.K`), a metric at the last or at its best
+epoch (`test_top1`, `best:test_loss`), or a key of RUN_FIELDS (`name`, `status`, `age`). To add a field, add a row to
+RUN_FIELDS; options and metrics come from their own tables.
 """
 
 from __future__ import annotations
@@ -21,169 +22,189 @@ from convnn.files import directory_size
 from convnn.metrics import format_value, known_metric_names, monitored
 from convnn.runs.status import GLYPHS
 from convnn.runs.summary import Summary
-from convnn.text import escaped, memory
+from convnn.text import memory
 
 Kind = Literal["text", "words", "number", "bool", "status", "age", "time", "size"]
-UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
-SIZES = {"kB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12}
+SortKey = tuple[int, Any, str]
+SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+BYTES = {"kB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12}
+_OPTION_KINDS: dict[str, Kind] = {"bool": "bool", "int": "number", "float": "number", "words": "words"}
+_UNKNOWN_RANK = 2  # of a sort key
 
 
 @dataclass(frozen=True)
 class Field:
-    """One thing to ask a run for; `get` answers UNKNOWN where it is not told."""
+    """A value of every run, by its key; `get` returns UNKNOWN where a run did not record it."""
 
     key: str
     kind: Kind
     get: Callable[[Summary], Any]
     show: Callable[[Any], str]
-    option_key: str | None = None  # layer.K, where it is an option
+    option: Option | None = None
     metric: str | None = None
-    best: bool = False  # of a metric: at its best epoch, not the last
+    best: bool = False  # of a metric: at its best epoch, not at the last
 
     @property
     def format_as(self) -> str:
-        """The metric whose digits and unit its values have: its own, else the one that decides which epoch is best."""
+        """The metric whose digits and unit the values have: its own, or else the monitored one."""
         return self.metric or monitored(validation=False)
 
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """The values it can have, in the order of the schema; empty where they are not listed."""
+        if self.option is not None:
+            return self.option.choices
+        return tuple(GLYPHS) if self.kind == "status" else ()
+
     def text(self, run: Summary) -> str:
-        """The value as it is shown; empty where there is none."""
+        """Return the value as text; empty where it is unknown."""
         value = self.get(run)
         return "" if value is UNKNOWN else self.show(value)
 
-    def order(self, run: Summary) -> tuple[Any, ...]:
-        """Sorts runs by the value: unknown and NaN last, choices in the order of the schema."""
-        return order(self, self.get(run))
+    def sort_key(self, value: Any) -> SortKey:
+        """Return a key that sorts values: numbers, then choices in their order, then other text, then unknown ones."""
+        if value is UNKNOWN or value is None or (isinstance(value, float) and math.isnan(value)):
+            return _UNKNOWN_RANK, 0, ""
+        if isinstance(value, bool | int | float):
+            return 0, value, ""
+        choices = self.choices
+        return 1, choices.index(value) if value in choices else len(choices), str(value)
 
 
-def order(field: Field, value: Any) -> tuple[Any, ...]:
-    """Sorts values of a field."""
-    if value is UNKNOWN or value is None or (isinstance(value, float) and math.isnan(value)):
-        return 2, 0, ""
-    if isinstance(value, bool | int | float):
-        return 0, value, ""
-    choices = BY_KEY[field.option_key].choices if field.option_key else tuple(GLYPHS) if field.kind == "status" else ()
-    return 1, choices.index(value) if value in choices else len(choices), str(value)
+def is_unknown(sort_key: SortKey) -> bool:
+    """Return whether a sort key is that of an unknown value, of "none" or of NaN."""
+    return sort_key[0] == _UNKNOWN_RANK
+
+
+def get_field(key: str, metrics: Iterable[str] = ()) -> Field:
+    """Return the field of a key; `metrics` are known beside those of every run.
+
+    Raises UserError with the nearest known key.
+    """
+    if key in RUN_FIELDS:
+        return RUN_FIELDS[key]
+    if option := BY_KEY.get(key) or BY_NAME.get(key):
+        return _option_field(key, option)
+    point, _, metric = key.rpartition(":")
+    known_metrics = [*known_metric_names(), *metrics]
+    if point in ("", "best", "last") and metric in known_metrics:
+        return _metric_field(key, metric, best=point == "best")
+    # the last part of an option's key is likely what is meant, though it is no key by itself: ratio, branching.ratio
+    nearest = {option.field: option.name for option in OPTIONS}.get(key)
+    known_keys = [*RUN_FIELDS, *BY_NAME, *BY_KEY, *known_metrics, *(f"best:{name}" for name in known_metrics)]
+    hint = f". Did you mean {nearest}?" if nearest else did_you_mean(key, known_keys)
+    fix = f"use a flag (K), an option (layer.K), a metric (test_top1, best:test_loss) or one of {', '.join(RUN_FIELDS)}"
+    raise UserError(Problem(f"unknown field {key}{hint}", key=key, fix=fix))
+
+
+def parse_fields(keys: str, metrics: Iterable[str] = ()) -> list[Field]:
+    """Return the fields of keys with commas between them. Raises UserError with every key that is unknown."""
+    fields: list[Field] = []
+    problems: list[Problem] = []
+    for key in filter(None, map(str.strip, keys.split(","))):
+        try:
+            fields.append(get_field(key, metrics))
+        except UserError as error:
+            problems += error.problems
+    if problems:
+        raise UserError(problems)
+    return fields
+
+
+def metric_names(runs: Iterable[Summary]) -> list[str]:
+    """Return the metrics that some run has, in the order they first appear."""
+    distinct = dict.fromkeys(tuple(run.metrics) for run in runs)  # thousands of runs have the same ones
+    return list(dict.fromkeys(name for names in distinct for name in names))
+
+
+def parse_duration(text: str) -> float:
+    """Return the seconds of a time span such as 90s, 5m, 12h, 30d or 2w. Raises ValueError."""
+    if text[-1:] not in SECONDS:
+        raise ValueError(text)
+    seconds = float(text[:-1]) * SECONDS[text[-1]]
+    if not 0 <= seconds < 1e12:
+        raise ValueError(text)
+    return seconds
+
+
+def parse_size(text: str) -> float:
+    """Return the bytes of a size such as 300MB, "1.2 GB" or 5000. Raises ValueError."""
+    unit = text[-2:]
+    return float(text[:-2]) * BYTES[unit] if unit in BYTES else float(text)
+
+
+def local_time(text: str) -> str:
+    """Return a UTC time of our files in local time: "2026-11-22T15:15:00"."""
+    return datetime.fromisoformat(text).astimezone().isoformat()[:19]
+
+
+def _option_field(key: str, option: Option) -> Field:
+    return Field(
+        key,
+        _OPTION_KINDS.get(option.kind, "text"),
+        lambda run: run.config.value(option.key),
+        lambda value: shown(option.key, value),
+        option=option,
+    )
+
+
+def _metric_field(key: str, metric: str, *, best: bool) -> Field:
+    def get(run: Summary) -> Any:
+        values = run.metrics.get(metric)
+        if values is None:
+            return UNKNOWN
+        return _or_unknown(values.best if best else values.last)
+
+    return Field(key, "number", get, lambda value: format_value(value, metric), metric=metric, best=best)
 
 
 def _or_unknown(value: Any) -> Any:
     return UNKNOWN if value is None else value
 
 
-def age(run: Summary) -> Any:
-    """Seconds since the run ended or, if it has not, began."""
-    told = run.finished or run.started
-    return (now() - datetime.fromisoformat(told)).total_seconds() if told else UNKNOWN
+def _best(run: Summary) -> Any:
+    return run.best.value if run.best else UNKNOWN
 
 
-def local(text: str) -> str:
-    """A moment of our files, which are in UTC, in local time as names of runs are: 2026-11-22T15:15:00."""
-    return datetime.fromisoformat(text).astimezone().isoformat()[:19]
+def _best_epoch(run: Summary) -> Any:
+    return run.best.epoch if run.best else UNKNOWN
 
 
-def _show_time(text: str) -> str:
-    return local(text)[:16].replace("T", " ")
+def _show_best(value: float) -> str:
+    return format_value(value, monitored(validation=False))
 
 
-def duration(text: str) -> float:
-    """Seconds of a time as people write it: 90s, 5m, 12h, 30d, 2w. Raises ValueError."""
-    if text[-1:] not in UNITS:
-        raise ValueError(text)
-    seconds = float(text[:-1]) * UNITS[text[-1]]
-    if not 0 <= seconds < 1e12:
-        raise ValueError(text)
-    return seconds
-
-
-def size(text: str) -> float:
-    """Bytes of a size as people write it: 300MB, "1.2 GB", 5000. Raises ValueError."""
-    unit = text[-2:]
-    return float(text[:-2]) * SIZES[unit] if unit in SIZES else float(text)
+def _age(run: Summary) -> Any:
+    """Return the seconds since the run ended or, if it has not, since it started."""
+    time = run.finished or run.started
+    return (now() - datetime.fromisoformat(time)).total_seconds() if time else UNKNOWN
 
 
 def _show_age(seconds: float) -> str:
-    unit = next((unit for unit in ("w", "d", "h", "m") if seconds >= 2 * UNITS[unit]), "s")
-    return f"{seconds / UNITS[unit]:.0f}{unit}"
+    unit = next((unit for unit in ("w", "d", "h", "m") if seconds >= 2 * SECONDS[unit]), "s")
+    return f"{seconds / SECONDS[unit]:.0f}{unit}"
+
+
+def _show_time(text: str) -> str:
+    return local_time(text)[:16].replace("T", " ")
 
 
 RUN_FIELDS: dict[str, Field] = {
-    "name": Field("name", "text", lambda run: run.name, escaped),
-    "path": Field("path", "text", lambda run: run.path, escaped),
-    "status": Field("status", "status", lambda run: run.status, str),
-    "epoch": Field("epoch", "number", lambda run: run.epoch, str),
-    "best": Field(
-        "best",
-        "number",
-        lambda run: run.best.value if run.best else UNKNOWN,
-        lambda value: format_value(value, monitored(validation=False)),
-        best=True,
-    ),
-    "best_epoch": Field("best_epoch", "number", lambda run: run.best.epoch if run.best else UNKNOWN, str),
-    "started": Field("started", "time", lambda run: _or_unknown(run.started), _show_time),
-    "finished": Field("finished", "time", lambda run: _or_unknown(run.finished), _show_time),
-    "age": Field("age", "age", age, _show_age),
-    "size": Field("size", "size", lambda run: directory_size(Path(run.path)), memory),
-    "digest": Field("digest", "text", lambda run: _or_unknown(run.digest), lambda v: v[:12]),
-    "imported": Field("imported", "bool", lambda run: run.source is not None, lambda v: "as published" if v else ""),
-    "source": Field("source", "text", lambda run: _or_unknown(run.source), escaped),
-    "launchable": Field(
-        "launchable", "bool", lambda run: not run.not_launchable_reason, lambda v: "yes" if v else "no"
-    ),
+    field.key: field
+    for field in (
+        Field("name", "text", lambda run: run.name, str),
+        Field("path", "text", lambda run: run.path, str),
+        Field("status", "status", lambda run: run.status, str),
+        Field("epoch", "number", lambda run: run.epoch, str),
+        Field("best", "number", _best, _show_best, best=True),
+        Field("best_epoch", "number", _best_epoch, str),
+        Field("started", "time", lambda run: _or_unknown(run.started), _show_time),
+        Field("finished", "time", lambda run: _or_unknown(run.finished), _show_time),
+        Field("age", "age", _age, _show_age),
+        Field("size", "size", lambda run: directory_size(Path(run.path)), memory),
+        Field("digest", "text", lambda run: _or_unknown(run.digest), lambda digest: digest[:12]),
+        Field("imported", "bool", lambda run: run.source is not None, lambda yes: "as published" if yes else ""),
+        Field("source", "text", lambda run: _or_unknown(run.source), str),
+        Field("launchable", "bool", lambda run: run.not_launchable_reason is None, lambda yes: "yes" if yes else "no"),
+    )
 }
-
-
-def get_field(key: str, metrics: Iterable[str] = ()) -> Field:
-    """What a key means; `metrics` are known beside those of every run. Raises UserError with the nearest known key."""
-    if key in RUN_FIELDS:
-        return RUN_FIELDS[key]
-    if option := BY_KEY.get(key) or BY_NAME.get(key):
-        return _option(key, option)
-    at, _, metric = key.rpartition(":")
-    known = [*known_metric_names(), *metrics]
-    if at in ("", "best", "last") and metric in known:
-        return _metric(key, metric, best=at == "best")
-    guess = {option.field: option.name for option in OPTIONS}.get(key)
-    words = [*RUN_FIELDS, *BY_NAME, *BY_KEY, *known, *(f"best:{name}" for name in known)]
-    hint = f". Did you mean {guess}?" if guess else did_you_mean(key, words)
-    fix = "keys are flags (K, layer), options (layer.K), figures (best, test_top1, best:test_loss) or " + ", ".join(
-        RUN_FIELDS
-    )
-    raise UserError(Problem(f"there is nothing called {escaped(key)}{hint}", key=escaped(key), fix=fix))
-
-
-def parse_fields(keys: str, metrics: Iterable[str] = ()) -> list[Field]:
-    """The fields of a list of keys with commas between them. Raises UserError with everything that is no key."""
-    found: list[Field] = []
-    problems: list[Problem] = []
-    for key in [key.strip() for key in keys.split(",") if key.strip()]:
-        try:
-            found.append(get_field(key, metrics))
-        except UserError as error:
-            problems += error.problems
-    if problems:
-        raise UserError(problems)
-    return found
-
-
-def metric_names(runs: Iterable[Summary]) -> list[str]:
-    """The metrics that some run has."""
-    kinds = dict.fromkeys(tuple(run.metrics) for run in runs)  # thousands of runs have the same ones
-    return list(dict.fromkeys(name for names in kinds for name in names))
-
-
-def _option(key: str, option: Option) -> Field:
-    kinds: dict[str, Kind] = {"bool": "bool", "int": "number", "float": "number", "words": "words"}
-    return Field(
-        key,
-        kinds.get(option.kind, "text"),
-        lambda run: run.config.value(option.key),
-        lambda value: escaped(shown(option.key, value)),
-        option_key=option.key,
-    )
-
-
-def _metric(key: str, metric: str, *, best: bool) -> Field:
-    def get(run: Summary) -> Any:
-        figure = run.metrics.get(metric)
-        return UNKNOWN if figure is None else _or_unknown(figure.best if best else figure.last)
-
-    return Field(key, "number", get, lambda value: format_value(value, metric), metric=metric, best=best)

@@ -1,289 +1,439 @@
-"""The filter language of lists: `layer=Branching K>=9 best>80 status=done,failed name~br05 has:attention_dropout`.
+"""The filter language of runs: `layer=Branching K>=9 best>80 status=done,failed name~br05 has:attention_dropout`.
 
-A space is AND, a comma one-of; OR, NOT and parentheses as usual, in either case. `=` `!=` `<` `<=` `>` `>=` compare,
-`~` `!~` look for a part, case aside; has:X means that X has an effect (an option) or was measured (a metric). A bare
-word is part of a name. A figure equals what a table shows of it, a time every time that begins so. What a run does not
-tell is equal to nothing, and neither less nor greater.
+    filter    = [ any ]
+    any       = all { "OR" all }
+    all       = condition { [ "AND" ] condition }
+    condition = "NOT" condition
+              | "(" any ")"
+              | "has:" key { "," key }
+              | key operator value { "," value }
+              | value                                              a part of the run's name
+    operator  = "=" | "==" | "!=" | "<" | "<=" | ">" | ">=" | "~" | "!~"
+    key       = value                                              of `fields`: K, layer.K, best:test_top1, status
+    value     = word | "'" text "'" | '"' text '"'
+
+NOT binds more strongly than AND, AND more strongly than OR; the words are recognized in either case; a space is AND. A
+comma means "one of": `K=9,12` is true for either, `K!=9,12` for neither. `<` `<=` `>` `>=` take a single value.
+
+`=` compares with the value, and a metric also with its rounded text as tables show it. A time equals every time that
+begins with it: `started=2026-11` is the whole month. `~` looks for a part of the text, ignoring case. `has:X` is true
+where the option X has an effect, or the metric X was recorded.
+
+A value that a run did not record equals nothing and has no order: `K=9` and `K<9` are false, and so `K!=9` is true.
+
+To add an operator, add it to the token pattern and to `_Parser._comparison`; to add a kind of value, add it to
+`fields.Kind` and to `_parse_value`.
 """
 
 from __future__ import annotations
 
-import contextlib
 import math
+import operator
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, Literal, NamedTuple, NoReturn, Protocol
 
-from convnn.analysis import fields
-from convnn.analysis.fields import RUN_FIELDS, Field
+from convnn.analysis.fields import (
+    RUN_FIELDS,
+    Field,
+    get_field,
+    local_time,
+    metric_names,
+    parse_duration,
+    parse_size,
+)
 from convnn.config.options import BY_KEY, BY_NAME, FALSE, TRUE
 from convnn.config.recorded import UNKNOWN
 from convnn.errors import Problem, UserError, did_you_mean
-from convnn.runs.status import GLYPHS
 from convnn.runs.summary import Summary
-from convnn.text import escaped
 
-Predicate = Callable[[Summary], bool]
-LONGEST, DEEPEST = 2000, 50
-ALLOWED = {
+MAX_LENGTH, MAX_DEPTH = 2000, 50
+EXAMPLE = "for example: layer=Branching K>=9 best>80 status=done,failed has:attention_dropout"
+EXPECTED = {  # by kind of field
     "number": "a number",
-    "age": "a time such as 12h or 30d",
+    "age": "a time span such as 12h or 30d",
     "size": "a size such as 300MB or 2GB",
     "bool": "true or false",
     "time": "a time such as 2026-11-22 or '2026-11-22 15:00'",
 }
-_TOKEN = re.compile(
-    r"""\s*(?:(?P<op>!=|!~|>=|<=|==?|>|<|~)|(?P<mark>[(),])|"(?P<double>[^"]*)"|'(?P<single>[^']*)'|(?P<word>[^\s()=<>!~"',]+))"""
-)
-_ORDERED: dict[str, Callable[[Any, Any], bool]] = {
-    "<": lambda a, b: a < b,
-    "<=": lambda a, b: a <= b,
-    ">": lambda a, b: a > b,
-    ">=": lambda a, b: a >= b,
+ORDERS: dict[str, Callable[[Any, Any], bool]] = {
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
 }
 
 
-class _Token(NamedTuple):
-    kind: str  # "op", "mark", "word", "quoted" or "end"
-    text: str
-    at: int  # column, from 1
+def parse_filter(text: str, runs: Sequence[Summary] = ()) -> Filter:
+    """Return the filter that a text stands for.
+
+    Args:
+        text: see the grammar above; an empty one selects every run
+        runs: their metrics are known beside those of the program, and their values beside the schema's choices
+
+    Raises:
+        UserError: with the column, what was expected there, and the nearest known field or value
+    """
+    if len(text) > MAX_LENGTH:
+        raise UserError(Problem(f"a filter has at most {MAX_LENGTH} characters, this one {len(text)}", key="filter"))
+    return Filter(text, _Parser(text, runs).parse())
 
 
 @dataclass(frozen=True)
 class Filter:
-    """A filter that was understood."""
+    """A parsed filter."""
 
     text: str
-    test: Predicate
+    condition: Condition
 
     def select(self, runs: Iterable[Summary]) -> list[Summary]:
-        """The runs it lets through, in their order."""
-        return [run for run in runs if self.test(run)]
+        """Return the runs that match, in their order."""
+        return [run for run in runs if self.condition.matches(run)]
 
 
-def parse_filter(text: str, runs: Sequence[Summary] = ()) -> Filter:
-    """A filter from its text; `runs` say what metrics and values there are beside the schema's.
-
-    Raises UserError with the column, what was expected and the nearest known word.
-    """
-    if len(text) > LONGEST:
-        raise UserError(f"a filter has at most {LONGEST} characters")
-    parser = _Parser(text, runs)
-    return Filter(text, parser.whole())
+# -- conditions ----------------------------------------------------------------------------------------------------
 
 
-class _Parser:
-    """One text, read from left to right."""
+class Condition(Protocol):
+    """A node of a parsed filter."""
 
-    def __init__(self, text: str, runs: Sequence[Summary]) -> None:
-        self.text, self.runs = text, runs
-        self.metrics = fields.metric_names(runs)
-        self.tokens = list(self._tokens())
-        self.at = 0
-        self.depth = 0
-
-    def _tokens(self) -> Iterable[_Token]:
-        at, text = 0, self.text.rstrip()
-        while at < len(text):
-            match = _TOKEN.match(text, at)
-            if match is None:
-                column = at + 1 + len(text[at:]) - len(text[at:].lstrip())
-                self._refuse(f"{escaped(text[column - 1 : column])} begins nothing, or a quote is left open", column)
-            kind = match.lastgroup or ""
-            yield _Token("quoted" if kind in ("double", "single") else kind, match[kind], match.start(kind) + 1)
-            at = match.end()
-        yield _Token("end", "", len(text) + 1)
-
-    def _refuse(self, message: str, column: int, fix: str | None = None) -> NoReturn:
-        fix = fix or "for example: layer=Branching K>=9 best>80 status=done,failed has:attention_dropout"
-        raise UserError(Problem(f"filter, column {column}: {message}", key="filter", value=self.text, fix=fix))
-
-    @property
-    def next(self) -> _Token:
-        return self.tokens[self.at]
-
-    def take(self) -> _Token:
-        token = self.next
-        self.at = min(self.at + 1, len(self.tokens) - 1)
-        return token
-
-    def _is(self, *texts: str) -> bool:
-        return self.next.kind in ("mark", "op", "word") and self.next.text.upper() in texts
-
-    def whole(self) -> Predicate:
-        if self.next.kind == "end":
-            return lambda run: True
-        test = self.either()
-        if self.next.kind != "end":
-            self._refuse(f"{self.next.text!r} is too much here", self.next.at)
-        return test
-
-    def either(self) -> Predicate:
-        tests = [self.every()]
-        while self._is("OR"):
-            self.take()
-            tests.append(self.every())
-        return tests[0] if len(tests) == 1 else lambda run: any(test(run) for test in tests)
-
-    def every(self) -> Predicate:
-        tests = [self.one()]
-        while self.next.kind != "end" and not self._is("OR", ")"):
-            if self._is("AND"):
-                self.take()
-            tests.append(self.one())
-        return tests[0] if len(tests) == 1 else lambda run: all(test(run) for test in tests)
-
-    def one(self) -> Predicate:
-        self.depth += 1
-        if self.depth > DEEPEST:
-            self._refuse(f"nested more than {DEEPEST} deep", self.next.at)
-        try:
-            return self._one()
-        finally:
-            self.depth -= 1
-
-    def _one(self) -> Predicate:
-        token = self.take()
-        if token.kind == "word" and token.text.upper() == "NOT":
-            inner = self.one()
-            return lambda run: not inner(run)
-        if token.kind == "mark" and token.text == "(":
-            inner = self.either()
-            if not self._is(")"):
-                self._refuse(f"the parenthesis of column {token.at} is left open", self.next.at)
-            self.take()
-            return inner
-        if token.kind not in ("word", "quoted") or (token.kind == "word" and token.text.upper() in ("AND", "OR")):
-            self._refuse(f"a condition is missing before {escaped(token.text) or 'the end'!r}", token.at)
-        if token.kind == "word" and token.text.startswith("has:"):
-            return self._has(token)
-        if self.next.kind == "op":
-            return self._comparison(token, self.take())
-        return self._bare(token)
-
-    def _bare(self, token: _Token) -> Predicate:
-        if token.kind == "word" and (token.text in RUN_FIELDS or token.text in BY_NAME or token.text in BY_KEY):
-            self._refuse(f"{token.text} needs a comparison", token.at, f"write {token.text}=..., or has:{token.text}")
-        if not re.search(r"\w", token.text):
-            self._refuse(f"{escaped(token.text)!r} means nothing here: a space is AND, OR is a word", token.at)
-        part = token.text.lower()
-        return lambda run: part in run.name.lower()
-
-    def _field(self, key: str, column: int) -> Field:
-        try:
-            return fields.get_field(key, self.metrics)
-        except UserError as error:
-            self._refuse(error.problems[0].message, column, error.problems[0].fix)
-
-    def _has(self, token: _Token) -> Predicate:
-        names = [token.text.removeprefix("has:")]
-        if not names[0]:
-            self._refuse("has: needs a key behind it", token.at, "write has:lambda_param, for example")
-        while self._is(","):
-            self.take()
-            names.append(self.take().text)
-        tests = [self._has_one(name, token.at) for name in names]
-        return lambda run: any(test(run) for test in tests)
-
-    def _has_one(self, name: str, column: int) -> Predicate:
-        field = self._field(name, column)
-        if field.option_key is not None:
-            key = field.option_key
-            return lambda run: key not in run.config.inactive and run.config.value(key) is not UNKNOWN
-        return lambda run: field.get(run) is not UNKNOWN
-
-    def _comparison(self, key: _Token, op: _Token) -> Predicate:
-        field = self._field(key.text, key.at)
-        words = [self._word(key, op)]
-        while self._is(","):
-            self.take()
-            words.append(self._word(key, op))
-        if op.text in _ORDERED:
-            return self._ordered(field, op, words)
-        if op.text in ("~", "!~"):
-            parts = [word.text.lower() for word in words]
-            return _negated(op.text == "!~", lambda run: any(part in field.text(run).lower() for part in parts))
-        wanted = [self._value(field, word) for word in words]
-        if field.kind == "time":
-            return _negated(op.text == "!=", lambda run: any(_moment(field, run, one) == one for one in wanted))
-        shown = {word.text for word in words if word.text and field.option_key is None}
-        return _negated(op.text == "!=", lambda run: _among(field.get(run), wanted) or field.text(run) in shown)
-
-    def _word(self, key: _Token, op: _Token) -> _Token:
-        word = self.take()
-        if word.kind not in ("word", "quoted"):
-            self._refuse(f"a value is missing after {escaped(key.text)}{op.text}", word.at)
-        return word
-
-    def _ordered(self, field: Field, op: _Token, words: list[_Token]) -> Predicate:
-        if len(words) > 1:
-            self._refuse(f"{op.text} takes one value, not a list", words[1].at)
-        if field.kind not in ("number", "age", "time", "size"):
-            self._refuse(f"{field.key} has no order: use = or ~", op.at, f"write {field.key}={escaped(words[0].text)}")
-        bound, compare = self._value(field, words[0]), _ORDERED[op.text]
-        if bound is None:
-            self._refuse(f"{field.key} can be none, but not more or less than it", words[0].at)
-        comparable = str if field.kind == "time" else (int, float)
-
-        def test(run: Summary) -> bool:
-            value = _moment(field, run, bound) if field.kind == "time" else field.get(run)
-            return isinstance(value, comparable) and compare(value, bound)
-
-        return test
-
-    def _value(self, field: Field, word: _Token) -> Any:
-        """What a word means as a value of the field. Refuses what no value of it can be."""
-        text = word.text
-        with contextlib.suppress(ValueError):
-            return _value(field, text)
-        allowed = ALLOWED.get(field.kind)
-        seen = {str(field.get(run)) for run in self.runs} - {str(UNKNOWN)} if allowed is None else set()
-        if text in seen:  # what an imported run says, though our schema has no such value
-            return text
-        known = [*(BY_KEY[field.option_key].choices if field.option_key else GLYPHS), *sorted(seen)]
-        message = f"{field.key} is never {escaped(text)}{did_you_mean(text, known) if allowed is None else ''}"
-        return self._refuse(message, word.at, f"give {escaped(allowed or 'one of ' + ', '.join(dict.fromkeys(known)))}")
+    def matches(self, run: Summary) -> bool: ...
 
 
-def _value(field: Field, text: str) -> Any:
-    """Raises ValueError where the text is no value, or none of the known ones."""
-    if field.kind == "age":
-        return fields.duration(text)
-    if field.kind == "size":
-        return fields.size(text)
-    if field.kind == "time":
-        if not re.fullmatch(r"\d{4}(-\d\d(-\d\d([T ]\d\d(:\d\d(:\d\d)?)?)?)?)?", text):
-            raise ValueError(text)
-        return text.replace(" ", "T")
-    if field.kind == "bool":
-        if text.lower() not in TRUE + FALSE:
-            raise ValueError(text)
-        return text.lower() in TRUE
-    option = BY_KEY.get(field.option_key or "")
-    if option is not None and option.optional and text == "none":
+@dataclass(frozen=True)
+class AllOf:
+    conditions: Sequence[Condition]
+
+    def matches(self, run: Summary) -> bool:
+        return all(condition.matches(run) for condition in self.conditions)
+
+
+@dataclass(frozen=True)
+class AnyOf:
+    conditions: Sequence[Condition]
+
+    def matches(self, run: Summary) -> bool:
+        return any(condition.matches(run) for condition in self.conditions)
+
+
+@dataclass(frozen=True)
+class Not:
+    condition: Condition
+
+    def matches(self, run: Summary) -> bool:
+        return not self.condition.matches(run)
+
+
+@dataclass(frozen=True)
+class Contains:
+    """The text of a field holds one of the parts, ignoring case."""
+
+    field: Field
+    parts: Sequence[str]  # in lower case
+
+    def matches(self, run: Summary) -> bool:
+        text = self.field.text(run).lower()
+        return any(part in text for part in self.parts)
+
+
+@dataclass(frozen=True)
+class HasValue:
+    """An option has an effect and was recorded, or another field was recorded."""
+
+    field: Field
+
+    def matches(self, run: Summary) -> bool:
+        option = self.field.option
+        if option is not None and option.key in run.config.inactive:
+            return False
+        return self.field.get(run) is not UNKNOWN
+
+
+@dataclass(frozen=True)
+class Equals:
+    """A field has one of the values, or is shown as one of the texts."""
+
+    field: Field
+    values: Sequence[Any]
+    texts: frozenset[str]
+
+    def matches(self, run: Summary) -> bool:
+        value = self.field.get(run)
+        if isinstance(value, tuple):  # tags
+            return any(item in value for item in self.values)
+        if isinstance(value, float):
+            numbers = (item for item in self.values if isinstance(item, float))
+            is_equal = any(math.isclose(value, number, rel_tol=1e-9) for number in numbers)
+        else:
+            is_equal = value in self.values
+        return is_equal or self.field.text(run) in self.texts
+
+
+@dataclass(frozen=True)
+class WithinTime:
+    """A time begins with one of the prefixes: a day matches all its hours."""
+
+    field: Field
+    prefixes: Sequence[str]
+
+    def matches(self, run: Summary) -> bool:
+        value = self.field.get(run)
+        return value is not UNKNOWN and local_time(value).startswith(tuple(self.prefixes))
+
+
+@dataclass(frozen=True)
+class InOrder:
+    """A field is less or greater than a bound; a time is compared to the digits of the bound."""
+
+    field: Field
+    compare: Callable[[Any, Any], bool]
+    bound: Any
+
+    def matches(self, run: Summary) -> bool:
+        value = self.field.get(run)
+        if value is UNKNOWN or value is None:
+            return False
+        if self.field.kind == "time":
+            value = local_time(value)[: len(self.bound)]
+        elif not isinstance(value, int | float):  # of an imported run
+            return False
+        return self.compare(value, self.bound)
+
+
+# -- values ----------------------------------------------------------------------------------------------------
+
+
+def _parse_value(field: Field, text: str) -> Any:
+    """Return the value that a word stands for. Raises ValueError where the field cannot have it."""
+    if field.option is not None and field.option.optional and text == "none":
         return None
-    if field.kind == "number":
-        return float(text)
-    known = option.choices if option else tuple(GLYPHS) if field.kind == "status" else ()
-    if known and text not in known:
+    if field.kind == "text" and not field.choices:
+        return text
+    match field.kind:
+        case "number":
+            return float(text)
+        case "age":
+            return parse_duration(text)
+        case "size":
+            return parse_size(text)
+        case "time":
+            return _parse_time(text)
+        case "bool":
+            return _parse_bool(text)
+    if field.choices and text not in field.choices:
         raise ValueError(text)
     return text
 
 
-def _moment(field: Field, run: Summary, bound: str) -> Any:
-    """When something happened, in local time, to the digits of `bound`: a day is compared with days."""
-    value = field.get(run)
-    return value if value is UNKNOWN else fields.local(value)[: len(bound)]
+def _parse_time(text: str) -> str:
+    if not re.fullmatch(r"\d{4}(-\d\d(-\d\d([T ]\d\d(:\d\d(:\d\d)?)?)?)?)?", text):
+        raise ValueError(text)
+    return text.replace(" ", "T")
 
 
-def _negated(negative: bool, test: Predicate) -> Predicate:
-    return (lambda run: not test(run)) if negative else test
+def _parse_bool(text: str) -> bool:
+    if text.lower() not in TRUE + FALSE:
+        raise ValueError(text)
+    return text.lower() in TRUE
 
 
-def _among(value: Any, wanted: list[Any]) -> bool:
-    if isinstance(value, tuple):  # tags
-        return any(item in value for item in wanted)
-    if isinstance(value, float):
-        return any(isinstance(item, float) and math.isclose(value, item, rel_tol=1e-9) for item in wanted)
-    return value in wanted
+# -- parsing ----------------------------------------------------------------------------------------------------
+
+_TOKEN = re.compile(
+    r"""\s*(?:
+        (?P<operator>!=|!~|>=|<=|==?|>|<|~)
+      | (?P<punctuation>[(),])
+      | "(?P<double>[^"]*)"
+      | '(?P<single>[^']*)'
+      | (?P<word>[^\s()=<>!~"',]+)
+    )""",
+    re.VERBOSE,
+)
+
+
+class Token(NamedTuple):
+    """A piece of the text; that of a quoted value is without its quotes."""
+
+    kind: Literal["operator", "punctuation", "quoted", "word", "end"]
+    text: str
+    column: int  # from 1
+
+    def is_keyword(self, *keywords: str) -> bool:
+        return self.kind == "word" and self.text.upper() in keywords
+
+    def is_mark(self, mark: str) -> bool:
+        return self.kind == "punctuation" and self.text == mark
+
+
+class _Parser:
+    """Parses one text by recursive descent: a method for each rule of the grammar."""
+
+    def __init__(self, text: str, runs: Sequence[Summary]) -> None:
+        self.text, self.runs = text, runs
+        self.metrics = metric_names(runs)
+        self.tokens = list(self._tokenize())
+        self.index = 0
+        self.depth = 0
+
+    def parse(self) -> Condition:
+        """filter = [ any ]"""
+        if self.next.kind == "end":
+            return AllOf(())
+        condition = self._any()
+        if self.next.kind != "end":
+            self._fail(f"unexpected {self.next.text!r}", self.next.column)
+        return condition
+
+    def _any(self) -> Condition:
+        """any = all { "OR" all }"""
+        conditions = [self._all()]
+        while self.next.is_keyword("OR"):
+            self._take()
+            conditions.append(self._all())
+        return conditions[0] if len(conditions) == 1 else AnyOf(conditions)
+
+    def _all(self) -> Condition:
+        """all = condition { [ "AND" ] condition }"""
+        conditions = [self._condition()]
+        while self.next.kind != "end" and not self.next.is_keyword("OR") and not self.next.is_mark(")"):
+            if self.next.is_keyword("AND"):
+                self._take()
+            conditions.append(self._condition())
+        return conditions[0] if len(conditions) == 1 else AllOf(conditions)
+
+    def _condition(self) -> Condition:
+        """condition = "NOT" condition | "(" any ")" | "has:" ... | key operator ... | value"""
+        token = self._take()
+        if token.is_keyword("NOT"):
+            return Not(self._nested(self._condition, token))
+        if token.is_mark("("):
+            condition = self._nested(self._any, token)
+            if not self.next.is_mark(")"):
+                self._fail(f"the parenthesis at column {token.column} is not closed", self.next.column)
+            self._take()
+            return condition
+        if token.kind not in ("word", "quoted") or token.is_keyword("AND", "OR"):
+            place = "at the end" if token.kind == "end" else f"before {token.text!r}"
+            self._fail(f"expected a condition {place}", token.column)
+        if token.kind == "word" and token.text.startswith("has:"):
+            return self._has(token)
+        if self.next.kind == "operator":
+            return self._comparison(token, self._take())
+        return self._name_part(token)
+
+    def _nested(self, rule: Callable[[], Condition], token: Token) -> Condition:
+        self.depth += 1
+        if self.depth >= MAX_DEPTH:
+            self._fail(f"nested more than {MAX_DEPTH} deep", token.column)
+        condition = rule()
+        self.depth -= 1
+        return condition
+
+    def _has(self, token: Token) -> Condition:
+        """ "has:" key { "," key }"""
+        first = token.text.removeprefix("has:")
+        if not first:
+            self._fail("has: needs a key behind it", token.column, "write has:lambda_param, for example")
+        keys = [first, *(value.text for value in self._more_values("has:"))]
+        return AnyOf([HasValue(self._field(key, token.column)) for key in keys])
+
+    def _comparison(self, key: Token, token: Token) -> Condition:
+        """Key operator value { "," value }"""
+        field = self._field(key.text, key.column)
+        subject = key.text + token.text
+        values = [self._value_token(subject), *self._more_values(subject)]
+        if token.text in ORDERS:
+            return self._ordering(field, token, values)
+        if token.text in ("~", "!~"):
+            condition: Condition = Contains(field, [value.text.lower() for value in values])
+        elif field.kind == "time":
+            condition = WithinTime(field, [self._value(field, value) for value in values])
+        else:
+            texts = () if field.option else (value.text for value in values if value.text)
+            condition = Equals(field, [self._value(field, value) for value in values], frozenset(texts))
+        return Not(condition) if token.text.startswith("!") else condition
+
+    def _ordering(self, field: Field, token: Token, values: Sequence[Token]) -> Condition:
+        if len(values) > 1:
+            self._fail(f"{token.text} takes one value, not a list", values[1].column)
+        if field.kind not in ("number", "age", "time", "size"):
+            fix = f"write {field.key}={values[0].text}"
+            self._fail(f"{field.key} has no order: use = or ~", token.column, fix)
+        bound = self._value(field, values[0])
+        if bound is None:
+            self._fail(f"none has no order: use {field.key}=none or {field.key}!=none", values[0].column)
+        return InOrder(field, ORDERS[token.text], bound)
+
+    def _name_part(self, token: Token) -> Condition:
+        if token.kind == "word" and (token.text in RUN_FIELDS or token.text in BY_NAME or token.text in BY_KEY):
+            fix = f"write {token.text}=..., or has:{token.text}"
+            self._fail(f"{token.text} needs an operator and a value", token.column, fix)
+        if not re.search(r"\w", token.text):
+            fix = "a space means AND; write OR for or, NOT for not"
+            self._fail(f"unexpected {token.text!r}", token.column, fix)
+        return Contains(RUN_FIELDS["name"], [token.text.lower()])
+
+    def _more_values(self, subject: str) -> Iterator[Token]:
+        """{ "," value }"""
+        while self.next.is_mark(","):
+            self._take()
+            yield self._value_token(subject)
+
+    def _value_token(self, subject: str) -> Token:
+        token = self._take()
+        if token.kind not in ("word", "quoted"):
+            self._fail(f"expected a value after {subject}", token.column)
+        return token
+
+    def _field(self, key: str, column: int) -> Field:
+        try:
+            return get_field(key, self.metrics)
+        except UserError as error:
+            problem = error.problems[0]
+            self._fail(problem.message, column, problem.fix)
+
+    def _value(self, field: Field, token: Token) -> Any:
+        try:
+            return _parse_value(field, token.text)
+        except ValueError:
+            pass
+        message = f"{field.key} cannot be {token.text}"
+        if expected := EXPECTED.get(field.kind):
+            self._fail(message, token.column, f"give {expected}")
+        recorded = {str(field.get(run)) for run in self.runs} - {str(UNKNOWN)}
+        if token.text in recorded:  # of an imported run, though the schema has no such value
+            return token.text
+        known = list(dict.fromkeys([*field.choices, *sorted(recorded)]))
+        return self._fail(message + did_you_mean(token.text, known), token.column, f"give one of {', '.join(known)}")
+
+    # -- tokens ------------------------------------------------------------------------------------------------
+
+    def _tokenize(self) -> Iterator[Token]:
+        position, text = 0, self.text.rstrip()
+        while position < len(text):
+            match = _TOKEN.match(text, position)
+            if match is None:
+                rest = text[position:].lstrip()
+                is_quote = rest[0] in "\"'"
+                message = "the quote is not closed" if is_quote else f"unexpected {rest[0]!r}"
+                self._fail(message, len(text) - len(rest) + 1)
+            group = match.lastgroup or ""
+            kind: Any = "quoted" if group in ("double", "single") else group
+            yield Token(kind, match[group], match.start(group) + 1)
+            position = match.end()
+        yield Token("end", "", len(text) + 1)
+
+    @property
+    def next(self) -> Token:
+        return self.tokens[self.index]
+
+    def _take(self) -> Token:
+        token = self.next
+        self.index = min(self.index + 1, len(self.tokens) - 1)
+        return token
+
+    def _fail(self, message: str, column: int, fix: str | None = None) -> NoReturn:
+        raise UserError(
+            Problem(f"filter, column {column}: {message}", key="filter", value=self.text, fix=fix or EXAMPLE)
+        )

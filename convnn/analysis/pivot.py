@@ -1,13 +1,13 @@
-"""Runs laid out by their options: a row and a column for each combination of values, a figure in each cell."""
+"""A pivot table of runs: a row and a column for each combination of options, the mean of a metric in each cell."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from convnn.analysis.fields import Field, order
-from convnn.analysis.repeats import RunGroup, copied, group_repeats
+from convnn.analysis.fields import Field
+from convnn.analysis.repeats import RunGroup, copies_note, group_repeats
 from convnn.analysis.run_table import AS_PUBLISHED
 from convnn.analysis.statistics import MeanEstimate
 from convnn.config.options import BY_KEY
@@ -16,15 +16,18 @@ from convnn.errors import Problem, UserError
 from convnn.metrics import format_value, split_of
 from convnn.runs.summary import Summary, json_value
 from convnn.tables import Column, Table
-from convnn.text import escaped
+from convnn.text import plural
 
-EMPTY = "·"
-Values = tuple[Any, ...]
+EMPTY_CELL = "·"
+NO_EFFECT = "without effect"
+MAX_NAMES = 3  # runs that an error names
+Values = tuple[Any, ...]  # of the fields of an axis
+Cells = dict[tuple[Values, Values], list[RunGroup]]
 
 
 @dataclass(frozen=True)
 class PivotTable:
-    """The table: what each row and column stands for, and the figures; None where there is no run."""
+    """The values that each row and column stands for, and a cell for each pair; None where there is no run."""
 
     row_fields: Sequence[Field]
     col_fields: Sequence[Field]
@@ -35,116 +38,126 @@ class PivotTable:
     notes: list[str]
 
     def json(self) -> dict[str, Any]:
-        """As `convnn table --json` writes it."""
+        """Return the document of `convnn table --json`."""
         return {
             "cell": self.cell.key,
-            "rows": [_named(self.row_fields, values) for values in self.rows],
-            "cols": [_named(self.col_fields, values) for values in self.cols],
+            "rows": [_named_values(self.row_fields, values) for values in self.rows],
+            "cols": [_named_values(self.col_fields, values) for values in self.cols],
             "cells": [
-                [{"n": c.n, "mean": json_value(c.mean), "sd": c.sd} if c else None for c in line] for line in self.cells
+                [cell and {"n": cell.n, "mean": json_value(cell.mean), "sd": cell.sd} for cell in row]
+                for row in self.cells
             ],
         }
 
     def table(self) -> Table:
-        """As text: one run is its figure alone, several are mean ± sd (n)."""
+        """Return the table as text: the value of one run, mean ± sd (n) of several."""
         columns = [Column(field.key) for field in self.row_fields]
-        columns += [Column(_title(self.col_fields, values), right=True) for values in self.cols]
+        columns += [Column("/".join(_texts(self.col_fields, values)), right=True) for values in self.cols]
         rows = [
-            [*(field.show(value) for field, value in zip(self.row_fields, values, strict=True)), *map(self._text, line)]
-            for values, line in zip(self.rows, self.cells, strict=True)
+            [*_texts(self.row_fields, values), *map(self._cell_text, row)]
+            for values, row in zip(self.rows, self.cells, strict=True)
         ]
         return Table(columns, rows, notes=self.notes, key_columns=len(self.row_fields))
 
-    def _text(self, cell: MeanEstimate | None) -> str:
+    def _cell_text(self, cell: MeanEstimate | None) -> str:
         if cell is None:
-            return EMPTY
+            return EMPTY_CELL
         metric = self.cell.format_as
-        several = "" if cell.sd is None else f" ± {format_value(cell.sd, metric)} ({cell.n})"
-        return format_value(cell.mean, metric) + several
+        mean = format_value(cell.mean, metric)
+        return mean if cell.sd is None else f"{mean} ± {format_value(cell.sd, metric)} ({cell.n})"
 
 
-def _named(fields: Sequence[Field], values: Values) -> dict[str, Any]:
+def _named_values(fields: Sequence[Field], values: Values) -> dict[str, Any]:
     return {field.key: json_value(value) for field, value in zip(fields, values, strict=True)}
 
 
-def _title(fields: Sequence[Field], values: Values) -> str:
-    return "/".join(field.show(value) for field, value in zip(fields, values, strict=True))
+def _texts(fields: Sequence[Field], values: Values) -> list[str]:
+    return [field.show(value) for field, value in zip(fields, values, strict=True)]
 
 
 def pivot(runs: Sequence[Summary], rows: Sequence[Field], cols: Sequence[Field], cell: Field) -> PivotTable:
-    """The runs by the values of the fields of rows and columns.
+    """Lay runs out by the values of the fields of rows and columns.
 
     Raises UserError where the runs of a cell differ in more than the seed: it names the options to add.
     """
     if not rows and not cols:
         raise UserError(Problem("a table needs rows or columns", fix="give --rows layer.K, for example"))
     if cell.kind != "number":
-        raise UserError(Problem(f"{cell.key} is no figure", key="cell", fix="give --cell best:test_top1, for example"))
-    found: dict[tuple[Values, Values], list[Summary]] = {}
-    unknown = 0
+        fix = "give --cell best:test_top1, for example"
+        raise UserError(Problem(f"{cell.key} is no number", key="cell", fix=fix))
+    members: dict[tuple[Values, Values], list[Summary]] = {}
     for run in runs:
-        at = tuple(f.get(run) for f in rows), tuple(f.get(run) for f in cols)
-        if UNKNOWN in at[0] + at[1]:
-            unknown += 1
-        else:
-            found.setdefault(at, []).append(run)
-    row_values, col_values = _sorted(rows, {at[0] for at in found}), _sorted(cols, {at[1] for at in found})
-    groups = {at: group_repeats(several, cell) for at, several in found.items()}
-    _check(groups, rows, cols)
-    single = {at: several[0] for at, several in groups.items()}
-    cells = [[single[r, c].estimate if (r, c) in single else None for c in col_values] for r in row_values]
-    axes = " by ".join("/".join(field.key for field in each) for each in (rows, cols) if each)
+        row, col = tuple(field.get(run) for field in rows), tuple(field.get(run) for field in cols)
+        if UNKNOWN not in row + col:
+            members.setdefault((row, col), []).append(run)
+    groups = {pair: group_repeats(cell_runs, cell) for pair, cell_runs in members.items()}
+    _check_repeats(groups, rows, cols)
+    estimates = {pair: group.estimate for pair, (group,) in groups.items()}
+    row_values, col_values = _sorted(rows, {row for row, _ in groups}), _sorted(cols, {col for _, col in groups})
+    cells = [[estimates.get((row, col)) for col in col_values] for row in row_values]
+    axes = " by ".join("/".join(field.key for field in axis) for axis in (rows, cols) if axis)
     notes = [f"{cell.key} by {axes}"]
-    notes += [f"without the row or column they belong to: {unknown} of {len(runs)} runs"] if unknown else []
-    notes += _notes(list(single.values()), cell)
+    if unplaced := len(runs) - sum(map(len, members.values())):
+        notes.append(f"without the row or column they belong to: {unplaced} of {len(runs)} runs")
+    notes += _notes([group for (group,) in groups.values()], cell)
     return PivotTable(rows, cols, cell, row_values, col_values, cells, notes)
 
 
-def _sorted(fields: Sequence[Field], values: set[Values]) -> list[Values]:
-    return sorted(values, key=lambda each: [order(field, value) for field, value in zip(fields, each, strict=True)])
+def _sorted(fields: Sequence[Field], values: Iterable[Values]) -> list[Values]:
+    return sorted(values, key=lambda row: [field.sort_key(value) for field, value in zip(fields, row, strict=True)])
 
 
 def _notes(groups: list[RunGroup], cell: Field) -> list[str]:
-    without, notes = sum(group.without for group in groups), copied(groups)
-    notes += [f"without {cell.key}: {without} of the runs"] if without else []
-    keys = [group.runs[0].config.key for group in groups]
-    if len(set(keys)) < len(keys):
-        alike = len(keys) - len(set(keys))
-        notes.append(f"{alike} cells repeat the model of another cell: what tells them apart has no effect there")
-    if cell.key == "best" or (cell.best and split_of(cell.metric or "") == "test"):
+    notes = copies_note(groups)
+    if missing := sum(group.missing for group in groups):
+        notes.append(f"without {cell.key}: {plural(missing, 'run')}")
+    duplicates = len(groups) - len({group.runs[0].config.key for group in groups})
+    if duplicates:
+        cells = "1 cell repeats" if duplicates == 1 else f"{duplicates} cells repeat"
+        notes.append(f"{cells} the model of another cell: the options that tell them apart have no effect there")
+    if cell.key == "best" or (cell.best and split_of(cell.format_as) == "test"):
         notes.append("best on test: the epoch was chosen on the test set")
     if any(run.source for group in groups for run in group.runs):
         notes.append(AS_PUBLISHED)
     return notes
 
 
-def _check(groups: dict[tuple[Values, Values], list[RunGroup]], rows: Sequence[Field], cols: Sequence[Field]) -> None:
-    """Raises UserError where a cell holds more than repeats."""
-    mixed = {at: several for at, several in groups.items() if len(several) > 1}
+def _check_repeats(cells: Cells, rows: Sequence[Field], cols: Sequence[Field]) -> None:
+    """Raise UserError where a cell holds runs that are not repeats of each other."""
+    mixed = {pair: groups for pair, groups in cells.items() if len(groups) > 1}
     if not mixed:
         return
-    differing: dict[str, set[str]] = {}
-    for several in mixed.values():
-        told = [dict(group.runs[0].config.key) for group in several]
-        for key in BY_KEY:
-            values = {each.get(key, "without effect") for each in told}
-            if len(values) > 1:
-                differing.setdefault(key, set()).update(values)
-    real = {key: values for key, values in differing.items() if len(values - {"without effect"}) > 1}
-    differing = real or differing  # an option that another one silences differs by that alone
-    (row, col), several = next(iter(mixed.items()))
-    where = ", ".join(
-        f"{field.key} {shown(field.option_key or '', value)}"
+    differing = _differing_values(mixed.values())
+    values = "; ".join(f"{key} ({', '.join(sorted(values))})" for key, values in differing.items())
+    (row, col), groups = next(iter(mixed.items()))
+    place = ", ".join(
+        f"{field.key} {shown(field.option.key if field.option else '', value)}"
         for field, value in zip([*rows, *cols], row + col, strict=True)
     )
-    names = ", ".join(escaped(group.runs[0].name) for group in several[:3])
-    where = f"at {escaped(where)}: {names}"
-    said = "; ".join(f"{key} ({', '.join(sorted(values))})" for key, values in differing.items())
+    names = ", ".join(group.runs[0].name for group in groups[:MAX_NAMES])
+    options = ", ".join(differing)
+    hold = "holds" if len(mixed) == 1 else "hold"
     raise UserError(
         Problem(
-            f"{len(mixed)} of {len(groups)} cells hold runs that differ in more than the seed: {escaped(said)}",
+            f"{len(mixed)} of {len(cells)} cells {hold} runs that differ in more than the seed: {values}",
             key="table",
             value=list(differing),
-            fix=f"add {', '.join(differing)} to --rows or --cols, or keep one value with --where ({where})",
+            fix=f"add {options} to --rows or --cols, or keep one value with --where (at {place}: {names})",
         )
     )
+
+
+def _differing_values(cells: Iterable[list[RunGroup]]) -> dict[str, set[str]]:
+    """Return the options that differ inside a cell, with their values as text.
+
+    An option that differs only by being without effect is left out where another one explains that.
+    """
+    differing: dict[str, set[str]] = {}
+    for groups in cells:
+        configs = [dict(group.runs[0].config.key) for group in groups]
+        for key in BY_KEY:
+            values = {config.get(key, NO_EFFECT) for config in configs}
+            if len(values) > 1:
+                differing.setdefault(key, set()).update(values)
+    explaining = {key: values for key, values in differing.items() if len(values - {NO_EFFECT}) > 1}
+    return explaining or differing

@@ -1,4 +1,4 @@
-"""A list of runs as a table: sorted, with the columns that differ, or a row for each group of runs."""
+"""Runs as a table: sorted, with the columns that tell them apart, or with a row for each group of runs."""
 
 from __future__ import annotations
 
@@ -8,87 +8,96 @@ from typing import Any
 
 from convnn.analysis import fields
 from convnn.analysis.fields import RUN_FIELDS, Field
-from convnn.analysis.repeats import RunGroup, copied, group_repeats
+from convnn.analysis.repeats import RunGroup, copies_note, group_repeats, interval_text
 from convnn.config.options import OPTIONS
-from convnn.config.recorded import UNKNOWN, Settings
+from convnn.config.recorded import SEED, UNKNOWN, Settings
 from convnn.errors import Problem, UserError
 from convnn.metrics import format_value, lower_is_better
 from convnn.runs.status import GLYPHS
 from convnn.runs.summary import Summary, json_value
 from convnn.tables import Column, Table
 
-REPEATS = "repeats"
-AS_PUBLISHED = "figures of imported runs are as published"
-_SHORT = {option.key: option.name for option in OPTIONS}
-_NUMBERS = {"number", "age", "size"}
+REPEATS = "repeats"  # the key that groups runs by being repeats of each other
+AS_PUBLISHED = "metrics of imported runs are as published"
+_OPTION_NAMES = {option.key: option.name for option in OPTIONS}
+_NUMBER_KINDS = {"number", "age", "size"}
 
 
 def differing_options(runs: Iterable[Summary]) -> list[str]:
-    """The keys of the options in which the runs differ, in the order of the schema."""
+    """Return the keys of the options in which the runs differ, in the order of the schema.
+
+    An option that a run did not record is no difference.
+    """
     settings: dict[int, Settings] = {id(run.config): run.config for run in runs}
-    sections: dict[int, tuple[str, dict[str, Any]]] = {}  # by identity: most are shared
-    for each in settings.values():
-        sections.update(zip(map(id, each.values()), each.items(), strict=True))
-    told: dict[str, Any] = {}  # by the first run that tells it: one that does not tell differs in nothing
-    found: set[str] = set()
-    for name, table in sections.values():
-        for field, value in table.items():
-            key = f"{name}.{field}"
-            if key not in found and told.setdefault(key, value) != value:
-                found.add(key)
-    return [option.key for option in OPTIONS if option.key in found]
+    sections: dict[int, tuple[str, dict[str, Any]]] = {}  # by identity: thousands of runs share a few
+    for config in settings.values():
+        sections.update(zip(map(id, config.values()), config.items(), strict=True))
+    first_values: dict[str, Any] = {}
+    differing: set[str] = set()
+    for section, values in sections.values():
+        for name, value in values.items():
+            key = f"{section}.{name}"
+            if key not in differing and first_values.setdefault(key, value) != value:
+                differing.add(key)
+    return [option.key for option in OPTIONS if option.key in differing]
 
 
-def columns(runs: Sequence[Summary], wanted: str | None, *, everything: bool = False) -> list[Field]:
-    """The columns asked for, else what tells the runs apart: name, status, options that differ, epoch and best."""
-    if wanted:
-        return fields.parse_fields(wanted, fields.metric_names(runs))
-    keys = [option.key for option in OPTIONS if option.section != "output"] if everything else differing_options(runs)
-    chosen = [
-        "name",
-        "status",
-        "epoch",
-        "best",
-        *(_SHORT[key] if _SHORT[key] != "name" else key for key in keys),
-    ]
-    chosen += ["started"] if everything or not keys else []
-    if any(run.source for run in runs) and (everything or not all(run.source for run in runs)):
-        chosen.append("imported")
-    return [fields.get_field(key) for key in chosen]
+def columns(runs: Sequence[Summary], keys: str | None, *, all_options: bool = False) -> list[Field]:
+    """Return the fields of `keys` or, without any, those that tell the runs apart.
+
+    These are name, status, epoch, best and the options that differ; with `all_options`, every option.
+    """
+    if keys:
+        return fields.parse_fields(keys, fields.metric_names(runs))
+    if all_options:
+        options = [option.key for option in OPTIONS if option.section != "output"]
+    else:
+        options = differing_options(runs)
+    column_keys = ["name", "status", "epoch", "best"]
+    column_keys += [key if key == "run.name" else _OPTION_NAMES[key] for key in options]  # "name" is the directory's
+    if all_options or not options:
+        column_keys.append("started")
+    imported = [run.source is not None for run in runs]
+    if any(imported) and (all_options or not all(imported)):
+        column_keys.append("imported")
+    return [fields.get_field(key) for key in column_keys]
 
 
 def sort_runs(runs: Sequence[Summary], keys: str | None) -> list[Summary]:
-    """The runs sorted by keys with commas between, `-key` from the largest; unknown values stay last."""
+    """Return the runs sorted by keys with commas between, `-key` in descending order; unknown values come last."""
     result = list(runs)
-    for key in reversed((keys or "").replace(" ", "").split(",")):
-        if key.lstrip("-"):
-            field = fields.get_field(key.lstrip("-"), fields.metric_names(runs))
-            result = _sorted(result, field, down=key.startswith("-"))
+    names = [name for key in (keys or "").split(",") if (name := key.strip())]
+    for name in reversed(names):  # sorting is stable, so the first key is sorted by last
+        field = fields.get_field(name.lstrip("-"), fields.metric_names(runs))
+        result = _sort_by_field(result, field, descending=name.startswith("-"))
     return result
 
 
-def _sorted(runs: list[Summary], field: Field, *, down: bool) -> list[Summary]:
-    orders = [(field.order(run), run) for run in runs]
-    told = [pair for pair in orders if pair[0][0] < 2]
-    told.sort(key=lambda pair: pair[0], reverse=down)
-    return [run for _, run in told] + [run for order, run in orders if order[0] == 2]
+def _sort_by_field(runs: list[Summary], field: Field, *, descending: bool) -> list[Summary]:
+    orders = [(field.sort_key(field.get(run)), run) for run in runs]
+    known = [(order, run) for order, run in orders if not fields.is_unknown(order)]
+    known.sort(key=lambda pair: pair[0], reverse=descending)
+    return [run for _, run in known] + [run for order, run in orders if fields.is_unknown(order)]
 
 
-def run_table(runs: Sequence[Summary], shown: Sequence[Field], glyphs: dict[str, str] | None = GLYPHS) -> Table:
-    """A row for each run; a status without its glyph where there are none."""
-    titles = [Column(field.key, right=field.kind in _NUMBERS) for field in shown]
-    rows = [[_text(field, run, glyphs) for field in shown] for run in runs]
-    imported = any(run.source for run in runs) and not any(field.key == "imported" for field in shown)
-    return Table(titles, rows, notes=[AS_PUBLISHED] if imported else [])
+def run_table(runs: Sequence[Summary], columns: Sequence[Field], glyphs: dict[str, str] | None = GLYPHS) -> Table:
+    """Return a table with a row for each run; a status gets its glyph unless `glyphs` is None."""
+    titles = [Column(field.key, right=field.kind in _NUMBER_KINDS) for field in columns]
+    rows = [[_cell(field, run, glyphs) for field in columns] for run in runs]
+    is_unmarked = not any(field.key == "imported" for field in columns)
+    notes = [AS_PUBLISHED] if is_unmarked and any(run.source for run in runs) else []
+    return Table(titles, rows, notes=notes)
 
 
-def _text(field: Field, run: Summary, glyphs: dict[str, str] | None) -> str:
-    return f"{glyphs[run.status]} {run.status}" if glyphs and field is RUN_FIELDS["status"] else field.text(run)
+def _cell(field: Field, run: Summary, glyphs: dict[str, str] | None) -> str:
+    if glyphs and field is RUN_FIELDS["status"]:
+        return f"{glyphs[run.status]} {run.status}"
+    return field.text(run)
 
 
 @dataclass(frozen=True)
 class GroupRow:
-    """Runs that are one row: what they have in common, and their figures."""
+    """A group of runs as a row: its value of each key, and its runs."""
 
     values: list[Any]
     group: RunGroup
@@ -99,86 +108,94 @@ class GroupTable:
     """A row for each group of runs, by keys or by being repeats of each other."""
 
     keys: list[Field]
-    figure: Field
+    field: Field  # that is averaged
     rows: list[GroupRow]
     notes: list[str]
-    intervals: bool  # only repeats have one: other groups are no sample of anything
+    has_intervals: bool  # only of repeats: other groups are no sample of one distribution
 
     def json(self) -> list[dict[str, Any]]:
-        """The groups as JSON values."""
+        """Return the groups of `convnn runs --group --json`."""
         return [
             {
                 "values": {key.key: json_value(value) for key, value in zip(self.keys, row.values, strict=True)},
                 "runs": [run.name for run in row.group.runs],
-                "figure": self.figure.key,
-                **self._spread(row.group),
+                "figure": self.field.key,
+                **self._estimate_json(row.group),
             }
             for row in self.rows
         ]
 
-    def _spread(self, group: RunGroup) -> dict[str, Any]:
-        spread = group.estimate
-        if spread is None:
+    def _estimate_json(self, group: RunGroup) -> dict[str, Any]:
+        estimate = group.estimate
+        if estimate is None:
             return {"n": 0, "mean": None, "sd": None, "low": None, "high": None}
-        low, high = (spread.low, spread.high) if self.intervals else (None, None)
-        return {"n": spread.n, "mean": spread.mean, "sd": spread.sd, "low": low, "high": high}
+        low, high = (estimate.low, estimate.high) if self.has_intervals else (None, None)
+        return {"n": estimate.n, "mean": estimate.mean, "sd": estimate.sd, "low": low, "high": high}
 
     def table(self) -> Table:
-        """The groups as text."""
-        heads = [Column(key.key, right=key.kind in _NUMBERS) for key in self.keys]
-        heads += [Column(name, right=True) for name in ("n", "mean", "sd", "best")]
-        heads += [Column("95 % interval", right=True)] if self.intervals else []
-        rows = [
-            [key.show(value) if value is not UNKNOWN else "" for key, value in zip(self.keys, row.values, strict=True)]
-            + self._figures(row.group)
-            for row in self.rows
-        ]
-        return Table(heads, rows, notes=self.notes, key_columns=len(self.keys))
+        """Return the groups as text."""
+        titles = [Column(key.key, right=key.kind in _NUMBER_KINDS) for key in self.keys]
+        titles += [Column(name, right=True) for name in self._statistics]
+        rows = [[*self._key_cells(row), *self._statistic_cells(row.group)] for row in self.rows]
+        return Table(titles, rows, notes=self.notes, key_columns=len(self.keys))
 
-    def _figures(self, group: RunGroup) -> list[str]:
-        spread, metric = group.estimate, self.figure.format_as
-        if spread is None:
-            return ["0", "", "", "", ""][: 4 + self.intervals]
-        best = (min if lower_is_better(metric) else max)(group.values)
-        cells = [str(spread.n), format_value(spread.mean, metric)]
-        cells += ["" if spread.sd is None else format_value(spread.sd, metric), format_value(best, metric)]
-        return cells + ([spread.interval(metric)] if self.intervals else [])
+    @property
+    def _statistics(self) -> list[str]:
+        return ["n", "mean", "sd", "best", *(["95 % interval"] if self.has_intervals else [])]
+
+    def _key_cells(self, row: GroupRow) -> list[str]:
+        return ["" if value is UNKNOWN else key.show(value) for key, value in zip(self.keys, row.values, strict=True)]
+
+    def _statistic_cells(self, group: RunGroup) -> list[str]:
+        estimate, metric = group.estimate, self.field.format_as
+        if estimate is None:
+            return ["0", *("" for _ in self._statistics[1:])]
+        best = min(group.values) if lower_is_better(metric) else max(group.values)
+        sd = "" if estimate.sd is None else format_value(estimate.sd, metric)
+        cells = [str(estimate.n), format_value(estimate.mean, metric), sd, format_value(best, metric)]
+        return [*cells, interval_text(estimate, metric)] if self.has_intervals else cells
 
 
-def group_runs(runs: Sequence[Summary], by: str, figure: Field) -> GroupTable:
-    """The runs in groups: by keys with commas between, or `repeats` for those that are the same but for the seed."""
-    if figure.kind != "number":
-        raise UserError(
-            Problem(f"{figure.key} is no figure", key="figure", fix="give --figure best:test_top1, for example")
-        )
+def group_runs(runs: Sequence[Summary], by: str, field: Field) -> GroupTable:
+    """Return the runs in groups: by keys with commas between, or by REPEATS.
+
+    Raises UserError where the field is no number.
+    """
+    if field.kind != "number":
+        fix = "give --figure best:test_top1, for example"
+        raise UserError(Problem(f"{field.key} is no number", key="figure", fix=fix))
     notes = [AS_PUBLISHED] if any(run.source for run in runs) else []
     if by == REPEATS:
-        groups = group_repeats(runs, figure)
-        firsts = [group.runs[0] for group in groups]
-        option_keys = [key for key in differing_options(firsts) if key not in ("training.seed", "run.name", "run.tags")]
-        keys = [fields.get_field(_SHORT[key]) for key in option_keys]
-        notes += copied(groups)
-        rows = [GroupRow([_in_effect(key, group.runs[0]) for key in keys], group) for group in groups]
-        return GroupTable(keys, figure, rows, notes, intervals=True)
+        return _group_by_repeats(runs, field, notes)
     keys = fields.parse_fields(by, fields.metric_names(runs))
-    found: dict[tuple[Any, ...], list[Summary]] = {}
+    members: dict[tuple[Any, ...], list[Summary]] = {}
     for run in runs:
-        found.setdefault(tuple(key.get(run) for key in keys), []).append(run)
-    rows = [GroupRow(list(values), _as_one(several, figure)) for values, several in found.items()]
-    rows.sort(key=lambda row: [fields.order(key, value) for key, value in zip(keys, row.values, strict=True)])
-    return GroupTable(keys, figure, rows, notes, intervals=False)
+        members.setdefault(tuple(key.get(run) for key in keys), []).append(run)
+    rows = [GroupRow(list(values), _merge_repeats(group, field)) for values, group in members.items()]
+    rows.sort(key=lambda row: [key.sort_key(value) for key, value in zip(keys, row.values, strict=True)])
+    return GroupTable(keys, field, rows, notes, has_intervals=False)
 
 
-def _in_effect(key: Field, run: Summary) -> Any:
-    """The value of an option, unknown where it changes nothing: repeats may differ in it."""
-    return key.get(run) if key.option_key in run.config.active else UNKNOWN
+def _group_by_repeats(runs: Sequence[Summary], field: Field, notes: list[str]) -> GroupTable:
+    groups = group_repeats(runs, field)
+    options = differing_options(group.runs[0] for group in groups)
+    keys = [fields.get_field(_OPTION_NAMES[key]) for key in options if key not in (SEED, "run.name", "run.tags")]
+    rows = [GroupRow([_active_value(key, group.runs[0]) for key in keys], group) for group in groups]
+    return GroupTable(keys, field, rows, notes + copies_note(groups), has_intervals=True)
 
 
-def _as_one(runs: list[Summary], figure: Field) -> RunGroup:
-    """Runs as one group, whatever they differ in."""
-    whole = RunGroup(runs)
-    for group in group_repeats(runs, figure):
-        whole.values += group.values
-        whole.copies += group.copies
-        whole.without += group.without
-    return whole
+def _active_value(field: Field, run: Summary) -> Any:
+    """Return the value of an option, UNKNOWN where it has no effect: repeats may differ in it."""
+    if field.option is None or field.option.key not in run.config.active:
+        return UNKNOWN
+    return field.get(run)
+
+
+def _merge_repeats(runs: list[Summary], field: Field) -> RunGroup:
+    """Return runs as one group, whatever they differ in; copies among repeats count once."""
+    merged = RunGroup(runs)
+    for group in group_repeats(runs, field):
+        merged.values += group.values
+        merged.copies += group.copies
+        merged.missing += group.missing
+    return merged

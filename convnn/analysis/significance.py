@@ -1,4 +1,4 @@
-"""What the difference between two groups of repeats comes to, in numbers and in words."""
+"""What the difference between two groups of repeats is worth: a test, the runs needed, and both in a sentence."""
 
 from __future__ import annotations
 
@@ -7,8 +7,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from convnn.analysis.fields import Field
-from convnn.analysis.repeats import NoiseFloor, RunGroup, noise_floor_difference
-from convnn.analysis.statistics import LEVEL, MeanDifference, MeanEstimate, holm, pooled, runs_needed, welch
+from convnn.analysis.repeats import NoiseFloor, RunGroup
+from convnn.analysis.statistics import (
+    ALPHA,
+    CONFIDENCE_LEVEL,
+    MeanDifference,
+    difference_with_sd,
+    holm,
+    pooled_sd,
+    runs_needed,
+    welch,
+)
 from convnn.config.recorded import UNKNOWN
 from convnn.metrics import format_value, metric_info
 from convnn.runs.summary import json_value
@@ -16,121 +25,138 @@ from convnn.runs.summary import json_value
 
 @dataclass(frozen=True)
 class GroupComparison:
-    """A group held against the first one; `difference` is None where nothing can be claimed."""
+    """A group compared with the first one; without a difference there is nothing to claim, and `text` says why."""
 
-    difference: MeanDifference | None
-    p: float | None  # adjusted where there are several
-    noise: NoiseFloor | None  # what it was held against, unless both are groups of repeats
-    needed: int | None  # runs per group that would settle the effect
-    words: str
+    text: str
+    difference: MeanDifference | None = None  # group - first group
+    adjusted_p: float | None = None  # by Holm's method
+    noise_floor: NoiseFloor | None = None  # where one of the groups is a single run
+    runs_needed: int | None = None  # per group, to detect the effect size
 
     @property
     def distinguishable(self) -> bool:
-        return self.p is not None and self.p < LEVEL
+        return self.adjusted_p is not None and self.adjusted_p < ALPHA
 
     def json(self) -> dict[str, Any]:
         if self.difference is None:
-            return {"distinguishable": None, "words": self.words}
-        d = self.difference
+            return {"distinguishable": None, "words": self.text}
+        noise = self.noise_floor
         return {
-            "difference": json_value(d.value),
-            "low": json_value(d.low),
-            "high": json_value(d.high),
-            "p": self.p,
+            "difference": json_value(self.difference.value),
+            "low": json_value(self.difference.low),
+            "high": json_value(self.difference.high),
+            "p": self.adjusted_p,
             "distinguishable": self.distinguishable,
-            "needed": self.needed,
-            "noise": self.noise and {"sd": self.noise.sd, "source": self.noise.source},
-            "words": self.words,
+            "needed": self.runs_needed,
+            "noise": noise and {"sd": noise.sd, "source": noise.source},
+            "words": self.text,
         }
 
 
 def compare_groups(
-    groups: Sequence[RunGroup], figure: Field, effect: float, noise: NoiseFloor | None
+    groups: Sequence[RunGroup], field: Field, effect_size: float, noise_floor: NoiseFloor | None
 ) -> list[GroupComparison]:
-    """Every group but the first held against the first; more than one comparison is Holm-adjusted.
+    """Compare every group but the first with the first; the p-values of several are adjusted by Holm's method.
 
-    `noise` is that of the first group's data set.
+    Two groups of repeats are compared by Welch's t-test, a single run by the noise floor, which is that of the first
+    group's data set. `effect_size` has the unit of the field.
     """
-    spreads = [group.estimate for group in groups]
-    alike = [_one_data_set(groups[0], group) for group in groups[1:]]
-    found = [
-        _difference(spread, spreads[0], noise if same else None)
-        for spread, same in zip(spreads[1:], alike, strict=True)
-    ]
-    ps = holm([difference.p for difference in found if difference is not None])
-    adjusted = iter(ps)
-    result = []
-    for at, difference in enumerate(found):
-        spread, first = spreads[at + 1], spreads[0]
-        if difference is None or spread is None or first is None:
-            result.append(GroupComparison(None, None, None, None, _nothing(spread, first, alike[at])))
+    reference, *others = groups
+    differences = [_test(group, reference, noise_floor) for group in others]
+    p_values = [difference.p_value for difference in differences if isinstance(difference, MeanDifference)]
+    adjusted = iter(holm(p_values))
+    comparisons = []
+    for group, difference in zip(others, differences, strict=True):
+        if isinstance(difference, str):
+            comparisons.append(GroupComparison(difference))
             continue
-        alone = spread.sd is None or first.sd is None
-        sd = _deviation(spread, first, noise if alone else None)
-        fewest = runs_needed(sd, effect) if sd is not None else None
-        held = noise if alone else None
+        noise = None if _are_repeats(group, reference) else noise_floor
+        sd = noise.sd if noise else _pooled_sd(group, reference)
+        needed = None if sd is None else runs_needed(sd, effect_size)
         p = next(adjusted)
-        words = _words(difference, p, held, fewest, figure, effect, several=len(ps) > 1)
-        result.append(GroupComparison(difference, p, held, fewest, words))
-    return result
+        text = _sentence(difference, p, noise, needed, field, effect_size, is_adjusted=len(p_values) > 1)
+        comparisons.append(GroupComparison(text, difference, p, noise, needed))
+    return comparisons
 
 
-def _difference(
-    spread: MeanEstimate | None, first: MeanEstimate | None, noise: NoiseFloor | None
-) -> MeanDifference | None:
-    if spread is None or first is None:
-        return None
-    if spread.sd is not None and first.sd is not None:
-        return welch(spread, first)
-    return noise_floor_difference(spread, first, noise) if noise else None
-
-
-def _deviation(spread: MeanEstimate, first: MeanEstimate, noise: NoiseFloor | None) -> float | None:
-    if noise is not None:
-        return noise.sd
-    found = pooled([spread, first])
-    return found[0] if found else None
-
-
-def _one_data_set(*groups: RunGroup) -> bool:
-    found = {run.config.value("data.dataset") for group in groups for run in group.runs}
-    return len(found) == 1 and UNKNOWN not in found
-
-
-def _nothing(spread: MeanEstimate | None, first: MeanEstimate | None, alike: bool) -> str:
-    if spread is None or first is None:
-        return "no figure to compare"
-    if not alike:
+def _test(group: RunGroup, reference: RunGroup, noise_floor: NoiseFloor | None) -> MeanDifference | str:
+    """Return group - reference, or the sentence why there is nothing to claim."""
+    a, b = group.estimate, reference.estimate
+    if a is None or b is None:
+        return "no value to compare"
+    if difference := welch(a, b):
+        return difference
+    if not _share_dataset(group, reference):
         return "nothing is claimed: single runs that are not known to be of one data set"
-    return "nothing is claimed: single runs, and no repeats on this data set to tell how far chance goes"
+    if noise_floor is None:
+        return (
+            "nothing is claimed: single runs, and no repeats on this data set that show how far runs differ by chance"
+        )
+    return difference_with_sd(a, b, noise_floor.sd, noise_floor.df)
 
 
-def _words(
-    d: MeanDifference,
+def _are_repeats(*groups: RunGroup) -> bool:
+    return all(len(group.values) > 1 for group in groups)
+
+
+def _share_dataset(*groups: RunGroup) -> bool:
+    datasets = {run.config.value("data.dataset") for group in groups for run in group.runs}
+    return len(datasets) == 1 and UNKNOWN not in datasets
+
+
+def _pooled_sd(*groups: RunGroup) -> float | None:
+    pooled = pooled_sd(estimate for group in groups if (estimate := group.estimate))
+    return pooled[0] if pooled else None
+
+
+def _sentence(
+    difference: MeanDifference,
     p: float,
-    noise: NoiseFloor | None,
-    fewest: int | None,
-    figure: Field,
-    effect: float,
+    noise_floor: NoiseFloor | None,
+    needed: int | None,
+    field: Field,
+    effect_size: float,
     *,
-    several: bool,
+    is_adjusted: bool,
 ) -> str:
-    metric = figure.format_as
+    """Return "+0.86 points (best epoch), 95 % interval -1.22 to +2.94: not distinguishable (p = 0.22)" and the like."""
+    metric = field.format_as
     unit = " points" if metric_info(metric).unit == "%" else ""
-    said = f"{signed(d.value, metric)}{unit}, 95 % interval {signed(d.low, metric)} to {signed(d.high, metric)}"
-    adjusted = f" (p {'< 0.001' if p < 0.001 else f'= {p:.2g}'}{', Holm-adjusted' if several else ''})"
-    said += ": distinguishable" + adjusted if p < LEVEL else ": not distinguishable" + adjusted
-    if noise is not None:
-        said += f"; single runs, held against a noise floor of {format_value(noise.sd, metric)}{unit}"
-    if p >= LEVEL:
-        size = f"{effect:g} point{'' if effect == 1 else 's'}" if unit else f"{effect:g}"
-        settled = f"{fewest} runs per group would settle" if fewest else "no number of runs in reason would settle"
-        said += f"; {settled} a difference of {size}"
-    return said
+    interval = f"{CONFIDENCE_LEVEL:.0%} interval {signed(difference.low, metric)} to {signed(difference.high, metric)}"
+    outcome = "distinguishable" if p < ALPHA else "not distinguishable"
+    p_text = "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
+    if is_adjusted:
+        p_text += ", Holm-adjusted"
+    value = f"{signed(difference.value, metric)}{unit} ({_point(field)})"
+    parts = [f"{value}, {interval.replace('%', ' %')}: {outcome} ({p_text})"]
+    if noise_floor is not None:
+        sd = f"{format_value(noise_floor.sd, metric)}{unit}"
+        parts.append(f"single runs, compared with a run-to-run standard deviation of {sd}")
+    if p >= ALPHA:
+        parts.append(_runs_needed_text(needed, effect_size, unit))
+    return "; ".join(parts)
+
+
+def _runs_needed_text(needed: int | None, effect_size: float, unit: str) -> str:
+    size = f"{effect_size:g}{unit}"
+    if unit and effect_size == 1:
+        size = size.removesuffix("s")
+    if needed is None:
+        return f"no feasible number of runs detects {size}"
+    return f"about {needed} runs per group are needed to detect {size}"
+
+
+def _point(field: Field) -> str:
+    """Return which value of a run the groups are compared by: "best epoch" or "test_loss, last epoch"."""
+    if field.key == "best":
+        return "best epoch"
+    if field.metric is None:
+        return field.key
+    return f"{field.metric}, {'best' if field.best else 'last'} epoch"
 
 
 def signed(value: float, metric: str) -> str:
-    """A difference with its sign, +0.00 and -0.00 being one."""
+    """Return a difference with its sign and the digits of its metric; zero has no sign."""
     text = format_value(value, metric)
     if not text.strip("-0."):
         return text.lstrip("-")

@@ -1,66 +1,62 @@
-"""Statistics of repeated runs: spread, differences and the runs needed to detect one."""
+"""Statistics of repeated runs: means with confidence intervals, differences of means, and the runs needed for one.
+
+Everything here is numbers in the unit of the metric; nothing knows of runs.
+"""
 
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
-from convnn.metrics import format_value
-
-LEVEL = 0.05
-POWER = 0.8
-MOST = 10_000  # runs per group: more than anybody makes
+ALPHA = 0.05  # a difference is significant where its p is below
+CONFIDENCE_LEVEL = 1 - ALPHA
+POWER = 0.8  # the probability of detecting a difference that is there
+MAX_RUNS = 8192  # per group: more than anybody trains
+SURE_NONCENTRALITY = 8.0  # the power is above 0.96 with any degrees of freedom, and scipy may return NaN beyond it
 
 
 @dataclass(frozen=True)
 class MeanEstimate:
-    """Repeats in a few numbers; without a second run there is no deviation and no interval."""
+    """The mean of n values, their standard deviation and the confidence interval of the mean; one value has neither."""
 
     n: int
     mean: float
     sd: float | None
-    low: float | None  # of the 95 % interval of the mean
+    low: float | None
     high: float | None
-
-    def interval(self, metric: str) -> str:
-        """The interval as it is shown; empty where there is none."""
-        if self.low is None or self.high is None:
-            return ""
-        return f"{format_value(self.low, metric)} to {format_value(self.high, metric)}"
 
 
 @dataclass(frozen=True)
 class MeanDifference:
-    """The mean of one group less that of another, its 95 % interval, and p of its being noise."""
+    """The difference of two means, its confidence interval, and the two-sided p of there being none."""
 
     value: float
     low: float
     high: float
-    p: float
-    se: float
+    p_value: float
 
 
 def estimate_mean(values: Sequence[float]) -> MeanEstimate:
-    """n, mean, deviation and the 95 % interval of the mean of at least one value."""
+    """Return the mean of at least one value with its confidence interval, mean ± t * sd / sqrt(n)."""
     n, mean = len(values), fmean(values)
     if n < 2:
         return MeanEstimate(n, mean, None, None, None)
     sd = stdev(values)
-    reach = _quantile(n - 1) * sd / math.sqrt(n)
-    return MeanEstimate(n, mean, sd, mean - reach, mean + reach)
-
-
-def _quantile(df: float) -> float:
-    """Of Student's t: how many standard errors the 95 % interval reaches."""
-    from scipy import special
-
-    return float(special.stdtrit(df, 1 - LEVEL / 2))
+    margin = _critical_value(n - 1) * sd / math.sqrt(n)
+    return MeanEstimate(n, mean, sd, mean - margin, mean + margin)
 
 
 def welch(a: MeanEstimate, b: MeanEstimate) -> MeanDifference | None:
-    """a less b by Welch's method; None where one of them is a single run."""
+    """Return a - b by Welch's t-test for unequal variances; None where one of them is a single run.
+
+    t = (mean_a - mean_b) / sqrt(v_a + v_b) with v = sd² / n, and
+    df = (v_a + v_b)² / (v_a² / (n_a - 1) + v_b² / (n_b - 1)).
+
+    Source: B. L. Welch, The generalization of "Student's" problem, Biometrika 34 (1947).
+    """
     if a.sd is None or b.sd is None:
         return None
     va, vb = a.sd**2 / a.n, b.sd**2 / b.n
@@ -70,54 +66,85 @@ def welch(a: MeanEstimate, b: MeanEstimate) -> MeanDifference | None:
     return _difference(a.mean - b.mean, math.sqrt(va + vb), df)
 
 
-def _difference(value: float, se: float, df: float) -> MeanDifference:
+def difference_with_sd(a: MeanEstimate, b: MeanEstimate, sd: float, df: float) -> MeanDifference:
+    """Return a - b where every run of both has the standard deviation sd, estimated with df degrees of freedom."""
+    return _difference(a.mean - b.mean, sd * math.sqrt(1 / a.n + 1 / b.n), df)
+
+
+def _difference(value: float, standard_error: float, df: float) -> MeanDifference:
+    if standard_error == 0:
+        return MeanDifference(value, value, value, float(value == 0))
+    margin = standard_error * _critical_value(df)
+    p_value = 2 * _cumulative(-abs(value) / standard_error, df)
+    return MeanDifference(value, value - margin, value + margin, p_value)
+
+
+def _critical_value(df: float) -> float:
+    """Return how many standard errors the confidence interval reaches: the 97.5 % quantile of Student's t."""
     from scipy import special
 
-    if se == 0:
-        return MeanDifference(value, value, value, float(value == 0), se)
-    p = 2 * float(special.ndtr(-abs(value) / se) if math.isinf(df) else special.stdtr(df, -abs(value) / se))
-    reach = se * float(special.ndtri(1 - LEVEL / 2) if math.isinf(df) else special.stdtrit(df, 1 - LEVEL / 2))
-    return MeanDifference(value, value - reach, value + reach, p, se)
+    if math.isinf(df):
+        return float(special.ndtri(1 - ALPHA / 2))
+    return float(special.stdtrit(df, 1 - ALPHA / 2))
 
 
-def holm(ps: Sequence[float]) -> list[float]:
-    """The p values adjusted for there being several of them."""
-    adjusted, largest = [0.0] * len(ps), 0.0
-    for rank, at in enumerate(sorted(range(len(ps)), key=lambda at: ps[at])):
-        largest = max(largest, min(1.0, (len(ps) - rank) * ps[at]))
-        adjusted[at] = largest
+def _cumulative(t: float, df: float) -> float:
+    """Return P(T <= t) of Student's t, or of the normal distribution for infinite df."""
+    from scipy import special
+
+    return float(special.ndtr(t) if math.isinf(df) else special.stdtr(df, t))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return the p-values adjusted for their number, in their order.
+
+    The i-th smallest of m is multiplied by m - i + 1, and none is below a smaller one.
+
+    Source: S. Holm, A simple sequentially rejective multiple test procedure, Scand. J. Statist. 6 (1979).
+    """
+    adjusted, largest = [0.0] * len(p_values), 0.0
+    ascending = sorted(range(len(p_values)), key=lambda index: p_values[index])
+    for rank, index in enumerate(ascending):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
+        adjusted[index] = largest
     return adjusted
 
 
-def runs_needed(sd: float, effect: float) -> int | None:
-    """The fewest runs per group that settle a difference of `effect` four times in five; None: beyond reason."""
+def runs_needed(sd: float, effect_size: float) -> int | None:
+    """Return the fewest runs per group that detect a difference of `effect_size` with a power of 80 %.
+
+    The power is that of the two-sided t-test of two groups of n runs: T is noncentral with 2 n - 2 degrees of freedom
+    and noncentrality effect_size / sd * sqrt(n / 2). `sd` and `effect_size` have the unit of the metric. None: more
+    runs than MAX_RUNS, or an effect of nothing.
+
+    Source: J. Cohen, Statistical Power Analysis for the Behavioral Sciences, 2nd edition (1988), chapter 2.
+    """
     from scipy import special
 
-    if effect <= 0:
+    if effect_size <= 0:
         return None
-
-    def power(n: int) -> float:
-        df, shift = 2 * n - 2, effect / sd * math.sqrt(n / 2)
-        if shift > 30:  # sure, and beyond what the noncentral distribution is computed for
-            return 1.0
-        edge = special.stdtrit(df, 1 - LEVEL / 2)
-        return float(1 - special.nctdtr(df, shift, edge) + special.nctdtr(df, shift, -edge))
-
     if sd == 0:
         return 2
-    low, high = 2, 2
-    while power(high) < POWER:
-        low, high = high, high * 2
-        if high > MOST:
-            return None
-    while low < high:
-        middle = (low + high) // 2
-        low, high = (low, middle) if power(middle) >= POWER else (middle + 1, high)
-    return low
+
+    def power(n: int) -> float:
+        df, noncentrality = 2 * n - 2, effect_size / sd * math.sqrt(n / 2)
+        if noncentrality > SURE_NONCENTRALITY:
+            return 1.0
+        critical = _critical_value(df)
+        return float(1 - special.nctdtr(df, noncentrality, critical) + special.nctdtr(df, noncentrality, -critical))
+
+    counts = range(2, MAX_RUNS + 1)
+    index = bisect_left(counts, POWER, key=power)  # the power grows with n
+    return counts[index] if index < len(counts) else None
 
 
-def pooled(groups: Iterable[MeanEstimate]) -> tuple[float, int] | None:
-    """The common standard deviation of groups of repeats and its degrees of freedom."""
-    told = [(group.n - 1, group.sd**2) for group in groups if group.sd is not None]
-    df = sum(weight for weight, _ in told)
-    return (math.sqrt(sum(weight * variance for weight, variance in told) / df), df) if df else None
+def pooled_sd(estimates: Iterable[MeanEstimate]) -> tuple[float, int] | None:
+    """Return the common standard deviation of groups and its degrees of freedom; None where no group has two values.
+
+    sd² = sum of (n - 1) * sd² over the groups / sum of (n - 1).
+    """
+    variances = [(estimate.n - 1, estimate.sd**2) for estimate in estimates if estimate.sd is not None]
+    df = sum(weight for weight, _ in variances)
+    if not df:
+        return None
+    return math.sqrt(sum(weight * variance for weight, variance in variances) / df), df

@@ -66,27 +66,29 @@ def compare(
     runs: arguments.Runs = None,
 ) -> None:
     """Hold runs against each other: differences of configuration, figures at equal points, curves, and repeats."""
-    from convnn.analysis.comparison_report import Comparison
+    from convnn.analysis import comparison, comparison_report
     from convnn.runs.run import runs_root
 
     kind = listing.checked_format(format, json)
     place = runs_root(runs)
     known = listing.read_summaries(place)
-    comparison = Comparison.of(_chosen(names or [], where, pin, known, place), known, figure, metric, effect)
+    chosen = _chosen(names or [], where, pin, known, place)
+    result = comparison.compare(chosen, known, key=figure, metric=metric, effect_size=effect)
     if kind == "json":
-        return write_json(comparison.json())
-    for table in comparison.tables():
+        return write_json(result.json())
+    for table in comparison_report.tables(result):
         if kind == "table" and table.title:
             out().print(table.title, style="bold", soft_wrap=True)
         if table.rows or kind != "table":
             console.print_table(table, kind)
         print()
     if kind == "table" and curves:
+        from convnn.terminal.panels import ComparisonCurves
+
         width = shutil.get_terminal_size((100, 24)).columns
-        terminal = out()
-        terminal.print(comparison.chart(width, ascii=terminal.options.ascii_only), soft_wrap=True)
+        out().print(ComparisonCurves(result, width), soft_wrap=True)
     sys.stdout.flush()
-    return console.say_notes(comparison.words())
+    return console.say_notes(comparison_report.notes(result))
 
 
 def _chosen(names: list[str], where: str | None, pin: str | None, known: list[Summary], root: Path) -> list[Summary]:

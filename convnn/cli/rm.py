@@ -69,7 +69,7 @@ def _named(names: list[str], root: Path) -> list[Summary]:
 
 
 def _fitting(root: Path, where: str | None, older: str | None) -> list[Summary]:
-    from convnn.analysis.fields import age, duration
+    from convnn.analysis.fields import RUN_FIELDS, parse_duration
     from convnn.analysis.filters import parse_filter
     from convnn.config.recorded import UNKNOWN
 
@@ -77,12 +77,13 @@ def _fitting(root: Path, where: str | None, older: str | None) -> list[Summary]:
     found = parse_filter(where or "", known).select(known)
     if older is not None:
         try:
-            least = duration(older)
+            least = parse_duration(older)
         except ValueError:
             raise UserError(
                 Problem(f"--older is {older!r}: must be a time such as 12h or 30d", key="older", value=older)
             ) from None
-        found = [run for run in found if age(run) is not UNKNOWN and age(run) > least]
+        ages = [(run, RUN_FIELDS["age"].get(run)) for run in found]
+        found = [run for run, age in ages if age is not UNKNOWN and age > least]
     if live := [run for run in found if run.status in LIVE]:
         few = "1 that trains is" if len(live) == 1 else f"{len(live)} that train are"
         say(f"{few} left alone: {', '.join(run.name for run in live[:3])}")

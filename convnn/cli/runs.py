@@ -88,5 +88,5 @@ def runs(
             else f"there are no runs in {place}: convnn run starts one"
         )
         return say(there)
-    shown = run_table.columns(found, columns, everything=everything)
+    shown = run_table.columns(found, columns, all_options=everything)
     return console.print_table(run_table.run_table(found, shown, GLYPHS if kind == "table" else None), kind)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import groupby
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
@@ -15,6 +15,9 @@ from convnn.runs.history import History
 from convnn.terminal import report
 from convnn.terminal.report import OptionValue, Tone
 from convnn.text import duration, fit, one_line
+
+if TYPE_CHECKING:
+    from convnn.analysis.comparison import Comparison
 
 STYLES: dict[Tone, str] = {
     "primary": "cyan",
@@ -71,6 +74,22 @@ class CurvePanes:
     def _chart(self, curves: list[Series], width: int, height: int, empty: str, options: ConsoleOptions) -> Chart:
         marks = report.chart_marks(self.history)
         return draw(curves, width, height, x="epoch", marks=marks, ascii=options.ascii_only, empty_text=empty)
+
+
+@dataclass
+class ComparisonCurves:
+    """The compared metric of all runs over each other, labeled with their letters."""
+
+    comparison: Comparison
+    width: int
+    height: int = 14
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        metric = self.comparison.metric
+        runs = zip(self.comparison.names, self.comparison.runs, strict=True)
+        series = [Series(name, *run.history.series(metric)) for name, run in runs]
+        empty = f"no epoch with {metric} yet"
+        yield draw(series, self.width, self.height, ascii=options.ascii_only, empty_text=empty)
 
 
 def framed(title: str, chart: Chart, width: int) -> list[Text]:

@@ -1,4 +1,4 @@
-"""The filter language: what it lets through, what it refuses and how, and what it completes."""
+"""The filter language: what a filter selects, how a text is refused, and what is completed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from support.event_streams import run
 
 from convnn.analysis.completion import complete
-from convnn.analysis.filters import DEEPEST, LONGEST, parse_filter
+from convnn.analysis.filters import MAX_DEPTH, MAX_LENGTH, parse_filter
 from convnn.errors import UserError
 
 A = run("a-br0500", layer="Branching", K=9, branch_ratio=0.5, lr=1e-4, test_top1=(80.0, 82.0), tags=["pub"])
@@ -52,7 +52,7 @@ RUNS = [A, B, C, D]
         ("resize=64,none", "abc"),
         ("resize>32", "c"),
         ("tag=pub", "a"),
-        ("K!=9", "bd"),  # what is not told is not 9 either
+        ("K!=9", "bd"),  # an unknown value is not 9 either
         ("NOT (K=9 OR status=done)", "b"),
         ("K=9 OR K=12 layer=Conv2d", "ac"),
         ("augment=off", "abc"),
@@ -67,60 +67,68 @@ RUNS = [A, B, C, D]
         ("name~or", ""),
     ],
 )
-def test_it_lets_through(text, names):
-    assert "".join(each.name[0] for each in parse_filter(text, RUNS).select(RUNS)) == names
+def test_a_filter_selects(text, names):
+    assert "".join(run.name[0] for run in parse_filter(text, RUNS).select(RUNS)) == names
 
 
 @pytest.mark.parametrize(
-    ("text", "words"),
+    ("text", "column", "message"),
     [
-        ("layr=x", "column 1: there is nothing called layr. Did you mean layer?"),
-        ("layer.Kay=9", "Did you mean layer.K?"),
-        ("ratio=1", "Did you mean branch_ratio?"),
-        ("K=9 test_topp1>3", "column 5: there is nothing called test_topp1. Did you mean test_top1?"),
-        ("layer=Branchng", "column 7: layer is never Branchng. Did you mean Branching?"),
-        ("status=don", "status is never don. Did you mean done?"),
-        ("K=abc", "column 3: K is never abc"),
-        ("K>=", "column 4: a value is missing after K>="),
-        ("K=9,", "column 5: a value is missing"),
-        ("(K=9", "the parenthesis of column 1 is left open"),
-        ("K=9)", "')' is too much"),
-        ("layer", "layer needs a comparison"),
-        ("layer>3", "layer has no order"),
-        ("K>1,2", "takes one value"),
-        ("resize>none", "can be none"),
-        ("age>30", "age is never 30"),
-        ("augment=maybe", "augment is never maybe"),
-        ("started>yesterday", "column 9: started is never yesterday"),
-        ("K=9 && K=12", "column 5: '&&' means nothing here"),
-        ("has:", "has: needs a key"),
-        ("NOT", "a condition is missing"),
-        ("K=9 OR", "a condition is missing"),
-        ('name="a', "left open"),
-        ("has:layr", "Did you mean layer?"),
-        ("(" * 200 + "K=9" + ")" * 200, f"more than {DEEPEST} deep"),
-        ("NOT " * 200 + "K=9", f"more than {DEEPEST} deep"),
-        ("K=9 " * LONGEST, "characters"),
-        ("\x1b[31m=2", r"\x1b"),
+        ("layr=x", 1, "Did you mean layer?"),
+        ("layer.Kay=9", 1, "Did you mean layer.K?"),
+        ("ratio=1", 1, "Did you mean branch_ratio?"),
+        ("K=9 test_topp1>3", 5, "unknown field test_topp1. Did you mean test_top1?"),
+        ("layer=Branchng", 7, "layer cannot be Branchng. Did you mean Branching?"),
+        ("status=don", 8, "Did you mean done?"),
+        ("K=abc", 3, "K cannot be abc"),
+        ("K>=", 4, "expected a value after K>="),
+        ("K=9,", 5, "expected a value after K="),
+        ("(K=9", 5, "the parenthesis at column 1 is not closed"),
+        ("K=9)", 4, "unexpected ')'"),
+        ("layer", 1, "needs an operator"),
+        ("layer>3", 6, "has no order"),
+        ("K>1,2", 5, "takes one value"),
+        ("resize>none", 8, "none has no order"),
+        ("age>30", 5, "age cannot be 30"),
+        ("augment=maybe", 9, "augment cannot be maybe"),
+        ("started>yesterday", 9, "started cannot be yesterday"),
+        ("K=9 && K=12", 5, "unexpected '&&'"),
+        ("has:", 1, "has: needs a key"),
+        ("has:K,", 7, "expected a value after has:"),
+        ("NOT", 4, "expected a condition at the end"),
+        ("K=9 OR", 7, "expected a condition at the end"),
+        ("K=9 AND OR", 9, "expected a condition before 'OR'"),
+        ('name="a', 6, "the quote is not closed"),
+        ("K=9 !", 5, "unexpected '!'"),
+        ("has:layr", 1, "Did you mean layer?"),
+        ("(" * 200 + "K=9" + ")" * 200, MAX_DEPTH, f"more than {MAX_DEPTH} deep"),
+        ("NOT " * 200 + "K=9", 4 * MAX_DEPTH - 3, f"more than {MAX_DEPTH} deep"),
     ],
 )
-def test_it_refuses_with_the_place_and_the_nearest_word(text, words):
-    with pytest.raises(UserError) as refused:
+def test_a_text_that_is_no_filter_is_refused_with_its_column_and_a_fix(text, column, message):
+    with pytest.raises(UserError) as refusal:
         parse_filter(text, RUNS)
-    assert words in str(refused.value) and "\x1b" not in str(refused.value)
+    (problem,) = refusal.value.problems
+    assert problem.message.startswith(f"filter, column {column}: ") and message in problem.message
+    assert problem.key == "filter" and problem.value == text and problem.fix
+
+
+def test_a_text_that_is_too_long_is_refused():
+    with pytest.raises(UserError, match=str(MAX_LENGTH)):
+        parse_filter("K=9 " * MAX_LENGTH, RUNS)
 
 
 def test_a_value_that_only_an_imported_run_has_can_be_asked_for():
-    odd = run("x", layer="ConvNN_Spatial")
-    assert parse_filter("layer=ConvNN_Spatial", [odd, A]).select([odd, A]) == [odd]
+    imported = run("x", layer="ConvNN_Spatial")
+    assert parse_filter("layer=ConvNN_Spatial", [imported, A]).select([imported, A]) == [imported]
 
 
 @given(st.text(alphabet="K=<>!~()\"' ,:9aORNT|has", max_size=30))
-def test_any_text_is_a_filter_or_is_refused_in_words(text):
+def test_any_text_is_a_filter_or_is_refused_with_a_user_error(text):
     try:
         parse_filter(text, RUNS).select(RUNS)
-    except UserError as refused:
-        assert str(refused)
+    except UserError as refusal:
+        assert str(refusal)
 
 
 @pytest.mark.parametrize(
@@ -134,16 +142,17 @@ def test_any_text_is_a_filter_or_is_refused_in_words(text):
         ("has:attention", ["has:attention_dropout"]),
         ("tag=", ["tag=pub"]),
         ("best:test_l", ["best:test_loss="]),
+        ("name=c", ["name='c (odd) \"name\"'"]),
         ("nothing=", []),
     ],
 )
-def test_it_completes_keys_and_values_seen(text, first):
-    found = complete(text, RUNS)
-    assert found[: len(first)] == first and (first or not found)
+def test_keys_and_values_of_runs_are_completed(text, first):
+    completions = complete(text, RUNS)
+    assert completions[: len(first)] == first and (first or not completions)
 
 
-def test_what_it_completes_can_be_parsed():
-    for key in complete("", RUNS, most=500):
-        for whole in complete(key, RUNS):
-            parse_filter(whole, RUNS)
-    assert [parse_filter(text, RUNS).select(RUNS) for text in complete("name=", RUNS)] == [[each] for each in RUNS]
+def test_every_completion_can_be_parsed():
+    for key in complete("", RUNS, limit=500):
+        for completion in complete(key, RUNS):
+            parse_filter(completion, RUNS)
+    assert [parse_filter(text, RUNS).select(RUNS) for text in complete("name=", RUNS)] == [[run] for run in RUNS]

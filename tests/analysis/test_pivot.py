@@ -1,4 +1,4 @@
-"""Runs laid out by their options."""
+"""Pivot tables: runs laid out by their options."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ DATA = {"layer": "Branching", "dataset": "cifar10", "lr": 1e-4}
 
 
 def grid():
-    figures = {(0.0, "Col"): 80.804, (0.0, "Loc_Col"): 81.45, (0.5, "Col"): 82.785, (1.0, "Loc_Col"): 58.1}
+    accuracies = {(0.0, "Col"): 80.804, (0.0, "Loc_Col"): 81.45, (0.5, "Col"): 82.785, (1.0, "Loc_Col"): 58.1}
     return [
         run(f"{ratio}{kind}", branch_ratio=ratio, similarity_type=kind, test_top1=(top1 - 1, top1), **DATA)
-        for (ratio, kind), top1 in figures.items()
+        for (ratio, kind), top1 in accuracies.items()
     ]
 
 
-def laid_out(runs, rows="branch_ratio", cols="similarity_type", cell=BEST):
+def pivoted(runs, rows="branch_ratio", cols="similarity_type", cell=BEST):
     return pivot(runs, parse_fields(rows), parse_fields(cols), cell)
 
 
-def test_a_run_is_its_figure_alone_and_an_empty_cell_is_marked():
-    assert csv_text(laid_out(grid()).table()).splitlines() == [
+def test_one_run_is_its_value_alone_and_an_empty_cell_is_marked():
+    assert csv_text(pivoted(grid()).table()).splitlines() == [
         "branch_ratio,Col,Loc_Col",
         "0,80.80,81.45",
         "0.5,82.78,·",
@@ -35,9 +35,9 @@ def test_a_run_is_its_figure_alone_and_an_empty_cell_is_marked():
     ]
 
 
-def test_repeats_are_mean_and_deviation_and_their_number():
+def test_repeats_are_mean_deviation_and_number():
     again = run("again", branch_ratio=0.5, similarity_type="Col", seed=1, test_top1=(1.0, 82.385), **DATA)
-    result = laid_out([*grid(), again])
+    result = pivoted([*grid(), again])
     assert result.table().rows[1][1] == "82.59 ± 0.28 (2)"
     cell = result.json()["cells"][1][0]
     assert cell["n"] == 2 and cell["mean"] == pytest.approx(82.585) and cell["sd"] == pytest.approx(0.2828427)
@@ -48,52 +48,52 @@ def test_repeats_are_mean_and_deviation_and_their_number():
 
 
 def test_rows_and_columns_stand_in_the_order_of_the_schema():
-    result = laid_out(grid(), cols="similarity_type,branch_ratio", rows="dataset")
+    result = pivoted(grid(), cols="similarity_type,branch_ratio", rows="dataset")
     assert [values[0] for values in result.cols] == ["Col", "Col", "Loc_Col", "Loc_Col"]
     assert [values[1] for values in result.cols] == [0.0, 0.5, 0.0, 1.0]
 
 
 def test_a_cell_of_runs_that_differ_in_more_than_the_seed_is_refused_with_the_options_to_add():
-    other = run("other", branch_ratio=0.5, similarity_type="Col", seed=1, K=4, test_top1=(1.0, 2.0), **DATA)
-    with pytest.raises(UserError) as refused:
-        laid_out([*grid(), other])
-    assert "layer.K (4, 9)" in str(refused.value) and "add layer.K to --rows or --cols" in str(refused.value)
-    assert "branch_ratio" not in refused.value.problems[0].message
-    laid_out([*grid(), other], rows="branch_ratio,K")
+    odd = run("odd", branch_ratio=0.5, similarity_type="Col", seed=1, K=4, test_top1=(1.0, 2.0), **DATA)
+    with pytest.raises(UserError) as refusal:
+        pivoted([*grid(), odd])
+    assert "layer.K (4, 9)" in str(refusal.value) and "add layer.K to --rows or --cols" in str(refusal.value)
+    assert "branch_ratio" not in refusal.value.problems[0].message
+    pivoted([*grid(), odd], rows="branch_ratio,K")
 
 
-def test_options_that_another_one_silences_are_not_asked_for():
-    with pytest.raises(UserError) as refused:
-        laid_out([run(k, branch_ratio=0.5, similarity_type=k, **DATA) for k in ("Col", "Loc_Col")], cols="dataset")
-    assert "add layer.similarity_type to" in str(refused.value) and "lambda_param" not in str(refused.value)
+def test_options_that_another_one_makes_inactive_are_not_asked_for():
+    with pytest.raises(UserError) as refusal:
+        pivoted([run(k, branch_ratio=0.5, similarity_type=k, **DATA) for k in ("Col", "Loc_Col")], cols="dataset")
+    assert "add layer.similarity_type to" in str(refusal.value) and "lambda_param" not in str(refusal.value)
 
 
-def test_what_has_no_effect_may_differ_inside_a_cell_and_cells_of_one_model_are_said():
-    other = run("other", branch_ratio=0.0, similarity_type="Col", K=4, test_top1=(1.0, 80.0), **DATA)
-    result = laid_out([*grid(), other])
+def test_an_option_without_effect_may_differ_inside_a_cell_and_cells_of_one_model_are_counted():
+    odd = run("odd", branch_ratio=0.0, similarity_type="Col", K=4, test_top1=(1.0, 80.0), **DATA)
+    result = pivoted([*grid(), odd])
     assert result.cells[0][0].n == 2
-    assert any("1 cells repeat the model" in note for note in result.notes)
+    assert any("1 cell repeats the model" in note for note in result.notes)
 
 
-def test_best_on_test_and_published_figures_are_labelled():
+def test_best_on_test_and_published_metrics_are_labeled():
     runs = [run("a", test_top1=(1.0, 2.0), source="/old")]
-    notes = "\n".join(laid_out(runs).notes)
+    notes = "\n".join(pivoted(runs).notes)
     assert "best on test" in notes and "as published" in notes
-    assert "best on test" not in "\n".join(laid_out(runs, cell=get_field("test_top1")).notes)
+    assert "best on test" not in "\n".join(pivoted(runs, cell=get_field("test_top1")).notes)
 
 
-def test_runs_that_do_not_tell_where_they_belong_and_copies_are_counted():
+def test_copies_and_runs_that_did_not_record_where_they_belong_are_counted():
     runs = [
         run("a", test_top1=(1.0, 2.0), digest="x"),
         run("b", test_top1=(1.0, 2.0), digest="x"),
         run("c", layer=None),
     ]
-    result = laid_out(runs)
+    result = pivoted(runs)
     notes = "\n".join(result.notes)
     assert "1 of 3 runs" in notes and "1 run is a copy" in notes and result.cells[0][0].n == 1
 
 
 @pytest.mark.parametrize(("rows", "cols", "cell"), [("", "", "best"), ("K", "", "name"), ("K", "", "dataset")])
-def test_a_table_needs_an_axis_and_a_figure(rows, cols, cell):
+def test_a_table_needs_an_axis_and_a_number(rows, cols, cell):
     with pytest.raises(UserError):
         pivot(grid(), parse_fields(rows), parse_fields(cols), get_field(cell))

@@ -1,4 +1,4 @@
-"""Lists of runs: what tells them apart, in order, or in groups."""
+"""Tables of runs: the columns that tell them apart, sorting and groups."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from convnn.analysis.fields import get_field
 from convnn.analysis.filters import parse_filter
 from convnn.analysis.run_table import columns, differing_options, group_runs, run_table, sort_runs
 from convnn.errors import UserError
+from convnn.tables import csv_text
 
 A = run("a", K=9, lr=1e-3, test_top1=(80.0, 82.0), dataset="cifar100")
 B = run("b", K=12, lr=1e-3, test_top1=(70.0, 71.0), seed=3)
@@ -19,15 +20,15 @@ RUNS = [A, B, C]
 BEST = get_field("best")
 
 
-def keys(runs, wanted=None, **how):
-    return [each.key for each in columns(runs, wanted, **how)]
+def keys(runs, selection=None, *, all_options=False):
+    return [field.key for field in columns(runs, selection, all_options=all_options)]
 
 
 def test_only_options_that_differ_are_columns():
     assert differing_options(RUNS) == ["layer.K", "data.dataset", "training.seed"]
     assert keys(RUNS) == ["name", "status", "epoch", "best", "K", "dataset", "seed"]
     assert keys([A]) == ["name", "status", "epoch", "best", "started"]
-    assert set(keys(RUNS)) < set(keys(RUNS, everything=True)) and "momentum" in keys(RUNS, everything=True)
+    assert set(keys(RUNS)) < set(keys(RUNS, all_options=True)) and "momentum" in keys(RUNS, all_options=True)
     assert keys(RUNS, "lr, best:test_loss") == ["lr", "best:test_loss"]
 
 
@@ -36,29 +37,29 @@ def test_a_run_without_configuration_makes_no_option_a_column():
 
 
 def test_runs_sort_by_several_keys_and_what_is_unknown_stays_last():
-    assert [each.name for each in sort_runs(RUNS, "best")] == ["b", "a", "c"]
-    assert [each.name for each in sort_runs(RUNS, "-best")] == ["a", "b", "c"]
-    assert [each.name for each in sort_runs(RUNS, "dataset,-K")] == ["b", "c", "a"]
+    assert [run.name for run in sort_runs(RUNS, "best")] == ["b", "a", "c"]
+    assert [run.name for run in sort_runs(RUNS, "-best")] == ["a", "b", "c"]
+    assert [run.name for run in sort_runs(RUNS, "dataset,-K")] == ["b", "c", "a"]
     assert sort_runs(RUNS, None) == RUNS
     with pytest.raises(UserError, match="Did you mean best"):
         sort_runs(RUNS, "bestt")
 
 
-def test_a_status_has_its_glyph_and_imported_figures_are_labelled():
-    shown = run_table(RUNS, columns(RUNS, None))
-    assert [row[1] for row in shown.rows] == ["✓ done", "✓ done", "† died"] and shown.notes == []
-    assert [row[3] for row in shown.rows] == ["82.00", "71.00", ""]
+def test_a_status_has_its_glyph_and_imported_metrics_are_labeled():
+    table = run_table(RUNS, columns(RUNS, None))
+    assert [row[1] for row in table.rows] == ["✓ done", "✓ done", "† died"] and table.notes == []
+    assert [row[3] for row in table.rows] == ["82.00", "71.00", ""]
     old = run("old", source="/published", test_top1=(1.0, 2.0))
-    assert run_table([old], columns([old], None)).notes == ["figures of imported runs are as published"]
+    assert run_table([old], columns([old], None)).notes == ["metrics of imported runs are as published"]
     mixed = [A, old]
     assert "as published" in run_table(mixed, columns(mixed, None)).rows[1]
 
 
 def test_the_size_of_a_run_is_that_of_its_files_and_of_nothing_it_links_to(tmp_path):
     small, large = replace(A, path=str(tmp_path / "a")), replace(B, path=str(tmp_path / "b"))
-    for each, size in ((small, 3_000_000), (large, 1_200_000_000)):
-        (tmp_path / each.name / "checkpoints").mkdir(parents=True)
-        with (tmp_path / each.name / "checkpoints" / "weights").open("wb") as file:
+    for summary, size in ((small, 3_000_000), (large, 1_200_000_000)):
+        (tmp_path / summary.name / "checkpoints").mkdir(parents=True)
+        with (tmp_path / summary.name / "checkpoints" / "weights").open("wb") as file:
             file.truncate(size)
     (tmp_path / "a" / "elsewhere").symlink_to(tmp_path / "b" / "checkpoints")
     (tmp_path / "a" / "weights").symlink_to(tmp_path / "b" / "checkpoints" / "weights")
@@ -70,9 +71,10 @@ def test_the_size_of_a_run_is_that_of_its_files_and_of_nothing_it_links_to(tmp_p
         parse_filter("size>much")
 
 
-def test_control_characters_of_names_are_shown_escaped():
+def test_names_are_raw_in_a_table_and_escaped_where_it_is_written():
     evil = run("\x1b[31mred", test_top1=(1.0, 2.0))
-    assert run_table([evil], columns([evil], None)).rows[0][0] == "\\x1b[31mred"
+    table = run_table([evil], columns([evil], "name"))
+    assert table.rows == [["\x1b[31mred"]] and csv_text(table) == "name\n\\x1b[31mred\n"
 
 
 def test_repeats_are_one_row_with_mean_deviation_and_interval():

@@ -137,7 +137,12 @@ def test_nothing_to_show_is_said(convnn):
 def test_compare_shows_differences_figures_and_what_they_are_worth(convnn, old):
     code, out, err = convnn("compare", "g_Col_br0500", "g_Col_br1000", "--pin", "g_Loc_Col_br0500")
     assert code == 0 and "layer.similarity_type" in out and "optimizer.lr" not in out
-    assert "(-27.08)" in out and "distinguishable" in err and "Holm-adjusted" in err and err.count("noise floor: ") == 1
+    assert (
+        "(-27.08)" in out
+        and "distinguishable" in err
+        and "Holm-adjusted" in err
+        and err.count("run-to-run standard deviation: ") == 1
+    )
     assert "p is adjusted for 2 comparisons, an interval is that of its pair alone" in err
     document = json.loads(convnn("compare", "--where", "branch_ratio<1", "--json")[1])
     assert document.keys() == {"schema", "runs", "differences", "figures", "groups"} and len(document["runs"]) == 4

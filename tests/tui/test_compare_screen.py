@@ -52,8 +52,8 @@ async def test_differences_verdict_and_figures_stand_in_this_order(tmp_path):
         told = " ".join(said(pilot).split())
         parts = (
             "A few-neighbours done 4/4 B more-neighbours done 3/4",
-            "what differs and has an effect option A B layer.K 3 5",
-            "B less A, best: nothing is claimed: single runs",
+            "options that differ and have an effect option A B layer.K 3 5",
+            "B - A: nothing is claimed: single runs",
             "best on test: the epoch was chosen on the test set",
             "test_top1 last epoch 82.50 80.00 (-2.50)",
             "test_top1 best on test",
@@ -122,7 +122,7 @@ async def test_another_metric_is_chosen(tmp_path):
         screen = await opened(pilot, "space", "space", "d")
         await pilot.press("m", "down", "enter")
         await until(pilot, lambda: screen.comparison.metric == "train_loss")
-        assert "less is better for train_loss" in said(pilot)
+        assert "lower is better for train_loss" in said(pilot)
         assert screen.query_one(ComparedCurves).metrics == ["train_loss", "test_top1"]
 
 

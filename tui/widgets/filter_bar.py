@@ -14,6 +14,7 @@ from textual.widgets import Input, Static
 
 from convnn.analysis.completion import complete
 from convnn.runs.summary import Summary
+from convnn.text import escaped
 from tui.keys import bindings
 
 SHOWN = 12  # completions
@@ -70,7 +71,7 @@ class FilterLine(Vertical):
         text, words = self.input.value, []
         if self.input.has_focus:
             start = max(text.rfind(mark) for mark in (" ", "(")) + 1
-            words = [whole[start:] for whole in self.input.completions if whole != text]
+            words = [escaped(whole[start:]) for whole in self.input.completions if whole != text]
         note = Text(no_wrap=True, overflow="ellipsis")
         note.append(wrong, self.app.theme_variables["error"])
         note.append("\n" * bool(wrong and words)).append("tab: " + "  ".join(words) if words else "")

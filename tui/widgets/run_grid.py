@@ -137,7 +137,7 @@ class RunGrid(VirtualList[Line]):
                 colour = self._colour(STATUS_COLORS.get(status, "warning"))
                 line.append(f"{GLYPHS[status]} ", f"bold {colour}").append(f"{status:<{size - 2}} ", colour)
                 continue
-            text = column.text(item.run)
+            text = escaped(column.text(item.run))
             line.append(f"{fit(text, size):>{size}} " if column.kind in RIGHT else f"{_cut(text, size)} ")
         return [line]
 

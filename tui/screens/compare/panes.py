@@ -10,16 +10,15 @@ from textual.containers import VerticalScroll
 from textual.widget import Widget
 from textual.widgets import Static
 
-from convnn.analysis.comparison_report import NO_EFFECT, Comparison
+from convnn.analysis import comparison_report
+from convnn.analysis.comparison import Comparison
 from convnn.charts.chart import COLORS, Series
-from convnn.config.recorded import shown
 from convnn.metrics import metric_info, monitored
 from convnn.runs.history import Axis
 from convnn.tables import Table, lines
 from convnn.text import escaped, to_ascii
 from tui.widgets.chart_view import ChartData, ChartView
 
-LABELLED = 2  # differences that the label of a curve tells
 TWO_CHARTS_WIDTH = 110  # cells from which on there is room for a second chart
 
 
@@ -51,7 +50,8 @@ class ComparedTables(VerticalScroll):
     def show_problem(self, problem: str) -> None:
         """Say why there is nothing to compare."""
         self.comparison = None
-        self.query_one(Static).update(Text(f"{problem}\n\nPress esc to go back.", "dim"))
+        lines = [*map(escaped, problem.splitlines()), "", "Press esc to go back."]
+        self.query_one(Static).update(Text("\n".join(lines), "dim"))
 
     def on_resize(self) -> None:
         self._write()
@@ -59,11 +59,11 @@ class ComparedTables(VerticalScroll):
     def _write(self) -> None:
         if self.comparison is None or not self.size.width:
             return
-        runs, differences, *figures = self.comparison.tables()
+        runs, differences, *figures = comparison_report.tables(self.comparison)
         ascii: bool = getattr(self.app, "ascii", False)
         width = self.scrollable_content_region.width
         parts = [self._table(runs, width, ascii, lettered=True), self._table(differences, width, ascii)]
-        parts.append(Text("\n").join(Text(word) for word in self.comparison.words()))
+        parts.append(Text("\n").join(Text(escaped(note)) for note in comparison_report.notes(self.comparison)))
         parts += [self._table(table, width, ascii) for table in figures]
         self.query_one(Static).update(Text("\n\n").join(parts))
 
@@ -135,20 +135,9 @@ class ComparedCurves(Widget, can_focus=True):
 
 def metric_data(comparison: Comparison, metric: str, x: Axis) -> ChartData:
     """The curves of a metric, one for each run that logged it."""
+    labels = comparison_report.curve_labels(comparison)
     series = [
         Series(label, *run.history.series(metric, x), COLORS[index % len(COLORS)])
-        for index, (label, run) in enumerate(zip(labels(comparison), comparison.runs, strict=True))
+        for index, (label, run) in enumerate(zip(labels, comparison.runs, strict=True))
     ]
     return ChartData([curve for curve in series if curve.xs])
-
-
-def labels(comparison: Comparison) -> list[str]:
-    """A letter for each run and, where runs differ in little, the values that differ."""
-    differences = comparison.differences
-    if not 0 < len(differences) <= LABELLED:
-        return comparison.names
-    words = [
-        " ".join(NO_EFFECT if each.values[at] is None else shown(each.option, each.values[at]) for each in differences)
-        for at in range(len(comparison.runs))
-    ]
-    return [f"{name} {escaped(word)}" for name, word in zip(comparison.names, words, strict=True)]

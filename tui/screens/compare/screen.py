@@ -15,7 +15,7 @@ from textual.app import ComposeResult
 from textual.screen import Screen
 
 from convnn.analysis import comparison as analysis_comparison
-from convnn.analysis.comparison_report import Comparison
+from convnn.analysis.comparison import Comparison
 from convnn.errors import UserError
 from convnn.metrics import lower_is_better
 from convnn.runs.run import Run
@@ -84,7 +84,7 @@ class CompareScreen(Screen[None]):
         """Compare the runs as they are now."""
         current = [summarize(Run(Path(run.path), run.name)) if run.status in LIVE else run for run in runs]
         figure = f"best:{metric}" if metric else "best"
-        return Comparison.of(current, self.app.runs, figure, metric, EFFECT)
+        return analysis_comparison.compare(current, self.app.runs, key=figure, metric=metric, effect_size=EFFECT)
 
     def _show_problem(self, problem: str) -> None:
         if self.query(ComparedTables):

@@ -133,7 +133,7 @@ def _many(root: Path) -> None:
     configs = []
     for _ in range(100):
         chosen = {name: draw.choice(VARIED[name]) for name in names}
-        configs.append(toml.text(resolve.resolve(None, {"layer.type": "Branching"} | chosen).config, whole=True))
+        configs.append(toml.dumps(resolve.resolve(None, {"layer.type": "Branching"} | chosen).config, whole=True))
     for number in range(TABLE):
         run = root / f"20260101-{number:06d}-vgg11-Branching-{number:04x}"
         run.mkdir()

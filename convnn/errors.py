@@ -60,14 +60,14 @@ class UserError(Exception):
         super().__init__("\n".join(str(problem) for problem in self.problems))
 
 
-def nearest(word: str, known: Iterable[str]) -> str | None:
-    """The known word that is most like `word`, case aside; None when none is alike."""
-    lowered = {item.lower(): item for item in known}
-    close = get_close_matches(word.lower()[:200], lowered, n=1, cutoff=0.6)
-    return lowered[close[0]] if close else None
+def nearest(word: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
+    """Return the known word most similar to `word`, ignoring case; None where none reaches the cutoff of 0 to 1."""
+    by_lower_case = {name.lower(): name for name in known}
+    matches = get_close_matches(word.lower()[:200], by_lower_case, n=1, cutoff=cutoff)
+    return by_lower_case[matches[0]] if matches else None
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """The guess as the end of a message: ". Did you mean X?", or nothing."""
+    """Return the nearest known word as the end of a message: ". Did you mean X?", or nothing."""
     guess = nearest(word, known)
     return f". Did you mean {guess}?" if guess else ""

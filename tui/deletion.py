@@ -77,5 +77,5 @@ class Deletion:
 
 
 def _restore_preset(path: Path, trashed: Path) -> str:
-    store.bring_back(trashed, path)
+    store.restore(trashed, path)
     return path.stem

@@ -12,7 +12,7 @@ from rich.text import Text
 from convnn.cli import arguments
 from convnn.cli.console import cell, out, print_grid, say, write_json
 from convnn.errors import Exit, Problem, UserError
-from convnn.presets.resolve import resolve
+from convnn.presets.resolve import resolve_with_data
 from convnn.presets.store import Preset, listed, read, shadowed_by, source
 from convnn.text import plural
 
@@ -42,19 +42,19 @@ def list_(as_json: AsJson = False) -> None:
         table.add_row(cell(preset.name, "bold"), cell(preset.about + wrong))
     print_grid(table)
     for preset in found:
-        if preset.hidden:
+        if preset.shadowed:
             say(f"note: {shadowed_by(preset)}")
 
 
 def _all() -> list[Preset]:
     """Every preset that a name finds; what cannot be read is a problem of that one."""
     found = []
-    for name, (path, *hidden) in listed().items():
+    for name, (path, *shadowed) in listed().items():
         try:
             preset = read(str(path))
         except UserError as error:
             preset = Preset(name, path, problems=error.problems)
-        found.append(replace(preset, hidden=tuple(hidden)))
+        found.append(replace(preset, shadowed=tuple(shadowed)))
     return found
 
 
@@ -73,7 +73,7 @@ def check(
 ) -> None:
     """All problems of some presets, or of all; exit code 2 where there is one."""
     chosen = [read(name) for name in presets] if presets else _all()
-    problems = {preset.name: resolve(preset).problems for preset in chosen}
+    problems = {preset.name: resolve_with_data(preset).problems for preset in chosen}
     if as_json:
         rows = [_row(preset, problems[preset.name]) for preset in chosen]
         write_json({"presets": rows})

@@ -10,7 +10,7 @@ from convnn.cli import arguments
 from convnn.cli.arguments import RunsOption
 from convnn.cli.console import say
 from convnn.cli.run import farewell, train
-from convnn.presets.resolve import resolve
+from convnn.presets.resolve import resolve_with_data
 
 
 def resume(
@@ -43,7 +43,7 @@ def resume(
 
     found = runs_resume.resumable_run(run, runs_root(runs))
     before = found.config()
-    resolved = resolve(None, typed, base=before)
+    resolved = resolve_with_data(None, typed, base=before)
     if fork:
         from convnn.worker.fork import fork as forked
 

@@ -13,11 +13,11 @@ import typer
 from convnn.cli import arguments
 from convnn.cli.arguments import PresetArgument, RunsOption
 from convnn.cli.console import err, say
-from convnn.config.toml import text
+from convnn.config.toml import dumps
 from convnn.data.catalog import DATASETS
 from convnn.errors import Exit, Problem, UserError
 from convnn.gc_pause import uncollected
-from convnn.presets.resolve import Resolved, resolve
+from convnn.presets.resolve import Resolved, resolve_with_data
 from convnn.presets.store import read
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def run(
     step and leaves a run that can be resumed; a second within 3 s ends at once.
     """
     chosen = None if preset is None else read(preset)
-    resolved = resolve(chosen, typed)
+    resolved = resolve_with_data(chosen, typed)
     config = resolved.checked()
     _check_flags(config, resume=resume, overwrite=overwrite, run=run_, checkpoint=checkpoint)
     for note in resolved.notes:
@@ -143,7 +143,7 @@ def _train(
     if resume and directory is not None and is_run(directory):
         return _go_on(directory, config, runs, plain=plain, live=live, as_json=as_json, max_minutes=max_minutes)
     made = create_run(
-        text(config, whole=True),
+        dumps(config, whole=True),
         model=config.model.name,
         layer=config.layer.type,
         root=runs_root(runs),

@@ -12,7 +12,7 @@ from convnn.cli.console import cell, out, print_grid, say, write_json
 from convnn.cli.dry_run import CLASSES
 from convnn.costs.plan import Plan, plan
 from convnn.errors import Problem, UserError
-from convnn.presets.resolve import Resolved, resolve
+from convnn.presets.resolve import Resolved, resolve_with_data
 from convnn.presets.store import read
 from convnn.text import memory, number
 
@@ -31,7 +31,7 @@ def summary(
     FLOPs are those of one image forward, a multiply-add counting two; selection, normalisation and pooling are not
     counted. Memory is the estimated peak of training at the configured batch size.
     """
-    chosen = [(name, resolve(read(name), typed)) for name in presets or []] or [("", resolve(None, typed))]
+    chosen = [(name, resolve_with_data(read(name) if name else None, typed)) for name in presets or [""]]
     if problems := [problem for _, resolved in chosen for problem in resolved.problems]:
         raise UserError(problems)
     costs = [(name, resolved, _cost(resolved, num_classes)) for name, resolved in chosen]

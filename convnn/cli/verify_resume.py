@@ -10,7 +10,7 @@ from convnn.cli.arguments import PresetArgument, RunsOption
 from convnn.cli.console import out, say, write_json
 from convnn.data.catalog import DATASETS
 from convnn.errors import Exit
-from convnn.presets.resolve import resolve
+from convnn.presets.resolve import resolve_with_data
 from convnn.presets.store import read
 
 SHOWN = 10  # differences
@@ -28,7 +28,7 @@ def verify_resume(
 
     No more epochs are trained than the kills need. Exit code 1 if anything differs.
     """
-    resolved = resolve(None if preset is None else read(preset), typed)
+    resolved = resolve_with_data(None if preset is None else read(preset), typed)
     wanted = resolved.checked()
     if resolved.dataset.problem is not None and DATASETS[wanted.data.dataset].download is None:
         from convnn.errors import UserError

@@ -43,13 +43,13 @@ def _unknown(flag: str, known: dict[str, str]) -> Problem:
 
 def _others(command: str, arguments: list[str]) -> list[Problem]:
     """What else is wrong with the configuration that these arguments describe."""
-    from convnn.presets.resolve import resolve
+    from convnn.presets.resolve import resolve_with_data
     from convnn.presets.store import read
 
     if command not in CONFIGURED:
         return []
     parsed = command_line.parse(arguments)
     try:
-        return list(resolve(read(parsed.preset) if parsed.preset else None, parsed.typed).problems)
+        return list(resolve_with_data(read(parsed.preset) if parsed.preset else None, parsed.typed).problems)
     except UserError as error:
         return list(error.problems)

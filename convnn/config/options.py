@@ -10,18 +10,20 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from convnn.config.schema import LAYERS, RunConfig
-from convnn.errors import Problem
+from convnn.config.schema import LAYERS, RunConfig, Section
+from convnn.errors import Problem, nearest
 
 Value = bool | int | float | str | tuple[str, ...] | None
 TRUE, FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
+NOUNS = {"int": "a whole number", "float": "a number", "bool": "true or false", "words": "a list of words"}
+MAX_SHOWN_BOUND = 2**31  # a larger upper bound is a limit of the machine, not worth saying
 
 
 @dataclass(frozen=True)
 class Option:
     """One thing a person can set."""
 
-    key: str  # "layer.K": its TOML table and key
+    key: str  # "layer.K": its TOML table and field
     flag: str  # "--K"
     kind: Literal["bool", "int", "float", "choice", "text", "words"]
     default: Value
@@ -41,10 +43,12 @@ class Option:
 
     @property
     def section(self) -> str:
+        """Its TOML table."""
         return self.key.partition(".")[0]
 
     @property
     def field(self) -> str:
+        """Its name in the TOML table."""
         return self.key.partition(".")[2]
 
     @property
@@ -58,37 +62,35 @@ class Option:
         return f"--no_{self.name}"
 
     def allowed(self) -> str:
-        """What may be given, in words: "one of cosine, euclidean", "a whole number of at least 1"."""
-        noun = {"int": "a whole number", "float": "a number", "bool": "true or false", "words": "a list of words"}
+        """Return what the option takes, in words: "one of cosine, euclidean", "a whole number of at least 1"."""
         if self.choices:
             words = "one of " + ", ".join(self.choices)
-        elif self.hint:
-            words = self.hint if self.kind != "words" else "words without spaces or commas"
+        elif self.kind == "words" and self.hint:
+            words = "words without spaces or commas"
         else:
-            words = noun.get(self.kind, "text") + self._range()
-        return words + (", or none" if self.optional else "")
+            words = self.hint or " ".join([NOUNS.get(self.kind, "text"), *self._range()])
+        return f"{words}, or none" if self.optional else words
 
-    def _range(self) -> str:
-        low = None if self.lower is None else f"{'above' if self.open_lower else 'at least'} {self.lower:g}"
-        high = (
-            None
-            if self.upper is None or self.upper > 2**31
-            else f"{'below' if self.open_upper else 'at most'} {self.upper:g}"
-        )
-        return (
-            " of " if self.kind in ("int", "float") and low and low.startswith("at") else " " if low or high else ""
-        ) + " and ".join(part for part in (low, high) if part)
+    def _range(self) -> list[str]:
+        bounds = []
+        if self.lower is not None:
+            bounds.append(f"{'above' if self.open_lower else 'of at least'} {self.lower:g}")
+        if self.upper is not None and self.upper <= MAX_SHOWN_BOUND:
+            bounds.append(f"{'below' if self.open_upper else 'at most'} {self.upper:g}")
+        return [" and ".join(bounds)] if bounds else []
 
     def bounds(self) -> str:
-        """The bounds, short: ">= 1", "0..1", "> 0"."""
-        if self.lower is not None and self.upper is not None and self.upper < 2**31:
+        """Return the bounds, short: ">= 1", "0..1", "> 0"; "" without any."""
+        if self.lower is None:
+            return ""
+        if self.upper is not None and self.upper < MAX_SHOWN_BOUND:
             return f"{self.lower:g}{'<' if self.open_lower else ''}..{'<' if self.open_upper else ''}{self.upper:g}"
-        return "" if self.lower is None else f"{'>' if self.open_lower else '>='} {self.lower:g}"
+        return f"{'>' if self.open_lower else '>='} {self.lower:g}"
 
     def parse(self, text: str) -> Value:
-        """The value that a word on a command line or in a form stands for.
+        """Return the value that a word on a command line or in a form stands for.
 
-        Raises ValueError when it is not of this option's type; bounds and choices are the schema's to check.
+        Raises ValueError when it is not of this option's type; bounds and choices are left to `validate`.
         """
         if self.optional and text.lower() == "none":
             return None
@@ -108,73 +110,82 @@ class Option:
             return tuple(word for word in text.replace(",", " ").split() if word != "none")
         return text
 
+    def validate(self, value: Any) -> Value:
+        """Return a value as the schema holds it. Raises ValueError where the schema does not allow it."""
+        section: type[Section] = RunConfig.model_fields[self.section].annotation  # type: ignore[assignment]
+        return getattr(section.model_validate({self.field: value}), self.field)
+
     def text(self, value: Value) -> str:
-        """A value as a person would type it: the inverse of `parse`."""
+        """Return a value as a person would type it: the inverse of `parse`."""
         if value is None:
             return "none"
         if isinstance(value, bool):
-            return "true" if value else "false"
+            return str(value).lower()
         if isinstance(value, tuple):
             return ",".join(value)
-        return f"{value:g}" if isinstance(value, float) and float(f"{value:g}") == value else str(value)
+        if isinstance(value, float) and float(f"{value:g}") == value:
+            return f"{value:g}"
+        return str(value)
 
     def problem(self, value: Any) -> Problem:
-        """The problem that `value` is not allowed here."""
-        shown = "none" if value is None else repr(value) if isinstance(value, str) else _toml_word(value)
-        fix, change = self._nearest(value)
+        """Return the problem that `value` is not allowed here, with the nearest value that is."""
+        nearest_value = self._nearest(value)
         return Problem(
-            f"{self.key} is {shown}: must be {self.allowed()}", key=self.key, value=value, fix=fix, change=change
+            f"{self.key} is {_shown(value)}: must be {self.allowed()}",
+            key=self.key,
+            value=value,
+            fix=f"use {self.flag} {self.text(nearest_value)}".rstrip(),
+            change={self.key: nearest_value},
         )
 
-    def _nearest(self, value: Any) -> tuple[str, dict[str, Value]]:
-        from difflib import get_close_matches
-
-        best: Value = self.default
+    def _nearest(self, value: Any) -> Value:
         if self.choices and isinstance(value, str):
-            lowered = {choice.lower(): choice for choice in self.choices}
-            close = get_close_matches(value.lower(), lowered, 1, 0.5)
-            best = lowered[close[0]] if close else self.default
-        elif self.kind in ("int", "float") and isinstance(value, int | float) and not isinstance(value, bool):
-            best = self._inside(value)
-        return f"use {self.flag} {self.text(best)}".rstrip(), {self.key: best}
+            return nearest(value, self.choices, cutoff=0.5) or self.default
+        if self.kind in ("int", "float") and isinstance(value, int | float) and not isinstance(value, bool):
+            return self._inside(value)
+        return self.default
 
     def _inside(self, value: float) -> Value:
-        """The allowed value nearest to a number; the default where a bound itself is not allowed."""
+        """Return the allowed number nearest to `value`; the default where that is an open bound."""
         if not math.isfinite(value):
             return self.default
+        is_open = False
         if self.lower is not None and value <= self.lower:
-            value, at_open = self.lower, self.open_lower
+            value, is_open = self.lower, self.open_lower
         elif self.upper is not None and value >= self.upper:
-            value, at_open = self.upper, self.open_upper
-        else:
-            at_open = False
-        if at_open:
+            value, is_open = self.upper, self.open_upper
+        if is_open:
             return self.default
         return int(value) if self.kind == "int" else float(value)
 
 
-def _toml_word(value: Any) -> str:
-    return {True: "true", False: "false"}.get(value, str(value)) if isinstance(value, bool) else str(value)
+def _shown(value: Any) -> str:
+    """A refused value as TOML would have it, and text from a person in quotes."""
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return repr(value) if isinstance(value, str) else str(value)
 
 
 def _rows() -> tuple[Option, ...]:
     return tuple(
-        _row(f"{section}.{key}", field)
-        for section, part in RunConfig.model_fields.items()
-        for key, field in part.annotation.model_fields.items()  # type: ignore[union-attr]
+        _row(f"{section}.{name}", field)
+        for section, section_field in RunConfig.model_fields.items()
+        for name, field in section_field.annotation.model_fields.items()  # type: ignore[union-attr]
     )
 
 
 def _row(key: str, field: FieldInfo) -> Option:
     kind, choices, optional = _shape(field.annotation)
     extra: dict[str, Any] = field.json_schema_extra  # type: ignore[assignment]
-    limits: dict[str, Any] = {}
-    for item in field.metadata:
-        limits |= {
-            name: getattr(item, name)
-            for name in ("gt", "ge", "lt", "le", "pattern")
-            if getattr(item, name, None) is not None
-        }
+    limits = {
+        name: getattr(constraint, name)
+        for constraint in field.metadata
+        for name in ("gt", "ge", "lt", "le", "pattern")
+        if getattr(constraint, name, None) is not None
+    }
+    step = extra["step"] or (1 if kind == "int" else None)
     return Option(
         key=key,
         flag=extra["flag"],
@@ -190,14 +201,14 @@ def _row(key: str, field: FieldInfo) -> Option:
         pattern=limits.get("pattern"),
         hint=extra["hint"],
         unit=extra["unit"],
-        step=extra["step"] if extra["step"] else (1 if kind == "int" else None),
+        step=step,
         layers=tuple(extra["layers"]),
         when=dict(extra["when"]),
     )
 
 
 def _shape(annotation: Any) -> tuple[Any, tuple[str, ...], bool]:
-    """Kind, choices and whether None is allowed, of a field's type."""
+    """Return kind, choices and whether None is allowed, of a field's type."""
     if get_origin(annotation) is Annotated:
         annotation = get_args(annotation)[0]
     if get_origin(annotation) in (Union, types.UnionType):
@@ -217,23 +228,30 @@ BY_NAME = {option.name: option for option in OPTIONS}
 SECTIONS = tuple(RunConfig.model_fields)
 
 
+def nearest_option(name: str) -> str | None:
+    """Return the key of the option that a person may have meant by a field or flag in the wrong table."""
+    by_field = {option.field: option.key for option in OPTIONS}
+    return (by_field | {option.name: option.key for option in OPTIONS}).get(name)
+
+
 def value_at(config: RunConfig, key: str) -> Value:
-    """The value of one option of a configuration."""
+    """Return the value of one option of a configuration."""
     section, _, field = key.partition(".")
     return getattr(getattr(config, section), field)
 
 
 def effect_words(option: Option) -> str:
-    """What the option has an effect on, for tables and help: "" when it always has one."""
-    parts = []
+    """Return the layers and options that this one needs to have an effect, for tables and help: "" for none."""
+    needs = []
     without = [layer for layer in LAYERS if layer not in option.layers]
     if without and len(without) < len(option.layers):
-        parts.append("not with layer " + ", ".join(without))
+        needs.append("not with layer " + ", ".join(without))
     elif without:
-        parts.append("layer " + ", ".join(option.layers))
+        needs.append("layer " + ", ".join(option.layers))
     for key, values in option.when.items():
-        other = BY_KEY[key]
-        parts.append(
-            f"{other.name} {' or '.join(other.text(value) for value in values)}" if other.kind != "bool" else other.flag
-        )
-    return "; ".join(parts)
+        needed = BY_KEY[key]
+        if needed.kind == "bool":
+            needs.append(needed.flag)
+        else:
+            needs.append(f"{needed.name} {' or '.join(needed.text(value) for value in values)}")
+    return "; ".join(needs)

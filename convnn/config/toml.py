@@ -1,23 +1,182 @@
-"""A configuration as TOML text, and back."""
+"""Configuration files: a configuration as TOML text, and the configuration in a run's `config.toml`."""
 
 from __future__ import annotations
 
-from typing import Any
+import re
+import tomllib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import tomli_w
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
-from convnn.config.options import OPTIONS, value_at
+from convnn.config.options import BY_KEY, SECTIONS, nearest_option, value_at
 from convnn.config.schema import RunConfig
+from convnn.errors import Problem, UserError, did_you_mean
+from convnn.text import escaped
+
+if TYPE_CHECKING:
+    from tomlkit import TOMLDocument
+
+MAX_BYTES = 1 << 20  # of a configuration file
+Tables = dict[str, dict[str, Any]]  # values by section and field
 
 
-def text(config: RunConfig, about: str = "", *, whole: bool = False) -> str:
-    """A configuration as a preset's text: what differs from the defaults, or all of it."""
-    tables: dict[str, Any] = {"about": about} if about else {}
-    for option in OPTIONS:
-        value = value_at(config, option.key)
-        if option.key == "output.dir" or (whole and option.section == "output"):
-            continue  # where one run is written, and whether it is only evaluated, is no part of it
-        if whole or value != option.default:
-            plain = "none" if value is None else list(value) if isinstance(value, tuple) else value
-            tables.setdefault(option.section, {})[option.field] = plain
-    return tomli_w.dumps(tables)
+def dumps(config: RunConfig, about: str = "", *, whole: bool = False) -> str:
+    """Return a configuration as TOML: the values that differ from the defaults or, with `whole`, all of them."""
+    return tomli_w.dumps(({"about": about} if about else {}) | to_tables(config, whole=whole))
+
+
+def to_tables(config: RunConfig, *, whole: bool = False) -> Tables:
+    """Return the values of a configuration by section and field, as TOML holds them: "none" stands for None.
+
+    The output directory belongs to one run, so it is never among them.
+    """
+    apart: Any = {"output"} if whole else {"output": {"dir"}}
+    sections = config.model_dump(exclude_defaults=not whole, exclude=apart)
+    return {
+        section: {field: "none" if value is None else value for field, value in fields.items()}
+        for section, fields in sections.items()
+        if fields
+    }
+
+
+def updated(text: str, config: RunConfig, about: str = "") -> str:
+    """Return TOML text with its values replaced by those of a configuration; comments, blank lines and order stay.
+
+    A value that is right is left as it is written. One that became the default is removed, and so is an unknown key.
+    """
+    import tomlkit  # 30 ms, for saving alone
+    from tomlkit.exceptions import TOMLKitError
+
+    new = dumps(config, about)
+    try:
+        document = tomlkit.parse(text)
+        _update(document, config, about)
+        edited = tomlkit.dumps(document)
+        same = RunConfig.model_validate(_configured(edited)) == RunConfig.model_validate(_configured(new))
+    except (TOMLKitError, UserError, ValueError, RecursionError):
+        return new  # not TOML, or an arrangement of tables that cannot be edited in place
+    return edited if same else new
+
+
+def _configured(text: str) -> dict[str, Any]:
+    return {key: value for key, value in loads(text).items() if key != "about"}
+
+
+def _update(document: TOMLDocument, config: RunConfig, about: str) -> None:
+    if not about:
+        document.pop("about", None)
+    elif document.get("about") != about:
+        document["about"] = about
+    tables = to_tables(config)
+    for section in [name for name in document if name != "about"]:
+        if not isinstance(document[section], dict) or section not in SECTIONS:
+            del document[section]
+            continue
+        table = document[section]
+        for field in list(table):
+            if field not in tables.get(section, {}) and not _holds(table[field], f"{section}.{field}", config):
+                del table[field]
+        if not table and not table.as_string().strip():
+            del document[section]
+    for section, fields in tables.items():
+        if section not in document:
+            document[section] = fields
+            continue
+        for field, value in fields.items():
+            if not _holds(document[section].get(field), f"{section}.{field}", config):
+                document[section][field] = value
+
+
+def _holds(item: Any, key: str, config: RunConfig) -> bool:
+    """Whether an item of a file is the value that the configuration has."""
+    if item is None or key not in BY_KEY or key == "output.dir":
+        return False
+    try:
+        return BY_KEY[key].validate(item.unwrap()) == value_at(config, key)
+    except ValueError:
+        return False
+
+
+def read_text(path: Path) -> str:
+    """Return the text of a configuration file. Raises UserError where it is unreadable, too large or not UTF-8."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise UserError(f"{escaped(path)} cannot be read: {error.strerror}") from error
+    if len(data) > MAX_BYTES:
+        raise UserError(f"{escaped(path)} is larger than {MAX_BYTES} bytes, the limit of a configuration file")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        problem = Problem(f"the file is not UTF-8 text (line {line})", file=escaped(path), fix="save it as UTF-8")
+        raise UserError(problem) from error
+
+
+def loads(text: str, file: str | None = None) -> dict[str, Any]:
+    """Return the tables of TOML text. Raises UserError that names the line and column of a syntax error."""
+    try:
+        return tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError, ValueError) as error:
+        message = f"not valid TOML: {escaped(error) or 'nested too deeply'}"
+        raise UserError(Problem(message, file=file, fix=_syntax_fix(text, str(error)))) from error
+
+
+def _syntax_fix(text: str, error: str) -> str:
+    position = re.search(r"at line (\d+), column (\d+)", error)
+    if position is None:
+        return "check the last lines: a quote or bracket is not closed"
+    number, column = int(position[1]), position[2]
+    line = "".join(text.splitlines()[number - 1 : number])
+    return (
+        f"line {number}, column {column} reads {escaped(line.strip())[:100]!r}: "
+        "text needs quotes, true and false are lower case"
+    )
+
+
+def read_run(path: Path) -> RunConfig:
+    """Return the configuration of a run from its `config.toml`.
+
+    Only values are checked, not how they fit each other: the run exists. Raises UserError with every value and key
+    that the schema does not allow.
+    """
+    tables = loads(read_text(path), escaped(path))
+    tables.pop("about", None)
+    try:
+        return RunConfig.model_validate(tables)
+    except ValidationError as error:
+        problems = _problems(error.errors(include_url=False), tables)
+        raise UserError(problem.at(escaped(path)) for problem in problems) from error
+
+
+def _problems(details: Iterable[ErrorDetails], tables: dict[str, Any]) -> Iterator[Problem]:
+    for location, kind in {detail["loc"][:2]: detail["type"] for detail in details}.items():
+        key = ".".join(map(str, location))
+        value: Any = tables
+        for part in location:
+            value = value[part]
+        if kind == "extra_forbidden":
+            yield unknown_key(key, value)
+        elif key in BY_KEY:
+            yield BY_KEY[key].problem(value)
+        else:
+            yield not_a_table(key, value)
+
+
+def unknown_key(key: str, value: Any) -> Problem:
+    """Return the problem that the schema has no such section or option, with the nearest that it has."""
+    kind, known = ("option", [*BY_KEY, *SECTIONS]) if "." in key else ("section", SECTIONS)
+    option = nearest_option(key.rpartition(".")[2])
+    guess = f". Did you mean {option}?" if option else did_you_mean(key, known)
+    message = f"there is no {kind} {escaped(key)}{guess}"
+    return Problem(message, key=escaped(key), value=value, fix="remove it, or correct its name")
+
+
+def not_a_table(section: str, value: Any) -> Problem:
+    """Return the problem that a section of the schema holds a single value."""
+    return Problem(f"{section} must be a table", key=section, value=value, fix=f"write [{section}] and its keys")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import time
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from pkgutil import resolve_name
 
@@ -67,28 +70,66 @@ DATASETS = {
 }
 
 
-def published_info(name: object) -> DatasetInfo:
+SETTLED = 1.0  # seconds after which a later change of a folder is certain to show in its modification time
+SPLITS = ("train", "val", "test")  # folders that hold class folders
+Stamps = tuple[tuple[str, int], ...]
+
+
+def published_info(name: object, resize: int | None = None) -> DatasetInfo:
     """The published sizes of a data set; all None for one that has none, or that this version does not know."""
-    return DATASETS[name].published if isinstance(name, str) and name in DATASETS else DatasetInfo()
+    info = DATASETS[name].published if isinstance(name, str) and name in DATASETS else DatasetInfo()
+    return replace(info, image_size=(resize, resize)) if resize else info
 
 
 def dataset_info(name: str, path: str | Path, resize: int | None = None) -> DatasetInfo:
     """Return the sizes of the data set `name` at `path`.
 
-    Files are counted where there are no published sizes, and at most one image header is read. An error becomes the
-    `problem` of what is returned, and so does a download that is still to come.
+    Files are counted where there are no published sizes, once and again when a folder changes; at most one image
+    header is read. An error becomes the `problem` of what is returned, and so does a download that is still to come.
     """
-    dataset, path = DATASETS[name], Path(path)
-    info = replace(dataset.published, image_size=(resize, resize)) if resize else dataset.published
+    dataset, info = DATASETS[name], published_info(name, resize)
     if dataset.download is not None:
-        return replace(info, problem=_download_problem(path, dataset.download))
+        return replace(info, problem=_download_problem(Path(path), dataset.download))
     if dataset.inspect is None:
         return info
+    stamps = _stamps(path)
+    if max((changed for _, changed in stamps), default=0) > time.time_ns() - SETTLED * 1e9:
+        return _inspect(name, str(path), resize)
+    return _inspect_once(name, str(path), resize, stamps)
+
+
+def _stamps(path: str | Path) -> Stamps:
+    """The folder, its split folders and the class folders, with their modification times in ns; () without a folder.
+
+    The time of a class folder tells when an image was added or removed; the images are not listed.
+    """
     try:
-        inspected: DatasetInfo = resolve_name(dataset.inspect)(path, info)
+        root = os.path.realpath(path)
+        folders = _subfolders(root)
+        classes = [folder for split in folders if Path(split).name in SPLITS for folder in _subfolders(split)]
+        return tuple((folder, Path(folder).stat().st_mtime_ns) for folder in (root, *folders, *classes))
+    except OSError:
+        return ()
+
+
+def _subfolders(path: str) -> list[str]:
+    with os.scandir(path) as entries:
+        return sorted(entry.path for entry in entries if entry.is_dir(follow_symlinks=False))
+
+
+def _inspect(name: str, path: str, resize: int | None) -> DatasetInfo:
+    inspect, info = DATASETS[name].inspect, published_info(name, resize)
+    assert inspect is not None
+    try:
+        inspected: DatasetInfo = resolve_name(inspect)(Path(path), info)
     except UserError as error:
         return replace(info, problem=error.problems[0])
     return inspected
+
+
+@lru_cache(maxsize=16)
+def _inspect_once(name: str, path: str, resize: int | None, stamps: Stamps) -> DatasetInfo:
+    return _inspect(name, path, resize)
 
 
 def _download_problem(path: Path, download: Download) -> Problem | None:

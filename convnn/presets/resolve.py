@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from convnn.config.active import inactive_messages
-from convnn.config.options import BY_KEY, OPTIONS, Value, value_at
+from convnn.config.options import BY_KEY, OPTIONS, Option, Value, value_at
 from convnn.config.schema import RunConfig
-from convnn.data.catalog import DatasetInfo, dataset_info
+from convnn.data.catalog import DatasetInfo, dataset_info, published_info
 from convnn.errors import Problem, UserError
 from convnn.presets import rules
-from convnn.presets.store import Preset, _text, parse, shadowed_by
+from convnn.presets.store import Preset, shadowed_by
 from convnn.text import escaped
 
 
@@ -24,85 +21,94 @@ class Resolved:
     """A configuration with the origin of each value; it may be launched when `problems` is empty."""
 
     config: RunConfig
-    origins: Mapping[str, str]  # key -> "default", "preset NAME" or "flag"
+    origins: Mapping[str, str]  # option key -> "default", "preset NAME" or "flag"
     problems: tuple[Problem, ...]
-    notes: tuple[str, ...]  # allowed, but said: options without effect, surprises
-    dataset: DatasetInfo
+    notes: tuple[str, ...]  # allowed, but worth saying: inactive options, surprises
+    dataset: DatasetInfo  # the rules about feature maps were checked with its image size
 
     def checked(self) -> RunConfig:
-        """The configuration. Raises UserError with every problem when there is one."""
+        """Return the configuration. Raises UserError with every problem when there is one."""
         if self.problems:
             raise UserError(self.problems)
         return self.config
 
 
 def resolve(
+    preset: Preset | None = None,
+    typed: Mapping[str, Any] | None = None,
+    *,
+    base: RunConfig | None = None,
+    dataset: DatasetInfo | None = None,
+) -> Resolved:
+    """Merge defaults (or `base`) < preset < typed, and check the values, the rules across them, and the preset's file.
+
+    `typed` is by option key; a string for an option of another kind is a word from a command line or a form. `dataset`
+    is what is known of the data set, by default what its name tells: no file is opened here.
+    """
+    merged = _Merged(preset, typed or {}, base)
+    data = merged.config.data
+    return merged.check(dataset or published_info(data.dataset, data.resize))
+
+
+def resolve_with_data(
     preset: Preset | None = None, typed: Mapping[str, Any] | None = None, *, base: RunConfig | None = None
 ) -> Resolved:
-    """Defaults < preset < what was typed, with every problem of the values, of the rules and of the file.
-
-    `typed` is by key; a string for another kind of option is a word from a command line or a form.
-    """
-    typed = typed or {}
-    values: dict[str, Any] = {option.key: value_at(base, option.key) if base else option.default for option in OPTIONS}
-    origins = dict.fromkeys(values, "default")
-    found = list(preset.problems) if preset else []
-    given = [(key, value, preset) for key, value in (preset.values if preset else {}).items()]
-    given += [(key, value, None) for key, value in typed.items()]
-    overridden = set(typed)
-    for key, value, source in given:
-        if source is not None and key in overridden:
-            continue
-        problem, value = _checked(key, value, words=source is None)
-        origins[key] = f"preset {source.name}" if source else "flag"
-        if problem:
-            found.append(problem.at(escaped(source.path or source.name)) if source else problem)
-        else:
-            values[key] = value
-    config = build_config(values)
-    known = dataset_info(config.data.dataset, config.data.path, config.data.resize)
-    wrong = {problem.key for problem in found}
-    for problem in rules.problems(config, known.image_size):
-        origin = origins.get(problem.key or "", "default")
-        in_file = preset and (origin.startswith("preset ") or (origin == "default" and not typed))
-        if problem.key not in wrong:
-            found.append(problem.at(escaped(preset.path or preset.name)) if preset and in_file else problem)
-    set_by_hand = {key for key, origin in origins.items() if origin != "default"}
-    notes = [*inactive_messages(config, set_by_hand), *rules.notes(config)]
-    if preset and preset.hidden:
-        notes.insert(0, shadowed_by(preset))
-    return Resolved(config, origins, tuple(found), tuple(notes), known)
+    """Do what `resolve` does with the image size that the data set on this machine has."""
+    merged = _Merged(preset, typed or {}, base)
+    data = merged.config.data
+    return merged.check(dataset_info(data.dataset, data.path, data.resize))
 
 
-def build_config(values: Mapping[str, Any]) -> RunConfig:
-    """A configuration from allowed values by key."""
+class _Merged:
+    """The values of a preset and typed ones over the defaults, each checked alone."""
+
+    def __init__(self, preset: Preset | None, typed: Mapping[str, Any], base: RunConfig | None) -> None:
+        self.preset, self.typed = preset, typed
+        self.file = escaped(preset.path or preset.name) if preset else None
+        self.problems = list(preset.problems) if preset else []
+        self.values = {option.key: value_at(base, option.key) if base else option.default for option in OPTIONS}
+        self.origins = dict.fromkeys(self.values, "default")
+        if preset:
+            for key, value in preset.values.items():
+                if key not in typed:
+                    self._set(BY_KEY[key], value, f"preset {preset.name}", self.file)
+        for key, value in typed.items():
+            self._set(BY_KEY[key], value, "flag")
+        self.config = build_config(self.values)
+
+    def _set(self, option: Option, value: Any, origin: str, file: str | None = None) -> None:
+        self.origins[option.key] = origin
+        try:
+            if origin == "flag" and isinstance(value, str):
+                value = option.parse(value)
+            self.values[option.key] = option.validate(value)
+        except ValueError:
+            self.problems.append(option.problem(value).at(file))
+
+    def check(self, dataset: DatasetInfo) -> Resolved:
+        """Check the rules across options, where their own values are allowed."""
+        problems = [*self.problems, *(self._located(problem) for problem in self._broken_rules(dataset))]
+        set_keys = {key for key, origin in self.origins.items() if origin != "default"}
+        notes = [*inactive_messages(self.config, set_keys), *rules.notes(self.config)]
+        if self.preset and self.preset.shadowed:
+            notes.insert(0, shadowed_by(self.preset))
+        return Resolved(self.config, self.origins, tuple(problems), tuple(notes), dataset)
+
+    def _broken_rules(self, dataset: DatasetInfo) -> list[Problem]:
+        refused = {problem.key for problem in self.problems}
+        return [problem for problem in rules.problems(self.config, dataset.image_size) if problem.key not in refused]
+
+    def _located(self, problem: Problem) -> Problem:
+        """Name the preset's file where the value is the preset's, or a default that clashes with nothing typed."""
+        origin = self.origins.get(problem.key or "", "default")
+        in_file = origin.startswith("preset ") or (origin == "default" and not self.typed)
+        return problem.at(self.file) if in_file else problem
+
+
+def build_config(values: Mapping[str, Value]) -> RunConfig:
+    """Return a configuration from allowed values by option key."""
     tables: dict[str, dict[str, Any]] = {}
     for key, value in values.items():
         section, _, field = key.partition(".")
         tables.setdefault(section, {})[field] = value
     return RunConfig.model_validate(tables)
-
-
-def _checked(key: str, value: Any, *, words: bool) -> tuple[Problem | None, Value]:
-    """One value, checked against its field alone; words are parsed first."""
-    option = BY_KEY[key]
-    if words and isinstance(value, str):
-        try:
-            value = option.parse(value)
-        except ValueError:
-            return option.problem(value), None
-    try:
-        section = RunConfig.model_fields[option.section].annotation.model_validate({option.field: value})  # type: ignore[union-attr]
-    except ValidationError:
-        return option.problem(value), None
-    return None, getattr(section, option.field)
-
-
-def read_run(path: Path) -> RunConfig:
-    """The configuration of a run's `config.toml`. Raises UserError when it is damaged or from another schema."""
-    resolved = resolve(parse(_text(path), path.parent.name, path))
-    # rules are not asked: the run exists, whatever a later version thinks of it
-    broken = [problem for problem in resolved.problems if problem.file]
-    if broken:
-        raise UserError(broken)
-    return resolved.config

@@ -60,7 +60,7 @@ class Run:
 
     def config(self) -> RunConfig:
         """The configuration of the run. Raises UserError where its file is damaged."""
-        from convnn.presets.resolve import read_run
+        from convnn.config.toml import read_run
 
         return read_run(self.config_path)
 

@@ -6,7 +6,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from convnn.config.toml import text
+from convnn.config.toml import dumps
 from convnn.errors import Problem, UserError
 from convnn.runs import event_log, run
 from convnn.runs.lock import lock_run
@@ -39,7 +39,7 @@ def fork(source: Run, config: RunConfig, root: Path) -> tuple[Run, list[str]]:
             )
         )
     made = run.create_run(
-        text(config, whole=True),
+        dumps(config, whole=True),
         model=config.model.name,
         layer=config.layer.type,
         root=root,

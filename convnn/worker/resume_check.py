@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from convnn.config.schema import RunConfig
-from convnn.config.toml import text
+from convnn.config.toml import dumps
 from convnn.errors import Exit, Problem, UserError
 from convnn.runs.run import Run
 from convnn.text import escaped
@@ -51,7 +51,7 @@ def both_ways(config: RunConfig, runs: Path, kills: int, say: Callable[[str], No
     """
     with _folder(runs) as folder:
         preset = folder / "tried.toml"
-        preset.write_text(text(config))
+        preset.write_text(dumps(config))
         whole, killed = Run(folder / "whole", "whole"), Run(folder / "killed", "killed")
         say("undisturbed ...")
         _train(folder, "run", str(preset), "--output_dir", str(whole.path))

@@ -197,10 +197,10 @@ def test_a_preset_that_cannot_be_read_hides_no_other(convnn, tmp_path, monkeypat
 
 def test_a_name_that_two_presets_carry_is_said_where_it_is_used(convnn, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert "stands in" not in convnn("run", "quickstart", "--dry-run")[2]
+    assert "it hides" not in convnn("run", "quickstart", "--dry-run")[2]
     assert convnn("presets", "copy", "quickstart", "quickstart")[0] == 0
-    assert "quickstart stands in presets and" in convnn("run", "quickstart", "--dry-run")[2]
-    assert "stands in" not in convnn("run", "presets/quickstart.toml", "--dry-run")[2]
+    assert "quickstart of presets is used; it hides" in convnn("run", "quickstart", "--dry-run")[2]
+    assert "it hides" not in convnn("run", "presets/quickstart.toml", "--dry-run")[2]
 
 
 def test_tables_are_folded_for_terminals_only(convnn, monkeypatch):

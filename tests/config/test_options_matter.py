@@ -70,7 +70,7 @@ ELSEWHERE |= {"runtime.compile", "runtime.compile_mode", "data.workers"}  # test
 
 def planned(typed):
     """What a configuration comes to without training: what is refused, or its plan and what is known of its data."""
-    resolved = resolve.resolve(None, typed)
+    resolved = resolve.resolve_with_data(None, typed)
     if resolved.problems:
         return [problem.message for problem in resolved.problems]
     config, dataset = resolved.config, resolved.dataset

@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -71,6 +72,33 @@ def test_imagenet_is_counted_where_it_is_another_set(tmp_path):
 def test_a_file_in_place_of_the_folder_is_a_problem(tmp_path):
     (tmp_path / "cat").touch()
     assert "is not a folder" in dataset_info("folder", tmp_path / "cat").problem.message
+
+
+def age(root):
+    """Let the folders of a tree have been changed long ago."""
+    for folder in (root, *(path for path in root.rglob("*") if path.is_dir())):
+        os.utime(folder, (0, 0))
+
+
+def test_folders_are_listed_again_when_they_change(tmp_path):
+    root = tmp_path / "images"
+    assert dataset_info("folder", root).problem is not None
+    write(root, {"cat": 10, "dog": 10})
+    age(root)
+    before = dataset_info("folder", root)
+    assert dataset_info("folder", root) is before and before.num_classes == 2
+    write(root, {"cow": 10})
+    assert dataset_info("folder", root).num_classes == 3
+    (root / "cat").rename(tmp_path / "cat")
+    assert dataset_info("folder", root).num_classes == 2
+
+
+def test_images_in_the_folders_of_a_split_are_counted_again(tmp_path):
+    write(tmp_path, {"train/cat": 2, "test/cat": 1})
+    age(tmp_path)
+    assert dataset_info("folder", tmp_path).train_images == 2
+    Image.new("RGB", (8, 6)).save(tmp_path / "train" / "cat" / "more.png")
+    assert dataset_info("folder", tmp_path).train_images == 3
 
 
 def test_dataset_info_needs_neither_torch_nor_numpy():

@@ -84,13 +84,13 @@ def test_a_preset_written_is_the_preset_read(option):
     config = resolve.resolve(None, {option.key: other}).config
     assert value_at(config, option.key) == other != option.default
     if option.key == "output.dir":
-        assert "dir" not in toml.text(config)  # belongs to one run
+        assert "dir" not in toml.dumps(config)  # belongs to one run
         return
-    again = resolve.resolve(store.parse(toml.text(config))).config
+    again = resolve.resolve(store.parse(toml.dumps(config))).config
     assert again == config
-    assert set(tomllib.loads(toml.text(config))) == {option.section}
+    assert set(tomllib.loads(toml.dumps(config))) == {option.section}
     if option.section != "output":
-        assert resolve.resolve(store.parse(toml.text(config, whole=True))).config == config
+        assert resolve.resolve(store.parse(toml.dumps(config, whole=True))).config == config
 
 
 def different(option):
@@ -140,7 +140,7 @@ def test_saving_never_replaces_unasked(tmp_path):
 
 @pytest.mark.parametrize("name", ["a b", ".hidden", "-flag", "x" * 100, "a\nb"])
 def test_a_preset_name_is_one_safe_component(name):
-    with pytest.raises(UserError, match="no name for a preset"):
+    with pytest.raises(UserError, match="cannot be a preset's name"):
         store.own_path(name)
 
 
@@ -149,7 +149,7 @@ def test_files_that_are_no_text_are_refused(tmp_path):
     path.write_bytes(b"about = 'a'\n# \xff\xfe\n")
     with pytest.raises(UserError, match="line 2"):
         store.read(str(path))
-    path.write_bytes(b"#" * (store.LARGEST + 1))
+    path.write_bytes(b"#" * (toml.MAX_BYTES + 1))
     with pytest.raises(UserError, match="larger than"):
         store.read(str(path))
     os.mkfifo(tmp_path / "pipe.toml")

@@ -30,7 +30,7 @@ def made(root: Path, name: str, status: str = "done", *, hours: float = 1.0, epo
     config = resolve.resolve(None, words).config
     run = root / name
     run.mkdir(parents=True)
-    (run / "config.toml").write_text(toml.text(config, whole=True))
+    (run / "config.toml").write_text(toml.dumps(config, whole=True))
     at = NOW - timedelta(hours=hours)
     told = [Started(time=at, host="here", device="cpu", epochs=4, steps_per_epoch=10)]
     for number in range(1, epochs + 1):

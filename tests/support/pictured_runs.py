@@ -6,7 +6,7 @@ import math
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from convnn.config.toml import text
+from convnn.config.toml import dumps
 from convnn.events import Changed, Epoch, Event, Finished, Paused, Resumed, Saved, Started, Step, Warned
 from convnn.presets.resolve import resolve
 from convnn.runs.event_log import event_line
@@ -60,7 +60,7 @@ def make(
         told.append(Finished(time=told[-1].time, outcome=outcome, cause=cause, code=0))
     run = Run(root / name, name)
     run.path.mkdir(parents=True)
-    run.config_path.write_text(text(resolve(None, chosen).config, whole=True))
+    run.config_path.write_text(dumps(resolve(None, chosen).config, whole=True))
     run.events_path.write_text("".join(event_line(event) + "\n" for event in told))
     (run.path / "log.txt").write_text(
         "UserWarning: something a library said \x1b[31min red\x1b[0m [bold]and bold[/bold]\n"

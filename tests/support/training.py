@@ -73,7 +73,7 @@ def config(options: dict[str, Any] = SMALL, **more: Any) -> RunConfig:
 
 def create(root: Path, wanted: RunConfig) -> Run:
     return runs_run.create_run(
-        toml.text(wanted, whole=True), model=wanted.model.name, layer=wanted.layer.type, root=root
+        toml.dumps(wanted, whole=True), model=wanted.model.name, layer=wanted.layer.type, root=root
     )
 
 

@@ -262,7 +262,7 @@ async def test_a_preset_is_saved_with_what_differs_from_the_defaults(tmp_path):
         await pilot.press("ctrl+s")
         await until(pilot, lambda: isinstance(pilot.app.screen, SavePreset))
         await pilot.press(*"../x")
-        assert "is no name of a preset" in text(pilot.app)
+        assert "cannot be a preset's name" in text(pilot.app)
         await pilot.press(*["backspace"] * 4, *"mine", "tab", *"seven", "enter")
         await until(pilot, lambda: pilot.app.screen is screen)
         assert (tmp_path / "presets" / "mine.toml").read_text() == 'about = "seven"\n\n[layer]\nK = 7\n'

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 from convnn.config.command_line import command
 from convnn.config.schema import RunConfig
-from convnn.config.toml import text
+from convnn.config.toml import dumps
 from convnn.errors import Exit, Problem, UserError
 from convnn.gc_pause import uncollected
 from convnn.runs import run as runs_run
@@ -227,7 +227,7 @@ class Launcher:
             return
         config = launch.config
         run = launch.resumes or runs_run.create_run(
-            text(config, whole=True),
+            dumps(config, whole=True),
             model=config.model.name,
             layer=config.layer.type,
             root=self.root,

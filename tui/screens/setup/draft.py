@@ -59,7 +59,7 @@ class Draft:
     @classmethod
     def of(cls, config: RunConfig, name: str) -> Draft:
         """A draft that begins with a run's settings, without its directory and its name."""
-        told = store.parse(toml.text(config), name)
+        told = store.parse(toml.dumps(config), name)
         kept = {k: v for k, v in told.values.items() if k != "run.name" and not k.startswith("output.")}
         return cls(run=replace(told, values=kept))
 
@@ -108,7 +108,7 @@ class Draft:
 
     def check(self) -> Checked:
         """Everything that `convnn run` would say of it, and what it would cost."""
-        resolved = resolve.resolve(self.base, self.typed)
+        resolved = resolve.resolve_with_data(self.base, self.typed)
         base = resolve.resolve(self.base).config
         config, dataset = resolved.config, resolved.dataset
         found = list(resolved.problems)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from convnn.config.active import active_options
 from convnn.config.schema import RunConfig
-from convnn.config.toml import text
+from convnn.config.toml import dumps
 from convnn.errors import UserError
 from convnn.runs.run import Run
 from convnn.runs.summary import Summary
@@ -82,7 +82,7 @@ async def timed(config: RunConfig) -> Pace:
         stderr=asyncio.subprocess.PIPE,
     )
     try:
-        out, err = await asyncio.wait_for(child.communicate(text(config, whole=True).encode()), PATIENCE)
+        out, err = await asyncio.wait_for(child.communicate(dumps(config, whole=True).encode()), PATIENCE)
     except TimeoutError as error:
         raise UserError(f"a few steps take longer than {duration(PATIENCE)}") from error
     finally:

@@ -71,7 +71,7 @@ class SavePreset(ModalScreen[Path | None]):
         if not name:
             return "give it a name"
         try:
-            path = store.path_of(name)
+            path = store.new_path(name)
         except UserError as error:
             return str(error)
         if self.loaded is not None and self.loaded.path is not None and name == self.loaded.name:

@@ -1,0 +1,165 @@
+"""Configuration files: written, read back, read for a run, and saved over with their comments kept."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from support import bad_options
+from support.file_access import opened
+
+from convnn.config import toml
+from convnn.config.options import BY_KEY
+from convnn.config.schema import RunConfig
+from convnn.errors import UserError
+from convnn.presets import resolve, store
+from tui.screens.setup.draft import Draft
+
+
+def configured(**values):
+    return resolve.resolve(None, {key.replace("__", "."): value for key, value in values.items()}).config
+
+
+@pytest.fixture
+def image_folder(tmp_path):
+    for name in ("cat", "dog"):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        for number in range(3):
+            Image.new("RGB", (40, 40)).save(tmp_path / "images" / name / f"{number}.png")
+    return tmp_path / "images"
+
+
+def test_reading_the_configuration_of_a_folder_run_opens_one_file(tmp_path, image_folder):
+    path = tmp_path / "config.toml"
+    config = configured(data__dataset="folder", data__path=str(image_folder))
+    path.write_text(toml.dumps(config, whole=True))
+    toml.read_run(path)  # builds the schema, once for a process
+    with opened(tmp_path) as paths:
+        assert toml.read_run(path) == config
+    assert paths == [str(path)]
+
+
+def test_resolving_opens_no_file(image_folder):
+    typed = {"data.dataset": "folder", "data.path": str(image_folder)}
+    with opened(image_folder) as paths:
+        assert resolve.resolve(None, typed).dataset.image_size is None
+    assert paths == []
+
+
+def test_a_keystroke_in_the_form_lists_no_images_again(image_folder):
+    for folder in (*image_folder.iterdir(), image_folder):
+        os.utime(folder, (0, 0))  # unchanged for a while
+    draft = Draft(typed={"data.dataset": "folder", "data.path": str(image_folder)})
+    with opened(image_folder) as first:
+        assert draft.check().resolved.dataset.image_size == (40, 40)
+    draft.type("layer.K", "4")
+    with opened(image_folder) as second:
+        assert draft.check().resolved.dataset == draft.check().resolved.dataset
+    assert str(image_folder / "cat" / "0.png") in first
+    assert second == [str(image_folder)] * 2  # one look at the folders' times for each check
+
+
+@pytest.mark.parametrize("row", bad_options.FIELDS, ids=str)
+def test_a_value_of_a_run_that_is_not_allowed_is_named_with_its_file(tmp_path, row):
+    path = tmp_path / "config.toml"
+    path.write_text(row.toml)
+    if row.key == "output.test_only" and not isinstance(row.values[row.key], str):
+        return
+    with pytest.raises(UserError) as refused:
+        toml.read_run(path)
+    (problem,) = refused.value.problems
+    assert (problem.key, problem.file) == (row.key, str(path)) and problem.fix
+    assert all(word in problem.message for word in row.words)
+
+
+def test_a_run_of_another_schema_is_refused_with_every_unknown_key(tmp_path):
+    path = tmp_path / "config.toml"
+    path.write_text("K = 3\n[layer]\nk = 4\n[layers]\nK = 9\n[optimizer]\nnum_epochs = 9\n")
+    with pytest.raises(UserError) as refused:
+        toml.read_run(path)
+    messages = {problem.key: problem.message for problem in refused.value.problems}
+    assert messages.keys() == {"K", "layer.k", "layers", "optimizer.num_epochs"}
+    assert "layer.K" in messages["K"] and "layer.K" in messages["layer.k"]
+    assert "training.num_epochs" in messages["optimizer.num_epochs"]
+
+
+def test_a_run_is_read_whatever_the_rules_think_of_it(tmp_path):
+    path = tmp_path / "config.toml"
+    path.write_text("[layer]\nK = 1000\n")
+    assert toml.read_run(path).layer.K == 1000
+
+
+COMMENTED = """\
+# how we train
+about = "ours"  # one line
+
+[layer]
+K   =   4        # four neighbors
+type = 'Branching' # single quotes
+# similarity_type = "Loc"
+
+[optimizer] # slow
+lr = 1e-4
+
+[training]
+seed = 0 # the default, written out
+batch_size = 64
+"""
+
+
+def test_saving_over_a_preset_keeps_comments_and_changes_values(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text(COMMENTED)
+    values = store.parse(COMMENTED).values
+    config = resolve.resolve(None, {**values, "layer.K": 6, "training.batch_size": 256, "model.width": 0.5}).config
+    store.save(path, config, "theirs", overwrite=True)
+    text = path.read_text()
+    expected = (
+        COMMENTED.replace("K   =   4", "K   =   6").replace('"ours"', '"theirs"').replace("batch_size = 64\n", "")
+    )
+    assert text.startswith(expected) and text[len(expected) :].strip() == "[model]\nwidth = 0.5"
+    assert resolve.resolve(store.read(str(path))).config == config
+
+
+def test_what_is_no_longer_set_is_removed(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text(COMMENTED)
+    store.save(path, RunConfig(), "", overwrite=True)
+    assert store.read(str(path)).values == {"training.seed": 0} and not store.read(str(path)).about
+    assert "# slow" not in tomllib.loads(path.read_text()) and "# how we train" in path.read_text()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "not [ toml",
+        "layer.K = 4\nlayer.type = 'ConvNN'\n",
+        "layer = { K = 4, padding = 0 }\n",
+        "[layer]\nK = 4\n[model]\nwidth = 2.0\n[nothing]\nx = 1\n",
+        "layer = 3\n[layers.x]\ny = 1\n",
+        "[layer]\nk = 3\nK = 'x'\n[output]\ndir = 'somewhere'\n",
+    ],
+)
+def test_whatever_is_saved_over_the_preset_read_is_the_one_saved(tmp_path, text):
+    path = tmp_path / "mine.toml"
+    path.write_text(text)
+    config = configured(layer__K="7", run__tags="a b", data__resize="64", layer__padding="3")
+    store.save(path, config, "about it", overwrite=True)
+    again = store.read(str(path))
+    assert resolve.resolve(again).checked() == config and again.about == "about it"
+
+
+@given(st.text(), st.sampled_from(["", COMMENTED]))
+def test_any_text_can_be_saved_over(text, before):
+    config = configured(layer__K="7")
+    assert resolve.resolve(store.parse(toml.updated(before + text, config, "x"))).checked() == config
+
+
+def test_a_whole_configuration_has_every_option_but_the_output():
+    tables = tomllib.loads(toml.dumps(RunConfig(), whole=True))
+    keys = {f"{section}.{field}" for section, fields in tables.items() for field in fields}
+    assert keys == {key for key in BY_KEY if not key.startswith("output.")}

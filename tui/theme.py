@@ -15,7 +15,7 @@ from textual.color import Color
 from textual.filter import LineFilter
 from textual.theme import Theme
 
-from convnn.runs.status import ASCII_GLYPHS, GLYPHS
+from convnn.runs.status import STATUSES
 from convnn.text import ascii_only
 
 DARK = Theme(
@@ -50,7 +50,7 @@ LIGHT = Theme(
 STATUS_COLORS = {"running": "primary", "done": "success", "failed": "error", "diverged": "error", "died": "error"}
 
 _BOXES = dict(zip("─━│┃┌┐└┘├┤┬┴┼╭╮╰╯╱╲▔▁▏▕", "-=||+++++++++++++/\\-_||", strict=False))
-_SIGNS = {GLYPHS[state]: ASCII_GLYPHS[state] for state in GLYPHS} | {
+_SIGNS = {status.glyph: status.ascii_glyph for status in STATUSES.values()} | {
     "…": ".", "·": "-", "×": "x", "≥": ">", "→": ">", "←": "<", "↑": "^", "↓": "v", "▸": ">", "▾": "v", "◂": "<",
     "‹": "<", "›": ">", "▲": "^", "▼": "v", "○": "o", "◉": "@", "–": "-", "—": "-", "’": "'", "“": '"', "”": '"',
     "◆": "*", "✎": "*", "•": "*",

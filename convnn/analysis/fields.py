@@ -20,7 +20,7 @@ from convnn.errors import Problem, UserError, did_you_mean
 from convnn.events import now
 from convnn.files import directory_size
 from convnn.metrics import format_value, known_metric_names, monitored
-from convnn.runs.status import GLYPHS
+from convnn.runs.status import STATUSES
 from convnn.runs.summary import Summary
 from convnn.text import memory
 
@@ -54,7 +54,7 @@ class Field:
         """The values it can have, in the order of the schema; empty where they are not listed."""
         if self.option is not None:
             return self.option.choices
-        return tuple(GLYPHS) if self.kind == "status" else ()
+        return tuple(STATUSES) if self.kind == "status" else ()
 
     def text(self, run: Summary) -> str:
         """Return the value as text; empty where it is unknown."""

@@ -13,7 +13,7 @@ from convnn.config.options import OPTIONS
 from convnn.config.recorded import SEED, UNKNOWN, Settings
 from convnn.errors import Problem, UserError
 from convnn.metrics import format_value, lower_is_better
-from convnn.runs.status import GLYPHS
+from convnn.runs.status import STATUSES
 from convnn.runs.summary import Summary, json_value
 from convnn.tables import Column, Table
 
@@ -80,8 +80,8 @@ def _sort_by_field(runs: list[Summary], field: Field, *, descending: bool) -> li
     return [run for _, run in known] + [run for order, run in orders if fields.is_unknown(order)]
 
 
-def run_table(runs: Sequence[Summary], columns: Sequence[Field], glyphs: dict[str, str] | None = GLYPHS) -> Table:
-    """Return a table with a row for each run; a status gets its glyph unless `glyphs` is None."""
+def run_table(runs: Sequence[Summary], columns: Sequence[Field], *, glyphs: bool = True) -> Table:
+    """Return a table with a row for each run; a status gets its glyph unless `glyphs` is False."""
     titles = [Column(field.key, right=field.kind in _NUMBER_KINDS) for field in columns]
     rows = [[_cell(field, run, glyphs) for field in columns] for run in runs]
     is_unmarked = not any(field.key == "imported" for field in columns)
@@ -89,9 +89,9 @@ def run_table(runs: Sequence[Summary], columns: Sequence[Field], glyphs: dict[st
     return Table(titles, rows, notes=notes)
 
 
-def _cell(field: Field, run: Summary, glyphs: dict[str, str] | None) -> str:
+def _cell(field: Field, run: Summary, glyphs: bool) -> str:
     if glyphs and field is RUN_FIELDS["status"]:
-        return f"{glyphs[run.status]} {run.status}"
+        return STATUSES[run.status].label
     return field.text(run)
 
 

@@ -66,7 +66,6 @@ def runs(
     from convnn.analysis import fields, run_table
     from convnn.analysis.filters import parse_filter
     from convnn.runs.run import runs_root
-    from convnn.runs.status import GLYPHS
 
     kind = listing.checked_format(format, json)
     place = runs_root(runs)
@@ -89,4 +88,4 @@ def runs(
         )
         return say(there)
     shown = run_table.columns(found, columns, all_options=everything)
-    return console.print_table(run_table.run_table(found, shown, GLYPHS if kind == "table" else None), kind)
+    return console.print_table(run_table.run_table(found, shown, glyphs=kind == "table"), kind)

@@ -13,8 +13,6 @@ from convnn.errors import Exit, Problem, UserError
 from convnn.metrics import lower_is_better
 from convnn.runs import trash
 from convnn.runs.run import CONFIG, EVENTS, Run, is_run, run_name
-from convnn.runs.status import ASCII_GLYPHS as ASCII_GLYPHS
-from convnn.runs.status import GLYPHS as GLYPHS
 from convnn.text import escaped
 
 if TYPE_CHECKING:

@@ -18,8 +18,6 @@ from convnn.files import sync_directory, write_atomic
 from convnn.runs import trash
 from convnn.runs.history import History
 from convnn.runs.lock import lock_run
-from convnn.runs.status import ASCII_GLYPHS as ASCII_GLYPHS
-from convnn.runs.status import GLYPHS as GLYPHS
 from convnn.runs.status import derive_status, last_status_event
 from convnn.text import escaped
 
@@ -83,7 +81,7 @@ class Run:
         return history
 
     def status(self) -> str:
-        """How the run is, a key of GLYPHS."""
+        """Return the status, a key of STATUSES."""
         return derive_status(self.path, last_status_event(self.events_path))
 
 

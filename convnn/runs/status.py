@@ -1,62 +1,75 @@
-"""How a run is: never stored, always derived from its last events and from who holds its lock."""
+"""The status of a run: never stored, always derived from its last event and from whether a process holds its lock."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import NamedTuple
 
 from convnn.events import Epoch, Event, Finished, Paused, Resumed, Started, Step
 from convnn.files import open_regular
 from convnn.runs.event_log import parse_event
 from convnn.runs.lock import is_locked
 
-GLYPHS = {
-    "running": "●",
-    "paused": "‖",
-    "queued": "◌",
-    "done": "✓",
-    "stopped": "■",
-    "interrupted": "◧",
-    "failed": "✗",
-    "diverged": "≈",
-    "died": "†",
-}
-ASCII_GLYPHS = {
-    "running": "*",
-    "paused": "=",
-    "queued": ".",
-    "done": "+",
-    "stopped": "#",
-    "interrupted": "/",
-    "failed": "x",
-    "diverged": "~",
-    "died": "!",
-}
+
+class Status(NamedTuple):
+    """A status: its word in files, filters and JSON, and the glyphs it is shown with."""
+
+    word: str
+    glyph: str
+    ascii_glyph: str
+
+    @property
+    def label(self) -> str:
+        """Glyph and word: "● running"."""
+        return f"{self.glyph} {self.word}"
 
 
-def derive_status(path: Path, last: Event | None) -> str:
-    """The state, a key of GLYPHS, of the run at `path` whose last decisive event is `last`."""
-    if isinstance(last, Finished):
-        return last.outcome
+STATUSES: dict[str, Status] = {
+    status.word: status
+    for status in (
+        Status("running", "●", "*"),
+        Status("paused", "‖", "="),
+        Status("queued", "◌", "."),
+        Status("done", "✓", "+"),
+        Status("stopped", "■", "#"),
+        Status("interrupted", "◧", "/"),
+        Status("failed", "✗", "x"),
+        Status("diverged", "≈", "~"),
+        Status("died", "†", "!"),  # no process trains it, and it never reported an end
+    )
+}
+TAIL = 1 << 13  # bytes read from the end of the log first
+
+
+def derive_status(path: Path, last_event: Event | None) -> str:
+    """Return the status, a key of STATUSES, of the run at `path` from what `last_status_event` returned."""
+    if isinstance(last_event, Finished):
+        return last_event.outcome
     if not is_locked(path):
         return "died"
-    return "paused" if isinstance(last, Paused) else "running"
+    return "paused" if isinstance(last_event, Paused) else "running"
 
 
 def last_status_event(path: Path) -> Event | None:
-    """The last event that says how the run is, read from the tail of the file; notes and the like say nothing."""
+    """Return the last event that decides the status, read from the end of the log; None where there is none.
+
+    Notes, warnings and saved checkpoints decide nothing.
+    """
     try:
         with open_regular(path) as file:
             size = file.seek(0, os.SEEK_END)
-            tail = 1 << 13
+            tail = TAIL
             while True:
                 file.seek(max(0, size - tail))
-                lines = file.read(min(tail, size)).split(b"\n")[:-1]  # behind the last newline: half-written
-                for text in reversed(lines if tail >= size else lines[1:]):
+                lines = file.read(min(tail, size)).split(b"\n")[:-1]  # after the last newline: half-written
+                if tail < size:
+                    del lines[:1]  # it begins before the tail
+                for line in reversed(lines):
                     try:
-                        event = parse_event(text)
+                        event = parse_event(line)
                     except ValueError:
-                        continue  # damage is reported by who reads the whole file
+                        continue  # damage is reported where the whole file is read
                     if isinstance(event, Started | Step | Epoch | Paused | Resumed | Finished):
                         return event
                 if tail >= size:

@@ -14,7 +14,7 @@ from convnn.config.options import BY_KEY, Option
 from convnn.events import Changed, Epoch, Event, Finished, Paused, Resumed, Saved, Started, Warned
 from convnn.metrics import METRICS, SPLITS
 from convnn.runs.history import Axis, History
-from convnn.runs.status import GLYPHS
+from convnn.runs.status import STATUSES
 from convnn.text import duration, memory, number, one_line, plural, rate
 
 CHARTED = ("loss", "top1")  # the metrics with a chart of their own
@@ -37,7 +37,7 @@ _STATE_TONES: dict[str, Tone] = {
 
 def state_label(state: str) -> str:
     """Return a state as glyph and word: "● running"."""
-    return f"{GLYPHS[state]} {state}"
+    return STATUSES[state].label
 
 
 def state_tone(state: str) -> Tone:

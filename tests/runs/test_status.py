@@ -1,4 +1,4 @@
-"""How a run is follows from its last events and its lock."""
+"""The status of a run follows from its last events and its lock."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import pytest
 from support.runs import new
 
 from convnn.events import Changed, Finished, Paused, Resumed, Saved, Started, Step, Warned
-from convnn.runs import status as runs_status
 from convnn.runs.event_log import append_event
 from convnn.runs.lock import lock_run
+from convnn.runs.status import STATUSES
 
 
 @pytest.fixture
@@ -17,15 +17,15 @@ def root(tmp_path):
 
 
 @pytest.mark.parametrize("outcome", ["done", "stopped", "interrupted", "failed", "diverged"])
-def test_the_last_word_decides_and_notes_after_it_do_not(root, outcome):
-    told = [Started(), Finished(outcome=outcome), Changed(description="note" * 2000), Saved(step=1, path="x")]
-    run = new(root, *told, Warned(message="x"))
+def test_the_outcome_decides_and_notes_after_it_do_not(root, outcome):
+    notes = [Changed(description="note" * 2000), Saved(step=1, path="x"), Warned(message="x")]
+    run = new(root, Started(), Finished(outcome=outcome), *notes)
     with run.events_path.open("a") as file:
         file.write('damage\n{"event": "Forked", "time": "2026-11-22T15:15:00Z"}\n{"event": "Step"')
-    assert run.status() == outcome and outcome in runs_status.GLYPHS
+    assert run.status() == outcome and outcome in STATUSES
 
 
-def test_without_a_last_word_the_lock_decides(root):
+def test_without_an_outcome_the_lock_decides(root):
     run = new(root)
     assert run.status() == "died"
     with lock_run(run.path):
@@ -43,8 +43,10 @@ def test_without_a_last_word_the_lock_decides(root):
     assert run.status() == "died"
 
 
-def test_every_state_has_a_glyph_of_its_own_and_one_in_ascii():
-    for glyphs in (runs_status.GLYPHS, runs_status.ASCII_GLYPHS):
-        assert len(set(glyphs.values())) == len(glyphs) == 9 and all(len(glyph) == 1 for glyph in glyphs.values())
-    assert runs_status.GLYPHS.keys() == runs_status.ASCII_GLYPHS.keys()
-    assert "".join(runs_status.ASCII_GLYPHS.values()).isascii()
+def test_every_status_has_a_glyph_of_its_own_and_one_in_ascii():
+    for glyphs in (
+        [status.glyph for status in STATUSES.values()],
+        [status.ascii_glyph for status in STATUSES.values()],
+    ):
+        assert len(set(glyphs)) == len(glyphs) == 9 and all(len(glyph) == 1 for glyph in glyphs)
+    assert all(status.ascii_glyph.isascii() for status in STATUSES.values())

@@ -8,7 +8,7 @@ import pytest
 from support.app import app, form, made, several, text, until
 
 from convnn.presets import store
-from convnn.runs.status import GLYPHS
+from convnn.runs.status import STATUSES
 from convnn.text import since
 from tui import run_feed
 from tui.screens.home import HomeScreen
@@ -55,7 +55,7 @@ async def test_runs_stand_newest_first_with_glyph_word_and_figures(tmp_path):
             "died",
         ]
         for row in table(pilot.app).items:
-            assert f"{GLYPHS[row.status]} {row.status}" in shown
+            assert STATUSES[row.status].label in shown
         line = next(line for line in shown.splitlines() if "✓ done" in line)
         assert all(word in line for word in ("vgg11-Branching-a0f0", "digits", "4/4", "82.5", "1 h"))
         assert "aaa" in shown and "a small look" in shown

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from convnn.analysis.fields import RUN_FIELDS, Field
 from convnn.metrics import format_value
-from convnn.runs.status import GLYPHS
+from convnn.runs.status import STATUSES
 from convnn.text import escaped, fit
 from tui.arrangement import Line
 from tui.keys import bindings
@@ -135,7 +135,7 @@ class RunGrid(VirtualList[Line]):
             if column is RUN_FIELDS["status"]:
                 status = item.run.status
                 colour = self._colour(STATUS_COLORS.get(status, "warning"))
-                line.append(f"{GLYPHS[status]} ", f"bold {colour}").append(f"{status:<{size - 2}} ", colour)
+                line.append(f"{STATUSES[status].glyph} ", f"bold {colour}").append(f"{status:<{size - 2}} ", colour)
                 continue
             text = escaped(column.text(item.run))
             line.append(f"{fit(text, size):>{size}} " if column.kind in RIGHT else f"{_cut(text, size)} ")

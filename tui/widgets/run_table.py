@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from rich.text import Text
 
-from convnn.runs.status import GLYPHS
+from convnn.runs.status import STATUSES
 from convnn.runs.summary import Summary
 from convnn.text import escaped, fit, number, since
 from tui.selection import MARK, Selection
@@ -103,7 +103,9 @@ class RunTable(VirtualList[Row]):
             value = escaped(getattr(item, name))
             if name == "status":
                 colour = self.app.theme_variables.get(STATUS_COLORS.get(item.status, "warning"), "")
-                line.append(f"{GLYPHS[item.status]} ", f"bold {colour}").append(f"{item.status:<{cells - 2}}", colour)
+                line.append(f"{STATUSES[item.status].glyph} ", f"bold {colour}").append(
+                    f"{item.status:<{cells - 2}}", colour
+                )
             else:
                 value = short_name(value, cells) if name == "name" else fit(value, cells)
                 style = "dim" if name in ("layer", "data", "age") else ""

@@ -73,7 +73,7 @@ class RunFollower:
 
     @property
     def status(self) -> str:
-        """The status of the run, a key of `convnn.runs.status.GLYPHS`, by its last event and its lock."""
+        """The status of the run, a key of `convnn.runs.status.STATUSES`, by its last event and its lock."""
         if isinstance(self.history.finished, Finished):
             return self.history.finished.outcome
         if not is_locked(self.run.path):

@@ -26,7 +26,7 @@ class Changes:
     """What is new in a run since the panes were shown last."""
 
     run: Run
-    status: str  # a key of convnn.runs.status.GLYPHS
+    status: str  # a key of convnn.runs.status.STATUSES
     events: Sequence[Event] = ()
     log_lines: Sequence[str] = ()
 

@@ -13,7 +13,7 @@ from convnn.events import Epoch, Finished, Started
 from convnn.legacy.importer import import_tree
 from convnn.runs import index, summary
 from convnn.runs import run as runs_run
-from convnn.runs.event_log import append
+from convnn.runs.event_log import append_event
 from convnn.tables import lines
 from convnn.text import short
 
@@ -89,7 +89,7 @@ def test_runs_on_a_validation_share_are_decided_by_it_and_not_called_best_on_tes
         run = runs_run.create_run('[run]\nname = "none"\n', model="vgg11", layer="ConvNN", root=root)
         metrics = {"val_top1": top1, "test_top1": top1 - 5}
         for event in (Started(), Epoch(epoch=1, step=1, metrics=metrics), Finished(outcome="done")):
-            append(run.events_path, event)
+            append_event(run.events_path, event)
         runs.append(summary.summarize(run))
     comparison = compare(runs)
     assert comparison.metric == "val_top1" and "best" in {row.point for row in comparison.metric_rows}

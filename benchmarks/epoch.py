@@ -31,7 +31,7 @@ RUN = "from convnn.cli import main; import torch, time; print(time.time(), flush
 def profiled(device: str) -> tuple[dict[str, float], list[tuple[str, float, int]]]:
     """Figures of the second epoch, and of the third its operators: name, seconds of their own, calls."""
     words = {"training.num_epochs": "3", "runtime.device": device}
-    stream = Trainer(resolve.resolve(store.read("quickstart"), words).checked()).run()
+    stream = Trainer.from_config(resolve.resolve(store.read("quickstart"), words).checked()).run()
 
     def finish() -> Epoch:
         return next(event for event in stream if isinstance(event, Epoch))

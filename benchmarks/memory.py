@@ -53,13 +53,13 @@ def train(config: RunConfig) -> int:
     Path("/proc/self/clear_refs").write_text("5")  # forgets the highest size so far
     before = resident("VmRSS")
     model = build.model(config, CLASSES)
-    optimizer, losses = build.optimizer(config, model), build.losses(config)
+    optimizer, loss_fn = build.optimizer(config, model), build.loss_fn(config)
     amp = device.amp_dtype(config, x.device)
     for _ in range(STEPS):
         optimizer.zero_grad(set_to_none=True)
         with autocast(x.device, amp):
             logits = model(x)
-        losses(logits, y).mean().backward()
+        loss_fn(logits, y).mean().backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), config.training.clip_grad_norm)
         optimizer.step()
     return resident("VmHWM") - before

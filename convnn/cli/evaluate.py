@@ -27,7 +27,7 @@ def evaluate(resolved: Resolved, runs: Path | None, ref: str | None, which: str,
     say(f"evaluating the {which} checkpoint of {run.name}")
     from convnn.training import build
     from convnn.training import device as training_device
-    from convnn.training.evaluation import evaluate, finished
+    from convnn.training.evaluation import evaluate as evaluate_model
     from convnn.worker import checkpoint, load
 
     device = training_device.device(config)
@@ -43,16 +43,14 @@ def evaluate(resolved: Resolved, runs: Path | None, ref: str | None, which: str,
             Exit.DATA,
         )
     assert data.test is not None
-    figures = finished(
-        evaluate(
-            model,
-            data.test,
-            build.losses(config),
-            device,
-            training_device.amp_dtype(config, device),
-            "test",
-            seed=config.training.seed,
-        )
+    figures = evaluate_model(
+        model,
+        data.test,
+        build.loss_fn(config),
+        device,
+        training_device.amp_dtype(config, device),
+        "test",
+        seed=config.training.seed,
     )
     step = checkpoint.pointed(run.path, which)
     if as_json:

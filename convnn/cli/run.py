@@ -186,7 +186,7 @@ def train(
 ) -> Ended:
     """Train a run on this thread, shown in this terminal; signals stop it."""
     with uncollected(modules=True):
-        from convnn.worker import train_run
+        from convnn.worker.train_run import train_run
     from convnn.runs.resume import resume_command
     from convnn.terminal.live import run_view
     from convnn.worker.signals import Command, obeyed
@@ -202,7 +202,7 @@ def train(
             os.write(2, f"ended at once; resume with: {resume_command(run, config=config)}\n".encode())
 
     with shown, obeyed(commands.append, ends_at_once):
-        return train_run.work(run, config, show=shown.show, commands=commands, resume=resume, max_minutes=max_minutes)
+        return train_run(run, config, show=shown.show, commands=commands, resume=resume, max_minutes=max_minutes)
 
 
 def farewell(run: Run, ended: Ended, config: RunConfig, debug: bool) -> None:

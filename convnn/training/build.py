@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from convnn.data import LoadedDataset
 
 Conv = Callable[[int, int], nn.Module]
-Losses = Callable[[Tensor, Tensor], Tensor]
+LossFn = Callable[[Tensor, Tensor], Tensor]
 Scheduler = torch.optim.lr_scheduler.LRScheduler | torch.optim.lr_scheduler.ReduceLROnPlateau
 
 PLATEAU_EPOCHS = 5  # epochs without a better figure after which plateau cuts the rate
@@ -77,26 +77,26 @@ def model(config: RunConfig, num_classes: int, in_channels: int = 3) -> nn.Modul
     )
 
 
-def compiled(config: RunConfig, network: nn.Module) -> nn.Module:
-    """The network as `torch.compile` wraps it; the parameters are shared and nothing is compiled yet."""
+def compiled(config: RunConfig, model: nn.Module) -> nn.Module:
+    """Return the model wrapped by `torch.compile`; the parameters are shared and nothing is compiled yet."""
     from torch._functorch import config as functorch
 
     mode = config.runtime.compile_mode
     functorch.activation_memory_budget = MEMORY_BUDGET if mode == "reduce-memory" else 1.0
-    return torch.compile(network, mode=None if mode in ("default", "reduce-memory") else mode)  # type: ignore[return-value]
+    return torch.compile(model, mode=None if mode in ("default", "reduce-memory") else mode)  # type: ignore[return-value]
 
 
-def losses(config: RunConfig) -> Losses:
-    """The loss of each image: logits (B, classes), targets (B,) -> (B,), in float32."""
+def loss_fn(config: RunConfig) -> LossFn:
+    """Return the loss of each image, in float32: logits (B, classes), targets (B,) -> (B,)."""
     if config.training.criterion == "MSE":
         return lambda logits, y: (logits.float() - F.one_hot(y, logits.shape[1])).square().mean(dim=1)
     return lambda logits, y: F.cross_entropy(logits.float(), y, reduction="none")
 
 
-def optimizer(config: RunConfig, network: nn.Module) -> torch.optim.Optimizer:
-    """The optimizer over all parameters, fused where the device has it."""
+def optimizer(config: RunConfig, model: nn.Module) -> torch.optim.Optimizer:
+    """Return the optimizer over all parameters, fused where the device has it."""
     section = config.optimizer
-    fused = next(network.parameters()).device.type in ("cpu", "cuda", "mps")
+    fused = next(model.parameters()).device.type in ("cpu", "cuda", "mps")
     options: dict[str, Any] = {"lr": section.lr, "weight_decay": section.weight_decay, "fused": fused}
     if section.name == "sgd":
         options["momentum"] = section.momentum
@@ -105,7 +105,7 @@ def optimizer(config: RunConfig, network: nn.Module) -> torch.optim.Optimizer:
         "adam": torch.optim.Adam,
         "adamw": torch.optim.AdamW,
     }[section.name]
-    return _bare(kind)(network.parameters(), **options)
+    return _bare(kind)(model.parameters(), **options)
 
 
 def _bare(kind: type[torch.optim.Optimizer]) -> type[torch.optim.Optimizer]:

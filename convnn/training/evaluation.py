@@ -9,50 +9,60 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from convnn.training.build import Losses
-from convnn.training.meters import Tally
+from convnn.training.build import LossFn
+from convnn.training.meters import Meters
 
 if TYPE_CHECKING:
     from convnn.data.loaders import Loader
 
 
-def evaluate(
-    network: nn.Module,
-    batches: Loader,
-    losses: Losses,
+def evaluation_steps(
+    model: nn.Module,
+    loader: Loader,
+    loss_fn: LossFn,
     device: torch.device,
     amp: torch.dtype | None,
     split: str,
     *,
     seed: int,
 ) -> Generator[None, None, dict[str, float]]:
-    """Loss and scores in percent, as SPLIT_NAME; yields between the batches, so that it can be stopped.
+    """Yield after each batch, so that evaluation can be interrupted; return loss and scores in percent, as SPLIT_NAME.
 
     Sums are kept in float64 over single images, so the batch size does not show beyond rounding. Random candidates are
-    drawn from the seed, whatever was drawn before: the same in every epoch, and by whoever evaluates again.
+    drawn from the seed, whatever was drawn before: the same in every epoch, and in every later evaluation.
     """
-    network.eval()
+    model.eval()
     torch.manual_seed(seed)
-    tally = Tally(device)
-    for x, y in batches.epoch(0):
+    meters = Meters(device)
+    for x, y in loader.epoch(0):
         with torch.inference_mode():
             with autocast(device, amp):
-                logits = network(x)
-            tally.add(losses(logits, y), logits, y)
+                logits = model(x)
+            meters.add(loss_fn(logits, y), logits, y)
         yield None
-    return tally.figures(split)
+    return meters.metrics(split)
 
 
-def finished(steps: Generator[None, None, dict[str, float]]) -> dict[str, float]:
-    """What a generator of steps returns once it has run to its end."""
+def evaluate(
+    model: nn.Module,
+    loader: Loader,
+    loss_fn: LossFn,
+    device: torch.device,
+    amp: torch.dtype | None,
+    split: str,
+    *,
+    seed: int,
+) -> dict[str, float]:
+    """Return loss and scores in percent, as SPLIT_NAME: `evaluation_steps` without interruption."""
+    steps = evaluation_steps(model, loader, loss_fn, device, amp, split, seed=seed)
     while True:
         try:
             next(steps)
         except StopIteration as end:
-            figures: dict[str, float] = end.value
-            return figures
+            metrics: dict[str, float] = end.value
+            return metrics
 
 
 def autocast(device: torch.device, dtype: torch.dtype | None) -> AbstractContextManager[Any]:
-    """Mixed precision in this number format; None computes as the weights are."""
+    """Return a context of mixed precision in this number format; None computes in the format of the weights."""
     return torch.autocast(device.type, dtype) if dtype else nullcontext()

@@ -1,4 +1,4 @@
-"""Running sums of an epoch: kept on the device, read only when a figure is wanted; and the time they took."""
+"""Running sums of an epoch, kept on the device and read only when a metric is reported; and a stopwatch."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from torch import Tensor
 
 from convnn.metrics import SCORES
 
-NEVER = 2**62  # the step of a loss that was never non-finite
+NEVER = 2**62  # the first non-finite step of an epoch without one
 
 
-class Tally:
-    """Sums over the images seen: losses, scores, gradient norms, and the first step whose loss was not finite."""
+class Meters:
+    """Sums over images: losses, scores, gradient norms, and the first step whose loss was not finite."""
 
     def __init__(self, device: torch.device) -> None:
-        wide = torch.float32 if device.type == "mps" else torch.float64  # mps has no float64
-        self.sums = torch.zeros(2 + len(SCORES), dtype=wide, device=device)  # loss, gradient norm, scores
-        self.bad = torch.full((), NEVER, dtype=torch.int64, device=device)
+        dtype = torch.float32 if device.type == "mps" else torch.float64  # mps has no float64
+        self.sums = torch.zeros(2 + len(SCORES), dtype=dtype, device=device)  # loss, gradient norm, scores
+        self.nonfinite_step = torch.full((), NEVER, dtype=torch.int64, device=device)
         self.images = 0
         self.steps = 0
 
@@ -28,7 +28,7 @@ class Tally:
         scores = [score(logits, targets).sum() for score in SCORES.values()]
         loss = losses.sum().to(self.sums.dtype)
         self.sums += torch.stack([loss, torch.zeros_like(loss), *(score.to(loss.dtype) for score in scores)])
-        self.bad = self.bad.minimum(torch.where(loss.isfinite(), NEVER, step))
+        self.nonfinite_step = self.nonfinite_step.minimum(torch.where(loss.isfinite(), NEVER, step))
         self.images += len(targets)
 
     def add_norm(self, norm: Tensor) -> None:
@@ -36,49 +36,56 @@ class Tally:
         self.sums[1] += torch.where(norm.isfinite(), norm, 0.0).to(self.sums.dtype)
         self.steps += 1
 
-    def first_bad(self) -> int | None:
-        """The first step with a non-finite loss, None when there was none. Waits for the device."""
-        step = int(self.bad.item())
+    def first_nonfinite_step(self) -> int | None:
+        """Return the first step with a non-finite loss, None without one. Syncs with the device."""
+        step = int(self.nonfinite_step.item())
         return None if step == NEVER else step
 
-    def figures(self, split: str) -> dict[str, float]:
-        """Mean loss and scores in percent, by metric name. Waits for the device."""
+    def metrics(self, split: str) -> dict[str, float]:
+        """Return mean loss and scores in percent, by metric name. Syncs with the device."""
         loss, norm, *scores = self.sums.tolist()
-        found = {f"{split}_loss": loss / self.images}
-        found |= {f"{split}_{name}": 100 * s / self.images for name, s in zip(SCORES, scores, strict=True)}
-        return found | ({"grad_norm": norm / self.steps} if self.steps else {})
+        metrics = {f"{split}_loss": loss / self.images}
+        for name, score in zip(SCORES, scores, strict=True):
+            metrics[f"{split}_{name}"] = 100 * score / self.images
+        if self.steps:
+            metrics["grad_norm"] = norm / self.steps
+        return metrics
 
-    def state(self) -> dict[str, Any]:
-        """All of it as plain numbers; `restore` takes it back exactly."""
-        return {"sums": self.sums.tolist(), "bad": int(self.bad.item()), "images": self.images, "steps": self.steps}
+    def state_dict(self) -> dict[str, Any]:
+        """Return the sums as plain numbers, which `load_state_dict` takes back exactly."""
+        step = int(self.nonfinite_step.item())
+        return {"sums": self.sums.tolist(), "bad": step, "images": self.images, "steps": self.steps}
 
-    def restore(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         self.sums.copy_(torch.tensor(state["sums"], dtype=torch.float64))
-        self.bad.fill_(state["bad"])
+        self.nonfinite_step.fill_(state["bad"])
         self.images, self.steps = state["images"], state["steps"]
 
 
 class Stopwatch:
-    """Seconds that ran while it went; it stands still until told to go."""
+    """Seconds that pass between `start` and `stop`, summed."""
 
     def __init__(self) -> None:
         self._before = 0.0
-        self._since: float | None = None
+        self._started: float | None = None
 
     def seconds(self) -> float:
-        return self._before + (time.perf_counter() - self._since if self._since is not None else 0.0)
+        if self._started is None:
+            return self._before
+        return self._before + time.perf_counter() - self._started
 
     @property
     def running(self) -> bool:
-        return self._since is not None
+        return self._started is not None
 
-    def start_at(self, seconds: float) -> None:
-        self._before, self._since = seconds, None
+    def start(self) -> Stopwatch:
+        if self._started is None:
+            self._started = time.perf_counter()
+        return self
 
     def stop(self) -> None:
-        self.start_at(self.seconds())
+        self.set(self.seconds())
 
-    def go(self) -> Stopwatch:
-        if self._since is None:
-            self._since = time.perf_counter()
-        return self
+    def set(self, seconds: float) -> None:
+        """Stand still at this time."""
+        self._before, self._started = seconds, None

@@ -1,120 +1,104 @@
-"""What is tried before the first step: that compilation happens, and whether bf16 pays on this cpu.
+"""Checks before the first step: that torch.compile compiles, and whether bf16 pays on this CPU.
 
-Nothing of it stays: buffers are put back, gradients dropped, and every step seeds its own random numbers.
+They leave no trace: buffers are restored, gradients dropped, and every training step seeds its own random numbers.
 """
 
 from __future__ import annotations
 
 import time
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from statistics import median
-from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from convnn.errors import Exit, Problem, UserError
-from convnn.text import escaped
+from convnn.training.build import LossFn
+from convnn.training.evaluation import autocast
 
-if TYPE_CHECKING:
-    from convnn.training.trainer import Trainer
-
-TRIED = 8  # images in each of them: bf16 is emulated on many a cpu, and float32 may not fit where it was asked for
-TRIES = 3  # timed steps of each kind, taking turns
+AMP_IMAGES = 8  # per timed step: bf16 is emulated on many CPUs, and float32 may not fit where bf16 was chosen
+AMP_ROUNDS = 3  # timed steps of each kind, alternating
 
 
-@dataclass
-class Tried:
-    """What was found: graphs and graph breaks of the compiled model, and what a person should know."""
+@dataclass(frozen=True)
+class PreflightReport:
+    """Graphs and graph breaks of the compiled model, and what a person should know."""
 
     graphs: dict[str, int] | None = None
-    notes: list[str] = field(default_factory=list)
+    notes: tuple[str, ...] = ()
 
 
-def try_out(trainer: Trainer, *, measure: bool = True) -> Tried:
-    """Try compilation and, to `measure` what it gains, mixed precision, where they were asked for.
+def preflight(
+    model: nn.Module,
+    loss_fn: LossFn,
+    batch: tuple[Tensor, Tensor],
+    amp: torch.dtype | None,
+    *,
+    compiled_model: nn.Module | None = None,
+    time_amp: bool = False,
+) -> PreflightReport:
+    """Compile the model, if a compiled one is given, and time mixed precision, both on a batch (B, C, H, W), (B,).
 
     Raises UserError when nothing was compiled.
     """
-    found = Tried()
-    compiled = trainer.config.runtime.compile
-    measure = measure and trainer.amp is not None and trainer.device.type == "cpu"
-    if not compiled and not measure:
-        return found
-    before = {name: value.clone() for name, value in trainer.model.named_buffers()}
+    buffers = {name: value.clone() for name, value in model.named_buffers()}
+    graphs = None
+    notes: tuple[str, ...] = ()
+    model.train()
     try:
-        if compiled:
-            found.graphs = _graphs(trainer)
-        if measure:
-            found.notes.append(_bf16_gain(trainer))
+        if compiled_model is not None:
+            graphs = _compile(compiled_model, loss_fn, batch, amp)
+        if time_amp and amp is not None:
+            notes = (_amp_speed(model, loss_fn, batch, amp),)
     finally:
-        for name, value in trainer.model.named_buffers():
-            value.copy_(before[name])
-        trainer.optimizer.zero_grad(set_to_none=True)
-    return found
+        for name, value in model.named_buffers():
+            value.copy_(buffers[name])
+        model.zero_grad(set_to_none=True)
+    return PreflightReport(graphs, notes)
 
 
-def _pass(trainer: Trainer, network: nn.Module, x: Tensor, y: Tensor, dtype: torch.dtype | None) -> None:
-    context: AbstractContextManager[Any] = torch.autocast(trainer.device.type, dtype) if dtype else nullcontext()
-    with context:
-        logits = network(x)
-    trainer.losses(logits, y).mean().backward()
+def _forward_backward(model: nn.Module, loss_fn: LossFn, batch: tuple[Tensor, Tensor], amp: torch.dtype | None) -> None:
+    x, y = batch
+    with autocast(x.device, amp):
+        logits = model(x)
+    loss_fn(logits, y).mean().backward()
 
 
-def _batch(trainer: Trainer) -> tuple[Tensor, Tensor]:
-    """Noise in the shape of a micro-batch: (B, C, H, W) and (B,)."""
-    size = min(trainer.config.training.batch_size, trainer.train.num_images)
-    size = -(-size // trainer.config.training.accumulate)
-    x = torch.randn(size, 3, *trainer.data.image_size, device=trainer.device)
-    return x, torch.arange(size, device=trainer.device) % len(trainer.data.classes)
-
-
-def _graphs(trainer: Trainer) -> dict[str, int]:
+def _compile(
+    compiled_model: nn.Module, loss_fn: LossFn, batch: tuple[Tensor, Tensor], amp: torch.dtype | None
+) -> dict[str, int]:
     from torch._dynamo.utils import counters
 
     torch._dynamo.reset()
     counters.clear()
-    trainer.model.train()
     try:
-        _pass(trainer, trainer.network, *_batch(trainer), trainer.amp)
+        _forward_backward(compiled_model, loss_fn, batch, amp)
     except torch._dynamo.exc.TorchDynamoException as error:
-        raise UserError(
-            Problem(
-                f"torch.compile failed: {escaped(str(error).splitlines()[0])[:300]}",
-                key="runtime.compile",
-                value=True,
-                fix="use --no_use_compiled; on cpu torch.compile needs a C++ compiler",
-                change={"runtime.compile": False},
-            ),
-            Exit.FAILED,
-        ) from error
+        reason = str(error).splitlines()[0][:300]
+        fix = "use --no_use_compiled; on cpu torch.compile needs a C++ compiler"
+        raise _compile_error(f"torch.compile failed: {reason}", fix) from error
     graphs, breaks = counters["stats"]["unique_graphs"], sum(counters["graph_break"].values())
     if graphs == 0:
-        raise UserError(
-            Problem(
-                "torch.compile was asked for and compiled nothing",
-                key="runtime.compile",
-                value=True,
-                fix="use --no_use_compiled",
-                change={"runtime.compile": False},
-            ),
-            Exit.FAILED,
-        )
+        raise _compile_error("torch.compile compiled nothing", "use --no_use_compiled")
     return {"graphs": graphs, "breaks": breaks}
 
 
-def _bf16_gain(trainer: Trainer) -> str:
-    """One sentence: how much faster or slower a step in bf16 is than one in float32, on this cpu."""
-    x, y = (part[:TRIED] for part in _batch(trainer))
-    trainer.model.train()
-    times: dict[torch.dtype | None, list[float]] = {None: [], trainer.amp: []}
-    for turn in range(TRIES + 1):
+def _compile_error(message: str, fix: str) -> UserError:
+    change = {"runtime.compile": False}
+    return UserError(Problem(message, key="runtime.compile", value=True, fix=fix, change=change), Exit.FAILED)
+
+
+def _amp_speed(model: nn.Module, loss_fn: LossFn, batch: tuple[Tensor, Tensor], amp: torch.dtype) -> str:
+    """Return a sentence that compares the speed of a step in mixed precision with that of one in float32."""
+    x, y = batch
+    part = x[:AMP_IMAGES], y[:AMP_IMAGES]
+    times: dict[torch.dtype | None, list[float]] = {None: [], amp: []}
+    for round_ in range(AMP_ROUNDS + 1):
         for dtype in times:
             start = time.perf_counter()
-            _pass(trainer, trainer.model, x, y, dtype)
-            if turn:  # the first of each kind warms up
+            _forward_backward(model, loss_fn, part, dtype)
+            if round_:  # the first of each kind warms up
                 times[dtype].append(time.perf_counter() - start)
-    ratio = median(times[None]) / median(times[trainer.amp])
-    verdict = "faster" if ratio >= 1 else "slower: --no_use_amp would be quicker"
-    return f"bf16 on this cpu: a step runs at {ratio:.2f}x the speed of float32, {verdict}"
+    ratio = median(times[None]) / median(times[amp])
+    advice = "faster" if ratio >= 1 else "slower: use --no_use_amp"
+    return f"bf16 on this cpu: a step runs at {ratio:.2f}x the speed of float32, {advice}"

@@ -1,10 +1,10 @@
-"""What the rest of a run depends on: taken between two steps, put back exactly or, for a fork, as far as it fits."""
+"""The state of a training run: what a checkpoint saves between two steps and a resumed run loads."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,145 +12,221 @@ from torch import Tensor, nn
 
 from convnn.config.active import active_options
 from convnn.config.diff import config_diff
+from convnn.config.schema import RunConfig
 from convnn.errors import Exit, Problem, UserError
-from convnn.metrics import Best
-from convnn.text import escaped
-from convnn.training import device
+from convnn.metrics import Best, monitored
+from convnn.training import build
+from convnn.training import device as training_device
+from convnn.training.build import Scheduler
+from convnn.training.meters import Meters, Stopwatch
 
 if TYPE_CHECKING:
-    from convnn.training.trainer import Trainer
+    from convnn.data import LoadedDataset
+    from convnn.data.loaders import Loader
 
 Plateau = torch.optim.lr_scheduler.ReduceLROnPlateau
 
 
-@dataclass
-class Position:
-    """Where a run is, between two steps."""
-
-    epoch: int = 1
-    step: int = 0  # steps done in this epoch
-    total: int = 0  # steps done in the run
-    elapsed: float = 0.0  # seconds of the run in earlier processes
-
-
 @dataclass(frozen=True)
-class State:
-    """What a checkpoint holds: tensors by name, and all else as plain data. No optimizer: a finished run keeps none."""
+class StateDict:
+    """What a checkpoint holds: tensors by name, and everything else as JSON."""
 
     model: Mapping[str, Tensor]
-    optimizer: Mapping[str, Tensor] | None
+    optimizer: Mapping[str, Tensor] | None  # None in the checkpoints of a finished run
     plain: Mapping[str, Any]
 
 
-def taken(trainer: Trainer) -> State:
-    """The state of a trainer between two steps; its tensors are the trainer's own, not copies."""
-    optimizer = trainer.optimizer.state_dict()
-    tensors: dict[str, Tensor] = {}
-    numbers: dict[str, Any] = {}
-    for index, values in optimizer["state"].items():
-        for name, value in values.items():
-            (tensors if isinstance(value, Tensor) else numbers)[f"{index}.{name}"] = value
-    plain = {
-        "position": asdict(trainer.position) | {"elapsed": trainer.position.elapsed + trainer.whole.seconds()},
-        "best": trainer.best._asdict() if trainer.best else None,
-        "tally": trainer.tally.state(),
-        "train_s": trainer.clock.seconds(),
-        "optimizer": {"groups": optimizer["param_groups"], "numbers": numbers},
-        "scheduler": trainer.scheduler.state_dict() if trainer.scheduler else None,
-        "scaler": trainer.scaler.state_dict(),
-        "seed": trainer.config.training.seed,
-        "config": active_options(trainer.config),
-        "data": _data(trainer),
-        "machine": here(trainer),
-        "versions": device.versions(),
-    }
-    return State(dict(trainer.model.state_dict()), tensors, plain)
+@dataclass
+class Position:
+    """How far a run is, between two steps."""
+
+    epoch: int = 1
+    step: int = 0  # steps done in this epoch
+    global_step: int = 0  # steps done in the run
+    elapsed: float = 0.0  # seconds of the run in earlier processes
+
+    def state_dict(self, elapsed: float) -> dict[str, Any]:
+        return {"epoch": self.epoch, "step": self.step, "total": self.global_step, "elapsed": elapsed}
+
+    @classmethod
+    def from_state_dict(cls, values: Mapping[str, Any]) -> Position:
+        return cls(values["epoch"], values["step"], values["total"], values["elapsed"])
 
 
-def here(trainer: Trainer) -> dict[str, Any]:
-    """What figures may depend on beside the configuration: two runs repeat each other bit for bit where it agrees."""
-    threads = torch.get_num_threads() if trainer.device.type == "cpu" else None
-    return {"device": device.describe(trainer.device), "threads": threads, "torch": torch.__version__}
+@dataclass
+class TrainState:
+    """All that training changes, with the configuration and the data that it depends on."""
+
+    config: RunConfig
+    data: LoadedDataset
+    device: torch.device
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    scheduler: Scheduler | None
+    scaler: torch.amp.GradScaler
+    meters: Meters  # of this epoch
+    position: Position = field(default_factory=Position)
+    best: Best | None = None
+    epoch_timer: Stopwatch = field(default_factory=Stopwatch)  # training in this epoch
+    run_timer: Stopwatch = field(default_factory=lambda: Stopwatch().start())  # the run in this process
+
+    @property
+    def train_loader(self) -> Loader:
+        assert self.data.train is not None
+        return self.data.train
+
+    @property
+    def monitor(self) -> str:
+        """The metric that decides which epoch is best and when the plateau schedule cuts the learning rate."""
+        return monitored(validation=self.data.val is not None)
+
+    def state_dict(self) -> StateDict:
+        """Return the state; its tensors are the model's and the optimizer's own, not copies."""
+        optimizer = self.optimizer.state_dict()
+        tensors: dict[str, Tensor] = {}
+        numbers: dict[str, Any] = {}
+        for index, values in optimizer["state"].items():
+            for name, value in values.items():
+                (tensors if isinstance(value, Tensor) else numbers)[f"{index}.{name}"] = value
+        plain = {
+            "position": self.position.state_dict(self.position.elapsed + self.run_timer.seconds()),
+            "best": self.best._asdict() if self.best else None,
+            "tally": self.meters.state_dict(),
+            "train_s": self.epoch_timer.seconds(),
+            "optimizer": {"groups": optimizer["param_groups"], "numbers": numbers},
+            "scheduler": self.scheduler.state_dict() if self.scheduler else None,
+            "scaler": self.scaler.state_dict(),
+            "seed": self.config.training.seed,
+            "config": active_options(self.config),
+            "data": _describe(self.data),
+            "machine": self.machine(),
+            "versions": training_device.versions(),
+        }
+        return StateDict(dict(self.model.state_dict()), tensors, plain)
+
+    def load_state_dict(self, saved: StateDict) -> None:
+        """Go on exactly where the saved state was. Raises UserError where it does not fit the model or the data."""
+        try:
+            self.model.load_state_dict(saved.model)
+            self._check_data(saved.plain["data"])
+            self._load_exactly(saved)
+        except MISFITS as error:
+            raise _misfit(error, Exit.STORAGE) from error
+
+    def load_fork(self, saved: StateDict) -> None:
+        """Go on from the state of another run, whose configuration may differ.
+
+        Under another configuration or on other images it takes over the weights, what the same optimizer remembers, and
+        the epoch, which begins anew; the learning rate follows the new configuration. Raises UserError where the
+        weights do not fit the model.
+        """
+        try:
+            self.model.load_state_dict(saved.model)
+            if self._continues(saved):
+                self._load_exactly(saved)
+            else:
+                self._load_what_fits(saved)
+        except MISFITS as error:
+            raise _misfit(error, Exit.USAGE) from error
+
+    def machine(self) -> dict[str, Any]:
+        """What results may depend on beside the configuration: where it agrees, two runs agree bit for bit."""
+        threads = torch.get_num_threads() if self.device.type == "cpu" else None
+        return {"device": training_device.describe(self.device), "threads": threads, "torch": torch.__version__}
+
+    def diverged(self) -> str | None:
+        """Return since which step the loss or the weights are not finite; else None. Syncs with the device."""
+        if (cause := self.loss_diverged()) is not None:
+            return cause
+        return None if is_finite(self.model) else f"the weights are not finite after step {self.position.global_step}"
+
+    def loss_diverged(self) -> str | None:
+        """Return since which step of this epoch the loss is not finite; else None. Syncs with the device."""
+        step = self.meters.first_nonfinite_step()
+        return None if step is None else f"the loss is not finite since step {step}"
+
+    def _continues(self, saved: StateDict) -> bool:
+        """Return whether a fork continues its run: under the same configuration, on the same images."""
+        same_data = bool(saved.plain["data"] == _describe(self.data))
+        return same_data and not config_diff(saved.plain["config"], self.config)
+
+    def _load_exactly(self, saved: StateDict) -> None:
+        plain = saved.plain
+        self.optimizer.load_state_dict({"state": _optimizer_state(saved), "param_groups": plain["optimizer"]["groups"]})
+        if self.scheduler is not None:
+            self.scheduler.load_state_dict(plain["scheduler"])
+        if plain["scaler"]:
+            self.scaler.load_state_dict(plain["scaler"])
+        self.position = Position.from_state_dict(plain["position"])
+        self.best = Best(**plain["best"]) if plain["best"] else None
+        self.meters.load_state_dict(plain["tally"])
+        self.epoch_timer.set(plain["train_s"])
+
+    def _load_what_fits(self, saved: StateDict) -> None:
+        plain = saved.plain
+        if saved.optimizer is not None and plain["config"].get("optimizer.name") == self.config.optimizer.name:
+            groups = self.optimizer.state_dict()["param_groups"]
+            self.optimizer.load_state_dict({"state": _optimizer_state(saved), "param_groups": groups})
+        if plain["scaler"] and self.scaler.is_enabled():
+            self.scaler.load_state_dict(plain["scaler"])
+        self.position = Position.from_state_dict(plain["position"])
+        self.position.step = 0  # the order of the images may be another one
+        if plain["best"] and plain["best"]["metric"] == self.monitor:
+            self.best = Best(**plain["best"])
+        if self.scheduler is not None and not isinstance(self.scheduler, Plateau):
+            with warnings.catch_warnings():  # torch warns of a schedule stepped before the optimizer: it is meant here
+                warnings.simplefilter("ignore", UserWarning)
+                for _ in range(1, self.position.epoch):
+                    self.scheduler.step()
+
+    def _check_data(self, saved: Mapping[str, Any]) -> None:
+        current = _describe(self.data)
+        for name in current:
+            if current[name] != saved[name]:
+                raise UserError(
+                    Problem(
+                        f"the data set has changed since the checkpoint: {name} {str(saved[name])[:100]} then, "
+                        f"{str(current[name])[:100]} now",
+                        key="data.path",
+                        value=self.config.data.path,
+                        fix="bring the images back, or add --fork to `convnn resume` to train on the present ones",
+                    ),
+                    Exit.DATA,
+                )
 
 
-def finite(model: nn.Module) -> bool:
-    """Whether every weight and every running figure is a number. Waits for the device."""
-    reals = [value for value in model.state_dict().values() if value.is_floating_point()]
-    largest = [torch.linalg.vector_norm(value.float(), torch.inf) for value in reals]  # NaN is larger than all
+def build_train_state(config: RunConfig, data: LoadedDataset, device: torch.device) -> TrainState:
+    """Seed torch and build the state of a run that has not begun.
+
+    The model is drawn on the CPU, so that its first weights are the same on every device.
+    """
+    torch.manual_seed(config.training.seed)
+    model = build.model(config, len(data.classes)).to(device)
+    optimizer = build.optimizer(config, model)
+    scheduler = build.scheduler(config, optimizer)
+    fp16 = training_device.amp_dtype(config, device) is torch.float16
+    scaler = torch.amp.GradScaler(device.type, enabled=fp16)
+    return TrainState(config, data, device, model, optimizer, scheduler, scaler, Meters(device))
+
+
+def is_finite(model: nn.Module) -> bool:
+    """Return whether all weights and buffers are finite. Syncs with the device."""
+    tensors = [value for value in model.state_dict().values() if value.is_floating_point()]
+    largest = [torch.linalg.vector_norm(value.float(), torch.inf) for value in tensors]  # NaN is larger than all
     return bool(torch.stack(largest).isfinite().all())
 
 
-def restore(trainer: Trainer, state: State, *, exactly: bool) -> None:
-    """Give a freshly built trainer the state. Raises UserError where it does not fit the model or the data.
-
-    Not `exactly` is for a fork under another configuration: it takes over weights, what the same optimizer remembers,
-    and the epoch, which begins anew; the learning rate follows the new configuration.
-    """
-    plain = state.plain
-    try:
-        trainer.model.load_state_dict(state.model)
-        if exactly:
-            _check_data(trainer, plain["data"])
-            _exactly(trainer, state)
-        else:
-            _as_far_as_it_fits(trainer, state)
-    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        said = escaped(" ".join(lines[1:2] or lines))[:300]
-        raise UserError(
-            Problem(
-                f"the checkpoint does not fit this configuration: {said}",
-                fix="model, layer and data set must be those of the run that it is from",
-            ),
-            Exit.STORAGE if exactly else Exit.USAGE,
-        ) from error
-
-
-def _exactly(trainer: Trainer, state: State) -> None:
-    plain = state.plain
-    remembered = _remembered(state)
-    trainer.optimizer.load_state_dict({"state": remembered, "param_groups": plain["optimizer"]["groups"]})
-    if trainer.scheduler is not None:
-        trainer.scheduler.load_state_dict(plain["scheduler"])
-    if plain["scaler"]:
-        trainer.scaler.load_state_dict(plain["scaler"])
-    trainer.position = Position(**plain["position"])
-    trainer.best = Best(**plain["best"]) if plain["best"] else None
-    trainer.tally.restore(plain["tally"])
-    trainer.clock.start_at(plain["train_s"])
-
-
-def _as_far_as_it_fits(trainer: Trainer, state: State) -> None:
-    plain, config = state.plain, trainer.config
-    if state.optimizer is not None and plain["config"].get("optimizer.name") == config.optimizer.name:
-        groups = trainer.optimizer.state_dict()["param_groups"]
-        trainer.optimizer.load_state_dict({"state": _remembered(state), "param_groups": groups})
-    if plain["scaler"] and trainer.scaler.is_enabled():
-        trainer.scaler.load_state_dict(plain["scaler"])
-    trainer.position = Position(**plain["position"])
-    trainer.position.step = 0  # the order of the images may be another one
-    best = plain["best"]
-    if best and best["metric"] == trainer.watched:
-        trainer.best = Best(**best)
-    if trainer.scheduler is not None and not isinstance(trainer.scheduler, Plateau):
-        with warnings.catch_warnings():  # it warns of being stepped before the optimizer: just what is meant
-            warnings.simplefilter("ignore", UserWarning)
-            for _ in range(1, trainer.position.epoch):
-                trainer.scheduler.step()
-
-
-def _remembered(state: State) -> dict[int, dict[str, Any]]:
-    """What the optimizer remembers, by parameter and name."""
-    found: dict[int, dict[str, Any]] = {}
-    for key, value in {**(state.optimizer or {}), **state.plain["optimizer"]["numbers"]}.items():
+def _optimizer_state(saved: StateDict) -> dict[int, dict[str, Any]]:
+    """Return the optimizer's state by parameter index and name, as its `load_state_dict` takes it."""
+    state: dict[int, dict[str, Any]] = {}
+    for key, value in {**(saved.optimizer or {}), **saved.plain["optimizer"]["numbers"]}.items():
         index, _, name = key.partition(".")
-        found.setdefault(int(index), {})[name] = value
-    return found
+        state.setdefault(int(index), {})[name] = value
+    return state
 
 
-def _data(trainer: Trainer) -> dict[str, Any]:
-    """What the images were: as JSON gives it back."""
-    data = trainer.data
+def _describe(data: LoadedDataset) -> dict[str, Any]:
+    """Return what identifies the images, as JSON gives it back."""
     splits = {"train": data.train, "val": data.val, "test": data.test}
     return {
         "classes": list(data.classes),
@@ -160,23 +236,16 @@ def _data(trainer: Trainer) -> dict[str, Any]:
     }
 
 
-def same(trainer: Trainer, state: State) -> bool:
-    """Whether a fork goes on as its run would have: under the same configuration, on the same images."""
-    return not config_diff(state.plain["config"], trainer.config) and bool(state.plain["data"] == _data(trainer))
+MISFITS = (KeyError, TypeError, ValueError, AttributeError, RuntimeError)  # what loading a wrong state raises
 
 
-def _check_data(trainer: Trainer, before: Mapping[str, Any]) -> None:
-    now = _data(trainer)
-    differ = [name for name in now if now[name] != before[name]]
-    if differ:
-        name = differ[0]
-        raise UserError(
-            Problem(
-                f"the data set is not the one that the run began with: {name} "
-                f"{escaped(before[name])[:100]} then, {escaped(now[name])[:100]} now",
-                key="data.path",
-                value=trainer.config.data.path,
-                fix="bring the images back, or add --fork to `convnn resume` to go on with those that are here",
-            ),
-            Exit.DATA,
-        )
+def _misfit(error: Exception, code: Exit) -> UserError:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    reason = " ".join(lines[1:2] or lines)[:300]  # torch names the tensors on its second line
+    return UserError(
+        Problem(
+            f"the checkpoint does not fit this configuration: {reason}",
+            fix="model, layer and data set must be those of the run that saved it",
+        ),
+        code,
+    )

@@ -1,6 +1,6 @@
-"""One run as a stream of events. It neither prints nor writes nor knows who listens; to stop it, stop iterating.
+"""Training as a generator of events: it neither prints nor writes; to stop it, stop iterating.
 
-Every yield is a moment between two steps, at which `state.taken` is whole; most yields are None and cost nothing.
+Every yield lies between two steps, where `TrainState.state_dict` is complete; most yields are None and cost nothing.
 """
 
 from __future__ import annotations
@@ -8,8 +8,7 @@ from __future__ import annotations
 import hashlib
 import platform
 import time
-from collections.abc import Generator, Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Generator, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -18,187 +17,203 @@ from convnn.config.schema import RunConfig
 from convnn.costs.fit import shortage
 from convnn.costs.plan import plan
 from convnn.events import Epoch, Event, Finished, Started, Step, Warned
-from convnn.metrics import Best, monitored
-from convnn.training import build, device, preflight, state
-from convnn.training.evaluation import autocast, evaluate
-from convnn.training.meters import Stopwatch, Tally
-from convnn.training.state import Plateau, Position, State
-
-if TYPE_CHECKING:
-    from convnn.data import LoadedDataset
+from convnn.metrics import Best
+from convnn.training import build
+from convnn.training import device as training_device
+from convnn.training.evaluation import autocast, evaluation_steps
+from convnn.training.meters import Meters, Stopwatch
+from convnn.training.preflight import PreflightReport, preflight
+from convnn.training.state import Plateau, StateDict, TrainState, build_train_state
 
 SECONDS_PER_STEP_EVENT = 0.5
 STEP_EVENTS_PER_EPOCH = 200
 
 
 class Trainer:
-    """Builds what a configuration asks for and trains it. Raises UserError for what a person can fix."""
+    """Trains a state to the last epoch of its configuration."""
 
-    def __init__(self, config: RunConfig) -> None:
-        self.config = config
-        self.device = device.device(config)
-        self.position = Position()
-        self.best: Best | None = None
-        self.clock = Stopwatch()  # training in this epoch
-        self.whole = Stopwatch().go()  # the run in this process
-        self.warnings: list[str] = []
+    def __init__(self, state: TrainState, warnings: Sequence[str] = ()) -> None:
+        config = state.config
+        self.state, self.config, self.warnings = state, config, tuple(warnings)
+        self.device = state.device
+        self.loss_fn = build.loss_fn(config)
+        self.amp = training_device.amp_dtype(config, state.device)
+        self.compiled_model = build.compiled(config, state.model) if config.runtime.compile else state.model
 
-    def prepare(self, saved: State | None = None, *, fork: bool = False) -> Started:
-        """Seed, build model and data, take over a saved state, compile; returns what there is to say of it.
+    @classmethod
+    def from_config(cls, config: RunConfig, saved: StateDict | None = None, *, fork: bool = False) -> Trainer:
+        """Open the data and build the trainer of a new run, or of one that goes on from a saved state.
 
-        A `fork` may have another configuration than the saved state, and takes over what fits.
+        A fork may have another configuration than the saved state. Raises UserError for what a person can fix.
         """
-        config = self.config
-        device.settle(config, self.device)
-        self.data: LoadedDataset = build.data(config, self.device)
-        assert self.data.train is not None
-        self.train = self.data.train
-        free = device.free(self.device)  # before the model takes its part
-        if said := shortage(config, self.data.image_size, len(self.data.classes), free):
-            self.warnings.append(said)
-        torch.manual_seed(config.training.seed)  # before the model is drawn, on the cpu: the same on every device
-        self.model: nn.Module = build.model(config, len(self.data.classes)).to(self.device)
-        self.optimizer = build.optimizer(config, self.model)
-        self.scheduler = build.scheduler(config, self.optimizer)
-        self.losses = build.losses(config)
-        self.amp = device.amp_dtype(config, self.device)
-        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.amp is torch.float16)
-        self.tally = Tally(self.device)
-        self.watched = monitored(validation=self.data.val is not None)
-        if saved is not None:
-            state.restore(self, saved, exactly=not fork or state.same(self, saved))
-        self.network: nn.Module = build.compiled(config, self.model) if config.runtime.compile else self.model
-        tried = preflight.try_out(self, measure=saved is None)
-        if saved is None:  # a resumed run said so when it started
-            self.warnings += [*self.data.notes, *tried.notes]
-        return self._started(tried.graphs)
+        device = training_device.device(config)
+        training_device.settle(config, device)
+        data = build.data(config, device)
+        free = training_device.free(device)  # before the model takes its part
+        warning = shortage(config, data.image_size, len(data.classes), free)
+        state = build_train_state(config, data, device)
+        if saved is not None and fork:
+            state.load_fork(saved)
+        elif saved is not None:
+            state.load_state_dict(saved)
+        return cls(state, [warning] if warning else [])
 
-    def run(self, saved: State | None = None, *, fork: bool = False) -> Iterator[Event | None]:
-        """The run from its start, or from a saved state, to its end."""
-        yield self.prepare(saved, fork=fork)
-        for warning in self.warnings:
+    def run(self) -> Iterator[Event | None]:
+        """Yield Started, then an event or None after each step and each evaluated batch, and Finished in the end."""
+        new = self.state.position.global_step == 0
+        report = self._preflight(time_amp=new and self.amp is not None and self.device.type == "cpu")
+        yield self._started(report.graphs)
+        notes = [*self.state.data.notes, *report.notes] if new else []  # a resumed run reported them when it started
+        for warning in [*self.warnings, *notes]:
             yield Warned(message=warning)
-        while self.position.epoch <= self.config.training.num_epochs:
-            if (cause := (yield from self._train())) is not None:
-                yield Finished(outcome="diverged", cause=f"{cause} (epoch {self.position.epoch})")
+        while self.state.position.epoch <= self.config.training.num_epochs:
+            if (cause := (yield from self._train_epoch())) is not None:
+                yield Finished(outcome="diverged", cause=f"{cause} (epoch {self.state.position.epoch})")
                 return
             yield from self._finish_epoch()
         yield Finished(outcome="done")
 
+    def train_step(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Take an optimizer step on x (B, C, H, W), y (B,); return mean loss and gradient norm, on the device."""
+        state = self.state
+        total = torch.zeros((), device=self.device)
+        state.optimizer.zero_grad(set_to_none=True)
+        micro_batches = min(self.config.training.accumulate, len(y))
+        for xs, ys in zip(x.tensor_split(micro_batches), y.tensor_split(micro_batches), strict=True):
+            with autocast(self.device, self.amp):
+                logits = self.compiled_model(xs)
+            losses = self.loss_fn(logits, ys)
+            loss = losses.sum() / len(y)
+            state.scaler.scale(loss).backward()
+            state.meters.add(losses.detach(), logits.detach(), ys, state.position.global_step + 1)
+            total += loss.detach()
+        state.scaler.unscale_(state.optimizer)
+        norm = self._clip_gradient()
+        state.meters.add_norm(norm)
+        state.scaler.step(state.optimizer)
+        state.scaler.update()
+        return total, norm
+
     # -- an epoch ---------------------------------------------------------------------------------------------------
 
-    def _train(self) -> Generator[Event | None, None, str | None]:
-        """The steps that are left of this epoch; returns what is not finite any more, and since which step."""
-        position, steps = self.position, len(self.train)
-        self.model.train()
-        self.clock.go()
-        due = position.step
-        told, told_images = time.monotonic(), self.tally.images
-        batches = self.train.epoch(position.epoch, position.step)
+    def _train_epoch(self) -> Generator[Event | None, None, str | None]:
+        """Take the steps that are left of this epoch; return what diverged, None where all is finite."""
+        state, loader = self.state, self.state.train_loader
+        position, steps = state.position, len(loader)
+        state.model.train()
+        state.epoch_timer.start()
+        next_event_step = position.step
+        event_time, event_images = time.monotonic(), state.meters.images
+        batches = loader.epoch(position.epoch, position.step)
         while position.step < steps:
             torch.manual_seed(step_seed(self.config.training.seed, position.epoch, position.step))
             x, y = next(batches)
-            loss, norm = self._step(x, y)
+            loss, norm = self.train_step(x, y)
             position.step += 1
-            position.total += 1
-            now = time.monotonic()
-            if position.total > 1 and (now - told < SECONDS_PER_STEP_EVENT or position.step < due):
+            position.global_step += 1
+            too_soon = time.monotonic() - event_time < SECONDS_PER_STEP_EVENT or position.step < next_event_step
+            if too_soon and position.global_step > 1:
                 yield None
                 continue
-            if (cause := self._bad_loss()) is not None:
+            if (cause := state.loss_diverged()) is not None:
                 return cause
-            speed = (self.tally.images - told_images) / max(time.monotonic() - told, 1e-9)
+            speed = (state.meters.images - event_images) / max(time.monotonic() - event_time, 1e-9)
             yield self._step_event(loss, norm, speed)
-            told, told_images = time.monotonic(), self.tally.images
-            due = position.step + max(1, steps // STEP_EVENTS_PER_EPOCH)
-        return self.diverged()
+            event_time, event_images = time.monotonic(), state.meters.images
+            next_event_step = position.step + max(1, steps // STEP_EVENTS_PER_EPOCH)
+        return state.diverged()
 
-    def diverged(self) -> str | None:
-        """What is not finite any more, loss or weights, and since which step; None if all is. Waits for the device."""
-        if (cause := self._bad_loss()) is not None or state.finite(self.model):
-            return cause
-        return f"the weights are not finite after step {self.position.total}"
-
-    def _bad_loss(self) -> str | None:
-        step = self.tally.first_bad()
-        return None if step is None else f"the loss is not finite since step {step}"
-
-    def _step(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """One step of the optimizer on x (B, C, H, W) and y (B,); its mean loss and gradient norm, on the device."""
-        total = torch.zeros((), device=self.device)
-        self.optimizer.zero_grad(set_to_none=True)
-        parts = min(self.config.training.accumulate, len(y))
-        for xs, ys in zip(x.tensor_split(parts), y.tensor_split(parts), strict=True):
-            with autocast(self.device, self.amp):
-                logits = self.network(xs)
-            losses = self.losses(logits, ys)
-            loss = losses.sum() / len(y)
-            self.scaler.scale(loss).backward()
-            self.tally.add(losses.detach(), logits.detach(), ys, self.position.total + 1)
-            total += loss.detach()
-        self.scaler.unscale_(self.optimizer)
-        norm = self._clip()
-        self.tally.add_norm(norm)
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        return total, norm
-
-    def _clip(self) -> Tensor:
-        """The global norm of the gradient before clipping."""
+    def _clip_gradient(self) -> Tensor:
+        """Return the global norm of the gradient before clipping."""
+        parameters = list(self.state.model.parameters())
         limit = self.config.training.clip_grad_norm
         if limit > 0:
-            return nn.utils.clip_grad_norm_(self.model.parameters(), limit)
-        return nn.utils.get_total_norm([p.grad for p in self.model.parameters() if p.grad is not None])
+            return nn.utils.clip_grad_norm_(parameters, limit)
+        return nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
 
     def _finish_epoch(self) -> Iterator[Event | None]:
-        """Evaluate, step the schedule, and move on to the next epoch; yields the Epoch event."""
-        train = self.tally.figures("train")
-        self.clock.stop()
-        epoch, train_s = self.position.epoch, self.clock.seconds()
-        metrics, watch = dict(train), Stopwatch().go()
-        for split, batches in (("val", self.data.val), ("test", self.data.test)):
-            if batches is not None:
-                how = self.losses, self.device, self.amp
-                metrics |= yield from evaluate(self.network, batches, *how, split, seed=self.config.training.seed)
+        """Evaluate, step the schedule and move on to the next epoch; yield the Epoch event."""
+        state = self.state
+        metrics = state.meters.metrics("train")
+        state.epoch_timer.stop()
+        epoch, train_s = state.position.epoch, state.epoch_timer.seconds()
+        eval_timer = Stopwatch().start()
+        for split, loader in (("val", state.data.val), ("test", state.data.test)):
+            if loader is not None:
+                metrics |= yield from evaluation_steps(
+                    self.compiled_model,
+                    loader,
+                    self.loss_fn,
+                    self.device,
+                    self.amp,
+                    split,
+                    seed=self.config.training.seed,
+                )
         metrics |= {
-            "lr": self.optimizer.param_groups[0]["lr"],
-            "images_per_s": self.tally.images / max(train_s, 1e-9),
+            "lr": self._lr(),
+            "images_per_s": state.meters.images / max(train_s, 1e-9),
             "train_s": train_s,
-            "eval_s": watch.seconds(),
-            "peak_bytes": device.peak_bytes(self.device),
+            "eval_s": eval_timer.seconds(),
+            "peak_bytes": training_device.peak_bytes(self.device),
         }
-        if self.best is None or metrics[self.watched] > self.best.value:
-            self.best = Best(self.watched, metrics[self.watched], epoch)
-        if isinstance(self.scheduler, Plateau):
-            self.scheduler.step(metrics[self.watched])
-        elif self.scheduler is not None:
-            self.scheduler.step()
-        self.tally, self.clock = Tally(self.device), Stopwatch()
-        self.position.epoch, self.position.step = epoch + 1, 0
-        yield Epoch(epoch=epoch, step=self.position.total, metrics=metrics)
+        monitored = metrics[state.monitor]
+        if state.best is None or monitored > state.best.value:
+            state.best = Best(state.monitor, monitored, epoch)
+        if isinstance(state.scheduler, Plateau):
+            state.scheduler.step(monitored)
+        elif state.scheduler is not None:
+            state.scheduler.step()
+        state.meters, state.epoch_timer = Meters(self.device), Stopwatch()
+        state.position.epoch, state.position.step = epoch + 1, 0
+        yield Epoch(epoch=epoch, step=state.position.global_step, metrics=metrics)
 
-    # -- what is told -----------------------------------------------------------------------------------------------
+    def _lr(self) -> float:
+        lr: float = self.state.optimizer.param_groups[0]["lr"]
+        return lr
 
-    def _step_event(self, loss: Tensor, norm: Tensor, speed: float) -> Step:
+    # -- before the first step, and events --------------------------------------------------------------------------
+
+    def _preflight(self, *, time_amp: bool) -> PreflightReport:
+        compiles = self.config.runtime.compile
+        if not compiles and not time_amp:
+            return PreflightReport()
+        return preflight(
+            self.state.model,
+            self.loss_fn,
+            self._random_batch(),
+            self.amp,
+            compiled_model=self.compiled_model if compiles else None,
+            time_amp=time_amp,
+        )
+
+    def _random_batch(self) -> tuple[Tensor, Tensor]:
+        """Return noise and labels in the shape of a micro-batch: (B, C, H, W), (B,)."""
+        training, data = self.config.training, self.state.data
+        size = min(training.batch_size, self.state.train_loader.num_images)
+        size = -(-size // training.accumulate)
+        x = torch.randn(size, 3, *data.image_size, device=self.device)
+        return x, torch.arange(size, device=self.device) % len(data.classes)
+
+    def _step_event(self, loss: Tensor, norm: Tensor, images_per_s: float) -> Step:
+        position = self.state.position
         return Step(
-            epoch=self.position.epoch,
-            step=self.position.total,
+            epoch=position.epoch,
+            step=position.global_step,
             loss=loss.item(),
-            lr=self.optimizer.param_groups[0]["lr"],
+            lr=self._lr(),
             grad_norm=norm.item(),
-            images_per_s=speed,
+            images_per_s=images_per_s,
         )
 
     def _started(self, graphs: dict[str, int] | None) -> Started:
-        config, data = self.config, self.data
+        config, data, parameters = self.config, self.state.data, list(self.state.model.parameters())
         splits = {"train": data.train, "val": data.val, "test": data.test}
         cost = plan(config, data.image_size, len(data.classes))
-        compiled = {"mode": config.runtime.compile_mode, **graphs} if graphs else None
         return Started(
-            versions={"python": platform.python_version(), **device.versions()},
-            device=device.describe(self.device),
+            versions={"python": platform.python_version(), **training_device.versions()},
+            device=training_device.describe(self.device),
             threads=torch.get_num_threads(),
-            git_commit=device.git_commit(),
+            git_commit=training_device.git_commit(),
             host=platform.node(),
             seed=config.training.seed,
             normalisation={"mean": data.mean, "std": data.std},
@@ -206,17 +221,17 @@ class Trainer:
             num_classes=len(data.classes),
             image_size=(3, *data.image_size),
             images={name: split.num_images for name, split in splits.items() if split is not None},
-            parameters=sum(p.numel() for p in self.model.parameters()),
-            trainable_parameters=sum(p.numel() for p in self.model.parameters() if p.requires_grad),
+            parameters=sum(p.numel() for p in parameters),
+            trainable_parameters=sum(p.numel() for p in parameters if p.requires_grad),
             flops=cost.flops,
             memory_bytes=cost.memory_bytes,
             epochs=config.training.num_epochs,
-            steps_per_epoch=len(self.train),
+            steps_per_epoch=len(self.state.train_loader),
             amp={"mode": "autocast", "dtype": str(self.amp).removeprefix("torch.")} if self.amp else None,
-            compile=compiled,
+            compile={"mode": config.runtime.compile_mode, **graphs} if graphs else None,
         )
 
 
 def step_seed(seed: int, epoch: int, step: int) -> int:
-    """The seed of a step's random numbers: a hash of (seed, epoch, step), so that it needs no history."""
+    """Return the seed of a step's random numbers: a hash of (seed, epoch, step), so that it needs no history."""
     return int.from_bytes(hashlib.sha256(f"{seed}/{epoch}/{step}".encode()).digest()[:8], "big") >> 1

@@ -89,14 +89,15 @@ def speeds() -> Iterator[Finding]:
 
 
 def _seconds_per_step(config: RunConfig) -> float:
-    trainer = Trainer(config)
-    trainer.prepare()
-    trainer.model.train()
+    trainer = Trainer.from_config(config)
+    next(trainer.run())  # the checks before the first step: that the model compiles
+    trainer.state.model.train()
     times = []
     for _ in range(STEPS + 1):
-        x, y = next(trainer.train.epoch(1))
+        x, y = next(trainer.state.train_loader.epoch(1))
         start = time.perf_counter()
-        trainer._step(x, y)[0].item()  # waits for the device
+        loss, _norm = trainer.train_step(x, y)
+        loss.item()  # waits for the device
         times.append(time.perf_counter() - start)
     return median(times[1:])
 

@@ -1,7 +1,4 @@
-"""A run directory trained, the same way for a terminal, the app and a child: lock, build, train, tell what ended it.
-
-It alone appends to `events.jsonl`.
-"""
+"""Train a run directory, the same way for a terminal, the app and a child process; nothing else writes its history."""
 
 from __future__ import annotations
 
@@ -10,32 +7,33 @@ import shlex
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from convnn.config.diff import config_diff
 from convnn.config.schema import RunConfig
 from convnn.errors import Exit, Problem, UserError
-from convnn.events import Event, Finished
+from convnn.events import Event, Finished, Resumed, Started, Warned
 from convnn.runs import control, text_files
-from convnn.runs.event_log import EventLog
 from convnn.runs.history import History
 from convnn.runs.lock import lock_run
 from convnn.runs.run import EVENTS, Run
-from convnn.text import escaped
-from convnn.training import device
-from convnn.training.state import State
+from convnn.training import device as training_device
+from convnn.training.state import Position, StateDict, TrainState
 from convnn.training.trainer import Trainer
 from convnn.worker import checkpoint, failures
+from convnn.worker.checkpointer import Checkpointer
 from convnn.worker.crash_points import reach
-from convnn.worker.loop import Loop, Origin
+from convnn.worker.loop import Loop, not_written
+from convnn.worker.recorder import Recorder
 from convnn.worker.run_log import logged
 from convnn.worker.signals import Command
 
 
 @dataclass
 class Ended:
-    """How the loop ended; the exception if one ended it; flags that a fork of the run would go on with."""
+    """How a run ended; the exception if one ended it; flags that a fork of the run would go on with."""
 
     finished: Finished
     error: BaseException | None = None
@@ -46,7 +44,20 @@ class Ended:
         return self.finished.code if self.finished.code is not None else Exit.FAILED
 
 
-def work(
+@dataclass(frozen=True)
+class ResumePoint:
+    """The checkpoint that a run goes on from."""
+
+    saved: StateDict
+    fork: bool = False  # of another run: its configuration may differ
+    warnings: list[str] = field(default_factory=list)  # about finding it
+
+    @property
+    def position(self) -> Position:
+        return Position.from_state_dict(self.saved.plain["position"])
+
+
+def train_run(
     run: Run,
     config: RunConfig,
     *,
@@ -55,91 +66,187 @@ def work(
     resume: bool = False,
     max_minutes: float | None = None,
 ) -> Ended:
-    """Train the run on this thread until it ends, whatever ends it; the directory is whole afterwards.
+    """Train the run on this thread until it ends, for whatever reason; its directory is complete afterwards.
 
-    Raises UserError before anything is written: the run is held by another process, the disk takes nothing, there is
-    no checkpoint left to resume from, or it is of another configuration.
+    Raises UserError before anything is written: another process trains the run, the disk takes nothing, there is no
+    checkpoint left to resume from, or it is of another configuration.
     """
     deadline = None if max_minutes is None else time.monotonic() + 60 * max_minutes
+    commands = deque() if commands is None else commands
     try:
         with lock_run(run.path), logged(run.path):
             reach("run.locked")
-            control.discard(run.path)
-            for name in (text_files.ARGS, text_files.MODEL, text_files.RESULTS):
-                for rest in run.path.glob(f".{name}.*.tmp"):  # of a write that was cut off
-                    rest.unlink()
+            control.discard(run.path)  # it was for a process that is gone
+            _remove_partial_files(run)
             history = run.history() if resume else History()
             if history.finished is not None and history.finished.outcome == "done":
                 return Ended(history.finished)  # by another process, while this one started
-            trainer = Trainer(config)
-            origin = _origin(run, config, history) if resume else None
-            event_log = EventLog(run.events_path, show)
+            training_device.device(config)  # raises UserError where it is missing
+            resume_point = _find_resume_point(run, config, history) if resume else None
+            recorder = Recorder(run, history, show)
             try:
-                commands = deque() if commands is None else commands
-                loop = Loop(run, trainer, show, commands, deadline, event_log, history)
-                return _guarded(loop, origin)
+                return _train_to_end(recorder, config, resume_point, commands, deadline)
             finally:
-                event_log.close()
+                recorder.close()
     except OSError as error:
         raise failures.storage(error, error.filename or run.path) from error
 
 
-def _guarded(loop: Loop, origin: Origin | None) -> Ended:
-    """Train, and turn whatever ends it into a final event."""
-    memory = device.memory(loop.trainer.device)  # asked while the device is there
+def _train_to_end(
+    recorder: Recorder,
+    config: RunConfig,
+    resume_point: ResumePoint | None,
+    commands: deque[Command],
+    deadline: float | None,
+) -> Ended:
+    """Train, and record what ended it as the last event."""
+    memory = training_device.memory(training_device.device(config))  # a lost device cannot be asked any more
     try:
-        finished = loop.train(origin)
+        finished = _train(recorder, config, resume_point, commands, deadline)
     except Exception as error:
         if not isinstance(error, UserError):
             logging.getLogger("convnn").error("%s", "".join(traceback.format_exception(error)))
-        fault = failures.named(error, _setting(loop, memory))
-        finished = loop.end(Finished(outcome="failed", cause=fault.cause, code=fault.code))
-        return Ended(finished, error, fault.flags)
-    flags = ("--lr", f"{loop.trainer.config.optimizer.lr / 10:g}") if finished.outcome == "diverged" else ()
-    return Ended(loop.end(finished), None, flags)
+        failure = failures.classify_failure(error, _context(config, recorder.history, memory))
+        finished = _end(recorder, Finished(outcome="failed", cause=failure.cause, code=failure.code))
+        return Ended(finished, error, failure.flags)
+    flags = ("--lr", f"{config.optimizer.lr / 10:g}") if finished.outcome == "diverged" else ()
+    return Ended(_end(recorder, finished), None, flags)
 
 
-def _setting(loop: Loop, memory: int) -> failures.Setting:
-    started = loop.history.started
-    size = started.image_size[1:] if started is not None and started.image_size else None
-    classes = started.num_classes if started is not None else None
-    return failures.Setting(loop.trainer.config, size, classes, memory)  # type: ignore[arg-type]
+def _train(
+    recorder: Recorder,
+    config: RunConfig,
+    resume_point: ResumePoint | None,
+    commands: deque[Command],
+    deadline: float | None,
+) -> Finished:
+    saved = resume_point.saved if resume_point else None
+    trainer = Trainer.from_config(config, saved, fork=resume_point is not None and resume_point.fork)
+    stream = trainer.run()
+    started = next(stream)
+    assert isinstance(started, Started)
+    _record_start(recorder, trainer.state, started, resume_point)
+    checkpointer = Checkpointer(
+        recorder.run.path,
+        trainer.state,
+        emit=recorder.emit,
+        flush_history=recorder.flush,
+        saved=resume_point.position if resume_point else None,
+    )
+    reach("run.told")
+    return Loop(recorder.run, trainer, recorder, checkpointer, commands, deadline).consume(stream)
 
 
-def _origin(run: Run, config: RunConfig, history: History) -> Origin | None:
-    """The newest checkpoint that verifies; None where none was written yet. Raises UserError where it may not go on."""
-    found, said = checkpoint.newest(run.path)
-    if found is None:
+def _record_start(recorder: Recorder, state: TrainState, started: Started, resume_point: ResumePoint | None) -> None:
+    """Record how the run starts or goes on. Raises UserError where the disk does not take the first event."""
+    history = recorder.history
+    began_before = history.first_started is not None or bool(history.epochs)
+    if history.first_started is None or resume_point is None:
+        recorder.emit(started)
+    if resume_point is not None:
+        for message in resume_point.warnings:
+            recorder.emit(Warned(message=message))
+        recorder.emit(_resumed(resume_point, state))
+    elif began_before:
+        recorder.emit(Resumed(epoch=1, step=0, note="from the beginning: there was no checkpoint yet"))
+    try:
+        recorder.flush()
+    except OSError as error:
+        raise failures.storage(error, recorder.run.events_path) from error
+    recorder.write_description(state.config, state.model, started)
+
+
+def _resumed(resume_point: ResumePoint, state: TrainState) -> Resumed:
+    """Return the event of going on from a checkpoint; on another machine the results may differ."""
+    plain, machine = resume_point.saved.plain, state.machine()
+    saved_machine = plain.get("machine", {})
+    notes = [f"forked from {plain['forked']}"] if resume_point.fork else []
+    for key, value in machine.items():
+        if saved_machine.get(key) != value:
+            notes.append(f"{key} {saved_machine.get(key)} before, {value} now")
+    position = state.position
+    return Resumed(epoch=position.epoch, step=position.global_step, exact=not notes, note="; ".join(notes))
+
+
+def _end(recorder: Recorder, finished: Finished) -> Finished:
+    """Record the last event, and leave the directory as a run of its outcome is left."""
+    recorder.write_results()
+    reach("run.results")
+    if finished.outcome == "done" and not recorder.try_flush():
+        finished = not_written("the history")
+    recorder.emit(finished)
+    if not recorder.try_flush() and finished.outcome == "done":  # the run has to be resumed to end
+        finished = not_written("the last event")
+        recorder.show(finished)
+    reach("run.ended")
+    if finished.outcome == "done":
+        try:
+            checkpoint.prune(recorder.run.path, finished=True)
+        except OSError as error:
+            recorder.show(Warned(message=f"earlier checkpoints could not be removed: {error.strerror}"))
+    reach("run.pruned")
+    return finished
+
+
+def _context(config: RunConfig, history: History, memory: int) -> failures.RunContext:
+    started = history.started
+    if started is None:
+        return failures.RunContext(config, None, None, memory)
+    image_size = (started.image_size[-2], started.image_size[-1]) if started.image_size else None
+    return failures.RunContext(config, image_size, started.num_classes, memory)
+
+
+def _remove_partial_files(run: Run) -> None:
+    """Remove text files whose writing was cut off."""
+    for name in (text_files.ARGS, text_files.MODEL, text_files.RESULTS):
+        for path in run.path.glob(f".{name}.*.tmp"):
+            path.unlink()
+
+
+# -- where a run goes on ------------------------------------------------------------------------------------------
+
+
+def _find_resume_point(run: Run, config: RunConfig, history: History) -> ResumePoint | None:
+    """Return the newest checkpoint that verifies, None where none was written yet.
+
+    Raises UserError where it may not be resumed from.
+    """
+    newest, warnings = checkpoint.newest(run.path)
+    if newest is None:
         if any(mark.kind == "saved" for mark in history.marks):
             raise UserError(
                 Problem(
-                    f"the checkpoints of {escaped(run.name)} have vanished",
-                    fix=f"train it again as a new run: convnn run {escaped(shlex.quote(str(run.config_path)))}",
+                    f"the checkpoints of {run.name} have vanished",
+                    fix=f"train it again as a new run: convnn run {shlex.quote(str(run.config_path))}",
                 ),
                 Exit.STORAGE,
             )
         return None
-    fork = "forked" in found.plain
-    before = found.plain.get("config")
-    if not fork and isinstance(before, dict) and (problems := config_diff(before, config)):
-        raise UserError(
-            [Problem(f"{escaped(run.config_path)} was changed since the checkpoint", fix="undo that"), *problems]
-        )
-    length = run.events_path.stat().st_size if run.events_path.exists() else 0
-    whole = found.plain.get("history_bytes")
-    if not fork and isinstance(whole, int) and length < whole:
-        said.append(f"{EVENTS} has lost {whole - length} of the {whole} bytes that it had at the checkpoint")
-    _point_at(run, found)
-    return Origin(State(found.model, found.optimizer, found.plain), fork, said)
+    fork = "forked" in newest.plain
+    if not fork:
+        _check_config(run, config, newest.plain)
+        saved_bytes = newest.plain.get("history_bytes")
+        present_bytes = run.events_path.stat().st_size if run.events_path.exists() else 0
+        if isinstance(saved_bytes, int) and present_bytes < saved_bytes:
+            missing = saved_bytes - present_bytes
+            warnings.append(f"{EVENTS} has lost {missing} of the {saved_bytes} bytes that it had at the checkpoint")
+    _repair_pointers(run, newest)
+    return ResumePoint(StateDict(newest.model, newest.optimizer, newest.plain), fork, warnings)
 
 
-def _point_at(run: Run, found: checkpoint.Checkpoint) -> None:
-    """Name the checkpoint `last`, and `best` if it is: whoever wrote it may have been killed before that."""
-    if checkpoint.pointed(run.path, "last") != found.path.name:
-        checkpoint.point(run.path, "last", found.step)
-    best, position = found.plain.get("best"), found.plain.get("position")
+def _check_config(run: Run, config: RunConfig, plain: Mapping[str, Any]) -> None:
+    saved = plain.get("config")
+    if isinstance(saved, dict) and (problems := config_diff(saved, config)):
+        raise UserError([Problem(f"{run.config_path} was changed since the checkpoint", fix="undo that"), *problems])
+
+
+def _repair_pointers(run: Run, newest: checkpoint.Checkpoint) -> None:
+    """Point `last` at the newest checkpoint, and `best` if it is: a kill may have come between write and pointer."""
+    if checkpoint.pointed(run.path, "last") != newest.path.name:
+        checkpoint.point(run.path, "last", newest.step)
+    best, position = newest.plain.get("best"), newest.plain.get("position")
     if isinstance(best, dict) and isinstance(position, dict) and position.get("step") == 0:
         epoch = best.get("epoch")
-        ended = isinstance(epoch, int) and epoch + 1 == position.get("epoch")  # it was made at the end of the best
-        if ended and checkpoint.pointed(run.path, "best") != found.path.name:
-            checkpoint.point(run.path, "best", found.step)
+        is_best = isinstance(epoch, int) and epoch + 1 == position.get("epoch")  # written at the end of that epoch
+        if is_best and checkpoint.pointed(run.path, "best") != newest.path.name:
+            checkpoint.point(run.path, "best", newest.step)

@@ -85,7 +85,7 @@ def trained(typed):
 
     told = []
     try:
-        for event in Trainer(resolve.resolve(None, typed).checked()).run():
+        for event in Trainer.from_config(resolve.resolve(None, typed).checked()).run():
             if isinstance(event, Epoch):
                 told += [f"{name} {value!r}" for name, value in event.metrics.items() if name not in UNTRACED]
             elif isinstance(event, Started):

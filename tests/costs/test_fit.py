@@ -40,7 +40,7 @@ def test_a_run_warns_before_its_first_step(monkeypatch):
     monkeypatch.setattr(training_device, "free", lambda device: 10_000_000)
     from convnn.training.trainer import Trainer
 
-    trainer = Trainer(training.config(num_epochs=1))
+    trainer = Trainer.from_config(training.config(num_epochs=1))
     events = trainer.run()
     first = [next(events) for _ in range(2)]
     assert isinstance(first[1], Warned) and "training is expected to take" in first[1].message

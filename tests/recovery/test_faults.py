@@ -16,13 +16,13 @@ from support.processes import Command, convnn, until
 from convnn.costs import fit, plan
 from convnn.errors import Exit, UserError
 from convnn.worker import failures
-from convnn.worker.failures import Setting, named
+from convnn.worker.failures import RunContext, classify_failure
 
 BIG = training.config(width=1.0, resize=32, batch_size=256, layer="ConvNN")
 
 
-def at(memory: int, config=BIG) -> Setting:
-    return Setting(config, (32, 32), 10, memory)
+def context(memory: int, config=BIG) -> RunContext:
+    return RunContext(config, (32, 32), 10, memory)
 
 
 @pytest.mark.parametrize(
@@ -36,22 +36,22 @@ def at(memory: int, config=BIG) -> Setting:
 )
 def test_out_of_memory_names_an_accumulation_whose_forecast_fits(error):
     whole = plan.plan(BIG, (32, 32), 10).memory_bytes
-    fault = named(error, at(int(whole * 0.8)))
-    assert fault.code == Exit.MEMORY
-    assert fault.flags[0] == "--accumulate"
-    parts = int(fault.flags[1])
+    failure = classify_failure(error, context(int(whole * 0.8)))
+    assert failure.code == Exit.MEMORY
+    assert failure.flags[0] == "--accumulate"
+    parts = int(failure.flags[1])
     smaller = BIG.model_copy(update={"training": BIG.training.model_copy(update={"accumulate": parts})})
     assert plan.plan(smaller, (32, 32), 10).memory_bytes <= fit.ROOM * whole * 0.8
-    assert f"{whole / 1e9:.2f} GB" in fault.cause
+    assert f"{whole / 1e9:.2f} GB" in failure.cause
 
 
 def test_where_no_accumulation_fits_another_way_is_named():
-    fault = named(MemoryError(), at(10_000_000))
-    assert fault.flags == () and "--width" in fault.cause
+    failure = classify_failure(MemoryError(), context(10_000_000))
+    assert failure.flags == () and "--width" in failure.cause
 
 
 def test_out_of_memory_before_the_data_is_known():
-    assert named(MemoryError(), Setting(BIG, None, None, 10**9)).code == Exit.MEMORY
+    assert classify_failure(MemoryError(), RunContext(BIG, None, None, 10**9)).code == Exit.MEMORY
 
 
 @pytest.mark.parametrize(
@@ -65,9 +65,9 @@ def test_out_of_memory_before_the_data_is_known():
     ],
 )
 def test_each_has_its_code_and_its_words(error, code, word):
-    fault = named(error, at(10**12))
-    assert fault.code == code and word in fault.cause
-    assert "\n" not in fault.cause
+    failure = classify_failure(error, context(10**12))
+    assert failure.code == code and word in failure.cause
+    assert "\n" not in failure.cause
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.ENOENT, errno.EDQUOT, errno.EIO, 9999])

@@ -81,9 +81,9 @@ def whole(tmp_path_factory) -> tuple[Run, int]:
     root = tmp_path_factory.mktemp("whole")
     run = training.create(root, CONFIG)
     with refusing(pytest.MonkeyPatch(), Refusals(run.path)) as counted:
-        from convnn.worker import train_run
+        from convnn.worker.train_run import train_run
 
-        assert train_run.work(run, CONFIG, show=lambda event: None).code == 0
+        assert train_run(run, CONFIG, show=lambda event: None).code == 0
     return run, counted.calls
 
 
@@ -96,12 +96,12 @@ def sound(run: Run) -> None:
 
 
 def refuse_and_finish(root: Path, monkeypatch: pytest.MonkeyPatch, whole: Run, number: int, forever: bool) -> None:
-    from convnn.worker import train_run
+    from convnn.worker.train_run import train_run
 
     run = training.create(root, CONFIG)
     with refusing(monkeypatch, Refusals(run.path, number, forever=forever)):
         try:
-            ended = train_run.work(run, CONFIG, show=lambda event: None)
+            ended = train_run(run, CONFIG, show=lambda event: None)
             code = ended.code
             assert code in (Exit.DONE, Exit.STORAGE), ended.finished
         except UserError as error:
@@ -182,7 +182,7 @@ def test_a_full_file_system(tmp_path):
 
 def test_a_directory_that_vanishes_is_said(tmp_path):
     from convnn.events import Epoch
-    from convnn.worker import train_run
+    from convnn.worker.train_run import train_run
 
     run = training.create(tmp_path, CONFIG)
 
@@ -190,6 +190,6 @@ def test_a_directory_that_vanishes_is_said(tmp_path):
         if isinstance(event, Epoch):
             shutil.rmtree(run.path)
 
-    ended = train_run.work(run, CONFIG, show=show)
+    ended = train_run(run, CONFIG, show=show)
     assert ended.code == Exit.STORAGE
     assert "vanished" in ended.finished.cause

@@ -18,8 +18,8 @@ from convnn.runs import event_log
 from convnn.runs import run as runs_run
 from convnn.runs.control import ControlCommand
 from convnn.runs.run import Run
-from convnn.worker import train_run
 from convnn.worker.signals import Command
+from convnn.worker.train_run import Ended, train_run
 
 # a ResNet takes images of 8x8 pixels as they are: steps of milliseconds
 SMALL = {
@@ -77,13 +77,13 @@ def create(root: Path, wanted: RunConfig) -> Run:
     )
 
 
-def train(root: Path, wanted: RunConfig, **how: Any) -> tuple[Run, train_run.Ended]:
+def train(root: Path, wanted: RunConfig, **how: Any) -> tuple[Run, Ended]:
     run = create(root, wanted)
-    return run, train_run.work(run, wanted, show=lambda event: None, **how)
+    return run, train_run(run, wanted, show=lambda event: None, **how)
 
 
-def resume(run: Run, **how: Any) -> train_run.Ended:
-    return train_run.work(run, run.config(), show=lambda event: None, resume=True, **how)
+def resume(run: Run, **how: Any) -> Ended:
+    return train_run(run, run.config(), show=lambda event: None, resume=True, **how)
 
 
 def told(run: Run) -> list[Event]:

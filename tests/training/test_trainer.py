@@ -12,41 +12,40 @@ from torch.nn import functional as F
 
 from convnn.events import Epoch, Finished, Started, Step
 from convnn.training import build
-from convnn.training.evaluation import evaluate, finished
-from convnn.training.state import finite
+from convnn.training.evaluation import evaluate
+from convnn.training.state import is_finite
 from convnn.training.trainer import Trainer, step_seed
 
 
-def prepared(**options) -> Trainer:
-    trainer = Trainer(training.config(**options))
-    trainer.prepare()
-    return trainer
+def build_trainer(**options) -> Trainer:
+    return Trainer.from_config(training.config(**options))
 
 
 def one_step(trainer: Trainer, x: torch.Tensor, y: torch.Tensor) -> dict[str, torch.Tensor]:
     """The gradients of a step, by parameter; eval mode keeps BatchNorm out of it."""
-    trainer.model.eval()
-    trainer._step(x, y)
-    return {name: p.grad.clone() for name, p in trainer.model.named_parameters() if p.grad is not None}
+    trainer.state.model.eval()
+    trainer.train_step(x, y)
+    return {name: p.grad.clone() for name, p in trainer.state.model.named_parameters() if p.grad is not None}
 
 
 def test_events_come_in_order_and_end_with_finished():
-    told = [event for event in Trainer(training.config()).run() if event is not None]
-    assert isinstance(told[0], Started)
-    assert isinstance(told[-1], Finished) and told[-1].outcome == "done"
-    assert [event.epoch for event in told if isinstance(event, Epoch)] == [1, 2]
-    assert next(event for event in told if isinstance(event, Step)).step == 1
-    assert told[0].parameters == sum(p.numel() for p in prepared().model.parameters())
+    trainer = build_trainer()
+    events = [event for event in trainer.run() if event is not None]
+    assert isinstance(events[0], Started)
+    assert isinstance(events[-1], Finished) and events[-1].outcome == "done"
+    assert [event.epoch for event in events if isinstance(event, Epoch)] == [1, 2]
+    assert next(event for event in events if isinstance(event, Step)).step == 1
+    assert events[0].parameters == sum(p.numel() for p in trainer.state.model.parameters())
 
 
 def test_the_global_generator_does_not_matter():
     def digest(junk: int) -> list[dict[str, float]]:
-        found = []
-        for event in Trainer(training.config(training.RICH, use_amp=False, num_epochs=1)).run():
+        epochs = []
+        for event in Trainer.from_config(training.config(training.RICH, use_amp=False, num_epochs=1)).run():
             torch.manual_seed(junk)  # as if somebody else drew between two steps
             if isinstance(event, Epoch):
-                found.append({k: v for k, v in event.metrics.items() if not k.endswith(("_s", "_bytes"))})
-        return found
+                epochs.append({k: v for k, v in event.metrics.items() if not k.endswith(("_s", "_bytes"))})
+        return epochs
 
     assert digest(1) == digest(2)
 
@@ -58,42 +57,43 @@ def test_seeds_differ_by_epoch_and_step():
 
 
 def test_loss_and_scores_are_those_of_an_independent_computation():
-    trainer = prepared(layer="ConvNN")
-    figures = finished(evaluate(trainer.model, trainer.data.test, trainer.losses, trainer.device, None, "test", seed=0))
-    trainer.model.eval()
+    trainer = build_trainer(layer="ConvNN")
+    model, test_loader = trainer.state.model, trainer.state.data.test
+    metrics = evaluate(model, test_loader, trainer.loss_fn, trainer.device, None, "test", seed=0)
+    model.eval()
     with torch.no_grad():
-        parts = [(trainer.model(x), y) for x, y in trainer.data.test.epoch(0)]
-    logits, y = torch.cat([p[0] for p in parts]).double(), torch.cat([p[1] for p in parts])
+        batches = [(model(x), y) for x, y in test_loader.epoch(0)]
+    logits, y = torch.cat([batch[0] for batch in batches]).double(), torch.cat([batch[1] for batch in batches])
     order = logits.argsort(dim=1, descending=True)
     right = [100 * (order[:, :k] == y[:, None]).any(1).double().mean().item() for k in (1, 5)]
     loss = -(logits.softmax(1)[torch.arange(len(y)), y].log()).mean().item()
-    assert (figures["test_top1"], figures["test_top5"]) == pytest.approx(right)
-    assert figures["test_loss"] == pytest.approx(loss, rel=1e-6)  # ours sums float32 losses in float64
+    assert (metrics["test_top1"], metrics["test_top5"]) == pytest.approx(right)
+    assert metrics["test_loss"] == pytest.approx(loss, rel=1e-6)  # ours sums float32 losses in float64
 
 
 def test_accumulation_is_the_whole_batch():
-    whole, parts = prepared(clip_grad_norm=0), prepared(clip_grad_norm=0, accumulate=3)
-    parts.model.load_state_dict(whole.model.state_dict())
-    x, y = next(whole.train.epoch(1))
-    expected, found = one_step(whole, x, y), one_step(parts, x, y)
+    whole, parts = build_trainer(clip_grad_norm=0), build_trainer(clip_grad_norm=0, accumulate=3)
+    parts.state.model.load_state_dict(whole.state.model.state_dict())
+    x, y = next(whole.state.train_loader.epoch(1))
+    expected, gradients = one_step(whole, x, y), one_step(parts, x, y)
     assert len(x) % 3  # parts of different sizes
     for name in expected:  # to the rounding of sums in another order
-        torch.testing.assert_close(found[name], expected[name], rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(gradients[name], expected[name], rtol=1e-4, atol=1e-6)
 
 
 def test_mse_is_against_one_hot_targets():
-    losses = build.losses(training.config(criterion="MSE"))
+    loss_fn = build.loss_fn(training.config(criterion="MSE"))
     logits, y = torch.randn(7, 10), torch.arange(7)
     expected = F.mse_loss(logits, torch.eye(10)[y])
-    torch.testing.assert_close(losses(logits, y).mean(), expected)
+    torch.testing.assert_close(loss_fn(logits, y).mean(), expected)
 
 
 @pytest.mark.parametrize("limit", [0.01, 0])
 def test_clipping_bounds_the_global_norm(limit):
-    trainer = prepared(clip_grad_norm=limit)
-    x, y = next(trainer.train.epoch(1))
-    _, norm = trainer._step(x, y)
-    after = torch.stack([p.grad.norm() for p in trainer.model.parameters()]).norm()
+    trainer = build_trainer(clip_grad_norm=limit)
+    x, y = next(trainer.state.train_loader.epoch(1))
+    _, norm = trainer.train_step(x, y)
+    after = torch.stack([p.grad.norm() for p in trainer.state.model.parameters()]).norm()
     assert norm > 0.01
     torch.testing.assert_close(after, torch.tensor(limit) if limit else norm, rtol=1e-4, atol=0)
 
@@ -130,45 +130,48 @@ def test_cosine_ends_at_zero_per_epoch():
 
 
 def test_bf16_computes_in_bf16_and_keeps_float32_weights():
-    seen = []
-    trainer = prepared(use_amp=True)
-    trainer.model.register_forward_hook(lambda module, x, out: seen.append(out.dtype))
-    trainer._step(*next(trainer.train.epoch(1)))
-    assert set(seen) == {torch.bfloat16}
-    assert {p.dtype for p in trainer.model.parameters()} == {torch.float32}
-    assert not trainer.scaler.is_enabled()
+    dtypes = set()
+    trainer = build_trainer(use_amp=True)
+    trainer.state.model.register_forward_hook(lambda module, x, out: dtypes.add(out.dtype))
+    trainer.train_step(*next(trainer.state.train_loader.epoch(1)))
+    assert dtypes == {torch.bfloat16}
+    assert {p.dtype for p in trainer.state.model.parameters()} == {torch.float32}
+    assert not trainer.state.scaler.is_enabled()
 
 
-def test_what_is_tried_before_the_first_step_leaves_no_trace():
-    plain, tried = prepared(), prepared(use_amp=True)
-    for name, value in plain.model.state_dict().items():
-        assert torch.equal(value, tried.model.state_dict()[name]), name
-    assert any("bf16" in warning for warning in tried.warnings)
+def test_the_preflight_leaves_no_trace():
+    trainer = build_trainer(use_amp=True)
+    before = copy.deepcopy(trainer.state.model.state_dict())
+    events = trainer.run()
+    assert isinstance(next(events), Started)
+    assert "bf16" in next(events).message
+    for name, value in trainer.state.model.state_dict().items():
+        assert torch.equal(value, before[name]), name
+    assert all(p.grad is None for p in trainer.state.model.parameters())
 
 
 def test_weights_that_are_not_finite_are_found():
-    model = copy.deepcopy(prepared().model)
-    assert finite(model)
+    model = build_trainer().state.model
+    assert is_finite(model)
     next(model.parameters()).data.view(-1)[3] = math.nan
-    assert not finite(model)
+    assert not is_finite(model)
 
 
 def test_training_time_leaves_out_preparation_and_evaluation():
-    trainer = Trainer(training.config(num_epochs=1))
-    assert trainer.clock.seconds() == 0
+    trainer = build_trainer(num_epochs=1)
     stream = trainer.run()
     next(stream)
-    assert trainer.clock.seconds() == 0 and not trainer.clock.running
+    assert trainer.state.epoch_timer.seconds() == 0 and not trainer.state.epoch_timer.running
     for event in stream:
         if isinstance(event, Epoch):
-            assert not trainer.clock.running
+            assert not trainer.state.epoch_timer.running
 
 
 def test_compilation_happens_and_is_counted():
-    trainer = Trainer(training.config(model="vgg11", resize=32, limit=20, batch_size=8, use_compiled=True))
-    started = trainer.prepare()
+    trainer = build_trainer(model="vgg11", resize=32, limit=20, batch_size=8, use_compiled=True)
+    started = next(trainer.run())
     assert started.compile == {"mode": "default", "graphs": 1, "breaks": 0}
-    loss, norm = trainer._step(*next(trainer.train.epoch(1)))
+    loss, norm = trainer.train_step(*next(trainer.state.train_loader.epoch(1)))
     assert loss.isfinite() and norm > 0
 
 
@@ -177,23 +180,23 @@ def kept_for_backward(mode: str) -> int:
     options = training.SMALL | {"model": "vgg11", "resize": 32, "limit": 40, "batch_size": 32}
     neighbours = {"layer": "Branching", "K": 4, "sampling_type": "spatial", "num_samples": 4}
     config = training.config(options | neighbours, use_compiled=True, compile_mode=mode)
-    trainer = prepared(**(options | neighbours))
-    build.compiled(config, trainer.model)  # sets what the mode means
+    trainer = build_trainer(**(options | neighbours))
+    build.compiled(config, trainer.state.model)  # sets what the mode means
     torch._dynamo.reset()
-    network = torch.compile(trainer.model, backend="aot_eager_decomp_partition").train()
-    weights = {p.untyped_storage().data_ptr() for p in trainer.model.parameters()}
-    held: dict[int, int] = {}
+    model = torch.compile(trainer.state.model, backend="aot_eager_decomp_partition").train()
+    weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
+    saved: dict[int, int] = {}
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in weights:
-            held[storage.data_ptr()] = storage.nbytes()
+            saved[storage.data_ptr()] = storage.nbytes()
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        out = network(next(trainer.train.epoch(1))[0])  # held on to: an address must not be used twice
+        out = model(next(trainer.state.train_loader.epoch(1))[0])  # kept alive: no address is used twice
     assert out.requires_grad
-    return sum(held.values())
+    return sum(saved.values())
 
 
 def test_reduce_memory_keeps_less_for_the_backward_pass():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import gc
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,69 +13,68 @@ from support import training
 
 from convnn.errors import UserError
 from convnn.events import Event, Saved, Warned
+from convnn.training.state import TrainState
 from convnn.training.trainer import Trainer
-from convnn.worker import checkpoint, checkpointer
-from convnn.worker.checkpointer import Saver
+from convnn.worker import checkpoint
+from convnn.worker.checkpointer import Checkpointer
 
 
 @pytest.fixture(scope="module")
-def trainer() -> Trainer:
-    made = Trainer(training.config(limit=20))
-    made.prepare()
-    return made
+def state() -> TrainState:
+    return Trainer.from_config(training.config(limit=20)).state
 
 
-class Told(list[Event]):
-    """Events, as a saver tells them; the history of a run that has none is written at once."""
-
-    def words(self) -> str:
-        return " ".join(event.message for event in self if isinstance(event, Warned))
-
-
-def saver(run: Path, trainer: Trainer, recorded=lambda: None) -> tuple[Saver, Told]:
+def build_checkpointer(
+    run: Path, state: TrainState, flush_history: Callable[[], None] = lambda: None
+) -> tuple[Checkpointer, list[Event]]:
+    """A checkpointer of a run without history, and the events that it emits."""
     run.mkdir(exist_ok=True)
     (run / "events.jsonl").touch()
-    told = Told()
-    return Saver(run, trainer, told.append, recorded), told
+    events: list[Event] = []
+    return Checkpointer(run, state, events.append, flush_history), events
 
 
-def test_a_position_is_saved_once(tmp_path, trainer):
-    ours, told = saver(tmp_path, trainer)
-    assert ours.save() and ours.save()
-    assert sum(isinstance(event, Saved) for event in told) == 1
-    assert ours.up_to_date
+def warnings(events: list[Event]) -> str:
+    return " ".join(event.message for event in events if isinstance(event, Warned))
 
 
-def test_a_checkpoint_is_never_ahead_of_the_history(tmp_path, trainer):
+def test_a_position_is_saved_once(tmp_path, state):
+    checkpointer, events = build_checkpointer(tmp_path, state)
+    assert checkpointer.save() and checkpointer.save()
+    assert sum(isinstance(event, Saved) for event in events) == 1
+    assert checkpointer.up_to_date
+
+
+def test_a_checkpoint_is_never_ahead_of_the_history(tmp_path, state):
     def refuse() -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    ours, told = saver(tmp_path, trainer, refuse)
-    assert not ours.save()
-    assert "No space left" in told.words()
+    checkpointer, events = build_checkpointer(tmp_path, state, refuse)
+    assert not checkpointer.save()
+    assert "No space left" in warnings(events)
     assert not (tmp_path / checkpoint.FOLDER).exists()
 
 
-def test_a_failed_write_is_tried_again(tmp_path, trainer, monkeypatch):
-    ours, told = saver(tmp_path, trainer)
+def test_a_failed_write_is_tried_again(tmp_path, state, monkeypatch):
+    checkpointer, events = build_checkpointer(tmp_path, state)
     monkeypatch.setattr(checkpoint, "SPARE", 1 << 60)
-    assert not ours.save()
-    assert "could not be written" in told.words()
-    ours.step_ended()
-    assert len(told) == 1  # not at once
+    assert not checkpointer.save()
+    assert "could not be written" in warnings(events)
+    checkpointer.step_ended()
+    assert len(events) == 1  # not at once
     monkeypatch.undo()
-    monkeypatch.setattr(checkpointer, "AGAIN", -1.0)
-    ours._failed(OSError(errno.EIO, "again"))
-    ours.step_ended()
-    assert isinstance(told[-1], Saved)
+    monkeypatch.setattr("convnn.worker.checkpointer.RETRY_SECONDS", -1.0)
+    checkpointer._handle_failure(OSError(errno.EIO, "again"))
+    checkpointer.step_ended()
+    assert isinstance(events[-1], Saved)
 
 
-def test_a_vanished_directory_ends_the_run(tmp_path, trainer):
-    ours, _ = saver(tmp_path / "run", trainer)
+def test_a_vanished_directory_ends_the_run(tmp_path, state):
+    checkpointer, _ = build_checkpointer(tmp_path / "run", state)
     (tmp_path / "run/events.jsonl").unlink()
     (tmp_path / "run").rmdir()
     with pytest.raises(UserError, match="vanished"):
-        ours.save()
+        checkpointer.save()
 
 
 def test_minutes_are_obeyed(tmp_path):
@@ -86,19 +86,19 @@ def test_minutes_are_obeyed(tmp_path):
 
 
 def test_a_thousand_steps_hold_no_more_memory_and_files_than_two_hundred(tmp_path):
-    held: dict[int, tuple[int, int]] = {}
+    usage: dict[int, tuple[int, int]] = {}
     config = training.config(model="vgg11", resize=32, width=0.02, limit=20, batch_size=5, num_epochs=250)
     run = training.create(tmp_path, config)
 
     def show(event: Event) -> None:
-        if (number := getattr(event, "epoch", None)) in (50, 250) and number not in held:
+        if (number := getattr(event, "epoch", None)) in (50, 250) and number not in usage:
             gc.collect()
             pages = int(Path("/proc/self/statm").read_text().split()[1])
-            held[number] = pages * os.sysconf("SC_PAGE_SIZE"), len(list(Path("/proc/self/fd").iterdir()))
+            usage[number] = pages * os.sysconf("SC_PAGE_SIZE"), len(list(Path("/proc/self/fd").iterdir()))
 
-    from convnn.worker import train_run
+    from convnn.worker.train_run import train_run
 
-    assert train_run.work(run, config, show=show).code == 0
-    (early, files_early), (late, files_late) = held[50], held[250]
+    assert train_run(run, config, show=show).code == 0
+    (early, files_early), (late, files_late) = usage[50], usage[250]
     assert files_late == files_early
     assert late - early < 20e6  # bytes; the history of 200 epochs is a part of it

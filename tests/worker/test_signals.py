@@ -97,7 +97,7 @@ def test_a_command_left_for_a_dead_process_is_not_obeyed(tmp_path):
     fork = training.create(tmp_path, training.config(num_epochs=1))
     for path in (run.path, fork.path):
         (path / control.NAME).write_text("stop\n")
-    from convnn.worker import train_run
+    from convnn.worker.train_run import train_run
 
-    ended = train_run.work(fork, fork.config(), show=lambda event: None)
+    ended = train_run(fork, fork.config(), show=lambda event: None)
     assert ended.finished.outcome == "done"

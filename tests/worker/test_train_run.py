@@ -12,9 +12,11 @@ from convnn.errors import Exit, UserError
 from convnn.events import Epoch, Paused, Resumed, Saved, Step
 from convnn.runs import control
 from convnn.runs.control import ControlCommand
-from convnn.worker import checkpoint, train_run
-from convnn.worker.checkpointer import Saver
+from convnn.training.trainer import Trainer
+from convnn.worker import checkpoint
+from convnn.worker.checkpointer import Checkpointer
 from convnn.worker.signals import Interruption
+from convnn.worker.train_run import train_run
 
 
 @pytest.mark.parametrize("options", [training.SMALL, training.RICH], ids=["small", "rich"])
@@ -72,7 +74,7 @@ def test_another_number_of_threads_is_recorded_as_not_exact(tmp_path):
     threads = torch.get_num_threads() + 1
     other = config.model_copy(update={"runtime": config.runtime.model_copy(update={"threads": threads})})
     try:
-        assert train_run.work(run, other, show=lambda event: None, resume=True).finished.outcome == "done"
+        assert train_run(run, other, show=lambda event: None, resume=True).finished.outcome == "done"
     finally:
         torch.set_num_threads(threads - 1)
     resumed = next(event for event in training.told(run) if isinstance(event, Resumed))
@@ -83,7 +85,7 @@ def test_a_changed_configuration_is_refused_with_the_difference(tmp_path):
     run, _ = training.train(tmp_path, training.config(), commands=training.StopAt(2))
     before = run.events_path.read_bytes()
     with pytest.raises(UserError, match=r"optimizer\.lr was 0\.001, now it is 0\.1"):
-        train_run.work(run, training.config(lr=0.1), show=lambda event: None, resume=True)
+        train_run(run, training.config(lr=0.1), show=lambda event: None, resume=True)
     assert run.events_path.read_bytes() == before
 
 
@@ -107,13 +109,10 @@ def test_an_infinite_rate_ends_as_diverged_with_the_step_and_no_checkpoint_of_it
 
 
 def test_what_diverged_is_not_saved_on_request(tmp_path):
-    from convnn.training.trainer import Trainer
-
-    trainer = Trainer(training.config())
-    trainer.prepare()
-    saver = Saver(tmp_path, trainer, lambda event: None, lambda: None)
-    next(trainer.model.parameters()).data.fill_(math.nan)
-    assert not saver.save()
+    state = Trainer.from_config(training.config()).state
+    checkpointer = Checkpointer(tmp_path, state, lambda event: None, lambda: None)
+    next(state.model.parameters()).data.fill_(math.nan)
+    assert not checkpointer.save()
     assert not (tmp_path / checkpoint.FOLDER).exists()
 
 
@@ -128,7 +127,7 @@ def test_a_pause_is_saved_told_and_changes_no_figure(tmp_path):
             commands.extend([ControlCommand.CHECKPOINT, ControlCommand.PAUSE, ControlCommand.RESUME])
 
     commands = training.StopAt(2, ControlCommand.PAUSE)
-    assert train_run.work(run, config, show=show, commands=commands).finished.outcome == "done"
+    assert train_run(run, config, show=show, commands=commands).finished.outcome == "done"
     kinds = [type(event) for event in training.told(run)]
     assert kinds.index(Paused) < kinds.index(Resumed)
     assert run.history().digest() == whole.history().digest()
@@ -154,7 +153,7 @@ def test_an_unknown_control_command_is_warned_of(tmp_path):
         if "'sotp\\x1b[2J'" in getattr(event, "message", ""):
             control.send(run.path, ControlCommand.STOP)
 
-    assert train_run.work(run, config, show=show).finished.outcome == "stopped"
+    assert train_run(run, config, show=show).finished.outcome == "stopped"
     assert len([event for event in seen if isinstance(event, Epoch)]) < 60
 
 

@@ -218,7 +218,7 @@ class Launcher:
         load_ahead()
         with uncollected(modules=True):
             from convnn.training import device
-            from convnn.worker import train_run  # torch comes in here
+            from convnn.worker.train_run import train_run  # torch comes in here
 
         device.device(launch.config)
         commands: deque[Command] = deque()
@@ -237,7 +237,7 @@ class Launcher:
         launch.run = run
         resume = launch.resumes is not None
         with self.printed.redirect_to(run.path / "log.txt") if self.printed else nullcontext():
-            launch.ended = train_run.work(run, config, show=lambda event: None, commands=commands, resume=resume)
+            launch.ended = train_run(run, config, show=lambda event: None, commands=commands, resume=resume)
 
     def _note(self, launch: Launch, error: Exception) -> None:
         """Keep the traceback where the run's reader looks for it, if the disk lets us."""

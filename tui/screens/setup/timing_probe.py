@@ -21,24 +21,24 @@ def measure(config: RunConfig) -> dict[str, object]:
     from convnn.events import Step
     from convnn.training.trainer import Trainer
 
-    trainer = Trainer(config)
+    trainer = Trainer.from_config(config)
     stream = trainer.run()
     times: list[float] = []
     began = done = 0.0
     while len(times) < WARM + MOST and done < SECONDS:
-        mark, total = time.perf_counter(), trainer.position.total
+        mark, global_step = time.perf_counter(), trainer.state.position.global_step
         event = next(stream)
         if trainer.device.type == "cuda":
             torch.cuda.synchronize(trainer.device)
-        if (event is None or isinstance(event, Step)) and trainer.position.total == total + 1:
+        if (event is None or isinstance(event, Step)) and trainer.state.position.global_step == global_step + 1:
             times.append(time.perf_counter() - mark)
             began = began or mark
             done = time.perf_counter() - began
-        elif times and trainer.position.total == total:
+        elif times and trainer.state.position.global_step == global_step:
             break  # the epoch is over
     counted = times[WARM:] or times
     step = sum(counted) / len(counted)
-    train, test = len(trainer.data.train or ()), len(trainer.data.test or ())
+    train, test = len(trainer.state.train_loader), len(trainer.state.data.test or ())
     return {"epoch_s": step * (train + FORWARD * test), "steps": len(counted), "device": str(trainer.device)}
 
 

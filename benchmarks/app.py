@@ -117,7 +117,7 @@ async def _from_data(root: Path) -> float:
         for _ in range(11):
             await pilot.pause(0.2)
             drawn.clear()
-            app.run_feed.runs, screen.arranged = list(app.runs), None  # as if they had just been read
+            app.run_feed.runs, screen.arrangement = list(app.runs), None  # as if they had just been read
             start = time.perf_counter()
             screen.on_runs_changed()
             await drawn.wait()

@@ -16,6 +16,7 @@ from textual.widgets import Input, TextArea
 
 from convnn import hardware
 from convnn.errors import UserError
+from convnn.presets import store
 from convnn.runs.run import Run
 from convnn.runs.summary import Summary
 from convnn.text import escaped
@@ -29,9 +30,11 @@ from tui.process.shutdown import Leaving
 from tui.run_feed import RunFeed
 from tui.screens.home import HomeScreen
 from tui.selection import Selection
+from tui.widgets.filter_bar import FilterInput
 
 if TYPE_CHECKING:
     from convnn.config.schema import RunConfig
+    from tui.screens.setup.draft import Draft
     from tui.services import Services
 
 BUILT_IN = frozenset({"command_palette", "help_quit"})  # Textual's own, which need no line in help or palette
@@ -41,7 +44,7 @@ class ConvnnApp(Leaving):
     """Everything that `convnn tui` shows."""
 
     TITLE = "convnn"
-    CSS_PATH = sorted(Path(__file__).parent.glob("*.tcss"))
+    CSS_PATH = ["app.tcss", "screens/home.tcss"]  # noqa: RUF012 Textual does not load that of the first screen
     BINDINGS = bindings("help", "leave", "leave-now", "interrupt", footer=("help", "leave"))
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (110, "-wide")]  # noqa: RUF012 Textual declares it so
     ENABLE_COMMAND_PALETTE = True
@@ -126,6 +129,12 @@ class ConvnnApp(Leaving):
         """A line of talk in the corner, for a few seconds."""
         self.notify(escaped(message), severity="error" if error else "information", markup=False)
 
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Leave tab to the filter, where it completes the last word."""
+        if action == "focus_next" and isinstance(self.focused, FilterInput):
+            return False
+        return super().check_action(action, parameters)
+
     @property
     def runs(self) -> list[Summary]:
         """The runs as last read, newest first."""
@@ -158,6 +167,21 @@ class ConvnnApp(Leaving):
         self.say(f"{launch.title} runs in a process of its own and goes on when the app ends")
         return launch
 
+    def launch_preset(self, path: str, name: str) -> None:
+        """Train a preset as it is, or open the form where it has problems."""
+        from tui.screens.setup.draft import Draft
+
+        try:
+            draft = Draft(store.read(path))
+        except UserError as error:
+            self.say(str(error), error=True)
+            return
+        checked = draft.check()
+        if checked.problems:
+            self._show_draft(draft)
+        else:
+            self.launch(checked.config, name)
+
     def _watch_launches(self) -> None:
         """See what has become of the launches, and say what was refused."""
         self.launcher.poll()
@@ -171,6 +195,25 @@ class ConvnnApp(Leaving):
         from tui.screens.run.screen import RunScreen  # charts bring numpy, which the first frame does without
 
         self.push_screen(RunScreen(run))
+
+    def show_form(self, *, preset: str | None = None, run: Run | None = None) -> None:
+        """Open the form with the defaults, a preset (by name or path) or the options of a run."""
+        from tui.screens.setup.draft import Draft
+
+        try:
+            if run is not None:
+                draft = Draft.of(run.config(), run.name)
+            else:
+                draft = Draft(store.read(preset)) if preset is not None else Draft()
+        except (UserError, OSError) as error:
+            self.say(str(error), error=True)
+        else:
+            self._show_draft(draft)
+
+    def _show_draft(self, draft: Draft) -> None:
+        from tui.screens.setup.screen import SetupScreen  # not before the first frame
+
+        self.push_screen(SetupScreen(draft))
 
     def compare(self, current: str | None) -> None:
         """Open the comparison of the marked runs; with one alone, of that and the current one."""

@@ -1,4 +1,4 @@
-"""Runs as a person asked to see them: filtered, sorted, in columns, as a list or as a tree of groups."""
+"""Runs arranged for the grid: filtered, sorted, in columns, as a list or as a tree of groups."""
 
 from __future__ import annotations
 
@@ -17,60 +17,68 @@ from convnn.errors import UserError
 from convnn.runs.summary import Summary
 from tui.selection import Selection
 
-SAME = "the same but for the seed"
+NOT_DIFFERENT = "the same but for the seed"
 
 
 @dataclass
-class Look:
-    """What a person asked for."""
+class GridSettings:
+    """What the grid shows of the runs, and in which order."""
 
     filter: str = ""
-    sort: str | None = None  # a key; None is newest first
-    down: bool = False
-    columns: list[str] | None = None  # keys; None is those that differ
+    sort: str | None = None  # a key; None: newest first
+    descending: bool = False
+    columns: list[str] | None = None  # keys; None: the options that differ
     groups: list[str] = field(default_factory=list)  # keys, the outermost first
-    open: set[str] = field(default_factory=set)  # keys of the groups that are open
+    expanded: set[str] = field(default_factory=set)  # paths of the groups that are open
+
+    @property
+    def sort_key(self) -> str | None:
+        """The key as `sort_runs` takes it: `-key` is descending."""
+        return f"-{self.sort}" if self.sort and self.descending else self.sort
 
 
 @dataclass
-class Node:
-    """Runs that are one row of the tree."""
+class GroupNode:
+    """A group of the tree and the runs in it."""
 
-    key: str  # its labels from the outermost group to this
+    path: str  # the labels from the outermost group to this one
     label: str
     runs: list[Summary]
-    levels: list[str]  # keys that it is grouped by
-    figure: Field
+    levels: list[str]  # keys of the groups inside it
+    metric: Field
 
     @cached_property
-    def groups(self) -> list[Node]:
-        """What its runs are grouped into."""
-        nodes: list[Node] = []
-        grouped = run_table.group_runs(self.runs, self.levels[0], self.figure)
-        columns = list(zip(*(row.values for row in grouped.rows), strict=True))
-        telling = sorted(range(len(columns)), key=lambda at: -len({str(value) for value in columns[at]}))
-        for row in grouped.rows:
-            told = [(grouped.keys[at], row.values[at]) for at in telling]  # first what tells most of them apart
-            words = [f"{key.key}={key.show(value)}" for key, value in told if value is not UNKNOWN]
-            label = " ".join(words) or (SAME if self.levels[0] == REPEATS else f"no {self.levels[0]}")
-            nodes.append(Node(f"{self.key}/{label}", label, row.group.runs, self.levels[1:], self.figure))
+    def children(self) -> list[GroupNode]:
+        """The groups inside it."""
+        level, *deeper = self.levels
+        table = run_table.group_runs(self.runs, level, self.metric)
+        columns = list(zip(*(row.values for row in table.rows), strict=True))
+        by_variety = sorted(range(len(columns)), key=lambda index: -len({str(value) for value in columns[index]}))
+        fallback = NOT_DIFFERENT if level == REPEATS else f"no {level}"
+        nodes = []
+        for row in table.rows:
+            values = [(table.keys[index], row.values[index]) for index in by_variety]
+            label = " ".join(f"{key.key}={key.show(value)}" for key, value in values if value is not UNKNOWN)
+            label = label or fallback
+            nodes.append(GroupNode(f"{self.path}/{label}", label, row.group.runs, deeper, self.metric))
         return nodes
 
-    def lines(self, open: set[str], depth: int) -> Iterator[Line]:
-        """Its runs or groups and, below the groups that are open, what they hold."""
+    def rows(self, expanded: set[str], depth: int = 0) -> Iterator[GridRow]:
+        """Yield its runs or, in groups, a row for each group and the rows of those that are expanded."""
         if not self.levels:
-            yield from (Line(run, depth=depth) for run in self.runs)
+            yield from (GridRow(run, depth=depth) for run in self.runs)
             return
-        for node in self.groups:
-            yield Line(None, node, depth, node.key in open)
-            if node.key in open:
-                yield from node.lines(open, depth + 1)
+        for node in self.children:
+            is_expanded = node.path in expanded
+            yield GridRow(None, node, depth, is_expanded)
+            if is_expanded:
+                yield from node.rows(expanded, depth + 1)
 
     @cached_property
     def values(self) -> list[float]:
-        """The figures of the runs that were trained to their end; of copies one."""
+        """The metric of the runs that were trained to their end; identical repeats count once."""
         done = [run for run in self.runs if run.status == "done"]
-        return [value for group in group_repeats(done, self.figure) for value in group.values]
+        return [value for group in group_repeats(done, self.metric) for value in group.values]
 
     @property
     def mean(self) -> float | None:
@@ -81,71 +89,78 @@ class Node:
         return stdev(self.values) if len(self.values) > 1 else None
 
 
-class Line(NamedTuple):
-    """A row: a run or a group, so many groups deep."""
+class GridRow(NamedTuple):
+    """A run or a group, indented by its depth."""
 
     run: Summary | None
-    node: Node | None = None
+    node: GroupNode | None = None
     depth: int = 0
-    open: bool = False
+    is_expanded: bool = False
 
     @property
     def key(self) -> str:
-        """What tells it from the others."""
-        return self.run.path if self.run else f"group {self.node.key}" if self.node else ""
+        """A text that no other row has."""
+        if self.run is not None:
+            return self.run.path
+        return f"group {self.node.path}" if self.node else ""
 
     @property
     def runs(self) -> list[Summary]:
-        return [self.run] if self.run else self.node.runs if self.node else []
+        """The run, or the runs of the group."""
+        if self.run is not None:
+            return [self.run]
+        return self.node.runs if self.node else []
 
 
 @dataclass(frozen=True)
-class Arranged:
-    """The rows and the columns to show them in, and what they were made from."""
+class Arrangement:
+    """The rows and columns of the grid, and what they were made from."""
 
-    lines: list[Line]
+    rows: list[GridRow]
     columns: list[Field]
-    found: list[Summary]  # that the filter lets through
-    wrong: str  # why the filter is not understood; then it hides nothing
+    matches: list[Summary]  # the runs that pass the filter
+    filter_error: str  # why the filter is not understood; it then hides nothing
     runs: Sequence[Summary]
     filter: str
-    differing: list[Field]  # the columns where none are asked for
-    order: tuple[Any, ...]  # of sorting, pinning and grouping
-    root: Node
+    differing: list[Field]  # the columns where none are chosen
+    order: tuple[Any, ...]  # the settings that `root` depends on
+    root: GroupNode
 
 
-def arrange(runs: Sequence[Summary], look: Look, marks: Selection, before: Arranged | None = None) -> Arranged:
-    """The runs as asked for; what was found before is not looked for again where it cannot have changed.
+def arrange(
+    runs: Sequence[Summary], settings: GridSettings, selection: Selection, previous: Arrangement | None = None
+) -> Arrangement:
+    """Arrange the runs. What cannot have changed is taken from the previous arrangement.
 
-    Raises UserError for a sort, column or group key that there is not.
+    Raises UserError for a sort, column or group key that does not exist.
     """
-    if before is not None and before.runs is runs and before.filter == look.filter:
-        found, wrong, differing = before.found, before.wrong, before.differing
+    if previous is not None and previous.runs is runs and previous.filter == settings.filter:
+        matches, filter_error, differing = previous.matches, previous.filter_error, previous.differing
     else:
-        before = None
-        found, wrong = _filtered(runs, look.filter)
-        differing = run_table.columns(found, None)
-    columns = run_table.columns(found, ",".join(look.columns)) if look.columns else differing
-    order = (look.sort, look.down, tuple(look.groups), tuple(marks.pinned))
-    if before is not None and before.order == order:
-        root = before.root
+        previous = None
+        matches, filter_error = filter_runs(runs, settings.filter)
+        differing = run_table.columns(matches, None)
+    columns = run_table.columns(matches, ",".join(settings.columns)) if settings.columns else differing
+    order = (settings.sort, settings.descending, tuple(settings.groups), tuple(selection.pinned))
+    if previous is not None and previous.order == order:
+        root = previous.root
     else:
-        ordered = marks.pinned_first(run_table.sort_runs(found, look.sort and ("-" if look.down else "") + look.sort))
-        root = Node("", "", ordered, list(look.groups), fields.get_field("best"))
-    lines = list(root.lines(look.open, 0))
-    return Arranged(lines, columns, found, wrong, runs, look.filter, differing, order, root)
+        ordered = selection.pinned_first(run_table.sort_runs(matches, settings.sort_key))
+        root = GroupNode("", "", ordered, list(settings.groups), fields.get_field("best"))
+    rows = list(root.rows(settings.expanded))
+    return Arrangement(rows, columns, matches, filter_error, runs, settings.filter, differing, order, root)
 
 
-def _filtered(runs: Sequence[Summary], text: str) -> tuple[list[Summary], str]:
+def filter_runs(runs: Sequence[Summary], text: str) -> tuple[list[Summary], str]:
+    """Return the runs that pass a filter and "", or all runs and why the filter is not understood."""
     try:
         return filters.parse_filter(text, runs).select(runs), ""
     except UserError as error:
         return list(runs), error.problems[0].message
 
 
-def groupable(runs: Sequence[Summary]) -> list[str]:
-    """The keys that runs can be grouped by: being repeats, the options that differ, and the state."""
-    differ = [
-        column.key for column in run_table.columns(runs, None) if column.option and column.option.key != "run.name"
-    ]
-    return [REPEATS, *differ, "status"]
+def group_keys(runs: Sequence[Summary]) -> list[str]:
+    """Return the keys to group runs by: repeats, the options that differ, and the status."""
+    columns = run_table.columns(runs, None)
+    differing = [column.key for column in columns if column.option and column.option.key != "run.name"]
+    return [REPEATS, *differing, "status"]

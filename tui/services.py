@@ -52,6 +52,12 @@ class Services(Protocol):
     def detach(self, config: RunConfig, preset: str | None = None) -> Launch | None:
         """Train a configuration in a process of its own; return None where that could not be started."""
 
+    def launch_preset(self, path: str, name: str) -> None:
+        """Train a preset as it is, or open the form where it has problems."""
+
+    def show_form(self, *, preset: str | None = None, run: Run | None = None) -> None:
+        """Open the form with the defaults, a preset (by name or path) or the options of a run."""
+
     def show_run(self, run: Run | Launch) -> None:
         """Open the screen of a run, or of a launch that will be one."""
 

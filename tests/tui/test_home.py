@@ -6,15 +6,24 @@ import shutil
 
 import pytest
 from support.app import app, form, made, several, text, until
+from textual.app import App, ComposeResult
 
+from convnn.analysis.fields import RUN_FIELDS
 from convnn.presets import store
+from convnn.presets.resolve import resolve
+from convnn.runs.control import ControlCommand
+from convnn.runs.run import Run
 from convnn.runs.status import STATUSES
+from convnn.runs.summary import summarize
 from convnn.text import since
 from tui import run_feed
+from tui.arrangement import GridRow
 from tui.screens.home import HomeScreen
 from tui.screens.run.screen import RunScreen
+from tui.selection import Selection
 from tui.widgets.preset_list import PresetList
-from tui.widgets.run_table import RunTable, short_name
+from tui.widgets.run_grid import RunGrid
+from tui.widgets.run_name import short_name
 
 PRESET = 'about = "a small look"\n\n[model]\nwidth = 0.125\n\n[data]\ndataset = "digits"\n'
 
@@ -29,16 +38,16 @@ def desk(tmp_path, monkeypatch):
     return tmp_path
 
 
-def table(app) -> RunTable:
-    return app.screen_stack[0].query_one(RunTable)
+def grid(app) -> RunGrid:
+    return app.screen_stack[0].query_one(RunGrid)
 
 
 def names(app) -> list[str]:
-    return [row.name for row in table(app).items]
+    return [row.run.name for row in grid(app).items]
 
 
 async def read(pilot, count: int) -> None:
-    await until(pilot, lambda: len(table(pilot.app).items) == count and pilot.app.screen_stack[0].presets)
+    await until(pilot, lambda: len(grid(pilot.app).items) == count and pilot.app.screen_stack[0].presets)
 
 
 async def test_runs_stand_newest_first_with_glyph_word_and_figures(tmp_path):
@@ -46,7 +55,7 @@ async def test_runs_stand_newest_first_with_glyph_word_and_figures(tmp_path):
     async with app(tmp_path / "runs").run_test(size=(120, 40)) as pilot:
         await read(pilot, 6)
         shown = text(pilot.app)
-        assert [row.status for row in table(pilot.app).items] == [
+        assert [row.run.status for row in grid(pilot.app).items] == [
             "done",
             "stopped",
             "interrupted",
@@ -54,8 +63,8 @@ async def test_runs_stand_newest_first_with_glyph_word_and_figures(tmp_path):
             "diverged",
             "died",
         ]
-        for row in table(pilot.app).items:
-            assert STATUSES[row.status].label in shown
+        for row in grid(pilot.app).items:
+            assert STATUSES[row.run.status].label in shown
         line = next(line for line in shown.splitlines() if "✓ done" in line)
         assert all(word in line for word in ("vgg11-Branching-a0f0", "digits", "4/4", "82.5", "1 h"))
         assert "aaa" in shown and "a small look" in shown
@@ -67,11 +76,11 @@ async def test_a_filter_narrows_both_lists_and_escape_clears_it_and_never_quits(
         await read(pilot, 6)
         await pilot.press("slash", *"layer=ConvNN")
         await until(pilot, lambda: names(pilot.app) == ["20261122-130000-vgg11-ConvNN-a1f1"])
-        assert table(pilot.app).border_title == "runs 1 of 6"
+        assert grid(pilot.app).border_title == "runs 1 of 6"
         await pilot.press("escape")
         await until(pilot, lambda: len(names(pilot.app)) == 6)
         await pilot.press("escape", "escape")
-        assert pilot.app.is_running and table(pilot.app).has_focus
+        assert pilot.app.is_running and grid(pilot.app).has_focus
 
 
 async def test_what_a_filter_says_of_runs_hides_no_preset(tmp_path):
@@ -81,7 +90,7 @@ async def test_what_a_filter_says_of_runs_hides_no_preset(tmp_path):
         presets = pilot.app.screen.query_one("#presets")
         count = len(presets.items)
         await pilot.press("slash", *"best>1")
-        await until(pilot, lambda: table(pilot.app).border_title == "runs 6 of 6")
+        await until(pilot, lambda: grid(pilot.app).border_title == "runs 6 of 6")
         assert len(presets.items) == count
         await pilot.press(*" nosuch")
         await until(pilot, lambda: not presets.items)
@@ -97,7 +106,7 @@ async def test_enter_in_the_filter_goes_to_the_presets_where_only_they_match(tmp
         await pilot.press("enter")
         await until(pilot, lambda: presets.has_focus)
         await pilot.press("escape", "slash", *"ConvNN", "enter")
-        await until(pilot, lambda: table(pilot.app).has_focus)
+        await until(pilot, lambda: grid(pilot.app).has_focus)
 
 
 async def test_a_filter_that_is_not_understood_says_so_and_hides_nothing(tmp_path):
@@ -105,7 +114,7 @@ async def test_a_filter_that_is_not_understood_says_so_and_hides_nothing(tmp_pat
     async with app(tmp_path / "runs").run_test() as pilot:
         await read(pilot, 6)
         await pilot.press("slash", *"layer=")
-        await until(pilot, lambda: "filter, column" in str(table(pilot.app).border_subtitle))
+        await until(pilot, lambda: "filter, column" in text(pilot.app))
         assert len(names(pilot.app)) == 6
 
 
@@ -207,14 +216,23 @@ async def test_names_with_escape_codes_and_markup_are_shown_harmlessly(tmp_path)
         assert "\x1b" not in shown
 
 
-async def test_a_thousand_runs_are_drawn_by_the_window(tmp_path):
-    made(tmp_path / "runs", "20261122-140000-one-0000")
-    async with app(tmp_path / "runs").run_test() as pilot:
-        await read(pilot, 1)
-        rows = table(pilot.app)
-        rows.show([rows.items[0]] * 5000)
+class GridApp(App[None]):
+    def compose(self) -> ComposeResult:
+        yield RunGrid("", Selection())
+
+
+async def test_of_thousands_of_runs_only_those_in_sight_are_rendered(tmp_path):
+    run = summarize(Run(made(tmp_path, "20261122-140000-one-0000"), "one"))
+    async with GridApp().run_test() as pilot:
+        grid = pilot.app.query_one(RunGrid)
+        grid.show_rows([GridRow(run)] * 5000, [RUN_FIELDS["status"]])
+        rendered = []
+        render_item = grid.render_item
+        grid.render_item = lambda item, width: rendered.append(item) or render_item(item, width)
         await pilot.press("end")
-        assert rows.cursor == 4999 and rows.max_scroll_y == 5001 - rows.size.height
+        await pilot.pause()
+        assert grid.cursor == 4999 and grid.max_scroll_y == 5001 - grid.size.height
+        assert 0 < len(rendered) <= 3 * grid.size.height
 
 
 @pytest.mark.parametrize(
@@ -253,3 +271,31 @@ async def test_a_list_that_another_screen_covers_is_not_read_or_drawn(tmp_path, 
         await pilot.press("question_mark")  # what shines through is kept up
         seen = len(looks)
         await until(pilot, lambda: len(looks) > seen + 1)
+
+
+async def test_tab_in_the_filter_completes_and_elsewhere_goes_to_the_next_pane(tmp_path):
+    several(tmp_path / "runs")
+    async with app(tmp_path / "runs").run_test() as pilot:
+        await read(pilot, 6)
+        await pilot.press("slash", *"stat", "tab")
+        await until(pilot, lambda: pilot.app.focused.value == "status=")
+        await pilot.press("escape", "tab")
+        await until(pilot, lambda: pilot.app.screen.query_one(PresetList).has_focus)
+
+
+async def test_a_launch_that_waits_stands_above_the_runs_until_it_is_deleted(tmp_path):
+    long = {"data.dataset": "digits", "data.limit": "40", "model.width": "0.05", "training.num_epochs": "100000"}
+    config = resolve(None, long).checked()
+    async with app(tmp_path / "runs").run_test() as pilot:
+        await until(pilot, lambda: pilot.app.screen.presets)
+        launcher = pilot.app.launcher
+        launcher.launch(config)
+        waiting = launcher.launch(config.model_copy(update={"run": config.run.model_copy(update={"name": "later"})}))
+        await until(pilot, lambda: launcher.live is not None)
+        pilot.app.run_feed.read_now()
+        await until(pilot, lambda: [row.run.status for row in grid(pilot.app).items] == ["queued", "running"])
+        assert names(pilot.app)[0] == "later"
+        await pilot.press("home", "delete")
+        await until(pilot, lambda: waiting not in launcher.launches and len(names(pilot.app)) == 1)
+        launcher.close(ControlCommand.STOP)
+        assert launcher.wait(60)

@@ -97,7 +97,7 @@ async def test_s_sorts_by_the_next_column_and_shift_s_turns_it_round(tmp_path):
         grid = await opened(pilot, 4)
         await pilot.press("s", "s", "s")
         await until(pilot, lambda: names(grid) == ["run-3-0", "run-3-1", "run-5-0", "run-5-1"])
-        assert grid.sorted == ("epoch", False)
+        assert grid.sort == ("epoch", False)
         await pilot.press("S")
         await until(pilot, lambda: names(grid) == ["run-5-1", "run-5-0", "run-3-1", "run-3-0"])
 
@@ -140,7 +140,7 @@ async def test_a_group_is_named_by_what_tells_it_from_the_others_first(tmp_path)
         made(tmp_path / "runs", f"run-{K}", layer__K=str(K), optimizer__lr=lr)
     async with app(tmp_path / "runs").run_test(size=(120, 40)) as pilot:
         grid = await opened(pilot, 3)
-        pilot.app.screen._group(["repeats"])
+        pilot.app.screen._set_groups(["repeats"])
         await until(pilot, lambda: len(names(grid)) == 3 and all(name.startswith("K=") for name in names(grid)))
 
 
@@ -157,14 +157,15 @@ async def test_columns_are_chosen(tmp_path):
 
 async def test_columns_without_room_are_reached_to_the_right(tmp_path):
     several(tmp_path / "runs")
+    repeats(tmp_path / "runs")
     async with app(tmp_path / "runs").run_test(size=(60, 20)) as pilot:
-        grid = await opened(pilot, 6)
+        grid = await opened(pilot, 10)
         assert grid.border_subtitle.startswith("columns 1-") and "status" in text(pilot.app)
         await pilot.press("right", "right")
         await pilot.pause()
         assert grid.border_subtitle.startswith("columns 3-") and "status" not in text(pilot.app)
         await pilot.press("left", "left", "left")
-        assert grid.first == 0
+        assert grid.first_column == 0
 
 
 async def test_a_new_run_from_an_old_one_shows_what_was_changed(tmp_path):
@@ -215,7 +216,9 @@ async def test_help_tells_the_keys_of_the_table(tmp_path):
         await opened(pilot, 4)
         await pilot.press("question_mark")
         await until(pilot, lambda: isinstance(pilot.app.screen, HelpScreen))
-        assert all(word in text(pilot.app) for word in ("all runs", "group the runs by", "choose columns", "sort by"))
+        assert all(
+            word in text(pilot.app) for word in ("Groups show", "group the runs by", "choose columns", "sort by")
+        )
 
 
 @pytest.mark.parametrize("size", [(80, 24), (120, 40)], ids=["80x24", "120x40"])

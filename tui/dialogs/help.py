@@ -18,6 +18,12 @@ from tui.keys import bindings
 class HelpScreen(ModalScreen[None]):
     """What a pane is about, and its keys."""
 
+    DEFAULT_CSS = """
+    HelpScreen > #help { width: 76; max-width: 96%; height: auto; max-height: 92%; padding: 1 2;
+                         scrollbar-size-vertical: 1; border: round $primary; background: $surface; }
+    HelpScreen #help-about { margin-bottom: 1; }
+    """
+
     BINDINGS = bindings("back", "help", "leave")
 
     def __init__(self, title: str, about: str | Text, bindings: Iterable[tuple[str, Binding]]) -> None:

@@ -27,9 +27,9 @@ class CheckList(VirtualList[tuple[str, str]]):
         self.items, self.chosen = list(items), list(chosen)
 
     def on_mount(self) -> None:
-        self.show(self.items)
+        self.set_items(self.items)
 
-    def paint(self, item: tuple[str, str], width: int) -> list[Text]:
+    def render_item(self, item: tuple[str, str], width: int) -> list[Text]:
         word, about = item
         sign = f"{self.chosen.index(word) + 1:>2} " if word in self.chosen else " · "
         line = Text().append(sign, f"bold {self.app.theme_variables['accent']}").append(f"{fit(word, 24):<24} ", "bold")

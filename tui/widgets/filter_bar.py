@@ -1,4 +1,4 @@
-"""The filter line: it completes keys and values, and says under itself what is not understood."""
+"""The filter of a list of runs. It completes keys and values, and shows what is not understood."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from itertools import takewhile
 from typing import ClassVar
 
 from rich.text import Text
+from textual import events, on
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Vertical
+from textual.message import Message
 from textual.widgets import Input, Static
 
 from convnn.analysis.completion import complete
@@ -17,7 +19,7 @@ from convnn.runs.summary import Summary
 from convnn.text import escaped
 from tui.keys import bindings
 
-SHOWN = 12  # completions
+MOST_COMPLETIONS = 12
 
 
 class FilterInput(Input):
@@ -26,8 +28,8 @@ class FilterInput(Input):
     help_title = "filter"
     HELP = (
         "Conditions on runs: layer=Branching K>=9 best>80 status=done,failed name~br05 has:attention_dropout. A space "
-        "is AND, a comma one-of; OR, NOT and parentheses. Keys are flag names, options and metrics; a bare word is a "
-        "part of a name. Tab completes the last word, enter goes to the runs, esc clears."
+        "is AND, a comma one-of; OR, NOT and parentheses. Keys are flag names, places and metrics; a bare word is a "
+        "part of a name. Tab completes the last word, enter goes to the matches, esc clears."
     )
     BINDINGS: ClassVar[list[BindingType]] = bindings("complete", footer=("complete",))
     runs: Sequence[Summary] = ()
@@ -35,27 +37,41 @@ class FilterInput(Input):
     @property
     def completions(self) -> list[str]:
         """Whole texts, the likeliest first."""
-        return complete(self.value, self.runs, SHOWN)
+        return complete(self.value, self.runs, MOST_COMPLETIONS)
 
     def action_complete(self) -> None:
-        """The last word as far as it is clear, else as the first that fits."""
-        found = self.completions
-        if not found:
+        """Complete the last word: as far as all completions agree, else to the first; without any go to the next."""
+        completions = self.completions
+        if not completions:
+            self.screen.focus_next()
             return
-        common = "".join(c[0] for c in takewhile(lambda c: len(set(c)) == 1, zip(*found, strict=False)))
-        self.value = common if len(common) > len(self.value) else found[0]
+        common = "".join(
+            characters[0]
+            for characters in takewhile(lambda characters: len(set(characters)) == 1, zip(*completions, strict=False))
+        )
+        self.value = common if len(common) > len(self.value) else completions[0]
         self.cursor_position = len(self.value)
 
 
-class FilterLine(Vertical):
-    """The input, and under it what fits or what is wrong."""
+class FilterBar(Vertical):
+    """The input and, below it, completions and errors."""
 
     DEFAULT_CSS = """
-    FilterLine { height: auto; display: none; background: $panel; }
-    FilterLine.shown { display: block; }
-    FilterLine Input { height: 1; border: none; padding: 0 1; background: $panel; }
-    FilterLine Static { height: auto; max-height: 2; padding: 0 1; color: $text-muted; }
+    FilterBar { height: auto; display: none; background: $panel; }
+    FilterBar.-open { display: block; }
+    FilterBar Input { height: 1; border: none; padding: 0 1; background: $panel; }
+    FilterBar Static { height: auto; max-height: 2; padding: 0 1; color: $text-muted; }
     """
+
+    class Changed(Message):
+        """The text of the filter changed."""
+
+    class Submitted(Message):
+        """Enter was pressed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._error = ""
 
     def compose(self) -> ComposeResult:
         yield FilterInput(placeholder="layer=Branching K>=9 best>80 status=done ...", id="filter-text", compact=True)
@@ -65,14 +81,48 @@ class FilterLine(Vertical):
     def input(self) -> FilterInput:
         return self.query_one(FilterInput)
 
-    def say(self, runs: Sequence[Summary], wrong: str) -> None:
-        """Say what is wrong and, while somebody types, what fits."""
-        self.input.runs = runs
-        text, words = self.input.value, []
+    @property
+    def text(self) -> str:
+        """The filter; empty where there is none."""
+        return self.input.value.strip()
+
+    def open(self) -> None:
+        """Show the bar and focus its input."""
+        self.add_class("-open")
+        self.screen.set_focus(self.input)
+
+    def close(self) -> bool:
+        """Clear the filter and hide the bar; return whether it was open."""
+        was_open = self.has_class("-open")
+        self.input.value = ""
+        self.remove_class("-open")
+        return was_open
+
+    def update(self, runs: Sequence[Summary], error: str) -> None:
+        """Take the runs whose values complete the text, and what is wrong with it."""
+        self.input.runs, self._error = runs, error
+        self._show_note()
+
+    @on(Input.Changed)
+    def _changed(self, event: Input.Changed) -> None:
+        event.stop()
+        self.post_message(self.Changed())
+
+    @on(Input.Submitted)
+    def _submitted(self, event: Input.Submitted) -> None:
+        event.stop()
+        self.post_message(self.Submitted())
+
+    @on(events.DescendantFocus)
+    @on(events.DescendantBlur)
+    def _show_note(self) -> None:
+        """Show the error and, while the input has the focus, completions."""
+        lines = [Text(escaped(self._error), self.app.theme_variables["error"])] if self._error else []
         if self.input.has_focus:
-            start = max(text.rfind(mark) for mark in (" ", "(")) + 1
-            words = [escaped(whole[start:]) for whole in self.input.completions if whole != text]
-        note = Text(no_wrap=True, overflow="ellipsis")
-        note.append(wrong, self.app.theme_variables["error"])
-        note.append("\n" * bool(wrong and words)).append("tab: " + "  ".join(words) if words else "")
+            text = self.input.value
+            start = max(text.rfind(separator) for separator in (" ", "(")) + 1
+            words = [escaped(completion[start:]) for completion in self.input.completions if completion != text]
+            if words:
+                lines.append(Text("tab: " + "  ".join(words)))
+        note = Text("\n", no_wrap=True, overflow="ellipsis").join(lines)
         self.query_one(Static).update(note)

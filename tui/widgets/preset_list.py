@@ -1,4 +1,4 @@
-"""The presets of Home: a name and what it is about."""
+"""The presets of Home: a name, how many problems it has, and what it is about."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from convnn.presets import store
 from convnn.text import escaped, fit
 from tui.widgets.virtual_list import VirtualList
 
-WIDE = 74  # cells from which on a name and its about line stand beside each other
+NAME_WIDTH = 24  # cells
+ONE_LINE_WIDTH = 74  # cells from which on the about line stands beside the name
 
 
 @dataclass(frozen=True)
-class Listed:
+class PresetEntry:
     """A preset as Home lists it."""
 
     name: str
@@ -26,42 +27,43 @@ class Listed:
     problems: int = 0
 
 
-def listed() -> Iterator[Listed]:
-    """Every preset that a name finds, with its about line."""
+def read_presets() -> Iterator[PresetEntry]:
+    """Yield every preset that can be opened by its name; one that cannot be read has the error as its about line."""
     for name, paths in store.listed().items():
+        path = paths[0]
         try:
-            preset = store.read(str(paths[0]) if paths[0].is_absolute() else f"./{paths[0]}")
+            preset = store.read(str(path) if path.is_absolute() else f"./{path}")
         except UserError as error:
-            yield Listed(name, paths[0], str(error.problems[0].message), 1)
-            continue
-        count = len(preset.problems)
-        yield Listed(name, paths[0], preset.about, count)
+            yield PresetEntry(name, path, error.problems[0].message, 1)
+        else:
+            yield PresetEntry(name, path, preset.about, len(preset.problems))
 
 
-class PresetList(VirtualList[Listed]):
+class PresetList(VirtualList[PresetEntry]):
     """The presets by name."""
 
     help_title = "presets"
     HELP = (
-        "A preset is a TOML file that holds what differs from the defaults. Enter loads it into the form; f5 trains it "
-        "as it is. They are looked for in ./presets, then in $XDG_CONFIG_HOME/convnn/presets, then among those that "
-        "came with convnn."
+        "A preset is a TOML file with the options that differ from the defaults. Enter opens it in the form; f5 trains "
+        "it as it is. Presets lie in ./presets, in $XDG_CONFIG_HOME/convnn/presets, and in convnn itself."
     )
 
-    def key_of(self, item: Listed) -> object:
+    def item_key(self, item: PresetEntry) -> object:
         return item.path
 
     @property
-    def tall(self) -> int:
-        return 1 if self.size.width >= WIDE else 2
+    def item_height(self) -> int:
+        return 1 if self.size.width >= ONE_LINE_WIDTH else 2
 
-    def paint(self, item: Listed, width: int) -> list[Text]:
+    def render_item(self, item: PresetEntry, width: int) -> list[Text]:
         about = escaped(item.about) or "no about line"
-        wrong = f"{item.problems} problem{'s' * (item.problems > 1)}  " if item.problems else ""
-        colour = self.app.theme_variables["error"]
-        if self.tall == 1:
-            name = fit(escaped(item.name), 24)
-            line = Text(f" {name:<24}  ", "bold").append(wrong, colour)
-            return [line.append(fit(about, width - 28 - len(wrong)), "dim not bold")]
-        first = Text(f" {fit(escaped(item.name), width - 14)} ", "bold").append(wrong, colour)
+        problems = ""
+        if item.problems:
+            problems = "1 problem  " if item.problems == 1 else f"{item.problems} problems  "
+        error_color = self.app.theme_variables["error"]
+        if self.item_height == 1:
+            name = fit(escaped(item.name), NAME_WIDTH)
+            line = Text(f" {name:<{NAME_WIDTH}}  ", "bold").append(problems, error_color)
+            return [line.append(fit(about, width - NAME_WIDTH - 4 - len(problems)), "dim not bold")]
+        first = Text(f" {fit(escaped(item.name), width - 14)} ", "bold").append(problems, error_color)
         return [first, Text(f"   {fit(about, width - 4)}", "dim")]

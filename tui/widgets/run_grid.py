@@ -1,4 +1,4 @@
-"""All runs in as many columns as asked for; the names stay while the columns go to the left and to the right."""
+"""The grid of runs: their names stay in place while the other columns scroll sideways."""
 
 from __future__ import annotations
 
@@ -7,169 +7,229 @@ from collections.abc import Sequence
 from rich.cells import cell_len
 from rich.text import Text
 
-from convnn.analysis.fields import RUN_FIELDS, Field
+from convnn.analysis.fields import Field
 from convnn.metrics import format_value
 from convnn.runs.status import STATUSES
+from convnn.runs.summary import Summary
 from convnn.text import escaped, fit
-from tui.arrangement import Line
+from tui.arrangement import GridRow, GroupNode
 from tui.keys import bindings
-from tui.selection import Selection
+from tui.selection import MARK, Selection
 from tui.theme import STATUS_COLORS
-from tui.widgets.run_table import short_name
+from tui.widgets.run_name import short_name, without_time
 from tui.widgets.virtual_list import VirtualList
 
-SAMPLE = 200  # rows that say how wide a column is
-NARROW, WIDE = 6, 20  # cells of a column
-NAME = (16, 44)  # cells of the names, at most half of the width
-FIGURES = (("n", 4), ("mean", 7), ("sd", 6))  # of groups
-RIGHT = ("number", "age")
+SAMPLE_SIZE = 200  # rows that the widths of columns are made from
+COLUMN_WIDTH = (4, 20)  # cells, at least and at most
+NAME_WIDTH = (16, 44)  # cells that names get before the columns do, at least and at most
+GROUP_COLUMNS = (("n", 4), ("mean", 7), ("sd", 6))  # names and widths
+GROUP_COLUMNS_WIDTH = sum(width + 1 for _, width in GROUP_COLUMNS)
+RIGHT_ALIGNED = ("number", "age")
+GLYPHS_WIDTH = 3  # pin, mark and a space
 
 
-class RunGrid(VirtualList[Line]):
-    """Runs, or groups of them, a line each. Only the lines and columns that are seen are made."""
+class RunGrid(VirtualList[GridRow]):
+    """Runs, or groups of them, a line each."""
 
-    help_title = "all runs"
+    help_title = "runs"
     HELP = (
-        "Every run, with the options that differ. Mark runs with space and press d to compare them; p keeps one on top "
-        "and makes it what the others are held against. Left and right go through the columns. In groups, n, mean and "
-        "sd are of the best figure of the runs that were trained to their end. The list follows the files."
+        "The runs of the runs folder, newest first; the list follows the files. Mark runs with space and press d to "
+        "compare them. Best is the best test top-1 in percent. Groups show its n, mean and sd over the runs that were "
+        "trained to their end."
     )
     BINDINGS = bindings("left", "right")
+    has_titles = True
 
-    def __init__(self, empty: str, selection: Selection, *, id: str | None = None) -> None:
-        super().__init__(empty, id=id)
+    def __init__(self, empty_text: str, selection: Selection, *, id: str | None = None) -> None:
+        super().__init__(empty_text, id=id)
         self.selection = selection
         self.columns: list[Field] = []
-        self.first = 0  # of the columns that are seen, beside the name
-        self.sorted: tuple[str | None, bool] = (None, False)
-        self._sizes: dict[str, int] = {}
-        self._widest = NAME[0]
+        self.first_column = 0  # the first one beside the name
+        self.sort: tuple[str | None, bool] = (None, False)  # key, descending
+        self._widths: dict[str, int] = {}
+        self._name_widths = (0, 0)  # the widest name, without and with its time
 
-    def put(self, lines: Sequence[Line], columns: list[Field], sorted: tuple[str | None, bool]) -> None:
-        """Show these lines in these columns."""
+    def show_rows(
+        self, rows: Sequence[GridRow], columns: Sequence[Field], sort: tuple[str | None, bool] = (None, False)
+    ) -> None:
+        """Show these rows in these columns; an arrow stands at the column they are sorted by."""
         self.columns = [column for column in columns if column.key != "name"]
-        self.sorted, self.first = sorted, min(self.first, max(0, len(self.columns) - 1))
-        sample = lines[:: max(1, len(lines) // SAMPLE)]
-        runs = [line.run for line in sample if line.run] or [run for line in sample for run in line.runs[:1]]
-        self._sizes = {}
-        for column in self.columns:
-            widest = max((cell_len(column.text(run)) for run in runs), default=0)
-            widest = max(widest + 2 * (column is RUN_FIELDS["status"]), len(column.key) + 2 * (column.key == sorted[0]))
-            self._sizes[column.key] = min(max(widest, NARROW), max(WIDE, len(column.key) + 2))
-        names = (
-            cell_len(escaped(line.node.label if line.node else line.run.name if line.run else "")) for line in sample
+        self.sort, self.first_column = sort, min(self.first_column, max(0, len(self.columns) - 1))
+        sample = rows[:: max(1, len(rows) // SAMPLE_SIZE)]
+        runs = [row.runs[0] for row in sample if row.runs]
+        self._widths = {column.key: self._width_of(column, runs) for column in self.columns}
+        self._name_widths = (
+            max((_name_width(row, without_time(_label(row))) for row in sample), default=0),
+            max((_name_width(row, _label(row)) for row in sample), default=0),
         )
-        self._widest = min(max([NAME[0], *names]) + 4 * any(line.node for line in lines), NAME[1])
-        self.show(lines)
-        self._say()
+        self.set_items(rows)
+        self._show_scroll_position()
 
-    def key_of(self, item: Line) -> object:
+    def _width_of(self, column: Field, runs: Sequence[Summary]) -> int:
+        low, high = COLUMN_WIDTH
+        title = cell_len(column.key + self._arrow(column.key))
+        values = max((cell_len(escaped(column.text(run))) for run in runs), default=0)
+        if column.kind == "status":
+            values += 2  # its glyph
+        return max(low, title, min(values, high))
+
+    @property
+    def current_run(self) -> Summary | None:
+        """The run under the cursor, or the first run of the group there."""
+        return self.current.runs[0] if self.current and self.current.runs else None
+
+    def item_key(self, item: GridRow) -> object:
         return item.key
 
-    @property
-    def tall(self) -> int:
-        return 1
+    # -- marking ----------------------------------------------------------------------------------------------------
+
+    def toggle_mark(self) -> None:
+        """Mark the run under the cursor and go to the next one, or mark all runs of a group."""
+        row = self.current
+        if row is None:
+            return
+        self.selection.toggle_mark(run.path for run in row.runs)
+        if row.run is not None:
+            self.action_down()
+        self.refresh()
+
+    def unmark_all(self) -> None:
+        self.selection.unmark_all()
+        self.refresh()
+
+    # -- columns ----------------------------------------------------------------------------------------------------
 
     @property
-    def _top(self) -> int:
-        return 1 if self.items else 0
+    def _has_groups(self) -> bool:
+        return bool(self.items) and self.items[0].node is not None
 
-    @property
-    def _grouped(self) -> bool:
-        return any(line.node for line in self.items[:1])
-
-    def _names(self, width: int) -> int:
-        return max(NAME[0], min(self._widest, width // 2))
-
-    def seen(self, width: int) -> list[Field]:
-        """The columns that there is room for."""
-        room = width - 3 - self._names(width) - 1
-        room -= sum(cells + 1 for _, cells in FIGURES) if self._grouped else 0
-        found: list[Field] = []
-        for column in self.columns[self.first :]:
-            room -= self._sizes[column.key] + 1
-            if room < -1 and found:
+    def _name_column_width(self, width: int) -> int:
+        """Return the cells for names: with their times where the columns leave room for all of them."""
+        low, high = NAME_WIDTH
+        short, long = self._name_widths
+        names = max(low, min(short, high, width // 2))
+        room = width - GLYPHS_WIDTH - 1 - names - (GROUP_COLUMNS_WIDTH if self._has_groups else 0)
+        for column in self.columns:
+            if self._widths[column.key] > room:
                 break
-            found.append(column)
-        return found
+            room -= self._widths[column.key] + 1
+        return long if long <= names + room else max(names, min(short, names + room))
 
-    def head(self, width: int) -> Text:
-        cells = self._names(width)
-        line = Text("   " + f"{'name' + self._arrow('name'):<{cells}} ")
-        if self._grouped:
-            line.append("".join(f"{name:>{size}} " for name, size in FIGURES))
-        for column in self.seen(width):
-            word, size = column.key + self._arrow(column.key), self._sizes[column.key]
-            line.append(f"{word:>{size}} " if column.kind in RIGHT else f"{word:<{size}} ")
-        return line
+    def visible_columns(self, width: int) -> list[Field]:
+        """Return the columns that fit into `width` cells beside the names."""
+        room = width - GLYPHS_WIDTH - 1 - self._name_column_width(width)
+        if self._has_groups:
+            room -= GROUP_COLUMNS_WIDTH
+        visible: list[Field] = []
+        for column in self.columns[self.first_column :]:
+            if self._widths[column.key] > room and visible:
+                break
+            room -= self._widths[column.key] + 1
+            visible.append(column)
+        return visible
 
-    def _arrow(self, key: str) -> str:
-        return "" if key != self.sorted[0] else " ▼" if self.sorted[1] else " ▲"
-
-    def paint(self, item: Line, width: int) -> list[Text]:
-        cells = self._names(width)
-        line = Text()
-        indent = "  " * item.depth
-        if item.node is not None:
-            marked = all(run.path in self.selection.marked for run in item.runs)
-            line.append(" ◆ " if marked else "   ", self._colour("accent"))
-            label = f"{indent}{'▾' if item.open else '▸'} {escaped(item.node.label)}"
-            line.append(f"{_cut(label, cells)} ", "bold")
-            mean, sd, metric = item.node.mean, item.node.sd, item.node.figure.format_as
-            told = (
-                str(len(item.node.values)),
-                "" if mean is None else format_value(mean, metric),
-                "" if sd is None else format_value(sd, metric),
-            )
-            line.append("".join(f"{word:>{size}} " for word, (_, size) in zip(told, FIGURES, strict=True)))
-            count = len(item.runs)
-            return [line.append(f"{count} run{'s' * (count > 1)}", "dim")]
-        assert item.run is not None
-        line.append(self.selection.glyphs(item.run.path) + " ", self._colour("accent"))
-        name = escaped(item.run.name)
-        line.append(_cut(indent + short_name(name, cells - len(indent)), cells) + " ")
-        if self._grouped:
-            line.append(" " * sum(size + 1 for _, size in FIGURES))
-        for column in self.seen(width):
-            size = self._sizes[column.key]
-            if column is RUN_FIELDS["status"]:
-                status = item.run.status
-                colour = self._colour(STATUS_COLORS.get(status, "warning"))
-                line.append(f"{STATUSES[status].glyph} ", f"bold {colour}").append(f"{status:<{size - 2}} ", colour)
-                continue
-            text = escaped(column.text(item.run))
-            line.append(f"{fit(text, size):>{size}} " if column.kind in RIGHT else f"{_cut(text, size)} ")
-        return [line]
-
-    def _colour(self, name: str) -> str:
-        return self.app.theme_variables.get(name, "")
-
-    def _say(self) -> None:
-        seen = self.seen(max(40, self.size.width))
-        shown = f"columns {self.first + 1}-{self.first + len(seen)} of {len(self.columns)}  ← →"
-        self.border_subtitle = shown if len(seen) < len(self.columns) and self.items else ""
+    def _show_scroll_position(self) -> None:
+        count = len(self.visible_columns(max(40, self.size.width)))
+        position = f"columns {self.first_column + 1}-{self.first_column + count} of {len(self.columns)}  ← →"
+        self.border_subtitle = position if self.items and count < len(self.columns) else ""
 
     def on_resize(self) -> None:
         super().on_resize()
-        self._say()
-
-    def _turn(self, to: int) -> None:
-        last = self.first + len(self.seen(self.size.width)) >= len(self.columns)
-        if to < self.first or not last:
-            self.first = max(0, to)
-        self._say()
-        self.refresh()
+        self._show_scroll_position()
 
     def action_left(self) -> None:
-        """Columns further to the left."""
-        self._turn(self.first - 1)
+        """Scroll to the columns at the left."""
+        self._scroll_columns(max(0, self.first_column - 1))
 
     def action_right(self) -> None:
-        """Columns further to the right."""
-        self._turn(self.first + 1)
+        """Scroll to the columns at the right."""
+        if self.first_column + len(self.visible_columns(self.size.width)) < len(self.columns):
+            self._scroll_columns(self.first_column + 1)
+
+    def _scroll_columns(self, first: int) -> None:
+        self.first_column = first
+        self._show_scroll_position()
+        self.refresh()
+
+    # -- rendering --------------------------------------------------------------------------------------------------
+
+    def column_titles(self, width: int) -> Text:
+        line = Text(" " * GLYPHS_WIDTH + _left("name" + self._arrow("name"), self._name_column_width(width)))
+        if self._has_groups:
+            line.append("".join(_right(name, column_width) for name, column_width in GROUP_COLUMNS))
+        for column in self.visible_columns(width):
+            line.append(self._cell(column, column.key + self._arrow(column.key)))
+        return line
+
+    def _arrow(self, key: str) -> str:
+        sort_key, descending = self.sort
+        if key != sort_key:
+            return ""
+        return " ▼" if descending else " ▲"
+
+    def render_item(self, item: GridRow, width: int) -> list[Text]:
+        name_width = self._name_column_width(width)
+        if item.node is not None:
+            return [self._group_line(item, item.node, name_width)]
+        assert item.run is not None
+        return [self._run_line(item, item.run, name_width, width)]
+
+    def _group_line(self, row: GridRow, group: GroupNode, name_width: int) -> Text:
+        is_marked = all(run.path in self.selection.marked for run in group.runs)
+        line = Text().append(f" {MARK} " if is_marked else "   ", self._color("accent"))
+        arrow = "▾" if row.is_expanded else "▸"
+        line.append(_left(f"{'  ' * row.depth}{arrow} {escaped(group.label)}", name_width), "bold")
+        metric = group.metric.format_as
+        statistics = [str(len(group.values))]
+        statistics += ["" if value is None else format_value(value, metric) for value in (group.mean, group.sd)]
+        for text, (_, column_width) in zip(statistics, GROUP_COLUMNS, strict=True):
+            line.append(_right(text, column_width))
+        count = len(group.runs)
+        return line.append("1 run" if count == 1 else f"{count} runs", "dim")
+
+    def _run_line(self, row: GridRow, run: Summary, name_width: int, width: int) -> Text:
+        line = Text().append(self.selection.glyphs(run.path) + " ", self._color("accent"))
+        indent = "  " * row.depth
+        name = escaped(run.name)
+        if name_width < self._name_widths[1]:
+            name = without_time(name)  # as all of them
+        line.append(_left(indent + short_name(name, name_width - len(indent)), name_width))
+        if self._has_groups:
+            line.append(" " * GROUP_COLUMNS_WIDTH)
+        for column in self.visible_columns(width):
+            if column.kind == "status":
+                color = self._color(STATUS_COLORS.get(run.status, "warning"))
+                line.append(f"{STATUSES[run.status].glyph} ", f"bold {color}")
+                line.append(_left(run.status, self._widths[column.key] - 2), color)
+            else:
+                line.append(self._cell(column, escaped(column.text(run))))
+        return line
+
+    def _cell(self, column: Field, text: str) -> str:
+        align = _right if column.kind in RIGHT_ALIGNED else _left
+        return align(text, self._widths[column.key])
+
+    def _color(self, name: str) -> str:
+        return self.app.theme_variables.get(name, "")
 
 
-def _cut(text: str, cells: int) -> str:
-    """The text in exactly so many cells."""
-    text = fit(text, cells)
-    return text + " " * (cells - cell_len(text))
+def _label(row: GridRow) -> str:
+    if row.node is not None:
+        return escaped(row.node.label)
+    return escaped(row.run.name) if row.run else ""
+
+
+def _name_width(row: GridRow, label: str) -> int:
+    return cell_len(label) + 2 * row.depth + (2 if row.node else 0)
+
+
+def _left(text: str, width: int) -> str:
+    """Return the text at the left of `width` cells, and a space."""
+    text = fit(text, width)
+    return text + " " * (width - cell_len(text) + 1)
+
+
+def _right(text: str, width: int) -> str:
+    """Return the text at the right of `width` cells, and a space."""
+    text = fit(text, width)
+    return " " * (width - cell_len(text)) + text + " "

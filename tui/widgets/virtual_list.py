@@ -1,4 +1,4 @@
-"""A list that draws only the rows one sees: thousands cost no more than twenty."""
+"""A list that renders only the items in sight: thousands cost no more than twenty."""
 
 from __future__ import annotations
 
@@ -20,106 +20,107 @@ Item = TypeVar("Item")
 
 
 class VirtualList(ScrollView, Generic[Item], can_focus=True):
-    """Items one below the other with a cursor on one of them. A subclass says how an item looks."""
+    """Items one below the other with a cursor on one of them. A subclass renders an item."""
 
     BINDINGS = bindings("up", "down", "page-up", "page-down", "first", "last", "open", footer=("open",))
     DEFAULT_CSS = "VirtualList { overflow-x: hidden; background: $background; }"
     COMPONENT_CLASSES: ClassVar[set[str]] = {"virtual-list--cursor"}
 
+    has_titles = False  # a line above the items
+
     cursor = reactive(0, repaint=False)
 
     class Opened(Message):
-        """An item was chosen."""
+        """An item was opened with enter or a double click."""
 
-        def __init__(self, rows: VirtualList[Any], item: Any) -> None:
+        def __init__(self, list: VirtualList[Any], item: Any) -> None:
             super().__init__()
-            self.rows, self.item = rows, item
+            self.list, self.item = list, item
 
         @property
         def control(self) -> VirtualList[Any]:
-            return self.rows
+            return self.list
 
-    def __init__(self, empty: str = "", *, id: str | None = None) -> None:
+    def __init__(self, empty_text: str = "", *, id: str | None = None) -> None:
         super().__init__(id=id)
         self.items: list[Item] = []
-        self.empty = empty  # what to press where there is nothing
+        self.empty_text = empty_text  # what to press where there is nothing
 
     # -- for subclasses ---------------------------------------------------------------------------------------------
 
-    def head(self, width: int) -> Text | None:
-        """The line above the items, if there is one."""
-        return None
+    def column_titles(self, width: int) -> Text:
+        """Return the line above the items, where `has_titles`."""
+        return Text()
 
-    def paint(self, item: Item, width: int) -> list[Text]:
-        """An item as lines, as many as `tall` says."""
+    def render_item(self, item: Item, width: int) -> list[Text]:
+        """Return the lines of an item, as many as `item_height`."""
         raise NotImplementedError
 
-    def key_of(self, item: Item) -> object:
-        """What tells an item from the others, so that the cursor stays on it."""
+    def item_key(self, item: Item) -> object:
+        """Return what identifies an item, so that the cursor stays on it when the items change."""
         return item
 
     @property
-    def tall(self) -> int:
+    def item_height(self) -> int:
         """Lines of an item."""
         return 1
 
-    # -- told -------------------------------------------------------------------------------------------------------
+    # -- items ------------------------------------------------------------------------------------------------------
 
-    def show(self, items: Sequence[Item]) -> None:
-        """Show these items; the cursor stays on its item, or else at its place."""
-        here = self.current
+    def set_items(self, items: Sequence[Item]) -> None:
+        """Replace the items; the cursor stays on its item, or else in its row."""
+        current = self.current
         self.items = list(items)
-        keys = [self.key_of(item) for item in self.items] if here is not None and self.cursor > 0 else []
-        if here is not None and self.key_of(here) in keys:
-            self.cursor = keys.index(self.key_of(here))
-        else:
-            self.cursor = max(0, min(self.cursor, len(self.items) - 1))
-        self._fit()
+        row = self._row_of(current) if current is not None and self.cursor > 0 else None
+        self.cursor = max(0, min(self.cursor, len(self.items) - 1)) if row is None else row
+        self._update_size()
+
+    def _row_of(self, item: Item) -> int | None:
+        key = self.item_key(item)
+        return next((row for row, candidate in enumerate(self.items) if self.item_key(candidate) == key), None)
 
     @property
     def current(self) -> Item | None:
         """The item under the cursor."""
         return self.items[self.cursor] if 0 <= self.cursor < len(self.items) else None
 
-    # -- drawing ----------------------------------------------------------------------------------------------------
+    # -- rendering --------------------------------------------------------------------------------------------------
 
     @property
-    def _top(self) -> int:
-        return 0 if self.head(40) is None or not self.items else 1
+    def _title_height(self) -> int:
+        return 1 if self.items and self.has_titles else 0
 
-    def _fit(self) -> None:
-        self.virtual_size = Size(0, len(self.items) * self.tall + self._top)
-        self._follow()
+    def _update_size(self) -> None:
+        self.virtual_size = Size(0, len(self.items) * self.item_height + self._title_height)
+        self._scroll_to_cursor()
         self.refresh()
 
     def on_resize(self) -> None:
-        self._fit()
+        self._update_size()
 
     def render_line(self, y: int) -> Strip:
         width = self.scrollable_content_region.width
+        title_height = self._title_height
         if not self.items:
-            return self._line(self._said(y, width), width)
-        if self._top and y == 0:
-            head = self.head(width) or Text()
-            head.stylize(muted(self.app))
-            return self._line(head, width)
-        at, part = divmod(y - self._top + self.scroll_offset.y, self.tall)
-        if not 0 <= at < len(self.items):
+            return self._strip(self._empty_line(y, width), width)
+        if y < title_height:
+            titles = self.column_titles(width)
+            titles.stylize(muted(self.app))
+            return self._strip(titles, width)
+        row, line_number = divmod(y - title_height + self.scroll_offset.y, self.item_height)
+        if row >= len(self.items):
             return Strip.blank(width, self.rich_style)
-        line = self.paint(self.items[at], width)[part]
-        if at == self.cursor:
+        line = self.render_item(self.items[row], width)[line_number]
+        if row == self.cursor and self.has_focus:
             line.pad_right(max(0, width - line.cell_len))
-            if self.has_focus:
-                line.stylize(self.get_component_rich_style("virtual-list--cursor", partial=True))
-        return self._line(line, width)
+            line.stylize(self.get_component_rich_style("virtual-list--cursor", partial=True))
+        return self._strip(line, width)
 
-    def _said(self, y: int, width: int) -> Text:
-        if not self.empty:
-            return Text()
-        lines = Text(self.empty, "dim").wrap(self.app.console, max(10, width - 2))
+    def _empty_line(self, y: int, width: int) -> Text:
+        lines = Text(self.empty_text, "dim").wrap(self.app.console, max(10, width - 2))
         return Text.assemble(" ", lines[y - 1]) if 0 < y <= len(lines) else Text()
 
-    def _line(self, text: Text, width: int) -> Strip:
+    def _strip(self, text: Text, width: int) -> Strip:
         text.truncate(width, overflow="crop")
         text = Text(no_wrap=True).append_text(text)  # a text without spans renders without its own style
         style = self.rich_style
@@ -128,26 +129,29 @@ class VirtualList(ScrollView, Generic[Item], can_focus=True):
     # -- moving -----------------------------------------------------------------------------------------------------
 
     def watch_cursor(self) -> None:
-        self._follow()
+        self._scroll_to_cursor()
         self.refresh()
 
     def watch_has_focus(self, has_focus: bool) -> None:
         super().watch_has_focus(has_focus)
         self.refresh()
 
-    def _follow(self) -> None:
-        """Scroll so that the cursor is seen."""
-        room = self.size.height - self._top
-        first, last = self.cursor * self.tall, (self.cursor + 1) * self.tall
-        if room <= 0:
-            return
-        if first < self.scroll_offset.y:
-            self.scroll_to(y=first, animate=False, force=True)
-        elif last > self.scroll_offset.y + room:
-            self.scroll_to(y=last - room, animate=False, force=True)
+    @property
+    def _page(self) -> int:
+        """Lines for items."""
+        return self.size.height - self._title_height
 
-    def _move(self, by: int) -> None:
-        self.cursor = max(0, min(self.cursor + by, len(self.items) - 1))
+    def _scroll_to_cursor(self) -> None:
+        top, bottom = self.cursor * self.item_height, (self.cursor + 1) * self.item_height
+        if self._page <= 0:
+            return
+        if top < self.scroll_offset.y:
+            self.scroll_to(y=top, animate=False, force=True)
+        elif bottom > self.scroll_offset.y + self._page:
+            self.scroll_to(y=bottom - self._page, animate=False, force=True)
+
+    def _move(self, rows: int) -> None:
+        self.cursor = max(0, min(self.cursor + rows, len(self.items) - 1))
 
     def action_up(self) -> None:
         self._move(-1)
@@ -156,10 +160,10 @@ class VirtualList(ScrollView, Generic[Item], can_focus=True):
         self._move(1)
 
     def action_page_up(self) -> None:
-        self._move(-max(1, (self.size.height - self._top) // self.tall))
+        self._move(-max(1, self._page // self.item_height))
 
     def action_page_down(self) -> None:
-        self._move(max(1, (self.size.height - self._top) // self.tall))
+        self._move(max(1, self._page // self.item_height))
 
     def action_first(self) -> None:
         self.cursor = 0
@@ -172,10 +176,10 @@ class VirtualList(ScrollView, Generic[Item], can_focus=True):
             self.post_message(self.Opened(self, self.current))
 
     def on_click(self, event: events.Click) -> None:
-        """One click puts the cursor there, a second one opens."""
-        at = (event.y - self.gutter.top - self._top + self.scroll_offset.y) // self.tall
-        if event.y - self.gutter.top >= self._top and 0 <= at < len(self.items):
-            again = event.chain == 2
-            self.cursor = at
-            if again:
+        """Move the cursor with one click, open with the second."""
+        line = event.y - self.gutter.top - self._title_height
+        row = (line + self.scroll_offset.y) // self.item_height
+        if line >= 0 and 0 <= row < len(self.items):
+            self.cursor = row
+            if event.chain == 2:
                 self.action_open()

@@ -29,7 +29,7 @@ from tui.screens.run.progress import ProgressPane
 from tui.screens.run.run_menu import RunMenu
 from tui.widgets.header_footer import Footer, Header
 from tui.widgets.linked_charts import LinkedCharts
-from tui.widgets.run_table import short_name
+from tui.widgets.run_name import short_name
 
 if TYPE_CHECKING:
     from tui.services import ServicesApp

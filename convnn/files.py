@@ -1,4 +1,4 @@
-"""Writing a file so that a reader, or the next start, sees the old one or the new one and nothing between."""
+"""Files that are replaced as a whole and survive a crash, and files that are opened only where they are files."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from typing import BinaryIO
 
 
 def write_atomic(path: Path, data: str | bytes) -> None:
-    """Replace the file at `path` (or make it), on disk when this returns. Raises OSError and leaves the old one."""
+    """Replace the file at `path`, or make it; on disk when this returns. Raises OSError and leaves the old file."""
     if isinstance(data, str):
         data = data.encode("utf-8", "backslashreplace")
-    beside = path.with_name(f".{path.name[:200]}.{secrets.token_hex(4)}.tmp")
+    temporary = path.with_name(f".{path.name[:200]}.{secrets.token_hex(4)}.tmp")
     try:
-        with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666), "wb") as file:  # noqa: PTH123
+        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666), "wb") as file:  # noqa: PTH123
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        beside.replace(path)
+        temporary.replace(path)
     except BaseException:
-        beside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
     sync_directory(path.parent)
 
 
 def sync_directory(path: Path) -> None:
-    """Bring a directory's entries to disk: a rename is not durable before that."""
+    """Bring the entries of a directory to disk: a rename is not durable before that."""
     directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(directory)
@@ -37,16 +37,16 @@ def sync_directory(path: Path) -> None:
 
 
 def open_regular(path: Path) -> BinaryIO:
-    """A file of a run, to read. Raises OSError for a link, which leads anywhere, and for a pipe, which never ends."""
+    """Open a regular file to read. Raises OSError for a link, which may lead anywhere, and for a pipe."""
     file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         file.close()
-        raise OSError(errno.EINVAL, "no file, but another thing of that name", str(path))
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
     return file
 
 
 def directory_size(path: Path) -> int:
-    """Bytes of all files below a directory; links are not followed, and what has vanished meanwhile counts nothing."""
+    """Return the bytes of all files below a directory; links are not followed, and files that vanish are left out."""
     total = 0
     for folder, _, names in os.walk(path):
         for name in names:
@@ -54,5 +54,6 @@ def directory_size(path: Path) -> int:
                 status = Path(folder, name).lstat()
             except FileNotFoundError:
                 continue
-            total += status.st_size if stat.S_ISREG(status.st_mode) else 0
+            if stat.S_ISREG(status.st_mode):
+                total += status.st_size
     return total

@@ -1,4 +1,4 @@
-"""The event log of a run: one event per line, appended and read from a byte on."""
+"""The event log of a run: `events.jsonl`, one event per line, appended to and read from a byte on."""
 
 from __future__ import annotations
 
@@ -10,26 +10,24 @@ from pathlib import Path
 
 from convnn.events import Changed, Epoch, Event, Finished, Paused, Resumed, Saved, Started, Step, UnknownEvent, Warned
 from convnn.files import open_regular
-from convnn.runs import event_log
-from convnn.text import escaped
 
 LONGEST = 1_000_000  # bytes of a line; a longer one is damage, and is never held in memory
-CHUNK = 1 << 18
+CHUNK = 1 << 18  # bytes read at once
 KINDS: dict[str, type[Event]] = {
     kind.__name__: kind for kind in (Started, Step, Epoch, Paused, Resumed, Changed, Saved, Warned, Finished)
 }
 
 
 def event_line(event: Event) -> str:
-    """The event as one line of JSON without its newline; non-finite numbers are strings."""
+    """Return an event as one line of JSON without its newline; numbers that are not finite are strings."""
     fields = json.loads(event.model_dump_json(by_alias=True))
     return json.dumps({"event": type(event).__name__, "time": fields.pop("time"), **fields})
 
 
-def parse_event(text: str | bytes) -> Event:
-    """The event of one line. Raises ValueError, which says what is wrong, and nothing else."""
+def parse_event(line: str | bytes) -> Event:
+    """Return the event of one line. Raises ValueError, which says what is wrong, and nothing else."""
     try:
-        fields = json.loads(text)
+        fields = json.loads(line)
         if not isinstance(fields, dict) or not isinstance(fields.get("event"), str):
             raise ValueError("no event")
         if not fields.get("time"):
@@ -43,102 +41,109 @@ def parse_event(text: str | bytes) -> Event:
         raise ValueError(f"{type(error).__name__}: {error}") from error
 
 
-def append_event(file: int | Path, event: Event) -> None:
-    """Add the event to the end of a file, given by path or by a descriptor open for reading and appending.
+def append_event(path: Path, event: Event) -> None:
+    """Add an event to the end of a log, which is made where it is missing. Raises OSError as `EventLog.append` may."""
+    descriptor = _open(path)
+    try:
+        _write(descriptor, event)
+    finally:
+        os.close(descriptor)
 
-    The line goes out in one write, so several writers never mix. All but steps reach the disk before this returns.
-    Raises OSError when the disk takes only a part; the next line then starts on a line of its own.
+
+def _open(path: Path) -> int:
+    return os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
+
+
+def _write(descriptor: int, event: Event) -> None:
+    """Write an event in one write, so that several writers never mix; all but steps are on disk when this returns.
+
+    Raises OSError when the disk takes only a part; the next event then starts on a line of its own.
     """
-    if isinstance(file, Path):
-        descriptor = os.open(file, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
-        try:
-            return append_event(descriptor, event)
-        finally:
-            os.close(descriptor)
     data = event_line(event).encode() + b"\n"
-    size = os.fstat(file).st_size
-    if size and os.pread(file, 1, size - 1) != b"\n":
+    size = os.fstat(descriptor).st_size
+    if size and os.pread(descriptor, 1, size - 1) != b"\n":
         data = b"\n" + data
-    written = os.write(file, data)
+    written = os.write(descriptor, data)
     if written < len(data):
-        if os.fstat(file).st_size == size + written:  # nobody wrote behind it: half a line is no line
-            os.ftruncate(file, size)
+        if os.fstat(descriptor).st_size == size + written:  # nobody wrote behind it: half a line is no line
+            os.ftruncate(descriptor, size)
         raise OSError(errno.ENOSPC, f"only {written} of the {len(data)} bytes of a line were written")
     if not isinstance(event, Step):
-        os.fsync(file)
-    return None
-
-
-def _lines(path: Path, start: int) -> Iterator[tuple[int, int, bytes | None]]:
-    """(first byte, byte after the newline, text) of each whole line; no text where it is too long to hold."""
-    with open_regular(path) as file:
-        file.seek(start)
-        first, kept, length = start, bytearray(), 0
-        while chunk := file.read(CHUNK):
-            *ended, rest = chunk.split(b"\n")
-            for part in ended:
-                length += len(part)
-                whole = None if length > LONGEST else bytes(kept) + part
-                yield first, first + length + 1, whole
-                first, length = first + length + 1, 0
-                kept.clear()
-            length += len(rest)
-            if length <= LONGEST:
-                kept += rest
-            else:
-                kept.clear()
+        os.fsync(descriptor)
 
 
 def read_events(path: Path, start: int = 0, *, steps: bool = True) -> tuple[list[Event], int, list[tuple[int, str]]]:
-    """The events from byte `start` on, the byte to go on from, and (byte, reason) of each line that is none.
+    """Return the events from byte `start` on, the byte to read from next, and (byte, reason) of each damaged line.
 
-    A last line without a newline is left for the next call. Without `steps`, Step lines are passed over unparsed.
+    A last line without a newline is left for the next call. Without `steps`, Step lines are skipped unparsed.
     Raises OSError only.
     """
     events: list[Event] = []
-    bad: list[tuple[int, str]] = []
+    skipped_lines: list[tuple[int, str]] = []
     end = start
-    for first, end, text in _lines(path, start):  # noqa: B007 the last end is the answer
-        if text is None:
-            bad.append((first, f"longer than {LONGEST} bytes"))
-        elif text.strip() and (steps or not text.startswith(b'{"event": "Step"')):
+    for first_byte, end, line in _read_lines(path, start):  # noqa: B007 the last end is returned
+        if line is None:
+            skipped_lines.append((first_byte, f"longer than {LONGEST} bytes"))
+        elif line.strip() and (steps or not line.startswith(b'{"event": "Step"')):
             try:
-                events.append(parse_event(text))
+                events.append(parse_event(line))
             except ValueError as error:
-                bad.append((first, " ".join(str(error).split())[:200]))
-    return events, end, bad
+                skipped_lines.append((first_byte, " ".join(str(error).split())[:200]))
+    return events, end, skipped_lines
+
+
+def _read_lines(path: Path, start: int) -> Iterator[tuple[int, int, bytes | None]]:
+    """Yield (first byte, byte after the newline, line) of each whole line; None for a line too long to hold."""
+    with open_regular(path) as file:
+        file.seek(start)
+        first_byte, beginning, length = start, bytearray(), 0
+        while chunk := file.read(CHUNK):
+            *ends, rest = chunk.split(b"\n")
+            for end in ends:
+                length += len(end)
+                line = None if length > LONGEST else bytes(beginning) + end
+                yield first_byte, first_byte + length + 1, line
+                first_byte, length = first_byte + length + 1, 0
+                beginning.clear()
+            length += len(rest)
+            if length <= LONGEST:
+                beginning += rest
+            else:
+                beginning.clear()
 
 
 class EventLog:
-    """Writes the events of one run in order. A refused one waits, with all behind it; steps may be lost, others not."""
+    """The event log of a run that trains, open for appending.
+
+    An event that the disk refuses waits in memory, and all after it wait behind it. Steps may be lost, others not.
+    `warn` is called with the warning that the first refusal adds to the log.
+    """
 
     def __init__(self, path: Path, warn: Callable[[Event], None]) -> None:
-        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-        self._file = os.open(path, flags, 0o666)
+        self._descriptor = _open(path)
         self._warn = warn
         self._waiting: list[Event] = []
-        self.problem: OSError | None = None  # why something waits
+        self.problem: OSError | None = None  # why events wait
 
     def append(self, event: Event) -> None:
-        """Write the event, or keep it to be written later; the first refusal is told to `warn`."""
+        """Write an event, or keep it to be written later."""
         if isinstance(event, Step) and self._waiting:
             return
         self._waiting.append(event)
-        before = self.problem
-        if not self.flush() and before is None and self.problem is not None:
-            warning = Warned(
-                message=f"the history cannot be written ({escaped(self.problem.strerror)}); it waits in memory"
-            )
+        problem_before = self.problem
+        if not self.flush() and problem_before is None and self.problem is not None:
+            message = f"the history cannot be written ({self.problem.strerror}); it waits in memory"
+            warning = Warned(message=message)
             self._waiting.append(warning)
             self._warn(warning)
 
     def flush(self) -> bool:
-        """Write what waits; whether nothing does any more."""
+        """Write the events that wait and return whether none is left."""
         while self._waiting:
             try:
-                event_log.append_event(self._file, self._waiting[0])
+                _write(self._descriptor, self._waiting[0])
             except OSError as error:
-                if not isinstance(self._waiting[0], Step):  # no promise covers those
+                if not isinstance(self._waiting[0], Step):  # a step that is refused is dropped
                     self.problem = error
                     return False
             del self._waiting[0]
@@ -146,4 +151,5 @@ class EventLog:
         return True
 
     def close(self) -> None:
-        os.close(self._file)
+        """Close the file; events that still wait are lost."""
+        os.close(self._descriptor)

@@ -1,117 +1,148 @@
-"""Runs of a root directory: listed, and found by what a person types."""
+"""The runs of a root directory, and the run that a person refers to."""
 
 from __future__ import annotations
 
 import os
 import re
 import time
+from collections.abc import Iterator
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from convnn.errors import Exit, Problem, UserError
 from convnn.metrics import lower_is_better
 from convnn.runs import trash
 from convnn.runs.run import CONFIG, EVENTS, Run, is_run, run_name
-from convnn.text import escaped
 
-if TYPE_CHECKING:
-    pass
+MAX_NAMES = 10  # in a message
 
 
 def list_runs(root: Path) -> tuple[list[Run], list[str]]:
-    """All runs of a root, newest first, and a warning for each entry that looks like a run and is none."""
-    found: dict[Path, tuple[tuple[str, int], Run]] = {}
-    warnings: list[str] = []
+    """Return all runs of a root, newest first, and a warning for each damaged entry."""
     if not root.is_dir():
         return [], []
+    runs: dict[Path, tuple[tuple[str, int], Run]] = {}
+    warnings: list[str] = []
+    for entry in scan_root(root):
+        try:
+            run = run_of_entry(entry)
+            if run is not None:
+                runs[run.path] = (creation_order(run), run)
+        except (OSError, UserError) as error:
+            warnings.append(entry_warning(entry, error))
+    newest_first = sorted(runs.values(), key=lambda pair: pair[0], reverse=True)
+    return [run for _, run in newest_first], sorted(warnings)
+
+
+def scan_root(root: Path) -> Iterator[os.DirEntry[str]]:
+    """Yield the entries of a root that may be runs: all but the hidden ones."""
     with os.scandir(root) as entries:
         for entry in entries:
-            if entry.name.startswith("."):
-                continue
-            try:
-                if entry.is_symlink():
-                    raise UserError("a symbolic link, not followed")
-                run = run_of_entry(entry)
-                if run is not None:
-                    found[run.path] = (creation_order(run), run)
-            except (OSError, UserError) as error:
-                said = error.strerror if isinstance(error, OSError) else error
-                warnings.append(f"{escaped(entry.path)}: {said}")
-    return [run for _, run in sorted(found.values(), key=lambda pair: pair[0], reverse=True)], sorted(warnings)
+            if not entry.name.startswith("."):
+                yield entry
 
 
 def run_of_entry(entry: os.DirEntry[str]) -> Run | None:
-    """The run that an entry of a root is or links to; None for other things. Raises UserError for what is damaged."""
+    """Return the run that an entry of a root is or links to; None for other things. Raises UserError for damage."""
     path = Path(entry.path)
+    if entry.is_symlink():
+        raise UserError("a symbolic link, not followed")
     if entry.is_dir(follow_symlinks=False):
-        if not (path / CONFIG).is_file():
-            if (path / EVENTS).is_file():
-                raise UserError(f"a run without its {CONFIG}")
-            return None
-        return Run(path, entry.name)
+        if (path / CONFIG).is_file():
+            return Run(path, entry.name)
+        if (path / EVENTS).is_file():
+            raise UserError(f"a run without its {CONFIG}")
+        return None
     if not entry.name.endswith(".link") or not entry.is_file(follow_symlinks=False):
         return None
     target = trash.link_target(path)
     if target is None:
         raise UserError("names no absolute path; delete it")
     if not (target / CONFIG).is_file():
-        raise UserError(f"leads to {escaped(target)}, where there is no run; bring that back or delete the link")
+        raise UserError(f"leads to {target}, where there is no run; bring that back or delete the link")
     return Run(target, path.stem)
 
 
+def entry_warning(entry: os.DirEntry[str], error: OSError | UserError) -> str:
+    """Return what is wrong with an entry of a root, with its path."""
+    message = str(error.strerror) if isinstance(error, OSError) else str(error)
+    return message if entry.path in message else f"{entry.path}: {message}"
+
+
 def creation_order(run: Run) -> tuple[str, int]:
-    """Sorts runs by when they were made: the time in the name, within a second that of the configuration file."""
-    made = run.config_path.stat().st_mtime_ns
-    stamp = re.match(r"\d{8}-\d{6}", run.name)
-    return stamp[0] if stamp else time.strftime("%Y%m%d-%H%M%S", time.localtime(made / 1e9)), made
+    """Return a key that sorts runs by creation: the time in the name, then the time of the configuration file."""
+    created = run.config_path.stat().st_mtime_ns
+    if stamp := re.match(r"\d{8}-\d{6}", run.name):
+        return stamp[0], created
+    return time.strftime("%Y%m%d-%H%M%S", time.localtime(created / 1e9)), created
 
 
-def find_run(ref: str, root: Path) -> Run:
-    """The run a person means: @last, @2, @best:METRIC, a path, or any part of a name that only one run has.
+def find_run(reference: str, root: Path) -> Run:
+    """Return the run that a person refers to: @last, @2, @best:METRIC, a path, or a part of exactly one run's name.
 
-    Raises UserError: NO_RUN with the nearest names, or with those that the part fits.
+    Raises UserError: with the nearest names (NO_RUN), or with the names that the part fits.
     """
-    if ("/" in ref or ref in {".", ".."}) and not ref.startswith("@"):
-        path = Path(ref).resolve()
+    if ("/" in reference or reference in {".", ".."}) and not reference.startswith("@"):
+        path = Path(reference).resolve()
         if not is_run(path):
-            raise UserError(f"there is no run in {escaped(path)}", Exit.NO_RUN)
+            raise UserError(f"there is no run in {path}", Exit.NO_RUN)
         return Run(path, run_name(path, root))
-    found, _ = list_runs(root)
-    if not found:
-        raise UserError(Problem(f"there are no runs in {escaped(root)}", fix="start one: convnn run"), Exit.NO_RUN)
-    if ref.startswith("@"):
-        return _counted(ref, found)
-    exact = [run for run in found if run.name == ref]
-    several = exact or [run for run in found if ref and ref in run.name]
-    if len(several) == 1:
-        return several[0]
-    if several:
-        names = [escaped(run.name) for run in several]
-        more = f" and {len(names) - 10} more" if len(names) > 10 else ""
-        raise UserError(
-            Problem(f"{len(names)} runs have {ref!r} in their names: {', '.join(names[:10])}{more}", value=ref)
-        )
-    if ref and is_run(Path(ref)):
-        return Run(Path(ref).resolve(), run_name(Path(ref).resolve(), root))
-    near = get_close_matches(ref, [run.name for run in found], 3, 0.3) or [run.name for run in found[:3]]
+    runs, _ = list_runs(root)
+    if not runs:
+        raise UserError(Problem(f"there are no runs in {root}", fix="start one: convnn run"), Exit.NO_RUN)
+    if reference.startswith("@best:"):
+        return _best_run(reference.removeprefix("@best:"), runs)
+    if reference.startswith("@"):
+        return _run_by_number(reference, runs)
+    matches = [run for run in runs if run.name == reference]
+    if not matches and reference:
+        matches = [run for run in runs if reference in run.name]
+    if len(matches) == 1:
+        return matches[0]
+    if matches:
+        names = ", ".join(run.name for run in matches[:MAX_NAMES])
+        if len(matches) > MAX_NAMES:
+            names += f" and {len(matches) - MAX_NAMES} more"
+        raise UserError(Problem(f"{len(matches)} runs have {reference!r} in their names: {names}", value=reference))
+    if reference and is_run(Path(reference)):
+        path = Path(reference).resolve()
+        return Run(path, run_name(path, root))
+    nearest = get_close_matches(reference, [run.name for run in runs], 3, 0.3) or [run.name for run in runs[:3]]
     raise UserError(
-        Problem(f"no run is called {ref!r}", value=ref, fix=f"nearest: {', '.join(escaped(name) for name in near)}"),
-        Exit.NO_RUN,
+        Problem(f"no run is called {reference!r}", value=reference, fix=f"nearest: {', '.join(nearest)}"), Exit.NO_RUN
     )
 
 
-def _counted(ref: str, found: list[Run]) -> Run:
-    if metric := ref.removeprefix("@best:") if ref.startswith("@best:") else "":
-        sign = 1 if lower_is_better(metric) else -1
-        bests = [(run.history(steps=False).best(metric), run) for run in found]
-        ranked = [(sign * best[0], at, run) for at, (best, run) in enumerate(bests) if best]
-        if not ranked:
-            raise UserError(f"no run has a value of {escaped(metric)}", Exit.NO_RUN)
-        return min(ranked)[2]
-    number = 1 if ref == "@last" else int(ref[1:]) if re.fullmatch(r"@[0-9]{1,9}", ref) else 0
+def _best_run(metric: str, runs: list[Run]) -> Run:
+    """Return the run with the best value of a metric at any epoch, the newest of equals."""
+    if not metric:
+        raise _invalid_reference("@best:")
+    values: list[tuple[float, Run]] = []
+    for run in runs:
+        if best := run.history(steps=False).best(metric):
+            values.append((best[0], run))
+    if not values:
+        raise UserError(f"no run has a value of {metric}", Exit.NO_RUN)
+    choose = min if lower_is_better(metric) else max
+    return choose(values, key=lambda pair: pair[0])[1]
+
+
+def _run_by_number(reference: str, runs: list[Run]) -> Run:
+    """Return the newest run for @last and @1, the one before for @2, and so on."""
+    number = 0
+    if reference == "@last":
+        number = 1
+    elif re.fullmatch(r"@[0-9]{1,9}", reference):
+        number = int(reference[1:])
     if number < 1:
-        raise UserError(Problem(f"{escaped(ref)} means no run", value=ref, fix="use @last, @2, ... or @best:METRIC"))
-    if number > len(found):
-        raise UserError(f"there is no {ref}: there are {len(found)} runs", Exit.NO_RUN)
-    return found[number - 1]
+        raise _invalid_reference(reference)
+    if number > len(runs):
+        count = "is 1 run" if len(runs) == 1 else f"are {len(runs)} runs"
+        raise UserError(f"there is no {reference}: there {count}", Exit.NO_RUN)
+    return runs[number - 1]
+
+
+def _invalid_reference(reference: str) -> UserError:
+    return UserError(
+        Problem(f"{reference} refers to no run", value=reference, fix="use @last, @2, ... or @best:METRIC")
+    )

@@ -17,12 +17,11 @@ from convnn.runs import event_log
 Axis = Literal["epoch", "step", "seconds"]
 
 UNTRACED = frozenset(name for name, metric in METRICS.items() if metric.hardware)
-STEP_FIELDS = ("loss", "lr", "grad_norm", "images_per_s")
-RECENT = 5  # epochs or, before the first ends, hundreds of steps that the speed is measured over
+RECENT_EPOCHS, RECENT_STEPS = 5, 500  # that the speed is measured over; steps until the first epoch ends
 
 
 class Mark(NamedTuple):
-    """A moment a chart draws: paused, resumed, changed or saved."""
+    """A moment that charts mark: paused, resumed, changed or saved."""
 
     kind: str
     epoch: int
@@ -30,7 +29,7 @@ class Mark(NamedTuple):
 
 
 class StepRecord(NamedTuple):
-    """What a Step event said, in a quarter of its memory: there are tens of thousands of them."""
+    """The fields of a Step event in a quarter of its memory: a run has tens of thousands of them."""
 
     time: datetime
     epoch: int
@@ -41,8 +40,11 @@ class StepRecord(NamedTuple):
     images_per_s: float | None
 
 
+STEP_FIELDS = StepRecord._fields[3:]  # the metrics of a step
+
+
 class Progress(NamedTuple):
-    """How far a run is; times in seconds, without pauses and without the time it was not running."""
+    """How far a run is. Times are in seconds of training: pauses and the time between two processes do not count."""
 
     epoch: int  # the one in progress or, at its end, the one just ended; 0 before the first step
     epochs: int | None
@@ -51,7 +53,7 @@ class Progress(NamedTuple):
     step: int
     steps: int | None  # of the whole run
     elapsed: float
-    eta: float | None  # None while no speed is measured, 0 when the run ended
+    eta: float | None  # None until a speed is measured, 0 when the run ended
 
 
 class History:
@@ -59,30 +61,30 @@ class History:
 
     def __init__(self, events: Iterable[Event] = ()) -> None:
         self.started: Started | None = None  # the latest start: what the run trains on now
-        self.first_started: datetime | None = None  # the first start
+        self.first_started: datetime | None = None
         self.finished: Finished | None = None
         self.paused = False
         self.epochs: list[Epoch] = []
         self.steps: list[StepRecord] = []
         self.warnings: list[Warned] = []
-        self.changes: list[Changed] = []  # what people did or noted
+        self.changes: list[Changed] = []  # notes, and options changed by hand
         self.marks: list[Mark] = []
-        self.skipped_lines: list[tuple[int, str]] = []  # (byte, reason) of each line of the file that is no event
-        self.elapsed = 0.0  # seconds it ran, up to the last event
-        self._epoch_seconds: list[float] = []
+        self.skipped_lines: list[tuple[int, str]] = []  # (first byte, reason) of each line that is not an event
+        self.elapsed = 0.0  # seconds of training up to the last event
+        self._epoch_seconds: list[float] = []  # `elapsed` at each of `epochs`
         self._step_seconds: list[float] = []
-        self._clock: datetime | None = None  # None while the run stands still
-        self._byte = 0
+        self._last_time: datetime | None = None  # of the last event; None while the run does not train
+        self._offset = 0  # byte of the file to read from
         self.fold(events)
 
     def fold(self, events: Iterable[Event]) -> Self:
         """Add events in the order they were written."""
         for event in events:
-            self._tick(event)
+            self._advance_clock(event)
             match event:
                 case Step():
                     if self.steps and event.step <= self.steps[-1].step:
-                        self._rewind(event.step - 1)  # a start over that left no word
+                        self._rewind(event.step - 1)  # the run started over without a Resumed event
                     self.steps.append(StepRecord(*(getattr(event, field) for field in StepRecord._fields)))
                     self._step_seconds.append(self.elapsed)
                 case Epoch():
@@ -112,116 +114,123 @@ class History:
         return self
 
     def update(self, path: Path, *, steps: bool = True) -> bool:
-        """Fold what the file of events holds beyond the last call; whether that was anything. No file: nothing yet."""
+        """Fold what was appended to the event log since the last call and return whether that was anything.
+
+        Without a file nothing happened yet.
+        """
         try:
-            new, self._byte, bad = event_log.read_events(path, self._byte, steps=steps)
+            events, self._offset, skipped_lines = event_log.read_events(path, self._offset, steps=steps)
         except FileNotFoundError:
             return False
-        self.fold(new)
-        self.skipped_lines += bad
-        return bool(new or bad)
+        self.fold(events)
+        self.skipped_lines += skipped_lines
+        return bool(events or skipped_lines)
 
-    def _tick(self, event: Event) -> None:
+    def _advance_clock(self, event: Event) -> None:
+        """Add the time since the last event to `elapsed`, if the run trained."""
         if isinstance(event, Started | Resumed):
-            self._clock = event.time  # the time since the last event was spent not running
-        elif self._clock is not None and not isinstance(event, Changed):  # a note may come at any time
-            self.elapsed += max(0.0, (event.time - self._clock).total_seconds())  # clocks are set back, too
-            self._clock = None if isinstance(event, Paused | Finished) else max(event.time, self._clock)
+            self._last_time = event.time
+        elif self._last_time is not None and not isinstance(event, Changed):  # a note may come at any time
+            self.elapsed += max(0.0, (event.time - self._last_time).total_seconds())  # clocks may be set back
+            self._last_time = None if isinstance(event, Paused | Finished) else max(event.time, self._last_time)
 
     def _rewind(self, step: int) -> None:
-        """Forget what was told of steps after `step`, and the time they took."""
+        """Forget the steps after `step`, and the time they took."""
         if self.step <= step:
             return
-        keep = sum(event.step <= step for event in self.epochs)
-        del self.epochs[keep:], self._epoch_seconds[keep:]
-        keep = sum(event.step <= step for event in self.steps)
-        del self.steps[keep:], self._step_seconds[keep:]
+        epochs = sum(event.step <= step for event in self.epochs)
+        del self.epochs[epochs:], self._epoch_seconds[epochs:]
+        steps = sum(event.step <= step for event in self.steps)
+        del self.steps[steps:], self._step_seconds[steps:]
         self.marks = [mark for mark in self.marks if mark.step <= step]
         self.elapsed = max((times[-1] for times in (self._epoch_seconds, self._step_seconds) if times), default=0.0)
 
     @property
     def _latest(self) -> StepRecord | Epoch | None:
-        told: list[StepRecord | Epoch] = [told[-1] for told in (self.steps, self.epochs) if told]
-        return max(told, key=lambda event: event.step, default=None)
+        latest: list[StepRecord | Epoch] = [events[-1] for events in (self.steps, self.epochs) if events]
+        return max(latest, key=lambda event: event.step, default=None)
 
     @property
     def step(self) -> int:
-        """Steps told of so far, of the whole run."""
+        """The last step of the run that is recorded, 0 before the first."""
         return self._latest.step if self._latest else 0
 
     @property
     def epoch(self) -> int:
-        """The epoch of the last step told of, 0 before the first."""
+        """The epoch of the last step that is recorded, 0 before the first."""
         return self._latest.epoch if self._latest else 0
 
     @property
     def metrics(self) -> list[str]:
-        """The names of all metrics that some epoch has, in the order they appeared."""
+        """The names of all metrics that some epoch has, in the order of their appearance."""
         return list(dict.fromkeys(name for epoch in self.epochs for name in epoch.metrics))
 
     @property
     def best_metric(self) -> str:
-        """The metric that decides which epoch was best: on the validation share if the run has one."""
-        return monitored(validation=any(monitored(validation=True) in epoch.metrics for epoch in self.epochs))
+        """The metric that decides which epoch is best: on the validation split if the run has one."""
+        on_validation = monitored(validation=True)
+        return monitored(validation=any(on_validation in epoch.metrics for epoch in self.epochs))
 
     def best(self, metric: str | None = None) -> tuple[float, int] | None:
-        """(value, epoch) where the metric was best, the first of equals; None without a finite value."""
+        """Return (value, epoch) where a metric is best, the first of equals; None without a finite value."""
         metric = metric or self.best_metric
-        sign = 1 if lower_is_better(metric) else -1
-        told = [(epoch.metrics.get(metric, math.nan), epoch.epoch) for epoch in self.epochs]
-        return min((each for each in told if math.isfinite(each[0])), key=lambda each: sign * each[0], default=None)
+        values = [(epoch.metrics.get(metric, math.nan), epoch.epoch) for epoch in self.epochs]
+        choose = min if lower_is_better(metric) else max
+        return choose((pair for pair in values if math.isfinite(pair[0])), key=lambda pair: pair[0], default=None)
 
     def series(self, metric: str, x: Axis = "epoch", *, live: bool = False) -> tuple[list[float], list[float]]:
-        """(xs, ys) of a metric, a point an epoch; of "loss" and with `live` a point a step, where x may be 2.5 epochs.
+        """Return (xs, ys) of a metric with a point per epoch.
 
-        A step's fields are loss, lr, grad_norm and images_per_s; one that no epoch has is given by steps.
+        A metric of steps (loss, lr, grad_norm, images_per_s) that no epoch has, or any with `live`, has a point per
+        step, where x may be 2.5 epochs.
         """
+        values: list[float | None]
         if metric in STEP_FIELDS and (live or not any(metric in epoch.metrics for epoch in self.epochs)):
             values = [getattr(step, metric) for step in self.steps]
-            per_epoch = (self.started and self.started.steps_per_epoch) or 1
-            if x == "seconds":
-                xs = self._step_seconds
-            else:
-                xs = [step.step if x == "step" else step.step / per_epoch for step in self.steps]
+            xs = self._step_seconds if x == "seconds" else [float(step.step) for step in self.steps]
+            if x == "epoch":
+                per_epoch = (self.started and self.started.steps_per_epoch) or 1
+                xs = [step / per_epoch for step in xs]
         else:
             values = [epoch.metrics.get(metric) for epoch in self.epochs]
-            if x == "seconds":
-                xs = self._epoch_seconds
-            else:
-                xs = [epoch.step if x == "step" else epoch.epoch for epoch in self.epochs]
-        points = [(float(at), value) for at, value in zip(xs, values, strict=True) if value is not None]
-        return [at for at, _ in points], [value for _, value in points]
+            xs = self._epoch_seconds if x == "seconds" else [float(getattr(epoch, x)) for epoch in self.epochs]
+        points = [(position, value) for position, value in zip(xs, values, strict=True) if value is not None]
+        return [position for position, _ in points], [value for _, value in points]
 
     @property
     def progress(self) -> Progress:
-        """How far the run is and, from the speed it had lately, how long it still takes."""
-        started, latest = self.started, self._latest
-        per_epoch, epochs = (started.steps_per_epoch, started.epochs) if started else (None, None)
+        """How far the run is and, at its recent speed, how long it still takes."""
+        started = self.started
+        per_epoch = started.steps_per_epoch if started else None
+        epochs = started.epochs if started else None
         steps = per_epoch * epochs if per_epoch and epochs else None
-        in_epoch = self.step - (self.epoch - 1) * per_epoch if per_epoch and latest else 0
-        pace, eta = self._seconds_per_step(), None
+        step_in_epoch = self.step - (self.epoch - 1) * per_epoch if per_epoch and self._latest else 0
+        seconds_per_step = self._seconds_per_step()
+        eta = None
         if self.finished:
             eta = 0.0
-        elif steps is not None and pace is not None:
-            eta = max(0, steps - self.step) * pace
-        return Progress(self.epoch, epochs, in_epoch, per_epoch, self.step, steps, self.elapsed, eta)
+        elif steps is not None and seconds_per_step is not None:
+            eta = max(0, steps - self.step) * seconds_per_step
+        return Progress(self.epoch, epochs, step_in_epoch, per_epoch, self.step, steps, self.elapsed, eta)
 
     def _seconds_per_step(self) -> float | None:
-        """Measured over whole epochs, evaluation included; within the first epoch over its steps."""
-        told: list[tuple[float, int]] = [(0.0, 0)] if self.first_started else []
+        """Return the recent speed, measured over whole epochs with their evaluation; in the first epoch, over steps."""
         if self.epochs:
-            told += zip(self._epoch_seconds, (epoch.step for epoch in self.epochs), strict=True)
-            told = told[-RECENT - 1 :]
-            if len(told) > 2 and told[0][1] == 0:
-                del told[0]  # the first epoch also loaded the data and warmed up
+            points = list(zip(self._epoch_seconds, (epoch.step for epoch in self.epochs), strict=True))
+            if self.first_started:
+                points.insert(0, (0.0, 0))
+            points = points[-RECENT_EPOCHS - 1 :]
+            if len(points) > 2 and points[0][1] == 0:
+                del points[0]  # the first epoch also loaded the data and warmed up
         else:
-            told = list(zip(self._step_seconds, (step.step for step in self.steps), strict=True))[-RECENT * 100 :]
-        if len(told) < 2 or told[-1][1] <= told[0][1]:
+            points = list(zip(self._step_seconds, (step.step for step in self.steps), strict=True))[-RECENT_STEPS:]
+        if len(points) < 2 or points[-1][1] <= points[0][1]:
             return None
-        return (told[-1][0] - told[0][0]) / (told[-1][1] - told[0][1])
+        (first_seconds, first_step), (last_seconds, last_step) = points[0], points[-1]
+        return (last_seconds - first_seconds) / (last_step - first_step)
 
     def digest(self) -> str:
-        """SHA-256 of the trace: every epoch without time, speed and memory. Equal for runs that computed the same."""
+        """Return the SHA-256 of all epochs without time, speed and memory: equal for runs that computed the same."""
         trace = hashlib.sha256()
         for epoch in self.epochs:
             fields = json.loads(epoch.model_dump_json(exclude={"time"}))

@@ -1,4 +1,4 @@
-"""What lists, JSON and comparisons say of a run, kept in a cache beside the runs so that thousands show at once."""
+"""The summaries of all runs of a root, cached in a file beside the runs so that thousands are listed at once."""
 
 from __future__ import annotations
 
@@ -16,124 +16,96 @@ from convnn.errors import UserError
 from convnn.files import write_atomic
 from convnn.gc_pause import uncollected
 from convnn.metrics import Best
-from convnn.runs import find, trash
+from convnn.runs import trash
+from convnn.runs.find import creation_order, entry_warning, run_of_entry, scan_root
 from convnn.runs.lock import is_locked
 from convnn.runs.run import CONFIG, EVENTS
 from convnn.runs.summary import MetricSummary, Summary, summarize
-from convnn.text import escaped
 
 CACHE = ".summaries.json"  # a view: may be deleted at any time
-VERSION = "convnn summaries 5"
+VERSION = "convnn summaries 6"  # of the format and of the fields of a summary
+FIELDS = Summary.__slots__
 
 Stamp = list[int]
 
 
 @dataclass(slots=True)
-class _Kept:
-    """A summary, the stamps of the files it was made from, and what sorts it."""
+class _Entry:
+    """A summary, the stamps of the two files it was made from, and the order in which its run was created."""
 
     stamps: tuple[Stamp | None, Stamp | None]
-    age: tuple[str, int]
+    created: tuple[str, int]
     summary: Summary
 
 
 def summaries(root: Path, reading: Callable[[int], None] | None = None) -> tuple[list[Summary], list[str]]:
-    """The summaries of all runs of a root, newest first, and a warning for each entry that is damaged.
+    """Return the summaries of all runs of a root, newest first, and a warning for each damaged entry.
 
-    Runs that changed since the last call are read, the others taken from the cache. `reading` is told how many
-    are to be read, before they are.
+    Runs that changed since the last call are read, the others are taken from the cache. `reading` is called with the
+    number of runs to read, before they are read.
     """
     if not root.is_dir():
         return [], []
-    old = _known(root)
-    warnings: list[str] = []
-    new: dict[str, _Kept] = {}
-    live: list[_Kept] = []
-    unread: list[os.DirEntry[str]] = []
-    with os.scandir(root) as entries:
-        for entry in entries:
-            if entry.name.startswith("."):
-                continue
-            if (kept := _current(entry, old)) is not None:
-                new[entry.name] = kept
-            else:
-                unread.append(entry)
+    cached = _cached_entries(root)
+    entries: dict[str, _Entry] = {}
+    changed: list[os.DirEntry[str]] = []
+    for item in scan_root(root):
+        entry = cached.get(item.name)
+        if entry is not None and _is_current(entry, item):
+            entries[item.name] = entry
+        else:
+            changed.append(item)
     if reading is not None:
-        reading(len(unread))
-    for entry in unread:
+        reading(len(changed))
+    warnings: list[str] = []
+    live: list[_Entry] = []
+    for item in changed:
         try:
-            kept = _read(entry)
+            entry = _read_entry(item)
         except (OSError, UserError) as error:
-            said = error.strerror if isinstance(error, OSError) else error
-            warnings.append(f"{said}" if entry.path in str(said) else f"{escaped(entry.path)}: {said}")
+            warnings.append(entry_warning(item, error))
             continue
-        if kept is not None and kept.summary.status in {"running", "paused"}:  # out of date at once
-            live.append(kept)
-        elif kept is not None:
-            new[entry.name] = kept
-    if new.keys() != old.keys() or any(kept is not old[name] for name, kept in new.items()):
-        _share(new)
-        with contextlib.suppress(OSError):  # a root that cannot be written is only slower
-            write_atomic(root / CACHE, _dump(new))
-            _remember(root, new)
-    found: dict[str, _Kept] = {}
-    for kept in [*new.values(), *live]:
-        found.setdefault(kept.summary.path, kept)  # of two links to one directory, one
-    listed = [kept.summary for kept in sorted(found.values(), key=lambda kept: kept.age, reverse=True)]
-    for run in listed:
-        if run.damaged_lines:
-            lines = "1 line" if run.damaged_lines == 1 else f"{run.damaged_lines} lines"
-            warnings.append(f"{escaped(run.path)}/{EVENTS}: {lines} damaged, convnn show says which")
-    return listed, sorted(warnings)
+        if entry is None:
+            continue
+        if entry.summary.status in {"running", "paused"}:  # out of date at once: not worth caching
+            live.append(entry)
+        else:
+            entries[item.name] = entry
+    if entries.keys() != cached.keys() or any(entry is not cached[name] for name, entry in entries.items()):
+        entries = _save(root, entries)
+    runs: dict[str, Summary] = {}  # by path: two links may lead to one directory
+    for entry in sorted([*entries.values(), *live], key=lambda entry: entry.created, reverse=True):
+        runs.setdefault(entry.summary.path, entry.summary)
+    for summary in runs.values():
+        if summary.damaged_lines:
+            lines = "1 line" if summary.damaged_lines == 1 else f"{summary.damaged_lines} lines"
+            warnings.append(f"{summary.path}/{EVENTS}: {lines} damaged, convnn show says which")
+    return list(runs.values()), sorted(warnings)
 
 
-_remembered: dict[Path, tuple[Stamp, dict[str, _Kept]]] = {}
-
-
-def _known(root: Path) -> dict[str, _Kept]:
-    """The cache of a root, parsed once while it stays as it is: parsing thousands of runs holds up the app's keys."""
-    known = _remembered.get(root.absolute())
-    if known is not None and known[0] == _stamp(str(root / CACHE)):
-        return known[1]
-    return _remember(root, _load(root / CACHE))
-
-
-def _remember(root: Path, kept: dict[str, _Kept]) -> dict[str, _Kept]:
-    if (stamp := _stamp(str(root / CACHE))) is not None:
-        _remembered[root.absolute()] = stamp, kept
-    return kept
-
-
-def _current(entry: os.DirEntry[str], old: Mapping[str, _Kept]) -> _Kept | None:
-    """What the cache has of an entry, if that is still so."""
-    kept = old.get(entry.name)
-    if kept is None or entry.is_symlink():
-        return None
-    path = kept.summary.path
+def _is_current(entry: _Entry, item: os.DirEntry[str]) -> bool:
+    """Return whether the files of a run are as they were when the entry was made."""
+    path = entry.summary.path
     try:
-        if path != entry.path and str(trash.link_target(Path(entry.path))) != path:
-            return None
-        if kept.stamps != (_stamp(f"{path}/{CONFIG}"), _stamp(f"{path}/{EVENTS}")):
-            return None
-        if kept.summary.finished is None and is_locked(Path(path)):  # whether it lives is no matter of its files
-            return None
+        if item.is_symlink() or (path != item.path and str(trash.link_target(Path(item.path))) != path):
+            return False
+        if entry.stamps != (_stamp(f"{path}/{CONFIG}"), _stamp(f"{path}/{EVENTS}")):
+            return False
+        return entry.summary.finished is not None or not is_locked(Path(path))  # no file changes when a run starts anew
     except OSError:
-        return None  # it is read anew, which says what is wrong with it
-    return kept
+        return False  # reading it says what is wrong
 
 
-def _read(entry: os.DirEntry[str]) -> _Kept | None:
-    if entry.is_symlink():
-        raise UserError("a symbolic link, not followed")
-    run = find.run_of_entry(entry)
+def _read_entry(item: os.DirEntry[str]) -> _Entry | None:
+    run = run_of_entry(item)
     if run is None:
         return None
     stamps = _stamp(str(run.config_path)), _stamp(str(run.events_path))
-    return _Kept(stamps, find.creation_order(run), summarize(run))
+    return _Entry(stamps, creation_order(run), summarize(run))
 
 
 def _stamp(path: str) -> Stamp | None:
-    """Size, time of the last change in ns, and inode."""
+    """Return size, time of the last change in ns and inode of a file; None without one."""
     try:
         stat = os.stat(path)  # noqa: PTH116 twice as fast as pathlib, and called for every run
     except FileNotFoundError:
@@ -141,59 +113,68 @@ def _stamp(path: str) -> Stamp | None:
     return [stat.st_size, stat.st_mtime_ns, stat.st_ino]
 
 
-def _share(kept: Mapping[str, _Kept]) -> None:
-    """Let runs share equal configurations, and those equal sections, as a cache has them: so differences show fast."""
-    known: dict[int, dict[str, Any]] = {}  # tables by identity
-    tables: dict[str, dict[str, Any]] = {}  # and by what is in them
-    configs: dict[tuple[tuple[str, int], ...], Settings] = {}
-    for each in kept.values():
-        config = each.summary.config
-        for table in config.values():
-            if id(table) not in known:
-                known[id(table)] = tables.setdefault(json.dumps(table, default=str), table)
-        found = {name: known[id(table)] for name, table in config.items()}
-        identity = _identity(found)
-        if identity not in configs:
-            configs[identity] = config if identity == _identity(config) else Settings(found)
-        each.summary.config = configs[identity]
+_parsed: dict[Path, tuple[Stamp, dict[str, _Entry]]] = {}  # by root: the stamp of its cache file, and what it holds
 
 
-def _identity(config: Mapping[str, dict[str, Any]]) -> tuple[tuple[str, int], ...]:
-    return tuple((name, id(table)) for name, table in config.items())
+def _cached_entries(root: Path) -> dict[str, _Entry]:
+    """Return the cached entries by name of the directory entry; parsing is skipped while the file stays as it is."""
+    stamp = _stamp(str(root / CACHE))
+    parsed = _parsed.get(root.absolute())
+    if parsed is not None and parsed[0] == stamp:
+        return parsed[1]
+    try:
+        entries = _parse((root / CACHE).read_bytes())
+    except OSError:
+        entries = {}
+    if stamp is not None:
+        _parsed[root.absolute()] = stamp, entries
+    return entries
 
 
-def _dump(kept: Mapping[str, _Kept]) -> bytes:
-    """A line with version and checksum, and a line of JSON: what configurations share is written once."""
-    tables: dict[int, tuple[int, dict[str, Any]]] = {}
-    configs: dict[tuple[tuple[str, int], ...], int] = {}
+def _save(root: Path, entries: Mapping[str, _Entry]) -> dict[str, _Entry]:
+    """Write the cache and return the entries as it holds them: equal configurations are one object in memory."""
+    data = _format(entries)
+    shared = _parse(data)
+    with contextlib.suppress(OSError):  # a root that cannot be written is only slower
+        write_atomic(root / CACHE, data)
+        if (stamp := _stamp(str(root / CACHE))) is not None:
+            _parsed[root.absolute()] = stamp, shared
+    return shared
+
+
+def _format(entries: Mapping[str, _Entry]) -> bytes:
+    """Return a line with version and checksum, and a line of JSON that holds equal sections of configurations once."""
+    sections: dict[str, int] = {}  # a section as JSON, and its number
+    numbers: dict[int, int] = {}  # the same by identity: most are shared already
     rows: dict[str, list[Any]] = {}
-    for name, each in kept.items():
-        s = each.summary
-        for table in s.config.values():
-            tables.setdefault(id(table), (len(tables), table))
-        config = configs.setdefault(_identity(s.config), len(configs))
-        fields = [s.name, s.path, s.status, s.started, s.finished, config, s.epoch, s.best, s.digest]
-        rows[name] = [each.stamps, each.age, [*fields, s.metrics, s.source, s.not_launchable_reason, s.damaged_lines]]
-    numbered = [{name: tables[table][0] for name, table in config} for config in configs]
-    told = [table for _, table in tables.values()], numbered, rows
-    body = json.dumps(told, separators=(",", ":"), default=str).encode()
+    for name, entry in entries.items():
+        config = entry.summary.config
+        for section in config.values():
+            if id(section) not in numbers:
+                numbers[id(section)] = sections.setdefault(json.dumps(section, default=str), len(sections))
+        fields = {field: getattr(entry.summary, field) for field in FIELDS}
+        fields["config"] = {key: numbers[id(section)] for key, section in config.items()}
+        rows[name] = [entry.stamps, entry.created, list(fields.values())]
+    body = f"[[{','.join(sections)}],{json.dumps(rows, separators=(',', ':'))}]".encode()
     return f"{VERSION} {zlib.crc32(body):08x}\n".encode() + body
 
 
-def _load(path: Path) -> dict[str, _Kept]:
-    try:
-        head, _, body = path.read_bytes().partition(b"\n")
-    except OSError:
+def _parse(data: bytes) -> dict[str, _Entry]:
+    """Return the entries of a cache; none where it is damaged or of another version."""
+    header, _, body = data.partition(b"\n")
+    if header != f"{VERSION} {zlib.crc32(body):08x}".encode():
         return {}
-    if head.decode("latin-1") != f"{VERSION} {zlib.crc32(body):08x}":
-        return {}
+    entries: dict[str, _Entry] = {}
+    configs: dict[tuple[tuple[str, int], ...], Settings] = {}
     with uncollected():
-        tables, told, rows = json.loads(body)
-        configs = [Settings({section: tables[at] for section, at in sections.items()}) for sections in told]
-        found = {}
-        for name, (stamps, age, fields) in rows.items():
-            fields[5] = configs[fields[5]]
-            fields[7] = Best(*fields[7]) if fields[7] else None
-            fields[9] = {metric: MetricSummary(*figure) for metric, figure in fields[9].items()}
-            found[name] = _Kept(tuple(stamps), tuple(age), Summary(*fields))
-    return found
+        sections, rows = json.loads(body)
+        for name, (stamps, created, values) in rows.items():
+            fields = dict(zip(FIELDS, values, strict=True))
+            numbers = tuple(fields["config"].items())
+            if numbers not in configs:
+                configs[numbers] = Settings({key: sections[number] for key, number in numbers})
+            fields["config"] = configs[numbers]
+            fields["best"] = Best(*fields["best"]) if fields["best"] else None
+            fields["metrics"] = {metric: MetricSummary(*value) for metric, value in fields["metrics"].items()}
+            entries[name] = _Entry(tuple(stamps), tuple(created), Summary(**fields))
+    return entries

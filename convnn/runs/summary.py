@@ -24,7 +24,7 @@ class MetricSummary(NamedTuple):
 
 @dataclass(slots=True)
 class Summary:
-    """A run in a few figures: the R of the JSON documents, and what filters and tables ask for beside it."""
+    """A run in a few values: the R of the JSON documents, and what filters and tables need beside it."""
 
     name: str
     path: str
@@ -35,48 +35,55 @@ class Summary:
     epoch: int  # epochs completed
     best: Best | None
     digest: str | None  # None before the first epoch
-    metrics: Mapping[str, MetricSummary]  # by metric
-    source: str | None  # the directory an imported run came from: its figures are as published
-    not_launchable_reason: str | None  # why an imported run cannot be launched
-    damaged_lines: int = 0  # lines of its log that are damaged
+    metrics: Mapping[str, MetricSummary]
+    source: str | None  # the directory an imported run came from: its values are as published
+    not_launchable_reason: str | None  # of an imported run that cannot be launched
+    damaged_lines: int = 0  # of its event log
 
     def json(self) -> dict[str, Any]:
-        """The R of the JSON documents."""
-        best = self.best and {**self.best._asdict(), "value": json_number(self.best.value)}
-        fields = {
-            name: getattr(self, name) for name in ("name", "path", "status", "started", "finished", "config", "epoch")
+        """Return the R of the JSON documents."""
+        return {
+            "name": self.name,
+            "path": self.path,
+            "status": self.status,
+            "started": self.started,
+            "finished": self.finished,
+            "config": json_value(self.config),
+            "epoch": self.epoch,
+            "best": self.best and json_value(self.best._asdict()),
+            "digest": self.digest,
         }
-        config = {
-            section: {key: json_value(value) for key, value in table.items()} for section, table in self.config.items()
-        }
-        return fields | {"config": config, "best": best, "digest": self.digest}
 
 
 def json_number(value: float) -> float | str:
-    """A number as our JSON spells it: the ones that are not finite are words."""
+    """Return a number as our JSON spells it: those that are not finite are words."""
     if math.isfinite(value):
         return value
-    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    if math.isnan(value):
+        return "NaN"
+    return "Infinity" if value > 0 else "-Infinity"
 
 
 def json_value(value: Any) -> Any:
-    """A value of a configuration as JSON takes it: TOML has dates, and numbers that are not finite."""
-    if value is UNKNOWN:
+    """Return a value of a configuration as JSON holds it: TOML also has dates, and numbers that are not finite."""
+    if value is UNKNOWN or value is None:
         return None
+    if isinstance(value, bool | int | str):
+        return value
     if isinstance(value, float):
         return json_number(value)
     if isinstance(value, list | tuple):
         return [json_value(item) for item in value]
     if isinstance(value, dict):
         return {key: json_value(item) for key, item in value.items()}
-    return value if value is None or isinstance(value, bool | int | str) else str(value)
+    return str(value)
 
 
 def summarize(run: Run) -> Summary:
-    """The summary of a run, from its files. Raises UserError where its configuration is damaged."""
+    """Return the summary of a run, read from its files. Raises UserError where its configuration is damaged."""
     history = run.history(steps=False)
     best = history.best()
-    told = run.import_record()
+    import_record = run.import_record()
     return Summary(
         name=run.name,
         path=str(run.path),
@@ -87,18 +94,19 @@ def summarize(run: Run) -> Summary:
         epoch=history.epochs[-1].epoch if history.epochs else 0,
         best=Best(history.best_metric, *best) if best else None,
         digest=history.digest() if history.epochs else None,
-        metrics={metric: _figure(history, metric) for metric in history.metrics},
-        source=str(told["source"]) if "source" in told else None,
-        not_launchable_reason=str(told["reason"]) if told.get("reason") else None,
+        metrics={metric: _metric_summary(history, metric) for metric in history.metrics},
+        source=str(import_record["source"]) if "source" in import_record else None,
+        not_launchable_reason=str(import_record["reason"]) if import_record.get("reason") else None,
         damaged_lines=len(history.skipped_lines),
     )
 
 
-def _figure(history: History, metric: str) -> MetricSummary:
-    best = history.best(metric)
-    return MetricSummary(history.epochs[-1].metrics.get(metric), *(best or (None, None)))
+def _metric_summary(history: History, metric: str) -> MetricSummary:
+    last = history.epochs[-1].metrics.get(metric)
+    best, epoch = history.best(metric) or (None, None)
+    return MetricSummary(last, best, epoch)
 
 
 def summary_json(run: Run) -> dict[str, Any]:
-    """The summary of a run as JSON values."""
+    """Return the summary of a run as JSON values."""
     return summarize(run).json()

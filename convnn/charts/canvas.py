@@ -1,4 +1,4 @@
-"""A grid of character cells to paint on: text, and curves as braille dots (or letters, one a cell)."""
+"""A grid of character cells to paint on: text, and curves as braille dots or as letters."""
 
 from __future__ import annotations
 
@@ -11,15 +11,17 @@ from rich.text import Span, Text
 if TYPE_CHECKING:
     import numpy as np
 
-_BRAILLE = {  # bit of the dot at (row, column) of a cell
+BRAILLE = 0x2800  # the braille character without dots; the dots of a cell are the low bits of its code
+DOT_BITS = {  # of the dot at (row, column) of a cell
     (0, 0): 0x01, (0, 1): 0x08, (1, 0): 0x02, (1, 1): 0x10, (2, 0): 0x04, (2, 1): 0x20, (3, 0): 0x40, (3, 1): 0x80,
 }  # fmt: skip
-_SPACE = ord(" ")
+SPACE = ord(" ")
+SECOND_HALF = 0  # of a wide character: a cell without a character of its own
 
 
-@lru_cache(1024)  # of axes and labels that hardly change from one drawing to the next
-def _narrow(text: str) -> np.ndarray | None:
-    """The codes of a text of which every character takes one cell; None for another."""
+@lru_cache(1024)  # axes and labels hardly change from one drawing to the next
+def _narrow_codes(text: str) -> np.ndarray | None:
+    """Return the codes of a text whose characters all take one cell, None for another text."""
     import numpy as np
 
     if any(cell_len(character) != 1 for character in text):
@@ -28,125 +30,139 @@ def _narrow(text: str) -> np.ndarray | None:
 
 
 class Canvas:
-    """Cells with a character and a style each; painting outside it is clipped."""
+    """Cells with a character and a style each. What is painted outside is clipped."""
 
     def __init__(self, width: int, height: int) -> None:
         import numpy as np
 
         self.width, self.height = width, height
-        self.codes = np.full((height, width), _SPACE, np.uint32)  # 0: the second half of a wide character
-        self.look = np.zeros((height, width), np.int32)  # index into styles
+        self.codes = np.full((height, width), SPACE, np.uint32)
+        self.style_numbers = np.zeros((height, width), np.int32)
         self.styles: list[str] = [""]
 
-    def style(self, style: str) -> int:
-        """The number of a style in `look`."""
+    def style_number(self, style: str) -> int:
+        """Return the number that stands for a style in `style_numbers`."""
         if style not in self.styles:
             self.styles.append(style)
         return self.styles.index(style)
 
-    def put(self, row: int, column: int, text: str, style: str = "") -> None:
-        """Write text from a cell on, cut at the right edge."""
-        look = self.style(style)
-        if (codes := _narrow(text)) is not None:
+    def write(self, row: int, column: int, text: str, style: str = "") -> None:
+        """Write text from a cell to the right, cut at the edges."""
+        number = self.style_number(style)
+        if (codes := _narrow_codes(text)) is not None:
             start, end = max(0, column), min(self.width, column + len(codes))
             if start < end and 0 <= row < self.height:
                 self.codes[row, start:end] = codes[start - column : end - column]
-                self.look[row, start:end] = look
+                self.style_numbers[row, start:end] = number
             return
         for character in text:
             size = cell_len(character)
             if column + size > self.width or not 0 <= row < self.height:
                 return
             if size and column >= 0:
-                self.codes[row, column : column + size] = (ord(character), 0)[:size]
-                self.look[row, column : column + size] = look
+                self.codes[row, column : column + size] = (ord(character), SECOND_HALF)[:size]
+                self.style_numbers[row, column : column + size] = number
             column += size
 
-    def free(self, row: int, start: int, end: int) -> bool:
-        """Whether nothing is painted in a row from column start up to end."""
-        return bool((self.codes[row, max(0, start) : end] == _SPACE).all())
+    def is_free(self, row: int, start: int, end: int) -> bool:
+        """Return whether nothing is painted in a row from column `start` up to `end`."""
+        return bool((self.codes[row, max(0, start) : end] == SPACE).all())
 
-    def fill(self, column: int, rows: int, text: str, style: str) -> None:
-        """Paint a character down a column's first rows, where they are empty."""
+    def fill_column(self, column: int, rows: int, text: str, style: str) -> None:
+        """Paint a character into the free cells of a column's first rows."""
         for row in range(rows):
-            if self.codes[row, column] == _SPACE and not self.look[row, column]:  # nor between words
-                self.put(row, column, text, style)
+            if self.codes[row, column] == SPACE and not self.style_numbers[row, column]:  # nor between words
+                self.write(row, column, text, style)
 
-    def dots(self, left: int, dots: np.ndarray, style: str, letter: str = "", *, behind: bool = False) -> None:
-        """Paint dots, a bool array of 4 x 2 a cell, or of 1 x 1 when a letter stands for them, from row 0 down.
+    def paint_letters(self, left: int, cells: np.ndarray, style: str, letter: str) -> None:
+        """Paint a letter into the free cells where `cells` is true: (rows, columns) from row 0 and column `left` on."""
+        self._paint(left, cells, ord(letter), style)
 
-        A cell that is painted keeps its style, and takes further dots of braille unless they go behind.
+    def paint_dots(self, left: int, dots: np.ndarray, style: str, *, behind: bool = False) -> None:
+        """Paint braille dots, (4 rows, 2 columns), from row 0 and column `left` on.
+
+        A painted cell keeps its style, and takes the dots too unless they go behind.
         """
         import numpy as np
 
-        bits = dots
-        if not letter:
-            bits = np.add.reduce([dots[y::4, x::2] * np.uint8(bit) for (y, x), bit in _BRAILLE.items()])
+        bits = np.add.reduce([dots[row::4, column::2] * np.uint8(bit) for (row, column), bit in DOT_BITS.items()])
         codes = self.codes[: bits.shape[0], left : left + bits.shape[1]]
-        look = self.look[: bits.shape[0], left : left + bits.shape[1]]
-        painted, empty = bits > 0, codes == _SPACE
-        look[painted & empty] = self.style(style)
-        codes[painted & empty] = ord(letter) if letter else 0x2800
-        if not letter:
-            painted &= empty | (codes >= 0x2800) & (not behind)
-            codes[painted] |= bits[painted].astype(np.uint32)
+        was_free = codes == SPACE
+        self._paint(left, bits > 0, BRAILLE, style)
+        takes_dots = (bits > 0) & (was_free | (codes >= BRAILLE) & (not behind))
+        codes[takes_dots] |= bits[takes_dots].astype(np.uint32)
+
+    def _paint(self, left: int, cells: np.ndarray, code: int, style: str) -> None:
+        rows, columns = slice(cells.shape[0]), slice(left, left + cells.shape[1])
+        codes, numbers = self.codes[rows, columns], self.style_numbers[rows, columns]
+        free = cells & (codes == SPACE)
+        codes[free] = code
+        numbers[free] = self.style_number(style)
 
     def lines(self) -> list[Text]:
-        """The rows as text of exactly the canvas's width."""
+        """Return the rows as text, each exactly as wide as the canvas."""
         import numpy as np
 
         if not self.width:
             return [Text(no_wrap=True, overflow="crop", end="") for _ in range(self.height)]
-        found: list[Text] = []
-        changes = self.look[:, 1:] != self.look[:, :-1]
-        whole = self.codes.astype("<u4").tobytes().decode("utf-32-le")
+        lines: list[Text] = []
+        changes = self.style_numbers[:, 1:] != self.style_numbers[:, :-1]
+        characters = self.codes.astype("<u4").tobytes().decode("utf-32-le")
         for row in range(self.height):
-            text = whole[row * self.width : (row + 1) * self.width]
+            text = characters[row * self.width : (row + 1) * self.width]
             starts = [0, *(np.flatnonzero(changes[row]) + 1).tolist()]
-            ends, looks = [*starts[1:], self.width], self.look[row, starts].tolist()
-            if "\0" in text:  # second halves of wide characters take a cell and no character
-                starts, ends = ([at - text.count("\0", 0, at) for at in places] for places in (starts, ends))
+            ends, numbers = [*starts[1:], self.width], self.style_numbers[row, starts].tolist()
+            if "\0" in text:  # the second halves of wide characters
+                starts = [start - text.count("\0", 0, start) for start in starts]
+                ends = [end - text.count("\0", 0, end) for end in ends]
                 text = text.replace("\0", "")
-            told = zip(starts, ends, looks, strict=True)
-            spans = [Span(start, end, self.styles[look]) for start, end, look in told if look]
-            found.append(Text(text, spans=spans, no_wrap=True, overflow="crop", end=""))
-        return found
+            runs = zip(starts, ends, numbers, strict=True)
+            spans = [Span(start, end, self.styles[number]) for start, end, number in runs if number]
+            lines.append(Text(text, spans=spans, no_wrap=True, overflow="crop", end=""))
+        return lines
 
 
-def extents(
+def column_extents(
     x: np.ndarray, y: np.ndarray, window: tuple[float, float], columns: int, connected: bool = True
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Least and greatest y of a curve in each column, NaN where it is not, and in which columns a point stands alone.
+    """Return what a curve covers in each column: its least and greatest y, and whether it is a single point there.
 
-    x ascends. Points are joined by straight lines, except across a y that is not finite.
+    Args:
+        x: (N), ascending
+        y: (N); the line has a gap where it is not finite
+        window: the x of the first and of the last column
+        connected: whether the points are joined by straight lines
+
+    Returns:
+        (columns) each; the y are NaN where the curve is not
     """
     import numpy as np
 
     low, high = np.full(columns, np.nan), np.full(columns, np.nan)
-    good = np.isfinite(y)
-    broken = None
-    if not good.all():
-        broken = np.diff(np.cumsum(~good)[good]) > 0  # whether the line breaks after each finite point
-        x, y = x[good], y[good]
+    finite = np.isfinite(y)
+    gap_after = None
+    if not finite.all():
+        gap_after = np.diff(np.cumsum(~finite)[finite]) > 0  # by finite point
+        x, y = x[finite], y[finite]
     if not len(x):
         return low, high, np.zeros(columns, bool)
     scale = max(1, columns - 1) / (window[1] - window[0])
     edges = np.arange(columns + 1) - 0.5
-    cut = np.searchsorted(x, window[0] + edges / scale)  # the first point of each column
-    full = np.flatnonzero(cut[1:] > cut[:-1])
+    first_points = np.searchsorted(x, window[0] + edges / scale)  # of each column
+    full = np.flatnonzero(first_points[1:] > first_points[:-1])
     if len(full):
-        inner, starts = y[: cut[-1]], cut[:-1][full]
+        inner, starts = y[: first_points[-1]], first_points[:-1][full]
         low[full], high[full] = np.minimum.reduceat(inner, starts), np.maximum.reduceat(inner, starts)
     if not connected or len(x) < 2:
         return low, high, ~np.isnan(low) & connected
-    before = cut - 1  # the line crosses the left edge of column i between the points cut[i] - 1 and cut[i]
-    crossed = (cut > 0) & (cut < len(x))
-    if broken is not None:
-        crossed[crossed] = ~broken[before[crossed]]
-    a, b = before[crossed], cut[crossed]
-    share = (window[0] + edges[crossed] / scale - x[a]) / (x[b] - x[a])
-    at_edge = np.full(columns + 1, np.nan)
-    at_edge[crossed] = y[a] + share * (y[b] - y[a])
-    left, right = at_edge[:-1], at_edge[1:]
-    alone = ~np.isnan(low) & np.isnan(left) & np.isnan(right)
-    return np.fmin(low, np.fmin(left, right)), np.fmax(high, np.fmax(left, right)), alone
+    before = first_points - 1  # the line crosses the left edge of column i between these points and first_points[i]
+    crossed = (first_points > 0) & (first_points < len(x))
+    if gap_after is not None:
+        crossed[crossed] = ~gap_after[before[crossed]]
+    a, b = before[crossed], first_points[crossed]
+    fraction = (window[0] + edges[crossed] / scale - x[a]) / (x[b] - x[a])
+    edge_y = np.full(columns + 1, np.nan)
+    edge_y[crossed] = y[a] + fraction * (y[b] - y[a])
+    left, right = edge_y[:-1], edge_y[1:]
+    single = ~np.isnan(low) & np.isnan(left) & np.isnan(right)
+    return np.fmin(low, np.fmin(left, right)), np.fmax(high, np.fmax(left, right)), single

@@ -1,4 +1,8 @@
-"""Series drawn as lines of text: curves, axes, a label at each line's end, and in words whatever is not shown."""
+"""Curves drawn as lines of text: `draw` gives the lines with axes and labels, and notes on what they do not show.
+
+Control characters and signs beyond ASCII are replaced where text is written to a terminal, with one exception: braille
+has no ASCII counterpart that keeps curves apart. So whoever writes to an ASCII terminal draws with `letters=True`.
+"""
 
 from __future__ import annotations
 
@@ -10,23 +14,33 @@ from typing import TYPE_CHECKING, Any
 from rich.cells import cell_len
 from rich.text import Text
 
-from convnn import text
 from convnn.charts.canvas import Canvas
-from convnn.charts.layout import FAINT, Curve, Range, around, frame_of, paint_axes, paint_curves, paint_labels, plotted
-from convnn.text import escaped, fit, printable
+from convnn.charts.layout import (
+    FAINT,
+    Curve,
+    Range,
+    enclosing_range,
+    make_frame,
+    paint_axes,
+    paint_curves,
+    paint_labels,
+    to_axis,
+)
+from convnn.text import duration, escaped, fit, number, to_ascii
 
 if TYPE_CHECKING:
     import numpy as np
 
-# Of middle lightness: 3:1 or more against black and white alike, in an order that red-green blindness tells apart.
+# of middle lightness: 3:1 or more against black and white alike, in an order that red-green blindness tells apart
 COLORS = ("#2f86d6", "#d9661f", "#2a9d6a", "#b35fd0", "#9c7d12", "#d9486e", "#17969b", "#8a7f78")
-PLACES = 3  # of marks with the same word that a note names
-LETTERS = "*+ox#%@&"  # where there is no braille, each curve has its own
+LETTERS = "*+o#%@&="
+MARK, CURSOR = "┊", "│"
+MAX_MARK_PLACES = 3  # of marks with the same word that a note names
 
 
 @dataclass(frozen=True)
 class Series:
-    """One curve: a label, points (lists or arrays; arrays are faster), and a color, by default that of its place."""
+    """One curve: a label, its points as lists or arrays (arrays are faster), and a color, by default of its place."""
 
     label: str
     xs: Any
@@ -39,48 +53,14 @@ class Chart:
     """A drawn chart: lines of exactly the width asked for, and what they do not show."""
 
     lines: list[Text]
-    notes: list[str]  # what is hidden, missing or marked, in words; also the last line, where there is room
+    notes: list[str]  # what is hidden, missing or marked; also in the last line, where there is room
     hidden: list[str]  # labels of the series of which nothing is drawn
-    cursor_values: list[float | None]  # of each series at the cursor; None where it has no point
+    cursor_values: list[float | None]  # of each series; None where it has no point at the cursor
     x_range: Range
     x_per_column: float  # the x that one column of cells spans: a step for a cursor
 
     def __rich__(self) -> Text:
         return Text("\n", no_wrap=True, overflow="crop", end="").join(self.lines)
-
-
-def smooth(ys: Sequence[float] | np.ndarray, weight: float) -> np.ndarray:
-    """Exponential moving average of that weight (0 to below 1), corrected for its start.
-
-    Values that are not finite stay where they are and do not spread. Raises ValueError for another weight.
-    """
-    import numpy as np
-
-    if not 0 <= weight < 1:
-        raise ValueError(f"a smoothing weight is at least 0 and below 1, got {weight}")
-    y = np.asarray(ys, float)
-    good = np.isfinite(y)
-    whole = bool(good.all())
-    total = y.copy() if whole else np.where(good, y, 0.0)
-    _accumulate(total, weight)
-    if whole:  # the weights of n points add up to (1 - weight**n) / (1 - weight)
-        start = total[: 1 + math.ceil(-40 / math.log(weight)) if weight else 1]  # beyond it weight**n is nothing
-        start /= 1 - weight ** np.arange(1, len(start) + 1)
-        return total * (1 - weight)
-    count = good.astype(float)
-    _accumulate(count, weight)
-    return np.where(good, total / np.where(good, count, 1.0), y)
-
-
-def _accumulate(sums: np.ndarray, weight: float) -> None:
-    """Make every value, in place, the sum of those up to it, each weighted by weight**distance."""
-    import numpy as np
-
-    spare, reach = np.empty_like(sums), 1
-    while reach < len(sums) and (factor := weight**reach) > 1e-17:  # each round doubles how far back the sums go
-        np.multiply(sums[:-reach], factor, out=spare[reach:])
-        sums[reach:] += spare[reach:]
-        reach *= 2
 
 
 def draw(
@@ -95,121 +75,179 @@ def draw(
     cursor: float | None = None,
     marks: Sequence[tuple[float, str]] = (),
     smoothing: float = 0.0,
-    ascii: bool = False,
+    letters: bool = False,
     max_curves: int = 8,
     empty_text: str = "no points yet",
 ) -> Chart:
-    """The first `max_curves` series in width x height cells.
+    """Draw the first `max_curves` series in width x height cells.
 
-    x is "epoch", "step" or "seconds". Marks are vertical lines at an x, each with a word. At the cursor every label
-    shows the value of its nearest point. Smoothing is the weight of `smooth`; the raw points stay, dimmed.
-    A chart without points shows `empty_text`.
+    Args:
+        series: the curves, the first on top
+        width: in cells
+        height: in cells
+        x: the unit of x: "epoch", "step", "seconds" (written as time), or another word
+        log_y: whether y has a logarithmic axis
+        x_range: the x to show, by default all
+        y_range: the y to show, by default those of the points in sight
+        cursor: an x at which every label shows the value of its nearest point
+        marks: vertical lines, (x, word) each
+        smoothing: the weight of `smooth`; the raw points stay behind the curve, dimmed
+        letters: draw each curve with a letter of its own instead of braille, and labels in ASCII
+        max_curves: the series beyond it are counted in the notes
+        empty_text: what a chart without points says
     """
-
-    points = [_points(one) for one in series]
-    names = [printable(escaped(one.label), ascii) for one in series]
-    values = [_value_at(*each, cursor) for each in points]
-    shown = x_range or around([end for xs, _ in points[:max_curves] if len(xs) for end in (xs[0], xs[-1])])
+    points = [_points(one_series) for one_series in series]
+    labels = [_plain(one_series.label, letters) for one_series in series]
+    cursor_values = [_value_at(xs, ys, cursor) for xs, ys in points]
+    visible = x_range or enclosing_range([end for xs, _ in points[:max_curves] if len(xs) for end in (xs[0], xs[-1])])
     curves: list[Curve] = []
     hidden: list[int] = []
     notes: list[str] = []
-    for place, (one, (xs, ys), name, value) in enumerate(zip(series, points, names, values, strict=True)):
-        curve = _curve(name, xs, ys, shown, log_y, smoothing, notes) if place < max_curves else None
+    for index, (label, (xs, ys)) in enumerate(zip(labels, points, strict=True)):
+        curve = _curve(label, xs, ys, visible, log_y, smoothing, notes) if index < max_curves else None
         if curve is None:
-            hidden.append(place)
+            hidden.append(index)
             continue
-        curve.color = one.color or COLORS[place % len(COLORS)]
-        curve.letter = LETTERS[place % len(LETTERS)] if ascii else ""
-        curve.text = _text(curve, value, width // 3, ascii)
+        curve.color = series[index].color or COLORS[index % len(COLORS)]
+        curve.letter = LETTERS[index % len(LETTERS)] if letters else ""
+        curve.label_text = _label_text(curve, cursor_values[index], width // 3)
         curves.append(curve)
     if hidden:
-        told = ", ".join(names[place] for place in hidden)
-        notes.insert(0, f"{len(hidden)} of {len(series)} series hidden: {told}")
+        notes.insert(0, f"{len(hidden)} of {len(series)} series hidden: {', '.join(labels[index] for index in hidden)}")
     if marks:
-        notes.append(f"{':' if ascii else '┊'} {printable(escaped(_told(marks, shown, x)), ascii)}")
+        notes.append(f"{MARK} {_plain(_marks_text(marks, visible, x), letters)}")
 
     canvas, columns = Canvas(max(0, width), max(0, height)), 1
     if not curves:
-        said = fit("; ".join(notes) if any(len(xs) for xs, _ in points) else printable(empty_text, ascii), width, ascii)
-        canvas.put(height // 2, max(0, (width - cell_len(said)) // 2), said, FAINT)
+        has_points = any(len(xs) for xs, _ in points)
+        message = fit("; ".join(notes) if has_points else _plain(empty_text, letters), width)
+        canvas.write(height // 2, max(0, (width - cell_len(message)) // 2), message, FAINT)
     elif width > 0 and height > 0:
-        frame = frame_of(canvas, curves, shown, y_range, log_y, notes)
-        paint_curves(canvas, frame, curves, ascii)
-        paint_axes(canvas, frame, x, log_y, cursor, ascii)
-        paint_labels(canvas, frame, curves, notes, ascii)
-        for at, _ in marks:
-            if shown[0] <= at <= shown[1]:
-                canvas.fill(frame.left + frame.column(at), frame.rows, ":" if ascii else "┊", FAINT)
-        if cursor is not None and shown[0] <= cursor <= shown[1]:
-            canvas.fill(frame.left + frame.column(cursor), frame.rows, "|" if ascii else "│", "")
+        frame = make_frame(canvas, curves, visible, y_range, log_y, notes)
         columns = frame.columns
-    column = (shown[1] - shown[0]) / max(1, columns - 1)
-    return Chart(canvas.lines(), notes, [series[place].label for place in hidden], values, shown, column)
+        paint_curves(canvas, frame, curves)
+        paint_axes(canvas, frame, x, log_y, cursor)
+        paint_labels(canvas, frame, curves, notes)
+        for mark, _ in marks:
+            if visible[0] <= mark <= visible[1]:
+                canvas.fill_column(frame.column(mark), frame.rows, MARK, FAINT)
+        if cursor is not None and visible[0] <= cursor <= visible[1]:
+            canvas.fill_column(frame.column(cursor), frame.rows, CURSOR, "")
+    x_per_column = (visible[1] - visible[0]) / max(1, columns - 1)
+    hidden_labels = [series[index].label for index in hidden]
+    return Chart(canvas.lines(), notes, hidden_labels, cursor_values, visible, x_per_column)
 
 
-def _curve(
-    name: str, xs: np.ndarray, ys: np.ndarray, shown: Range, log_y: bool, smoothing: float, notes: list[str]
-) -> Curve | None:
-    """What a series shows in a range of x, None if that is nothing; what it cannot show goes to the notes."""
-    import numpy as np
-
-    first, last = int(np.searchsorted(xs, shown[0])), int(np.searchsorted(xs, shown[1], "right"))
-    start, inside = max(0, first - 1), ys[first:last]
-    odd = ~np.isfinite(inside)
-    if log_y or odd.any():
-        kinds = {"NaN": np.isnan(inside), "infinite": np.isinf(inside), "not above 0": log_y & (inside <= 0)}
-        notes += [f"{mask.sum()} {kind} in {name}" for kind, mask in kinds.items() if mask.any()]
-    scaled = plotted(ys, log_y)
-    raw = scaled[start : last + 1]
-    if not odd.any() and not (np.isfinite(raw).any() and (last > first or 0 < first < len(xs))):
-        return None
-    y = smooth(scaled, smoothing)[start : last + 1] if smoothing else raw
-    strange = list(zip(xs[first:last][odd].tolist(), inside[odd].tolist(), strict=True))
-    part = slice(first - start, last - start)
-    return Curve(name, xs[start : last + 1], y, raw if smoothing else None, part, strange)
+def _plain(text: str, ascii_only: bool) -> str:
+    """Return text from outside as it will be written, since what a writer lengthens later would not fit its cells."""
+    return to_ascii(escaped(text)) if ascii_only else escaped(text)
 
 
 def _points(series: Series) -> tuple[np.ndarray, np.ndarray]:
-    """x and y as arrays, ascending in x, without points that have no x."""
+    """Return x and y as arrays, ascending in x, without points whose x is not finite."""
     import numpy as np
 
     xs, ys = np.asarray(series.xs, float), np.asarray(series.ys, float)
     if xs.shape != ys.shape:
         raise ValueError(f"series {series.label}: {len(xs)} x and {len(ys)} y")
-    if not (good := np.isfinite(xs)).all():
-        xs, ys = xs[good], ys[good]
+    if not (finite := np.isfinite(xs)).all():
+        xs, ys = xs[finite], ys[finite]
     if (xs[1:] < xs[:-1]).any():
         order = np.argsort(xs, kind="stable")
         xs, ys = xs[order], ys[order]
     return xs, ys
 
 
-def _told(marks: Sequence[tuple[float, str]], shown: Range, x: str) -> str:
-    """The words of marks, each with where it stands in sight; of many the first."""
-    said = []
-    for word in dict.fromkeys(word for _, word in marks):
-        places = [at for at, other in marks if other == word and shown[0] <= at <= shown[1]]
-        told = [
-            text.duration(at) if x == "seconds" else text.number(at) if at >= 1e4 else f"{at:.4g}"
-            for at in places[:PLACES]
-        ]
-        said.append(" ".join([word, *told, *["..."] * (len(places) > PLACES)]))
-    return ", ".join(said)
-
-
-def _value_at(xs: np.ndarray, ys: np.ndarray, at: float | None) -> float | None:
-    """The value of the nearest point, None before the first and after the last."""
+def _curve(
+    label: str, xs: np.ndarray, ys: np.ndarray, visible: Range, log_y: bool, smoothing: float, notes: list[str]
+) -> Curve | None:
+    """Return what a series shows in a range of x, None if that is nothing; the notes say what it cannot show."""
     import numpy as np
 
-    if at is None or not len(xs) or not xs[0] <= at <= xs[-1]:
+    first, last = int(np.searchsorted(xs, visible[0])), int(np.searchsorted(xs, visible[1], "right"))
+    start, inside = max(0, first - 1), ys[first:last]
+    nonfinite = ~np.isfinite(inside)
+    if log_y or nonfinite.any():
+        kinds = {"NaN": np.isnan(inside), "infinite": np.isinf(inside), "not above 0": log_y & (inside <= 0)}
+        notes += [f"{mask.sum()} {kind} in {label}" for kind, mask in kinds.items() if mask.any()]
+    scaled = to_axis(ys, log_y)
+    raw = scaled[start : last + 1]
+    if not nonfinite.any() and not (np.isfinite(raw).any() and (last > first or 0 < first < len(xs))):
         return None
-    right = int(np.searchsorted(xs, at))
+    points = list(zip(xs[first:last][nonfinite].tolist(), inside[nonfinite].tolist(), strict=True))
+    x, window = xs[start : last + 1], slice(first - start, last - start)
+    if smoothing:
+        return Curve(label, x, smooth(scaled, smoothing)[start : last + 1], raw, window, points)
+    return Curve(label, x, raw, None, window, points)
+
+
+def _marks_text(marks: Sequence[tuple[float, str]], visible: Range, x: str) -> str:
+    """Return the words of marks, each with the first of its places in sight: "resumed 5, paused 7 9"."""
+    texts = []
+    for word in dict.fromkeys(word for _, word in marks):
+        places = [place for place, name in marks if name == word and visible[0] <= place <= visible[1]]
+        words = [word, *(_place_text(place, x) for place in places[:MAX_MARK_PLACES])]
+        if len(places) > MAX_MARK_PLACES:
+            words.append("...")
+        texts.append(" ".join(words))
+    return ", ".join(texts)
+
+
+def _place_text(place: float, x: str) -> str:
+    if x == "seconds":
+        return duration(place)
+    return number(place) if place >= 1e4 else f"{place:.4g}"
+
+
+def _value_at(xs: np.ndarray, ys: np.ndarray, x: float | None) -> float | None:
+    """Return the y of the point nearest to x, None before the first point and after the last."""
+    import numpy as np
+
+    if x is None or not len(xs) or not xs[0] <= x <= xs[-1]:
+        return None
+    right = int(np.searchsorted(xs, x))
     left = max(0, right - 1)
-    return float(ys[left] if at - xs[left] < xs[right] - at else ys[right])
+    return float(ys[left] if x - xs[left] < xs[right] - x else ys[right])
 
 
-def _text(curve: Curve, value: float | None, most: int, ascii: bool) -> str:
-    """The label with its letter and the value at the cursor, in at most so many cells; the name is what is cut."""
-    told = "" if value is None else text.number(value)
-    room = max(3, most - 2 - cell_len(told) - len(curve.letter))
-    return " ".join(filter(None, (curve.letter, fit(curve.label, room, ascii), told)))
+def _label_text(curve: Curve, value: float | None, width: int) -> str:
+    """Return the label with its letter and the value at the cursor in at most `width` cells; the name is cut."""
+    value_text = "" if value is None else number(value)
+    name_width = max(3, width - 2 - cell_len(value_text) - len(curve.letter))
+    return " ".join(filter(None, (curve.letter, fit(curve.label, name_width), value_text)))
+
+
+def smooth(ys: Sequence[float] | np.ndarray, weight: float) -> np.ndarray:
+    """Return the exponential moving average of that weight (0 to below 1), corrected for its start.
+
+    s_i = sum of weight**(i - j) * y_j over j <= i / sum of weight**(i - j). Values that are not finite stay where they
+    are and do not spread. Raises ValueError for another weight.
+    """
+    import numpy as np
+
+    if not 0 <= weight < 1:
+        raise ValueError(f"a smoothing weight is at least 0 and below 1, got {weight}")
+    y = np.asarray(ys, float)
+    finite = np.isfinite(y)
+    if finite.all():
+        sums = y.copy()
+        _accumulate(sums, weight)
+        # the weights of n points add up to (1 - weight**n) / (1 - weight); for large n weight**n is nothing
+        start = sums[: 1 + math.ceil(-40 / math.log(weight)) if weight else 1]
+        start /= 1 - weight ** np.arange(1, len(start) + 1)
+        return sums * (1 - weight)
+    sums, weights = np.where(finite, y, 0.0), finite.astype(float)
+    _accumulate(sums, weight)
+    _accumulate(weights, weight)
+    return np.where(finite, sums / np.where(finite, weights, 1.0), y)
+
+
+def _accumulate(sums: np.ndarray, weight: float) -> None:
+    """Make every value, in place, the sum of those up to it, each weighted by weight**distance."""
+    import numpy as np
+
+    spare, distance = np.empty_like(sums), 1
+    while distance < len(sums) and (factor := weight**distance) > 1e-17:  # each round doubles how far the sums reach
+        np.multiply(sums[:-distance], factor, out=spare[distance:])
+        sums[distance:] += spare[distance:]
+        distance *= 2

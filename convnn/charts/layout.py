@@ -1,4 +1,4 @@
-"""How a chart is laid out and painted on a canvas: where the plot lies, its curves, axes and labels."""
+"""The layout of a chart on a canvas: where the plot lies, its curves, axes and labels."""
 
 from __future__ import annotations
 
@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING
 
 from rich.cells import cell_len
 
-from convnn import text as convnn_text
 from convnn.charts import ticks
-from convnn.charts.canvas import Canvas, extents
-from convnn.text import fit
+from convnn.charts.canvas import Canvas, column_extents
+from convnn.text import duration, fit
 
 if TYPE_CHECKING:
     import numpy as np
 
 FAINT = "dim"
+NAN, ABOVE, BELOW, POINT = "×", "▲", "▼", "•"  # of values that are not finite, and of a point without neighbors
+RAW_LETTER = "."  # of the points behind a smoothed curve, where curves are letters
+MIN_PLOT_WIDTH, MIN_LABELED_WIDTH = 8, 24
 Range = tuple[float, float]
 
 
@@ -26,177 +28,235 @@ class Curve:
 
     label: str
     x: np.ndarray  # the points in the window and one on either side, so that lines run off the edge
-    y: np.ndarray  # as plotted: log10 on a logarithmic axis, NaN where there is nothing to draw
+    y: np.ndarray  # in the unit of the axis: log10 on a logarithmic one, NaN where there is nothing to draw
     raw: np.ndarray | None  # what y was before smoothing
     inside: slice  # the points in the window
-    odd: list[tuple[float, float]]  # the points in the window that are not finite
+    nonfinite: list[tuple[float, float]]  # the points in the window that are not finite
     color: str = ""
-    letter: str = ""  # what draws it where there is no braille
-    text: str = ""  # the label as shown: with its letter and with the value at the cursor
+    letter: str = ""  # that draws it; without one it is drawn in braille
+    label_text: str = ""  # the label with its letter and with the value at the cursor
 
 
 @dataclass
 class Frame:
-    """Where the plot lies on the canvas, and which x and y it shows."""
+    """Where the plot lies on the canvas, and the range of x and y that it shows."""
 
     left: int
     columns: int
     rows: int
-    foot: int  # rows of the x axis below
+    axis_rows: int  # of the x axis, below the plot
     x: Range
     y: Range
 
+    @property
+    def right(self) -> int:
+        """The first column to the right of the plot."""
+        return self.left + self.columns
+
     def column(self, x: float) -> int:
-        return round(min(1, max(0, (x - self.x[0]) / (self.x[1] - self.x[0]))) * (self.columns - 1))
+        """Return the column of the canvas that shows an x, that of the nearest edge for one outside."""
+        fraction = (x - self.x[0]) / (self.x[1] - self.x[0])
+        return self.left + round(min(1, max(0, fraction)) * (self.columns - 1))
 
     def row(self, y: float) -> int:
-        return round(min(1, max(0, (self.y[1] - y) / (self.y[1] - self.y[0]))) * (self.rows - 1))
+        """Return the row that shows a y, that of the nearest edge for one outside."""
+        fraction = (self.y[1] - y) / (self.y[1] - self.y[0])
+        return round(min(1, max(0, fraction)) * (self.rows - 1))
 
 
-def frame_of(
+def make_frame(
     canvas: Canvas, curves: list[Curve], x: Range, y_range: Range | None, log_y: bool, notes: list[str]
 ) -> Frame:
-    """Share the canvas out: numbers on the left and below, labels on the right, the notes last."""
+    """Divide the canvas: numbers at the left and below, labels at the right, the notes in the last line."""
+    axis_rows = (canvas.height >= 4) + (canvas.height >= 6)  # the numbers, then the line above them
+    rows = canvas.height - axis_rows
+    if rows >= 6 and (notes or len(curves) > rows):
+        rows -= 1  # for the notes
+    y = _y_range(curves, y_range, log_y)
+    label_width = 0
+    if canvas.width >= MIN_LABELED_WIDTH:
+        label_width = min(max(cell_len(curve.label_text) for curve in curves) + 2, canvas.width // 3)
+    left = 0
+    if axis_rows:
+        left = max(map(len, _y_ticks(y, rows, log_y).values()), default=0) + 1
+    if canvas.width - left - label_width < MIN_PLOT_WIDTH:
+        left = 0
+    return Frame(left, canvas.width - left - label_width, rows, axis_rows, x, y)
+
+
+def _y_range(curves: list[Curve], y_range: Range | None, log_y: bool) -> Range:
+    """Return the range asked for in the unit of the axis or, where it is empty, that of the points in the window."""
     import numpy as np
 
-    foot = (canvas.height >= 4) + (canvas.height >= 6)  # the numbers, then the line above them
-    rows = canvas.height - foot
-    rows -= rows >= 6 and (bool(notes) or len(curves) > rows)
-    low, high = plotted(np.array(y_range or (np.nan, np.nan), float), log_y).tolist()
-    if not low < high:
-        ends: list[float] = []
-        for curve in curves:
-            for y in (curve.y, curve.raw):
-                if y is None:
-                    continue
-                seen = y[curve.inside]
-                if not (finite := np.isfinite(seen)).all():
-                    seen = seen[finite]
-                ends += [seen.min(), seen.max()] if len(seen) else []
-        low, high = around(ends)
-    gutter = min(max(cell_len(curve.text) for curve in curves) + 2, canvas.width // 3) if canvas.width >= 24 else 0
-    left = max(map(len, _y_ticks((low, high), rows, log_y).values()), default=0) + 1 if foot else 0
-    left = left if canvas.width - left - gutter >= 8 else 0
-    return Frame(left, canvas.width - left - gutter, rows, foot, x, (low, high))
+    low, high = to_axis(np.array(y_range or (np.nan, np.nan), float), log_y).tolist()
+    if low < high:
+        return low, high
+    ends: list[float] = []
+    for curve in curves:
+        for y in (curve.y, curve.raw):
+            if y is None:
+                continue
+            visible = y[curve.inside]
+            if not (finite := np.isfinite(visible)).all():
+                visible = visible[finite]
+            if len(visible):
+                ends += [visible.min(), visible.max()]
+    return enclosing_range(ends)
 
 
 def _y_ticks(y: Range, rows: int, log_y: bool) -> dict[float, str]:
-    most = max(2, rows // 3 + 1)
-    found = ticks.log_ticks(*y, most) if log_y else ticks.ticks(*y, most)
-    return dict(zip(found, ticks.labels([10.0**t for t in found] if log_y else found, log=log_y), strict=True))
+    limit = max(2, rows // 3 + 1)
+    if log_y:
+        exponents = ticks.log_ticks(*y, limit)
+        return dict(zip(exponents, ticks.labels([10.0**e for e in exponents], log=True), strict=True))
+    values = ticks.ticks(*y, limit)
+    return dict(zip(values, ticks.labels(values), strict=True))
 
 
-def paint_curves(canvas: Canvas, frame: Frame, curves: list[Curve], ascii: bool) -> None:
-    """The lines, the first on top; behind them the raw points; over them the points that are not finite."""
+def paint_curves(canvas: Canvas, frame: Frame, curves: list[Curve]) -> None:
+    """Paint the lines, the first on top, behind them the raw points, and over them the points that are not finite."""
+    for curve in curves:
+        _paint_line(canvas, frame, curve, curve.y, curve.color)
+    for curve in curves:
+        if curve.raw is not None:
+            _paint_line(canvas, frame, curve, curve.raw, f"{FAINT} {curve.color}", is_raw=True)
+    for curve in curves:
+        for x, value in curve.nonfinite:
+            row = 0 if value > 0 else frame.rows - 1
+            canvas.write(row, frame.column(x), _nonfinite_sign(value), curve.color)
+
+
+def _paint_line(canvas: Canvas, frame: Frame, curve: Curve, y: np.ndarray, style: str, *, is_raw: bool = False) -> None:
     import numpy as np
 
-    wide, high = (1, 1) if ascii else (2, 4)
-    rows = np.arange(frame.rows * high)[:, None]
+    cell_columns, cell_rows = (1, 1) if curve.letter else (2, 4)
+    rows = np.arange(frame.rows * cell_rows)[:, None]
     scale = (len(rows) - 1) / (frame.y[1] - frame.y[0])
-    for raw in (False, True):
-        for curve in curves:
-            if (y := curve.raw if raw else curve.y) is None:
-                continue
-            low, top, alone = extents(curve.x, y, frame.x, frame.columns * wide, connected=not raw)
-            # a comparison with NaN is false: no dot in a column without a point
-            dots = (rows >= np.rint((frame.y[1] - top) * scale)) & (rows <= np.rint((frame.y[1] - low) * scale))
-            style = f"{FAINT} {curve.color}" if raw else curve.color
-            canvas.dots(frame.left, dots, style, "." if raw and ascii else curve.letter, behind=raw)
-            for column in np.flatnonzero(alone & dots.any(0)) if not ascii else ():
-                canvas.put(int(dots[:, column].argmax()) // 4, frame.left + int(column) // 2, "•", style)
-    for curve in curves:
-        for at, value in curve.odd:
-            canvas.put(
-                0 if value > 0 else frame.rows - 1, frame.left + frame.column(at), _sign(value, ascii), curve.color
-            )
-
-
-def paint_axes(canvas: Canvas, frame: Frame, x: str, log_y: bool, cursor: float | None, ascii: bool) -> None:
-    """Ticks and numbers, those of x below, and the unit of x at their end."""
-    side, tick, corner, line, down = "||+-+" if ascii else "│┤└─┬"
-    end, numbers = frame.left + frame.columns, frame.rows + frame.foot - 1
-    if frame.left:
-        for row in range(frame.rows):
-            canvas.put(row, frame.left - 1, side, FAINT)
-        for value, word in _y_ticks(frame.y, frame.rows, log_y).items():
-            if canvas.free(frame.row(value), 0, frame.left - 1):
-                canvas.put(frame.row(value), frame.left - 1 - len(word), word + tick, FAINT)
-    if frame.foot > 1:
-        canvas.put(frame.rows, frame.left - 1, corner * bool(frame.left) + line * frame.columns, FAINT)
-    if not frame.foot:
+    low, high, single = column_extents(curve.x, y, frame.x, frame.columns * cell_columns, connected=not is_raw)
+    # a comparison with NaN is false: no dot in a column without a point
+    dots = (rows >= np.rint((frame.y[1] - high) * scale)) & (rows <= np.rint((frame.y[1] - low) * scale))
+    if curve.letter:
+        canvas.paint_letters(frame.left, dots, style, RAW_LETTER if is_raw else curve.letter)
         return
-    most = max(2, frame.columns // 10)
+    canvas.paint_dots(frame.left, dots, style, behind=is_raw)
+    for column in np.flatnonzero(single & dots.any(0)).tolist():  # one dot is hardly visible
+        canvas.write(int(dots[:, column].argmax()) // cell_rows, frame.left + column // cell_columns, POINT, style)
+
+
+def _nonfinite_sign(value: float) -> str:
+    if value != value:
+        return NAN
+    return ABOVE if value > 0 else BELOW
+
+
+def paint_axes(canvas: Canvas, frame: Frame, x: str, log_y: bool, cursor: float | None) -> None:
+    """Paint the axes with ticks and numbers, those of x below, and the unit of x at their end."""
+    if frame.left:
+        _paint_y_axis(canvas, frame, log_y)
+    if frame.axis_rows > 1:
+        canvas.write(frame.rows, frame.left, "─" * frame.columns, FAINT)
+        if frame.left:
+            canvas.write(frame.rows, frame.left - 1, "└", FAINT)
+    if frame.axis_rows:
+        _paint_x_numbers(canvas, frame, x, cursor)
+
+
+def _paint_y_axis(canvas: Canvas, frame: Frame, log_y: bool) -> None:
+    axis = frame.left - 1
+    for row in range(frame.rows):
+        canvas.write(row, axis, "│", FAINT)
+    for value, word in _y_ticks(frame.y, frame.rows, log_y).items():
+        row = frame.row(value)
+        if canvas.is_free(row, 0, axis):
+            canvas.write(row, axis - len(word), f"{word}┤", FAINT)
+
+
+def _paint_x_numbers(canvas: Canvas, frame: Frame, x: str, cursor: float | None) -> None:
+    row = frame.rows + frame.axis_rows - 1
+    limit = max(2, frame.columns // 10)
     if x == "seconds":
-        found = ticks.time_ticks(*frame.x, most)
-        words = ticks.time_labels(found)
+        unit = "time"
+        values = ticks.time_ticks(*frame.x, limit)
+        words = ticks.time_labels(values)
     else:
-        found = ticks.ticks(*frame.x, most, whole=True) or ticks.ticks(*frame.x, most)
-        words = ticks.labels(found)
-    spots = [(frame.left + frame.column(at), word, FAINT) for at, word in zip(found, words, strict=True)]
+        unit = x
+        values = ticks.ticks(*frame.x, limit, whole=True) or ticks.ticks(*frame.x, limit)
+        words = ticks.labels(values)
+    numbers = [(frame.column(value), word, FAINT) for value, word in zip(values, words, strict=True)]
     if cursor is not None and frame.x[0] <= cursor <= frame.x[1]:
-        word = convnn_text.duration(cursor) if x == "seconds" else f"{cursor:.10g}"
-        spots.insert(0, (frame.left + frame.column(cursor), word, "reverse"))
-    unit = "time" if x == "seconds" else x
-    if canvas.width - end >= len(unit) + 1:
-        canvas.put(numbers, canvas.width - len(unit), unit, FAINT)
-    for column, word, style in spots:
+        word = duration(cursor) if x == "seconds" else f"{cursor:.10g}"
+        numbers.insert(0, (frame.column(cursor), word, "reverse"))
+    if canvas.width - frame.right >= len(unit) + 1:
+        canvas.write(row, canvas.width - len(unit), unit, FAINT)
+    for column, word, style in numbers:
         start = max(0, min(column - len(word) // 2, canvas.width - len(word)))
-        if canvas.free(numbers, start - 1, start + len(word) + 1):
-            canvas.put(numbers, start, word, style)
-            if frame.foot > 1 and style == FAINT:
-                canvas.put(frame.rows, column, down, FAINT)
+        if canvas.is_free(row, start - 1, start + len(word) + 1):
+            canvas.write(row, start, word, style)
+            if frame.axis_rows > 1 and style == FAINT:
+                canvas.write(frame.rows, column, "┬", FAINT)
 
 
-def paint_labels(canvas: Canvas, frame: Frame, curves: list[Curve], notes: list[str], ascii: bool) -> None:
-    """Each label where its line ends, or as near as there is room; the notes in the last line."""
-    import numpy as np
-
-    homeless, edge = [], frame.left + frame.columns
-    wanted = []
-    for curve in curves:
-        if len(ends := _last_finite(curve.y)):
-            last = min(float(curve.x[ends[-1]]), frame.x[1])
-            row = frame.row(float(np.interp(last, curve.x[ends], curve.y[ends])))
-        else:
-            last, row = curve.odd[-1][0], frame.rows - 1
-        wanted.append((row, frame.left + frame.column(last) + 2, curve))
-    for row, near, curve in sorted(wanted, key=lambda one: one[0]):
-        width = cell_len(curve.text)
-        places = [(r, c) for r in range(frame.rows) for c in (near, edge + 1) if c + width <= canvas.width or c > edge]
-        for r, c in sorted(places, key=lambda place: (abs(place[0] - row) + 3 * (place[1] != near), place)):
-            text = fit(curve.text, canvas.width - c, ascii)
-            if text and canvas.free(r, c - 1, c + cell_len(text)):
-                canvas.put(r, c, text, f"bold {curve.color}")
-                break
-        else:
+def paint_labels(canvas: Canvas, frame: Frame, curves: list[Curve], notes: list[str]) -> None:
+    """Write each label where its line ends, or as near as there is room, and the notes in the last line."""
+    homeless = []
+    ends = [(*_line_end(frame, curve), curve) for curve in curves]
+    for row, column, curve in sorted(ends, key=lambda end: end[0]):
+        place = _free_place(canvas, frame, row, column, curve.label_text)
+        if place is None:
             homeless.append(curve.label)
+            continue
+        free_row, free_column = place
+        canvas.write(free_row, free_column, fit(curve.label_text, canvas.width - free_column), f"bold {curve.color}")
     if homeless:
         notes.append(f"no room for {len(homeless)} of {len(curves)} labels: {', '.join(homeless)}")
-    if notes and frame.rows + frame.foot < canvas.height:
-        canvas.put(canvas.height - 1, 0, fit("; ".join(notes), canvas.width, ascii), FAINT)
+    if notes and frame.rows + frame.axis_rows < canvas.height:
+        canvas.write(canvas.height - 1, 0, fit("; ".join(notes), canvas.width), FAINT)
+
+
+def _line_end(frame: Frame, curve: Curve) -> tuple[int, int]:
+    """Return the row and column of the end of a line, with two columns between."""
+    import numpy as np
+
+    ends = _last_finite(curve.y)
+    if len(ends):
+        x = min(float(curve.x[ends[-1]]), frame.x[1])
+        row = frame.row(float(np.interp(x, curve.x[ends], curve.y[ends])))
+    else:
+        x, row = curve.nonfinite[-1][0], frame.rows - 1
+    return row, frame.column(x) + 2
+
+
+def _free_place(canvas: Canvas, frame: Frame, row: int, column: int, text: str) -> tuple[int, int] | None:
+    """Return the nearest free (row, column) for a label: beside its line, else at the right of the plot."""
+    width, margin = cell_len(text), frame.right + 1
+    places = [
+        (free_row, free_column)
+        for free_row in range(frame.rows)
+        for free_column in (column, margin)
+        if free_column + width <= canvas.width or free_column >= margin
+    ]
+    places.sort(key=lambda place: (abs(place[0] - row) + 3 * (place[1] != column), place))
+    for free_row, free_column in places:
+        visible = min(width, canvas.width - free_column)
+        if visible > 0 and canvas.is_free(free_row, free_column - 1, free_column + visible):
+            return free_row, free_column
+    return None
 
 
 def _last_finite(y: np.ndarray) -> np.ndarray:
-    """Where the last two finite values stand (the very last may lie beyond the window), or the only one, or none."""
+    """Return the positions of the last two finite values (the very last may lie beyond the window), or of fewer."""
     import numpy as np
 
-    for reach in (16, len(y)):  # the end tells nearly always, and all of a long curve is a millisecond's work
-        tail = max(0, len(y) - reach)
-        ends = tail + np.flatnonzero(np.isfinite(y[tail:]))[-2:]
+    for length in (16, len(y)):  # the end is nearly always enough, and a long curve takes a millisecond
+        start = max(0, len(y) - length)
+        ends = start + np.flatnonzero(np.isfinite(y[start:]))[-2:]
         if len(ends) == 2:
             break
     return ends
 
 
-def _sign(value: float, ascii: bool) -> str:
-    """What stands for a value that is not finite."""
-    if value != value:
-        return "!" if ascii else "×"
-    return ("^" if ascii else "▲") if value > 0 else ("v" if ascii else "▼")
-
-
-def plotted(y: np.ndarray, log_y: bool) -> np.ndarray:
-    """What the axis measures; on a logarithmic one not finite where there is no logarithm."""
+def to_axis(y: np.ndarray, log_y: bool) -> np.ndarray:
+    """Return y in the unit of the axis: log10 on a logarithmic one, NaN where there is no logarithm."""
     import numpy as np
 
     if not log_y:
@@ -206,10 +266,10 @@ def plotted(y: np.ndarray, log_y: bool) -> np.ndarray:
     return np.log10(y, out=np.full(y.shape, np.nan), where=y > 0)
 
 
-def around(values: Sequence[float]) -> Range:
-    """The smallest range that holds all the values; around a single one there is some room."""
+def enclosing_range(values: Sequence[float]) -> Range:
+    """Return the smallest range that holds all the values, widened around a single one."""
     low, high = float(min(values, default=0.0)), float(max(values, default=1.0))
     if high - low > 1e-12 * max(abs(low), abs(high)):
         return low, high
-    room = abs(low) * 0.1 or 1.0
-    return low - room, high + room
+    margin = abs(low) * 0.1 or 1.0
+    return low - margin, high + margin

@@ -73,7 +73,7 @@ class CurvePanes:
 
     def _chart(self, curves: list[Series], width: int, height: int, empty: str, options: ConsoleOptions) -> Chart:
         marks = report.chart_marks(self.history)
-        return draw(curves, width, height, x="epoch", marks=marks, ascii=options.ascii_only, empty_text=empty)
+        return draw(curves, width, height, x="epoch", marks=marks, letters=options.ascii_only, empty_text=empty)
 
 
 @dataclass
@@ -89,7 +89,7 @@ class ComparisonCurves:
         runs = zip(self.comparison.names, self.comparison.runs, strict=True)
         series = [Series(name, *run.history.series(metric)) for name, run in runs]
         empty = f"no epoch with {metric} yet"
-        yield draw(series, self.width, self.height, ascii=options.ascii_only, empty_text=empty)
+        yield draw(series, self.width, self.height, letters=options.ascii_only, empty_text=empty)
 
 
 def framed(title: str, chart: Chart, width: int) -> list[Text]:

@@ -89,7 +89,7 @@ class ChartView(Widget):
             marks=self.data.marks,
             smoothing=self.settings.smoothing,
             empty_text=self.placeholder,
-            ascii=getattr(self.app, "ascii", False),
+            letters=getattr(self.app, "ascii", False),
         )
         base = self.rich_style
         return [Strip(_segments(line, base), width) for line in self.chart.lines]

@@ -1,4 +1,4 @@
-"""The layers: torch only, channels positional, options keyword-only under the names of their flags."""
+"""The layers, which need only torch: channels are positional, options keyword-only under the names of their flags."""
 
 from convnn.layers.attention import ConvNNAttention1d, ConvNNAttention2d
 from convnn.layers.branching import Branching1d, Branching2d

@@ -1,24 +1,48 @@
-"""Attention over nearest neighbours: hard selection of K, soft weights among them.
+"""Attention over nearest neighbors (ConvNN_Attn): hard selection of K positions, soft weights among them.
 
 M. Kang and J. Farias, "Attention Via Convolutional Nearest Neighbors", arXiv 2511.14137.
-B batch, N positions of the map, N' of the padded one, d channels projected, K neighbours.
+
+    B  batch     N   positions of the map            K  neighbors
+    C  channels  N'  positions of the padded map     d  projected channels: C, or C + n with coordinates
 """
 
 from math import prod
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from convnn.layers.neighbor_layer import NeighbourLayer, working_dtype
-from convnn.layers.ops.attend import pair_scores, weigh
-from convnn.layers.ops.half_precision import linear
+from convnn.layers.neighbor_layer import NeighborLayer
+from convnn.layers.ops.attend import attend, pair_scores
+from convnn.layers.ops.half_precision import autocast_dtype, linear
 from convnn.layers.ops.nearest import nearest_keys
 from convnn.layers.ops.tiles import as_map, as_rows, interior_rows, pad_rows
 from convnn.layers.sampling import Sampling
 
 
-class _Slots(nn.Conv1d):
-    """Depthwise convolution over the K slots that begins as their plain sum."""
+# fmt: off
+def attention_definition(layer: "_ConvNNAttention", x: Tensor) -> Tensor:
+    """The layer at its defaults without padding and dropout, written plainly; tests compare the layer with it.
+
+    (B, C, *sides) -> (B, out, *sides)
+    """
+    rows = x.flatten(2).mT                                                          # (B, N, C)
+    queries, keys, values = layer.query(rows), layer.key(rows), layer.value(rows)   # (B, N, d)
+    scores = F.normalize(queries, dim=2) @ F.normalize(keys, dim=2).mT              # (B, N, N)
+    selection = scores.detach().clone()
+    selection.diagonal(dim1=1, dim2=2).fill_(torch.inf)                             # itself first
+    index = selection.topk(layer.K, dim=2).indices                                  # (B, N, K)
+    attention = scores.gather(2, index).softmax(2)                                  # (B, N, K)
+    neighbors = values[torch.arange(len(rows))[:, None, None], index]               # (B, N, K, d)
+    weight = layer.get_parameter("depthwise.weight")[:, 0]                          # (d, K)
+    bias = layer.get_parameter("depthwise.bias")                                    # (d,)
+    mixed = torch.einsum("bnk,bnkd,dk->bdn", attention, neighbors, weight) + bias[:, None]
+    return layer.output(layer.pointwise(mixed).mT).mT.unflatten(2, x.shape[2:])
+# fmt: on
+
+
+class _SlotConv(nn.Conv1d):
+    """Depthwise convolution over the K slots, initialized to their sum."""
 
     def reset_parameters(self) -> None:
         nn.init.ones_(self.weight)
@@ -26,8 +50,8 @@ class _Slots(nn.Conv1d):
             nn.init.zeros_(self.bias)
 
 
-class _ConvNNAttention(NeighbourLayer):
-    """See `ConvNNAttention2d`; `dims` is the number of sides of a map."""
+class _ConvNNAttention(NeighborLayer):
+    """See `ConvNNAttention2d`."""
 
     def __init__(
         self,
@@ -59,28 +83,30 @@ class _ConvNNAttention(NeighbourLayer):
         )
         self.require(0 <= attention_dropout < 1, f"attention_dropout is {attention_dropout}: must be in [0, 1)")
         self.attention_dropout = attention_dropout
-        self.query = nn.Linear(self.wide, self.wide, bias=False)
-        self.key = nn.Linear(self.wide, self.wide, bias=False)
-        self.value = nn.Linear(self.wide, self.wide, bias=False)
-        self.depthwise = _Slots(self.wide, self.wide, K, groups=self.wide)
-        self.pointwise = nn.Conv1d(self.wide, self.inner_out, 1)
+        channels = self.gathered_channels
+        self.query = nn.Linear(channels, channels, bias=False)
+        self.key = nn.Linear(channels, channels, bias=False)
+        self.value = nn.Linear(channels, channels, bias=False)
+        self.depthwise = _SlotConv(channels, channels, K, groups=channels)
+        self.pointwise = nn.Conv1d(channels, self.inner_out, 1)
         self.output = nn.Linear(self.inner_out, self.inner_out, bias=False)
 
     def compute(self, x: Tensor) -> Tensor:
         sides, padding = x.shape[2:], self.padding
-        self.check(sides)
-        dtype = working_dtype(x)
-        source = as_rows(x).to(dtype)  # the projections have no bias: those of the pad are zero and are not computed
+        self.check_candidates(sides)
+        dtype = autocast_dtype(x)
+        # the projections have no bias: those of the padding are zero, and are only computed where it has coordinates
+        source = as_rows(x).to(dtype)  # (B, N, C)
         if self.coords:
-            source = pad_rows(source, sides, padding, dtype, coords=True)  # one copy, kept for all three
+            source = pad_rows(source, sides, padding, dtype, coords=True)  # (B, N', d)
         queries, keys, values = (linear(source, part.weight) for part in (self.query, self.key, self.value))
-        queries = interior_rows(queries, sides, padding, prod(sides))
+        queries = interior_rows(queries, sides, padding, prod(sides))  # (B, N, d)
         pool = self.pool(sides, x.device)
         index = nearest_keys(queries.detach(), keys.detach(), pool, sides, padding, self.K, self.magnitude_type)
-        share = pair_scores(queries, keys, index, sides, padding, self.magnitude_type).softmax(2)
-        share = F.dropout(share, self.attention_dropout, self.training)
-        mixed = weigh(values, share, index, self.depthwise.weight, self.depthwise.bias, sides, padding)
-        mixed = linear(mixed, self.pointwise.weight[:, :, 0], self.pointwise.bias)
+        attention = pair_scores(queries, keys, index, sides, padding, self.magnitude_type).softmax(2)  # (B, N, K)
+        attention = F.dropout(attention, self.attention_dropout, self.training)
+        mixed = attend(values, attention, index, self.depthwise.weight, self.depthwise.bias, sides, padding)
+        mixed = linear(mixed, self.pointwise.weight[:, :, 0], self.pointwise.bias)  # (B, N, out)
         return as_map(linear(mixed, self.output.weight), sides)
 
     def extra_repr(self) -> str:
@@ -88,7 +114,7 @@ class _ConvNNAttention(NeighbourLayer):
 
 
 class ConvNNAttention1d(_ConvNNAttention):
-    """Attention of each position of a sequence over the K positions it finds nearest. (B, in, L) -> (B, out, L)
+    """Attention of each position of a sequence over its K nearest positions. (B, in, L) -> (B, out, L)
 
     Options, defaults and errors are those of `ConvNNAttention2d`.
     """
@@ -97,11 +123,25 @@ class ConvNNAttention1d(_ConvNNAttention):
 
 
 class ConvNNAttention2d(_ConvNNAttention):
-    """Attention of each position of a map over the K positions it finds nearest. (B, in, H, W) -> (B, out, H, W)
+    """Attention of each position of a map over its K nearest positions. (B, in, H, W) -> (B, out, H, W)
 
-    A position's query is compared with the candidates' keys; K counts the position itself, `padding` and
-    `sample_padding` are in pixels. Patterns A and B change H and W. Raises ValueError for an option out of range, and
-    when called on a map whose pool holds fewer than K positions or whose sides `shuffle_scale` does not divide.
+    A position's query is compared with the candidates' keys.
+
+    Args:
+        K: neighbors of a position, itself included.
+        padding: pixels of zeros around the map; they are candidates too.
+        magnitude_type: "cosine" or "euclidean" similarity of query and key.
+        aggregation_type: "Col" projects features, "Loc_Col" features and coordinates.
+        attention_dropout: probability with which an attention weight is dropped in training.
+        shuffle_pattern, shuffle_scale: see `shuffled_layer`; patterns A and B change H and W.
+        sampling_type: candidates: "all" positions, "random" ones, or a "spatial" grid.
+        num_samples: random candidates, or the side of the grid.
+        sample_padding: margin around the grid in pixels.
+
+    Raises:
+        ValueError: an option is out of range; or, when called, a map has fewer than K candidates or sides that
+            `shuffle_scale` does not divide.
+
     Source: arXiv 2511.14137.
     """
 

@@ -1,27 +1,51 @@
-"""Convolution over nearest neighbours.
+"""Convolutional nearest neighbors (ConvNN): convolution over the K positions most similar to each position.
 
 M. Kang and J. Farias, "Attention Via Convolutional Nearest Neighbors", arXiv 2511.14137.
-B batch, C channels, H W height and width, N = H*W positions, p padding, K neighbours, d channels convolved.
+
+    B  batch     H, W  height and width            K  neighbors, one per slot of the weight
+    C  channels  N     positions, H * W            d  channels convolved: C, or C + n with coordinates
+    p  padding   N'    positions of the padded map, (H + 2p) * (W + 2p)
 """
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from convnn.layers.neighbor_layer import NeighbourLayer, working_dtype
+from convnn.layers.neighbor_layer import NeighborLayer
 from convnn.layers.ops.aggregate import aggregate
-from convnn.layers.ops.coordinates import with_coordinates
+from convnn.layers.ops.coordinates import append_coordinates, interior_positions
+from convnn.layers.ops.half_precision import autocast_dtype
 from convnn.layers.ops.nearest import nearest_positions
-from convnn.layers.ops.spatial import places, places_in
+from convnn.layers.ops.spatial import spatial_neighbors, spatial_neighbors_in_pool
 from convnn.layers.ops.tiles import as_rows
 from convnn.layers.sampling import Sampling
 
 SIMILARITY_TYPES = ("Loc", "Col", "Loc_Col")
 
 
-class _ConvNN(NeighbourLayer):
-    """See `ConvNN2d`; `dims` is the number of sides of a map."""
+# fmt: off
+def convnn_definition(x: Tensor, weight: Tensor, bias: Tensor, padding: int) -> Tensor:
+    """ConvNN at its defaults (cosine of features, all candidates), written plainly; tests compare the layer with it.
+
+    (B, C, *sides), (out, C, K), (out,) -> (B, out, *sides)
+    """
+    sides = x.shape[2:]
+    rows = F.pad(x, (padding, padding) * len(sides)).flatten(2).mT          # (B, N', C)
+    own = interior_positions(sides, padding, x.device)                      # (N,)
+    unit = F.normalize(rows, dim=2)
+    scores = unit[:, own] @ unit.mT                                         # (B, N, N')
+    scores[:, torch.arange(len(own)), own] = torch.inf                      # itself first, whatever rounding says
+    index = scores.topk(weight.shape[2], dim=2).indices                     # (B, N, K)
+    neighbors = rows[torch.arange(len(rows))[:, None, None], index]         # (B, N, K, C)
+    out = torch.einsum("bnkc,ock->bon", neighbors, weight) + bias[:, None]  # (B, out, N)
+    return out.unflatten(2, sides)
+# fmt: on
+
+
+class _ConvNN(NeighborLayer):
+    """See `ConvNN2d`."""
 
     def __init__(
         self,
@@ -55,59 +79,63 @@ class _ConvNN(NeighbourLayer):
         self.require_choice("similarity_type", similarity_type, SIMILARITY_TYPES)
         self.require(0 <= lambda_param <= 1, f"lambda_param is {lambda_param}: must be from 0 to 1")
         self.similarity_type, self.lambda_param = similarity_type, lambda_param
-        initial = dict(nn.Conv1d(self.wide, self.inner_out, K).named_parameters())
-        self.weight, self.bias = initial["weight"], initial["bias"]
+        initial = dict(nn.Conv1d(self.gathered_channels, self.inner_out, K).named_parameters())
+        self.weight, self.bias = initial["weight"], initial["bias"]  # (out, d, K), (out,)
 
     def compute(self, x: Tensor) -> Tensor:
         sides = x.shape[2:]
-        self.check(sides)
-        side = self._kernel_side(sides)
-        if side:
-            return self._convolve(x, side)
-        index = self._search(x.detach(), sides)
-        dtype = working_dtype(x)
+        self.check_candidates(sides)
+        kernel_size = self._kernel_size(sides)
+        if kernel_size is not None:
+            return self._convolve(x, kernel_size)
+        index = self._neighbor_index(x.detach(), sides)  # (B or 1, N, K)
+        dtype = autocast_dtype(x)
         weight, bias = self.weight.to(dtype), self.bias.to(dtype)
         return aggregate(x.to(dtype), index, weight, bias, self.padding, self.coords)
 
-    def _search(self, x: Tensor, sides: Sequence[int]) -> Tensor:
-        """Padded positions of every query's neighbours, for each image or one for all. -> (B or 1, N, K)"""
+    def _neighbor_index(self, x: Tensor, sides: Sequence[int]) -> Tensor:
+        """Padded positions of every query's neighbors, for each image or one for all. -> (B or 1, N, K)"""
         if self.similarity_type == "Loc":
-            if self.sampling.sampling_type == "random" and not self.sampling.takes_all(sides, self.padding):
-                return places_in(self.pool(sides, x.device), sides, self.padding, self.K)
-            sampling = self.sampling
-            options = (sampling.sampling_type, sampling.num_samples, sampling.sample_padding)
-            return places(sides, self.padding, self.K, *options, x.device)
-        by_place = self.similarity_type == "Loc_Col"
-        slots = self.K if by_place or self.coords else self.slots(sides)
-        lambda_param = self.lambda_param if by_place else None
+            return self._spatial_index(sides, x.device)
         pool = self.pool(sides, x.device)
+        if self.similarity_type == "Loc_Col":
+            slots, lambda_param = self.K, self.lambda_param
+        else:
+            slots, lambda_param = self.K if self.coords else self.num_slots(sides), None
         return nearest_positions(as_rows(x), pool, sides, self.padding, slots, self.magnitude_type, lambda_param)
 
-    def _kernel_side(self, sides: Sequence[int]) -> int:
-        """Side of the kernel that this layer is on such a map, each slot being a place; 0 where it is none."""
-        side = round(self.K ** (1 / self.dims))
-        is_kernel = side**self.dims == self.K and side % 2 == 1 and self.padding >= side // 2
-        return (
-            side if self.similarity_type == "Loc" and is_kernel and self.sampling.takes_all(sides, self.padding) else 0
-        )
+    def _spatial_index(self, sides: Sequence[int], device: torch.device) -> Tensor:
+        sampling = self.sampling
+        if sampling.sampling_type == "random" and not sampling.includes_all(sides, self.padding):
+            return spatial_neighbors_in_pool(self.pool(sides, device), sides, self.padding, self.K)
+        options = (sampling.sampling_type, sampling.num_samples, sampling.sample_padding)
+        return spatial_neighbors(sides, self.padding, self.K, *options, device)
 
-    def _convolve(self, x: Tensor, side: int) -> Tensor:
-        """The layer as the ordinary convolution that it is."""
-        sides, convolve = x.shape[2:], (F.conv1d, F.conv2d)[self.dims - 1]
-        weight = self.weight.unflatten(2, (side,) * self.dims)
+    def _kernel_size(self, sides: Sequence[int]) -> int | None:
+        """The kernel size of the ordinary convolution that this layer is on such a map; None if it is none."""
+        if self.similarity_type != "Loc" or not self.sampling.includes_all(sides, self.padding):
+            return None
+        size = round(self.K ** (1 / self.dims))
+        is_kernel = size**self.dims == self.K and size % 2 == 1 and self.padding >= size // 2
+        return size if is_kernel else None
+
+    def _convolve(self, x: Tensor, kernel_size: int) -> Tensor:
+        """The layer as an ordinary convolution."""
+        sides, conv = x.shape[2:], (F.conv1d, F.conv2d)[self.dims - 1]
+        weight = self.weight.unflatten(2, (kernel_size,) * self.dims)
         if not self.coords:
-            return convolve(x, weight, self.bias, padding=side // 2)
-        room = with_coordinates(F.pad(x, (self.padding,) * (2 * self.dims)))
-        for dim, length in enumerate(sides, start=2):
-            room = room.narrow(dim, self.padding - side // 2, length + side - 1)
-        return convolve(room, weight, self.bias)
+            return conv(x, weight, self.bias, padding=kernel_size // 2)
+        padded = append_coordinates(F.pad(x, (self.padding,) * (2 * self.dims)))
+        for dim, side in enumerate(sides, start=2):
+            padded = padded.narrow(dim, self.padding - kernel_size // 2, side + kernel_size - 1)
+        return conv(padded, weight, self.bias)
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, similarity_type={self.similarity_type!r}, lambda_param={self.lambda_param}"
 
 
 class ConvNN1d(_ConvNN):
-    """Convolution over the K positions most like each position of a sequence. (B, in, L) -> (B, out, L)
+    """Convolution over the K most similar positions of a sequence. (B, in, L) -> (B, out, L)
 
     Options, defaults and errors are those of `ConvNN2d`.
     """
@@ -116,11 +144,25 @@ class ConvNN1d(_ConvNN):
 
 
 class ConvNN2d(_ConvNN):
-    """Convolution over the K positions most like each position of a map. (B, in, H, W) -> (B, out, H, W)
+    """Convolution over the K most similar positions of a map. (B, in, H, W) -> (B, out, H, W)
 
-    K counts the position itself; `padding` and `sample_padding` are in pixels. Patterns A and B change H and W.
-    Raises ValueError for an option out of range, and when called on a map whose pool holds fewer than K positions or
-    whose sides `shuffle_scale` does not divide. Source: arXiv 2511.14137.
+    Args:
+        K: neighbors of a position, itself included.
+        padding: pixels of zeros around the map; they are candidates too.
+        magnitude_type: "cosine" or "euclidean" similarity.
+        similarity_type: "Col" compares features, "Loc" locations, "Loc_Col" both.
+        aggregation_type: "Col" convolves features, "Loc_Col" features and coordinates.
+        lambda_param: weight of the features with "Loc_Col" similarity; the coordinates have the rest of 1.
+        shuffle_pattern, shuffle_scale: see `shuffled_layer`; patterns A and B change H and W.
+        sampling_type: candidates: "all" positions, "random" ones, or a "spatial" grid.
+        num_samples: random candidates, or the side of the grid.
+        sample_padding: margin around the grid in pixels.
+
+    Raises:
+        ValueError: an option is out of range; or, when called, a map has fewer than K candidates or sides that
+            `shuffle_scale` does not divide.
+
+    Source: arXiv 2511.14137.
     """
 
     dims = 2

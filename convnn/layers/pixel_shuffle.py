@@ -1,4 +1,7 @@
-"""Pixel unshuffle and shuffle over one spatial axis."""
+"""Pixel unshuffle and shuffle of sequences, the analogue of torch's for maps: out[c * r + i, t] = x[c, t * r + i].
+
+B  batch     C  channels     L  length     r  factor
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,10 @@ from torch import Tensor, nn
 
 
 class PixelUnshuffle1d(nn.Module):
-    """Interleaved positions become channels. (B, C, L) -> (B, C*r, L/r). Raises ValueError unless r divides L."""
+    """Turn r interleaved subsequences into channels. (B, C, L) -> (B, C * r, L / r)
+
+    Raises ValueError if r does not divide L.
+    """
 
     def __init__(self, downscale_factor: int) -> None:
         super().__init__()
@@ -15,7 +21,7 @@ class PixelUnshuffle1d(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         r, length = self.downscale_factor, x.shape[-1]
         if length % r:
-            raise ValueError(f"PixelUnshuffle1d: scale {r} does not divide the length {length}")
+            raise ValueError(f"PixelUnshuffle1d: downscale_factor {r} does not divide the length {length}")
         return x.unflatten(-1, (length // r, r)).transpose(-1, -2).flatten(-3, -2)
 
     def extra_repr(self) -> str:
@@ -23,7 +29,10 @@ class PixelUnshuffle1d(nn.Module):
 
 
 class PixelShuffle1d(nn.Module):
-    """Channels become interleaved positions. (B, C*r, L) -> (B, C, L*r). Raises ValueError unless r divides C*r."""
+    """Interleave groups of r channels: the inverse of `PixelUnshuffle1d`. (B, C * r, L) -> (B, C, L * r)
+
+    Raises ValueError if r does not divide the number of channels.
+    """
 
     def __init__(self, upscale_factor: int) -> None:
         super().__init__()
@@ -32,7 +41,7 @@ class PixelShuffle1d(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         r, channels = self.upscale_factor, x.shape[-2]
         if channels % r:
-            raise ValueError(f"PixelShuffle1d: scale {r} does not divide the {channels} channels")
+            raise ValueError(f"PixelShuffle1d: upscale_factor {r} does not divide the {channels} channels")
         return x.unflatten(-2, (channels // r, r)).transpose(-1, -2).flatten(-2)
 
     def extra_repr(self) -> str:

@@ -1,6 +1,8 @@
-"""Which positions a query may choose its neighbours from (`sampling_type`).
+"""Candidate sampling: the positions that a query may choose its neighbors from (`sampling_type`).
 
-A pool holds numbers of positions in the padded map, ascending. None stands for all of them.
+    N'  positions of the padded map     M  positions of the pool
+
+A pool holds positions of the padded map in ascending order; None stands for all of them.
 """
 
 from collections.abc import Sequence
@@ -10,46 +12,54 @@ from math import prod
 import torch
 from torch import Tensor
 
-from convnn.layers.ops.coordinates import padded, positions
+from convnn.layers.ops.coordinates import grid_positions, padded_sides
 
 SAMPLING_TYPES = ("all", "random", "spatial")
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How candidates are sampled; `num_samples` counts positions (random) or is the side of the grid (spatial)."""
+    """How candidates are sampled: `num_samples` positions (random), or a grid of that side (spatial).
+
+    `sample_padding` is the margin around the grid in pixels.
+    """
 
     sampling_type: str = "all"
     num_samples: int = -1
     sample_padding: int = 0
 
-    def takes_all(self, sides: Sequence[int], padding: int) -> bool:
+    def includes_all(self, sides: Sequence[int], padding: int) -> bool:
         """Whether every position of the padded map is a candidate."""
         if self.sampling_type == "random":
-            return self.num_samples >= prod(padded(sides, padding))
+            return self.num_samples >= prod(padded_sides(sides, padding))
         return self.sampling_type == "all" or all(self.num_samples >= side for side in sides)
 
-    def size(self, sides: Sequence[int], padding: int) -> int:
-        """Number of positions in the pool of a map."""
-        if self.takes_all(sides, padding):
-            return prod(padded(sides, padding))
+    def pool_size(self, sides: Sequence[int], padding: int) -> int:
+        """The number of candidates of a map."""
+        if self.includes_all(sides, padding):
+            return prod(padded_sides(sides, padding))
         if self.sampling_type == "random":
             return self.num_samples
         return prod([min(self.num_samples, max(0, side - 2 * self.sample_padding)) for side in sides])
 
     def pool(self, sides: Sequence[int], padding: int, fixed: bool, device: torch.device) -> Tensor | None:
-        """The pool of a map: None for all, else ascending numbers (M,); random: a new draw unless `fixed`."""
-        if self.takes_all(sides, padding):
+        """The candidates of a map: None for all, else ascending positions (M,).
+
+        Random candidates are drawn from torch's global generator, or are always the same ones if `fixed`.
+        """
+        if self.includes_all(sides, padding):
             return None
         if self.sampling_type == "spatial":
-            lines = [self._line(side, device) + padding for side in sides]
-            return positions(lines, padded(sides, padding))
-        total = prod(padded(sides, padding))
-        order = fixed_order(sides, padding, self.num_samples, device) if fixed else torch.randperm(total, device=device)
+            lines = [self._grid_line(side, device) + padding for side in sides]
+            return grid_positions(lines, padded_sides(sides, padding))
+        if fixed:
+            order = fixed_order(sides, padding, self.num_samples, device)
+        else:
+            order = torch.randperm(prod(padded_sides(sides, padding)), device=device)
         return order[: self.num_samples].sort().values
 
-    def _line(self, side: int, device: torch.device) -> Tensor:
-        """Rows of the grid along one side of the map, in pixels."""
+    def _grid_line(self, side: int, device: torch.device) -> Tensor:
+        """The indices of the grid along one side of the map, in pixels."""
         margin, n = self.sample_padding, self.num_samples
         if side - 2 * margin < n:
             return torch.arange(margin, max(margin, side - margin), device=device)
@@ -57,15 +67,16 @@ class Sampling:
 
 
 def fixed_order(sides: Sequence[int], padding: int, num_samples: int, device: torch.device) -> Tensor:
-    """An order of the padded map's positions that depends on the arguments alone: a hash of each, sorted. -> (N',)
+    """A pseudo-random order of the padded map's positions that depends on the arguments alone. -> (N',)
 
-    No generator: one made inside `forward` would break a full graph, and the global one must not move.
+    Positions are sorted by a hash, without a generator: creating one in `forward` would break a full graph, and the
+    global one must not advance in evaluation.
     """
-    low = 0xFFFFFFFF
+    mask = 0xFFFFFFFF
     seed = num_samples
-    for side in padded(sides, padding):
+    for side in padded_sides(sides, padding):
         seed = (seed * 0x01000193 + side) % 0x7FFFFFFF
-    number = torch.arange(prod(padded(sides, padding)), device=device) + seed
-    for factor, shift in ((0x2C1B3C6D, 16), (0x297A2D39, 15)):  # the mixing of a 32-bit integer hash
-        number = (number ^ (number >> shift)) * factor & low
-    return (number ^ (number >> 16)).argsort(stable=True)
+    hashed = torch.arange(prod(padded_sides(sides, padding)), device=device) + seed
+    for factor, shift in ((0x2C1B3C6D, 16), (0x297A2D39, 15)):  # the mixing steps of a 32-bit integer hash
+        hashed = (hashed ^ (hashed >> shift)) * factor & mask
+    return (hashed ^ (hashed >> 16)).argsort(stable=True)

@@ -1,6 +1,12 @@
-"""Trading resolution for channels: the 1-D pixel shuffle, and a layer's shuffle pattern.
+"""The shuffle pattern of a layer: pixel unshuffle before it, pixel shuffle after it, or both.
 
-B batch, C channels, L length, r scale. out[c*r + i, t] = x[c, t*r + i], the analogue of torch's 2-D operators.
+pattern  before     after      (B, in, H, W) ->
+NA       -          -          (B, out, H, W)
+BA       unshuffle  shuffle    (B, out, H, W)
+B        unshuffle  -          (B, out, H / r, W / r)
+A        -          shuffle    (B, out, H * r, W * r)
+
+r is shuffle_scale; with 2-D unshuffling the layer itself computes on r * r times the channels.
 """
 
 from __future__ import annotations
@@ -14,11 +20,11 @@ from convnn.layers.pixel_shuffle import PixelShuffle1d, PixelUnshuffle1d
 PATTERNS = ("NA", "BA", "B", "A")
 
 
-class Shuffled(nn.Module):
-    """A layer that unshuffles before (patterns B and BA) and shuffles after (A and BA) what it computes.
+class ShuffledLayer(nn.Module):
+    """Base of layers with a shuffle pattern.
 
-    Subclasses set `dims`, the number of sides of a map, and take `inner_in` and `inner_out` channels in `compute`.
-    Raises ValueError for an unknown pattern, a scale below one, or a scale that does not divide a map's sides.
+    Subclasses set `dims`, the number of spatial dimensions, and implement `compute` from `inner_in` to `inner_out`
+    channels. Raises ValueError for an unknown pattern, a scale below 1, or a scale that does not divide a map's sides.
     """
 
     dims: int
@@ -26,43 +32,47 @@ class Shuffled(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, shuffle_pattern: str, shuffle_scale: int) -> None:
         super().__init__()
         self.require_choice("shuffle_pattern", shuffle_pattern, PATTERNS)
-        scales = shuffle_pattern == "NA" or shuffle_scale >= 1
-        self.require(scales, f"shuffle_scale is {shuffle_scale}: must be at least 1 with {shuffle_pattern}")
+        has_scale = shuffle_pattern == "NA" or shuffle_scale >= 1
+        self.require(has_scale, f"shuffle_scale is {shuffle_scale}: must be at least 1 with {shuffle_pattern}")
         self.in_channels, self.out_channels = in_channels, out_channels
         self.shuffle_pattern, self.shuffle_scale = shuffle_pattern, shuffle_scale
-        self.inner_in = in_channels * (shuffle_scale**self.dims if "B" in shuffle_pattern else 1)
-        after = shuffle_pattern in ("A", "BA")
-        self.inner_out = out_channels * (shuffle_scale**self.dims if after else 1)
-        down, up = (PixelUnshuffle1d, PixelShuffle1d) if self.dims == 1 else (nn.PixelUnshuffle, nn.PixelShuffle)
-        self.unshuffle = down(shuffle_scale) if "B" in shuffle_pattern else nn.Identity()
-        self.shuffle = up(shuffle_scale) if after else nn.Identity()
+        self.inner_in, self.inner_out = in_channels, out_channels
+        self.unshuffle: nn.Module = nn.Identity()
+        self.shuffle: nn.Module = nn.Identity()
+        if shuffle_pattern in ("B", "BA"):
+            self.inner_in *= shuffle_scale**self.dims
+            self.unshuffle = PixelUnshuffle1d(shuffle_scale) if self.dims == 1 else nn.PixelUnshuffle(shuffle_scale)
+        if shuffle_pattern in ("A", "BA"):
+            self.inner_out *= shuffle_scale**self.dims
+            self.shuffle = PixelShuffle1d(shuffle_scale) if self.dims == 1 else nn.PixelShuffle(shuffle_scale)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, in, *sides) -> (B, out, *sides), the sides changed by patterns A and B."""
+        """(B, in, *sides) -> (B, out, *sides); patterns A and B change the sides."""
         sides = x.shape[2:]
         if len(sides) != self.dims or x.shape[1] != self.in_channels:
-            wanted = f"(B, {self.in_channels}{', side' * self.dims})"
-            raise ValueError(f"{type(self).__name__}: input of shape {tuple(x.shape)}, needs {wanted}")
+            expected = ", ".join(["B", str(self.in_channels), *["side"] * self.dims])
+            raise ValueError(f"{type(self).__name__}: input of shape {tuple(x.shape)}, expected ({expected})")
         if "B" in self.shuffle_pattern and any(side % self.shuffle_scale for side in sides):
             raise ValueError(
-                f"{type(self).__name__}: shuffle_scale = {self.shuffle_scale} does not divide the {size(sides)} map"
+                f"{type(self).__name__}: shuffle_scale = {self.shuffle_scale} does not divide "
+                f"the {format_sides(sides)} map"
             )
         return self.shuffle(self.compute(self.unshuffle(x)))
 
-    def require(self, holds: bool, message: str) -> None:
-        """Raise ValueError with the layer's name unless the condition holds."""
-        if not holds:
+    def compute(self, x: Tensor) -> Tensor:
+        """The layer between unshuffle and shuffle. (B, inner_in, *sides) -> (B, inner_out, *sides)"""
+        raise NotImplementedError
+
+    def require(self, condition: bool, message: str) -> None:
+        """Raise ValueError with the layer's name if the condition does not hold."""
+        if not condition:
             raise ValueError(f"{type(self).__name__}: {message}")
 
     def require_choice(self, name: str, value: str, choices: Sequence[str]) -> None:
-        """Raise ValueError unless the option's value is one of its choices."""
+        """Raise ValueError if the option's value is not one of its choices."""
         self.require(value in choices, f"{name} is {value!r}: must be one of {', '.join(choices)}")
 
-    def compute(self, x: Tensor) -> Tensor:
-        """What the layer computes between the shuffles. (B, inner_in, *sides) -> (B, inner_out, *sides)"""
-        raise NotImplementedError
 
-
-def size(sides: Sequence[int]) -> str:
-    """Sides of a map as a person writes them: 32x32."""
+def format_sides(sides: Sequence[int]) -> str:
+    """The sides of a map as text: 32x32."""
     return "x".join(str(int(side)) for side in sides)

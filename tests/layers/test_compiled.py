@@ -17,9 +17,9 @@ from convnn.layers import (
     CoordConv2d,
 )
 from convnn.layers.ops.aggregate import aggregate_tiles
-from convnn.layers.ops.attend import pair_scores, weigh
+from convnn.layers.ops.attend import attend, pair_scores
 from convnn.layers.ops.nearest import nearest_keys, nearest_positions
-from convnn.layers.ops.spatial import places, places_in
+from convnn.layers.ops.spatial import spatial_neighbors, spatial_neighbors_in_pool
 
 SAMPLINGS = [{}, {"sampling_type": "random", "num_samples": 9}, {"sampling_type": "spatial", "num_samples": 4}]
 MAKES = [ConvNN1d, ConvNN2d, ConvNNAttention1d, ConvNNAttention2d]
@@ -43,7 +43,7 @@ def check(layer, x) -> None:
 @pytest.mark.parametrize("make", MAKES)
 @pytest.mark.parametrize("sampling", SAMPLINGS, ids=["all", "random", "spatial"])
 @pytest.mark.parametrize("training", [True, False])
-def test_neighbour_layers_compile_whole(make, sampling, training):
+def test_neighbor_layers_compile_to_one_graph(make, sampling, training):
     options = {"K": 4, "magnitude_type": "euclidean", "aggregation_type": "Loc_Col"}
     layer = make(2, 3, shuffle_pattern="BA", shuffle_scale=2, **options, **sampling).train(training)
     check(layer, torch.randn(2, 2, *[16] * make.dims))
@@ -91,12 +91,12 @@ def test_operators_keep_the_promises_made_to_autograd_and_the_compiler():
     for operator, arguments in (
         (nearest_positions, (x.detach(), pool, sides, 1, 4, "euclidean", 0.5)),
         (nearest_keys, (*(row.detach() for row in rows), None, sides, 1, 4, "cosine")),
-        (places, (sides, 1, 4, "all", -1, 0, device)),
-        (places_in, (pool, sides, 1, 4)),
+        (spatial_neighbors, (sides, 1, 4, "all", -1, 0, device)),
+        (spatial_neighbors_in_pool, (pool, sides, 1, 4)),
         (aggregate_tiles, (x, index, weight, bias, sides, 1, False)),
         (pair_scores, (*rows, index, sides, 1, "cosine")),
         (pair_scores, (*rows, index, sides, 1, "euclidean")),
-        (weigh, (rows[0], share, index, slots, start, sides, 1)),
+        (attend, (rows[0], share, index, slots, start, sides, 1)),
     ):
         torch.library.opcheck(operator.overload, arguments)
 

@@ -25,13 +25,13 @@ def test_the_best_are_found_in_rows_of_any_width(metric, side, pooled):
     own = torch.arange(total).view(side + 2, side + 2)[1:-1, 1:-1].flatten()
     padded = F.pad(x.mT.unflatten(2, (side, side)), (1, 1, 1, 1)).flatten(2).mT
     for k in (2, 9, 17):
-        for found, places in (
+        for index, rows in (
             (nearest_positions(x, pool, [side, side], 1, k, metric, None), padded),
             (nearest_keys(x, keys, pool, [side, side], 1, k, metric), keys),
         ):
-            assert (found[..., 0] == own).all()
-            scores = scores_of(x.double(), places.double(), metric)
-            chosen = scores.gather(2, found[..., 1:].long())
+            assert (index[..., 0] == own).all()
+            scores = scores_of(x.double(), rows.double(), metric)
+            chosen = scores.gather(2, index[..., 1:].long())
             allowed = torch.full((total,), pool is None)
             if pool is not None:
                 allowed[pool] = True

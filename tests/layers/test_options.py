@@ -20,8 +20,8 @@ def test_channels_are_positional_and_options_keyword_only_with_defaults(make):
 
 def test_one_and_two_dimensional_layers_take_the_same_options():
     for name in ("ConvNN", "ConvNNAttention", "CoordConv", "Branching"):
-        one, two = (inspect.signature(getattr(layers, f"{name}{n}d")) for n in (1, 2))
-        assert one == two
+        signature_1d, signature_2d = (inspect.signature(getattr(layers, f"{name}{n}d")) for n in (1, 2))
+        assert signature_1d == signature_2d
 
 
 @pytest.mark.parametrize("make", WITH_OPTIONS[:4])
@@ -65,7 +65,7 @@ def test_a_map_that_the_scale_does_not_divide_is_refused(make):
 
 @pytest.mark.parametrize("make", WITH_OPTIONS)
 def test_input_of_another_shape_is_refused(make):
-    with pytest.raises(ValueError, match=rf"{make.__name__}: input of shape .* needs \(B, 3"):
+    with pytest.raises(ValueError, match=rf"{make.__name__}: input of shape .* expected \(B, 3"):
         make(3, 3)(torch.zeros(1, 4, *[8] * make.dims))
 
 

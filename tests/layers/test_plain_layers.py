@@ -1,4 +1,4 @@
-"""Layers without neighbours: shuffles, coordinates, branches."""
+"""Layers without neighbors: shuffles, coordinates, branches."""
 
 import pytest
 import torch
@@ -27,9 +27,9 @@ def test_pixel_shuffle_1d_interleaves():
 
 
 def test_pixel_shuffles_name_what_does_not_divide():
-    with pytest.raises(ValueError, match="scale 4 does not divide the length 6"):
+    with pytest.raises(ValueError, match="downscale_factor 4 does not divide the length 6"):
         PixelUnshuffle1d(4)(torch.zeros(1, 1, 6))
-    with pytest.raises(ValueError, match="scale 4 does not divide the 6 channels"):
+    with pytest.raises(ValueError, match="upscale_factor 4 does not divide the 6 channels"):
         PixelShuffle1d(4)(torch.zeros(1, 6, 2))
 
 

@@ -1,4 +1,4 @@
-"""Numbers at the edge: zero vectors, half types, near neighbours far from the origin, repeated results."""
+"""Numbers at the edge: zero vectors, half types, near neighbors far from the origin, repeated results."""
 
 from itertools import product
 
@@ -79,10 +79,10 @@ def test_autocast_leaves_the_search_exact():
 
 
 @pytest.mark.parametrize("similarity", ["Col", "Loc_Col"])
-def test_near_neighbours_survive_a_large_offset_in_float32(similarity):
+def test_near_neighbors_survive_a_large_offset_in_float32(similarity):
     x = torch.randn(1, 3, 8, 8, dtype=torch.float64).mul(64).round() / 64 + 1000  # exact in float32
     layer = ConvNN2d(3, 1, K=5, magnitude_type="euclidean", similarity_type=similarity, lambda_param=0.9)
-    assert torch.equal(layer._search(x.float(), (8, 8)), layer._search(x, (8, 8)))
+    assert torch.equal(layer._neighbor_index(x.float(), (8, 8)), layer._neighbor_index(x, (8, 8)))
 
 
 @pytest.mark.parametrize(("metric", "sides"), [("cosine", (7, 6)), ("euclidean", (7, 6)), ("euclidean", (3, 2))])
@@ -93,14 +93,14 @@ def test_scores_are_tiled_without_a_seam(monkeypatch, metric, sides):
     x = torch.randn(5, 3, *sides, dtype=torch.float64)
     for make in BOTH:
         layer = make(3, 4, K=4, magnitude_type=metric).double().eval()
-        wanted = layer(x)
-        grads = torch.autograd.grad(wanted.square().sum(), list(layer.parameters()))
+        expected = layer(x)
+        grads = torch.autograd.grad(expected.square().sum(), list(layer.parameters()))
         for tile in (1, 1000, 20000):
             with monkeypatch.context() as patch:
-                for module, name in ((tiles, "TILE_BYTES"), (nearest, "SCORE_BYTES"), (nearest, "SCORE_MOST")):
+                for module, name in ((tiles, "TILE_BYTES"), (nearest, "SCORE_BYTES"), (nearest, "MAX_SCORE_BYTES")):
                     patch.setattr(module, name, tile)
                 out = layer(x)
-                torch.testing.assert_close(out, wanted)
+                torch.testing.assert_close(out, expected)
                 torch.testing.assert_close(torch.autograd.grad(out.square().sum(), list(layer.parameters())), grads)
 
 
@@ -120,8 +120,9 @@ def test_the_same_seed_gives_the_same_bits(make):
 def test_memory_format_and_strides_of_the_input_do_not_matter(make):
     layer, x = make(3, 4).eval(), torch.randn(2, 3, 6, 5)
     strided = torch.randn(2, 6, 6, 10)[:, ::2, :, ::2].copy_(x)
-    for other, images in product((x.contiguous(memory_format=torch.channels_last), strided), (1, 2)):
-        torch.testing.assert_close(layer(other[:images]), layer(x[:images]))
+    channels_last = x.contiguous(memory_format=torch.channels_last)
+    for copy, images in product((channels_last, strided), (1, 2)):
+        torch.testing.assert_close(layer(copy[:images]), layer(x[:images]))
 
 
 @pytest.mark.parametrize("make", BOTH)
@@ -148,8 +149,9 @@ def test_half_products_are_those_of_the_rounded_operands(monkeypatch, dtype, emu
     out.backward(above)
     exact(x.double()).backward(above.double())
     bound = 2.0 ** (-7 if dtype == torch.bfloat16 else -10)
-    for (name, found), wanted in zip(layer.named_parameters(), exact.parameters(), strict=True):
-        assert (found.grad.double() - wanted.grad).norm() <= bound * wanted.grad.norm(), name
+    for (name, parameter), exact_parameter in zip(layer.named_parameters(), exact.parameters(), strict=True):
+        difference = (parameter.grad.double() - exact_parameter.grad).norm()
+        assert difference <= bound * exact_parameter.grad.norm(), name
 
 
 @pytest.mark.parametrize("bias", [True, False])
@@ -160,9 +162,9 @@ def test_a_linear_layer_without_half_instructions_is_rounded_once(monkeypatch, b
     rounded = [None if part is None else part.to(torch.bfloat16).double() for part in (x, weight, offset)]
     with torch.autocast("cpu", torch.bfloat16):
         out = half_precision.linear(x, weight, offset)
-    wanted = torch.nn.functional.linear(*rounded)
+    expected = torch.nn.functional.linear(*rounded)
     assert out.dtype == torch.bfloat16
-    torch.testing.assert_close(out.double(), wanted, rtol=2**-8, atol=1e-5)
+    torch.testing.assert_close(out.double(), expected, rtol=2**-8, atol=1e-5)
     out.sum().backward()
     torch.testing.assert_close(weight.grad, rounded[0].sum((0, 1)).float().expand(7, 64), rtol=1e-5, atol=1e-4)
     torch.testing.assert_close(x.grad, rounded[1].sum(0).float().expand(2, 5, 64), rtol=2**-7, atol=1e-3)

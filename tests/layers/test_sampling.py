@@ -26,16 +26,16 @@ def test_spatial_pools_equal_their_reference(sides, padding):
         for margin in range(6):
             sampling = Sampling("spatial", n, margin)
             expected = reference.candidates_of(sides, padding, "spatial", n, margin)
-            assert sampling.size(sides, padding) == len(expected)
+            assert sampling.pool_size(sides, padding) == len(expected)
             pool = sampling.pool(sides, padding, True, CPU)
             if pool is not None:
                 outer = [side + 2 * padding for side in sides]
-                at = torch.stack(torch.unravel_index(pool, outer), 1).tolist()
-                assert [tuple(row) for row in at] == expected
+                positions = torch.stack(torch.unravel_index(pool, outer), 1).tolist()
+                assert [tuple(position) for position in positions] == expected
 
 
 def test_the_pool_grows_from_49_to_100_between_7_and_8_on_an_8x8_map():
-    assert [Sampling("spatial", n).size((8, 8), 1) for n in (7, 8)] == [49, 100]
+    assert [Sampling("spatial", n).pool_size((8, 8), 1) for n in (7, 8)] == [49, 100]
 
 
 def test_random_draws_are_new_in_training_and_come_from_the_global_generator():

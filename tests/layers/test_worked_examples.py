@@ -16,8 +16,8 @@ def ramp(*sizes: int) -> torch.Tensor:
 
 
 def equals(out: torch.Tensor, expected: str) -> None:
-    wanted = torch.tensor([float(word) for word in expected.split()], dtype=out.dtype)
-    torch.testing.assert_close(out.flatten(), wanted, atol=2e-6, rtol=2e-7)  # six decimals are given
+    values = torch.tensor([float(word) for word in expected.split()], dtype=out.dtype)
+    torch.testing.assert_close(out.flatten(), values, atol=2e-6, rtol=2e-7)  # six decimals are given
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

@@ -1,6 +1,6 @@
-"""The layers once more, straight from the definition: one query at a time, in float64, with nothing of ours.
+"""The layers written from their definition, one query at a time in float64, without any code of the package.
 
-A map is (C, *sides); positions are tuples; a vector is a list of floats. Meant to be read beside the definition.
+A map is (C, *sides); a position is a tuple of indices; a vector is a list of floats.
 """
 
 import math
@@ -10,98 +10,113 @@ from itertools import product
 import torch
 from torch import Tensor
 
+Position = tuple[int, ...]
 
-def pad_map(x: Tensor, padding: int) -> dict[tuple[int, ...], list[float]]:
+
+def padded_sides(sides, padding: int) -> list[int]:
+    return [side + 2 * padding for side in sides]
+
+
+def pad_map(x: Tensor, padding: int) -> dict[Position, list[float]]:
     """Features at every position of the padded map, row-major."""
     sides = x.shape[1:]
-    room = {}
-    for at in product(*(range(side + 2 * padding) for side in sides)):
-        inner = tuple(i - padding for i in at)
-        inside = all(0 <= i < side for i, side in zip(inner, sides, strict=True))
-        room[at] = x[(slice(None), *inner)].tolist() if inside else [0.0] * x.shape[0]
-    return room
+    features = {}
+    for position in product(*map(range, padded_sides(sides, padding))):
+        inner = tuple(i - padding for i in position)
+        is_inside = all(0 <= i < side for i, side in zip(inner, sides, strict=True))
+        features[position] = x[(slice(None), *inner)].tolist() if is_inside else [0.0] * x.shape[0]
+    return features
 
 
-def coordinates_of(at: tuple[int, ...], outer: list[int]) -> list[float]:
-    ends = [-1.0 if side == 1 else -1 + 2 * i / (side - 1) for i, side in zip(at, outer, strict=True)]
-    return ends[::-1]  # x, along the width, first
+def coordinates_of(position: Position, outer: list[int]) -> list[float]:
+    """Coordinates from -1 to 1, x (along the width) first."""
+    values = [-1.0 if side == 1 else -1 + 2 * i / (side - 1) for i, side in zip(position, outer, strict=True)]
+    return values[::-1]
 
 
-def queries_of(sides, padding: int) -> list[tuple[int, ...]]:
+def queries_of(sides, padding: int) -> list[Position]:
     return list(product(*(range(padding, padding + side) for side in sides)))
 
 
-def grid(side: int, n: int, margin: int) -> list[int]:
+def grid_line(side: int, n: int, margin: int) -> list[int]:
     inside = list(range(side))[margin : side - margin] if side > 2 * margin else []
     if len(inside) < n:
         return inside
-    return [margin] if n == 1 else [margin + math.floor(i * (side - 1 - 2 * margin) / (n - 1)) for i in range(n)]
+    if n == 1:
+        return [margin]
+    return [margin + math.floor(i * (side - 1 - 2 * margin) / (n - 1)) for i in range(n)]
 
 
-def candidates_of(sides, padding: int, sampling_type: str, num_samples: int, sample_padding: int):
+def candidates_of(sides, padding: int, sampling_type: str, num_samples: int, sample_padding: int) -> list[Position]:
     """All or spatial candidates, as positions of the padded map."""
     if sampling_type == "all" or all(num_samples >= side for side in sides):
-        return list(product(*(range(side + 2 * padding) for side in sides)))
-    lines = [[padding + i for i in grid(side, num_samples, sample_padding)] for side in sides]
-    return list(product(*lines))
+        return list(product(*map(range, padded_sides(sides, padding))))
+    return list(product(*([padding + i for i in grid_line(side, num_samples, sample_padding)] for side in sides)))
 
 
-def score(metric: str, a: list[float], b: list[float]) -> float:
-    """Higher is nearer."""
+def similarity(metric: str, a: list[float], b: list[float]) -> float:
     if metric == "euclidean":
         return -sum((p - q) ** 2 for p, q in zip(a, b, strict=True))
-    length = math.hypot(*a) * math.hypot(*b)
-    return sum(p * q for p, q in zip(a, b, strict=True)) / length if length else 0.0
+    norms = math.hypot(*a) * math.hypot(*b)
+    return sum(p * q for p, q in zip(a, b, strict=True)) / norms if norms else 0.0
 
 
-def compared(features, outer, similarity_type: str, lambda_param: float):
-    """Vectors that Col or Loc_Col similarity compares."""
+def compared_vectors(features, outer, similarity_type: str, lambda_param: float) -> dict[Position, list[float]]:
+    """The vectors that Col or Loc_Col similarity compares."""
     if similarity_type == "Col":
         return features
     values = [v for vector in features.values() for v in vector]
-    s = statistics.stdev(values) if len(values) > 1 else 0.0
+    std = statistics.stdev(values) if len(values) > 1 else 0.0
     return {
-        at: [lambda_param * v / (s + 1e-6) for v in vector]
-        + [(1 - lambda_param) * c for c in coordinates_of(at, outer)]
-        for at, vector in features.items()
+        position: [lambda_param * v / (std + 1e-6) for v in vector]
+        + [(1 - lambda_param) * c for c in coordinates_of(position, outer)]
+        for position, vector in features.items()
     }
 
 
-def choose(queries, candidates, k: int, nearness) -> list[list[tuple[int, ...]]]:
-    """Own position, then the best of the others; between equals the first candidate."""
-    chosen = []
+def nearest(queries, candidates, k: int, score) -> list[list[Position]]:
+    """Each query's own position, then the best of the others; the earlier candidate where scores are equal."""
+    neighbors = []
     for query in queries:
-        others = sorted((at for at in candidates if at != query), key=lambda at: nearness(query, at), reverse=True)
-        chosen.append([query, *others[: k - 1]])
-    return chosen
+        others = (position for position in candidates if position != query)
+        ranked = sorted(others, key=lambda position: score(query, position), reverse=True)
+        neighbors.append([query, *ranked[: k - 1]])
+    return neighbors
 
 
-def choose_places(queries, candidates, k: int) -> list[list[tuple[int, ...]]]:
-    chosen = []
+def nearest_by_location(queries, candidates, k: int) -> list[list[Position]]:
+    """By Chebyshev distance, then Euclidean distance, then order; in ascending order."""
+    neighbors = []
     for query in queries:
-        apart = {at: [abs(a - b) for a, b in zip(at, query, strict=True)] for at in candidates if at != query}
-        others = sorted(apart, key=lambda at: (max(apart[at]), sum(d * d for d in apart[at]), at))
-        chosen.append(sorted([query, *others[: k - 1]]))
-    return chosen
+        distances = {
+            position: [abs(a - b) for a, b in zip(position, query, strict=True)]
+            for position in candidates
+            if position != query
+        }
+        ranked = sorted(distances, key=lambda p: (max(distances[p]), sum(d * d for d in distances[p]), p))
+        neighbors.append(sorted([query, *ranked[: k - 1]]))
+    return neighbors
 
 
-def neighbours(layer, x: Tensor, candidates) -> list[list[tuple[int, ...]]]:
+def neighbors_of(layer, x: Tensor, candidates) -> list[list[Position]]:
     sides = x.shape[1:]
-    outer = [side + 2 * layer.padding for side in sides]
+    outer = padded_sides(sides, layer.padding)
     queries = queries_of(sides, layer.padding)
     if layer.similarity_type == "Loc":
-        return choose_places(queries, candidates, layer.K)
-    vectors = compared(pad_map(x, layer.padding), outer, layer.similarity_type, layer.lambda_param)
-    return choose(queries, candidates, layer.K, lambda a, b: score(layer.magnitude_type, vectors[a], vectors[b]))
+        return nearest_by_location(queries, candidates, layer.K)
+    vectors = compared_vectors(pad_map(x, layer.padding), outer, layer.similarity_type, layer.lambda_param)
+    return nearest(queries, candidates, layer.K, lambda a, b: similarity(layer.magnitude_type, vectors[a], vectors[b]))
 
 
-def convolved(layer, x: Tensor) -> dict[tuple[int, ...], Tensor]:
-    """What Col or Loc_Col aggregation takes in, at every position of the padded map."""
-    outer = [side + 2 * layer.padding for side in x.shape[1:]]
-    located = layer.aggregation_type == "Loc_Col"
+def aggregated_vectors(layer, x: Tensor) -> dict[Position, Tensor]:
+    """The vectors that Col or Loc_Col aggregation takes, at every position of the padded map."""
+    outer = padded_sides(x.shape[1:], layer.padding)
+    has_coordinates = layer.aggregation_type == "Loc_Col"
     return {
-        at: torch.tensor(vector + (coordinates_of(at, outer) if located else []), dtype=torch.float64)
-        for at, vector in pad_map(x, layer.padding).items()
+        position: torch.tensor(
+            vector + (coordinates_of(position, outer) if has_coordinates else []), dtype=torch.float64
+        )
+        for position, vector in pad_map(x, layer.padding).items()
     }
 
 
@@ -110,11 +125,11 @@ def unshuffle(x: Tensor, r: int) -> Tensor:
     batch, channels, *sides = x.shape
     n = len(sides)
     out = x.new_zeros(batch, channels * r**n, *(side // r for side in sides))
-    for b, c, *at in product(*(range(size) for size in x.shape)):
+    for b, c, *position in product(*(range(size) for size in x.shape)):
         part = 0
-        for i in at:
+        for i in position:
             part = part * r + i % r
-        out[(b, c * r**n + part, *(i // r for i in at))] = x[(b, c, *at)]
+        out[(b, c * r**n + part, *(i // r for i in position))] = x[(b, c, *position)]
     return out
 
 
@@ -122,14 +137,14 @@ def shuffle(x: Tensor, r: int) -> Tensor:
     """The inverse of `unshuffle`."""
     batch, channels, *sides = x.shape
     numbers = torch.arange(x.numel()).view(batch, channels // r ** len(sides), *(side * r for side in sides))
-    where = unshuffle(numbers, r)
+    destinations = unshuffle(numbers, r)
     out = torch.empty(x.numel(), dtype=x.dtype)
-    out[where.flatten()] = x.flatten()
+    out[destinations.flatten()] = x.flatten()
     return out.view(numbers.shape)
 
 
 def forward(layer, x: Tensor, candidates=None) -> Tensor:
-    """What a layer of ours should give with its own weights. (B, in, *sides) -> (B, out, *sides)"""
+    """The output of a ConvNN or ConvNNAttention layer with its own weights. (B, in, *sides) -> (B, out, *sides)"""
     x = x.detach().double()
     pattern, r = layer.shuffle_pattern, layer.shuffle_scale
     x = unshuffle(x, r) if "B" in pattern else x
@@ -137,37 +152,39 @@ def forward(layer, x: Tensor, candidates=None) -> Tensor:
     sampling = layer.sampling
     options = (sampling.sampling_type, sampling.num_samples, sampling.sample_padding)
     pool = candidates if candidates is not None else candidates_of(sides, layer.padding, *options)
-    one = attend if hasattr(layer, "query") else convolve
-    out = torch.stack([one(layer, image, pool).mT.unflatten(1, tuple(sides)) for image in x])
+    forward_image = attend if hasattr(layer, "query") else convolve
+    out = torch.stack([forward_image(layer, image, pool).mT.unflatten(1, tuple(sides)) for image in x])
     return shuffle(out, r) if pattern in ("A", "BA") else out
 
 
 def convolve(layer, x: Tensor, candidates) -> Tensor:
-    """-> (N, out)"""
+    """(C, *sides) -> (N, out)"""
     weight, bias = layer.weight.detach().double(), layer.bias.detach().double()
-    vectors = convolved(layer, x)
+    vectors = aggregated_vectors(layer, x)
     rows = []
-    for chosen in neighbours(layer, x, candidates):
-        rows.append(bias + sum(weight[:, :, j] @ vectors[at] for j, at in enumerate(chosen)))
+    for neighbors in neighbors_of(layer, x, candidates):
+        rows.append(bias + sum(weight[:, :, slot] @ vectors[position] for slot, position in enumerate(neighbors)))
     return torch.stack(rows)
 
 
 def attend(layer, x: Tensor, candidates) -> Tensor:
-    """-> (N, out)"""
-    named = {name: value.detach().double() for name, value in layer.named_parameters()}
-    vectors = convolved(layer, x)
-    query = {at: (named["query.weight"] @ v).tolist() for at, v in vectors.items()}
-    key = {at: (named["key.weight"] @ v).tolist() for at, v in vectors.items()}
-    value = {at: named["value.weight"] @ v for at, v in vectors.items()}
+    """(C, *sides) -> (N, out)"""
+    parameters = {name: value.detach().double() for name, value in layer.named_parameters()}
+    vectors = aggregated_vectors(layer, x)
+    query = {position: (parameters["query.weight"] @ vector).tolist() for position, vector in vectors.items()}
+    key = {position: (parameters["key.weight"] @ vector).tolist() for position, vector in vectors.items()}
+    value = {position: parameters["value.weight"] @ vector for position, vector in vectors.items()}
 
-    def nearness(a, b) -> float:
-        return score(layer.magnitude_type, query[a], key[b])
+    def score(a, b) -> float:
+        return similarity(layer.magnitude_type, query[a], key[b])
 
     rows = []
-    for chosen in choose(queries_of(x.shape[1:], layer.padding), candidates, layer.K, nearness):
-        share = torch.tensor([nearness(chosen[0], at) for at in chosen], dtype=torch.float64).softmax(0)
-        mixed = named["depthwise.bias"].clone()
-        for j, at in enumerate(chosen):
-            mixed += named["depthwise.weight"][:, 0, j] * share[j] * value[at]
-        rows.append(named["output.weight"] @ (named["pointwise.weight"][:, :, 0] @ mixed + named["pointwise.bias"]))
+    for neighbors in nearest(queries_of(x.shape[1:], layer.padding), candidates, layer.K, score):
+        scores = torch.tensor([score(neighbors[0], position) for position in neighbors], dtype=torch.float64)
+        attention = scores.softmax(0)
+        mixed = parameters["depthwise.bias"].clone()
+        for slot, position in enumerate(neighbors):
+            mixed += parameters["depthwise.weight"][:, 0, slot] * attention[slot] * value[position]
+        pointwise = parameters["pointwise.weight"][:, :, 0] @ mixed + parameters["pointwise.bias"]
+        rows.append(parameters["output.weight"] @ pointwise)
     return torch.stack(rows)

@@ -1,7 +1,17 @@
-"""Convolution over chosen positions: gather the rows of K neighbours, multiply by the weight of their slots.
+"""Convolution over chosen positions: gather the vectors of K neighbors, multiply by the weight of their slots.
 
-B batch, C channels, d channels gathered (C, or C + n with coordinates), N queries, M source rows, K neighbours,
-T rows of a tile. What is gathered lives for one tile; the backward pass gathers again.
+    B  batch     N   positions (queries)              K  neighbors, one per slot of the weight
+    C  channels  N'  positions of the padded map      T  rows of a tile
+                 d   channels gathered: C, or C + n with coordinates
+
+The definition, with all that is gathered in memory at once:
+
+    neighbors = rows[image, index]                                      # (B, N, K, d)
+    out = torch.einsum("bnkd,odk->bno", neighbors, weight) + bias       # (B, N, out)
+
+That takes B * N * K * d values, K times the input, and autograd would keep them. Here a tile of them exists at a time,
+in one buffer, and the backward pass gathers again: the additional memory does not depend on B, N or K. The work is the
+same, B * N * K * d * out multiply-adds.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -10,16 +20,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from convnn.layers.ops.coordinates import with_coordinates
+from convnn.layers.ops.coordinates import append_coordinates
 from convnn.layers.ops.custom_op import operator
 from convnn.layers.ops.half_precision import product_dtype
 from convnn.layers.ops.tiles import add_product, as_map, as_rows, interior_rows, pad_rows, tile_bytes, tiles
 
-FEW_ROWS, FEW_BYTES = 8192, 2 << 20
-"""Rows gathered for one image, and their bytes, up to which a CPU's time goes into calls and not into work."""
+SMALL_ROWS, SMALL_BYTES = 8192, 2 << 20
+"""Rows gathered for one image, and their bytes, up to which a CPU spends its time on calls and not on arithmetic."""
 
 
-def gathers(
+def gather_tiles(
     x: Tensor,
     index: Tensor,
     sides: Sequence[int],
@@ -27,73 +37,75 @@ def gathers(
     dtype: torch.dtype,
     *,
     coords: bool = False,
-    ready: Callable[[Tensor], Tensor] = lambda source: source,
+    transform: Callable[[Tensor], Tensor] = lambda source: source,
 ) -> Iterator[tuple[slice, slice, Tensor, Tensor, Tensor]]:
-    """Tiles: slices of images and queries, the source (t, M, d), row numbers in it (T * K,), and those rows (T, K, d).
+    """Gather the neighbors' rows tile by tile. (B, N or N', C), (B or 1, N, K)
 
-    The rows are of `ready(source)` and lie in one buffer that the next tile overwrites. (64-bit row numbers: with
-    32-bit ones torch's CPU `index_add_` takes two to eight times as long.)
+    Yields slices of images and of queries, the padded source rows (t, N', d), indices into them (T * K,), and the
+    gathered rows of `transform(source)` (T, K, d) in a buffer that the next tile overwrites. (The indices are int64:
+    with int32, torch's `index_add_` takes two to eight times as long on a CPU.)
     """
-    slots, wide = index.shape[2], x.shape[2] + len(sides) * coords
-    room: Tensor | None = None
-    for images, rows in tiles(x.shape[0], index.shape[1], slots * wide * dtype.itemsize, tile_bytes(x.device)):
+    slots, channels = index.shape[2], x.shape[2] + len(sides) * coords
+    buffer: Tensor | None = None
+    for images, queries in tiles(x.shape[0], index.shape[1], slots * channels * dtype.itemsize, tile_bytes(x.device)):
         source = pad_rows(x[images], sides, padding, dtype, coords=coords)
         count, length, _ = source.shape
-        chosen = index[images if len(index) > 1 else slice(None), rows].to(torch.int64)
-        first = torch.arange(0, count * length, length, device=x.device)
-        numbers = (chosen + first.view(-1, 1, 1)).flatten()
-        if room is None:
-            room = source.new_empty(len(numbers), wide)
-        found = torch.index_select(ready(source).flatten(0, 1), 0, numbers, out=room[: len(numbers)])
-        yield images, rows, source, numbers, found.view(-1, slots, wide)
+        positions = index[images if len(index) > 1 else slice(None), queries].to(torch.int64)
+        offsets = torch.arange(0, count * length, length, device=x.device)
+        flat_index = (positions + offsets.view(-1, 1, 1)).flatten()
+        if buffer is None:
+            buffer = source.new_empty(len(flat_index), channels)
+        gathered = torch.index_select(transform(source).flatten(0, 1), 0, flat_index, out=buffer[: len(flat_index)])
+        yield images, queries, source, flat_index, gathered.view(-1, slots, channels)
 
 
 def aggregate(x: Tensor, index: Tensor, weight: Tensor, bias: Tensor, padding: int, coords: bool) -> Tensor:
-    """bias + sum over slots of weight @ neighbour. (B, C, *sides), (B or 1, N, K), (out, d, K), (out,) -> (B, out, ..)
+    """bias + sum over slots of weight @ neighbor. (B, C, *sides), (B or 1, N, K), (out, d, K) -> (B, out, *sides)
 
-    An index may have fewer slots than the weight where the others could hold pad alone (`NeighbourLayer.slots`).
+    The index may have fewer slots than the weight where the others could only hold padding (`NeighborLayer.num_slots`).
     """
     rows = index.shape[1] * weight.shape[2]
-    few = len(x) == 1 and rows <= FEW_ROWS and rows * weight.shape[1] * x.element_size() <= FEW_BYTES
-    apt = torch.is_grad_enabled() and x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64)
-    if few and apt and not torch.compiler.is_compiling():
-        return aggregate_few(x, index, weight, bias, padding, coords)
+    is_small = len(x) == 1 and rows <= SMALL_ROWS and rows * weight.shape[1] * x.element_size() <= SMALL_BYTES
+    is_suitable = torch.is_grad_enabled() and x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64)
+    if is_small and is_suitable and not torch.compiler.is_compiling():
+        return aggregate_small(x, index, weight, bias, padding, coords)
     sides = x.shape[2:]
     return as_map(aggregate_tiles(as_rows(x), index, weight, bias, sides, padding, coords), sides)
 
 
-def aggregate_few(x: Tensor, index: Tensor, weight: Tensor, bias: Tensor, padding: int, coords: bool) -> Tensor:
-    """`aggregate` of one image in the fewest calls, by autograd, which keeps what was gathered.
+def aggregate_small(x: Tensor, index: Tensor, weight: Tensor, bias: Tensor, padding: int, coords: bool) -> Tensor:
+    """`aggregate` of one image in the fewest calls, differentiated by autograd, which keeps what was gathered.
 
-    It sums in an order of its own, so where no gradients are wanted it is not used: evaluation gives an image the same
-    figures alone and in a batch.
+    It sums in another order, and is therefore not used without gradients: evaluation gives an image the same values
+    alone and in a batch.
     """
-    sides, missing = x.shape[2:], weight.shape[2] - index.shape[2]
-    room = F.pad(x, (padding,) * (2 * len(sides)))
-    source = (with_coordinates(room) if coords else room).flatten(2)
-    numbers = index[0].mT.to(torch.int64, memory_format=torch.contiguous_format)  # slots first: found is a factor
-    if missing:
-        numbers = F.pad(numbers, (0, 0, 0, missing))  # position 0 is pad, and zero
-    factor = weight.flatten(1)
-    found = source.index_select(2, numbers.flatten()).view(factor.shape[1], -1)
-    return torch.addmm(bias[:, None], factor, found).view(1, -1, *sides)
+    sides, missing_slots = x.shape[2:], weight.shape[2] - index.shape[2]
+    padded = F.pad(x, (padding,) * (2 * len(sides)))
+    source = (append_coordinates(padded) if coords else padded).flatten(2)  # (1, d, N')
+    # slots first: what is gathered is then a factor of the product as it lies in memory
+    positions = index[0].mT.to(torch.int64, memory_format=torch.contiguous_format)  # (K, N)
+    if missing_slots:
+        positions = F.pad(positions, (0, 0, 0, missing_slots))  # position 0 is padding, and zero
+    flat_weight = weight.flatten(1)  # (out, d * K)
+    gathered = source.index_select(2, positions.flatten()).view(flat_weight.shape[1], -1)  # (d * K, N)
+    return torch.addmm(bias[:, None], flat_weight, gathered).view(1, -1, *sides)
 
 
 @operator("convnn::aggregate")
 def aggregate_tiles(
     x: Tensor, index: Tensor, weight: Tensor, bias: Tensor, sides: Sequence[int], padding: int, coords: bool
 ) -> Tensor:
-    """`aggregate` of rows, a tile at a time. (B, N, C), ... -> (B, N, out)"""
+    """`aggregate` of position-major rows, tile by tile. (B, N, C), (B or 1, N, K), (out, d, K) -> (B, N, out)"""
     out = x.new_empty(x.shape[0], index.shape[1], weight.shape[0])
     dtype = product_dtype(x)
-    slots = weight[..., : index.shape[2]].to(dtype)
-    flat = slots.mT.flatten(1)  # channels inside slots, as in a row of what is gathered
-    for images, rows, _, _, found in gathers(x, index, sides, padding, dtype, coords=coords):
-        room = out[images, rows].flatten(0, 1)
+    slot_weight = weight[..., : index.shape[2]].to(dtype)
+    flat_weight = slot_weight.mT.flatten(1)  # (out, K * d): channels within slots, as in a gathered row
+    for images, queries, _, _, gathered in gather_tiles(x, index, sides, padding, dtype, coords=coords):
+        out_rows = out[images, queries].flatten(0, 1)
         if dtype == x.dtype:
-            torch.addmm(bias, found.flatten(1), flat.mT, out=room)
+            torch.addmm(bias, gathered.flatten(1), flat_weight.mT, out=out_rows)
         else:
-            room.copy_(torch.addmm(bias.to(dtype), found.flatten(1), flat.mT))
+            out_rows.copy_(torch.addmm(bias.to(dtype), gathered.flatten(1), flat_weight.mT))
     return out
 
 
@@ -108,26 +120,29 @@ def aggregate_backward(
     coords: bool,
     need_x: bool,
 ) -> tuple[Tensor, Tensor]:
-    """Gradients by x and by weight, summed in float32 or better; the first is empty unless needed. (B, N, out), ..."""
-    channels, (out, wide, _), slots = x.shape[2], weight.shape, index.shape[2]
-    exact, dtype = torch.promote_types(x.dtype, torch.float32), product_dtype(x)
+    """Gradients by x and by weight, summed in float32 or float64. (B, N, out), ... -> (B, N, C), (out, d, K)
+
+    The first is empty unless `need_x`.
+    """
+    in_channels, (out_channels, channels, _), slots = x.shape[2], weight.shape, index.shape[2]
+    sum_dtype, dtype = torch.promote_types(x.dtype, torch.float32), product_dtype(x)
     grad_x = torch.empty_like(x, memory_format=torch.contiguous_format) if need_x else x.new_empty(0)
-    flat = weight[..., :slots].mT.flatten(1).to(dtype)  # (out, K * d)
-    by_weight = torch.zeros(slots * wide, out, dtype=exact, device=x.device)
-    for images, rows, source, numbers, found in gathers(x, index, sides, padding, dtype, coords=coords):
-        part = grad[images, rows].reshape(-1, out).to(dtype)
-        gathered = found.flatten(1)
-        add_product(by_weight, gathered, part)
+    flat_weight = weight[..., :slots].mT.flatten(1).to(dtype)  # (out, K * d)
+    grad_flat_weight = torch.zeros(slots * channels, out_channels, dtype=sum_dtype, device=x.device)
+    for images, queries, source, flat_index, gathered in gather_tiles(x, index, sides, padding, dtype, coords=coords):
+        grad_rows = grad[images, queries].reshape(-1, out_channels).to(dtype)  # (T, out)
+        flat_gathered = gathered.flatten(1)  # (T, K * d)
+        add_product(grad_flat_weight, flat_gathered, grad_rows)
         if not need_x:
             continue
-        if rows.start == 0:
-            by_source = torch.zeros_like(source, dtype=exact)
-        torch.mm(part, flat, out=gathered)  # what was gathered has served: its gradient takes its place
-        by_source.flatten(0, 1).index_add_(0, numbers, found.flatten(0, 1).to(exact))
-        if rows.stop == index.shape[1]:
-            grad_x[images] = interior_rows(by_source, sides, padding, x.shape[1])[..., :channels]
+        if queries.start == 0:
+            grad_source = torch.zeros_like(source, dtype=sum_dtype)
+        torch.mm(grad_rows, flat_weight, out=flat_gathered)  # the buffer is reused for the gradient of its contents
+        grad_source.flatten(0, 1).index_add_(0, flat_index, gathered.flatten(0, 1).to(sum_dtype))
+        if queries.stop == index.shape[1]:
+            grad_x[images] = interior_rows(grad_source, sides, padding, x.shape[1])[..., :in_channels]
     grad_weight = torch.zeros_like(weight, memory_format=torch.contiguous_format)
-    grad_weight[..., :slots] = by_weight.view(slots, wide, out).permute(2, 1, 0)
+    grad_weight[..., :slots] = grad_flat_weight.view(slots, channels, out_channels).permute(2, 1, 0)
     return grad_x, grad_weight
 
 
@@ -142,7 +157,7 @@ def _(grad, x, index, weight, sides, padding, coords, need_x):  # type: ignore[n
     return grad_x, torch.empty_like(weight, memory_format=torch.contiguous_format)
 
 
-def _save(ctx, inputs, output):  # type: ignore[no-untyped-def]
+def _setup_context(ctx, inputs, output):  # type: ignore[no-untyped-def]
     x, index, weight, _, *ctx.options = inputs
     ctx.save_for_backward(x, index, weight)
 
@@ -154,4 +169,4 @@ def _backward(ctx, grad):  # type: ignore[no-untyped-def]
     return grad_x if need_x else None, None, grad_weight, grad.sum((0, 1)), None, None, None
 
 
-aggregate_tiles.register_autograd(_backward, _save)
+aggregate_tiles.register_autograd(_backward, _setup_context)

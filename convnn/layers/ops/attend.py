@@ -1,8 +1,17 @@
-"""Attention over chosen positions: true scores of the K chosen keys, and the weighted, depthwise sum of their values.
+"""Attention over chosen positions: scores of the K chosen keys, and the weighted depthwise sum of their values.
 
-B batch, d channels, N queries, M source rows (N, the pad being zero, or the N' of the padded map), K neighbours.
-What is gathered, (.., K, d), lives for one tile and is gathered again in the backward pass. All sums are in float32 or
-better.
+    B  batch     N  positions (queries)               K  neighbors
+    d  channels  M  rows of keys and values: N, where the padding is zero, or the N' of the padded map
+
+The definition, with all that is gathered in memory at once:
+
+    scores = cosine(queries[:, :, None], keys[image, index])            # (B, N, K)
+    attention = dropout(scores.softmax(2))                              # (B, N, K)
+    values = values[image, index]                                       # (B, N, K, d)
+    out = torch.einsum("bnk,bnkd,dk->bnd", attention, values, weight) + bias
+
+As in `aggregate`, a tile of what is gathered exists at a time, and the backward pass gathers again: the B * N * K * d
+gathered keys and as many values are never kept. All sums are in float32, or in float64 for float64 vectors.
 """
 
 from collections.abc import Sequence
@@ -10,9 +19,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from convnn.layers.ops.aggregate import gathers
+from convnn.layers.ops.aggregate import gather_tiles
 from convnn.layers.ops.custom_op import operator
-from convnn.layers.ops.similarity import score_dtype, through_unit, unit
+from convnn.layers.ops.similarity import normalize, normalize_backward, score_dtype
 from convnn.layers.ops.tiles import interior_rows
 
 
@@ -20,14 +29,14 @@ from convnn.layers.ops.tiles import interior_rows
 def pair_scores(
     queries: Tensor, keys: Tensor, index: Tensor, sides: Sequence[int], padding: int, metric: str
 ) -> Tensor:
-    """Cosine, or minus squared distance, of each query and its neighbours' keys. (B, N, d), (B, M, d) -> (B, N, K)"""
-    exact = score_dtype(queries.dtype)
-    scores = torch.empty(index.shape, dtype=exact, device=index.device)
-    ready = unit if metric == "cosine" else torch.Tensor.detach
-    for images, rows, _, _, near in gathers(keys, index, sides, padding, exact, ready=ready):
-        query = ready(queries[images, rows].to(exact)).flatten(0, 1)[:, None]
-        found = near.mul_(query).sum(2) if metric == "cosine" else near.sub_(query).square_().sum(2).neg_()
-        scores[images, rows] = found.view_as(scores[images, rows])
+    """Cosine, or negative squared distance, of queries and their neighbors' keys. (B, N, d), (B, M, d) -> (B, N, K)"""
+    dtype, is_cosine = score_dtype(queries.dtype), metric == "cosine"
+    scores = torch.empty(index.shape, dtype=dtype, device=index.device)
+    transform = normalize if is_cosine else torch.Tensor.detach
+    for images, rows, _, _, neighbors in gather_tiles(keys, index, sides, padding, dtype, transform=transform):
+        query = transform(queries[images, rows].to(dtype)).flatten(0, 1)[:, None]  # (T, 1, d)
+        tile_scores = neighbors.mul_(query).sum(2) if is_cosine else neighbors.sub_(query).square_().sum(2).neg_()
+        scores[images, rows] = tile_scores.view_as(scores[images, rows])
     return scores
 
 
@@ -35,65 +44,72 @@ def pair_scores(
 def pair_scores_backward(
     grad: Tensor, queries: Tensor, keys: Tensor, index: Tensor, sides: Sequence[int], padding: int, metric: str
 ) -> tuple[Tensor, Tensor]:
-    """Gradients by queries and by keys; a zero vector gets none from cosine. (B, N, K), ... -> (B, N, d), (B, M, d)"""
-    exact, cosine = score_dtype(queries.dtype), metric == "cosine"
-    by_query, by_key = _like(queries), _like(keys)
-    ready = unit if cosine else torch.Tensor.detach
-    for images, rows, source, numbers, near in gathers(keys, index, sides, padding, exact, ready=ready):
-        query = queries[images, rows].to(exact).flatten(0, 1)
-        part = grad[images, rows].flatten(0, 1)
+    """Gradients by queries and by keys. (B, N, K), (B, N, d), (B, M, d) -> (B, N, d), (B, M, d)
+
+    A zero vector has no gradient by its cosine.
+    """
+    dtype, is_cosine = score_dtype(queries.dtype), metric == "cosine"
+    grad_queries, grad_keys = _empty_like(queries), _empty_like(keys)
+    transform = normalize if is_cosine else torch.Tensor.detach
+    for images, rows, source, flat_index, neighbors in gather_tiles(
+        keys, index, sides, padding, dtype, transform=transform
+    ):
+        query = queries[images, rows].to(dtype).flatten(0, 1)  # (T, d)
+        grad_scores = grad[images, rows].flatten(0, 1)  # (T, K)
         if rows.start == 0:
-            by_source = torch.zeros_like(source)
-        if cosine:
-            found = through_unit(torch.bmm(part[:, None], near)[:, 0], query)
-            near = torch.mul(part[..., None], unit(query)[:, None], out=near)
+            grad_source = torch.zeros_like(source)
+        if is_cosine:
+            grad_query = normalize_backward(torch.bmm(grad_scores[:, None], neighbors)[:, 0], query)
+            grad_neighbors = torch.mul(grad_scores[..., None], normalize(query)[:, None], out=neighbors)
         else:
-            near = near.sub_(query[:, None]).mul_(-2 * part[..., None])
-            found = near.sum(1).neg_()
-        by_query[images, rows] = found.view_as(by_query[images, rows]).to(queries.dtype)
-        by_source.flatten(0, 1).index_add_(0, numbers, near.flatten(0, 1))
+            grad_neighbors = neighbors.sub_(query[:, None]).mul_(-2 * grad_scores[..., None])
+            grad_query = grad_neighbors.sum(1).neg_()
+        grad_queries[images, rows] = grad_query.view_as(grad_queries[images, rows]).to(queries.dtype)
+        grad_source.flatten(0, 1).index_add_(0, flat_index, grad_neighbors.flatten(0, 1))
         if rows.stop == index.shape[1]:
-            by_source = through_unit(by_source, source) if cosine else by_source
-            by_key[images] = interior_rows(by_source, sides, padding, keys.shape[1])
-    return by_query, by_key
+            grad_source = normalize_backward(grad_source, source) if is_cosine else grad_source
+            grad_keys[images] = interior_rows(grad_source, sides, padding, keys.shape[1])
+    return grad_queries, grad_keys
 
 
-@operator("convnn::weigh")
-def weigh(
-    values: Tensor, share: Tensor, index: Tensor, weight: Tensor, bias: Tensor, sides: Sequence[int], padding: int
+@operator("convnn::attend")
+def attend(
+    values: Tensor, attention: Tensor, index: Tensor, weight: Tensor, bias: Tensor, sides: Sequence[int], padding: int
 ) -> Tensor:
-    """bias + sum over slots of weight * share * value. (B, M, d), (B, N, K) twice, (d, 1, K), (d,) -> (B, N, d)"""
-    exact = share.dtype
+    """bias + sum over slots of weight * attention * value. (B, M, d), (B, N, K) twice, (d, 1, K) -> (B, N, d)"""
+    dtype = attention.dtype
     out = values.new_empty(*index.shape[:2], values.shape[2])
-    slots = weight[:, 0].mT.to(exact).contiguous()  # (K, d)
-    for images, rows, _, _, near in gathers(values, index, sides, padding, exact):
-        part = share[images, rows].flatten(0, 1)
-        found = torch.bmm(part[:, None], near.mul_(slots))[:, 0].add_(bias)
-        out[images, rows] = found.view_as(out[images, rows]).to(values.dtype)
+    slot_weight = weight[:, 0].mT.to(dtype).contiguous()  # (K, d)
+    for images, rows, _, _, neighbors in gather_tiles(values, index, sides, padding, dtype):
+        tile_attention = attention[images, rows].flatten(0, 1)  # (T, K)
+        tile_out = torch.bmm(tile_attention[:, None], neighbors.mul_(slot_weight))[:, 0].add_(bias)
+        out[images, rows] = tile_out.view_as(out[images, rows]).to(values.dtype)
     return out
 
 
-@operator("convnn::weigh_backward")
-def weigh_backward(
-    grad: Tensor, values: Tensor, share: Tensor, index: Tensor, weight: Tensor, sides: Sequence[int], padding: int
+@operator("convnn::attend_backward")
+def attend_backward(
+    grad: Tensor, values: Tensor, attention: Tensor, index: Tensor, weight: Tensor, sides: Sequence[int], padding: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients by values, share and weight. (B, N, d), ... -> (B, M, d), (B, N, K), (d, 1, K)"""
-    exact = share.dtype
-    by_value, by_share = _like(values), _like(share)
-    slots = weight[:, 0].mT.to(exact).contiguous()
-    by_slot = torch.zeros_like(slots)
-    for images, rows, source, numbers, near in gathers(values, index, sides, padding, exact):
-        above = grad[images, rows].to(exact).flatten(0, 1)[:, None]
-        part = share[images, rows].flatten(0, 1)[..., None]
+    """Gradients by values, attention and weight. (B, N, d), ... -> (B, M, d), (B, N, K), (d, 1, K)"""
+    dtype = attention.dtype
+    grad_values, grad_attention = _empty_like(values), _empty_like(attention)
+    slot_weight = weight[:, 0].mT.to(dtype).contiguous()  # (K, d)
+    grad_slot_weight = torch.zeros_like(slot_weight)
+    for images, rows, source, flat_index, neighbors in gather_tiles(values, index, sides, padding, dtype):
+        grad_rows = grad[images, rows].to(dtype).flatten(0, 1)[:, None]  # (T, 1, d)
+        tile_attention = attention[images, rows].flatten(0, 1)[..., None]  # (T, K, 1)
         if rows.start == 0:
-            by_source = torch.zeros_like(source)
-        near.mul_(above)
-        by_share[images, rows] = torch.linalg.vecdot(near, slots).view_as(by_share[images, rows])
-        by_slot += near.mul_(part).sum(0)
-        by_source.flatten(0, 1).index_add_(0, numbers, torch.mul(above, part, out=near).mul_(slots).flatten(0, 1))
+            grad_source = torch.zeros_like(source)
+        neighbors.mul_(grad_rows)
+        tile_grad = torch.linalg.vecdot(neighbors, slot_weight)  # (T, K)
+        grad_attention[images, rows] = tile_grad.view_as(grad_attention[images, rows])
+        grad_slot_weight += neighbors.mul_(tile_attention).sum(0)
+        grad_neighbors = torch.mul(grad_rows, tile_attention, out=neighbors).mul_(slot_weight)
+        grad_source.flatten(0, 1).index_add_(0, flat_index, grad_neighbors.flatten(0, 1))
         if rows.stop == index.shape[1]:
-            by_value[images] = interior_rows(by_source, sides, padding, values.shape[1])
-    return by_value, by_share, by_slot.mT[:, None].to(weight.dtype).contiguous()
+            grad_values[images] = interior_rows(grad_source, sides, padding, values.shape[1])
+    return grad_values, grad_attention, grad_slot_weight.mT[:, None].to(weight.dtype).contiguous()
 
 
 @pair_scores.register_fake
@@ -103,42 +119,42 @@ def _(queries, keys, index, sides, padding, metric):  # type: ignore[no-untyped-
 
 @pair_scores_backward.register_fake
 def _(grad, queries, keys, index, sides, padding, metric):  # type: ignore[no-untyped-def]
-    return _like(queries), _like(keys)
+    return _empty_like(queries), _empty_like(keys)
 
 
-@weigh.register_fake
-def _(values, share, index, weight, bias, sides, padding):  # type: ignore[no-untyped-def]
+@attend.register_fake
+def _(values, attention, index, weight, bias, sides, padding):  # type: ignore[no-untyped-def]
     return values.new_empty(*index.shape[:2], values.shape[2])
 
 
-@weigh_backward.register_fake
-def _(grad, values, share, index, weight, sides, padding):  # type: ignore[no-untyped-def]
-    return _like(values), _like(share), _like(weight)
+@attend_backward.register_fake
+def _(grad, values, attention, index, weight, sides, padding):  # type: ignore[no-untyped-def]
+    return _empty_like(values), _empty_like(attention), _empty_like(weight)
 
 
-def _save_scores(ctx, inputs, output):  # type: ignore[no-untyped-def]
+def _setup_scores(ctx, inputs, output):  # type: ignore[no-untyped-def]
     *tensors, ctx.sides, ctx.padding, ctx.metric = inputs
     ctx.save_for_backward(*tensors)
 
 
 def _scores_backward(ctx, grad):  # type: ignore[no-untyped-def]
-    found = pair_scores_backward(grad, *ctx.saved_tensors, ctx.sides, ctx.padding, ctx.metric)
-    return *found, None, None, None, None
+    grads = pair_scores_backward(grad, *ctx.saved_tensors, ctx.sides, ctx.padding, ctx.metric)
+    return *grads, None, None, None, None
 
 
-def _save_weigh(ctx, inputs, output):  # type: ignore[no-untyped-def]
-    values, share, index, weight, _, ctx.sides, ctx.padding = inputs
-    ctx.save_for_backward(values, share, index, weight)
+def _setup_attend(ctx, inputs, output):  # type: ignore[no-untyped-def]
+    values, attention, index, weight, _, ctx.sides, ctx.padding = inputs
+    ctx.save_for_backward(values, attention, index, weight)
 
 
-def _weigh_backward(ctx, grad):  # type: ignore[no-untyped-def]
-    by_values, by_share, by_weight = weigh_backward(grad, *ctx.saved_tensors, ctx.sides, ctx.padding)
-    return by_values, by_share, None, by_weight, grad.sum((0, 1)), None, None
+def _attend_backward(ctx, grad):  # type: ignore[no-untyped-def]
+    grad_values, grad_attention, grad_weight = attend_backward(grad, *ctx.saved_tensors, ctx.sides, ctx.padding)
+    return grad_values, grad_attention, None, grad_weight, grad.sum((0, 1)), None, None
 
 
-pair_scores.register_autograd(_scores_backward, _save_scores)
-weigh.register_autograd(_weigh_backward, _save_weigh)
+pair_scores.register_autograd(_scores_backward, _setup_scores)
+attend.register_autograd(_attend_backward, _setup_attend)
 
 
-def _like(x: Tensor) -> Tensor:
+def _empty_like(x: Tensor) -> Tensor:
     return torch.empty_like(x, memory_format=torch.contiguous_format)

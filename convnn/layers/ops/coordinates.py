@@ -1,6 +1,9 @@
-"""Where a position is: coordinates, and the numbering of a padded map.
+"""Coordinates of positions, and the row-major numbering of positions in a padded map.
 
-n dimensions, H W sides of a map, p padding, N = H*W positions, N' = (H+2p)*(W+2p) padded positions, row-major.
+    n   spatial dimensions (1 or 2)      N   positions of the map, H * W
+    p   padding in pixels                N'  positions of the padded map, (H + 2p) * (W + 2p)
+
+`sides` are the lengths of a map's spatial dimensions: (H, W), or (L,) for a sequence.
 """
 
 from collections.abc import Sequence
@@ -10,8 +13,8 @@ import torch
 from torch import Tensor
 
 
-def padded(sides: Sequence[int], padding: int) -> list[int]:
-    """Sides of the map with `padding` pixels on every side of it."""
+def padded_sides(sides: Sequence[int], padding: int) -> list[int]:
+    """The sides of the map with `padding` pixels added at both ends of each."""
     return [side + 2 * padding for side in sides]
 
 
@@ -21,22 +24,22 @@ def coordinates(sides: Sequence[int], dtype: torch.dtype, device: torch.device) 
     return torch.stack(torch.meshgrid(lines, indexing="ij")[::-1], dim=-1).reshape(prod(sides), len(sides))
 
 
-def positions(lines: Sequence[Tensor], sides: Sequence[int]) -> Tensor:
-    """Row-major numbers, in a map of these sides, of the grid that the lines (one a side) span. -> flat"""
-    number = lines[0]
+def grid_positions(lines: Sequence[Tensor], sides: Sequence[int]) -> Tensor:
+    """Positions, in a map of these sides, of the grid spanned by one line of indices per side. -> (M,)"""
+    positions = lines[0]
     for line, side in zip(lines[1:], sides[1:], strict=True):
-        number = number[..., None] * side + line
-    return number.flatten()
+        positions = positions[..., None] * side + line
+    return positions.flatten()
 
 
-def interior(sides: Sequence[int], padding: int, device: torch.device) -> Tensor:
-    """Numbers, in the padded map, of the positions that are not pad. -> (N,)"""
+def interior_positions(sides: Sequence[int], padding: int, device: torch.device) -> Tensor:
+    """Positions of the map within the padded map. -> (N,)"""
     lines = [torch.arange(padding, padding + side, device=device) for side in sides]
-    return positions(lines, padded(sides, padding))
+    return grid_positions(lines, padded_sides(sides, padding))
 
 
-def with_coordinates(x: Tensor) -> Tensor:
-    """The map with its coordinates appended. (B, C, *sides) -> (B, C + n, *sides)"""
+def append_coordinates(x: Tensor) -> Tensor:
+    """Append a map's coordinates to its channels. (B, C, *sides) -> (B, C + n, *sides)"""
     sides = x.shape[2:]
-    where = coordinates(sides, torch.promote_types(x.dtype, torch.float32), x.device).to(x.dtype)
-    return torch.cat((x, where.mT.unflatten(1, sides).expand(x.shape[0], *[-1] * (1 + len(sides)))), dim=1)
+    values = coordinates(sides, torch.promote_types(x.dtype, torch.float32), x.device).to(x.dtype)
+    return torch.cat((x, values.mT.unflatten(1, sides).expand(x.shape[0], *[-1] * (1 + len(sides)))), dim=1)

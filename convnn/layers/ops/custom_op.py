@@ -1,7 +1,7 @@
-"""How the layers' own operators are made: opaque to autograd and to the compiler, and outside autocast.
+"""Custom operators of the layers: opaque to autograd and to torch.compile, and outside autocast.
 
-By the parts of torch.library rather than its `custom_op`: the first call of an operator made by that imports the
-compiler, for over a second of the start of every run, most of which compile nothing.
+They are made from the parts of `torch.library` and not with `torch.library.custom_op`: the first call of an operator
+made with that imports the compiler, which adds more than a second to the start of every run.
 """
 
 from collections.abc import Callable
@@ -14,44 +14,44 @@ from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 
 class Operator:
-    """A torch operator "namespace::name" of a function that changes none of its arguments."""
+    """A torch operator "namespace::name" made of a function that mutates none of its arguments."""
 
     def __init__(self, name: str, function: Callable[..., Any]) -> None:
         self.name, self.function, self.has_gradient = name, function, False
         schema = torch.library.infer_schema(function, mutates_args=())
         torch.library.define(name, schema, tags=(torch.Tag.pt2_compliant_tag,))
         torch.library.impl(name, "CompositeExplicitAutograd", function)
-        namespace, _, own = name.partition("::")
-        self.overload = getattr(getattr(torch.ops, namespace), own).default
+        namespace, _, own_name = name.partition("::")
+        self.overload = getattr(getattr(torch.ops, namespace), own_name).default
 
     def __call__(self, *args: Any) -> Any:
-        watched = torch.compiler.is_compiling() or is_in_torch_dispatch_mode()
-        if watched or (self.has_gradient and torch.is_grad_enabled()):
+        is_traced = torch.compiler.is_compiling() or is_in_torch_dispatch_mode()
+        if is_traced or (self.has_gradient and torch.is_grad_enabled()):
             return self.overload(*args)
-        return self.function(*args)  # the same without the dispatcher, which costs as much as several small operators
+        return self.function(*args)  # without the dispatcher, which costs as much as several small operators
 
-    def register_fake(self, shapes: Callable[..., Any]) -> None:
-        """Say what comes out of tensors that carry no data, for the compiler."""
-        torch.library.register_fake(self.name, shapes)
+    def register_fake(self, function: Callable[..., Any]) -> None:
+        """Register the function that returns empty outputs of the right shape, for the compiler."""
+        torch.library.register_fake(self.name, function)
 
-    def register_autograd(self, backward: Callable[..., Any], save: Callable[..., None]) -> None:
-        """Give it a gradient, which itself has none."""
+    def register_autograd(self, backward: Callable[..., Any], setup_context: Callable[..., None]) -> None:
+        """Register the backward pass, which cannot be differentiated again."""
         self.has_gradient = True
-        torch.library.register_autograd(self.name, once_differentiable(backward), setup_context=save)
+        torch.library.register_autograd(self.name, once_differentiable(backward), setup_context=setup_context)
 
 
 def operator(name: str) -> Callable[[Callable[..., Any]], Operator]:
-    """Make a function of tensors an operator inside which autocast is off, so that it may sum exactly."""
+    """Decorator that makes a function of tensors an operator in which autocast is off, so that sums stay exact."""
 
     def register(function: Callable[..., Any]) -> Operator:
         @wraps(function)
-        def exactly(*args: Any) -> Any:
+        def without_autocast(*args: Any) -> Any:
             device = args[0].device.type
             if not torch.is_autocast_enabled(device):  # entering the context costs as much as several small operators
                 return function(*args)
             with torch.autocast(device, enabled=False):
                 return function(*args)
 
-        return Operator(name, exactly)
+        return Operator(name, without_autocast)
 
     return register

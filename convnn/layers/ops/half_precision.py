@@ -1,7 +1,9 @@
-"""Matrix products in half types on a CPU that lacks instructions for them.
+"""Matrix products of half types on CPUs without instructions for them.
 
-torch emulates them there at about a seventh of float32's speed. Here the rounded operands are multiplied in float32 and
-the sum is rounded once, which is what such instructions compute; what is saved for backward stays in the half type.
+torch emulates these at about a seventh of float32's speed. Here the rounded operands are multiplied in float32 and the
+sum is rounded once, which is what the instructions compute; what is saved for backward stays in the half type.
+
+    B  batch     N  rows     in, out  channels
 """
 
 from collections.abc import Iterator
@@ -10,86 +12,98 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from convnn.layers.neighbor_layer import working_dtype
 from convnn.layers.ops.custom_op import operator
 from convnn.layers.ops.tiles import add_product, tile_bytes, tiles
 
-NATIVE = ("avx512_bf16", "amx_bf16", "bf16")  # instructions for products of bfloat16, on x86 and on ARM
-# an older torch does not say: then float32, which is right everywhere
-_PRESENT: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
-EMULATED = not any(_PRESENT.get(name) for name in NATIVE)
+INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "bf16")  # for products of bfloat16, on x86 and on ARM
+# an older torch cannot tell: then float32, which is right everywhere
+_CAPABILITIES: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
+EMULATED = not any(_CAPABILITIES.get(name) for name in INSTRUCTIONS)
+
+
+def autocast_dtype(x: Tensor) -> torch.dtype:
+    """The type in which products of x are computed: autocast's, where it is enabled and applies."""
+    if x.dtype != torch.float64 and torch.is_autocast_enabled(x.device.type):
+        return torch.get_autocast_dtype(x.device.type)
+    return x.dtype
 
 
 def product_dtype(x: Tensor) -> torch.dtype:
-    """Type in which to multiply values of x's type on its device: float32 where a half type is emulated."""
-    half = x.dtype in (torch.bfloat16, torch.float16)
-    return torch.float32 if half and x.device.type == "cpu" and EMULATED else x.dtype
+    """The type in which to multiply values like those of x: float32 where products of a half type are emulated."""
+    is_half = x.dtype in (torch.bfloat16, torch.float16)
+    return torch.float32 if is_half and x.device.type == "cpu" and EMULATED else x.dtype
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """`F.linear` under autocast, without emulation. (B, N, in), (out, in), (out,) -> (B, N, out)"""
-    typed = x.to(working_dtype(x))
-    if product_dtype(typed) == typed.dtype:
-        return F.linear(typed, weight, bias)
-    return widened(typed, weight, bias)
+    x = x.to(autocast_dtype(x))
+    if product_dtype(x) == x.dtype:
+        return F.linear(x, weight, bias)
+    return linear_in_float32(x, weight, bias)
 
 
-@operator("convnn::widened")
-def widened(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """x @ weight.mT + bias in float32 of operands rounded to x's type, rounded to it. (B, N, in), ... -> (B, N, out)
+@operator("convnn::linear_in_float32")
+def linear_in_float32(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Round the operands to x's type, multiply in float32, round the result. (B, N, in), (out, in) -> (B, N, out)
 
-    A tile at a time: large float32 copies would leave holes in the heap between what is kept.
+    Computed in tiles: large float32 copies would fragment the heap between the tensors that are kept.
     """
     out = x.new_empty(*x.shape[:-1], weight.shape[0])
-    factor, offset = _rounded(weight, x), None if bias is None else _rounded(bias, x)
-    for rows, room in _tiles(x, out):
-        room.copy_(F.linear(rows.float(), factor, offset))
+    rounded_weight = _round_to(x, weight)
+    rounded_bias = None if bias is None else _round_to(x, bias)
+    for rows, out_rows in _row_tiles(x, out):
+        out_rows.copy_(F.linear(rows.float(), rounded_weight, rounded_bias))
     return out
 
 
-@operator("convnn::widened_backward")
-def widened_backward(grad: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Gradients by x and by weight. (B, N, out), (B, N, in), (out, in)"""
-    by_x, by_weight = torch.empty_like(x, memory_format=torch.contiguous_format), torch.zeros_like(weight).float()
-    factor = _rounded(weight, x)
-    for part, rows, room in _tiles(grad, x, by_x):
-        above = part.float()
-        add_product(by_weight, above, rows)
-        room.copy_(above @ factor)
-    return by_x, by_weight.to(weight.dtype)
+@operator("convnn::linear_in_float32_backward")
+def linear_in_float32_backward(grad: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Gradients by x and by weight. (B, N, out), (B, N, in), (out, in) -> (B, N, in), (out, in)"""
+    grad_x = torch.empty_like(x, memory_format=torch.contiguous_format)
+    grad_weight = torch.zeros_like(weight).float()
+    rounded_weight = _round_to(x, weight)
+    for grad_rows, rows, grad_x_rows in _row_tiles(grad, x, grad_x):
+        grad_float32 = grad_rows.float()
+        add_product(grad_weight, grad_float32, rows)
+        grad_x_rows.copy_(grad_float32 @ rounded_weight)
+    return grad_x, grad_weight.to(weight.dtype)
 
 
-def _tiles(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+def _row_tiles(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
     """The rows of tensors (B, N, d), a tile of each at a time."""
-    flat = [tensor.flatten(0, -2) for tensor in tensors]
+    rows = [tensor.flatten(0, -2) for tensor in tensors]
     row_bytes = 4 * max(tensor.shape[-1] for tensor in tensors)
-    for _, rows in tiles(1, len(flat[0]), row_bytes, tile_bytes(tensors[0].device)):
-        yield tuple(tensor[rows] for tensor in flat)
+    for _, tile in tiles(1, len(rows[0]), row_bytes, tile_bytes(tensors[0].device)):
+        yield tuple(tensor[tile] for tensor in rows)
 
 
-def _rounded(weight: Tensor, x: Tensor) -> Tensor:
+def _round_to(x: Tensor, weight: Tensor) -> Tensor:
+    """The weight rounded to x's type, in float32."""
     return weight.to(x.dtype).float()
 
 
-@widened.register_fake
+@linear_in_float32.register_fake
 def _(x, weight, bias):  # type: ignore[no-untyped-def]
     return x.new_empty(*x.shape[:-1], weight.shape[0])
 
 
-@widened_backward.register_fake
+@linear_in_float32_backward.register_fake
 def _(grad, x, weight):  # type: ignore[no-untyped-def]
     return torch.empty_like(x, memory_format=torch.contiguous_format), torch.empty_like(weight)
 
 
-def _save(ctx, inputs, output):  # type: ignore[no-untyped-def]
+def _setup_context(ctx, inputs, output):  # type: ignore[no-untyped-def]
     x, weight, bias = inputs
-    ctx.bias = None if bias is None else bias.dtype
+    ctx.bias_dtype = None if bias is None else bias.dtype
     ctx.save_for_backward(x, weight)
 
 
 def _backward(ctx, grad):  # type: ignore[no-untyped-def]
-    grad_x, grad_weight = widened_backward(grad, *ctx.saved_tensors)
-    return grad_x, grad_weight, None if ctx.bias is None else grad.float().flatten(0, -2).sum(0).to(ctx.bias)
+    grad_x, grad_weight = linear_in_float32_backward(grad, *ctx.saved_tensors)
+    grad_bias = None
+    if ctx.bias_dtype is not None:
+        grad_bias = grad.float().flatten(0, -2).sum(0).to(ctx.bias_dtype)
+    return grad_x, grad_weight, grad_bias
 
 
-widened.register_autograd(_backward, _save)
+linear_in_float32.register_autograd(_backward, _setup_context)

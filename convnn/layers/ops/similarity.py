@@ -1,6 +1,8 @@
-"""What is compared, and how: two sets of vectors made ready so that an inner product ranks them.
+"""Similarity of vectors: normalization for cosines, and inner products that rank candidates by distance.
 
-t images, N queries, M candidates, c compared channels. Half types are raised to float32, float64 stays.
+    t  images       N  queries       M  candidates       c  compared channels
+
+Scores are computed in float32, or in float64 for float64 vectors.
 """
 
 import torch
@@ -10,49 +12,58 @@ METRICS = ("cosine", "euclidean")
 
 
 def score_dtype(dtype: torch.dtype) -> torch.dtype:
-    """Type in which scores of vectors of this type are computed."""
+    """The type in which scores of vectors of this type are computed."""
     return torch.promote_types(dtype, torch.float32)
 
 
-def unit(vectors: Tensor) -> Tensor:
-    """Vectors scaled to length one along the last dimension; one whose squares underflow stays short."""
-    length, least = _length(vectors)
-    return vectors / length.clamp_min(least)
+def normalize(vectors: Tensor) -> Tensor:
+    """Scale vectors to unit length along the last dimension; one whose squares underflow stays shorter."""
+    norm, min_norm = _norm(vectors)
+    return vectors / norm.clamp_min(min_norm)
 
 
-def through_unit(grad: Tensor, vectors: Tensor) -> Tensor:
-    """Gradient by vectors from the one by their unit vectors; zero where a vector is zero or stays short."""
-    length, least = _length(vectors)
-    direction = vectors / length.clamp_min(least)
-    across = grad - direction * (direction * grad).sum(-1, keepdim=True)
-    return torch.where(length > least, across / length, 0)
+def normalize_backward(grad: Tensor, vectors: Tensor) -> Tensor:
+    """The gradient by `vectors`, from the one by `normalize(vectors)`; zero for a vector that stays shorter."""
+    norm, min_norm = _norm(vectors)
+    direction = vectors / norm.clamp_min(min_norm)
+    tangential = grad - direction * (direction * grad).sum(-1, keepdim=True)
+    return torch.where(norm > min_norm, tangential / norm, 0)
 
 
-def _length(vectors: Tensor) -> tuple[Tensor, float]:
-    """Lengths, and the least one whose square is a normal number."""
-    length = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
-    return length, torch.finfo(length.dtype).tiny ** 0.5
+def _norm(vectors: Tensor) -> tuple[Tensor, float]:
+    """Norms, and the smallest one whose square is a normal number."""
+    norm = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
+    return norm, torch.finfo(norm.dtype).tiny ** 0.5
 
 
-def placed(rows: Tensor, coordinates: Tensor, lambda_param: float) -> Tensor:
-    """Features and coordinates side by side, as Loc_Col compares them. (t, N', C), (N', n) -> (t, N', C + n)"""
+def append_weighted_coordinates(rows: Tensor, coordinates: Tensor, lambda_param: float) -> Tensor:
+    """Features and coordinates as Loc_Col compares them. (t, N', C), (N', n) -> (t, N', C + n)
+
+    Features are divided by their standard deviation in the image and weighted with lambda_param, coordinates with the
+    rest of 1.
+    """
     values = rows.flatten(1)
-    spread = values.std(dim=1) if values.shape[1] > 1 else values.new_zeros(len(values))
-    features = rows * (lambda_param / (spread + 1e-6)).view(-1, 1, 1)
+    std = values.std(dim=1) if values.shape[1] > 1 else values.new_zeros(len(values))
+    features = rows * (lambda_param / (std + 1e-6)).view(-1, 1, 1)
     return torch.cat((features, ((1 - lambda_param) * coordinates).expand(len(rows), -1, -1)), dim=2)
 
 
-def centre_of(vectors: Tensor) -> Tensor:
-    """Mean of each image's vectors, in bfloat16: taking it off whole numbers is exact, so ties stay. -> (t, 1, c)"""
+def center_of(vectors: Tensor) -> Tensor:
+    """The mean of each image's vectors. (t, N, c) -> (t, 1, c)
+
+    It is rounded to bfloat16: subtracting it from integers is then exact, so that ties stay ties.
+    """
     return vectors.mean(dim=1, keepdim=True).bfloat16()
 
 
-def products(left: Tensor, right: Tensor, handicap: Tensor | None, out: Tensor | None = None) -> Tensor:
-    """Inner products, less half a candidate's handicap: its squared length, in a ranking by distance.
+def score_products(
+    queries: Tensor, candidates: Tensor, norm_penalty: Tensor | None, out: Tensor | None = None
+) -> Tensor:
+    """Inner products, minus half the norm penalty. (t, n, c), (t, c, M), (t, 1, M) -> (t, n, M)
 
-    (t, n, c), (t, c, M), (t, 1, M) -> (t, n, M). q.c - |c|^2 / 2 is half of |q|^2 - |q - c|^2: the nearer, the higher.
-    Both are to be taken about a centre, as near vectors far from the origin would drown in rounding.
+    With the candidates' squared norms as the penalty this ranks by distance: q.c - |c|^2 / 2 = (|q|^2 - |q - c|^2) / 2.
+    Vectors must be centered first: for vectors far from the origin, small distances would be lost to rounding.
     """
-    if handicap is None:
-        return torch.bmm(left, right, out=out)
-    return torch.baddbmm(handicap, left, right, beta=-0.5, out=out)
+    if norm_penalty is None:
+        return torch.bmm(queries, candidates, out=out)
+    return torch.baddbmm(norm_penalty, queries, candidates, beta=-0.5, out=out)

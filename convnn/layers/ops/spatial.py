@@ -1,7 +1,10 @@
-"""Neighbours by place alone (Loc similarity): with all or spatial candidates they are found once per process.
+"""Neighbors by location alone (Loc similarity). With all or spatial candidates they are computed once per process.
 
-n dimensions, N queries, N' positions of the padded map, M candidates, K neighbours. Nearer is the smaller Chebyshev
-distance in pixels, then the smaller Euclidean one, then the lower number; the K chosen are put in ascending order.
+    n  spatial dimensions     N  queries     N'  positions of the padded map     M  candidates     K  neighbors
+
+The nearer candidate is the one with the smaller Chebyshev distance in pixels, then the smaller Euclidean distance, then
+the lower position; the K chosen are returned in ascending order. Among a pool this takes N * M keys, a tile at a time;
+with all positions as candidates only the offsets that can be among the nearest are compared.
 """
 
 from collections.abc import Sequence
@@ -12,15 +15,15 @@ from math import prod
 import torch
 from torch import Tensor
 
-from convnn.layers.ops.coordinates import interior, padded
+from convnn.layers.ops.coordinates import interior_positions, padded_sides
 from convnn.layers.ops.custom_op import Operator
 from convnn.layers.ops.nearest import index_dtype
 from convnn.layers.ops.tiles import tile_bytes
 from convnn.layers.sampling import Sampling
 
 
-@partial(Operator, "convnn::places")
-def places(
+@partial(Operator, "convnn::spatial_neighbors")
+def spatial_neighbors(
     sides: Sequence[int],
     padding: int,
     k: int,
@@ -29,70 +32,73 @@ def places(
     sample_padding: int,
     device: torch.device,
 ) -> Tensor:
-    """Padded positions of the k places nearest each query, by shape and options alone. -> (1, N, k)"""
+    """Padded positions of the k candidates nearest each query, which depend on the options alone. -> (1, N, k)"""
     sampling = Sampling(sampling_type, num_samples, sample_padding)
-    return _kept(tuple(sides), padding, k, sampling, device).clone()  # what an operator returns may be overwritten
+    # a copy: the output of an operator may be overwritten
+    return _cached_neighbors(tuple(sides), padding, k, sampling, device).clone()
 
 
-@partial(Operator, "convnn::places_in")
-def places_in(pool: Tensor, sides: Sequence[int], padding: int, k: int) -> Tensor:
-    """Padded positions of the query and of the k - 1 places of the pool nearest to it. (M,) -> (1, N, k)"""
-    outer = padded(sides, padding)
+@partial(Operator, "convnn::spatial_neighbors_in_pool")
+def spatial_neighbors_in_pool(pool: Tensor, sides: Sequence[int], padding: int, k: int) -> Tensor:
+    """Padded positions of each query and of the k - 1 positions of the pool nearest to it. (M,) -> (1, N, k)"""
+    outer = padded_sides(sides, padding)
     total = prod(outer)
-    span = (len(outer) - 1) * max(outer) ** 2 + 1  # what is left of the Euclidean distance stays below it
-    own = interior(sides, padding, pool.device)
-    found = []
-    for query in own.split(max(1, tile_bytes(pool.device) // (32 * len(pool)))):
-        apart = [(a[:, None] - b).abs() for a, b in zip(_spread(query, outer), _spread(pool, outer), strict=True)]
-        far = torch.stack(apart).amax(0)
-        key = (far * span + sum(a * a for a in apart) - far * far) * total + pool
-        key.masked_fill_(query[:, None] == pool, torch.iinfo(key.dtype).max)
-        others = pool[key.topk(k - 1, dim=1, largest=False).indices]
-        found.append(torch.cat((query[:, None], others), dim=1).sort(dim=1).values.to(index_dtype(total)))
-    return torch.cat(found)[None]
+    max_remainder = (len(outer) - 1) * max(outer) ** 2 + 1  # above any squared distance minus the Chebyshev one's
+    indices = []
+    for queries in interior_positions(sides, padding, pool.device).split(_queries_per_tile(len(pool), pool.device)):
+        distances = [
+            (query[:, None] - candidate).abs()
+            for query, candidate in zip(
+                torch.unravel_index(queries, outer), torch.unravel_index(pool, outer), strict=True
+            )
+        ]
+        chebyshev = torch.stack(distances).amax(0)  # (queries, M)
+        remainder = sum(distance * distance for distance in distances) - chebyshev * chebyshev
+        key = (chebyshev * max_remainder + remainder) * total + pool
+        key.masked_fill_(queries[:, None] == pool, torch.iinfo(key.dtype).max)
+        nearest = pool[key.topk(k - 1, dim=1, largest=False).indices]
+        indices.append(torch.cat((queries[:, None], nearest), dim=1).sort(dim=1).values.to(index_dtype(total)))
+    return torch.cat(indices)[None]
 
 
-@places.register_fake
+@spatial_neighbors.register_fake
 def _(sides, padding, k, sampling_type, num_samples, sample_padding, device):  # type: ignore[no-untyped-def]
-    return torch.empty(1, prod(sides), k, dtype=index_dtype(prod(padded(sides, padding))), device=device)
+    return torch.empty(1, prod(sides), k, dtype=index_dtype(prod(padded_sides(sides, padding))), device=device)
 
 
-@places_in.register_fake
+@spatial_neighbors_in_pool.register_fake
 def _(pool, sides, padding, k):  # type: ignore[no-untyped-def]
-    return pool.new_empty(1, prod(sides), k, dtype=index_dtype(prod(padded(sides, padding))))
+    return pool.new_empty(1, prod(sides), k, dtype=index_dtype(prod(padded_sides(sides, padding))))
 
 
 @lru_cache(maxsize=64)
-def _kept(sides: tuple[int, ...], padding: int, k: int, sampling: Sampling, device: torch.device) -> Tensor:
+def _cached_neighbors(sides: tuple[int, ...], padding: int, k: int, sampling: Sampling, device: torch.device) -> Tensor:
     with torch.inference_mode(False):
         pool = sampling.pool(sides, padding, True, device)
-        return _around(sides, padding, k, device) if pool is None else places_in(pool, sides, padding, k)
+        if pool is None:
+            return _neighbors_among_all(sides, padding, k, device)
+        return spatial_neighbors_in_pool(pool, sides, padding, k)
 
 
-def _around(sides: Sequence[int], padding: int, k: int, device: torch.device) -> Tensor:
-    """As `places_in` with every position in the pool, from the few offsets that can be among the nearest."""
-    outer = padded(sides, padding)
-    reach = next(r for r in range(k) if prod(min(r + 1, side) for side in outer) >= k)  # enough even in a corner
-    spans = [range(-min(reach, side - 1), min(reach, side - 1) + 1) for side in outer]
-    ordered = sorted(product(*spans), key=lambda at: (max(map(abs, at)), sum(a * a for a in at)))
-    offsets = torch.tensor(ordered, device=device)
-    found = []
-    for query in interior(sides, padding, device).split(max(1, tile_bytes(device) // (32 * len(ordered)))):
-        number = torch.zeros((), dtype=torch.int64, device=device)
-        outside = torch.zeros(len(query), len(ordered), dtype=torch.bool, device=device)
-        for dim, at in enumerate(_spread(query, outer)):
-            line = at[:, None] + offsets[:, dim]
-            outside |= (line < 0) | (line >= outer[dim])
-            number = number * outer[dim] + line
-        first = outside.to(torch.uint8).argsort(dim=1, stable=True)[:, :k]
-        found.append(number.gather(1, first).sort(dim=1).values.to(index_dtype(prod(outer))))
-    return torch.cat(found)[None]
+def _neighbors_among_all(sides: Sequence[int], padding: int, k: int, device: torch.device) -> Tensor:
+    """`spatial_neighbors_in_pool` with every position in the pool. -> (1, N, k)"""
+    outer = padded_sides(sides, padding)
+    radius = next(r for r in range(k) if prod(min(r + 1, side) for side in outer) >= k)  # enough even in a corner
+    ranges = [range(-min(radius, side - 1), min(radius, side - 1) + 1) for side in outer]
+    by_distance = sorted(product(*ranges), key=lambda offset: (max(map(abs, offset)), sum(a * a for a in offset)))
+    offsets = torch.tensor(by_distance, device=device)  # (offsets, n)
+    indices = []
+    for queries in interior_positions(sides, padding, device).split(_queries_per_tile(len(offsets), device)):
+        positions = torch.zeros((), dtype=torch.int64, device=device)
+        is_outside = torch.zeros(len(queries), len(offsets), dtype=torch.bool, device=device)
+        for dim, line in enumerate(torch.unravel_index(queries, outer)):
+            neighbor = line[:, None] + offsets[:, dim]
+            is_outside |= (neighbor < 0) | (neighbor >= outer[dim])
+            positions = positions * outer[dim] + neighbor
+        nearest = is_outside.to(torch.uint8).argsort(dim=1, stable=True)[:, :k]  # the first k inside, by distance
+        indices.append(positions.gather(1, nearest).sort(dim=1).values.to(index_dtype(prod(outer))))
+    return torch.cat(indices)[None]
 
 
-def _spread(numbers: Tensor, sides: Sequence[int]) -> list[Tensor]:
-    """Row-major numbers as one index a side."""
-    lines: list[Tensor] = []
-    for side in reversed(sides):
-        lines.insert(0, numbers % side)
-        numbers = numbers // side
-    return lines
+def _queries_per_tile(candidates: int, device: torch.device) -> int:
+    return max(1, tile_bytes(device) // (32 * candidates))

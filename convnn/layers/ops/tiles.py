@@ -1,6 +1,9 @@
-"""Position-major rows of images, and how much of them is worked on at a time.
+"""Position-major rows of maps, and the tiles that operators work on.
 
-t images, C channels, N positions, N' padded positions. A row is one position's vector.
+    t  images of a tile     C  channels     N  positions     N'  positions of the padded map
+
+A row is the vector of one position. Intermediate results of an operator would take B * N * K * C values; computed a
+tile at a time they take one buffer of `tile_bytes`, which stays in the cache and is reused.
 """
 
 from collections.abc import Iterator, Sequence
@@ -9,13 +12,13 @@ from math import prod
 import torch
 from torch import Tensor
 
-from convnn.layers.ops.coordinates import coordinates, padded
+from convnn.layers.ops.coordinates import coordinates, padded_sides
 
 TILE_BYTES = 8 << 20
 """Bytes of one working buffer on a CPU.
 
-An operator holds one or two of them, its scores, and its own copies of the weight. glibc gives buffers of 32 MiB and
-more back on every free, and each new one then pays for its pages again.
+An operator holds one or two buffers, its scores, and its own copies of the weights. glibc returns buffers of 32 MiB
+and more to the system on every free, and each new one then pays for its page faults again.
 """
 
 
@@ -30,9 +33,9 @@ def as_map(rows: Tensor, sides: Sequence[int]) -> Tensor:
 
 
 def tile_bytes(device: torch.device) -> int:
-    """Bytes one working buffer may take.
+    """Bytes that one working buffer may take.
 
-    On a GPU it is a fixed share of the card, whatever is free, so that results do not depend on who else is on it.
+    On a GPU it is a fixed share of its memory, not of what is free: results must not depend on other processes.
     """
     if device.type == "cuda":
         return max(TILE_BYTES, torch.cuda.get_device_properties(device).total_memory // 64)
@@ -40,9 +43,10 @@ def tile_bytes(device: torch.device) -> int:
 
 
 def tiles(batch: int, length: int, row_bytes: int, limit: int) -> Iterator[tuple[slice, slice]]:
-    """Slices of images and of their rows, whole images while they fit, each at most `limit` bytes (or one row).
+    """Slices of images and of their rows, each tile at most `limit` bytes (or one row).
 
-    The rows of an image too large are split evenly: a small rest would cost as many calls as a whole tile.
+    A tile holds whole images while they fit. The rows of a larger image are split evenly: a small remainder would cost
+    as many calls as a full tile.
     """
     images = max(1, min(batch, limit // max(1, length * row_bytes)))
     step = length if images * length * row_bytes <= limit else max(1, limit // row_bytes)
@@ -53,39 +57,39 @@ def tiles(batch: int, length: int, row_bytes: int, limit: int) -> Iterator[tuple
 
 
 def pad_rows(rows: Tensor, sides: Sequence[int], padding: int, dtype: torch.dtype, *, coords: bool = False) -> Tensor:
-    """Rows of the padded map, coordinates appended on request. (t, N, C) -> (t, N', C) or (t, N', C + n)
+    """Rows of the zero-padded map, with coordinates if `coords`. (t, N, C) -> (t, N', C) or (t, N', C + n)
 
-    Rows that already cover the padded map are left as they are.
+    Rows that already cover the padded map are only converted.
     """
-    outer = padded(sides, padding)
+    outer = padded_sides(sides, padding)
     count, length, channels = rows.shape
     if length == prod(outer) and not coords:
         return rows.to(dtype).contiguous()
-    room = rows.new_zeros(count, *outer, channels + len(sides) * coords, dtype=dtype)
-    inside_map(room, sides, padding)[..., :channels] = rows.unflatten(1, tuple(sides))
-    room = room.flatten(1, -2)
+    padded = rows.new_zeros(count, *outer, channels + len(sides) * coords, dtype=dtype)
+    interior_view(padded, sides, padding)[..., :channels] = rows.unflatten(1, tuple(sides))
+    padded = padded.flatten(1, -2)
     if coords:
-        room[..., channels:] = coordinates(outer, dtype, rows.device)
-    return room
+        padded[..., channels:] = coordinates(outer, dtype, rows.device)
+    return padded
 
 
-def inside_map(room: Tensor, sides: Sequence[int], padding: int) -> Tensor:
-    """View of what is not pad. (t, H+2p, W+2p, C) -> (t, H, W, C)"""
+def interior_view(padded: Tensor, sides: Sequence[int], padding: int) -> Tensor:
+    """View of a channels-last padded map without the padding. (t, H + 2p, W + 2p, C) -> (t, H, W, C)"""
     for dim, side in enumerate(sides, start=1):
-        room = room.narrow(dim, padding, side)
-    return room
+        padded = padded.narrow(dim, padding, side)
+    return padded
 
 
 def interior_rows(rows: Tensor, sides: Sequence[int], padding: int, length: int) -> Tensor:
-    """What `pad_rows` would have padded to these rows: all of them, or the interior. (t, N', C) -> (t, length, C)"""
+    """Undo `pad_rows` for rows of this length: all of them, or the interior. (t, N', C) -> (t, length, C)"""
     if rows.shape[1] == length:
         return rows
-    return inside_map(rows.unflatten(1, padded(sides, padding)), sides, padding).flatten(1, -2)
+    return interior_view(rows.unflatten(1, padded_sides(sides, padding)), sides, padding).flatten(1, -2)
 
 
 def add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
-    """Add `left.mT @ right`, summed over the rows, to a total of float32 or better. (a, b), (T, a), (T, b)"""
-    if left.device.type == "cpu":  # half types are several times slower than float32 there
+    """Add `left.mT @ right` to `total`, which is float32 or float64. (a, b) += (T, a), (T, b)"""
+    if left.device.type == "cpu":  # products of half types are several times slower than of float32 there
         left, right = left.to(total.dtype), right.to(total.dtype)
     if left.dtype == total.dtype:
         total.addmm_(left.mT, right)

@@ -1,8 +1,9 @@
-"""The command line: every command is wired here; torch and textual come in inside the commands that need them."""
+"""The command line: a table of commands, each in a module of its own that is imported only when it runs."""
 
 from __future__ import annotations
 
 import gc
+import inspect
 import os
 import sys
 from collections.abc import Iterable
@@ -10,59 +11,83 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from importlib import import_module
 from itertools import pairwise
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
+from rich.markup import escape
+from typer.core import TyperArgument, TyperCommand, TyperGroup
 from typer.exceptions import TyperException
 
-from convnn.cli import words
 from convnn.cli.console import say, show_error
 from convnn.errors import Exit, Problem, UserError
 from convnn.gc_pause import uncollected
 from convnn.terminal.console import prepare_streams
 
-HELP = (
-    "exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 diverged, 4 out of memory, 5 data or "
-    "device missing, 6 no such run, 7 held by another process, 8 storage, 75 time limit, "
-    "129 / 130 / 143 stopped by a signal"
-)
+EXIT_CODES = """Exit codes:
+  0  done                              7  run in use by another process
+  1  failed                            8  storage full, read-only or damaged
+  2  wrong usage or configuration     75  time limit reached
+  3  diverged                        129  terminal closed
+  4  out of memory                   130  interrupted (ctrl+c)
+  5  data or device missing          143  terminated
+  6  no such run
+A run that ended with 75 or more can be resumed."""
 
 
 @dataclass(frozen=True)
 class Command:
-    """Where a command is: its module under `convnn.cli`, its function or app, and whether it takes the options.
+    """A command: the function or Typer app that its module under `convnn.cli` defines under the module's own name.
 
-    One that lasts collects its garbage; the others leave it to the end of the process.
+    The module may define EXAMPLES, the end of its help. A command that runs long collects its garbage; the others leave
+    it to the end of the process.
     """
 
+    panel: str  # of the list of commands
     module: str
-    name: str
-    takes_options: bool = False
-    lasts: bool = False
+    runs_long: bool = False
 
 
 COMMANDS = {
-    "run": Command("run", "run", takes_options=True, lasts=True),
-    "tui": Command("tui", "tui", lasts=True),
-    "resume": Command("resume", "resume", takes_options=True, lasts=True),
-    "stop": Command("show", "stop"),
-    "show": Command("show", "show", lasts=True),
-    "note": Command("show", "note"),
-    "runs": Command("runs", "runs"),
-    "compare": Command("compare", "compare"),
-    "table": Command("table", "table"),
-    "import": Command("import_runs", "import_", lasts=True),
-    "export": Command("export", "export", lasts=True),
-    "rm": Command("rm", "rm"),
-    "presets": Command("presets", "app"),
-    "summary": Command("summary", "summary", takes_options=True),
-    "doctor": Command("doctor", "doctor", lasts=True),
-    "verify-resume": Command("verify_resume", "verify_resume", takes_options=True, lasts=True),
+    "run": Command("train", "run", runs_long=True),
+    "resume": Command("train", "resume", runs_long=True),
+    "stop": Command("train", "stop"),
+    "tui": Command("train", "tui", runs_long=True),
+    "presets": Command("configure", "presets"),
+    "summary": Command("configure", "summary"),
+    "runs": Command("look and compare", "runs"),
+    "show": Command("look and compare", "show", runs_long=True),
+    "compare": Command("look and compare", "compare"),
+    "table": Command("look and compare", "table"),
+    "note": Command("manage runs", "note"),
+    "rm": Command("manage runs", "rm"),
+    "import": Command("manage runs", "import_runs", runs_long=True),
+    "export": Command("manage runs", "export", runs_long=True),
+    "doctor": Command("check", "doctor", runs_long=True),
+    "verify-resume": Command("check", "verify_resume", runs_long=True),
 }
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
+class _QuietTypes:
+    """Help without the types of flags and arguments, which say nothing that a reader needs."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        params: list[Any] = super().get_params(ctx)  # type: ignore[misc]
+        for param in params:
+            if isinstance(param, TyperArgument) or param.is_flag:
+                param.display_type_rich = lambda ctx: None
+        return params
+
+
+class _Command(_QuietTypes, TyperCommand):
+    pass
+
+
+class _Group(_QuietTypes, TyperGroup):
+    pass
+
+
+def _print_version(requested: bool) -> None:
+    if requested:
         from importlib.metadata import version
 
         print(f"convnn {version('convnn')}")
@@ -71,70 +96,94 @@ def _version(wanted: bool) -> None:
 
 def convnn(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="show the version")
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="show the version")
     ] = False,
 ) -> None:
-    """Build, validate, launch, watch and compare runs of Convolutional Nearest Neighbour networks.
+    """Build, validate, launch, watch and compare runs of Convolutional Nearest Neighbor networks.
 
-    A configuration is the defaults, then a preset, then the flags typed: the later wins.
+    A configuration is the defaults, then a preset, then the flags: the later wins.
     """
 
 
-def wired(names: Iterable[str]) -> typer.Typer:
-    """The app with these commands: a list of runs need not wait for the flags of training."""
+def build_app(names: Iterable[str]) -> typer.Typer:
+    """Return the app with these commands: a list of runs need not wait for the flags of training."""
     app = typer.Typer(
         name="convnn",
+        cls=_Group,
         no_args_is_help=True,
         rich_markup_mode="rich",
         pretty_exceptions_enable=False,
-        context_settings={"help_option_names": ["-h", "--help"]},
-        epilog=HELP,
+        context_settings={"help_option_names": ["-h", "--help"], "token_normalize_func": _underscored},
+        epilog=EXIT_CODES,
     )
     app.callback()(convnn)
     for name in names:
         command = COMMANDS[name]
-        found = getattr(import_module(f"convnn.cli.{command.module}"), command.name)
-        if isinstance(found, typer.Typer):
-            app.add_typer(found, name=name)
-        elif command.takes_options:
-            from convnn.cli.config_flags import takes_options
+        module = import_module(f"convnn.cli.{command.module}")
+        function = getattr(module, command.module)
+        shared: dict[str, Any] = {"epilog": _epilog(module), "rich_help_panel": command.panel}
+        if isinstance(function, typer.Typer):
+            app.add_typer(function, name=name, cls=_Group, **shared)
+            continue
+        help = _unbroken(inspect.getdoc(function) or "")
+        if "typed" in inspect.signature(function).parameters:
+            from convnn.cli.config_flags import with_config_flags
 
-            app.command(name)(takes_options(found))
-        else:
-            app.command(name)(found)
+            function = with_config_flags(function)
+        app.command(name, cls=_Command, help=help, **shared)(function)
     return app
 
 
+def _underscored(name: str) -> str:
+    """Return the name of a flag as the schema spells it: dashes and underscores mean the same."""
+    return name.replace("-", "_")
+
+
+def _epilog(module: Any) -> str | None:
+    examples = getattr(module, "EXAMPLES", "").strip().splitlines()
+    return escape("\n".join(["Examples:", *(f"  {line}" for line in examples)])) if examples else None
+
+
+def _unbroken(text: str) -> str:
+    """Return the text with a line per paragraph: Typer breaks lines where the source does, and the terminal again."""
+    return "\n\n".join(paragraph.replace("\n", " ") for paragraph in text.split("\n\n"))
+
+
+def _help_hint(error: TyperException) -> str:
+    context = getattr(error, "ctx", None)
+    return f"see {context.command_path if context else 'convnn'} --help"
+
+
 def main(arguments: list[str] | None = None) -> NoReturn:
-    """The entry point: runs a command and exits with its code, without a traceback for what a person can fix."""
-    given = sys.argv[1:] if arguments is None else arguments
-    as_json = "--json" in given or "--format=json" in given or ("--format", "json") in pairwise(given)
+    """Run a command and exit with its code, without a traceback for what a person can fix."""
+    words = sys.argv[1:] if arguments is None else arguments
+    as_json = "--json" in words or "--format=json" in words or ("--format", "json") in pairwise(words)
     prepare_streams()
     try:
-        named = given[:1] if given and given[0] in COMMANDS else list(COMMANDS)
+        names = words[:1] if words and words[0] in COMMANDS else list(COMMANDS)
         with uncollected(modules=True):
-            command = typer.main.get_command(wired(named))
-        lasts = len(named) > 1 or COMMANDS[named[0]].lasts
-        with nullcontext() if lasts else uncollected():
-            code = command.main(words.corrected(given, command), prog_name="convnn", standalone_mode=False)
+            command = typer.main.get_command(build_app(names))
+        runs_long = len(names) > 1 or COMMANDS[names[0]].runs_long
+        with nullcontext() if runs_long else uncollected():
+            code = command.main(words, prog_name="convnn", standalone_mode=False)
     except UserError as error:
         show_error(error, as_json)
         code = error.code
     except TyperException as error:
-        if error.format_message():  # nothing typed at all: the help was printed, and says enough
-            show_error(UserError(Problem(error.format_message(), fix="see --help")), as_json)
+        if error.format_message():  # empty where nothing was typed: the help was printed, and says enough
+            show_error(UserError(Problem(error.format_message(), fix=_help_hint(error))), as_json)
         code = Exit.USAGE
-    except (BrokenPipeError, SystemExit):  # the reader went away (Typer and Rich exit then): nobody is left to tell
+    except (BrokenPipeError, SystemExit):  # the reader went away (Typer and Rich exit then)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = Exit.DONE
     except OSError as error:
         from convnn.worker.failures import storage
 
-        refused = storage(error, error.filename or "a file")
-        show_error(refused, as_json)
-        code = refused.code
+        refusal = storage(error, error.filename or "a file")
+        show_error(refusal, as_json)
+        code = refusal.code
     except (KeyboardInterrupt, typer.Abort):
         say("interrupted")
         code = Exit.INTERRUPTED
-    gc.freeze()  # as it ends the interpreter looks for garbage once more: among all modules, for a tenth of a second
+    gc.freeze()  # at its end the interpreter looks for garbage once more: among all modules, for a tenth of a second
     sys.exit(code if isinstance(code, int) else Exit.DONE)

@@ -1,30 +1,28 @@
-"""What the shell offers for presets and runs, without torch."""
+"""The arguments and flags that several commands share, declared once, and what the shell offers for them."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from convnn.cli import arguments
 from convnn.runs.index import summaries
 from convnn.runs.summary import Summary
 from convnn.tables import FORMATS
 
-if TYPE_CHECKING:
-    pass
+# -- completion: called by the shell, so nothing here may load torch ---------------------------------------------------
 
 
-def presets(incomplete: str) -> list[str]:
-    """Names of presets that begin like what was typed."""
+def complete_presets(incomplete: str) -> list[str]:
+    """Return the names of presets that start with what was typed."""
     from convnn.presets.store import listed
 
     return [name for name in listed() if name.startswith(incomplete)]
 
 
-def runs(context: typer.Context, incomplete: str) -> list[str]:
-    """Names of runs that hold what was typed, from there on: shells take only what begins like it."""
+def complete_runs(context: typer.Context, incomplete: str) -> list[str]:
+    """Return the parts of run names that start with what was typed: shells take nothing else."""
     from convnn.runs.find import list_runs
     from convnn.runs.run import runs_root
 
@@ -32,67 +30,101 @@ def runs(context: typer.Context, incomplete: str) -> list[str]:
     return [name[name.index(incomplete) :] for name in names if incomplete in name]
 
 
-def checkpoints(incomplete: str) -> list[str]:
-    """What `--checkpoint` takes."""
-    return [name for name in ("best", "last") if name.startswith(incomplete)]
+def complete_filters(context: typer.Context, incomplete: str) -> list[str]:
+    """Return the keys, operators and values that may follow in a filter."""
+    from convnn.analysis.completion import complete
+
+    return complete(incomplete, _known_summaries(context))
 
 
-PresetArgument = Annotated[
-    str | None,
-    typer.Argument(
-        help="preset: a name, or a path ending in .toml", autocompletion=arguments.presets, show_default=False
-    ),
-]
-RunsOption = Annotated[Path | None, typer.Option("--runs", help="folder of the runs, else $CONVNN_RUNS, else ./runs")]
+def complete_keys(context: typer.Context, incomplete: str) -> list[str]:
+    """Return the comma-separated lists of keys that start with what was typed."""
+    from convnn.analysis import completion
+
+    before = incomplete[: len(incomplete) - len(incomplete.rpartition(",")[2].lstrip("-"))]
+    keys = completion.keys(_known_summaries(context))
+    return [before + key for key in keys if (before + key).startswith(incomplete)]
 
 
-RunArgument = Annotated[
-    str,
-    typer.Argument(
-        metavar="RUN", help="@last, @2, @best:test_top1, a path, or part of a name", autocompletion=arguments.runs
-    ),
-]
-
-
-Runs = Annotated[Path | None, typer.Option("--runs", help="folder of the runs, else $CONVNN_RUNS, else ./runs")]
-Json = Annotated[bool, typer.Option("--json", help="short for --format json")]
-
-
-def _formats(incomplete: str) -> list[str]:
+def complete_formats(incomplete: str) -> list[str]:
+    """Return the formats of tables that start with what was typed."""
     return [name for name in FORMATS if name.startswith(incomplete)]
 
 
-def _seen(context: typer.Context) -> list[Summary]:
+def complete_checkpoints(incomplete: str) -> list[str]:
+    """Return the checkpoints that `--checkpoint` takes."""
+    return [name for name in ("best", "last") if name.startswith(incomplete)]
+
+
+def _known_summaries(context: typer.Context) -> list[Summary]:
     from convnn.runs.run import runs_root
 
     return summaries(runs_root(context.params.get("runs")))[0]
 
 
-def _filters(context: typer.Context, incomplete: str) -> list[str]:
-    from convnn.analysis.completion import complete
+# -- arguments ---------------------------------------------------------------------------------------------------------
 
-    return complete(incomplete, _seen(context))
-
-
-def keys(context: typer.Context, incomplete: str) -> list[str]:
-    """What the shell offers for lists of keys with commas between."""
-    from convnn.analysis import completion
-
-    before = incomplete[: len(incomplete) - len(incomplete.rpartition(",")[2].lstrip("-"))]
-    return [before + key for key in completion.keys(_seen(context)) if (before + key).startswith(incomplete)]
-
-
-Format = Annotated[
-    str, typer.Option("--format", metavar="|".join(FORMATS), help="how it is printed", autocompletion=_formats)
-]
-FILTER_HELP = (
-    "condition on runs in one quoted argument, such as 'layer=Branching K>=9 best>80 status=done,failed name~br05 "
-    "has:attention_dropout'; a space is AND, a comma one-of; OR, NOT and parentheses"
+_RUN_HELP = "@last, @2, @best:test_top1, a path, or part of a name"
+_PRESET_HELP = "name, or path ending in .toml"
+_FILTER_HELP = (
+    "condition in one quoted argument: 'layer=Branching K>=9 best>80 status=done,failed name~br05'; "
+    "a space means AND, a comma one of; OR, NOT, has:KEY and parentheses work, too"
 )
-Where = Annotated[
-    str | None, typer.Option("--where", metavar="FILTER", help=FILTER_HELP, autocompletion=_filters, show_default=False)
+
+Run = Annotated[str, typer.Argument(metavar="RUN", help=_RUN_HELP, autocompletion=complete_runs)]
+Runs = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="RUN", help=_RUN_HELP, autocompletion=complete_runs, show_default=False),
 ]
+Preset = Annotated[
+    str | None,
+    typer.Argument(metavar="PRESET", help=_PRESET_HELP, autocompletion=complete_presets, show_default=False),
+]
+Presets = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="PRESET", help=_PRESET_HELP, autocompletion=complete_presets, show_default=False),
+]
+PresetName = Annotated[str, typer.Argument(metavar="PRESET", help=_PRESET_HELP, autocompletion=complete_presets)]
 Filter = Annotated[
     str | None,
-    typer.Argument(metavar="FILTER", help=FILTER_HELP, autocompletion=_filters, show_default=False),
+    typer.Argument(metavar="FILTER", help=_FILTER_HELP, autocompletion=complete_filters, show_default=False),
+]
+
+# -- flags -------------------------------------------------------------------------------------------------------------
+
+RunsFolder = Annotated[
+    Path | None, typer.Option("--runs", metavar="DIR", help="folder of the runs, else $CONVNN_RUNS, else ./runs")
+]
+Where = Annotated[
+    str | None,
+    typer.Option("--where", metavar="FILTER", help=_FILTER_HELP, autocompletion=complete_filters, show_default=False),
+]
+Figure = Annotated[
+    str,
+    typer.Option(
+        "--figure",
+        metavar="KEY",
+        help="metric that is averaged: best, test_top1 (last epoch), best:test_loss, ...",
+        autocompletion=complete_keys,
+    ),
+]
+Unfinished = Annotated[
+    bool, typer.Option("--unfinished", help="include runs that were not trained to their end in averages")
+]
+Format = Annotated[
+    str,
+    typer.Option("--format", metavar="|".join(FORMATS), help="format of tables", autocompletion=complete_formats),
+]
+FormatJson = Annotated[bool, typer.Option("--json", help="short for --format json")]
+Json = Annotated[bool, typer.Option("--json", help="print one JSON document")]
+Plain = Annotated[bool, typer.Option("--plain", help="print one line per epoch")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="show what would happen, change nothing")]
+
+# of commands that train
+JsonEvents = Annotated[bool, typer.Option("--json", help="print events as JSON lines")]
+Live = Annotated[bool, typer.Option("--live", help="draw curves even where CI is set")]
+Debug = Annotated[bool, typer.Option("--debug", help="show the traceback of a failure")]
+MaxMinutes = Annotated[
+    float | None,
+    typer.Option("--max-minutes", metavar="MINUTES", min=0, help="stop after this time; the run can be resumed"),
 ]

@@ -1,4 +1,4 @@
-"""`convnn compare`: runs side by side, what differs first, then figures, curves and what the differences are worth."""
+"""`convnn compare`: runs side by side, what differs first, then metrics, curves and what the differences are worth."""
 
 from __future__ import annotations
 
@@ -9,24 +9,22 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from convnn.cli import arguments, console, listing
-from convnn.cli.console import out, write_json
+from convnn.cli import arguments, listing
+from convnn.cli.console import out, print_table, say_notes, write_json
 from convnn.errors import Exit, Problem, UserError
 
 if TYPE_CHECKING:
     from convnn.runs.summary import Summary
 
+EXAMPLES = """
+convnn compare @last @2
+convnn compare --where 'dataset=cifar10 layer=ConvNN,Conv2d' --figure best:test_top1
+convnn compare 3f2a 77c0 --pin 3f2a --no_curves --format md
+"""
+
 
 def compare(
-    names: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="RUN",
-            help="@last, @2, a path or part of a name; two or more",
-            autocompletion=arguments.runs,
-            show_default=False,
-        ),
-    ] = None,
+    names: arguments.Runs = None,
     *,
     where: arguments.Where = None,
     pin: Annotated[
@@ -34,82 +32,81 @@ def compare(
         typer.Option(
             "--pin",
             metavar="RUN",
-            help="the run that the others are held against, else the first",
-            autocompletion=arguments.runs,
+            help="the run that the others are compared with; without it the first",
+            autocompletion=arguments.complete_runs,
             show_default=False,
         ),
     ] = None,
-    figure: Annotated[
-        str,
-        typer.Option(
-            "--figure",
-            metavar="KEY",
-            help="what groups are compared by: best, test_top1 (last epoch), best:test_loss, ...",
-            autocompletion=arguments.keys,
-        ),
-    ] = "best",
+    figure: arguments.Figure = "best",
     metric: Annotated[
         str | None,
         typer.Option(
             "--metric",
-            help="the curves, and the figures at equal points; else the metric that decides",
+            metavar="METRIC",
+            help="metric of the curves and of the values at equal points; without it the monitored one",
             show_default=False,
         ),
     ] = None,
     effect: Annotated[
         float,
-        typer.Option("--effect", min=0, help="a difference worth settling, in points; sample sizes are said for it"),
+        typer.Option(
+            "--effect",
+            metavar="POINTS",
+            min=0,
+            help="smallest difference of interest, in points: sample sizes are given for it",
+        ),
     ] = 1.0,
-    curves: Annotated[bool, typer.Option("--curves/--no_curves", help="draw the curves")] = True,
+    curves: Annotated[bool, typer.Option("--curves/--no_curves", help="draw the curves", show_default=False)] = True,
     format: arguments.Format = "table",
-    json: arguments.Json = False,
-    runs: arguments.Runs = None,
+    as_json: arguments.FormatJson = False,
+    runs: arguments.RunsFolder = None,
 ) -> None:
-    """Hold runs against each other: differences of configuration, figures at equal points, curves, and repeats."""
+    """Compare runs: differences of configuration, metrics at equal points, curves, and repeats."""
     from convnn.analysis import comparison, comparison_report
     from convnn.runs.run import runs_root
 
-    kind = listing.checked_format(format, json)
-    place = runs_root(runs)
-    known = listing.read_summaries(place)
-    chosen = _chosen(names or [], where, pin, known, place)
-    result = comparison.compare(chosen, known, key=figure, metric=metric, effect_size=effect)
-    if kind == "json":
+    format = listing.checked_format(format, as_json)
+    root = runs_root(runs)
+    summaries = listing.read_summaries(root)
+    selected = _selected(names or [], where, pin, summaries, root)
+    result = comparison.compare(selected, summaries, key=figure, metric=metric, effect_size=effect)
+    if format == "json":
         return write_json(result.json())
+    console = out()
     for table in comparison_report.tables(result):
-        if kind == "table" and table.title:
-            out().print(table.title, style="bold", soft_wrap=True)
-        if table.rows or kind != "table":
-            console.print_table(table, kind)
+        if format == "table" and table.title:
+            console.print_line(table.title, "bold")
+        if table.rows or format != "table":
+            print_table(table, format)
         print()
-    if kind == "table" and curves:
+    if format == "table" and curves:
         from convnn.terminal.panels import ComparisonCurves
 
         width = shutil.get_terminal_size((100, 24)).columns
-        out().print(ComparisonCurves(result, width), soft_wrap=True)
+        console.print(ComparisonCurves(result, width), soft_wrap=True)
     sys.stdout.flush()
-    return console.say_notes(comparison_report.notes(result))
+    return say_notes(comparison_report.notes(result))
 
 
-def _chosen(names: list[str], where: str | None, pin: str | None, known: list[Summary], root: Path) -> list[Summary]:
-    """The runs to compare, the pinned one first. Raises UserError where there are fewer than two."""
+def _selected(
+    names: list[str], where: str | None, pin: str | None, summaries: list[Summary], root: Path
+) -> list[Summary]:
+    """Return the runs to compare, the pinned one first. Raises UserError where there are fewer than two."""
     from convnn.analysis.filters import parse_filter
     from convnn.runs.find import find_run
     from convnn.runs.summary import summarize
 
-    by_path = {run.path: run for run in known}
-
-    def summary(name: str) -> Summary:
+    by_path = {summary.path: summary for summary in summaries}
+    selected = []
+    for name in [pin, *names] if pin else names:
         run = find_run(name, root)
-        return by_path.get(str(run.path)) or summarize(run)
-
-    asked = [summary(pin)] if pin else []
-    asked += [summary(name) for name in names]
-    asked += parse_filter(where, known).select(known) if where is not None else []
-    found = list({run.path: run for run in asked}.values())
-    if len(found) < 2:
-        said = "one run" if found else "no run"
+        selected.append(by_path.get(str(run.path)) or summarize(run))
+    if where is not None:
+        selected += parse_filter(where, summaries).select(summaries)
+    unique = list({summary.path: summary for summary in selected}.values())
+    if len(unique) < 2:
+        count = "one run" if unique else "no run"
         raise UserError(
-            Problem(f"{said} to compare: two are needed", fix="give RUN RUN ..., or --where FILTER"), Exit.USAGE
+            Problem(f"{count} to compare: two are needed", fix="give RUN RUN ..., or --where FILTER"), Exit.USAGE
         )
-    return found
+    return unique

@@ -1,4 +1,4 @@
-"""The flags of the schema as parameters of a command, and the words people type made into those flags."""
+"""The flags of the schema as parameters of a command."""
 
 from __future__ import annotations
 
@@ -8,22 +8,23 @@ from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 
 from convnn.config.options import OPTIONS, Option, effect_words
 from convnn.config.schema import RunConfig
 
-# what the parameter that collects the flags is called in a command that takes them
-COLLECTED = "typed"
+COLLECTED = "typed"  # the parameter of a command that gets the flags of the schema
+WIDEST_CHOICES = 24  # columns: longer lists of choices are part of the help text
 
 
-def takes_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command a flag for every option of the schema; `typed` gets those a person typed, as words by key."""
+def with_config_flags(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command a flag for every option of the schema; `typed` gets the typed ones, as words by key."""
 
     @functools.wraps(command)
-    def with_options(**given: Any) -> Any:
-        words = {option.key: given.pop(_parameter(option)) for option in OPTIONS}
-        typed = {key: word for key, word in words.items() if word is not None and word != []}
-        return command(**given, **{COLLECTED: {key: _word(word) for key, word in typed.items()}})
+    def with_flags(**values: Any) -> Any:
+        flags = {option.key: values.pop(_parameter(option)) for option in OPTIONS}
+        typed = {key: _word(value) for key, value in flags.items() if value is not None and value != []}
+        return command(**values, **{COLLECTED: typed})
 
     signature = inspect.signature(command, eval_str=True)
     own = [parameter for name, parameter in signature.parameters.items() if name != COLLECTED]
@@ -31,37 +32,39 @@ def takes_options(command: Callable[..., Any]) -> Callable[..., Any]:
         inspect.Parameter(_parameter(o), inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_annotation(o))
         for o in OPTIONS
     ]
-    keyword = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own]
-    with_options.__signature__ = signature.replace(parameters=[*keyword, *flags])  # type: ignore[attr-defined]
-    with_options.__annotations__ = {p.name: p.annotation for p in [*keyword, *flags]}
-    return with_options
+    parameters = [*(p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own), *flags]
+    with_flags.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    with_flags.__annotations__ = {p.name: p.annotation for p in parameters}
+    return with_flags
 
 
 def _parameter(option: Option) -> str:
     return f"{option.section}_{option.field}".lower()
 
 
-def _word(given: Any) -> Any:
-    return " ".join(given) if isinstance(given, list) else given
+def _word(value: Any) -> Any:
+    return " ".join(value) if isinstance(value, list) else value
 
 
 def _annotation(option: Option) -> Any:
-    note = effect_words(option)
-    text = option.help + (f" ({note})" if note else "") + f" [default: {option.text(option.default) or 'none'}]"
-    panel = f"{option.section}: {_section_help(option.section)}"
+    help, metavar = option.help, option.kind.upper()
+    if option.choices:
+        metavar = "|".join(option.choices)
+    if len(metavar) > WIDEST_CHOICES:
+        help, metavar = f"{help}: {', '.join(option.choices)}", "NAME"
+    if condition := effect_words(option):
+        help += f" ({condition})"
     shared: dict[str, Any] = {
-        "help": text.replace("[", "\\["),  # rich would take brackets for markup
-        "rich_help_panel": panel,
+        "help": escape(f"{help} [default: {option.text(option.default) or 'none'}]"),
+        "rich_help_panel": f"{option.section}: {_section_help(option.section)}",
         "show_default": False,
     }
     if option.kind == "bool":
         return Annotated[bool | None, typer.Option(f"{option.flag}/{option.off_flag}", **shared)]
-    metavar = "|".join(option.choices) if option.choices else option.kind.upper()
-    shared |= {"metavar": metavar}
     if option.choices:
-        shared |= {"autocompletion": _completion(option.choices)}
+        shared["autocompletion"] = _completion(option.choices)
     kind = list[str] if option.kind == "words" else str
-    return Annotated[kind | None, typer.Option(option.flag, **shared)]
+    return Annotated[kind | None, typer.Option(option.flag, metavar=metavar, **shared)]
 
 
 def _section_help(section: str) -> str:

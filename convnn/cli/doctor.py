@@ -1,4 +1,4 @@
-"""`convnn doctor`: what works on this machine, tried and not guessed."""
+"""`convnn doctor`: what works on this machine, by trying it."""
 
 from __future__ import annotations
 
@@ -6,41 +6,44 @@ from typing import Annotated
 
 import typer
 
-from convnn.cli.arguments import RunsOption
+from convnn.cli import arguments
 from convnn.cli.console import out, say, write_json
 from convnn.errors import Exit
 
 MARKS = {True: "✓", False: "✗", None: " "}
+EXAMPLES = """
+convnn doctor
+convnn doctor --deep --data_path ~/data
+"""
 
 
 def doctor(
     deep: Annotated[bool, typer.Option("--deep", help="kill and resume one small run five times")] = False,
-    data_path: Annotated[str, typer.Option("--data_path", help="where data sets are looked for")] = "./Data",
-    json: Annotated[bool, typer.Option("--json", help="one JSON document")] = False,
-    runs: RunsOption = None,
+    data_path: Annotated[str, typer.Option("--data_path", metavar="DIR", help="folder of the data sets")] = "./Data",
+    as_json: arguments.Json = False,
+    runs: arguments.RunsFolder = None,
 ) -> None:
-    """Versions, device, mixed precision and compilation on a small model, storage, data sets.
+    """Check versions, device, mixed precision, compilation, storage and data sets.
 
-    Exit code 1 if anything that a run needs does not work.
+    The exit code is 1 if anything that a run needs does not work.
     """
     from convnn.runs.run import runs_root
 
-    if not json:
+    if not as_json:
         say("loading torch ...")
-    from convnn.worker import doctor as look
+    from convnn.worker import doctor as checks
 
-    place, console = runs_root(runs), out()
-    found = []
+    root, findings = runs_root(runs), []
 
-    def tell(finding: look.Finding) -> None:
-        found.append(finding)
-        if not json:
-            console.print_line(f"{MARKS[finding.ok]} {finding.name:<14} {finding.said}")
+    def report(finding: checks.Finding) -> None:
+        findings.append(finding)
+        if not as_json:
+            out().print_line(f"{MARKS[finding.ok]} {finding.name:<14} {finding.said}")
 
-    for finding in look.findings(place, data_path):
-        tell(finding)
+    for finding in checks.findings(root, data_path):
+        report(finding)
     if deep:
-        tell(look.deep(place, (lambda line: None) if json else say))
-    if json:
-        write_json({"findings": [finding.json() for finding in found]})
-    raise typer.Exit(Exit.FAILED if any(finding.ok is False for finding in found) else Exit.DONE)
+        report(checks.deep(root, (lambda line: None) if as_json else say))
+    if as_json:
+        write_json({"findings": [finding.json() for finding in findings]})
+    raise typer.Exit(Exit.FAILED if any(finding.ok is False for finding in findings) else Exit.DONE)

@@ -17,15 +17,15 @@ from convnn.presets.resolve import Resolved
 from convnn.runs.run import is_run
 from convnn.text import memory, number
 
-CLASSES = 10  # assumed where a folder that is not here leaves them unknown
+ASSUMED_CLASSES = 10  # where a folder that is not here leaves the number unknown
 
 
 def planned(resolved: Resolved) -> Plan | None:
-    """The cost of a configuration; None where the size of its images is not known."""
+    """Return the cost of a configuration; None where the size of its images is not known."""
     dataset = resolved.dataset
     if dataset.image_size is None:
         return None
-    return plan(resolved.config, dataset.image_size, dataset.num_classes or CLASSES)
+    return plan(resolved.config, dataset.image_size, dataset.num_classes or ASSUMED_CLASSES)
 
 
 def show_plan(resolved: Resolved, *, as_json: bool, takes_over: bool = False) -> None:
@@ -33,49 +33,48 @@ def show_plan(resolved: Resolved, *, as_json: bool, takes_over: bool = False) ->
 
     `takes_over` says that a run in --output_dir is no obstacle.
     """
+    cost = planned(resolved)
+    _warn(resolved, takes_over)
+    if as_json:
+        return write_json(_document(resolved, cost))
+    print_grid(_grid(resolved))
+    if cost is None:
+        return out().print_line("cost: unknown until the images are there")
+    facts = [
+        f"{cost.parameters:,} parameters",
+        f"{number(cost.flops)} FLOPs/image",
+        f"about {memory(cost.memory_bytes)} of memory while training",
+    ]
+    if steps := _steps_per_epoch(resolved):
+        facts.append(f"{steps:,} steps/epoch")
+    out().print_line(" · ".join(facts))
+    candidates = sorted({layer.candidates for layer in cost.layers if layer.candidates is not None}, reverse=True)
+    if candidates:
+        counts = ", ".join(map(str, candidates))
+        out().print_line(f"K = {resolved.config.layer.K} of {counts} candidates, map by map")
+    return None
+
+
+def _warn(resolved: Resolved, takes_over: bool) -> None:
+    """Print what would keep the run from starting, and a shortage of memory."""
     for problem in (resolved.dataset.problem, _device_problem(resolved)):
         if problem is not None:
             say(f"warning: {problem}")
             say(f"  (a run would end with exit code {int(Exit.DATA)})")
     output = resolved.config.output
     if output.dir is not None and not output.test_only and not takes_over and is_run(Path(output.dir)):
-        say(f"warning: {output.dir} holds a run already: --resume goes on with it, --overwrite replaces it")
+        say(f"warning: {output.dir} holds a run already: --resume continues it, --overwrite replaces it")
         say(f"  (a run would end with exit code {int(Exit.USAGE)})")
-    cost = planned(resolved)
-    if cost is not None and (said := _shortage(resolved)):
-        say(f"warning: {said}")
-    if as_json:
-        return write_json(_document(resolved, cost))
-    console = out()
-    print_grid(_table(resolved))
-    if cost is None:
-        console.print("cost: unknown until the images are there")
-        return None
-    steps = _steps(resolved)
-    console.print(
-        f"{cost.parameters:,} parameters · {number(cost.flops)} FLOPs an image · "
-        f"about {memory(cost.memory_bytes)} of memory while training"
-        + (f" · {steps:,} steps an epoch" if steps else ""),
-        soft_wrap=True,
-    )
-    pools = sorted({layer.candidates for layer in cost.layers if layer.candidates is not None}, reverse=True)
-    if pools:
-        console.print(
-            f"K = {resolved.config.layer.K} of {', '.join(map(str, pools))} candidates, map by map", soft_wrap=True
-        )
-    return None
-
-
-def _shortage(resolved: Resolved) -> str | None:
-    """Whether training is expected to take more memory than is free now."""
     dataset = resolved.dataset
-    assert dataset.image_size is not None
-    free = free_memory(resolved.config.runtime.device)[1]
-    return shortage(resolved.config, dataset.image_size, dataset.num_classes or CLASSES, free)
+    if dataset.image_size is not None:
+        free = free_memory(resolved.config.runtime.device)[1]
+        classes = dataset.num_classes or ASSUMED_CLASSES
+        if warning := shortage(resolved.config, dataset.image_size, classes, free):
+            say(f"warning: {warning}")
 
 
 def _device_problem(resolved: Resolved) -> str | None:
-    """Whether the device asked for by name is missing; that takes torch, so it is asked only then."""
+    """Return that the named device is missing, if it is; only a name needs torch."""
     name = resolved.config.runtime.device
     if name in ("auto", "cpu"):
         return None
@@ -84,7 +83,7 @@ def _device_problem(resolved: Resolved) -> str | None:
     return None if name in available_devices() else f"runtime.device is {name!r}: there is no such device here"
 
 
-def _steps(resolved: Resolved) -> int | None:
+def _steps_per_epoch(resolved: Resolved) -> int | None:
     images, config = resolved.dataset.train_images, resolved.config
     if images is None:
         return None
@@ -93,21 +92,21 @@ def _steps(resolved: Resolved) -> int | None:
     return -(-images // config.training.batch_size)
 
 
-def _table(resolved: Resolved) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+def _grid(resolved: Resolved) -> Table:
+    """Return a row per option: key, value, and where the value comes from."""
+    grid = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
     for heading in ("option", "value", "from"):
-        table.add_column(heading, overflow="fold")
+        grid.add_column(heading, overflow="fold")
     inactive = inactive_options(resolved.config)
-    for section in SECTIONS:
-        for option in OPTIONS:
-            if option.section != section:
-                continue
-            origin = resolved.origins[option.key]
-            note = " (no effect here)" if option.key in inactive else ""
-            style = "dim" if note else "" if origin == "default" else "bold"
-            shown = option.text(value_at(resolved.config, option.key)) or "none"
-            table.add_row(cell(option.key, style), cell(shown, style), cell(origin + note, style))
-    return table
+    for option in sorted(OPTIONS, key=lambda option: SECTIONS.index(option.section)):
+        origin, style = resolved.origins[option.key], "bold"
+        if option.key in inactive:
+            origin, style = f"{origin} (no effect here)", "dim"
+        elif origin == "default":
+            style = ""
+        value = option.text(value_at(resolved.config, option.key)) or "none"
+        grid.add_row(*(cell(text, style) for text in (option.key, value, origin)))
+    return grid
 
 
 def _document(resolved: Resolved, cost: Plan | None) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""`convnn export`: the curves of a run for other programs."""
+"""`convnn export`: the metrics of a run for other programs."""
 
 from __future__ import annotations
 
@@ -11,34 +11,35 @@ from convnn.cli import arguments
 from convnn.cli.console import say, write_data
 from convnn.errors import Problem, UserError
 
+EXAMPLES = """
+convnn export @last --csv > curves.csv
+convnn export 3f2a --tensorboard logs && tensorboard --logdir logs
+"""
+
 
 def export(
-    run: Annotated[
-        str,
-        typer.Argument(help="run: @last, @2, @best:test_top1, a path or part of a name", autocompletion=arguments.runs),
-    ],
+    run: arguments.Run,
     *,
-    csv: Annotated[bool, typer.Option("--csv", help="a line an epoch, on stdout")] = False,
+    csv: Annotated[bool, typer.Option("--csv", help="print a line per epoch")] = False,
     tensorboard: Annotated[
         Path | None,
         typer.Option(
             "--tensorboard",
             metavar="DIR",
-            help="a TensorBoard log in DIR/NAME (pip install 'convnn\\[tensorboard]')",
+            help="write a TensorBoard log into DIR/NAME (pip install 'convnn\\[tensorboard]')",
             show_default=False,
         ),
     ] = None,
-    runs: arguments.Runs = None,
+    runs: arguments.RunsFolder = None,
 ) -> None:
-    """Write the curves of a run as CSV, or as a TensorBoard log."""
-    from convnn.runs import export as exports
+    """Write the metrics of a run as CSV, or as a TensorBoard log."""
+    from convnn.runs.export import csv_text, write_tensorboard
     from convnn.runs.find import find_run
     from convnn.runs.run import runs_root
 
     if csv == (tensorboard is not None):
-        raise UserError(Problem("what to export as is not said", fix="give one of --csv and --tensorboard DIR"))
-    found = find_run(run, runs_root(runs))
+        raise UserError(Problem("no format is given", fix="choose --csv or --tensorboard DIR"))
+    source = find_run(run, runs_root(runs))
     if tensorboard is not None:
-        return say(f"written to {exports.write_tensorboard(found, tensorboard)}")
-    write_data(exports.csv_text(found.history(steps=False)))
-    return None
+        return say(f"written to {write_tensorboard(source, tensorboard)}")
+    return write_data(csv_text(source.history(steps=False)))

@@ -16,94 +16,91 @@ from convnn.presets.resolve import resolve_with_data
 from convnn.presets.store import Preset, listed, read, shadowed_by, source
 from convnn.text import plural
 
-app = typer.Typer(help="List, show, check and copy presets.", rich_markup_mode="rich")
-Name = Annotated[str, typer.Argument(help="name, or path ending in .toml", autocompletion=arguments.presets)]
-AsJson = Annotated[bool, typer.Option("--json", help="one JSON document")]
+presets = typer.Typer(help="List, show, check and copy presets.", rich_markup_mode="rich")
+EXAMPLES = """
+convnn presets
+convnn presets check
+convnn presets copy quickstart mine
+"""
 
 
-@app.callback(invoke_without_command=True)
-def presets(context: typer.Context, as_json: AsJson = False) -> None:
-    """List the presets with their about lines."""
+@presets.callback(invoke_without_command=True)
+def default(context: typer.Context, as_json: arguments.Json = False) -> None:
+    """List, show, check and copy presets; without a command list them."""
     if context.invoked_subcommand is None:
         list_(as_json)
 
 
-@app.command("list")
-def list_(as_json: AsJson = False) -> None:
-    """List the presets with their about lines."""
-    found = _all()
+@presets.command("list")
+def list_(as_json: arguments.Json = False) -> None:
+    """List the presets with what they say about themselves."""
+    listed_presets = _all()
     if as_json:
-        rows = [{"name": preset.name, "path": str(preset.path), "about": preset.about} for preset in found]
-        write_json({"presets": rows})
-        return
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, show_header=False)
-    for preset in found:
-        wrong = " (has problems: convnn presets check)" if preset.problems else ""
-        table.add_row(cell(preset.name, "bold"), cell(preset.about + wrong))
-    print_grid(table)
-    for preset in found:
+        rows = [{"name": preset.name, "path": str(preset.path), "about": preset.about} for preset in listed_presets]
+        return write_json({"presets": rows})
+    grid = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, show_header=False)
+    for preset in listed_presets:
+        warning = " (has problems: convnn presets check)" if preset.problems else ""
+        grid.add_row(cell(preset.name, "bold"), cell(preset.about + warning))
+    print_grid(grid)
+    for preset in listed_presets:
         if preset.shadowed:
             say(f"note: {shadowed_by(preset)}")
+    return None
 
 
 def _all() -> list[Preset]:
-    """Every preset that a name finds; what cannot be read is a problem of that one."""
-    found = []
+    """Return every preset that a name finds; one that cannot be read has that as its problem."""
+    result = []
     for name, (path, *shadowed) in listed().items():
         try:
             preset = read(str(path))
         except UserError as error:
             preset = Preset(name, path, problems=error.problems)
-        found.append(replace(preset, shadowed=tuple(shadowed)))
-    return found
+        result.append(replace(preset, shadowed=tuple(shadowed)))
+    return result
 
 
-@app.command()
-def show(preset: Name) -> None:
+@presets.command()
+def show(preset: arguments.PresetName) -> None:
     """Print a preset as it stands in its file."""
     out().print(Text(source(read(preset))), soft_wrap=True)
 
 
-@app.command()
-def check(
-    presets: Annotated[
-        list[str] | None, typer.Argument(help="names or paths; none: all", autocompletion=arguments.presets)
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
-    """All problems of some presets, or of all; exit code 2 where there is one."""
-    chosen = [read(name) for name in presets] if presets else _all()
-    problems = {preset.name: resolve_with_data(preset).problems for preset in chosen}
+@presets.command()
+def check(names: arguments.Presets = None, as_json: arguments.Json = False) -> None:
+    """Report all problems of some presets, or of all; the exit code is 2 where there is one."""
+    checked = [read(name) for name in names] if names else _all()
+    problems = {preset.name: resolve_with_data(preset).problems for preset in checked}
     if as_json:
-        rows = [_row(preset, problems[preset.name]) for preset in chosen]
-        write_json({"presets": rows})
+        write_json({"presets": [_row(preset, problems[preset.name]) for preset in checked]})
     else:
-        for preset in chosen:
+        for preset in checked:
             count = len(problems[preset.name])
             out().print_line(f"✗ {preset.name}: {plural(count, 'problem')}" if count else f"✓ {preset.name}")
-    found = [problem for preset in chosen for problem in problems[preset.name]]
-    if found and not as_json:
-        raise UserError(found)
-    raise typer.Exit(Exit.USAGE if found else Exit.DONE)
+    all_problems = [problem for preset in checked for problem in problems[preset.name]]
+    if all_problems and not as_json:
+        raise UserError(all_problems)
+    raise typer.Exit(Exit.USAGE if all_problems else Exit.DONE)
 
 
 def _row(preset: Preset, problems: tuple[Problem, ...]) -> dict[str, object]:
     return {"name": preset.name, "path": str(preset.path), "problems": [problem.json() for problem in problems]}
 
 
-@app.command()
+@presets.command()
 def copy(
-    preset: Name,
-    to: Annotated[str, typer.Argument(help="new name, or path ending in .toml")],
+    preset: arguments.PresetName,
+    to: Annotated[str, typer.Argument(metavar="NAME", help="new name, or path ending in .toml")],
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace a preset of that name")] = False,
 ) -> None:
     """Copy a preset into ./presets, or to a path, to change it there."""
     from convnn.files import write_atomic
     from convnn.presets.store import own_path
 
-    found, target = read(preset), own_path(to)
+    original, target = read(preset), own_path(to)
     if target.exists() and not overwrite:
         raise UserError(Problem(f"{target} exists", fix="choose another name, or give --overwrite"))
     target.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(target, source(found))
+    write_atomic(target, source(original))
     out().print_line(str(target))

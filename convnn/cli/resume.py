@@ -1,4 +1,4 @@
-"""`convnn resume`: go on with a run where its last good checkpoint left it, or fork a new run from there."""
+"""`convnn resume`: continue a run from its last good checkpoint, or fork a new run from there."""
 
 from __future__ import annotations
 
@@ -7,55 +7,64 @@ from typing import Annotated, Any
 import typer
 
 from convnn.cli import arguments
-from convnn.cli.arguments import RunsOption
 from convnn.cli.console import say
-from convnn.cli.run import farewell, train
+from convnn.cli.run import report_end, train
 from convnn.presets.resolve import resolve_with_data
+
+EXAMPLES = """
+convnn resume
+convnn resume 3f2a --plain
+convnn resume 3f2a --fork --lr 1e-4
+"""
 
 
 def resume(
     run: Annotated[
         str | None,
-        typer.Argument(metavar="[RUN]", help="else the newest unfinished one", autocompletion=arguments.runs),
+        typer.Argument(
+            metavar="RUN",
+            help="run to continue; without it the newest unfinished one",
+            autocompletion=arguments.complete_runs,
+            show_default=False,
+        ),
     ] = None,
     *,
     typed: dict[str, Any],
     fork: Annotated[
         bool, typer.Option("--fork", help="make a new run from the checkpoint; its options may differ")
     ] = False,
-    plain: Annotated[bool, typer.Option("--plain", help="one line an epoch")] = False,
-    live: Annotated[bool, typer.Option("--live", help="live panes even where CI is set")] = False,
-    json: Annotated[bool, typer.Option("--json", help="events as JSON lines on stdout")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="show the traceback of a failure")] = False,
-    max_minutes: Annotated[
-        float | None, typer.Option("--max-minutes", min=0, help="stop, resumable, after this time")
-    ] = None,
-    runs: RunsOption = None,
+    plain: arguments.Plain = False,
+    live: arguments.Live = False,
+    as_json: arguments.JsonEvents = False,
+    debug: arguments.Debug = False,
+    max_minutes: arguments.MaxMinutes = None,
+    runs: arguments.RunsFolder = None,
 ) -> None:
-    """Go on with a run that was stopped, interrupted, failed or died.
+    """Continue a run that was stopped, interrupted, failed or died.
 
-    On the same machine the finished run has the weights and figures it would have had undisturbed, bit for bit. Without
-    --fork only device, threads, workers and the path of the data may be given.
+    On the same machine the finished run has the weights and metrics it would have had undisturbed, bit for bit. Without
+    --fork only the device, threads, workers and the path of the data may differ.
     """
     from convnn.config.active import active_options
-    from convnn.runs import resume as runs_resume
+    from convnn.runs.resume import check_same_config, resumable_run
     from convnn.runs.run import runs_root
 
-    found = runs_resume.resumable_run(run, runs_root(runs))
-    before = found.config()
-    resolved = resolve_with_data(None, typed, base=before)
+    target = resumable_run(run, runs_root(runs))
+    recorded = target.config()
+    resolved = resolve_with_data(None, typed, base=recorded)
     if fork:
-        from convnn.worker.fork import fork as forked
+        from convnn.worker.fork import fork as fork_run
 
-        source, (found, said) = found, forked(found, resolved.checked(), runs_root(runs))
-        for sentence in [f"{found.name} goes on from {source.name}", *said]:
-            say(sentence)
-    elif found.status() == "done":
-        return say(f"{found.name} is finished: nothing is left to do")
+        source = target
+        target, notes = fork_run(source, resolved.checked(), runs_root(runs))
+        for line in [f"{target.name} continues from {source.name}", *notes]:
+            say(line)
+    elif target.status() == "done":
+        return say(f"{target.name} is finished: there is nothing left to do")
     else:
-        runs_resume.check_same_config(found, active_options(before), resolved.config)
-        say(f"going on with {found.name}")
-    config = resolved.checked() if typed else before  # what a later version thinks of its rules ends no run
-    ended = train(found, config, plain=plain, live=live, as_json=json, resume=True, max_minutes=max_minutes)
-    farewell(found, ended, config, debug)
+        check_same_config(target, active_options(recorded), resolved.config)
+        say(f"continuing {target.name}")
+    config = resolved.checked() if typed else recorded  # rules of a later version must not end a run
+    ended = train(target, config, plain=plain, live=live, as_json=as_json, resume=True, max_minutes=max_minutes)
+    report_end(target, ended, config, debug)
     raise typer.Exit(ended.code)

@@ -6,20 +6,27 @@ from typing import Annotated
 
 import typer
 
-from convnn.cli import arguments, console, listing
-from convnn.cli.console import say, write_json
+from convnn.cli import arguments, listing
+from convnn.cli.console import print_table, say, write_json
+from convnn.text import plural
+
+EXAMPLES = """
+convnn runs 'layer=ConvNN status=done' --sort -best
+convnn runs --group repeats
+convnn runs --columns name,lr,best --format csv > runs.csv
+"""
 
 
 def runs(
-    filter: arguments.Filter = None,
+    condition: arguments.Filter = None,
     *,
     sort: Annotated[
         str | None,
         typer.Option(
             "--sort",
             metavar="KEYS",
-            help="keys to sort by, commas between; -key from the largest",
-            autocompletion=arguments.keys,
+            help="keys to sort by, separated by commas; -key puts the largest first",
+            autocompletion=arguments.complete_keys,
             show_default=False,
         ),
     ] = None,
@@ -28,64 +35,49 @@ def runs(
         typer.Option(
             "--columns",
             metavar="KEYS",
-            help="columns, commas between",
-            autocompletion=arguments.keys,
+            help="columns, separated by commas; without it the options that differ",
+            autocompletion=arguments.complete_keys,
             show_default=False,
         ),
     ] = None,
-    everything: Annotated[
-        bool, typer.Option("--all", help="every option as a column, not only those that differ")
-    ] = False,
+    all_options: Annotated[bool, typer.Option("--all", help="show every option as a column")] = False,
     group: Annotated[
         str | None,
         typer.Option(
             "--group",
             metavar="KEYS",
-            help="a row for each combination of values, or `repeats`: for runs that are the same but for the seed",
-            autocompletion=arguments.keys,
+            help="a row per combination of values; `repeats`: a row per configuration, whatever the seed",
+            autocompletion=arguments.complete_keys,
             show_default=False,
         ),
     ] = None,
-    figure: Annotated[
-        str,
-        typer.Option(
-            "--figure",
-            metavar="KEY",
-            help="with --group: the figure that is averaged",
-            autocompletion=arguments.keys,
-        ),
-    ] = "best",
-    unfinished: Annotated[
-        bool, typer.Option("--unfinished", help="with --group: average runs that were not trained to their end, too")
-    ] = False,
+    figure: arguments.Figure = "best",
+    unfinished: arguments.Unfinished = False,
     format: arguments.Format = "table",
-    json: arguments.Json = False,
-    runs: arguments.Runs = None,
+    as_json: arguments.FormatJson = False,
+    runs: arguments.RunsFolder = None,
 ) -> None:
     """List runs, newest first, with the options that differ between them."""
     from convnn.analysis import fields, run_table
     from convnn.analysis.filters import parse_filter
     from convnn.runs.run import runs_root
 
-    kind = listing.checked_format(format, json)
-    place = runs_root(runs)
-    known = listing.read_summaries(place)
-    found = run_table.sort_runs(parse_filter(filter or "", known).select(known), sort)
+    format = listing.checked_format(format, as_json)
+    root = runs_root(runs)
+    summaries = listing.read_summaries(root)
+    matches = run_table.sort_runs(parse_filter(condition or "", summaries).select(summaries), sort)
     if group is not None:
-        kept, notes = listing.finished_runs(found, unfinished)
-        result = run_table.group_runs(kept, group, fields.get_field(figure, fields.metric_names(kept)))
-        result.notes.extend(notes)
-        if kind == "json":
-            return write_json({"runs": [run.json() for run in kept], "groups": result.json()})
-        return console.print_table(result.table(), kind)
-    if kind == "json":
-        return write_json({"runs": [run.json() for run in found]})
-    if not found and kind == "table":
-        there = (
-            f"none of {len(known)} runs in {place} fits"
-            if known
-            else f"there are no runs in {place}: convnn run starts one"
-        )
-        return say(there)
-    shown = run_table.columns(found, columns, all_options=everything)
-    return console.print_table(run_table.run_table(found, shown, glyphs=kind == "table"), kind)
+        finished, notes = listing.finished_runs(matches, unfinished)
+        groups = run_table.group_runs(finished, group, fields.get_field(figure, fields.metric_names(finished)))
+        groups.notes.extend(notes)
+        if format == "json":
+            return write_json({"runs": [run.json() for run in finished], "groups": groups.json()})
+        return print_table(groups.table(), format)
+    if format == "json":
+        return write_json({"runs": [run.json() for run in matches]})
+    if format == "table" and not summaries:
+        return say(f"there are no runs in {root}: convnn run starts one")
+    if format == "table" and not matches:
+        return say(f"no match among {plural(len(summaries), 'run')} in {root}")
+    shown_columns = run_table.columns(matches, columns, all_options=all_options)
+    return print_table(run_table.run_table(matches, shown_columns, glyphs=format == "table"), format)

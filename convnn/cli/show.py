@@ -1,106 +1,76 @@
-"""Commands about one run: `convnn show`, `stop`, `note`."""
+"""`convnn show`: state, metrics, curves and configuration of a run; with --follow a live run until it ends."""
 
 from __future__ import annotations
 
-import getpass
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from convnn.cli.arguments import RunArgument, RunsOption
+from convnn.cli import arguments
 from convnn.cli.console import out, say, write_json
-from convnn.errors import UserError
 
 if TYPE_CHECKING:
     from convnn.runs.run import Run
 
-POLL = 0.5  # seconds between two looks at a run of another process
-
-
-def _find(ref: str, runs: Path | None) -> Run:
-    from convnn.runs.find import find_run
-    from convnn.runs.run import runs_root
-
-    return find_run(ref, runs_root(runs))
+POLL_SECONDS = 0.5  # between two looks at a run of another process
+EXAMPLES = """
+convnn show @last
+convnn show 3f2a --follow
+convnn show @best:test_top1 --json
+"""
 
 
 def show(
-    run: RunArgument = "@last",
+    run: arguments.Run = "@last",
     follow: Annotated[bool, typer.Option("--follow", "-f", help="stay with a live run until it ends")] = False,
-    everything: Annotated[bool, typer.Option("--all", help="also options at their defaults")] = False,
-    plain: Annotated[bool, typer.Option("--plain", help="with --follow: one line an epoch")] = False,
-    json: Annotated[bool, typer.Option("--json", help="one JSON document")] = False,
-    runs: RunsOption = None,
+    all_options: Annotated[bool, typer.Option("--all", help="also show options at their defaults")] = False,
+    plain: arguments.Plain = False,
+    as_json: arguments.Json = False,
+    runs: arguments.RunsFolder = None,
 ) -> None:
-    """Configuration, status, figures and curves of a run."""
-    found = _find(run, runs)
-    if follow and not json:
-        return _follow(found, plain)
-    history = found.history()
+    """Show state, metrics, curves and configuration of a run."""
+    from convnn.runs.find import find_run
+    from convnn.runs.run import runs_root
+
+    target = find_run(run, runs_root(runs))
+    if follow and not as_json:
+        return _follow(target, plain)
+    history = target.history()
     for byte, reason in history.skipped_lines:
-        say(f"warning: {found.events_path}: byte {byte}: {reason}")
-    if json:
+        say(f"warning: {target.events_path}: byte {byte}: {reason}")
+    if as_json:
         from convnn.runs.summary import summary_json
 
-        epochs = [{"epoch": e.epoch, **e.model_dump(mode="json")["metrics"]} for e in history.epochs]
-        return write_json({"run": summary_json(found), "epochs": epochs})
+        epochs = [{"epoch": epoch.epoch, **epoch.model_dump(mode="json")["metrics"]} for epoch in history.epochs]
+        return write_json({"run": summary_json(target), "epochs": epochs})
     from convnn.terminal.panels import RunReport
 
-    out().print(RunReport(found.name, found.status(), found.sections(), history, found.import_record(), everything))
+    out().print(
+        RunReport(target.name, target.status(), target.sections(), history, target.import_record(), all_options)
+    )
     return None
 
 
 def _follow(run: Run, plain: bool) -> None:
-    """Show what the run's file tells, as it is told, until a final event or until nobody trains it any more."""
-    from convnn.runs import event_log
+    """Show the events of a run as they are written, until a final one or until its process is gone."""
+    from convnn.runs.event_log import read_events
     from convnn.terminal.live import run_view
 
     config = run.sections()
-    words = [
-        config.get(section, {}).get(key) for section, key in (("model", "name"), ("layer", "type"), ("data", "dataset"))
-    ]
-    about = " ".join(str(word) for word in words if word)
+    words = [config.get(section, {}).get(key) for section, key in (("model", "name"), ("layer", "type"))]
+    words.append(config.get("data", {}).get("dataset"))
     byte = 0
-    with run_view(run.name, about, plain=plain) as shown:
+    with run_view(run.name, " ".join(str(word) for word in words if word), plain=plain) as view:
         while True:
-            alive = run.status() in (
-                "running",
-                "paused",
-            )  # asked before reading: what is written after is read next time
-            new, byte, _ = event_log.read_events(run.events_path, byte) if run.events_path.exists() else ([], byte, [])
-            for event in new:
-                shown.show(event)
-            if not alive:
+            # checked before reading: what is written after that is read in the next round
+            trains = run.status() in ("running", "paused")
+            if run.events_path.exists():
+                events, byte, _ = read_events(run.events_path, byte)
+                for event in events:
+                    view.show(event)
+            if not trains:
                 break
-            time.sleep(POLL)
+            time.sleep(POLL_SECONDS)
     if run.status() == "died":
-        say(f"{run.name} died: its process is gone; convnn resume {run.name}")
-
-
-def stop(
-    run: RunArgument,
-    after_epoch: Annotated[bool, typer.Option("--after-epoch", help="let it finish the epoch first")] = False,
-    runs: RunsOption = None,
-) -> None:
-    """Ask a running run to stop after this step, or after this epoch; it can be resumed."""
-    from convnn.runs import control
-
-    found = _find(run, runs)
-    command = control.ControlCommand.STOP_EPOCH if after_epoch else control.ControlCommand.STOP
-    control.send(found.path, command)
-    out().print_line(f"{found.name} was asked to stop after {'this epoch' if after_epoch else 'this step'}")
-
-
-def note(run: RunArgument, text: Annotated[str, typer.Argument(help="one line")], runs: RunsOption = None) -> None:
-    """Write a line into the history of a run, with the time and your name."""
-    from convnn import events
-    from convnn.runs import event_log
-
-    line = " ".join(text.split())
-    if not line:
-        raise UserError("the note is empty")
-    found = _find(run, runs)
-    event_log.append_event(found.events_path, events.Changed(description=line, by=getpass.getuser()))
-    out().print_line(f"noted in {found.name}")
+        say(f"{run.name} died: its process is gone; resume with: convnn resume {run.name}")

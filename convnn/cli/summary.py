@@ -9,33 +9,40 @@ from rich.table import Table
 
 from convnn.cli import arguments
 from convnn.cli.console import cell, out, print_grid, say, write_json
-from convnn.cli.dry_run import CLASSES
+from convnn.cli.dry_run import ASSUMED_CLASSES
 from convnn.costs.plan import Plan, plan
 from convnn.errors import Problem, UserError
 from convnn.presets.resolve import Resolved, resolve_with_data
 from convnn.presets.store import read
 from convnn.text import memory, number
 
+EXAMPLES = """
+convnn summary quickstart
+convnn summary vgg11-conv2d vgg11-convnn-spatial --json
+convnn summary --model resnet18 --layer Branching --K 5 --dataset cifar100
+"""
+
 
 def summary(
-    presets: Annotated[
-        list[str] | None, typer.Argument(help="presets by name or path", autocompletion=arguments.presets)
-    ] = None,
+    presets: arguments.Presets = None,
     *,
     typed: dict[str, Any],
-    num_classes: Annotated[int | None, typer.Option("--num_classes", min=1, help="else what the data set has")] = None,
-    json: Annotated[bool, typer.Option("--json", help="one JSON document")] = False,
+    num_classes: Annotated[
+        int | None,
+        typer.Option("--num_classes", metavar="N", min=1, help="number of classes; without it that of the data set"),
+    ] = None,
+    as_json: arguments.Json = False,
 ) -> None:
-    """Parameters, FLOPs, memory and candidates of presets, or of the options given.
+    """Show parameters, FLOPs, memory and candidates of presets, or of the options given.
 
-    FLOPs are those of one image forward, a multiply-add counting two; selection, normalisation and pooling are not
+    FLOPs are those of one image forward, a multiply-add counting two; selection, normalization and pooling are not
     counted. Memory is the estimated peak of training at the configured batch size.
     """
-    chosen = [(name, resolve_with_data(read(name) if name else None, typed)) for name in presets or [""]]
-    if problems := [problem for _, resolved in chosen for problem in resolved.problems]:
+    resolutions = [(name, resolve_with_data(read(name) if name else None, typed)) for name in presets or [""]]
+    if problems := [problem for _, resolved in resolutions for problem in resolved.problems]:
         raise UserError(problems)
-    costs = [(name, resolved, _cost(resolved, num_classes)) for name, resolved in chosen]
-    if json:
+    costs = [(name, resolved, _cost(resolved, num_classes)) for name, resolved in resolutions]
+    if as_json:
         return write_json({"summaries": [{"preset": name or None, **cost.json()} for name, _, cost in costs]})
     for name, resolved, cost in costs:
         for note in resolved.notes:
@@ -51,15 +58,17 @@ def _cost(resolved: Resolved, num_classes: int | None) -> Plan:
             Problem("the size of the images is not known", key="data.resize", fix="use --resize, or give --data_path")
         )
     if dataset.num_classes is None and num_classes is None:
-        say(f"note: the number of classes is not known; {CLASSES} are assumed (--num_classes)")
-    return plan(resolved.config, dataset.image_size, num_classes or dataset.num_classes or CLASSES)
+        say(f"note: the number of classes is not known; {ASSUMED_CLASSES} are assumed (--num_classes)")
+    return plan(resolved.config, dataset.image_size, num_classes or dataset.num_classes or ASSUMED_CLASSES)
 
 
 def _print(name: str, resolved: Resolved, cost: Plan) -> None:
     config = resolved.config
     assert resolved.dataset.image_size is not None
     height, width = resolved.dataset.image_size
-    title = f"{name + ': ' if name else ''}{config.model.name} {config.layer.type} on {height}x{width}"
+    title = f"{config.model.name} {config.layer.type} on {height}x{width}"
+    if name:
+        title = f"{name}: {title}"
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, title=cell(title), title_justify="left")
     for heading in ("slot", "in", "out", "map", "candidates", "K", "parameters", "FLOPs"):
         table.add_column(heading, justify="left" if heading == "slot" else "right")
@@ -75,8 +84,7 @@ def _print(name: str, resolved: Resolved, cost: Plan) -> None:
             number(layer.flops),
         )
     print_grid(table)
-    out().print(
-        f"{cost.parameters:,} parameters · {number(cost.flops)} FLOPs an image · "
-        f"about {memory(cost.memory_bytes)} of memory at batch size {config.training.batch_size}",
-        soft_wrap=True,
+    out().print_line(
+        f"{cost.parameters:,} parameters · {number(cost.flops)} FLOPs/image · "
+        f"about {memory(cost.memory_bytes)} of memory at batch size {config.training.batch_size}"
     )

@@ -1,4 +1,4 @@
-"""`convnn table`: a factorial view of runs, a figure in each cell."""
+"""`convnn table`: runs laid out by their options, a metric in each cell."""
 
 from __future__ import annotations
 
@@ -6,8 +6,13 @@ from typing import Annotated
 
 import typer
 
-from convnn.cli import arguments, console, listing
-from convnn.cli.console import say, write_json
+from convnn.cli import arguments, listing
+from convnn.cli.console import print_table, say, write_json
+
+EXAMPLES = """
+convnn table --rows K --cols layer --cell best:test_top1
+convnn table --rows branch_ratio --cols similarity_type --where 'dataset=cifar10' --format latex
+"""
 
 
 def table(
@@ -15,13 +20,20 @@ def table(
     rows: Annotated[
         str,
         typer.Option(
-            "--rows", metavar="KEYS", help="options down the side, commas between", autocompletion=arguments.keys
+            "--rows",
+            metavar="KEYS",
+            help="options down the side, separated by commas",
+            autocompletion=arguments.complete_keys,
         ),
     ],
     cols: Annotated[
         str,
         typer.Option(
-            "--cols", metavar="KEYS", help="options along the top, commas between", autocompletion=arguments.keys
+            "--cols",
+            metavar="KEYS",
+            help="options along the top, separated by commas",
+            autocompletion=arguments.complete_keys,
+            show_default=False,
         ),
     ] = "",
     cell: Annotated[
@@ -29,36 +41,37 @@ def table(
         typer.Option(
             "--cell",
             metavar="KEY",
-            help="the figure of a run: test_top1 (last epoch), best:test_top1, ...",
-            autocompletion=arguments.keys,
+            help="metric in the cells: best, test_top1 (last epoch), best:test_loss, ...",
+            autocompletion=arguments.complete_keys,
         ),
     ] = "best",
     where: arguments.Where = None,
-    unfinished: Annotated[
-        bool, typer.Option("--unfinished", help="take in runs that were not trained to their end")
-    ] = False,
+    unfinished: arguments.Unfinished = False,
     format: arguments.Format = "table",
-    json: arguments.Json = False,
-    runs: arguments.Runs = None,
+    as_json: arguments.FormatJson = False,
+    runs: arguments.RunsFolder = None,
 ) -> None:
-    """Lay runs out by their options: one run is its figure alone, repeats are mean ± sd (n), an empty cell is a dot."""
+    """Lay runs out by their options.
+
+    A cell shows the value of one run, mean ± sd (n) of repeats, and a dot where there is no run.
+    """
     from convnn.analysis import fields
     from convnn.analysis.filters import parse_filter
     from convnn.analysis.pivot import pivot
     from convnn.runs.run import runs_root
 
-    kind = listing.checked_format(format, json)
-    known = listing.read_summaries(runs_root(runs))
-    metrics = fields.metric_names(known)
-    found = parse_filter(where or "", known).select(known)
-    kept, notes = listing.finished_runs(found, unfinished)
+    format = listing.checked_format(format, as_json)
+    summaries = listing.read_summaries(runs_root(runs))
+    metrics = fields.metric_names(summaries)
+    matches = parse_filter(where or "", summaries).select(summaries)
+    finished, notes = listing.finished_runs(matches, unfinished)
     axes = fields.parse_fields(rows, metrics), fields.parse_fields(cols, metrics)
-    result = pivot(kept, *axes, fields.get_field(cell, metrics))
+    result = pivot(finished, *axes, fields.get_field(cell, metrics))
     result.notes.extend(notes)
-    if kind == "json":
+    if format == "json":
         return write_json(result.json())
-    if not kept and kind == "table":
-        return say(
-            "no run fits" if known else "there are no runs: convnn run starts one, convnn import brings old ones"
-        )
-    return console.print_table(result.table(), kind)
+    if format == "table" and not summaries:
+        return say("there are no runs: convnn run starts one, convnn import brings old ones")
+    if format == "table" and not finished:
+        return say("no run matches")
+    return print_table(result.table(), format)

@@ -7,18 +7,21 @@ import threading
 
 import typer
 
-from convnn.cli.arguments import PresetArgument, RunsOption
+from convnn.cli import arguments
 from convnn.gc_pause import uncollected
 
+EXAMPLES = """
+convnn tui
+convnn tui quickstart
+"""
 
-def tui(
-    preset: PresetArgument = None,
-    runs: RunsOption = None,
-) -> None:
+
+def tui(preset: arguments.Preset = None, runs: arguments.RunsFolder = None) -> None:
     """Build, validate, save, launch and watch runs without leaving the terminal.
 
-    It trains in this process, one run after the other; with a preset it opens the form with it. Ends with 0, 1 when
-    the app failed, 2 without a terminal, 129, 130 or 143 when a signal ended it: the run then stops, to be resumed.
+    It trains in this process, one run after the other; with a preset it opens the form with it. The exit code is 0, 1
+    when the app failed, 2 without a terminal, and 129, 130 or 143 when a signal ended it: the run then stops and can be
+    resumed.
     """
     from tui.process.terminal import Terminal, check_terminal
 
@@ -29,9 +32,9 @@ def tui(
         from tui.process.launcher import Launcher
         from tui.process.shutdown import run_app
 
-    here = runs_root(runs)
+    root = runs_root(runs)
     with Terminal() as terminal:
-        code = run_app(ConvnnApp(here, launcher=Launcher(here, terminal), preset=preset), terminal)
+        code = run_app(ConvnnApp(root, launcher=Launcher(root, terminal), preset=preset), terminal)
     if any(not thread.daemon for thread in threading.enumerate() if thread is not threading.main_thread()):
         os._exit(code)  # Textual's threads never end on a terminal that went away while it was written to
     raise typer.Exit(code)

@@ -6,58 +6,64 @@ from typing import Annotated, Any
 
 import typer
 
-from convnn.cli.arguments import PresetArgument, RunsOption
+from convnn.cli import arguments
 from convnn.cli.console import out, say, write_json
 from convnn.data.catalog import DATASETS
-from convnn.errors import Exit
+from convnn.errors import Exit, UserError
 from convnn.presets.resolve import resolve_with_data
 from convnn.presets.store import read
+from convnn.text import plural
 
-SHOWN = 10  # differences
+MAX_DIFFERENCES = 10  # printed
+EXAMPLES = """
+convnn verify-resume quickstart
+convnn verify-resume quickstart --kills 3 --device cpu
+"""
 
 
 def verify_resume(
-    preset: PresetArgument = None,
+    preset: arguments.Preset = None,
     *,
     typed: dict[str, Any],
-    kills: Annotated[int, typer.Option("--kills", min=1, max=100, help="how often the second run is killed")] = 1,
-    json: Annotated[bool, typer.Option("--json", help="one JSON document")] = False,
-    runs: RunsOption = None,
+    kills: Annotated[
+        int, typer.Option("--kills", metavar="N", min=1, max=100, help="how often the second run is killed")
+    ] = 1,
+    as_json: arguments.Json = False,
+    runs: arguments.RunsFolder = None,
 ) -> None:
-    """Train a configuration twice, undisturbed and killed with SIGKILL and resumed: do the weights agree bit for bit?
+    """Check that a killed and resumed run ends with the weights of an undisturbed one, bit for bit.
 
-    No more epochs are trained than the kills need. Exit code 1 if anything differs.
+    The configuration is trained twice, for no more epochs than the kills need. The exit code is 1 if anything differs.
     """
     resolved = resolve_with_data(None if preset is None else read(preset), typed)
-    wanted = resolved.checked()
-    if resolved.dataset.problem is not None and DATASETS[wanted.data.dataset].download is None:
-        from convnn.errors import UserError
-
+    full_config = resolved.checked()
+    if resolved.dataset.problem is not None and DATASETS[full_config.data.dataset].download is None:
         raise UserError(resolved.dataset.problem, Exit.DATA)
     from convnn.runs.run import runs_root
     from convnn.worker import resume_check
 
-    config = resume_check.shortened(wanted, kills)
-    if config.training.num_epochs < wanted.training.num_epochs:
-        say(f"{config.training.num_epochs} of {wanted.training.num_epochs} epochs are enough for this")
-    found = resume_check.both_ways(config, runs_root(runs), kills, (lambda line: None) if json else say)
-    if json:
-        write_json(
-            {
-                "agree": not found.differences,
-                "kills": list(found.kills),
-                "digest": found.digest,
-                "differences": list(found.differences),
-            }
-        )
+    config = resume_check.shortened(full_config, kills)
+    epochs = config.training.num_epochs
+    if epochs < full_config.training.num_epochs:
+        say(f"training {epochs} of {full_config.training.num_epochs} epochs, enough for this check")
+    result = resume_check.both_ways(config, runs_root(runs), kills, (lambda line: None) if as_json else say)
+    if as_json:
+        document = {
+            "agree": not result.differences,
+            "kills": list(result.kills),
+            "digest": result.digest,
+            "differences": list(result.differences),
+        }
+        write_json(document)
     else:
-        times = f"killed {len(found.kills)} times, with {', '.join(map(str, found.kills)) or 'no'} steps saved"
-        out().print(
-            f"{'differs' if found.differences else 'the same, bit for bit'}: {times}; digest {found.digest[:16]}",
-            soft_wrap=True,
+        verdict = "differs" if result.differences else "the same, bit for bit"
+        steps = ", ".join(map(str, result.kills)) or "no"
+        out().print_line(
+            f"{verdict}: killed {plural(len(result.kills), 'time')}, with {steps} steps saved; "
+            f"digest {result.digest[:16]}"
         )
-        for difference in found.differences[:SHOWN]:
+        for difference in result.differences[:MAX_DIFFERENCES]:
             out().print_line(f"  {difference}")
-        if len(found.differences) > SHOWN:
-            out().print(f"  and {len(found.differences) - SHOWN} more")
-    raise typer.Exit(Exit.FAILED if found.differences else Exit.DONE)
+        if len(result.differences) > MAX_DIFFERENCES:
+            out().print_line(f"  and {len(result.differences) - MAX_DIFFERENCES} more")
+    raise typer.Exit(Exit.FAILED if result.differences else Exit.DONE)

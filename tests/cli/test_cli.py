@@ -6,12 +6,16 @@ import json
 import shlex
 import subprocess
 import sys
+from importlib import import_module
+from itertools import takewhile
 
 import pytest
 from support import bad_options as bad_inputs
 
+from convnn.cli.app import COMMANDS
 from convnn.config import command_line
 from convnn.config.options import BY_KEY, OPTIONS
+from convnn.errors import Exit
 from convnn.presets import resolve, store
 
 
@@ -53,7 +57,7 @@ def test_refusals_are_json_where_json_was_asked_for(convnn):
     assert (code, json.loads(out)["error"]["code"]) == (2, 2)
 
 
-COMMANDS = [
+ORIGINAL_LINES = [
     "--model vgg11 --layer Conv2d --kernel_size 3 --dataset cifar10 --optimizer adamw --lr 1e-3 --num_epochs 150 "
     "--output_dir ./Output/VGG11/Conv2d",
     "--model vgg11 --layer ConvNN --K 9 --sampling_type spatial --num_samples 8 --similarity_type Col "
@@ -70,7 +74,7 @@ COMMANDS = [
     "--output_dir ./Output/VGG11/Branching_Compiled",
     "--model vgg11 --layer ConvNN --test_only --device cuda",
 ]
-PRESETS = [
+ORIGINAL_PRESETS = [
     "vgg11-conv2d",
     "vgg11-convnn-spatial",
     "vgg11-branching-cosine",
@@ -80,7 +84,7 @@ PRESETS = [
 ]
 
 
-@pytest.mark.parametrize("line", COMMANDS)
+@pytest.mark.parametrize("line", ORIGINAL_LINES)
 @pytest.mark.parametrize("dashes", [False, True], ids=["underscores", "dashes"])
 def test_the_commands_of_the_original_tool_are_understood(line, dashes, convnn, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -91,7 +95,7 @@ def test_the_commands_of_the_original_tool_are_understood(line, dashes, convnn, 
     assert not list(tmp_path.iterdir())  # nothing is written
 
 
-@pytest.mark.parametrize(("line", "name"), zip(COMMANDS, PRESETS, strict=True), ids=PRESETS)
+@pytest.mark.parametrize(("line", "name"), zip(ORIGINAL_LINES, ORIGINAL_PRESETS, strict=True), ids=ORIGINAL_PRESETS)
 def test_each_of_these_commands_has_its_preset(line, name):
     typed = command_line.parse(line.split()).typed
     for key in ("output.dir", "runtime.device"):  # where it is written and computed is the person's
@@ -116,6 +120,41 @@ def test_dry_run_shows_where_each_value_comes_from(convnn):
     )
     assert document["config"]["training"]["seed"] == 3
     assert document["cost"]["parameters"] > 0
+
+
+def examples(command):
+    module = import_module(f"convnn.cli.{COMMANDS[command].module}")
+    return [shlex.split(line) for line in module.EXAMPLES.strip().splitlines()]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_help_of_a_command_has_examples_that_its_flags_allow(command, convnn):
+    out = convnn(command, "--help")[1]
+    assert "Examples:" in out and "<bool>" not in out and "<str>" not in out
+    for program, *words in examples(command):
+        arguments = list(takewhile(lambda word: word not in (">", "&&"), words))
+        assert (program, words[0]) == ("convnn", command)
+        assert convnn(*arguments, "--help")[0] == 0, arguments
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_sentences_of_the_help_are_broken_by_the_terminal_only(command, convnn, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "1000")
+    prose = convnn(command, "--help")[1].partition("╭")[0].splitlines()[2:]
+    assert all(line.strip()[-1] in ".?" for line in prose if line.strip() and "Usage" not in line)
+
+
+def test_the_help_of_the_program_has_the_exit_codes(convnn):
+    lines = [line.split() for line in convnn("--help")[1].partition("Exit codes:")[2].splitlines()]
+    assert {word for line in lines for word in line if word.isdigit()} >= {str(int(code)) for code in Exit}
+
+
+@pytest.mark.parametrize(
+    ("typed", "known"), [("runs --colums x", "--columns"), ("rnus", "runs"), ("show --folow", "--follow")]
+)
+def test_a_misspelled_flag_or_command_names_the_nearest_known(typed, known, convnn):
+    code, out, err = convnn(*typed.split())
+    assert (code, out) == (2, "") and known in err
 
 
 def test_help_names_every_flag_and_its_opposite(convnn):
@@ -246,7 +285,7 @@ def test_a_reader_that_goes_away_is_no_error():
 
 def test_without_a_command_short_help_is_shown(convnn):
     code, out, err = convnn()
-    assert "Commands" in out + err
+    assert all(name in out + err for name in COMMANDS)
     assert code == 2 and "error" not in err
 
 

@@ -56,7 +56,7 @@ def test_importing_says_what_it_did_and_what_it_passed_over(convnn, tmp_path):
     oldfiles.directory(tmp_path / "old" / "good")
     oldfiles.directory(tmp_path / "old" / "bad", oldfiles.epoch(1, 40.0) + "Traceback\n", K=0)
     code, out, err = convnn("import", str(tmp_path / "old"))
-    assert (code, out) == (0, "2 runs imported, 0 brought up to date, 0 known already\n")
+    assert (code, out) == (0, "2 runs imported, 0 updated, 0 known already\n")
     assert convnn("import", str(tmp_path / "old" / "bad" / "args.txt"))[0] == 2
     assert f"{tmp_path}/old/bad/train_eval_results.txt:2: not understood: Traceback" in err
     assert "not launchable: layer.K is 0" in err
@@ -69,7 +69,7 @@ def test_a_directory_of_garbage_does_not_hide_what_is_said_of_others(convnn, tmp
     oldfiles.directory(tmp_path / "old" / "a", "garbage\n" * 50)
     oldfiles.directory(tmp_path / "old" / "b", K=0)
     err = convnn("import", str(tmp_path / "old"))[2]
-    assert "45 more lines were passed over" in err and "not launchable: layer.K is 0" in err
+    assert "skipped 45 more lines" in err and "not launchable: layer.K is 0" in err
 
 
 def test_a_file_is_not_imported(convnn, tmp_path):
@@ -197,7 +197,7 @@ def test_a_run_that_trains_is_never_removed(convnn, root):
     with lock_run(run.path):
         assert convnn("rm", run.name)[0] == 7
         code, _, err = convnn("rm", "--where", "best=50")
-        assert code == 0 and "1 that trains is left alone" in err and "0 runs removed" in err
+        assert code == 0 and "1 live run left alone" in err and "0 runs removed" in err
     assert run.path.is_dir()
 
 

@@ -1,0 +1,30 @@
+"""`convnn stop`: ask a running run to stop; it can be resumed."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from convnn.cli import arguments
+from convnn.cli.console import out
+
+EXAMPLES = """
+convnn stop @last
+convnn stop 3f2a --after-epoch
+"""
+
+
+def stop(
+    run: arguments.Run,
+    after_epoch: Annotated[bool, typer.Option("--after-epoch", help="let it finish the epoch first")] = False,
+    runs: arguments.RunsFolder = None,
+) -> None:
+    """Ask a running run to stop after this step; it can be resumed."""
+    from convnn.runs.control import ControlCommand, send
+    from convnn.runs.find import find_run
+    from convnn.runs.run import runs_root
+
+    target = find_run(run, runs_root(runs))
+    send(target.path, ControlCommand.STOP_EPOCH if after_epoch else ControlCommand.STOP)
+    out().print_line(f"{target.name} stops after this {'epoch' if after_epoch else 'step'}")

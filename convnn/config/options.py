@@ -12,6 +12,7 @@ from pydantic.fields import FieldInfo
 
 from convnn.config.schema import LAYERS, RunConfig, Section
 from convnn.errors import Problem, nearest
+from convnn.layer_table import layers_using
 
 Value = bool | int | float | str | tuple[str, ...] | None
 TRUE, FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
@@ -38,8 +39,8 @@ class Option:
     hint: str | None
     unit: str | None
     step: float | None
-    layers: tuple[str, ...]
-    when: dict[str, tuple[Any, ...]]
+    layers: tuple[str, ...]  # that it has an effect on
+    when: dict[str, tuple[Any, ...]]  # values of other options that it needs
 
     @property
     def section(self) -> str:
@@ -202,7 +203,7 @@ def _row(key: str, field: FieldInfo) -> Option:
         hint=extra["hint"],
         unit=extra["unit"],
         step=step,
-        layers=tuple(extra["layers"]),
+        layers=layers_using(key) or LAYERS,
         when=dict(extra["when"]),
     )
 

@@ -1,29 +1,32 @@
-"""Everything a person can set about a run: one frozen schema that flags, presets, form, help and README are views of.
+"""Everything a person can set about a run: one frozen schema that flags, presets, form, help and docs are views of.
 
-A field holds its own documentation: help text, bounds, choices, unit, flag, and what it has an effect on
-(`layers`, the layer types that use it; `when`, the values of other options that it needs).
+A field holds its own documentation: help text, bounds, choices, unit, flag, and the values of other options that it
+needs (`when`). Which layers use an option is in the layer table.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-LAYERS = ("Conv2d", "Conv2d_New", "ConvNN", "ConvNN_Attn", "Branching", "Branching_Attn")
-_CONV = ("Conv2d", "Conv2d_New", "Branching", "Branching_Attn")
-_NN = ("ConvNN", "ConvNN_Attn", "Branching", "Branching_Attn")
-_PLAIN_NN = ("ConvNN", "Branching")
-_ATTENTION = ("ConvNN_Attn", "Branching_Attn")
-_BRANCHING = ("Branching", "Branching_Attn")
-_SHUFFLED = ("Conv2d_New", *_NN)
+from convnn.data.catalog import DATASETS
+from convnn.layer_table import LAYER_TABLE
+from convnn.models.architectures import ARCHITECTURES
 
-Model = Literal["vgg11", "vgg13", "vgg16", "vgg19", "resnet18", "resnet34"]
-Layer = Literal["Conv2d", "Conv2d_New", "ConvNN", "ConvNN_Attn", "Branching", "Branching_Attn"]
-Dataset = Literal["cifar10", "cifar100", "imagenet", "digits", "folder"]
+LAYERS = tuple(LAYER_TABLE)
 When = Mapping[str, tuple[Any, ...]]
 SAFE_NAME = r"[A-Za-z0-9][A-Za-z0-9._+=-]{0,79}"  # one component of a path on any system
+
+if TYPE_CHECKING:
+    Model = str
+    Layer = str
+    Dataset = str
+else:  # the choices are the rows of the tables
+    Model = Literal[tuple(ARCHITECTURES)]
+    Layer = Literal[LAYERS]
+    Dataset = Literal[tuple(DATASETS)]
 
 
 def _option(
@@ -33,20 +36,22 @@ def _option(
     *,
     unit: str | None = None,
     step: float | None = None,
-    layers: tuple[str, ...] = LAYERS,
     when: When | None = None,
     hint: str | None = None,
     **bounds: Any,
 ) -> Any:
-    """A field with its flag and documentation; `step` is what a form adds per key press, `hint` stands for choices."""
-    extra: Any = {"flag": flag, "unit": unit, "step": step, "layers": layers, "when": when or {}, "hint": hint}
+    """Return a field with its flag and documentation.
+
+    `step` is what a key press adds in the form, and `hint` says what is allowed where there are no choices.
+    """
+    extra: Any = {"flag": flag, "unit": unit, "step": step, "when": when or {}, "hint": hint}
     finite = False if isinstance(default, float) else None
     return Field(default, description=help, json_schema_extra=extra, allow_inf_nan=finite, **bounds)
 
 
-_Tuple = BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)
+AsTuple = BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)
 # TOML has no null: the word "none" stands for it
-NoneWord = BeforeValidator(lambda value: None if value == "none" else value)
+NoneAsWord = BeforeValidator(lambda value: None if value == "none" else value)
 
 
 class Section(BaseModel):
@@ -54,11 +59,11 @@ class Section(BaseModel):
 
 
 class ModelSection(Section):
-    """The network that the layer is put into."""
+    """The network whose convolutions are replaced by the layer."""
 
-    name: Model = _option("vgg11", "--model", "architecture")
+    name: Model = _option("vgg11", "--model", "model architecture")
     width: float = _option(
-        1.0, "--width", "share of the channels and of the head's hidden units", step=0.25, gt=0, le=16
+        1.0, "--width", "width multiplier of the channels and of the head's hidden units", step=0.25, gt=0, le=16
     )
 
 
@@ -67,18 +72,18 @@ class LayerSection(Section):
 
     type: Layer = _option("ConvNN", "--layer", "layer in every convolution slot")
     kernel_size: int = _option(
-        3, "--kernel_size", "kernel of Conv2d layers and of the Conv2d branch", unit="pixels", ge=1, le=31, layers=_CONV
+        3, "--kernel_size", "kernel size of Conv2d layers and of the Conv2d branch", unit="pixels", ge=1, le=31
     )
-    padding: int = _option(1, "--padding", "zero padding of ConvNN layers", unit="pixels", ge=0, le=64, layers=_NN)
-    K: int = _option(9, "--K", "neighbours per position, itself included", ge=1, layers=_NN)
+    padding: int = _option(1, "--padding", "zero padding before the neighbor search", unit="pixels", ge=0, le=64)
+    K: int = _option(9, "--K", "neighbors per position, itself included", ge=1)
     magnitude_type: Literal["cosine", "euclidean"] = _option(
-        "cosine", "--magnitude_type", "how two positions are compared", layers=_NN
+        "cosine", "--magnitude_type", "similarity of two positions"
     )
     similarity_type: Literal["Loc", "Col", "Loc_Col"] = _option(
-        "Col", "--similarity_type", "what is compared: coordinates, features, both", layers=_PLAIN_NN
+        "Col", "--similarity_type", "what is compared: coordinates (Loc), features (Col) or both"
     )
     aggregation_type: Literal["Col", "Loc_Col"] = _option(
-        "Col", "--aggregation_type", "what is convolved: features, or features and coordinates", layers=_SHUFFLED
+        "Col", "--aggregation_type", "what is convolved: features (Col), or features and coordinates"
     )
     lambda_param: float = _option(
         0.5,
@@ -87,35 +92,34 @@ class LayerSection(Section):
         step=0.05,
         ge=0,
         le=1,
-        layers=_PLAIN_NN,
         when={"layer.similarity_type": ("Loc_Col",)},
     )
     shuffle_pattern: Literal["BA", "NA"] = _option(
-        "NA", "--shuffle_pattern", "pixel unshuffle before and shuffle after the layer, or none", layers=_SHUFFLED
+        "NA", "--shuffle_pattern", "pixel unshuffle before and shuffle after the layer (BA), or none (NA)"
     )
     shuffle_scale: int = _option(
         0,
         "--shuffle_scale",
-        "scale of the shuffle, at least 1 with BA and 0 with NA",
+        "scale of the pixel shuffle: at least 1 with BA, 0 with NA",
         ge=0,
-        layers=_SHUFFLED,
         when={"layer.shuffle_pattern": ("BA",)},
     )
     attention_dropout: float = _option(
-        0.1, "--attention_dropout", "dropout on the attention weights", step=0.05, ge=0, lt=1, layers=_ATTENTION
+        0.1, "--attention_dropout", "dropout of the attention weights", step=0.05, ge=0, lt=1
     )
 
 
 class SamplingSection(Section):
-    """The positions that a query may choose its neighbours from."""
+    """The candidates that a query chooses its neighbors from."""
 
-    type: Literal["all", "random", "spatial"] = _option("all", "--sampling_type", "pool of candidates", layers=_NN)
+    type: Literal["all", "random", "spatial"] = _option(
+        "all", "--sampling_type", "candidates of the neighbor search: all positions, a random draw, or a spatial grid"
+    )
     num_samples: int = _option(
         -1,
         "--num_samples",
-        "random: how many candidates; spatial: side of the grid; all: -1",
+        "number of random candidates, or side of the spatial grid; -1 with all",
         ge=-1,
-        layers=_NN,
         when={"sampling.type": ("random", "spatial")},
     )
     sample_padding: int = _option(
@@ -124,7 +128,6 @@ class SamplingSection(Section):
         "margin of the spatial grid",
         unit="pixels",
         ge=0,
-        layers=_NN,
         when={"sampling.type": ("spatial",)},
     )
 
@@ -135,56 +138,55 @@ class BranchingSection(Section):
     ratio: float = _option(
         0.5,
         "--branch_ratio",
-        "share of the output channels from the ConvNN branch",
+        "fraction of the output channels from the ConvNN branch",
         step=0.125,
         ge=0,
         le=1,
-        layers=_BRANCHING,
     )
 
 
 class DataSection(Section):
-    """What is learned from."""
+    """The data set, and what is done to its images."""
 
     dataset: Dataset = _option("cifar10", "--dataset", "data set")
     path: str = _option(
         "./Data",
         "--data_path",
-        "where the data set is or goes",
+        "directory of the data set; CIFAR is downloaded to it",
         min_length=1,
         when={"data.dataset": ("cifar10", "cifar100", "imagenet", "folder")},
     )
-    resize: Annotated[int | None, NoneWord] = _option(
-        None, "--resize", "side that images are resized to", unit="pixels", ge=8, le=4096
+    resize: Annotated[int | None, NoneAsWord] = _option(
+        None, "--resize", "side to which images are resized", unit="pixels", ge=8, le=4096
     )
-    limit: Annotated[int | None, NoneWord] = _option(
-        None, "--limit", "images per split, drawn evenly over the classes", unit="images", step=100, ge=1
+    limit: Annotated[int | None, NoneAsWord] = _option(
+        None, "--limit", "maximum number of images per split, balanced over the classes", unit="images", step=100, ge=1
     )
     val_share: float = _option(
-        0.0, "--val_share", "share of the training images set aside for validation", step=0.05, ge=0, le=0.9
+        0.0, "--val_share", "fraction of the training images held out for validation", step=0.05, ge=0, le=0.9
     )
-    augment: bool = _option(False, "--augment", "random crop with padding 4 and horizontal flip")
-    noise: float = _option(0.0, "--noise", "sd of Gaussian noise added to normalised training images", step=0.05, ge=0)
+    augment: bool = _option(False, "--augment", "random crop with padding 4 and random horizontal flip")
+    noise: float = _option(
+        0.0, "--noise", "standard deviation of Gaussian noise added to normalized training images", step=0.05, ge=0
+    )
     workers: int = _option(
         4, "--workers", "processes that decode images", ge=0, le=256, when={"data.dataset": ("imagenet",)}
     )
 
 
 class TrainingSection(Section):
-    """The loop."""
+    """The training loop."""
 
     batch_size: int = _option(256, "--batch_size", "images per step", unit="images", step=16, ge=1)
-    accumulate: int = _option(
-        1, "--accumulate", "micro-batches a step is computed in, so that a large batch fits", ge=1
-    )
+    accumulate: int = _option(1, "--accumulate", "gradient accumulation: micro-batches per step", ge=1)
     num_epochs: int = _option(150, "--num_epochs", "passes over the training images", unit="epochs", ge=1)
     criterion: Literal["CrossEntropy", "MSE"] = _option(
-        "CrossEntropy", "--criterion", "loss; MSE is against one-hot targets"
+        "CrossEntropy", "--criterion", "loss function; MSE takes one-hot targets"
     )
     clip_grad_norm: float = _option(
-        1.0, "--clip_grad_norm", "largest global norm of the gradient; 0 turns clipping off", step=0.5, ge=0
+        1.0, "--clip_grad_norm", "maximum global norm of the gradient; 0 disables clipping", step=0.5, ge=0
     )
-    seed: int = _option(0, "--seed", "seed of weights, order, candidates and augmentation", ge=0, lt=2**63)
+    seed: int = _option(0, "--seed", "seed of weights, data order, random candidates and augmentation", ge=0, lt=2**63)
 
 
 class OptimizerSection(Section):
@@ -193,7 +195,7 @@ class OptimizerSection(Section):
     name: Literal["adam", "sgd", "adamw"] = _option("adamw", "--optimizer", "optimizer")
     lr: float = _option(1e-3, "--lr", "initial learning rate", gt=0)
     weight_decay: float = _option(
-        1e-6, "--weight_decay", "decay of the weights: decoupled in adamw, L2 in adam and sgd", ge=0
+        1e-6, "--weight_decay", "weight decay: decoupled in adamw, L2 penalty in adam and sgd", ge=0
     )
     momentum: float = _option(
         0.9, "--momentum", "momentum of sgd", step=0.05, ge=0, lt=1, when={"optimizer.name": ("sgd",)}
@@ -204,15 +206,20 @@ class SchedulerSection(Section):
     """How the learning rate changes over the epochs."""
 
     name: Literal["step", "cosine", "plateau", "none"] = _option(
-        "none", "--scheduler", "schedule of the learning rate; plateau watches accuracy"
+        "none", "--scheduler", "learning rate schedule; plateau monitors the accuracy"
     )
     step: int = _option(
-        20, "--lr_step", "epochs between two cuts of the rate", unit="epochs", ge=1, when={"scheduler.name": ("step",)}
+        20,
+        "--lr_step",
+        "epochs between two decays of the learning rate",
+        unit="epochs",
+        ge=1,
+        when={"scheduler.name": ("step",)},
     )
     gamma: float = _option(
         0.1,
         "--lr_gamma",
-        "factor of a cut of the rate",
+        "factor of a decay of the learning rate",
         step=0.05,
         gt=0,
         lt=1,
@@ -226,24 +233,24 @@ class RuntimeSection(Section):
     device: str = _option(
         "auto",
         "--device",
-        "device; auto takes cuda, then mps, then cpu",
+        "device; auto selects cuda, then mps, then cpu",
         pattern=r"^(auto|cpu|mps|cuda(:\d{1,3})?)$",
         hint="auto, cpu, cuda, cuda:N, mps",
     )
     amp: bool = _option(False, "--use_amp", "automatic mixed precision")
     amp_dtype: Literal["auto", "bf16", "fp16"] = _option(
-        "auto", "--amp_dtype", "number format of mixed precision; cpu takes bf16 only", when={"runtime.amp": (True,)}
+        "auto", "--amp_dtype", "number format of mixed precision; cpu supports bf16 only", when={"runtime.amp": (True,)}
     )
     compile: bool = _option(False, "--use_compiled", "compile the model with torch.compile")
     compile_mode: Literal["default", "reduce-overhead", "reduce-memory", "max-autotune"] = _option(
         "default",
         "--compile_mode",
-        "what compilation favours; reduce-memory recomputes activations",
+        "mode of torch.compile; reduce-memory recomputes activations in the backward pass",
         when={"runtime.compile": (True,)},
     )
-    threads: int = _option(0, "--threads", "CPU threads of torch; 0 is torch's choice", ge=0, le=1024)
+    threads: int = _option(0, "--threads", "CPU threads of torch; 0 leaves the number to torch", ge=0, le=1024)
     deterministic: bool = _option(
-        False, "--deterministic", "only algorithms that repeat bit for bit (cpu runs always do)"
+        False, "--deterministic", "only deterministic algorithms (cpu runs always repeat bit for bit)"
     )
 
 
@@ -251,37 +258,37 @@ class CheckpointSection(Section):
     """When the state of a run is saved."""
 
     every_epochs: int = _option(1, "--checkpoint_epochs", "epochs between two checkpoints", unit="epochs", ge=1)
-    every_minutes: Annotated[float | None, NoneWord] = _option(
-        None, "--checkpoint_minutes", "minutes between two checkpoints inside an epoch", unit="minutes", gt=0
+    every_minutes: Annotated[float | None, NoneAsWord] = _option(
+        None, "--checkpoint_minutes", "minutes between two checkpoints within an epoch", unit="minutes", gt=0
     )
 
 
 class RunSection(Section):
     """What the run is called."""
 
-    name: Annotated[str | None, NoneWord] = _option(
+    name: Annotated[str | None, NoneAsWord] = _option(
         None,
         "--name",
         "name of the run, part of its directory's name",
         pattern=f"^{SAFE_NAME}$",
         hint="letters, digits, . _ + = -",
     )
-    tags: Annotated[tuple[Annotated[str, Field(pattern=r"^[^\s,\x00-\x1f\x7f]{1,60}$")], ...], _Tuple] = _option(
-        (), "--tag", "word to find the run by; may be given several times", hint="a word"
+    tags: Annotated[tuple[Annotated[str, Field(pattern=r"^[^\s,\x00-\x1f\x7f]{1,60}$")], ...], AsTuple] = _option(
+        (), "--tag", "tag to find the run by; can be repeated", hint="a word"
     )
 
 
 class OutputSection(Section):
     """Where the run is written; never part of a preset."""
 
-    dir: Annotated[str | None, NoneWord] = _option(
-        None, "--output_dir", "directory of the run; none makes a fresh one under ./runs", min_length=1
+    dir: Annotated[str | None, NoneAsWord] = _option(
+        None, "--output_dir", "directory of the run; none creates one under ./runs", min_length=1
     )
     test_only: bool = _option(False, "--test_only", "evaluate a checkpoint instead of training")
 
 
 class RunConfig(Section):
-    """One run, whole: what `config.toml` holds, and all that decides the numbers."""
+    """The whole configuration of a run, as its `config.toml` holds it."""
 
     model: ModelSection = Field(default_factory=ModelSection)
     layer: LayerSection = Field(default_factory=LayerSection)

@@ -1,7 +1,7 @@
 """An estimate of the memory that training on a CPU takes, beyond torch itself and the data.
 
-Weights, gradients and optimizer state are there whatever the batch is. What the forward pass keeps for the backward
-pass grows with it, and is counted from what the layers keep. The rest is measured: `benchmarks/memory.py`.
+Weights, gradients and optimizer state do not depend on the batch. What the forward pass keeps for the backward pass
+grows with it, and is counted from what the layers keep. The rest is measured by `benchmarks/memory.py`.
 """
 
 from __future__ import annotations
@@ -11,76 +11,59 @@ from itertools import pairwise
 from math import ceil
 from typing import TYPE_CHECKING
 
-from convnn.costs import flops
+from convnn.layer_table import layer_kind
 
 if TYPE_CHECKING:
     from convnn.config.schema import RunConfig
     from convnn.models.architectures import Slot
 
 MIB = 2**20
-LOADED, COMPILER = 22 * MIB, 285 * MIB  # code that the first step loads, and what torch.compile adds to it
-BUFFERS = {"Conv2d": 50 * MIB, "Conv2d_New": 50 * MIB}  # of the kernels, whatever the batch is
-TILED_BUFFERS = 150 * MIB  # the same of layers that look for neighbours, a tile at a time
-HOLES = 0.5  # share of the largest gradient for which the heap often has no place where the last one was
-SLACK = 1.4  # memory taken for each byte kept: gradients of maps, and holes between blocks of many sizes
+LOADED = 22 * MIB  # code that the first step loads
+COMPILER = 285 * MIB  # what torch.compile adds to it
+BUFFERS = 50 * MIB  # of convolution kernels, whatever the batch is
+SEARCH_BUFFERS = 150 * MIB  # of layers that search neighbors, a tile at a time
+FRAGMENTATION = 0.5  # share of the largest gradient for which the heap often has no free block
+OVERHEAD = 1.4  # memory taken per byte kept: gradients of activations, and gaps between blocks of many sizes
 
 
-def training(config: RunConfig, places: Sequence[Slot], parameters: int, largest: int) -> int:
-    """Bytes at the peak of training a model of these slots; `largest` is the size of its largest parameter."""
+def training_bytes(config: RunConfig, slots: Sequence[Slot], parameters: int, largest: int) -> int:
+    """Return the bytes at the peak of training a model of these slots; `largest` is its largest parameter."""
     images = ceil(config.training.batch_size / config.training.accumulate)
-    weights = 4 * (parameters * (2 + optimizer_states(config)) + HOLES * largest)
-    buffers = BUFFERS.get(config.layer.type, TILED_BUFFERS)
-    activations = sum(kept(config, slot) for slot in places) + sum(pooled(config, *pair) for pair in pairwise(places))
-    loaded = LOADED + COMPILER * config.runtime.compile
-    return round(loaded + weights + buffers + SLACK * images * activations)
+    weights = 4 * (parameters * (2 + optimizer_states(config)) + FRAGMENTATION * largest)
+    loaded = LOADED + (COMPILER if config.runtime.compile else 0)
+    buffers = SEARCH_BUFFERS if layer_kind(config.layer.type).searches_neighbors else BUFFERS
+    activations = sum(slot_bytes(config, slot) for slot in slots)
+    activations += sum(pool_bytes(config, *pair) for pair in pairwise(slots))
+    return round(loaded + weights + buffers + OVERHEAD * images * activations)
 
 
 def optimizer_states(config: RunConfig) -> int:
-    """Numbers that the optimizer remembers of each parameter."""
+    """Return how many numbers the optimizer keeps per parameter."""
     if config.optimizer.name == "sgd":
         return 1 if config.optimizer.momentum else 0
     return 2
 
 
-def pooled(config: RunConfig, slot: Slot, after: Slot) -> int:
-    """Bytes of one image kept by a pool between two slots: its output, and where it came from."""
-    if slot.side == after.side:
-        return 0
-    return (bytes_of_number(config) + 8) * slot.out_channels * after.side[0] * after.side[1]
-
-
-def bytes_of_number(config: RunConfig) -> int:
-    """Bytes of one number of an activation."""
+def bytes_per_number(config: RunConfig) -> int:
+    """Return the bytes of one number of an activation."""
     return 2 if config.runtime.amp else 4
 
 
-def kept(config: RunConfig, slot: Slot) -> int:
-    """Bytes that a slot keeps of one image for the backward pass.
+def pool_bytes(config: RunConfig, slot: Slot, following: Slot) -> int:
+    """Return the bytes that a pool between two slots keeps of one image: its output, and the indices of the maxima."""
+    if slot.side == following.side:
+        return 0
+    return (bytes_per_number(config) + 8) * slot.out_channels * following.side[0] * following.side[1]
 
-    Its layer's output, for the normalisation, and the ReLU's, which the next layer reads; then what the layer keeps
-    besides its input.
+
+def slot_bytes(config: RunConfig, slot: Slot) -> int:
+    """Return the bytes that a slot keeps of one image for the backward pass.
+
+    These are its layer's output, for the normalization, and the ReLU's, which the next layer reads; then what the
+    layer keeps besides its input and output.
     """
-    number = bytes_of_number(config)
-    positions = slot.side[0] * slot.side[1]
-    maps = 2 * slot.out_channels * positions
-    kind, share = config.layer.type, flops.neighbour_channels(config, slot.out_channels)
-    if kind.startswith("Branching"):
-        maps += slot.out_channels * positions  # both branches side by side
-    if kind == "Conv2d" or (kind.startswith("Branching") and not share):
-        return number * maps
-    inner = flops.shuffled(config, slot.in_channels, share or slot.out_channels, slot.side)
-    if flops.scale(config) > 1:
-        maps += inner.features * inner.positions  # the unshuffled input
-    if kind == "Conv2d_New":
-        return number * (maps + (inner.convolved * inner.positions if inner.convolved > inner.features else 0))
-    pairs = inner.positions * config.layer.K
-    index = (2 if inner.padded(config.layer.padding) < 2**15 else 4) * pairs
-    if not kind.endswith("_Attn"):
-        return number * maps + index
-    # query, key, value and their sum; the projected output; and the weights before and after dropout, with its mask
-    maps += (2 * inner.convolved + inner.out) * inner.positions
-    if inner.convolved > inner.features:  # coordinates tell positions of the pad apart: it is projected too, and kept
-        maps += 3 * inner.convolved * inner.padded(config.layer.padding)
-    else:
-        maps += 2 * inner.convolved * inner.positions
-    return number * maps + index + (2 * 4 + 1) * pairs
+    numbers, other_bytes = 2 * slot.out_channels * slot.side[0] * slot.side[1], 0
+    for kind, channels in layer_kind(config.layer.type).parts(config, slot.out_channels):
+        kept = kind.kept(slot.in_channels, channels, slot.side, **kind.option_values(config))
+        numbers, other_bytes = numbers + kept.numbers, other_bytes + kept.other_bytes
+    return bytes_per_number(config) * numbers + other_bytes

@@ -1,47 +1,50 @@
-"""Rules across fields, checked without torch in milliseconds: every problem at once, each with a way out."""
+"""Rules across options, checked without torch in milliseconds: every problem at once, each with a fix."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from convnn.config.active import inactive_options
 from convnn.config.schema import RunConfig
-from convnn.costs import flops, plan
+from convnn.costs import flops
 from convnn.errors import Problem
 from convnn.hardware import fp16_on_cpu
+from convnn.layer_table import Side, layer_kind
 from convnn.models import architectures
-
-Side = tuple[int, int]
+from convnn.models.architectures import Slot
 
 
 def problems(config: RunConfig, image_size: Side | None) -> list[Problem]:
-    """What contradicts itself in a configuration whose single values are all allowed.
+    """Return the contradictions in a configuration whose single values are all allowed.
 
-    image_size is (H, W) in pixels; None (a folder that is not here) leaves the rules about maps for later.
+    image_size is (H, W) in pixels; None (a folder that is not here) skips the rules about feature maps.
     """
-    found = [*_samples(config), *_shuffle(config), *_runtime(config), *_batches(config)]
+    broken = [*_samples(config), *_shuffle(config), *_runtime(config), *_batches(config)]
     if image_size is None:
-        return found
-    if config.model.name.startswith("vgg") and min(image_size) < 32:
-        found.append(_too_small(config, image_size))
-        return found  # the maps of such a model do not exist
-    return found + _maps(config, image_size, ignore={problem.key for problem in found})
+        return broken
+    min_side = architectures.architecture(config.model.name).min_side
+    if min(image_size) < min_side:
+        return [*broken, _too_small(config, image_size, min_side)]  # the maps of such a model do not exist
+    return broken + _maps(config, image_size, refused={problem.key for problem in broken})
 
 
 def notes(config: RunConfig) -> list[str]:
-    """What is allowed but may surprise."""
-    found = []
+    """Return what is allowed but may surprise."""
+    surprises = []
     if config.scheduler.name == "step" and config.scheduler.step >= config.training.num_epochs:
-        found.append(f"scheduler.step {config.scheduler.step} is not reached in {config.training.num_epochs} epochs")
-    if config.runtime.compile and config.runtime.compile_mode == "reduce-overhead" and config.runtime.device == "cpu":
-        found.append("compile_mode reduce-overhead uses CUDA graphs; on cpu it compiles as default does")
-    if "Branching" in config.layer.type and config.branching.ratio == 0:
-        found.append(
-            "branch_ratio 0 keeps the 1x1 mixing convolution: its model is not quite the Conv2d model "
-            "(130,015,690 against 128,812,810 parameters in vgg11)"
+        epochs = config.training.num_epochs
+        surprises.append(
+            f"scheduler.step is {config.scheduler.step}: the learning rate never decays in {epochs} epochs"
         )
-    return found
+    if config.runtime.compile and config.runtime.compile_mode == "reduce-overhead" and config.runtime.device == "cpu":
+        surprises.append("compile_mode reduce-overhead uses CUDA graphs; on cpu it compiles as default does")
+    if layer_kind(config.layer.type).branches and config.branching.ratio == 0:
+        surprises.append(
+            "branch_ratio 0 keeps the 1x1 mixing convolution, so the model is not the plain Conv2d model "
+            "(130,015,690 and 128,812,810 parameters in vgg11)"
+        )
+    return surprises
 
 
 def _samples(config: RunConfig) -> Iterator[Problem]:
@@ -58,14 +61,13 @@ def _samples(config: RunConfig) -> Iterator[Problem]:
             change={"sampling.num_samples": -1},
         )
     if kind != "all" and samples < 1:
-        unit = "how many candidates" if kind == "random" else "the side of the grid"
-        wanted = 64 if kind == "random" else 8
+        meaning, usual = {"random": ("the number of candidates", 64), "spatial": ("the side of the grid", 8)}[kind]
         yield Problem(
-            f"sampling.num_samples is {samples}: must be at least 1 with sampling_type {kind} ({unit})",
+            f"sampling.num_samples is {samples}: must be at least 1 with sampling_type {kind} ({meaning})",
             key="sampling.num_samples",
             value=samples,
-            fix=f"use --num_samples {wanted}",
-            change={"sampling.num_samples": wanted},
+            fix=f"use --num_samples {usual}",
+            change={"sampling.num_samples": usual},
         )
 
 
@@ -101,7 +103,7 @@ def _batches(config: RunConfig) -> Iterator[Problem]:
     batch, micro = config.training.batch_size, config.training.accumulate
     if micro > batch:
         yield Problem(
-            f"training.accumulate is {micro}: a batch of {batch} images cannot be computed in {micro} parts",
+            f"training.accumulate is {micro}: a batch of {batch} images has no {micro} micro-batches",
             key="training.accumulate",
             value=micro,
             fix=f"use --accumulate {batch} or less",
@@ -109,91 +111,84 @@ def _batches(config: RunConfig) -> Iterator[Problem]:
         )
 
 
-def _too_small(config: RunConfig, image_size: Side) -> Problem:
-    height, width = image_size
+def _too_small(config: RunConfig, image_size: Side, min_side: int) -> Problem:
     return Problem(
-        f"data.resize is {config.data.resize or 'none'}: {config.model.name} needs images of at least 32x32, "
-        f"these are {height}x{width}",
+        f"data.resize is {config.data.resize or 'none'}: {config.model.name} needs images of at least "
+        f"{min_side}x{min_side}, these are {_size(image_size)}",
         key="data.resize",
         value=config.data.resize,
-        fix="use --resize 32, or --model resnet18",
-        change={"data.resize": 32},
+        fix=f"use --resize {min_side}, or --model resnet18",
+        change={"data.resize": min_side},
     )
 
 
-def _maps(config: RunConfig, image_size: Side, ignore: set[str | None]) -> list[Problem]:
-    """The rules that every layer's map must meet: the first map that fails is named, the fix suits them all."""
-    if {"sampling.num_samples", "layer.shuffle_scale"} & ignore:
-        return []  # the pools of such a configuration do not exist
+def _maps(config: RunConfig, image_size: Side, refused: set[str | None]) -> list[Problem]:
+    """The rules about feature maps: the first map that breaks one is named, and the fix suits every map."""
+    if {"sampling.num_samples", "layer.shuffle_scale"} & refused:
+        return []  # the candidates of such a configuration are undefined
     inactive = inactive_options(config)
     slots = architectures.slots(config.model.name, config.model.width, image_size)
-    if "layer.shuffle_scale" not in inactive and (problem := _divides(config, slots)):
+    if "layer.shuffle_scale" not in inactive and (problem := _shuffle_scale(config, slots)):
         return [problem]
     if "layer.K" in inactive:
         return []
-    return [problem for problem in (_margin(config, slots, inactive), _pool(config, slots)) if problem][:1]
+    if "sampling.sample_padding" not in inactive and (problem := _sample_padding(config, slots)):
+        return [problem]
+    problem = _candidates(config, slots)
+    return [problem] if problem else []
 
 
-def _divides(config: RunConfig, slots: tuple[architectures.Slot, ...]) -> Problem | None:
+def _shuffle_scale(config: RunConfig, slots: Sequence[Slot]) -> Problem | None:
     scale = config.layer.shuffle_scale
-    shared = math.gcd(*(side for slot in slots for side in slot.side))
-    bad = next((slot for slot in slots if slot.side[0] % scale or slot.side[1] % scale), None)
-    if bad is None:
+    undivided = next((slot for slot in slots if slot.side[0] % scale or slot.side[1] % scale), None)
+    if undivided is None:
         return None
-    fitting = [str(n) for n in range(1, shared + 1) if shared % n == 0]
+    common = math.gcd(*(pixels for slot in slots for pixels in slot.side))
+    divisors = [number for number in range(1, common + 1) if common % number == 0]
     return Problem(
-        f"layer.shuffle_scale is {scale}: must divide every map, but {bad.name} is {_shape(bad.side)}",
+        f"layer.shuffle_scale is {scale}: must divide every map, but {undivided.name} is {_size(undivided.side)}",
         key="layer.shuffle_scale",
         value=scale,
-        fix=f"use --shuffle_scale {' or '.join(fitting)}, or --shuffle_pattern NA",
-        change={"layer.shuffle_scale": max(int(n) for n in fitting)},
+        fix=f"use --shuffle_scale {' or '.join(map(str, divisors))}, or --shuffle_pattern NA",
+        change={"layer.shuffle_scale": max(divisors)},
     )
 
 
-def _margin(config: RunConfig, slots: tuple[architectures.Slot, ...], inactive: dict[str, str]) -> Problem | None:
-    if "sampling.sample_padding" in inactive:
-        return None
+def _sample_padding(config: RunConfig, slots: Sequence[Slot]) -> Problem | None:
     margin, samples = config.sampling.sample_padding, config.sampling.num_samples
-    # a grid that is no coarser than its map is all of it, margin and pad included
-    gridded = [slot for slot in slots if samples < max(_inner(config, slot.side))]
-    bad = next((slot for slot in gridded if 2 * margin >= min(_inner(config, slot.side))), None)
-    if bad is None:
+    sides = {slot: flops.inner_side(config, slot.side) for slot in slots}
+    # a grid that is no coarser than its map is all of it, margin and padding included
+    gridded = {slot: side for slot, side in sides.items() if samples < max(side)}
+    emptied = next((slot for slot, side in gridded.items() if 2 * margin >= min(side)), None)
+    if emptied is None:
         return None
-    most = (min(min(_inner(config, slot.side)) for slot in gridded) - 1) // 2
+    largest = (min(min(side) for side in gridded.values()) - 1) // 2
     return Problem(
-        f"sampling.sample_padding is {margin}: leaves no position of {bad.name}, which is "
-        f"{_shape(_inner(config, bad.side))}",
+        f"sampling.sample_padding is {margin}: leaves no position of {emptied.name}, which is {_size(sides[emptied])}",
         key="sampling.sample_padding",
         value=margin,
-        fix=f"use --sample_padding {most}",
-        change={"sampling.sample_padding": most},
+        fix=f"use --sample_padding {largest}",
+        change={"sampling.sample_padding": largest},
     )
 
 
-def _pool(config: RunConfig, slots: tuple[architectures.Slot, ...]) -> Problem | None:
-    K = config.layer.K
-    looking = [slot for slot in slots if flops.neighbour_channels(config, slot.out_channels)]
-    pools = {slot: plan.candidates(config, slot.side) for slot in looking}
-    bad = min(looking, key=lambda slot: pools[slot], default=None)  # what fits the smallest pool fits all
-    if bad is None or pools[bad] >= K:
+def _candidates(config: RunConfig, slots: Sequence[Slot]) -> Problem | None:
+    K, counts = config.layer.K, {slot: flops.candidates(config, slot) for slot in slots}
+    searched = {slot: count for slot, count in counts.items() if count is not None}
+    smallest = min(searched, key=searched.__getitem__, default=None)  # what fits the fewest candidates fits all
+    if smallest is None or searched[smallest] >= K:
         return None
-    least = pools[bad]
+    count = searched[smallest]
     return Problem(
-        f"layer.K is {K}: {K} neighbours need at least {K} candidates, but {bad.name} has {least} "
-        f"(its map is {_shape(_inner(config, bad.side))}, padding {config.layer.padding}, "
+        f"layer.K is {K}: {K} neighbors need at least {K} candidates, but {smallest.name} has {count} "
+        f"(its map is {_size(flops.inner_side(config, smallest.side))}, padding {config.layer.padding}, "
         f"sampling {config.sampling.type})",
         key="layer.K",
         value=K,
-        fix=f"use --K {least} or less, or a larger pool of candidates",
-        change={"layer.K": least},
+        fix=f"use --K {count} or less, or more candidates",
+        change={"layer.K": count},
     )
 
 
-def _inner(config: RunConfig, side: Side) -> Side:
-    """The map that neighbours are looked for in: after the unshuffle, before padding."""
-    shape = flops.shuffled(config, 1, 1, side)
-    return shape.height, shape.width
-
-
-def _shape(side: Side) -> str:
+def _size(side: Side) -> str:
     return f"{side[0]}x{side[1]}"

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from inspect import unwrap
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from convnn.config.schema import RunConfig
+from convnn.layer_table import LayerKind, layer_kind
+from convnn.models.architectures import architecture
 
 if TYPE_CHECKING:
     from convnn.data import LoadedDataset
@@ -26,55 +28,24 @@ MEMORY_BUDGET = 0.5  # share of the activations that reduce-memory keeps; the re
 
 
 def conv(config: RunConfig) -> Conv:
-    """The factory of the layer in every slot: (in_channels, out_channels) -> module."""
-    from convnn import layers
+    """Return the factory of the layer in every slot: (in_channels, out_channels) -> module."""
+    slot_bias = architecture(config.model.name).family.slot_bias
+    return _layer_factory(layer_kind(config.layer.type), config, bias=slot_bias)
 
-    layer, sampling = config.layer, config.sampling
-    # a bias before a ResNet's BatchNorm is redundant: its Conv2d slots have none
-    bias = config.model.name.startswith("vgg") or layer.type != "Conv2d"
-    plain = partial(nn.Conv2d, kernel_size=layer.kernel_size, padding="same", bias=bias)
-    shuffle: dict[str, Any] = {"shuffle_pattern": layer.shuffle_pattern, "shuffle_scale": layer.shuffle_scale}
-    neighbours: dict[str, Any] = {
-        "K": layer.K,
-        "padding": layer.padding,
-        "magnitude_type": layer.magnitude_type,
-        "aggregation_type": layer.aggregation_type,
-        "sampling_type": sampling.type,
-        "num_samples": sampling.num_samples,
-        "sample_padding": sampling.sample_padding,
-        **shuffle,
-    }
-    convnn: Conv = partial(
-        layers.ConvNN2d, similarity_type=layer.similarity_type, lambda_param=layer.lambda_param, **neighbours
-    )
-    attention: Conv = partial(layers.ConvNNAttention2d, attention_dropout=layer.attention_dropout, **neighbours)
 
-    def branching(first: Conv) -> Conv:
-        return lambda before, after: layers.Branching2d(
-            before, after, first, plain, branch_ratio=config.branching.ratio
-        )
-
-    factories: dict[str, Conv] = {
-        "Conv2d": plain,
-        "Conv2d_New": partial(
-            layers.CoordConv2d, kernel_size=layer.kernel_size, aggregation_type=layer.aggregation_type, **shuffle
-        ),
-        "ConvNN": convnn,
-        "ConvNN_Attn": attention,
-        "Branching": branching(convnn),
-        "Branching_Attn": branching(attention),
-    }
-    return factories[layer.type]
+def _layer_factory(kind: LayerKind, config: RunConfig, *, bias: bool = True) -> Conv:
+    layer_class = resolve_name(kind.class_path)
+    branches = [_layer_factory(layer_kind(name), config) for name in kind.branches or ()]
+    arguments = {**kind.constants, **kind.option_values(config, bias=bias)}
+    return lambda in_channels, out_channels: layer_class(in_channels, out_channels, *branches, **arguments)
 
 
 def model(config: RunConfig, num_classes: int, in_channels: int = 3) -> nn.Module:
-    """The network with the configured layer in every slot, drawn from torch's global generator."""
-    from convnn.models import resnet, vgg
-
-    kind = vgg.VGG if config.model.name.startswith("vgg") else resnet.ResNet
-    return kind(
-        config.model.name, conv(config), num_classes=num_classes, in_channels=in_channels, width=config.model.width
-    )
+    """Return the network with the configured layer in every slot, drawn from torch's global generator."""
+    name, width = config.model.name, config.model.width
+    model_class = resolve_name(architecture(name).family.class_path)
+    network: nn.Module = model_class(name, conv(config), num_classes=num_classes, in_channels=in_channels, width=width)
+    return network
 
 
 def compiled(config: RunConfig, model: nn.Module) -> nn.Module:

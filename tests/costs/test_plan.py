@@ -5,6 +5,7 @@ from itertools import pairwise
 import pytest
 
 from convnn.config.schema import LAYERS, RunConfig
+from convnn.costs import flops
 from convnn.costs import plan as costs_plan
 from convnn.models import architectures
 
@@ -27,6 +28,11 @@ def spatial(n, margin=0, **options):
     return configured(options=options, sampling={"type": "spatial", "num_samples": n, "sample_padding": margin})
 
 
+def candidates(config, side):
+    """The candidates of a layer in a slot of this (H, W)."""
+    return flops.candidates(config, architectures.Slot("slot", 1, 64, side))
+
+
 def first_slot(config, size):
     """The first slot's FLOPs on images of one channel, in a VGG of one channel."""
     return costs_plan.plan(config, size, 10, in_channels=1).layers[0].flops
@@ -39,7 +45,7 @@ def test_parameters_are_those_of_the_published_models(model, layer):
     assert costs_plan.plan(configured(model, layer), (32, 32), 10).parameters == expected
 
 
-def test_branching_without_neighbours_still_has_its_mix():
+def test_branching_without_neighbors_still_has_its_mix():
     plan = costs_plan.plan(configured(layer="Branching", branching={"ratio": 0.0}), (32, 32), 10)
     assert plan.parameters == 130_015_690
     assert round(plan.flops / 1e9, 3) == 0.599
@@ -58,12 +64,12 @@ def test_maps_of_a_vgg_halve_and_those_of_a_resnet_stay():
 
 
 def test_channels_run_from_slot_to_slot_at_any_width():
-    for model in architectures.STAGES:
+    for model, row in architectures.ARCHITECTURES.items():
         for width in (0.001, 0.3, 1, 2):
             slots = architectures.slots(model, width, (32, 32), in_channels=1)
             assert all(a.out_channels == b.in_channels for a, b in pairwise(slots))
             assert slots[-1].out_channels == max(1, round(512 * width))
-            assert slots[0].in_channels == (1 if model.startswith("vgg") else max(1, round(64 * width)))
+            assert slots[0].in_channels == (1 if row.family.stem is None else max(1, round(64 * width)))
 
 
 @pytest.mark.parametrize(
@@ -76,31 +82,30 @@ def test_models_have_as_many_slots_as_their_names_say(model, convolutions):
 
 
 def test_pool_of_all_is_the_padded_map():
-    assert costs_plan.candidates(configured(options={"padding": 1}), (32, 32)) == 34 * 34
-    assert costs_plan.candidates(configured(options={"padding": 0}), (5, 7)) == 5 * 7
+    assert candidates(configured(options={"padding": 1}), (32, 32)) == 34 * 34
+    assert candidates(configured(options={"padding": 0}), (5, 7)) == 5 * 7
     assert (
-        costs_plan.candidates(configured(options={"padding": 2, "shuffle_pattern": "BA", "shuffle_scale": 2}), (8, 12))
-        == 8 * 10
+        candidates(configured(options={"padding": 2, "shuffle_pattern": "BA", "shuffle_scale": 2}), (8, 12)) == 8 * 10
     )
 
 
 def test_pool_of_a_draw_is_at_most_the_padded_map():
     for n in (1, 100, 5000):
         config = configured(sampling={"type": "random", "num_samples": n})
-        assert costs_plan.candidates(config, (8, 8)) == min(n, 10 * 10)
+        assert candidates(config, (8, 8)) == min(n, 10 * 10)
 
 
 def test_pool_of_a_grid_counts_each_row_once_and_becomes_all_at_the_full_side():
-    assert costs_plan.candidates(spatial(8), (32, 32)) == 64
-    assert [costs_plan.candidates(spatial(n), (8, 8)) for n in (1, 7, 8, 9)] == [1, 49, 100, 100]
-    assert costs_plan.candidates(spatial(5), (4, 32)) == 4 * 5  # a side with fewer rows gives each once
-    assert costs_plan.candidates(spatial(5, margin=2), (16, 8)) == 5 * 4
-    assert costs_plan.candidates(spatial(5, margin=4), (16, 8)) == 0
-    assert costs_plan.candidates(spatial(4, shuffle_pattern="BA", shuffle_scale=2), (16, 16)) == 16
+    assert candidates(spatial(8), (32, 32)) == 64
+    assert [candidates(spatial(n), (8, 8)) for n in (1, 7, 8, 9)] == [1, 49, 100, 100]
+    assert candidates(spatial(5), (4, 32)) == 4 * 5  # a side with fewer rows gives each once
+    assert candidates(spatial(5, margin=2), (16, 8)) == 5 * 4
+    assert candidates(spatial(5, margin=4), (16, 8)) == 0
+    assert candidates(spatial(4, shuffle_pattern="BA", shuffle_scale=2), (16, 16)) == 16
 
 
 @pytest.mark.parametrize(
-    ("options", "per_query"),  # multiply-adds: scores against 3 * 4 candidates, then 64 outputs of K neighbours
+    ("options", "per_query"),  # multiply-adds: scores against 3 * 4 candidates, then 64 outputs of K neighbors
     [
         ({}, 12 * 1 + 64 * 9),
         ({"similarity_type": "Loc"}, 12 * 2 + 64 * 9),
@@ -128,16 +133,16 @@ def test_flops_of_attention_count_projections_at_every_padded_position():
 def test_flops_of_branches_add_up():
     both = configured(layer="Branching", branching={"ratio": 0.25})
     n, padded = 12, 30
-    neighbours = n * padded + n * 16 * 9
-    assert first_slot(both, (3, 4)) == 2 * (neighbours + n * 48 * 9 + n * 64 * 64)
+    neighbors = n * padded + n * 16 * 9
+    assert first_slot(both, (3, 4)) == 2 * (neighbors + n * 48 * 9 + n * 64 * 64)
 
 
-def test_candidates_and_neighbours_are_planned_only_where_a_layer_looks_for_them():
+def test_candidates_and_K_are_planned_only_where_a_layer_searches_neighbors():
     for layer in LAYERS:
         plan = costs_plan.plan(configured(layer=layer), (32, 32), 10)
-        looks = "NN" in layer or "Branching" in layer
-        assert {entry.K for entry in plan.layers} == ({9} if looks else {None})
-        assert (plan.layers[-1].candidates == 16) if looks else (plan.layers[-1].candidates is None)
+        searches = layer not in ("Conv2d", "Conv2d_New")
+        assert {slot.K for slot in plan.layers} == ({9} if searches else {None})
+        assert plan.layers[-1].candidates == (16 if searches else None)
 
 
 def test_json_of_a_plan_has_the_documented_names():
@@ -157,7 +162,7 @@ def test_memory_grows_with_the_batch_and_shrinks_with_micro_batches(model, layer
     assert memory(batch_size=256, accumulate=4) == memory(batch_size=64)
 
 
-@pytest.mark.parametrize("model", architectures.STAGES)
+@pytest.mark.parametrize("model", architectures.ARCHITECTURES)
 def test_memory_holds_weights_gradients_and_what_the_optimizer_remembers(model):
     def least(optimizer):
         config = configured(model, "Conv2d", optimizer=optimizer, training={"batch_size": 1})

@@ -7,11 +7,12 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from convnn.config.schema import LAYERS, RunConfig
+from convnn.costs import flops
 from convnn.costs import plan as costs_plan
 from convnn.models import architectures
 from convnn.training import build
 
-BOTH = list(itertools.product(architectures.STAGES, LAYERS))
+BOTH = list(itertools.product(architectures.ARCHITECTURES, LAYERS))
 
 
 def configured(model, layer, width=1.0, options=None, **sections):
@@ -48,13 +49,13 @@ def test_plan_has_the_parameters_of_the_model_and_of_each_slot(model, layer, opt
         assert slot.parameters == parameters(built.get_submodule(slot.slot)), slot.slot
 
 
-@pytest.mark.parametrize("model", architectures.STAGES)
+@pytest.mark.parametrize("model", architectures.ARCHITECTURES)
 def test_full_width_has_the_parameters_of_the_plan(model):
     config = configured(model, "Branching_Attn")
     assert parameters(on_meta(config)) == costs_plan.plan(config, (32, 32), 10).parameters
 
 
-@pytest.mark.parametrize("model", architectures.STAGES)
+@pytest.mark.parametrize("model", architectures.ARCHITECTURES)
 @pytest.mark.parametrize("size", [(64, 64), (96, 64)])
 @pytest.mark.parametrize("width", [1.0, 0.3])
 def test_flops_of_convolutions_are_what_torch_counts(model, size, width):
@@ -78,7 +79,7 @@ def test_shortcut_of_the_head_changes_no_figure(model):
 @pytest.mark.parametrize(("model", "layer"), BOTH)
 def test_model_learns_from_maps_of_the_planned_size(model, layer):
     torch.manual_seed(0)
-    size = (32, 45) if model.startswith("vgg") else (6, 5)
+    size = {1: (6, 5), 32: (32, 45)}[architectures.architecture(model).min_side]
     config = configured(model, layer, 1 / 16)
     built, seen = build.model(config, 7), {}
     for slot in architectures.slots(model, 1 / 16, size):
@@ -109,9 +110,11 @@ POOLS = [
 
 @pytest.mark.parametrize("layer", ["ConvNN", "ConvNN_Attn"])
 @pytest.mark.parametrize(("options", "sampling"), POOLS)
-def test_layer_takes_as_many_neighbours_as_the_plan_has_candidates(layer, options, sampling):
+def test_layer_takes_as_many_neighbors_as_the_plan_has_candidates(layer, options, sampling):
     size = (8, 6)
-    pool = costs_plan.candidates(configured("resnet18", layer, options=options, sampling=sampling), size)
+    pool = flops.candidates(
+        configured("resnet18", layer, options=options, sampling=sampling), architectures.Slot("", 2, 3, size)
+    )
 
     def run(K):
         config = configured("resnet18", layer, options={**options, "K": K}, sampling=sampling)
@@ -130,7 +133,7 @@ def test_model_takes_images_of_any_number_of_channels(model):
 def test_names_of_parameters_say_where_they_are():
     names = {
         model: set(dict(on_meta(configured(model, "Conv2d", 1 / 16)).named_parameters()))
-        for model in architectures.STAGES
+        for model in architectures.ARCHITECTURES
     }
     assert {"stage1.conv1.weight", "stage5.norm2.bias", "head.0.weight", "head.6.bias"} <= names["vgg11"]
     assert {"stem.weight", "stage4.block2.conv1.weight", "stage2.block1.shortcut.weight"} <= names["resnet18"]

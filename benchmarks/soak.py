@@ -44,7 +44,8 @@ class Showing(ConvnnApp):
 
 root = Path(sys.argv[1])
 with Terminal() as terminal:
-    sys.exit(run_app(Showing(root, launcher=Launcher(root, terminal)), terminal))
+    app = Showing(root, launcher=Launcher(root, terminal))
+    sys.exit(run_app(app, app.shutdown, terminal))
 """
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from textual import events
-from textual.app import SystemCommand
+from textual.app import App, SystemCommand
 from textual.binding import Binding
 from textual.screen import Screen
 from textual.widgets import Input, TextArea
@@ -26,7 +26,7 @@ from tui.dialogs.help import HelpScreen
 from tui.dialogs.too_small import SMALLEST, TooSmall
 from tui.keys import bindings
 from tui.process.launcher import Launch, Launcher
-from tui.process.shutdown import Leaving
+from tui.process.shutdown import Shutdown
 from tui.run_feed import RunFeed
 from tui.screens.home import HomeScreen
 from tui.selection import Selection
@@ -37,14 +37,15 @@ if TYPE_CHECKING:
     from tui.screens.setup.draft import Draft
     from tui.services import Services
 
+FOLDER = Path(__file__).parent
 BUILT_IN = frozenset({"command_palette", "help_quit"})  # Textual's own, which need no line in help or palette
 
 
-class ConvnnApp(Leaving):
+class ConvnnApp(App[int]):
     """Everything that `convnn tui` shows."""
 
     TITLE = "convnn"
-    CSS_PATH = ["app.tcss", "screens/home.tcss"]  # noqa: RUF012 Textual does not load that of the first screen
+    CSS_PATH = [FOLDER / "app.tcss", FOLDER / "screens/home.tcss"]  # noqa: RUF012 Textual skips that of the first screen
     BINDINGS = bindings("help", "leave", "leave-now", "interrupt", footer=("help", "leave"))
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (110, "-wide")]  # noqa: RUF012 Textual declares it so
     ENABLE_COMMAND_PALETTE = True
@@ -62,6 +63,7 @@ class ConvnnApp(Leaving):
     ) -> None:
         super().__init__(**options)
         self.launcher = launcher or Launcher(root)
+        self.shutdown = Shutdown(self, self.launcher)
         self.root = root
         self.preset = preset  # opened in the form at once
         self.now = now
@@ -80,6 +82,9 @@ class ConvnnApp(Leaving):
     def get_default_screen(self) -> Screen[Any]:
         return HomeScreen(self.preset)
 
+    def on_load(self) -> None:
+        self.shutdown.start()
+
     def on_mount(self) -> None:
         self.set_interval(0.5, self._watch_launches)
         self.run_worker(self.run_feed.follow(self), name="run feed")
@@ -93,6 +98,18 @@ class ConvnnApp(Leaving):
             self.push_screen(TooSmall())
         elif covered and not small:
             self.pop_screen()
+
+    async def on_event(self, event: events.Event) -> None:
+        if not (self._exit and isinstance(event, events.Key)):  # keys pressed while the app exits are ignored
+            await super().on_event(event)
+
+    def action_leave(self) -> None:
+        self.shutdown.request()
+
+    action_leave_now = action_leave
+
+    def action_interrupt(self) -> None:
+        self.shutdown.interrupt()
 
     def action_help(self) -> None:
         """Help for the focused pane."""

@@ -34,7 +34,8 @@ def tui(preset: arguments.Preset = None, runs: arguments.RunsFolder = None) -> N
 
     root = runs_root(runs)
     with Terminal() as terminal:
-        code = run_app(ConvnnApp(root, launcher=Launcher(root, terminal), preset=preset), terminal)
+        app = ConvnnApp(root, launcher=Launcher(root, terminal), preset=preset)
+        code = run_app(app, app.shutdown, terminal)
     if any(not thread.daemon for thread in threading.enumerate() if thread is not threading.main_thread()):
         os._exit(code)  # Textual's threads never end on a terminal that went away while it was written to
     raise typer.Exit(code)

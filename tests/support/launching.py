@@ -35,7 +35,8 @@ def main() -> int:
     runs, *rest = sys.argv[1:]
     typed = dict(word.split("=", 1) for word in rest)
     with Terminal() as terminal:
-        return run_app(Launching(Path(runs), Launcher(Path(runs), terminal), typed), terminal)
+        app = Launching(Path(runs), Launcher(Path(runs), terminal), typed)
+        return run_app(app, app.shutdown, terminal)
 
 
 if __name__ == "__main__":

@@ -58,7 +58,7 @@ def test_termination_after_a_resize_stops_the_run_and_restores_the_terminal(trai
     training.process.send_signal(signal.SIGTERM)
     assert training.wait() == 143
     assert training.restored()
-    assert f"go on with: convnn resume {run_of(tmp_path).path}/" in training.text  # not below ./runs
+    assert f"resume with: convnn resume {run_of(tmp_path).path}/" in training.text  # not below ./runs
     resumable(run_of(tmp_path), "terminated")
 
 
@@ -74,7 +74,7 @@ def test_ctrl_c_twice_leaves_at_once_with_files_valid(training, tmp_path):
     assert training.wait() == 130
     training.until(training.restored, "the terminal as it was")  # what it drew last is read by a thread
     run = run_of(tmp_path)
-    assert f"go on with: convnn resume {run.path}/" in training.text
+    assert f"resume with: convnn resume {run.path}/" in training.text
     assert event_log.read_events(run.events_path)[2] == []
     assert not is_locked(run.path)
 

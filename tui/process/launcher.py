@@ -1,4 +1,7 @@
-"""Launches one after the other on the one thread of this process that may touch torch, or in a process of their own."""
+"""Launches: trained one after the other on one thread of this process, or detached in processes of their own.
+
+All torch work of this process happens on that thread.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ import sys
 import threading
 import traceback
 from collections import deque
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
@@ -22,7 +25,6 @@ from convnn.errors import Exit, Problem, UserError
 from convnn.gc_pause import uncollected
 from convnn.runs import run as runs_run
 from convnn.runs.run import Run
-from convnn.text import escaped
 from convnn.training import allocator
 from convnn.worker.signals import Command
 from tui.process.torch_preload import load_ahead
@@ -30,26 +32,28 @@ from tui.process.torch_preload import load_ahead
 if TYPE_CHECKING:
     from convnn.worker.train_run import Ended
 
-State = Literal["queued", "starting", "running", "ended", "refused"]
+LOG_TAIL = 2000  # characters of a detached process's log that its error has
+
+LaunchState = Literal["queued", "starting", "running", "ended", "refused"]
 
 
 @dataclass(eq=False)
 class Launch:
-    """A configuration that was launched, and what has become of it."""
+    """A launched configuration and what has become of it."""
 
     config: RunConfig
     preset: str | None = None
-    resumes: Run | None = None  # which goes on, instead of a new one
+    resumes: Run | None = None  # the run that is resumed, instead of a new one
     run: Run | None = None  # from the moment it has a directory
     ended: Ended | None = None
-    error: UserError | None = None  # why there is no run, or no end of it
+    error: UserError | None = None  # why there is no run, or why it did not end by itself
     starting: bool = False
-    process: subprocess.Popen[bytes] | None = None  # of a detached one
-    place: Run | None = None  # where that one was told to put its directory
+    process: subprocess.Popen[bytes] | None = None  # of a detached launch
+    directory: Path | None = None  # where a detached process makes its run
 
     @property
-    def state(self) -> State:
-        """Where it is on its way; how a run is that has a directory, the directory tells."""
+    def state(self) -> LaunchState:
+        """How far the launch is; the status of its run is in the run's directory."""
         if self.error is not None:
             return "refused"
         if self.ended is not None:
@@ -60,29 +64,29 @@ class Launch:
 
     @property
     def title(self) -> str:
-        """What it is called before it has a directory."""
+        """A name for it before it has a directory."""
         if self.resumes is not None:
             return self.resumes.name
         return self.config.run.name or self.preset or f"{self.config.model.name}-{self.config.layer.type}"
 
 
-class Printed(Protocol):
-    """Where prints go while a run trains: see `tui.capture`."""
+class OutputCapture(Protocol):
+    """Where prints go while a run trains; see `tui.process.terminal.Terminal`."""
 
     def redirect_to(self, path: Path) -> AbstractContextManager[object]: ...
 
 
 class Launcher:
-    """Queues launches; trains them on one daemon thread, which imports torch when the first one starts."""
+    """Queues launches and trains them on a daemon thread, which imports torch when the first one starts."""
 
-    def __init__(self, root: Path, printed: Printed | None = None) -> None:
+    def __init__(self, root: Path, output: OutputCapture | None = None) -> None:
         allocator.one_heap()  # before the app has other threads, whose heaps would be taken over
         self.root = root
-        self.printed = printed
-        self.launches: list[Launch] = []  # since the app opened, in the order they were asked for
-        self.closing: Command | None = None  # the command that nothing starts after
+        self.output = output
+        self.launches: list[Launch] = []  # since the app opened, in the order they were launched
+        self.closed_by: Command | None = None  # after which nothing starts
         self.current: Launch | None = None
-        self.cut_short: Launch | None = None  # what trained when the app began to close
+        self.cut_short: Launch | None = None  # the one that was training when the launcher was closed
         self._queue: SimpleQueue[Launch] = SimpleQueue()
         self._waiting: deque[Launch] = deque()
         self._commands: deque[Command] | None = None
@@ -91,17 +95,20 @@ class Launcher:
         self._idle.set()
         self._lock = threading.Lock()
 
-    # -- what the app asks ------------------------------------------------------------------------------------------
+    # -- launching --------------------------------------------------------------------------------------------------
 
     def launch(self, config: RunConfig, preset: str | None = None) -> Launch:
-        """Queue a run of this process. It starts when those before it have ended."""
-        return self._put(Launch(config, preset))
+        """Queue a new run in this process; it starts when those before it have ended."""
+        return self._enqueue(Launch(config, preset))
 
     def resume(self, run: Run) -> Launch:
-        """Queue a run that ended early: it goes on from its newest good checkpoint. Raises UserError: damaged."""
-        return self._put(Launch(run.config(), resumes=run))
+        """Queue a run that ended early; it resumes from its newest valid checkpoint.
 
-    def _put(self, launch: Launch) -> Launch:
+        Raises UserError where its configuration is damaged.
+        """
+        return self._enqueue(Launch(run.config(), resumes=run))
+
+    def _enqueue(self, launch: Launch) -> Launch:
         with self._lock:
             self.launches.append(launch)
             self._waiting.append(launch)
@@ -113,43 +120,43 @@ class Launcher:
         return launch
 
     def detach(self, config: RunConfig, preset: str | None = None) -> Launch:
-        """Start a run in a process of its own, which outlives this one; it is found again by its directory.
+        """Start a run in a process of its own, which outlives this one; `poll` finds its directory.
 
-        Raises OSError where the process cannot be started, UserError where its directory holds a run already.
+        Raises OSError where the process cannot be started, and UserError where its directory holds a run already.
         """
         name = runs_run.new_run_name(config.model.name, config.layer.type, config.run.name)
         directory = Path(config.output.dir).resolve() if config.output.dir else self.root / name
         if runs_run.is_run(directory):
-            raise UserError(Problem(f"{escaped(directory)} holds a run already", fix="give another directory"))
-        there = config.model_copy(update={"output": config.output.model_copy(update={"dir": str(directory)})})
+            raise UserError(Problem(f"{directory} holds a run already", fix="give another directory"))
+        output = config.output.model_copy(update={"dir": str(directory)})
+        arguments = shlex.split(command(config.model_copy(update={"output": output})))[1:]
         directory.mkdir(parents=True, exist_ok=True)
-        words = [*shlex.split(command(there))[1:], "--runs", str(self.root), "--plain"]
         with (directory / "log.txt").open("ab") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "convnn", *words],
+                [sys.executable, "-m", "convnn", *arguments, "--runs", str(self.root), "--plain"],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                start_new_session=True,  # the signals of this terminal are not for it
+                start_new_session=True,  # away from the signals of this terminal
             )
-        launch = Launch(config, preset, starting=True, process=process, place=Run(directory, directory.name))
+        launch = Launch(config, preset, starting=True, process=process, directory=directory)
         self.launches.append(launch)
         return launch
 
     def poll(self) -> None:
-        """See what has become of the detached launches; the app asks this on a timer."""
+        """Update the detached launches; the app calls this on a timer."""
         for launch in self.launches:
-            if launch.process is None or launch.place is None or launch.run or launch.error:
+            if launch.process is None or launch.directory is None or launch.run or launch.error:
                 continue
-            code, place = launch.process.poll(), launch.place.path
-            if runs_run.is_run(place):
-                launch.run = Run(place, runs_run.run_name(place, self.root))
+            code = launch.process.poll()  # first: a process may end right after it has made its run
+            if runs_run.is_run(launch.directory):
+                launch.run = Run(launch.directory, runs_run.run_name(launch.directory, self.root))
             elif code is not None:
-                said = (place / "log.txt").read_text(errors="replace")[-2000:].strip()
-                launch.error = UserError(f"the detached process ended with code {code}: {escaped(said)}")
+                output = (launch.directory / "log.txt").read_text(errors="replace")[-LOG_TAIL:].strip()
+                launch.error = UserError(f"the detached process ended with code {code}: {output}")
 
     def drop(self, launch: Launch) -> bool:
-        """Take a launch out of the queue; False when it has started already."""
+        """Take a launch out of the queue; return False where it has already started."""
         with self._lock:
             if launch not in self._waiting:
                 return False
@@ -159,9 +166,10 @@ class Launcher:
 
     @property
     def queued(self) -> tuple[Launch, ...]:
-        """The launches that have no directory yet, the next one first."""
-        starting = self.current
-        return (*((starting,) if starting and starting.state == "starting" else ()), *self._waiting)
+        """The launches without a directory, the next one first."""
+        current = self.current
+        starting = [current] if current is not None and current.state == "starting" else []
+        return (*starting, *self._waiting)
 
     @property
     def live(self) -> Run | None:
@@ -169,7 +177,7 @@ class Launcher:
         launch = self.current
         return launch.run if launch is not None else None
 
-    # -- leaving ----------------------------------------------------------------------------------------------------
+    # -- ending -----------------------------------------------------------------------------------------------------
 
     def send(self, command: Command) -> None:
         """Send a command to the live run, if there is one."""
@@ -177,17 +185,17 @@ class Launcher:
             commands.append(command)
 
     def close(self, command: Command) -> None:
-        """Start nothing more, and end the live run by this command; `wait` tells when it has ended."""
+        """Start nothing more and send the live run the command that ends it."""
         with self._lock:
             self.cut_short = self.cut_short or self.current
-            self.closing = command
+            self.closed_by = command
             self._waiting.clear()
             if self.current is None:
                 self._idle.set()
         self.send(command)
 
     def wait(self, seconds: float | None = None) -> bool:
-        """Wait until nothing trains here and nothing waits to; whether that came true in time."""
+        """Wait until nothing trains and nothing is queued; return whether that came true in time."""
         return self._idle.wait(seconds)
 
     # -- the training thread ----------------------------------------------------------------------------------------
@@ -205,10 +213,10 @@ class Launcher:
                 self._train(launch)
             except UserError as error:
                 launch.error = error
-            except Exception as error:  # the loop itself failed, say on a full disk: this run ends, the app stays
-                logging.getLogger("convnn").exception("the loop ended")
-                self._note(launch, error)
-                launch.error = UserError(f"{type(error).__name__}: {escaped(error)}", Exit.FAILED)
+            except Exception as error:  # not of training but of the loop around it, as on a full disk
+                logging.getLogger("convnn").exception("the training loop failed")
+                self._log_traceback(launch, error)
+                launch.error = UserError(f"{type(error).__name__}: {error}", Exit.FAILED)
             with self._lock:
                 self._commands, self.current = None, None
                 if not self._waiting:
@@ -223,7 +231,7 @@ class Launcher:
         device.device(launch.config)
         commands: deque[Command] = deque()
         self._commands = commands
-        if self.closing is not None:
+        if self.closed_by is not None:
             return
         config = launch.config
         run = launch.resumes or runs_run.create_run(
@@ -236,14 +244,11 @@ class Launcher:
         )
         launch.run = run
         resume = launch.resumes is not None
-        with self.printed.redirect_to(run.path / "log.txt") if self.printed else nullcontext():
+        with self.output.redirect_to(run.path / "log.txt") if self.output else nullcontext():
             launch.ended = train_run(run, config, show=lambda event: None, commands=commands, resume=resume)
 
-    def _note(self, launch: Launch, error: Exception) -> None:
-        """Keep the traceback where the run's reader looks for it, if the disk lets us."""
+    def _log_traceback(self, launch: Launch, error: Exception) -> None:
+        """Append the traceback to the log of the run, where the disk allows it."""
         if launch.run is not None:
-            try:
-                with (launch.run.path / "log.txt").open("a") as log:
-                    log.write("".join(traceback.format_exception(error)))
-            except OSError as full:
-                launch.error = UserError(f"log.txt cannot be written: {full.strerror}")
+            with suppress(OSError), (launch.run.path / "log.txt").open("a") as log:
+                log.write("".join(traceback.format_exception(error)))

@@ -1,4 +1,4 @@
-"""Leaving the app: by a key, a signal, a hang-up or a failure; the live run always ends in a valid directory."""
+"""How the app ends: by a key, a signal, a hang-up or a failure. The live run always ends in a valid directory."""
 
 from __future__ import annotations
 
@@ -8,131 +8,139 @@ import time
 from functools import partial
 
 from rich.console import Console
-from textual import events
 from textual.app import App
 
 from convnn.errors import Exit
 from convnn.runs.control import ControlCommand
 from convnn.runs.resume import resume_command
-from convnn.text import escaped
+from convnn.text import escaped, plural
 from convnn.worker.signals import TWICE, Command, Interruption, obeyed
 from tui.dialogs.choice import Answer, Choice
-from tui.process.launcher import Launcher
+from tui.process.launcher import Launch, Launcher
 from tui.process.terminal import Terminal
 
-PATIENCE = 10.0  # seconds that leaving waits for the live run to end
+PATIENCE = 10.0  # seconds to wait for the live run when the app ends
+POLL = 0.2  # seconds between two looks whether the last epoch has ended
 ANSWERS: tuple[Answer, ...] = (
-    (ControlCommand.STOP_EPOCH.value, "stop after the epoch", "then leave; it can be resumed"),
-    (ControlCommand.STOP.value, "stop now", "after this step, then leave; it can be resumed"),
+    (ControlCommand.STOP_EPOCH.value, "stop after the epoch", "then quit; the run can be resumed"),
+    (ControlCommand.STOP.value, "stop now", "after this step, then quit; the run can be resumed"),
     ("stay", "stay", "nothing happens"),
 )
 
 
-class Leaving(App[int]):
-    """The part of the app that ends it; `launcher` is whose runs it must not lose."""
+class Shutdown:
+    """Ends the app: at once without a live run, else when the run was told how to end."""
 
-    launcher: Launcher
-    ended_by: Interruption | None = None  # the first signal that ends the app
-    _serving: asyncio.AbstractEventLoop | None = None
-    at_once = False  # asked for twice: nothing is waited for
-    _interrupted = -TWICE
+    def __init__(self, app: App[int], launcher: Launcher) -> None:
+        self.app = app
+        self.launcher = launcher
+        self.interruption: Interruption | None = None  # the first signal that ends the app
+        self.at_once = False  # without waiting for the live run
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._last_interrupt = -TWICE
 
-    def on_load(self) -> None:
-        self._serving = asyncio.get_running_loop()
-        if self.ended_by is not None:  # it came before there was a loop
-            self.exit()
+    def start(self) -> None:
+        """Take the running event loop, which signals end from then on."""
+        self._loop = asyncio.get_running_loop()
+        if self.interruption is not None:  # it came before there was a loop
+            self.app.exit()
 
-    async def on_event(self, event: events.Event) -> None:
-        if not (self._exit and isinstance(event, events.Key)):  # what is typed on the way out is for nobody
-            await super().on_event(event)
-
-    def signalled(self, command: Command) -> None:
-        """A signal arrived, between two instructions of this thread: do little, and not here."""
+    def handle_signal(self, command: Command) -> None:
+        """Obey a signal. It arrives between two instructions of the main thread, so this does little by itself."""
         if not isinstance(command, Interruption):
-            return self.launcher.send(command)
-        self.ended_by = self.ended_by or command
+            self.launcher.send(command)
+            return
+        self.interruption = self.interruption or command
         self.launcher.close(command)
-        if self._serving is not None and not self._serving.is_closed():
-            self._serving.call_soon_threadsafe(self.exit)
-        return None
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self.app.exit)
 
-    def action_leave(self) -> None:
-        """Leave; with a live run ask first what becomes of it."""
-        current, waiting = self.launcher.current, self.launcher.queued
-        if current is None and not waiting:
-            return self.exit()
-        if isinstance(self.screen, Choice):
-            return None
-        name = current.run.name if current and current.run else (current or waiting[0]).title
-        others = [launch for launch in waiting if launch is not current]
-        said = f"{escaped(name)} is training in this app."
-        if others:
-            said += f" {len(others)} more in the queue would not start."
-        self.push_screen(Choice("leave", said, ANSWERS), self._leave_by)
-        return None
+    def request(self) -> None:
+        """End the app, after a question where a run trains or waits."""
+        current, queued = self.launcher.current, self.launcher.queued
+        if current is None and not queued:
+            self.app.exit()
+        elif not isinstance(self.app.screen, Choice):
+            message = f"{_name(current or queued[0])} is training in this app."
+            if after := sum(launch is not current for launch in queued):
+                message += f" {plural(after, 'queued run')} will not start."
+            self.app.push_screen(Choice("quit", message, ANSWERS), self._obey)
 
-    def action_leave_now(self) -> None:
-        """The same from anywhere, whatever has the focus."""
-        self.action_leave()
-
-    def _leave_by(self, answer: str | None) -> None:
+    def _obey(self, answer: str | None) -> None:
         if answer == ControlCommand.STOP.value:
             self.launcher.close(ControlCommand.STOP)
-            self.exit()
+            self.app.exit()
         elif answer == ControlCommand.STOP_EPOCH.value:
             self.launcher.close(ControlCommand.STOP_EPOCH)
-            self.notify("the app leaves when this epoch has ended")
-            self.set_interval(0.2, self._leave_when_ended)
+            self.app.notify("the app quits when this epoch has ended")
+            self.app.set_interval(POLL, self._exit_when_idle)
 
-    def _leave_when_ended(self) -> None:
+    def _exit_when_idle(self) -> None:
         if self.launcher.wait(0):
-            self.exit()
+            self.app.exit()
 
-    def action_interrupt(self) -> None:
-        """As in a shell: stop the live run after its step; the second time within 3 s end at once."""
-        now, again = time.monotonic(), time.monotonic() - self._interrupted < TWICE
-        self._interrupted = now
-        if again:
+    def interrupt(self) -> None:
+        """Stop the live run after its step, as ctrl+c does in a shell; a second time within 3 s end at once."""
+        now = time.monotonic()
+        is_second = now - self._last_interrupt < TWICE
+        self._last_interrupt = now
+        if is_second:
             self.at_once = True
-            self.signalled(Interruption.CTRL_C)
+            self.handle_signal(Interruption.CTRL_C)
         elif self.launcher.current is not None:
             self.launcher.send(Interruption.CTRL_C)
-            self.notify("stopping after this step; ctrl+c again leaves")
+            self.app.notify("stopping after this step: press ctrl+c again to quit")
         else:
-            self.notify("nothing trains here; ctrl+c again leaves, as does ctrl+q")
+            self.app.notify("nothing is training here: press ctrl+c again, or ctrl+q, to quit")
 
 
-def run_app(app: Leaving, terminal: Terminal) -> int:
-    """Run the app on the terminal until a person, a signal or a failure ends it; returns the exit code."""
+def run_app(app: App[int], shutdown: Shutdown, terminal: Terminal) -> int:
+    """Run the app on the terminal until a person, a signal or a failure ends it; return the exit code."""
     app.error_console = Console(file=terminal.file, markup=False, highlight=False)
-    with obeyed(app.signalled, terminal.restore):
+    with obeyed(shutdown.handle_signal, terminal.restore):
         app.run()
-        return _leave(app, terminal)
+        return _finish(app, shutdown, terminal)
 
 
-def _leave(app: Leaving, terminal: Terminal) -> int:
-    """Wait for the live run when the terminal is restored, say how it went, and return the exit code."""
-    launcher = app.launcher
-    code: int = app.ended_by.code if app.ended_by else Exit.HUNG_UP if terminal.gone else app.return_code or Exit.DONE
-    if launcher.closing is None:  # the app ended by itself: it failed
-        launcher.close(Interruption.HUNG_UP if terminal.gone else Interruption.TERMINATED)
-    say = partial(print, file=terminal.file, flush=True)
+def _finish(app: App[int], shutdown: Shutdown, terminal: Terminal) -> int:
+    """Wait for the live run, print how it and the detached runs are doing, and return the exit code."""
+    launcher = shutdown.launcher
+    code = _exit_code(app, shutdown, terminal)
+    if launcher.closed_by is None:  # the app ended by itself: it failed
+        launcher.close(Interruption.HUNG_UP if terminal.hung_up else Interruption.TERMINATED)
+    write = partial(print, file=terminal.file, flush=True)
     if (launch := launcher.cut_short) is not None:
-        name = escaped(launch.run.name if launch.run else launch.title)
-        patience = 0.0 if app.at_once else PATIENCE
-        if not launcher.wait(0) and patience:
-            say(f"{name}: stopping after this step ...")
-        ended = launcher.wait(patience)
-        outcome = launch.ended.finished.outcome if ended and launch.ended is not None else ""
-        said = outcome or (f"it has not stopped after {patience:.0f} s and is left" if patience else "ended at once")
-        if launch.run is None or outcome not in ("", "stopped", "interrupted"):
-            say(f"{name}: {said}")
-        else:
-            say(f"{name}: {said}; go on with: {resume_command(launch.run)}")
-    for other in launcher.launches:
-        if other.run is not None and other.process is not None and other.process.poll() is None:
-            say(f"{escaped(other.run.name)} goes on detached; see it with: convnn show {escaped(other.run.name)}")
+        patience = 0.0 if shutdown.at_once else PATIENCE
+        if patience and not launcher.wait(0):
+            write(f"{_name(launch)}: stopping after this step ...")
+        has_ended = launcher.wait(patience)
+        write(f"{_name(launch)}: {_last_words(launch, has_ended, patience)}")
+    for launch in launcher.launches:
+        if launch.run is not None and launch.process is not None and launch.process.poll() is None:
+            write(f"{_name(launch)}: running detached; see it with: convnn show {_name(launch)}")
     if not launcher.wait(0):
         terminal.restore()
         os._exit(code)  # a thread inside a long operator cannot be ended otherwise
     return code
+
+
+def _exit_code(app: App[int], shutdown: Shutdown, terminal: Terminal) -> int:
+    if shutdown.interruption is not None:
+        return shutdown.interruption.code
+    if terminal.hung_up:
+        return Exit.HUNG_UP
+    return app.return_code or Exit.DONE
+
+
+def _last_words(launch: Launch, has_ended: bool, patience: float) -> str:
+    """How the launch that was cut short ended, and the command that resumes it."""
+    outcome = launch.ended.finished.outcome if has_ended and launch.ended is not None else None
+    unfinished = f"not stopped within {patience:.0f} s, left behind" if patience else "ended at once"
+    words = unfinished if outcome is None else str(outcome)
+    if launch.run is not None and outcome in (None, "stopped", "interrupted"):
+        words += f"; resume with: {resume_command(launch.run)}"
+    return words
+
+
+def _name(launch: Launch) -> str:
+    return escaped(launch.run.name if launch.run else launch.title)

@@ -26,7 +26,7 @@ from convnn.errors import Problem, UserError
 from convnn.metrics import metric_info, monitored, split_of
 from convnn.runs.history import History
 from convnn.runs.run import Run
-from convnn.runs.summary import Summary, json_number, json_value
+from convnn.runs.summary import Summary, json_value
 from convnn.text import short
 
 BACKWARD_COST = 2  # a backward pass costs about twice its forward pass
@@ -53,8 +53,7 @@ class MetricRow(NamedTuple):
     values: list[float | None]
 
     def json(self) -> dict[str, Any]:
-        values = [None if value is None else json_number(value) for value in self.values]
-        return {"figure": self.name, "at": self.point, "values": values}
+        return {"figure": self.name, "at": self.point, "values": [json_value(value) for value in self.values]}
 
 
 @dataclass(frozen=True)
@@ -93,8 +92,9 @@ class ComparedRun:
         if self.history.started and (count := self.history.started.images.get("train")):
             return count
         settings = self.summary.config
-        is_whole = settings.value("data.limit") is None and settings.value("data.val_share") == 0
-        return published_info(settings.value("data.dataset")).train_images if is_whole else None
+        if settings.value("data.limit") is not None or settings.value("data.val_share") != 0:
+            return None
+        return published_info(settings.value("data.dataset")).train_images
 
     def costs(self, axis: CostAxis) -> list[float] | None:
         """Return the cumulative cost of the training at the end of each epoch; None where it is unknown.
@@ -108,21 +108,30 @@ class ComparedRun:
             times = [event.metrics.get("train_s", math.nan) for event in self.history.epochs]
             return list(accumulate(times)) if all(map(math.isfinite, times)) else None
         per_epoch = self.train_images
-        if axis == "FLOPs" and per_epoch is not None:
-            per_epoch = per_epoch * (1 + BACKWARD_COST) * self.plan.flops if self.plan else None
-        return None if per_epoch is None else [epoch * per_epoch for epoch in epochs]
+        if axis == "FLOPs":
+            per_epoch = self._epoch_flops
+        if per_epoch is None:
+            return None
+        return [epoch * per_epoch for epoch in epochs]
+
+    @property
+    def _epoch_flops(self) -> int | None:
+        if self.train_images is None or self.plan is None:
+            return None
+        return self.train_images * (1 + BACKWARD_COST) * self.plan.flops
 
     def metric_at(self, metric: str, axis: CostAxis, cost: float) -> float | None:
         """Return the metric of the last epoch that had ended at that cost."""
-        costs = self.costs(axis)
-        if costs is None:
-            return None
+        costs = self.costs(axis) or []
         ended = sum(end <= cost * (1 + 1e-9) for end in costs)
-        return self.history.epochs[ended - 1].metrics.get(metric) if ended else None
+        if not ended:
+            return None
+        return self.history.epochs[ended - 1].metrics.get(metric)
 
     def last(self, metric: str) -> float | None:
         """Return the metric of the last epoch."""
-        return self.history.epochs[-1].metrics.get(metric) if self.history.epochs else None
+        epochs = self.history.epochs
+        return epochs[-1].metrics.get(metric) if epochs else None
 
     @property
     def epoch_seconds(self) -> float | None:
@@ -299,6 +308,7 @@ def metric_rows(runs: Sequence[ComparedRun], metric: str) -> list[MetricRow]:
             rows.append(MetricRow(metric, f"{short(cost)} {axis}", [run.metric_at(metric, axis, cost) for run in runs]))
     rows.append(MetricRow("epochs", "trained", [run.summary.epoch for run in runs]))
     rows.append(MetricRow("s an epoch", "mean of training", [run.epoch_seconds for run in runs]))
-    rows.append(MetricRow("FLOPs an image", "forward", [run.plan.flops if run.plan else None for run in runs]))
-    rows.append(MetricRow("parameters", "all", [run.plan.parameters if run.plan else None for run in runs]))
+    plans = [run.plan for run in runs]
+    rows.append(MetricRow("FLOPs an image", "forward", [plan.flops if plan else None for plan in plans]))
+    rows.append(MetricRow("parameters", "all", [plan.parameters if plan else None for plan in plans]))
     return rows

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from convnn.analysis.comparison import NO_EFFECT, Comparison, MetricRow, unknown_options
-from convnn.analysis.fields import get_field
+from convnn.analysis.fields import RUN_FIELDS, get_field
 from convnn.analysis.repeats import copies_note, interval_text
 from convnn.analysis.significance import signed
 from convnn.config.recorded import shown
@@ -39,10 +39,10 @@ def runs_table(comparison: Comparison) -> Table:
         summary = run.summary
         planned = get_field("num_epochs").text(summary) or "?"
         rows.append([name, summary.name, summary.status, f"{summary.epoch}/{planned}"])
-    imported = [run.summary.source is not None for run in comparison.runs]
+    imported = [RUN_FIELDS["imported"].text(run.summary) for run in comparison.runs]
     if any(imported):
         columns.append(Column("metrics"))
-        rows = [[*row, "as published" if is_imported else ""] for row, is_imported in zip(rows, imported, strict=True)]
+        rows = [[*row, text] for row, text in zip(rows, imported, strict=True)]
     return Table(columns, rows)
 
 
@@ -58,8 +58,9 @@ def options_table(comparison: Comparison) -> Table:
         [difference.option, *(option_text(difference.option, value) for value in difference.values)]
         for difference in comparison.option_differences
     ]
-    title = "options that differ and have an effect" if rows else "no option that has an effect differs"
-    return Table(columns, rows, title, key_columns=1)
+    if not rows:
+        return Table(columns, rows, "no option that has an effect differs", key_columns=1)
+    return Table(columns, rows, "options that differ and have an effect", key_columns=1)
 
 
 def metrics_table(comparison: Comparison) -> Table:
@@ -138,9 +139,11 @@ def _group_notes(comparison: Comparison) -> Iterator[str]:
 def _run_notes(comparison: Comparison) -> Iterator[str]:
     for name, run in zip(comparison.names, comparison.runs, strict=True):
         if keys := unknown_options(run.summary):
-            listed = ", ".join(keys[:MAX_UNKNOWN])
-            ellipsis = ", ..." if len(keys) > MAX_UNKNOWN else ""
-            yield f"{name} did not record {plural(len(keys), 'option')}, which may differ, too: {listed}{ellipsis}"
+            examples = keys[:MAX_UNKNOWN]
+            if len(keys) > MAX_UNKNOWN:
+                examples.append("...")
+            options = plural(len(keys), "option")
+            yield f"{name} did not record {options}, which may differ, too: {', '.join(examples)}"
         if run.summary.status != "done":
             yield f"{name}: {run.summary.status} at epoch {run.summary.epoch}, so its metrics are not of a whole run"
 

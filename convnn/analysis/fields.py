@@ -54,11 +54,16 @@ class Field:
         """The values it can have, in the order of the schema; empty where they are not listed."""
         if self.option is not None:
             return self.option.choices
-        return tuple(STATUSES) if self.kind == "status" else ()
+        if self.kind == "status":
+            return tuple(STATUSES)
+        return ()
 
     def text(self, run: Summary) -> str:
         """Return the value as text; empty where it is unknown."""
-        value = self.get(run)
+        return self.value_text(self.get(run))
+
+    def value_text(self, value: Any) -> str:
+        """Return a value of the field as text; empty where it is unknown."""
         return "" if value is UNKNOWN else self.show(value)
 
     def sort_key(self, value: Any) -> SortKey:
@@ -68,7 +73,8 @@ class Field:
         if isinstance(value, bool | int | float):
             return 0, value, ""
         choices = self.choices
-        return 1, choices.index(value) if value in choices else len(choices), str(value)
+        rank = choices.index(value) if value in choices else len(choices)
+        return 1, rank, str(value)
 
 
 def is_unknown(sort_key: SortKey) -> bool:
@@ -129,8 +135,9 @@ def parse_duration(text: str) -> float:
 
 def parse_size(text: str) -> float:
     """Return the bytes of a size such as 300MB, "1.2 GB" or 5000. Raises ValueError."""
-    unit = text[-2:]
-    return float(text[:-2]) * BYTES[unit] if unit in BYTES else float(text)
+    if text[-2:] in BYTES:
+        return float(text[:-2]) * BYTES[text[-2:]]
+    return float(text)
 
 
 def local_time(text: str) -> str:
@@ -162,14 +169,6 @@ def _or_unknown(value: Any) -> Any:
     return UNKNOWN if value is None else value
 
 
-def _best(run: Summary) -> Any:
-    return run.best.value if run.best else UNKNOWN
-
-
-def _best_epoch(run: Summary) -> Any:
-    return run.best.epoch if run.best else UNKNOWN
-
-
 def _show_best(value: float) -> str:
     return format_value(value, monitored(validation=False))
 
@@ -177,7 +176,9 @@ def _show_best(value: float) -> str:
 def _age(run: Summary) -> Any:
     """Return the seconds since the run ended or, if it has not, since it started."""
     time = run.finished or run.started
-    return (now() - datetime.fromisoformat(time)).total_seconds() if time else UNKNOWN
+    if time is None:
+        return UNKNOWN
+    return (now() - datetime.fromisoformat(time)).total_seconds()
 
 
 def _show_age(seconds: float) -> str:
@@ -196,8 +197,8 @@ RUN_FIELDS: dict[str, Field] = {
         Field("path", "text", lambda run: run.path, str),
         Field("status", "status", lambda run: run.status, str),
         Field("epoch", "number", lambda run: run.epoch, str),
-        Field("best", "number", _best, _show_best, best=True),
-        Field("best_epoch", "number", _best_epoch, str),
+        Field("best", "number", lambda run: _or_unknown(run.best and run.best.value), _show_best, best=True),
+        Field("best_epoch", "number", lambda run: _or_unknown(run.best and run.best.epoch), str),
         Field("started", "time", lambda run: _or_unknown(run.started), _show_time),
         Field("finished", "time", lambda run: _or_unknown(run.finished), _show_time),
         Field("age", "age", _age, _show_age),

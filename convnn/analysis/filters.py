@@ -201,6 +201,10 @@ class InOrder:
         return self.compare(value, self.bound)
 
 
+def _join(operator: type[AllOf] | type[AnyOf], conditions: Sequence[Condition]) -> Condition:
+    return conditions[0] if len(conditions) == 1 else operator(conditions)
+
+
 # -- values ----------------------------------------------------------------------------------------------------
 
 
@@ -244,8 +248,8 @@ _TOKEN = re.compile(
     r"""\s*(?:
         (?P<operator>!=|!~|>=|<=|==?|>|<|~)
       | (?P<punctuation>[(),])
-      | "(?P<double>[^"]*)"
-      | '(?P<single>[^']*)'
+      | "(?P<quoted>[^"]*)"
+      | '(?P<quoted_2>[^']*)'
       | (?P<word>[^\s()=<>!~"',]+)
     )""",
     re.VERBOSE,
@@ -291,7 +295,7 @@ class _Parser:
         while self.next.is_keyword("OR"):
             self._take()
             conditions.append(self._all())
-        return conditions[0] if len(conditions) == 1 else AnyOf(conditions)
+        return _join(AnyOf, conditions)
 
     def _all(self) -> Condition:
         """all = condition { [ "AND" ] condition }"""
@@ -300,7 +304,7 @@ class _Parser:
             if self.next.is_keyword("AND"):
                 self._take()
             conditions.append(self._condition())
-        return conditions[0] if len(conditions) == 1 else AllOf(conditions)
+        return _join(AllOf, conditions)
 
     def _condition(self) -> Condition:
         """condition = "NOT" condition | "(" any ")" | "has:" ... | key operator ... | value"""
@@ -415,12 +419,12 @@ class _Parser:
             match = _TOKEN.match(text, position)
             if match is None:
                 rest = text[position:].lstrip()
-                is_quote = rest[0] in "\"'"
-                message = "the quote is not closed" if is_quote else f"unexpected {rest[0]!r}"
-                self._fail(message, len(text) - len(rest) + 1)
-            group = match.lastgroup or ""
-            kind: Any = "quoted" if group in ("double", "single") else group
-            yield Token(kind, match[group], match.start(group) + 1)
+                column = len(text) - len(rest) + 1
+                if rest[0] in "\"'":
+                    self._fail("the quote is not closed", column)
+                self._fail(f"unexpected {rest[0]!r}", column)
+            kind: Any = match.lastgroup
+            yield Token(kind.removesuffix("_2"), match[kind], match.start(kind) + 1)
             position = match.end()
         yield Token("end", "", len(text) + 1)
 

@@ -8,10 +8,10 @@ from typing import Any
 
 from convnn.analysis.fields import Field
 from convnn.analysis.repeats import RunGroup, copies_note, group_repeats
-from convnn.analysis.run_table import AS_PUBLISHED
+from convnn.analysis.run_table import imported_note
 from convnn.analysis.statistics import MeanEstimate
 from convnn.config.options import BY_KEY
-from convnn.config.recorded import UNKNOWN, shown
+from convnn.config.recorded import UNKNOWN
 from convnn.errors import Problem, UserError
 from convnn.metrics import format_value, split_of
 from convnn.runs.summary import Summary, json_value
@@ -113,13 +113,11 @@ def _notes(groups: list[RunGroup], cell: Field) -> list[str]:
         notes.append(f"without {cell.key}: {plural(missing, 'run')}")
     duplicates = len(groups) - len({group.runs[0].config.key for group in groups})
     if duplicates:
-        cells = "1 cell repeats" if duplicates == 1 else f"{duplicates} cells repeat"
-        notes.append(f"{cells} the model of another cell: the options that tell them apart have no effect there")
+        cells = plural(duplicates, "cell")
+        notes.append(f"{cells} with the model of another cell: the options that tell them apart have no effect there")
     if cell.key == "best" or (cell.best and split_of(cell.format_as) == "test"):
         notes.append("best on test: the epoch was chosen on the test set")
-    if any(run.source for group in groups for run in group.runs):
-        notes.append(AS_PUBLISHED)
-    return notes
+    return notes + imported_note(run for group in groups for run in group.runs)
 
 
 def _check_repeats(cells: Cells, rows: Sequence[Field], cols: Sequence[Field]) -> None:
@@ -130,16 +128,13 @@ def _check_repeats(cells: Cells, rows: Sequence[Field], cols: Sequence[Field]) -
     differing = _differing_values(mixed.values())
     values = "; ".join(f"{key} ({', '.join(sorted(values))})" for key, values in differing.items())
     (row, col), groups = next(iter(mixed.items()))
-    place = ", ".join(
-        f"{field.key} {shown(field.option.key if field.option else '', value)}"
-        for field, value in zip([*rows, *cols], row + col, strict=True)
-    )
+    values_by_field = zip([*rows, *cols], row + col, strict=True)
+    place = ", ".join(f"{field.key} {field.show(value)}" for field, value in values_by_field)
     names = ", ".join(group.runs[0].name for group in groups[:MAX_NAMES])
     options = ", ".join(differing)
-    hold = "holds" if len(mixed) == 1 else "hold"
     raise UserError(
         Problem(
-            f"{len(mixed)} of {len(cells)} cells {hold} runs that differ in more than the seed: {values}",
+            f"runs differ in more than the seed in {len(mixed)} of {plural(len(cells), 'cell')}: {values}",
             key="table",
             value=list(differing),
             fix=f"add {options} to --rows or --cols, or keep one value with --where (at {place}: {names})",

@@ -54,13 +54,23 @@ def columns(runs: Sequence[Summary], keys: str | None, *, all_options: bool = Fa
     else:
         options = differing_options(runs)
     column_keys = ["name", "status", "epoch", "best"]
-    column_keys += [key if key == "run.name" else _OPTION_NAMES[key] for key in options]  # "name" is the directory's
+    column_keys += map(_column_key, options)
     if all_options or not options:
         column_keys.append("started")
     imported = [run.source is not None for run in runs]
     if any(imported) and (all_options or not all(imported)):
         column_keys.append("imported")
     return [fields.get_field(key) for key in column_keys]
+
+
+def _column_key(option: str) -> str:
+    """Return the flag of an option, but for the name it gives a run: "name" is that of the directory."""
+    return option if option == "run.name" else _OPTION_NAMES[option]
+
+
+def imported_note(runs: Iterable[Summary]) -> list[str]:
+    """Return the note that some runs are imported, or none."""
+    return [AS_PUBLISHED] if any(run.source for run in runs) else []
 
 
 def sort_runs(runs: Sequence[Summary], keys: str | None) -> list[Summary]:
@@ -84,9 +94,9 @@ def run_table(runs: Sequence[Summary], columns: Sequence[Field], *, glyphs: bool
     """Return a table with a row for each run; a status gets its glyph unless `glyphs` is False."""
     titles = [Column(field.key, right=field.kind in _NUMBER_KINDS) for field in columns]
     rows = [[_cell(field, run, glyphs) for field in columns] for run in runs]
-    is_unmarked = not any(field.key == "imported" for field in columns)
-    notes = [AS_PUBLISHED] if is_unmarked and any(run.source for run in runs) else []
-    return Table(titles, rows, notes=notes)
+    if any(field.key == "imported" for field in columns):
+        return Table(titles, rows)
+    return Table(titles, rows, notes=imported_note(runs))
 
 
 def _cell(field: Field, run: Summary, glyphs: bool) -> str:
@@ -141,19 +151,22 @@ class GroupTable:
 
     @property
     def _statistics(self) -> list[str]:
-        return ["n", "mean", "sd", "best", *(["95 % interval"] if self.has_intervals else [])]
+        names = ["n", "mean", "sd", "best", "95 % interval"]
+        return names if self.has_intervals else names[:-1]
 
     def _key_cells(self, row: GroupRow) -> list[str]:
-        return ["" if value is UNKNOWN else key.show(value) for key, value in zip(self.keys, row.values, strict=True)]
+        return [key.value_text(value) for key, value in zip(self.keys, row.values, strict=True)]
 
     def _statistic_cells(self, group: RunGroup) -> list[str]:
         estimate, metric = group.estimate, self.field.format_as
         if estimate is None:
             return ["0", *("" for _ in self._statistics[1:])]
-        best = min(group.values) if lower_is_better(metric) else max(group.values)
+        best_of = min if lower_is_better(metric) else max
         sd = "" if estimate.sd is None else format_value(estimate.sd, metric)
-        cells = [str(estimate.n), format_value(estimate.mean, metric), sd, format_value(best, metric)]
-        return [*cells, interval_text(estimate, metric)] if self.has_intervals else cells
+        cells = [str(estimate.n), format_value(estimate.mean, metric), sd, format_value(best_of(group.values), metric)]
+        if self.has_intervals:
+            cells.append(interval_text(estimate, metric))
+        return cells
 
 
 def group_runs(runs: Sequence[Summary], by: str, field: Field) -> GroupTable:
@@ -164,7 +177,7 @@ def group_runs(runs: Sequence[Summary], by: str, field: Field) -> GroupTable:
     if field.kind != "number":
         fix = "give --figure best:test_top1, for example"
         raise UserError(Problem(f"{field.key} is no number", key="figure", fix=fix))
-    notes = [AS_PUBLISHED] if any(run.source for run in runs) else []
+    notes = imported_note(runs)
     if by == REPEATS:
         return _group_by_repeats(runs, field, notes)
     keys = fields.parse_fields(by, fields.metric_names(runs))

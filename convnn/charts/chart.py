@@ -104,12 +104,15 @@ def draw(
     hidden: list[int] = []
     notes: list[str] = []
     for index, (label, (xs, ys)) in enumerate(zip(labels, points, strict=True)):
-        curve = _curve(label, xs, ys, visible, log_y, smoothing, notes) if index < max_curves else None
+        curve = None
+        if index < max_curves:
+            curve = _curve(label, xs, ys, visible, log_y, smoothing, notes)
         if curve is None:
             hidden.append(index)
             continue
         curve.color = series[index].color or COLORS[index % len(COLORS)]
-        curve.letter = LETTERS[index % len(LETTERS)] if letters else ""
+        if letters:
+            curve.letter = LETTERS[index % len(LETTERS)]
         curve.label_text = _label_text(curve, cursor_values[index], width // 3)
         curves.append(curve)
     if hidden:
@@ -119,8 +122,10 @@ def draw(
 
     canvas, columns = Canvas(max(0, width), max(0, height)), 1
     if not curves:
-        has_points = any(len(xs) for xs, _ in points)
-        message = fit("; ".join(notes) if has_points else _plain(empty_text, letters), width)
+        message = _plain(empty_text, letters)
+        if any(len(xs) for xs, _ in points):
+            message = "; ".join(notes)
+        message = fit(message, width)
         canvas.write(height // 2, max(0, (width - cell_len(message)) // 2), message, FAINT)
     elif width > 0 and height > 0:
         frame = make_frame(canvas, curves, visible, y_range, log_y, notes)
@@ -140,7 +145,8 @@ def draw(
 
 def _plain(text: str, ascii_only: bool) -> str:
     """Return text from outside as it will be written, since what a writer lengthens later would not fit its cells."""
-    return to_ascii(escaped(text)) if ascii_only else escaped(text)
+    text = escaped(text)
+    return to_ascii(text) if ascii_only else text
 
 
 def _points(series: Series) -> tuple[np.ndarray, np.ndarray]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from itertools import pairwise
 
 TIME_STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400)  # seconds
@@ -54,11 +55,16 @@ def labels(values: list[float], *, log: bool = False) -> list[str]:
     largest = max(map(abs, values), default=0.0)
     step = min((b - a for a, b in pairwise(values)), default=largest or 1.0)
     if largest >= 1e15 or 0 < largest < 1e-3 or step <= 0:
-        return ["0" if value == 0 else _significant(value) for value in values]
+        return _texts(values, _significant)
     units = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
     scale, unit = next(((scale, unit) for scale, unit in units if largest >= 10 * scale), (1.0, ""))
     decimals = max(0, -math.floor(math.log10(step / scale) + 1e-9))
-    return ["0" if value == 0 else f"{value / scale:.{decimals}f}{unit}" for value in values]
+    return _texts(values, lambda value: f"{value / scale:.{decimals}f}{unit}")
+
+
+def _texts(values: list[float], text: Callable[[float], str]) -> list[str]:
+    """Return the text of each value, and "0" for zero."""
+    return ["0" if value == 0 else text(value) for value in values]
 
 
 def _significant(value: float) -> str:
@@ -70,7 +76,7 @@ def time_labels(values: list[float]) -> list[str]:
     largest = max(values, default=0.0)
     units = (("d", 86400), ("h", 3600), ("m", 60))
     unit, seconds = next(((unit, seconds) for unit, seconds in units if largest >= 2 * seconds), ("s", 1))
-    return ["0" if value == 0 else f"{value / seconds:.3g} {unit}" for value in values]
+    return _texts(values, lambda value: f"{value / seconds:.3g} {unit}")
 
 
 def _multiples(low: float, high: float, step: float) -> list[float]:

@@ -72,7 +72,7 @@ def test_an_option_without_effect_may_differ_inside_a_cell_and_cells_of_one_mode
     odd = run("odd", branch_ratio=0.0, similarity_type="Col", K=4, test_top1=(1.0, 80.0), **DATA)
     result = pivoted([*grid(), odd])
     assert result.cells[0][0].n == 2
-    assert any("1 cell repeats the model" in note for note in result.notes)
+    assert any("1 cell with the model of another" in note for note in result.notes)
 
 
 def test_best_on_test_and_published_metrics_are_labeled():

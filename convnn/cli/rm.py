@@ -140,6 +140,5 @@ def _empty(root: Path, dry_run: bool) -> None:
     from convnn.runs import trash
 
     if dry_run:
-        discarded = [path for path in (root / trash.NAME).glob("*") if path.is_dir() and not path.is_symlink()]
-        return say(f"{plural(len(discarded), 'run')} would be deleted for good")
+        return say(f"{plural(len(trash.trashed_runs(root)), 'run')} would be deleted for good")
     return say(f"{plural(trash.empty(root), 'run')} deleted for good")

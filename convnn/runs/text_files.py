@@ -1,4 +1,4 @@
-"""The text files people know from the original tool, as views of a configuration and of a history."""
+"""The text files of the original tool, written from a configuration and from a history."""
 
 from __future__ import annotations
 
@@ -24,26 +24,27 @@ def args_text(
     total_params: int,
     trainable_params: int,
 ) -> str:
-    """The text of args.txt: the options by the names of their flags, then what the data and the model made of them.
+    """Return the text of args.txt: the options by the names of their flags, then the sizes of data and model.
 
     `img_size` is (channels, height, width) in pixels.
     """
-    found = {
+    sizes = {
         "num_classes": num_classes,
         "img_size": img_size,
         "total_params": total_params,
         "trainable_params": trainable_params,
     }
-    return "".join(f"{name}: {_value(value)}\n" for name, value in [*options.items(), *found.items()])
+    return "".join(f"{name}: {_value(value)}\n" for name, value in [*options.items(), *sizes.items()])
 
 
 def _value(value: object) -> str:
-    words = isinstance(value, tuple) and all(isinstance(word, str) for word in value)
-    return escaped(" ".join(value) if words else value)  # type: ignore[arg-type]
+    if isinstance(value, tuple) and all(isinstance(word, str) for word in value):
+        value = " ".join(value)
+    return escaped(value)
 
 
 def model_text(model: nn.Module) -> str:
-    """The text of model.txt: the modules, then how many parameters each part of the model has."""
+    """Return the text of model.txt: the modules, then the number of parameters of each part of the model."""
     parts = {name: sum(p.numel() for p in child.parameters()) for name, child in model.named_children()}
     total = sum(p.numel() for p in model.parameters())
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
@@ -53,7 +54,7 @@ def model_text(model: nn.Module) -> str:
 
 
 def results_text(history: History) -> str:
-    """The text of train_eval_results.txt after the epochs so far; times are seconds of training alone."""
+    """Return the text of train_eval_results.txt for the epochs so far; times are seconds of training alone."""
     lines = [_complexity(history.started)] if history.started else []
     lines += [_epoch(epoch) for epoch in history.epochs]
     if history.epochs:

@@ -10,27 +10,31 @@ from pathlib import Path
 from convnn.errors import Exit, Problem, UserError
 from convnn.files import write_atomic
 from convnn.runs.lock import lock_run
-from convnn.text import escaped
 
-NAME = ".trash"
-STAMP = "%Y%m%d-%H%M%S-%f-"  # UTC; of one length, so that the name behind it is known
+TRASH = ".trash"
+STAMP = "%Y%m%d-%H%M%S-%f-"  # UTC; of one length, so that the name after it is known
 LENGTH = len("20261122-151500-123456-")
 
 
-def _place(root: Path) -> Path:
-    place = root / NAME
-    if place.is_symlink():
-        raise UserError(f"{escaped(place)} is a symbolic link: the trash has to be a directory of its own")
-    return place
+def _trash_directory(root: Path) -> Path:
+    directory = root / TRASH
+    if directory.is_symlink():
+        raise UserError(f"{directory} is a symbolic link: the trash has to be a directory of its own")
+    return directory
 
 
 def _entries(root: Path) -> list[Path]:
-    place = _place(root)
-    return sorted(place.iterdir()) if place.is_dir() else []
+    directory = _trash_directory(root)
+    return sorted(directory.iterdir()) if directory.is_dir() else []
+
+
+def trashed_runs(root: Path) -> list[Path]:
+    """Return the directories of the runs in the trash, the one removed last at the end."""
+    return [entry for entry in _entries(root) if entry.is_dir() and not entry.is_symlink()]
 
 
 def link_target(link: Path) -> Path | None:
-    """The absolute path in a `.link` file; None where it holds none."""
+    """Return the absolute path in a `.link` file; None where it holds none."""
     with link.open("rb") as file:
         text = os.fsdecode(file.read(5000).partition(b"\n")[0])
     return Path(text) if text.startswith("/") and "\0" not in text else None
@@ -42,35 +46,39 @@ def write_link(link: Path, target: Path) -> None:
 
 
 def discard(path: Path, name: str, root: Path) -> Path:
-    """Move the run at `path`, known as `name` in `root`, to the trash; its new place. UserError (HELD) if it trains."""
-    place = _place(root)
-    if place.resolve().is_relative_to(path.resolve()):
-        raise UserError(f"{escaped(path)} cannot be removed: it holds the runs in {escaped(root)}")
-    place.mkdir(parents=True, exist_ok=True)
+    """Move the run at `path`, called `name` in `root`, to the trash and return its place there.
+
+    Raises UserError (HELD) while a process trains it.
+    """
+    directory = _trash_directory(root)
+    if directory.resolve().is_relative_to(path.resolve()):
+        raise UserError(f"{path} cannot be removed: it holds the runs in {root}")
+    directory.mkdir(parents=True, exist_ok=True)
     with lock_run(path):
-        to = place / f"{datetime.now(UTC):{STAMP}}{name}"
+        entry = directory / f"{datetime.now(UTC):{STAMP}}{name}"
         if path.parent.resolve() != root.resolve() or path.name != name:
-            write_link(to.with_name(to.name + ".link"), path)
-        shutil.move(path, to)
+            write_link(_link_of(entry), path)
+        shutil.move(path, entry)
     link = root / f"{name}.link"
     if link.is_file() and link_target(link) == path:
         link.unlink()
-    return to
+    return entry
 
 
 def undo(root: Path) -> Path:
-    """Bring back the run that was removed last; its path. UserError if its place is taken, NO_RUN if there is none."""
-    entries = [entry for entry in _entries(root) if entry.is_dir() and not entry.is_symlink()]
+    """Restore the run that was removed last and return its path.
+
+    Raises UserError where something else is at its path, or (NO_RUN) where the trash is empty.
+    """
+    entries = trashed_runs(root)
     if not entries:
-        raise UserError(f"the trash of {escaped(root)} is empty", Exit.NO_RUN)
+        raise UserError(f"the trash of {root} is empty", Exit.NO_RUN)
     entry = entries[-1]
     name = entry.name[LENGTH:]
-    link = entry.with_name(entry.name + ".link")
+    link = _link_of(entry)
     target = (link_target(link) if link.is_file() else None) or root / name
     if os.path.lexists(target):
-        raise UserError(
-            Problem(f"{escaped(name)} cannot come back: {escaped(target)} is taken", fix="move that away first")
-        )
+        raise UserError(Problem(f"{name} cannot be restored: {target} exists", fix="move that away first"))
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.move(entry, target)
     if link.is_file():
@@ -78,13 +86,16 @@ def undo(root: Path) -> Path:
     return target
 
 
+def _link_of(entry: Path) -> Path:
+    return entry.with_name(entry.name + ".link")
+
+
 def empty(root: Path) -> int:
-    """Delete what is in the trash for good; how many runs that were."""
-    count = 0
+    """Delete everything in the trash for good and return the number of runs."""
+    runs = set(trashed_runs(root))
     for entry in _entries(root):
-        if entry.is_dir() and not entry.is_symlink():
+        if entry in runs:
             shutil.rmtree(entry)
-            count += 1
         else:
             entry.unlink()
-    return count
+    return len(runs)

@@ -74,12 +74,12 @@ def test_an_output_directory_with_a_run_is_refused_or_on_request_cleared_into_th
     second = new(root, directory=elsewhere, overwrite=True)
     assert second.path == elsewhere and not second.events_path.exists()
     assert names(find.list_runs(root)[0]) == [second.name]
-    (trashed,) = [path for path in (root / trash.NAME).iterdir() if path.is_dir()]
+    (trashed,) = trash.trashed_runs(root)
     assert trashed.name.endswith(first.name) and Run(trashed, "x").history().epochs
 
 
 def test_a_running_run_is_not_overwritten(root, tmp_path, monkeypatch):
-    monkeypatch.setattr(lock, "PATIENCE", 0.0)
+    monkeypatch.setattr(lock, "TIMEOUT", 0.0)
     run = new(root, directory=tmp_path / "out")
     with lock_run(run.path), pytest.raises(UserError) as refused:
         new(root, directory=run.path, overwrite=True)

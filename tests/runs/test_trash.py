@@ -52,14 +52,14 @@ def test_a_run_on_another_file_system_goes_to_the_trash_and_back(root):
 def test_a_run_never_comes_back_over_another(root, tmp_path):
     run = new(root, directory=tmp_path / "out")
     other = new(root, directory=tmp_path / "out", overwrite=True)
-    with pytest.raises(UserError, match="is taken") as taken:
+    with pytest.raises(UserError, match="exists") as taken:
         trash.undo(root)
     assert taken.value.code == Exit.USAGE
     assert find.list_runs(root) == ([other], []) and run.path == other.path
 
 
 def test_a_running_run_is_not_thrown_away(root, monkeypatch):
-    monkeypatch.setattr(lock, "PATIENCE", 0.0)
+    monkeypatch.setattr(lock, "TIMEOUT", 0.0)
     run = new(root)
     with lock_run(run.path), pytest.raises(UserError) as refused:
         trash.discard(run.path, run.name, root)
@@ -79,6 +79,6 @@ def test_an_emptied_trash_holds_nothing_and_touches_nothing_outside(root, tmp_pa
     runs_made = [new(root), new(root, directory=tmp_path / "out")]
     for run in runs_made:
         trash.discard(run.path, run.name, root)
-    (root / trash.NAME / "sneaky").symlink_to(kept)
+    (root / trash.TRASH / "sneaky").symlink_to(kept)
     assert trash.empty(root) == 2 and trash.empty(root) == 0
-    assert (kept / "file").exists() and list((root / trash.NAME).iterdir()) == []
+    assert (kept / "file").exists() and list((root / trash.TRASH).iterdir()) == []

@@ -184,14 +184,15 @@ def train(
     """Train a run on this thread, shown in this terminal; signals stop it."""
     with uncollected(modules=True):
         from convnn.worker.train_run import train_run
+    from convnn.runs.history import History
     from convnn.runs.resume import resume_command
     from convnn.terminal.live import run_view
     from convnn.worker.signals import Command, obeyed
 
     commands: deque[Command] = deque()
     about = f"{config.model.name} {config.layer.type}, {config.data.dataset}"
-    before = run.history() if resume else None
-    view = run_view(run.name, about, history=before, plain=plain, live=live, json=as_json)
+    history = run.history() if resume else History()
+    view = run_view(run.name, about, history=history, plain=plain, live=live, json=as_json)
 
     def end_at_once() -> None:
         view.restore()
@@ -199,7 +200,15 @@ def train(
             os.write(2, f"ended at once; resume with: {resume_command(run, config=config)}\n".encode())
 
     with view, obeyed(commands.append, end_at_once):
-        return train_run(run, config, show=view.show, commands=commands, resume=resume, max_minutes=max_minutes)
+        return train_run(
+            run,
+            config,
+            show=view.show,
+            history=history,
+            commands=commands,
+            resume=resume,
+            max_minutes=max_minutes,
+        )
 
 
 def report_end(run: Run, ended: Ended, config: RunConfig, debug: bool) -> None:

@@ -55,19 +55,22 @@ def show(
 def _follow(run: Run, plain: bool) -> None:
     """Show the events of a run as they are written, until a final one or until its process is gone."""
     from convnn.runs.event_log import read_events
+    from convnn.runs.history import History
     from convnn.terminal.live import run_view
 
     config = run.sections()
     words = [config.get(section, {}).get(key) for section, key in (("model", "name"), ("layer", "type"))]
     words.append(config.get("data", {}).get("dataset"))
-    byte = 0
-    with run_view(run.name, " ".join(str(word) for word in words if word), plain=plain) as view:
+    about = " ".join(str(word) for word in words if word)
+    byte, history = 0, History()
+    with run_view(run.name, about, history=history, plain=plain) as view:
         while True:
             # checked before reading: what is written after that is read in the next round
             trains = run.status() in ("running", "paused")
             if run.events_path.exists():
                 events, byte, _ = read_events(run.events_path, byte)
                 for event in events:
+                    history.fold([event])
                     view.show(event)
             if not trains:
                 break

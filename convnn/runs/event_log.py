@@ -45,7 +45,7 @@ def append_event(path: Path, event: Event) -> None:
     """Add an event to the end of a log, which is made where it is missing. Raises OSError as `EventLog.append` may."""
     descriptor = _open(path)
     try:
-        _write(descriptor, event)
+        _write(descriptor, event, event_line(event))
     finally:
         os.close(descriptor)
 
@@ -54,12 +54,12 @@ def _open(path: Path) -> int:
     return os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
 
 
-def _write(descriptor: int, event: Event) -> None:
-    """Write an event in one write, so that several writers never mix; all but steps are on disk when this returns.
+def _write(descriptor: int, event: Event, line: str) -> None:
+    """Write the line of an event in one write, so that writers never mix; all but steps are on disk when this returns.
 
     Raises OSError when the disk takes only a part; the next event then starts on a line of its own.
     """
-    data = event_line(event).encode() + b"\n"
+    data = line.encode() + b"\n"
     size = os.fstat(descriptor).st_size
     if size and os.pread(descriptor, 1, size - 1) != b"\n":
         data = b"\n" + data
@@ -116,34 +116,38 @@ class EventLog:
     """The event log of a run that trains, open for appending.
 
     An event that the disk refuses waits in memory, and all after it wait behind it. Steps may be lost, others not.
-    `warn` is called with the warning that the first refusal adds to the log.
+    `warn` is called with the warning that the first refusal adds to the log, and its line.
     """
 
-    def __init__(self, path: Path, warn: Callable[[Event], None]) -> None:
+    def __init__(self, path: Path, warn: Callable[[Event, str], None]) -> None:
         self._descriptor = _open(path)
         self._warn = warn
-        self._waiting: list[Event] = []
+        self._waiting: list[tuple[Event, str]] = []  # with their lines
         self.problem: OSError | None = None  # why events wait
 
-    def append(self, event: Event) -> None:
-        """Write an event, or keep it to be written later."""
+    def append(self, event: Event) -> str:
+        """Write an event, or keep it to be written later, and return its line."""
+        line = event_line(event)
         if isinstance(event, Step) and self._waiting:
-            return
-        self._waiting.append(event)
+            return line
+        self._waiting.append((event, line))
         problem_before = self.problem
         if not self.flush() and problem_before is None and self.problem is not None:
             message = f"the history cannot be written ({self.problem.strerror}); it waits in memory"
             warning = Warned(message=message)
-            self._waiting.append(warning)
-            self._warn(warning)
+            warning_line = event_line(warning)
+            self._waiting.append((warning, warning_line))
+            self._warn(warning, warning_line)
+        return line
 
     def flush(self) -> bool:
         """Write the events that wait and return whether none is left."""
         while self._waiting:
+            event, line = self._waiting[0]
             try:
-                _write(self._descriptor, self._waiting[0])
+                _write(self._descriptor, event, line)
             except OSError as error:
-                if not isinstance(self._waiting[0], Step):  # a step that is refused is dropped
+                if not isinstance(event, Step):  # a step that is refused is dropped
                     self.problem = error
                     return False
             del self._waiting[0]

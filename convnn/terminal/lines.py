@@ -15,7 +15,7 @@ from convnn.text import duration
 
 
 class RunView:
-    """Shows the events of a run; by itself it neither sets up nor restores anything."""
+    """Shows the events of a run, whose history somebody else folds; it neither sets up nor restores anything."""
 
     def __enter__(self) -> Self:
         return self
@@ -25,8 +25,8 @@ class RunView:
     ) -> None:
         """Leave the last picture, and the terminal as it was."""
 
-    def show(self, event: Event) -> None:
-        """Show that this happened. Never raises because nobody can see it."""
+    def show(self, event: Event, line: str = "") -> None:
+        """Show an event that was folded, `line` of events.jsonl. Never raises because nobody can see it."""
         raise NotImplementedError
 
     def restore(self) -> None:
@@ -34,11 +34,11 @@ class RunView:
 
 
 class JsonLines(RunView):
-    """The events on stdout, a line of JSON each."""
+    """The events on stdout, each the very line that is in events.jsonl."""
 
-    def show(self, event: Event) -> None:
+    def show(self, event: Event, line: str = "") -> None:
         try:
-            sys.stdout.write(event_log.event_line(event) + "\n")
+            sys.stdout.write((line or event_log.event_line(event)) + "\n")
             sys.stdout.flush()
         except OSError as error:
             _lose_stdout(error)
@@ -50,8 +50,7 @@ class PlainLines(RunView):
     def __init__(self, name: str, about: str = "", history: History | None = None) -> None:
         self.name, self.about, self.history = name, about, history or History()
 
-    def show(self, event: Event) -> None:
-        self.history.fold([event])
+    def show(self, event: Event, line: str = "") -> None:
         match event:
             case Started():
                 _write("  ".join(filter(None, ("started", self.name, self.about, *_started_words(event)))))

@@ -42,7 +42,7 @@ def run_view(
 ) -> RunView:
     """Return the view of the run `name` that fits this process.
 
-    `about` says what the run is, `history` is what happened before this process.
+    `about` says what the run is; the caller folds each event into `history` before it shows it.
     """
     if json:
         return JsonLines()
@@ -96,9 +96,8 @@ class LiveView(RunView):
         except OSError:  # the terminal hung up
             silence(self.console.file)  # type: ignore[arg-type]
 
-    def show(self, event: Event) -> None:
-        """Fold the event; draw if the last frame is long enough ago or the run ended."""
-        self.history.fold([event])
+    def show(self, event: Event, line: str = "") -> None:
+        """Draw if the last frame is long enough ago or the run ended."""
         if time.monotonic() >= self._next_frame or isinstance(event, Finished):
             self._draw()
 

@@ -12,16 +12,18 @@ from convnn.config.schema import RunConfig
 from convnn.events import Event, Started, Warned
 from convnn.files import write_atomic
 from convnn.runs import text_files
-from convnn.runs.event_log import EventLog
+from convnn.runs.event_log import EventLog, event_line
 from convnn.runs.history import History
 from convnn.runs.run import Run
 
+Show = Callable[[Event, str], None]  # gets an event and its line in events.jsonl
+
 
 class Recorder:
-    """Appends each event to the history of a run, on disk and in memory, and shows it."""
+    """Appends each event to events.jsonl, folds it into the history, and shows it: it is serialized and folded once."""
 
-    def __init__(self, run: Run, history: History, show: Callable[[Event], None]) -> None:
-        self.run, self.history, self.show = run, history, show
+    def __init__(self, run: Run, history: History, show: Show) -> None:
+        self.run, self.history, self._show = run, history, show
         self._event_log = EventLog(run.events_path, show)
         self._unwritable: set[str] = set()  # files that a warning was given for
 
@@ -29,9 +31,13 @@ class Recorder:
         self._event_log.close()
 
     def emit(self, event: Event) -> None:
-        self._event_log.append(event)
+        line = self._event_log.append(event)
         self.history.fold([event])
-        self.show(event)
+        self._show(event, line)
+
+    def show(self, event: Event) -> None:
+        """Show an event that is not part of the history."""
+        self._show(event, event_line(event))
 
     def flush(self) -> None:
         """Write the events that wait in memory. Raises OSError where the disk does not take them."""

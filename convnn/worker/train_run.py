@@ -7,14 +7,14 @@ import shlex
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from convnn.config.diff import config_diff
 from convnn.config.schema import RunConfig
 from convnn.errors import Exit, Problem, UserError
-from convnn.events import Event, Finished, Resumed, Started, Warned
+from convnn.events import Finished, Resumed, Started, Warned
 from convnn.runs import control, text_files
 from convnn.runs.history import History
 from convnn.runs.lock import lock_run
@@ -26,7 +26,7 @@ from convnn.worker import checkpoint, failures
 from convnn.worker.checkpointer import Checkpointer
 from convnn.worker.crash_points import reach
 from convnn.worker.loop import Loop, not_written
-from convnn.worker.recorder import Recorder
+from convnn.worker.recorder import Recorder, Show
 from convnn.worker.run_log import logged
 from convnn.worker.signals import Command
 
@@ -61,13 +61,15 @@ def train_run(
     run: Run,
     config: RunConfig,
     *,
-    show: Callable[[Event], None],
+    show: Show = lambda event, line: None,
+    history: History | None = None,
     commands: deque[Command] | None = None,
     resume: bool = False,
     max_minutes: float | None = None,
 ) -> Ended:
     """Train the run on this thread until it ends, for whatever reason; its directory is complete afterwards.
 
+    Each event is folded into `history`, which is brought up to date first, before `show` gets it with its line.
     Raises UserError before anything is written: another process trains the run, the disk takes nothing, there is no
     checkpoint left to resume from, or it is of another configuration.
     """
@@ -78,7 +80,9 @@ def train_run(
             reach("run.locked")
             control.discard(run.path)  # it was for a process that is gone
             _remove_partial_files(run)
-            history = run.history() if resume else History()
+            history = History() if history is None else history
+            if resume:
+                history.update(run.events_path)
             if history.finished is not None and history.finished.outcome == "done":
                 return Ended(history.finished)  # by another process, while this one started
             training_device.device(config)  # raises UserError where it is missing

@@ -83,7 +83,7 @@ def whole(tmp_path_factory) -> tuple[Run, int]:
     with refusing(pytest.MonkeyPatch(), Refusals(run.path)) as counted:
         from convnn.worker.train_run import train_run
 
-        assert train_run(run, CONFIG, show=lambda event: None).code == 0
+        assert train_run(run, CONFIG).code == 0
     return run, counted.calls
 
 
@@ -101,7 +101,7 @@ def refuse_and_finish(root: Path, monkeypatch: pytest.MonkeyPatch, whole: Run, n
     run = training.create(root, CONFIG)
     with refusing(monkeypatch, Refusals(run.path, number, forever=forever)):
         try:
-            ended = train_run(run, CONFIG, show=lambda event: None)
+            ended = train_run(run, CONFIG)
             code = ended.code
             assert code in (Exit.DONE, Exit.STORAGE), ended.finished
         except UserError as error:
@@ -186,7 +186,7 @@ def test_a_directory_that_vanishes_is_said(tmp_path):
 
     run = training.create(tmp_path, CONFIG)
 
-    def show(event) -> None:
+    def show(event, line: str) -> None:
         if isinstance(event, Epoch):
             shutil.rmtree(run.path)
 

@@ -79,11 +79,11 @@ def create(root: Path, wanted: RunConfig) -> Run:
 
 def train(root: Path, wanted: RunConfig, **how: Any) -> tuple[Run, Ended]:
     run = create(root, wanted)
-    return run, train_run(run, wanted, show=lambda event: None, **how)
+    return run, train_run(run, wanted, **how)
 
 
 def resume(run: Run, **how: Any) -> Ended:
-    return train_run(run, run.config(), show=lambda event: None, resume=True, **how)
+    return train_run(run, run.config(), resume=True, **how)
 
 
 def told(run: Run) -> list[Event]:

@@ -82,6 +82,12 @@ def test_narrow_and_high_stacks_the_panes():
     assert [row.startswith("╭") for row in rows].count(True) == 2
 
 
+def feed(view, event):
+    """What whoever trains or follows a run does with each event."""
+    view.history.fold([event])
+    view.show(event)
+
+
 @pytest.mark.parametrize("size", [(59, 24), (80, 14), (1, 1), (20, 5)])
 def test_a_terminal_too_small_for_curves_gets_lines(size):
     rows = lines_of(LiveView("r", history=History(story()), console=recorded(*size)[0]))
@@ -97,7 +103,7 @@ def test_text_from_outside_is_shown_and_never_obeyed():
     console, written = recorded(80, 24)
     with LiveView(HOSTILE, HOSTILE, console=console) as live:
         for event in [*story(1, finished=False), Warned(message=HOSTILE), Finished(outcome="failed", cause=HOSTILE)]:
-            live.show(event)
+            feed(live, event)
     text = written()
     assert "[bold]run[/bold]" in text and "\\x1b[2J" in text
     assert "\x1b[2J" not in text and "\x07" not in text
@@ -107,7 +113,7 @@ def test_the_last_frame_stays_and_the_terminal_is_restored_after_an_exception():
     console, written = recorded(80, 24)
     with pytest.raises(RuntimeError), LiveView("r", console=console) as live:
         for event in story(2, finished=False):
-            live.show(event)
+            feed(live, event)
         raise RuntimeError
     text = written()
     assert "\x1b[?25l" in text and text.rindex("\x1b[?25h") > text.rindex("2/150")
@@ -118,7 +124,7 @@ def test_frames_are_few_however_many_events_come():
     console, written = recorded(80, 24)
     with LiveView("r", console=console) as live:
         for step in range(1, 400):
-            live.show(Step(epoch=1, step=step, loss=1.0))
+            feed(live, Step(epoch=1, step=step, loss=1.0))
     assert written().count("╭─ loss") < 100
 
 
@@ -165,7 +171,7 @@ def test_drawing_needs_a_terminal_and_nobody_who_asks_for_lines(terminal, given,
 def test_plain_lines_are_exact(capsys):
     with run_view("r", "vgg11", plain=True) as shown:
         for event in story():
-            shown.show(event)
+            feed(shown, event)
     out, err = capsys.readouterr()
     assert out.splitlines() == [
         "started  r  vgg11  1,234,567 parameters  cpu, 2 threads  196 steps/epoch",
@@ -180,7 +186,7 @@ def test_plain_lines_are_exact(capsys):
 def test_plain_puts_talk_on_stderr(capsys):
     shown = run_view(HOSTILE, plain=True)
     for event in (Warned(message=HOSTILE), Paused(epoch=2, step=9), Resumed(epoch=2, step=9, note=HOSTILE)):
-        shown.show(event)
+        feed(shown, event)
     out, err = capsys.readouterr()
     assert out == "" and len(err.splitlines()) == 3 and "\x1b" not in err
     assert err.splitlines()[1] == "paused in epoch 2, after step 9"
@@ -195,7 +201,7 @@ def test_json_lines_are_the_events(capsys):
     events = [*story(1), Warned(message="x")]
     with run_view("r", json=True) as shown:
         for event in events:
-            shown.show(event)
+            shown.show(event, event_line(event))
     out, err = capsys.readouterr()
     assert out.splitlines() == [event_line(event) for event in events] and err == ""
     assert [json.loads(row)["event"] for row in out.splitlines()][-1] == "Warned"

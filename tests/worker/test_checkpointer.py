@@ -90,7 +90,7 @@ def test_a_thousand_steps_hold_no_more_memory_and_files_than_two_hundred(tmp_pat
     config = training.config(model="vgg11", resize=32, width=0.02, limit=20, batch_size=5, num_epochs=250)
     run = training.create(tmp_path, config)
 
-    def show(event: Event) -> None:
+    def show(event: Event, line: str) -> None:
         if (number := getattr(event, "epoch", None)) in (50, 250) and number not in usage:
             gc.collect()
             pages = int(Path("/proc/self/statm").read_text().split()[1])

@@ -99,5 +99,5 @@ def test_a_command_left_for_a_dead_process_is_not_obeyed(tmp_path):
         (path / control.NAME).write_text("stop\n")
     from convnn.worker.train_run import train_run
 
-    ended = train_run(fork, fork.config(), show=lambda event: None)
+    ended = train_run(fork, fork.config())
     assert ended.finished.outcome == "done"

@@ -74,7 +74,7 @@ def test_another_number_of_threads_is_recorded_as_not_exact(tmp_path):
     threads = torch.get_num_threads() + 1
     other = config.model_copy(update={"runtime": config.runtime.model_copy(update={"threads": threads})})
     try:
-        assert train_run(run, other, show=lambda event: None, resume=True).finished.outcome == "done"
+        assert train_run(run, other, resume=True).finished.outcome == "done"
     finally:
         torch.set_num_threads(threads - 1)
     resumed = next(event for event in training.told(run) if isinstance(event, Resumed))
@@ -85,7 +85,7 @@ def test_a_changed_configuration_is_refused_with_the_difference(tmp_path):
     run, _ = training.train(tmp_path, training.config(), commands=training.StopAt(2))
     before = run.events_path.read_bytes()
     with pytest.raises(UserError, match=r"optimizer\.lr was 0\.001, now it is 0\.1"):
-        train_run(run, training.config(lr=0.1), show=lambda event: None, resume=True)
+        train_run(run, training.config(lr=0.1), resume=True)
     assert run.events_path.read_bytes() == before
 
 
@@ -121,7 +121,7 @@ def test_a_pause_is_saved_told_and_changes_no_figure(tmp_path):
     whole, _ = training.train(tmp_path, config)
     run = training.create(tmp_path, config)
 
-    def show(event) -> None:
+    def show(event, line: str) -> None:
         if isinstance(event, Paused):
             assert checkpoint.newest(run.path)[0].step == event.step
             commands.extend([ControlCommand.CHECKPOINT, ControlCommand.PAUSE, ControlCommand.RESUME])
@@ -146,7 +146,7 @@ def test_an_unknown_control_command_is_warned_of(tmp_path):
     run = training.create(tmp_path, config)
     seen = []
 
-    def show(event) -> None:
+    def show(event, line: str) -> None:
         seen.append(event)
         if isinstance(event, Step) and not (run.path / control.NAME).exists() and event.step == 1:
             (run.path / control.NAME).write_text("sotp\x1b[2J\n")

@@ -245,7 +245,7 @@ class Launcher:
         launch.run = run
         resume = launch.resumes is not None
         with self.output.redirect_to(run.path / "log.txt") if self.output else nullcontext():
-            launch.ended = train_run(run, config, show=lambda event: None, commands=commands, resume=resume)
+            launch.ended = train_run(run, config, commands=commands, resume=resume)
 
     def _log_traceback(self, launch: Launch, error: Exception) -> None:
         """Append the traceback to the log of the run, where the disk allows it."""

@@ -23,9 +23,9 @@ SCREENS = {
     "Everywhere": ("tui.app:ConvnnApp",),
     "Home": ("tui.screens.home:HomeScreen",),
     "Form": ("tui.screens.setup.screen:SetupScreen", "tui.screens.setup.form:Form"),
-    "Run": ("tui.screens.run.screen:RunScreen",),
+    "Run": ("tui.screens.run.screen:RunScreen", "tui.widgets.linked_charts:LinkedCharts"),
     "Runs table": ("tui.screens.runs:RunsScreen", "tui.widgets.run_grid:RunGrid"),
-    "Comparison": ("tui.screens.compare.screen:CompareScreen",),
+    "Comparison": ("tui.screens.compare.screen:CompareScreen", "tui.widgets.linked_charts:LinkedCharts"),
 }
 
 

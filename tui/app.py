@@ -193,7 +193,7 @@ class ConvnnApp(App[int]):
         except UserError as error:
             self.say(str(error), error=True)
             return
-        checked = draft.check()
+        checked = draft.check(draft.inspect_dataset())
         if checked.problems:
             self._show_draft(draft)
         else:
@@ -219,7 +219,7 @@ class ConvnnApp(App[int]):
 
         try:
             if run is not None:
-                draft = Draft.of(run.config(), run.name)
+                draft = Draft.from_run(run.config(), run.name)
             else:
                 draft = Draft(store.read(preset)) if preset is not None else Draft()
         except (UserError, OSError) as error:

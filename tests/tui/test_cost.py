@@ -13,8 +13,8 @@ from convnn.presets import resolve
 from convnn.runs.index import summaries
 from convnn.text import memory
 from tui.screens.setup import epoch_time
-from tui.screens.setup.cost_panel import maps, verdict
-from tui.screens.setup.number_steps import stepped
+from tui.screens.setup.cost_panel import feature_maps, memory_verdict
+from tui.screens.setup.number_steps import step_number
 
 TINY = {
     "model.width": "0.05",
@@ -30,13 +30,13 @@ TINY = {
     [(1, 10, "fits"), (79, 100, "fits"), (80, 100, "tight"), (100, 100, "will not fit"), (1, 0, "will not fit")],
 )
 def test_memory_is_judged_in_words(need, free, word):
-    assert verdict(need, free)[0] == word
+    assert memory_verdict(need, free)[0] == word
 
 
 def test_maps_count_the_layers_of_each_size():
     config = resolve.resolve(None, {"data.dataset": "digits"}).config
-    found = maps(plan(config, (32, 32), 10).layers)
-    assert found[0] == ("32x32", "1156", "9", 1) and sum(count for *_, count in found) == 8
+    layer_counts = feature_maps(plan(config, (32, 32), 10).layers)
+    assert layer_counts["32x32", "1156", "9"] == 1 and layer_counts.total() == 8
 
 
 def test_the_free_memory_of_this_host_is_known_and_no_more_than_a_machine_has():
@@ -50,20 +50,20 @@ def test_past_runs_tell_the_pace_of_the_same_model_on_the_same_host(tmp_path):
     found, _ = summaries(tmp_path)
     words = {"data.dataset": "digits", "training.num_epochs": "40", "optimizer.lr": "0.5", "training.seed": "3"}
     config = resolve.resolve(None, words).config
-    assert epoch_time.past(config, found, "here") == epoch_time.Pace(10.0, "from a past run")
-    assert epoch_time.past(config, found, "elsewhere") is None
-    assert epoch_time.past(resolve.resolve(None, words | {"layer.K": "7"}).config, found, "here") is None
+    assert epoch_time.from_past_runs(config, found, "here") == epoch_time.EpochTime(10.0, "from a past run")
+    assert epoch_time.from_past_runs(config, found, "elsewhere") is None
+    assert epoch_time.from_past_runs(resolve.resolve(None, words | {"layer.K": "7"}).config, found, "here") is None
 
 
 async def test_a_few_real_steps_are_timed_in_a_process_of_their_own():
-    told = await epoch_time.timed(resolve.resolve(None, TINY).checked())
+    told = await epoch_time.from_timed_steps(resolve.resolve(None, TINY).checked())
     assert told.seconds > 0 and told.source.endswith("timed on cpu")
 
 
 async def test_why_nothing_could_be_timed_is_said_whole():
     config = resolve.resolve(None, {"data.dataset": "folder", "data.path": "no-such-place"}).config
     with pytest.raises(UserError, match=r"timing failed: .*no-such-place"):
-        await epoch_time.timed(config)
+        await epoch_time.from_timed_steps(config)
 
 
 async def test_the_cost_follows_the_fields(tmp_path, monkeypatch):
@@ -76,7 +76,7 @@ async def test_the_cost_follows_the_fields(tmp_path, monkeypatch):
         await put(pilot, screen, "training.batch_size", "100000")
         await until(pilot, lambda: "will not fit" in text(pilot.app))
         await put(pilot, screen, "layer.K", "40")
-        await until(pilot, lambda: "Not known: this does" in text(pilot.app))
+        await until(pilot, lambda: "Unknown: the configuration does not" in text(pilot.app))
 
 
 @pytest.mark.parametrize(
@@ -94,4 +94,4 @@ async def test_the_cost_follows_the_fields(tmp_path, monkeypatch):
     ],
 )  # fmt: skip
 def test_a_step_is_a_round_value_within_the_bounds(key, word, by, after):
-    assert stepped(BY_KEY[key], word, by) == after
+    assert step_number(BY_KEY[key], word, by) == after

@@ -13,11 +13,11 @@ from convnn.config.command_line import read
 from convnn.config.options import OPTIONS
 from convnn.errors import UserError
 from convnn.presets import store
-from tui.screens.setup.command_box import CommandLine
-from tui.screens.setup.controls import Line, Number, Select, Switch
-from tui.screens.setup.draft import Draft, filled
+from tui.screens.setup.command_box import CommandBox
+from tui.screens.setup.controls import ChoiceControl, NumberControl, SwitchControl, TextControl
+from tui.screens.setup.draft import Draft
 from tui.screens.setup.form import Form
-from tui.screens.setup.paste_errors import NotUnderstood
+from tui.screens.setup.paste_errors import PasteErrors
 from tui.screens.setup.save_preset import SavePreset
 from tui.screens.setup.screen import SetupScreen
 
@@ -57,7 +57,14 @@ async def test_every_option_has_a_field_with_the_control_that_suits_it(tmp_path)
     async with opened(tmp_path) as (_, screen):
         fields = screen.query_one(Form).fields
         assert list(fields) == [option.key for option in OPTIONS if option.key != "output.test_only"]
-        kinds = {"bool": Switch, "choice": Select, "int": Number, "float": Number, "text": Line, "words": Line}
+        kinds = {
+            "bool": SwitchControl,
+            "choice": ChoiceControl,
+            "int": NumberControl,
+            "float": NumberControl,
+            "text": TextControl,
+            "words": TextControl,
+        }
         for option in (fields[key].option for key in fields):
             assert type(fields[option.key].control) is kinds[option.kind]
             assert screen.draft.text(option) == option.text(store.read("small").values.get(option.key, option.default))
@@ -134,11 +141,11 @@ async def test_a_change_is_marked_and_ctrl_r_takes_it_back_and_then_goes_to_the_
     async with opened(tmp_path) as (pilot, screen):
         await put(pilot, screen, "layer.K", "7")
         row = field(screen, "layer.K")
-        assert row.state.changed and screen.command == "convnn run small --K 7"
+        assert row.state.is_changed and screen.command == "convnn run small --K 7"
         await pilot.press("ctrl+r")
-        await until(pilot, lambda: row.control.value == "5" and not row.state.changed)
+        await until(pilot, lambda: row.control.value == "5" and not row.state.is_changed)
         await pilot.press("ctrl+r")
-        await until(pilot, lambda: row.control.value == "9" and row.state.changed)
+        await until(pilot, lambda: row.control.value == "9" and row.state.is_changed)
 
 
 # -- refused and accepted -----------------------------------------------------------
@@ -150,7 +157,7 @@ async def test_nothing_that_the_command_line_refuses_can_be_launched(tmp_path):
             if any(key not in screen.query_one(Form).fields for key in row.values):
                 continue  # the form has no field for it
             screen.draft = Draft()
-            screen.rewritten()
+            screen.refill()
             for key, word in row.words_typed.items():
                 control = field(screen, key).control
                 control.show(word)
@@ -188,10 +195,10 @@ ACCEPTED = [
 
 @pytest.mark.parametrize("flags", ACCEPTED)
 def test_what_the_command_line_accepts_is_accepted_and_comes_out_as_the_same_command(flags):
-    draft = filled(read(f"python main.py {flags}"))
+    draft = Draft.from_command(read(f"python main.py {flags}"))
     checked = draft.check()
     assert not checked.problems
-    again = filled(read(draft.command(checked)))
+    again = Draft.from_command(read(draft.command(checked)))
     assert again.check().config == checked.config
 
 
@@ -208,7 +215,7 @@ async def test_a_command_pasted_over_several_lines_fills_the_form(tmp_path):
 
     async with opened(tmp_path) as (pilot, screen):
         await pilot.press("f2")
-        assert isinstance(pilot.app.focused, CommandLine)
+        assert isinstance(pilot.app.focused, CommandBox)
         pilot.app.focused.post_message(Paste(ORIGINAL.replace("\n", "\r")))  # as terminals send it
         await until(pilot, lambda: screen.draft.preset is None)
         config = screen.checked.config
@@ -234,9 +241,9 @@ async def test_of_a_command_that_is_not_understood_nothing_is_applied(tmp_path):
             "convnn run 'open",
             "convnn run nosuch",
         ):
-            pilot.app.screen.query_one(CommandLine).text = key
+            pilot.app.screen.query_one(CommandBox).text = key
             await pilot.press("enter")
-            await until(pilot, lambda: isinstance(pilot.app.screen, NotUnderstood))
+            await until(pilot, lambda: isinstance(pilot.app.screen, PasteErrors))
             shown = text(pilot.app)
             await pilot.press("escape")
             await until(pilot, lambda: pilot.app.screen is screen)
@@ -250,7 +257,7 @@ async def test_the_command_is_copied_whole(tmp_path):
     async with opened(tmp_path) as (pilot, screen):
         await put(pilot, screen, "run.tags", "a,b")
         await pilot.press("ctrl+y")
-        assert pilot.app.clipboard == "convnn run small --tag a --tag b" == pilot.app.screen.query_one(CommandLine).text
+        assert pilot.app.clipboard == "convnn run small --tag a --tag b" == pilot.app.screen.query_one(CommandBox).text
 
 
 # -- saving -----------------------------------------------------------
@@ -277,10 +284,10 @@ async def test_overwriting_shows_what_changes_and_that_the_file_was_edited_elsew
         await until(pilot, lambda: isinstance(pilot.app.screen, SavePreset))
         await pilot.press("enter")
         await until(pilot, lambda: "enter replaces it" in text(pilot.app))
-        assert "5 → 7" in text(pilot.app) and "edited elsewhere" not in text(pilot.app)
+        assert "5 → 7" in text(pilot.app) and "edited by another program" not in text(pilot.app)
         path.write_text(PRESET.replace("5", "6"))
         await pilot.press("enter")
-        await until(pilot, lambda: "edited elsewhere" in text(pilot.app))
+        await until(pilot, lambda: "edited by another program" in text(pilot.app))
         assert "6 → 7" in text(pilot.app) and "K = 6" in path.read_text()
         await pilot.press("enter")
         await until(pilot, lambda: pilot.app.screen is screen)

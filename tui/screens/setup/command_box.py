@@ -1,4 +1,4 @@
-"""The command that would do the same, and the place where another one can be typed or pasted."""
+"""The box with the command that does what the form says; another command in it fills the form."""
 
 from __future__ import annotations
 
@@ -9,24 +9,29 @@ from textual.widgets import TextArea
 from tui.keys import bindings
 
 
-class CommandLine(TextArea):
-    """Shows the form's command; enter, or a paste, fills the form from another one."""
+def is_command(text: str) -> bool:
+    """Return whether a pasted text is a command of this program or of the original scripts."""
+    return "convnn" in text or "main.py" in text
+
+
+class CommandBox(TextArea):
+    """Shows the form's command; enter, or a paste, submits another one."""
 
     BINDINGS = bindings("back", "open")
     DEFAULT_CSS = """
-    CommandLine { height: auto; max-height: 5; border: round $border; padding: 0 1; background: $background;
-                  border-title-color: $text-muted; scrollbar-size-vertical: 1; }
-    CommandLine:focus { border: round $primary; border-title-color: $primary; }
+    CommandBox { height: auto; max-height: 5; border: round $border; padding: 0 1; background: $background;
+                 border-title-color: $text-muted; scrollbar-size-vertical: 1; }
+    CommandBox:focus { border: round $primary; border-title-color: $primary; }
     """
     help_title = "command line"
     HELP = (
         "The command that does what the form says; ctrl+y copies it. Type or paste another one here - `convnn run ...` "
-        "or `python main.py ...`, over several lines too - and press enter: it fills the form. What is not understood "
-        "is listed, and then nothing is changed."
+        "or `python main.py ...`, also over several lines - and press enter to fill the form from it. If a part of it "
+        "is not understood, that part is listed and nothing is changed."
     )
 
-    class Given(Message):
-        """A person gave a command."""
+    class Submitted(Message):
+        """A command to fill the form from."""
 
         def __init__(self, text: str) -> None:
             super().__init__()
@@ -40,10 +45,10 @@ class CommandLine(TextArea):
         self.border_title = "command"
 
     def show(self, command: str) -> None:
-        """Show the form's command, unless somebody is writing another one."""
-        untouched = self.text == self.command
+        """Show the form's command, unless another one is being written."""
+        is_unedited = self.text == self.command
         self.command = command
-        if untouched or not self.has_focus:
+        if is_unedited or not self.has_focus:
             self.text = command
 
     def on_focus(self) -> None:
@@ -56,12 +61,12 @@ class CommandLine(TextArea):
         if event.key == "enter":
             event.stop()
             event.prevent_default()
-            self.post_message(self.Given(self.text))
+            self.post_message(self.Submitted(self.text))
 
     async def _on_paste(self, event: events.Paste) -> None:
-        """A whole command replaces what is there and is read at once; anything else is text."""
-        if "convnn" in event.text or "main.py" in event.text:
+        """Replace the text by a whole command and submit it; insert anything else."""
+        if is_command(event.text):
             event.stop()
             event.prevent_default()
             self.text = "\n".join(event.text.strip().splitlines())
-            self.post_message(self.Given(self.text))
+            self.post_message(self.Submitted(self.text))

@@ -1,4 +1,4 @@
-"""The controls of the form, each a line high: a switch, a choice, a number and a text. What they hold is a word."""
+"""The controls of the form, each one line high: a switch, a choice, a number and a text. Each holds a text."""
 
 from __future__ import annotations
 
@@ -12,27 +12,28 @@ from convnn.config.options import TRUE, Option
 from convnn.text import escaped
 from tui.dialogs.choice import Choice
 from tui.keys import bindings
-from tui.screens.setup.number_steps import stepped
+from tui.screens.setup.command_box import is_command
+from tui.screens.setup.number_steps import step_number
 
 
-class Typed(Message):
-    """A person gave a field a new word."""
+class ControlChanged(Message):
+    """A control holds a new text."""
 
     def __init__(self, option: Option, text: str) -> None:
         super().__init__()
         self.option, self.text = option, text
 
 
-class Pasted(Message):
-    """A whole command was pasted into a field."""
+class CommandPasted(Message):
+    """A whole command was pasted where a value or nothing is expected."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
         self.text = text
 
 
-class Picked(Widget, can_focus=True):
-    """A value out of a few: `up` and `down` go through them."""
+class PickControl(Widget, can_focus=True):
+    """A value out of a few: the keys `increase` and `decrease` go through them."""
 
     BINDINGS = bindings("increase", "decrease")
 
@@ -40,36 +41,32 @@ class Picked(Widget, can_focus=True):
         super().__init__(classes="control")
         self.option, self.text = option, text
 
-    @property
-    def word(self) -> str:
-        """What it holds."""
-        return self.text
-
     def show(self, text: str) -> None:
-        """Show this word."""
+        """Show a text without a message."""
         if text != self.text:
             self.text = text
             self.refresh()
 
     def pick(self, text: str) -> None:
+        """Hold another text."""
         self.show(text)
-        self.post_message(Typed(self.option, text))
+        self.post_message(ControlChanged(self.option, text))
 
 
-class Switch(Picked):
-    """On or off: space turns it over, up is on, down is off."""
+class SwitchControl(PickControl):
+    """On or off: space toggles, up is on, down is off."""
 
     BINDINGS = bindings("mark")
 
     @property
-    def on(self) -> bool:
+    def is_on(self) -> bool:
         return self.text.lower() in TRUE
 
     def render(self) -> Text:
-        return Text("◉ on" if self.on else "○ off")
+        return Text("◉ on" if self.is_on else "○ off")
 
     def action_mark(self) -> None:
-        self.pick(self.option.text(not self.on))
+        self.pick(self.option.text(not self.is_on))
 
     def action_increase(self) -> None:
         self.pick(self.option.text(True))
@@ -81,84 +78,90 @@ class Switch(Picked):
         self.action_mark()
 
 
-class Select(Picked):
-    """One of the choices; enter lists them all."""
+class ChoiceControl(PickControl):
+    """One of the choices of an option; enter lists them."""
 
     BINDINGS = bindings("open", "left", "right")
 
     def render(self) -> Text:
         return Text(f"{escaped(self.text)} ", no_wrap=True).append("▾", "dim")
 
-    def _turn(self, by: int) -> None:
+    def _pick_neighbor(self, distance: int) -> None:
         choices = self.option.choices
-        at = choices.index(self.text) + by if self.text in choices else 0
-        self.pick(choices[at % len(choices)])
+        index = choices.index(self.text) + distance if self.text in choices else 0
+        self.pick(choices[index % len(choices)])
 
     def action_increase(self) -> None:
-        self._turn(-1)
+        self._pick_neighbor(-1)
 
     def action_decrease(self) -> None:
-        self._turn(1)
+        self._pick_neighbor(1)
 
     action_left, action_right = action_increase, action_decrease
 
     def action_open(self) -> None:
-        def chosen(word: str | None) -> None:
-            if word is not None:
-                self.pick(word)
+        def pick(choice: str | None) -> None:
+            if choice is not None:
+                self.pick(choice)
 
-        answers = [(word, word, "default" if word == self.option.default else "") for word in self.option.choices]
-        self.app.push_screen(Choice(self.option.key, self.option.help, answers), chosen)
+        answers = [
+            (choice, choice, "default" if choice == self.option.default else "") for choice in self.option.choices
+        ]
+        self.app.push_screen(Choice(self.option.key, self.option.help, answers), pick)
 
     def on_click(self, event: events.Click) -> None:
         event.stop()
         self.action_open()
 
 
-class Line(Input):
-    """Text, as it is typed."""
+class TextControl(Input):
+    """A text as it is typed."""
 
     def __init__(self, option: Option, text: str) -> None:
         super().__init__(text, compact=True, classes="control", select_on_focus=True)
         self.option = option
 
     @property
-    def word(self) -> str:
-        """What it holds."""
+    def text(self) -> str:
         return self.value
 
     def show(self, text: str) -> None:
-        """Show this word."""
+        """Show a text."""
         if text != self.value:
             self.value = text
 
     def on_input_changed(self, event: Input.Changed) -> None:
         event.stop()
-        self.post_message(Typed(self.option, event.value))
+        self.post_message(ControlChanged(self.option, event.value))
 
     def _on_paste(self, event: events.Paste) -> None:
-        if "--" in event.text and ("convnn" in event.text or "main.py" in event.text):
+        if "--" in event.text and is_command(event.text):
             event.stop()
             event.prevent_default()
-            self.post_message(Pasted(event.text))
+            self.post_message(CommandPasted(event.text))
 
 
-class Number(Line):
-    """A number: `up` and `down` step it."""
+class NumberControl(TextControl):
+    """A number, which the keys `increase` and `decrease` step."""
 
     BINDINGS = bindings("increase", "decrease")
 
     def action_increase(self) -> None:
-        self.value = stepped(self.option, self.value, 1)
+        self.value = step_number(self.option, self.value, 1)
 
     def action_decrease(self) -> None:
-        self.value = stepped(self.option, self.value, -1)
+        self.value = step_number(self.option, self.value, -1)
 
 
-Control = Switch | Select | Number | Line
-KINDS: dict[str, type[Control]] = {"bool": Switch, "choice": Select, "int": Number, "float": Number}
+Control = SwitchControl | ChoiceControl | NumberControl | TextControl
+CONTROLS: dict[str, type[Control]] = {
+    "bool": SwitchControl,
+    "choice": ChoiceControl,
+    "int": NumberControl,
+    "float": NumberControl,
+}
 
 
-def control(option: Option, text: str) -> Control:
-    """The control that suits an option."""
-    return KINDS.get(option.kind, Line)(option, text)
+def make_control(option: Option, text: str) -> Control:
+    """Return the control that suits an option."""
+    return CONTROLS.get(option.kind, TextControl)(option, text)

@@ -1,140 +1,188 @@
-"""What the configuration will cost, kept true while one types: size, work, memory and time."""
+"""The cost panel: parameters, FLOPs, memory and time of the configuration, kept up to date while one types."""
 
 from __future__ import annotations
 
 import time
+from collections import Counter
+from typing import TYPE_CHECKING
 
 from rich.text import Text
 from textual.widget import Widget
 
 from convnn.costs.plan import LayerPlan, Plan
-from convnn.text import duration, memory, number
-from tui.screens.setup.draft import Checked
-from tui.screens.setup.epoch_time import Pace
+from convnn.errors import UserError
+from convnn.text import duration, memory, number, plural
+from tui.screens.setup.cost_watch import CostWatch
+from tui.screens.setup.draft import CheckedDraft
 
-FITS, TIGHT = 0.8, 1.0  # shares of the free memory
-TALL = 10  # lines from which on there is a line for each figure
+if TYPE_CHECKING:
+    from tui.services import ServicesApp
+
+TIGHT, FULL = 0.8, 1.0  # shares of the free memory
+TALL = 10  # lines from which on each figure has its own
+SAME_DAY = 20 * 3600  # seconds up to which the end is shown without its date
 
 
-class Cost(Widget):
-    """Parameters, FLOPs, memory against the device's, candidates and K of each map, seconds an epoch, and the end."""
+class CostPanel(Widget):
+    """Shows the plan of a checked draft beside what `costs` knows about this machine."""
 
-    DEFAULT_CSS = "Cost { padding: 0 1; }"
+    app: ServicesApp
+    DEFAULT_CSS = "CostPanel { padding: 0 1; }"
     help_title = "cost"
     HELP = (
-        "What this configuration will cost, by arithmetic: parameters, FLOPs of one image forward (a multiply-add "
-        "counts two), and the peak of training memory beyond torch and the data, against what is free on the device "
-        "now. Below, each size of map with its candidates. The time of an epoch is known from runs of the same model "
-        "on this machine; ctrl+t times a few real steps in a process of its own."
+        "The cost of this configuration, by arithmetic: parameters, FLOPs of the forward pass of one image (a "
+        "multiply-add counts two), and the peak memory of training without torch and the data, beside what is free on "
+        "the device now. Below, each size of feature map with its candidates. The time of an epoch is known from past "
+        "runs of the same model on this machine; ctrl+t times a few real steps in a separate process."
     )
 
-    def __init__(self, *, id: str | None = None) -> None:
+    def __init__(self, costs: CostWatch, *, id: str | None = None) -> None:
         super().__init__(id=id)
-        self.checked: Checked | None = None
-        self.device = "device"
-        self.free: int | None = None
-        self.pace: Pace | None = None
-        self.timing = False
-        self.now = time.time
+        self.costs = costs
+        self.checked: CheckedDraft | None = None
 
-    def tell(self, checked: Checked, device: str, free: int | None, pace: Pace | None, timing: bool) -> None:
-        """Show these."""
-        self.checked, self.device, self.free, self.pace, self.timing = checked, device, free, pace, timing
+    def show(self, checked: CheckedDraft) -> None:
+        """Show the cost of a draft, and look for its epoch time in past runs."""
+        self.checked = checked
         self.refresh()
+        if not checked.problems and self.costs.epoch_time(checked.config) is None:
+            self.run_worker(self._search_past_runs(checked), group="past runs", exclusive=True)
+
+    async def _search_past_runs(self, checked: CheckedDraft) -> None:
+        await self.costs.search_past_runs(checked.config, self.app.runs)
+        self.refresh()
+
+    async def read_memory(self) -> None:
+        """Read how much memory is free on the device of the draft."""
+        if self.checked is not None:
+            await self.costs.read_memory(self.checked.config.runtime.device)
+            self.refresh()
+
+    def time_steps(self) -> None:
+        """Time a few real steps of the draft."""
+        if self.checked is None or self.checked.problems:
+            self.app.say("steps can be timed when there are no problems", error=True)
+        elif not self.costs.is_timing:
+            self.run_worker(self._time_steps(self.checked), group="time steps")
+
+    async def _time_steps(self, checked: CheckedDraft) -> None:
+        self.call_next(self.refresh)
+        try:
+            await self.costs.time_steps(checked.config)
+        except (UserError, OSError) as error:
+            self.app.say(str(error), error=True)
+        self.refresh()
+
+    # -- drawing ----------------------------------------------------------------------------------------------------
 
     def render(self) -> Text:
         if self.checked is None:
             return Text("counting ...", "dim")
-        plan = self.checked.plan
-        if plan is None:
-            what = "this does not fit the model" if self.checked.problems else "the size of the images is not known"
-            return Text(f"Not known: {what}.", "dim")
-        return self._tall(plan) if self.content_size.height >= TALL else self._flat(plan)
+        if self.checked.plan is None:
+            reason = "the image size is unknown"
+            if self.checked.problems:
+                reason = "the configuration does not fit the model"
+            return Text(f"Unknown: {reason}.", "dim")
+        is_tall = self.content_size.height >= TALL
+        return self._tall(self.checked.plan) if is_tall else self._flat(self.checked.plan)
 
-    # -- figures ----------------------------------------------------------------------------------------------------
-
-    def _memory(self, plan: Plan) -> list[Text]:
+    def _memory(self, plan: Plan) -> tuple[Text, Text]:
         need = Text(memory(plan.memory_bytes), "bold")
-        if self.free is None:
-            return [need, Text(f"{self.device}'s is unknown", "dim")]
-        word, colour = verdict(plan.memory_bytes, self.free)
-        need.append(f" of {memory(self.free)}", "not bold")
-        return [need, Text(word, f"bold {self.app.theme_variables[colour]}")]
+        free = self.costs.free_bytes
+        if free is None:
+            return need, Text(f"free memory of {self.costs.device} unknown", "dim")
+        word, color = memory_verdict(plan.memory_bytes, free)
+        need.append(f" of {memory(free)}", "not bold")
+        return need, Text(word, f"bold {self.app.theme_variables[color]}")
 
     def _time(self) -> list[Text]:
         assert self.checked is not None
-        if self.timing:
+        if self.costs.is_timing:
             return [Text("timing a few steps ...", "italic")]
-        if self.pace is None:
+        config = self.checked.config
+        epoch_time = self.costs.epoch_time(config)
+        if epoch_time is None:
             return [Text("ctrl+t times a few steps", "dim")]
-        epochs = self.checked.config.training.num_epochs
-        whole = self.pace.seconds * epochs
-        end = time.localtime(self.now() + whole)
-        at = time.strftime("%H:%M" if whole < 20 * 3600 else "%a %d %b, %H:%M", end)
-        first = Text(duration(self.pace.seconds), "bold").append(" an epoch", "not bold")
-        return [first, Text(f"{epochs} epochs in {duration(whole)}: {at}"), Text(self.pace.source, "dim")]
+        epochs = config.training.num_epochs
+        total = epoch_time.seconds * epochs
+        end = time.strftime("%H:%M" if total < SAME_DAY else "%a %d %b, %H:%M", time.localtime(self.app.now() + total))
+        per_epoch = Text(duration(epoch_time.seconds), "bold").append("/epoch", "not bold")
+        return [
+            per_epoch,
+            Text(f"{plural(epochs, 'epoch')} in {duration(total)}: {end}"),
+            Text(epoch_time.source, "dim"),
+        ]
 
     def _tall(self, plan: Plan) -> Text:
-        rows: list[tuple[str, Text]] = [
-            ("parameters", Text(figure(plan.parameters), "bold").append(f"  {plan.parameters:,}", "not bold dim")),
-            ("an image", Text(f"{figure(plan.flops)}FLOPs", "bold")),
+        parameters = Text(with_prefix(plan.parameters), "bold").append(f"  {plan.parameters:,}", "not bold dim")
+        rows = [
+            ("parameters", parameters),
+            ("compute", _flops(plan)),
             *zip(("memory", ""), self._memory(plan), strict=True),
             *zip(("time", "", ""), self._time(), strict=False),
         ]
         text = Text()
         for name, value in rows:
-            text.append(f"{name:<11}", "dim").append_text(_styled(value)).append("\n")
+            text.append(f"{name:<11}", "dim").append_text(_with_base_style(value)).append("\n")
         text.append(f"\n{'map':<11}{'candidates':>10}{'K':>6}{'layers':>8}\n", "dim")
-        for side, candidates, K, layers in maps(plan.layers):
-            text.append(f"{side:<11}", "bold").append(f"{candidates:>10}{K:>6}{layers:>8}\n")
+        for (size, candidates, k), layers in feature_maps(plan.layers).items():
+            text.append(f"{size:<11}", "bold").append(f"{candidates:>10}{k:>6}{layers:>8}\n")
         return text
 
     def _flat(self, plan: Plan) -> Text:
-        dot = ("  ·  ", "dim")
-        time = self._time()
-        line = [_styled(part) for part in time[:2]]
-        size, work = (figure(plan.parameters), "bold"), (f"{figure(plan.flops)}FLOPs", "bold")
-        text = Text.assemble(size, " parameters", dot, work, " an image", dot)
-        need, word = self._memory(plan)
-        text.append_text(_styled(need)).append("  ").append_text(_styled(word)).append("\n")
+        separator = ("  ·  ", "dim")
+        need, verdict = map(_with_base_style, self._memory(plan))
+        text = Text.assemble((with_prefix(plan.parameters), "bold"), " parameters", separator)
+        text.append_text(_with_base_style(_flops(plan))).append(*separator)
+        text.append_text(need).append("  ").append_text(verdict).append("\n")
         text.append("maps ", "dim")
-        looked = [(side, candidates, K) for side, candidates, K, _ in maps(plan.layers)]
-        if looked[0][1] == "-":
-            text.append(" ".join(side for side, _, _ in looked)).append("  no neighbours", "dim")
+        maps = list(feature_maps(plan.layers))
+        _, first_candidates, first_k = maps[0]
+        if first_candidates == "-":
+            text.append(" ".join(size for size, _, _ in maps)).append("  no neighbors", "dim")
         else:
-            text.append("  ".join(f"{side}: {candidates}" for side, candidates, _ in looked))
-            text.append(f" candidates for K {looked[0][2]}", "dim")
+            text.append("  ".join(f"{size}: {candidates}" for size, candidates, _ in maps))
+            text.append(f" candidates for K {first_k}", "dim")
         text.append("\n")
-        for at, part in enumerate(line):
-            text.append(*dot) if at else text
-            text.append_text(part)
-        return text.append(f"  ·  {time[2].plain}", "dim") if len(time) > 2 else text
+        per_epoch, *details = map(_with_base_style, self._time())
+        text.append_text(per_epoch)
+        for detail in details:
+            text.append(*separator).append_text(detail)
+        return text
 
 
-def figure(value: float) -> str:
-    """A figure with a space before its unit: 129 M."""
+def with_prefix(value: float) -> str:
+    """A number with a space before its prefix: "129 M"."""
     text = number(value)
     return f"{text[:-1]} {text[-1]}" if text[-1:].isalpha() else text
 
 
-def _styled(text: Text) -> Text:
+def _flops(plan: Plan) -> Text:
+    return Text(f"{with_prefix(plan.flops)}FLOPs", "bold").append("/image", "not bold")
+
+
+def _with_base_style(text: Text) -> Text:
+    """The text with its base style as a span, which survives being appended."""
     return Text().append_text(text)
 
 
-def verdict(need: int, free: int) -> tuple[str, str]:
-    """Whether that much memory fits, in a word, and the colour of it."""
+def memory_verdict(need: int, free: int) -> tuple[str, str]:
+    """Whether so many bytes fit, in a word, and the color of it."""
     share = need / max(free, 1)
-    return ("fits", "success") if share < FITS else ("tight", "warning") if share < TIGHT else ("will not fit", "error")
+    if share < TIGHT:
+        return "fits", "success"
+    if share < FULL:
+        return "tight", "warning"
+    return "will not fit", "error"
 
 
-def maps(layers: tuple[LayerPlan, ...]) -> list[tuple[str, str, str, int]]:
-    """(map, candidates, K, layers on it) of each size of map, in the order they come."""
-    found: dict[tuple[str, str, str], int] = {}
-    for layer in layers:
-        key = (
+def feature_maps(layers: tuple[LayerPlan, ...]) -> Counter[tuple[str, str, str]]:
+    """The number of layers on each (size, candidates, K) of feature map, in the order they come."""
+    return Counter(
+        (
             f"{layer.map[0]}x{layer.map[1]}",
             "-" if layer.candidates is None else str(layer.candidates),
             "-" if layer.K is None else str(layer.K),
         )
-        found[key] = found.get(key, 0) + 1
-    return [(*key, count) for key, count in found.items()]
+        for layer in layers
+    )

@@ -1,8 +1,9 @@
-"""What the form holds: a preset or nothing, what was typed over it, and what is known of the two together."""
+"""The draft of a run: a preset, a past run or the defaults, what was typed over it, and the check of the two."""
 
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,190 +13,213 @@ from convnn import hardware
 from convnn.config import toml
 from convnn.config.active import inactive_options
 from convnn.config.command_line import Parsed, command, spelled
-from convnn.config.options import BY_FLAG, BY_KEY, OPTIONS, Option, Value
+from convnn.config.options import BY_FLAG, BY_KEY, OPTIONS, Option, value_at
 from convnn.config.schema import RunConfig
 from convnn.costs.plan import Plan, plan
-from convnn.data.catalog import DATASETS
+from convnn.data.catalog import DATASETS, DatasetInfo, dataset_info
 from convnn.errors import Problem, UserError, did_you_mean
 from convnn.presets import resolve, store
-from convnn.presets.resolve import Resolved
 from convnn.presets.store import Preset
 from convnn.runs import run as runs_run
-from convnn.text import escaped
 
 FIELDS = tuple(option for option in OPTIONS if option.key != "output.test_only")
-ONLY_TESTS = "--test_only evaluates a checkpoint and prints: a thing for the shell, `convnn run --test_only`"
+TEST_ONLY_PROBLEM = "--test_only evaluates a checkpoint and prints the result: use `convnn run --test_only` in a shell"
+UNPLANNABLE = frozenset(
+    {"layer.K", "layer.shuffle_scale", "sampling.num_samples", "sampling.sample_padding", "data.resize"}
+)
+"""Options without a plan of the model while they have a problem: the sizes of its feature maps are unknown."""
+DatasetKey = tuple[str, str, int | None]  # dataset, path and resize of [data]
 
 
 @dataclass(frozen=True)
-class Checked:
-    """All that is known of a draft; it may be launched when there are no problems."""
+class CheckedDraft:
+    """What is known of a draft. It can be launched when there are no problems."""
 
     config: RunConfig
-    base: RunConfig  # what the form began with
-    problems: tuple[Problem, ...]
+    base: RunConfig  # what the form started from
+    problems: tuple[Problem, ...]  # in the order of the fields
     inactive: Mapping[str, str]  # options without effect, and why
-    resolved: Resolved
-    plan: Plan | None  # None where the images' size is not known
+    plan: Plan | None  # None while the image size is unknown
 
-    def at(self, key: str) -> list[Problem]:
-        """The problems of one field."""
-        return [problem for problem in self.problems if problem.key == key]
+    def problems_of(self, key: str) -> tuple[Problem, ...]:
+        """The problems of a field."""
+        return tuple(problem for problem in self.problems if problem.key == key)
 
     @property
-    def homeless(self) -> list[Problem]:
+    def general_problems(self) -> tuple[Problem, ...]:
         """The problems that belong to no field of the form."""
-        return [problem for problem in self.problems if problem.key not in BY_KEY]
+        return tuple(problem for problem in self.problems if problem.key not in BY_KEY)
+
+    def fixable_problem(self, key: str | None) -> Problem | None:
+        """The first problem whose fix can be applied, preferably of this option."""
+        problems = [problem for problem in self.problems if problem.change]
+        return next((problem for problem in problems if problem.key == key), problems[0] if problems else None)
 
 
 @dataclass
 class Draft:
-    """A configuration that is being made."""
+    """A configuration in the making."""
 
     preset: Preset | None = None
-    typed: dict[str, str] = field(default_factory=dict)  # by key, only what differs from what the form began with
-    run: Preset | None = None  # without a preset, the run that it began with, in the shape of one
+    typed: dict[str, str] = field(default_factory=dict)  # by key, only what differs from the initial texts
+    run: Preset | None = None  # without a preset, the run that the form started from, as a preset
 
     @classmethod
-    def of(cls, config: RunConfig, name: str) -> Draft:
-        """A draft that begins with a run's settings, without its directory and its name."""
-        told = store.parse(toml.dumps(config), name)
-        kept = {k: v for k, v in told.values.items() if k != "run.name" and not k.startswith("output.")}
-        return cls(run=replace(told, values=kept))
+    def from_run(cls, config: RunConfig, name: str) -> Draft:
+        """A draft of a run's settings, without its directory and its name."""
+        preset = store.parse(toml.dumps(config), name)
+        values = {
+            key: value
+            for key, value in preset.values.items()
+            if key != "run.name" and not key.startswith("output.")
+        }  # fmt: skip
+        return cls(run=replace(preset, values=values))
+
+    @classmethod
+    def from_command(cls, parsed: Parsed) -> Draft:
+        """The draft that a pasted command describes. Raises UserError with everything that was not understood."""
+        problems = [Problem(f"not understood: {word}{_suggestion(word)}") for word in parsed.unknown]
+        typed = dict(parsed.typed)
+        if typed.pop("output.test_only", "false") == "true":
+            problems.append(Problem(TEST_ONLY_PROBLEM))
+        preset = None
+        if parsed.preset is not None:
+            try:
+                preset = store.read(parsed.preset)
+            except UserError as error:
+                problems += error.problems
+        if problems:
+            raise UserError(problems)
+        draft = cls(preset)
+        for key, text in typed.items():
+            draft.type(key, _normalized(BY_KEY[key], text))
+        return draft
 
     @property
     def base(self) -> Preset | None:
-        """What the form began with, unless that were the defaults."""
+        """What the form started from; None for the defaults."""
         return self.preset or self.run
 
-    def __post_init__(self) -> None:
-        self._begun: dict[str, Any] = dict(self.base.values) if self.base else {}
-
-    def begun(self, option: Option) -> str:
-        """What a field held at the beginning: the preset's word, right or wrong, else the default."""
-        value = self._begun.get(option.key, option.default)
-        value = tuple(value) if isinstance(value, list) else value
-        fits = (
-            value is None
-            or isinstance(value, bool | int | float | str)
-            or all(isinstance(w, str) for w in _words(value))
-        )
-        return option.text(value) if fits else str(value)
+    def initial_text(self, option: Option) -> str:
+        """The text of a field at the start: the value of the preset, allowed or not, else the default."""
+        value = self._base_values.get(option.key, option.default)
+        if isinstance(value, list):
+            value = tuple(value)
+        is_text_list = isinstance(value, tuple) and all(isinstance(item, str) for item in value)
+        if value is None or is_text_list or isinstance(value, bool | int | float | str):
+            return option.text(value)
+        return str(value)
 
     def text(self, option: Option) -> str:
-        """What a field holds now."""
-        return self.typed.get(option.key, self.begun(option))
+        """The text of a field now."""
+        return self.typed.get(option.key, self.initial_text(option))
 
     def type(self, key: str, text: str) -> None:
-        """Somebody typed this into a field."""
-        option = BY_KEY[key]
-        wrong = key in self._begun and not _is_allowed(self.base, key)
-        if text == self.begun(option) and not wrong:
+        """Set the text of a field."""
+        if text == self.initial_text(BY_KEY[key]) and self._is_initial_value_allowed(key):
             self.typed.pop(key, None)
         else:
             self.typed[key] = text
 
     def reset(self, key: str) -> None:
-        """The field as it was at the beginning, or, where it is that already, its default."""
+        """Set a field to its initial text or, where it has that already, to its default."""
         if key in self.typed:
             del self.typed[key]
         else:
             self.type(key, BY_KEY[key].text(BY_KEY[key].default))
 
-    def copy(self) -> Draft:
-        """The same now, for a thread that checks it while somebody types on."""
-        return Draft(self.preset, dict(self.typed), self.run)
+    def apply(self, problem: Problem) -> None:
+        """Apply the fix of a problem."""
+        for key, value in (problem.change or {}).items():
+            self.type(key, BY_KEY[key].text(value))
 
-    def check(self) -> Checked:
-        """Everything that `convnn run` would say of it, and what it would cost."""
-        resolved = resolve.resolve_with_data(self.base, self.typed)
-        base = resolve.resolve(self.base).config
+    @property
+    def dataset_key(self) -> DatasetKey:
+        """What the data set is known by."""
+        data = resolve.resolve(self.base, self.typed).config.data
+        return data.dataset, data.path, data.resize
+
+    def inspect_dataset(self) -> DatasetInfo:
+        """Inspect the data set on disk; a large one takes a while."""
+        return dataset_info(*self.dataset_key)
+
+    def check(self, dataset: DatasetInfo | None = None) -> CheckedDraft:
+        """Find every problem that `convnn run` would report, and plan the model.
+
+        Nothing is read of the data set: `dataset` is what is known of it, by default what its name tells.
+        """
+        resolved = resolve.resolve(self.base, self.typed, dataset=dataset)
         config, dataset = resolved.config, resolved.dataset
-        found = list(resolved.problems)
-        wrong = {problem.key for problem in found}
-        downloads = DATASETS[config.data.dataset].download is not None
-        if dataset.problem is not None and not downloads and "data.dataset" not in wrong:
-            found.append(dataset.problem)
-        if (missing := hardware.missing(config.runtime.device)) and "runtime.device" not in wrong:
-            found.append(missing)
+        problems = list(resolved.problems)
+        keys = {problem.key for problem in problems}
+        is_downloaded = DATASETS[config.data.dataset].download is not None
+        if dataset.problem is not None and not is_downloaded and "data.dataset" not in keys:
+            problems.append(dataset.problem)
+        if "runtime.device" not in keys and (problem := hardware.missing(config.runtime.device)):
+            problems.append(problem)
         if config.output.dir and runs_run.is_run(Path(config.output.dir)):
-            found.append(_taken(config.output.dir))
-        costs = None
-        if dataset.image_size and dataset.num_classes and not {p.key for p in found} & MAPS:
-            costs = plan(config, dataset.image_size, dataset.num_classes)
-        order = {option.key: at for at, option in enumerate(FIELDS)}
-        found.sort(key=lambda problem: order.get(problem.key or "", -1))
-        return Checked(config, base, tuple(found), inactive_options(config), resolved, costs)
+            problems.append(_directory_in_use(config.output.dir))
+        model_plan = None
+        if dataset.image_size and dataset.num_classes and UNPLANNABLE.isdisjoint(problem.key for problem in problems):
+            model_plan = plan(config, dataset.image_size, dataset.num_classes)
+        order = {option.key: index for index, option in enumerate(FIELDS)}
+        problems.sort(key=lambda problem: order.get(problem.key or "", -1))
+        base = resolve.resolve(self.base).config
+        return CheckedDraft(config, base, tuple(problems), inactive_options(config), model_plan)
 
-    def command(self, checked: Checked) -> str:
-        """The command that does the same."""
+    def command(self, checked: CheckedDraft) -> str:
+        """The command that does the same; values that are not allowed stand in it as they were typed."""
         if self.preset is None:
-            return command(checked.config)
-        name = self.preset.name
-        known = store.listed().get(name, [])
-        by_name = bool(known) and self.preset.path is not None and known[0].absolute() == self.preset.path.absolute()
-        return command(checked.config, name if by_name else str(self.preset.path), checked.base)
+            words = command(checked.config)
+        else:
+            paths = store.listed().get(self.preset.name, [])
+            path = self.preset.path
+            is_found_by_name = bool(paths) and path is not None and paths[0].absolute() == path.absolute()
+            words = command(checked.config, self.preset.name if is_found_by_name else str(path), checked.base)
+        for key, text in self.typed.items():
+            option = BY_KEY[key]
+            if not _is_value(option, text, value_at(checked.config, key)):
+                words += f" {option.flag} {shlex.quote(text)}"
+        return words
+
+    @property
+    def _base_values(self) -> Mapping[str, Any]:
+        return self.base.values if self.base else {}
+
+    def _is_initial_value_allowed(self, key: str) -> bool:
+        """Whether the preset's value is allowed; typing over one that is not is a correction, even with its text."""
+        if self.base is None or key not in self._base_values:
+            return True
+        preset = replace(self.base, values={key: self._base_values[key]}, problems=())
+        return not any(problem.key == key and problem.file for problem in resolve.resolve(preset).problems)
 
 
-MAPS = {
-    "layer.K",
-    "layer.shuffle_scale",
-    "sampling.num_samples",
-    "sampling.sample_padding",
-    "data.resize",
-}  # no map, no cost
+def _is_value(option: Option, text: str, value: Any) -> bool:
+    try:
+        return bool(option.parse(text) == value)
+    except ValueError:
+        return False
 
 
-def _words(value: Any) -> tuple[Any, ...]:
-    return value if isinstance(value, tuple) else (None,)
-
-
-def _is_allowed(preset: Preset | None, key: str) -> bool:
-    """Whether a preset's value is allowed: typing over one that is not is a correction, even with the same word."""
-    only = replace(preset, values={key: preset.values[key]}, problems=()) if preset else None
-    return not any(problem.key == key and problem.file for problem in resolve.resolve(only).problems)
-
-
-def _taken(directory: str) -> Problem:
+def _directory_in_use(directory: str) -> Problem:
     return Problem(
-        f"{escaped(directory)} holds a run already",
+        f"{directory} contains a run already",
         key="output.dir",
         value=directory,
-        fix="give another directory, or none for a fresh one under ./runs",
+        fix="choose another directory, or none for a new one under ./runs",
         change={"output.dir": None},
     )
 
 
-def filled(parsed: Parsed) -> Draft:
-    """The draft that a pasted command asks for. Raises UserError with all that was not understood."""
-    found = [Problem(f"not understood: {escaped(word)}{_guess(word)}") for word in parsed.unknown]
-    typed = dict(parsed.typed)
-    if typed.pop("output.test_only", "false") == "true":
-        found.append(Problem(ONLY_TESTS))
-    preset = None
-    if parsed.preset is not None:
-        try:
-            preset = store.read(parsed.preset)
-        except UserError as error:
-            found += error.problems
-    if found:
-        raise UserError(found)
-    draft = Draft(preset)
-    for key, text in typed.items():
-        draft.type(key, _spelled(BY_KEY[key], text))
-    return draft
-
-
-def _guess(word: str) -> str:
-    """The flag that was meant, where a word is one."""
+def _suggestion(word: str) -> str:
+    """The flag that an unknown word probably means."""
     flag = spelled(re.split(r"[=\s]", word, maxsplit=1)[0])
     return did_you_mean(flag, BY_FLAG) if flag.startswith("--") and flag not in BY_FLAG else ""
 
 
-def _spelled(option: Option, text: str) -> str:
-    """The word as the form spells it, where it is one: 1e-3 is 0.001."""
+def _normalized(option: Option, text: str) -> str:
+    """The text as the form writes it, where it is a value: 1e-3 becomes 0.001."""
     try:
-        value: Value = option.parse(text)
+        return option.text(option.parse(text))
     except ValueError:
         return text
-    return option.text(value)

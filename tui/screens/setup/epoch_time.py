@@ -1,4 +1,4 @@
-"""How long an epoch takes: from runs of the same model on this device, or from a few real steps in a child process."""
+"""How long an epoch takes: from past runs of the same model on this host, or from steps timed in a child process."""
 
 from __future__ import annotations
 
@@ -17,61 +17,67 @@ from convnn.config.toml import dumps
 from convnn.errors import UserError
 from convnn.runs.run import Run
 from convnn.runs.summary import Summary
-from convnn.text import duration, escaped
+from convnn.text import duration
 
-PATIENCE = 180.0  # seconds that timing may take
-RUNS = 3  # of the same model, the newest, that are asked
-APART = ("training.num_epochs", "training.seed", "training.criterion", "training.clip_grad_norm")  # cost the same
-FREE = (
-    "optimizer.lr",
-    "optimizer.weight_decay",
-    "optimizer.momentum",
-    "scheduler.name",
-    "scheduler.step",
-    "scheduler.gamma",
-)
+TIMEOUT = 180.0  # seconds that timing may take
+MAX_RUNS = 3  # past runs that are used, the newest first
+WITHOUT_COST = frozenset(
+    {
+        "training.num_epochs", "training.seed", "training.criterion", "training.clip_grad_norm",
+        "optimizer.lr", "optimizer.weight_decay", "optimizer.momentum",
+        "scheduler.name", "scheduler.step", "scheduler.gamma",
+    }
+)  # fmt: skip
+"""Options that do not change how long an epoch takes."""
 
 
 @dataclass(frozen=True)
-class Pace:
-    """Seconds of an epoch, evaluation included, and where that is known from."""
+class EpochTime:
+    """Seconds of an epoch, evaluation included, and how that is known."""
 
     seconds: float
     source: str
 
 
-def past(config: RunConfig, runs: Iterable[Summary], host: str | None = None) -> Pace | None:
-    """The pace of the newest runs of the same model on this device and host; None without one."""
+def from_past_runs(config: RunConfig, runs: Iterable[Summary], host: str | None = None) -> EpochTime | None:
+    """The median epoch time of the newest runs of the same model on this host; None without such a run."""
     host = host or socket.gethostname()
-    wanted, found = _cost(config), []
+    costly_options = _costly_options(config)
+    medians: list[float] = []
     for summary in runs:
         if summary.epoch == 0 or summary.config.get("model", {}).get("name") != config.model.name:
             continue
-        run = Run(Path(summary.path), summary.name)
-        try:
-            if _cost(run.config()) != wanted:
-                continue
-            history = run.history(steps=False)
-        except (UserError, OSError):
-            continue  # damaged: Home says so
-        if history.started is None or history.started.host != host:
-            continue
-        times = [epoch.metrics.get("train_s", 0.0) + epoch.metrics.get("eval_s", 0.0) for epoch in history.epochs]
-        if any(times):
-            found.append(statistics.median(time for time in times if time))
-        if len(found) == RUNS:
+        median = _median_epoch_time(Run(Path(summary.path), summary.name), costly_options, host)
+        if median is not None:
+            medians.append(median)
+        if len(medians) == MAX_RUNS:
             break
-    if not found:
+    if not medians:
         return None
-    return Pace(statistics.median(found), "from a past run" if len(found) == 1 else f"from {len(found)} past runs")
+    source = "from a past run" if len(medians) == 1 else f"from {len(medians)} past runs"
+    return EpochTime(statistics.median(medians), source)
 
 
-def _cost(config: RunConfig) -> dict[str, object]:
-    """What decides how long an epoch takes."""
-    return {key: value for key, value in active_options(config).items() if key not in APART + FREE}
+def _median_epoch_time(run: Run, costly_options: dict[str, object], host: str) -> float | None:
+    """The median epoch time of a run, in seconds; None for one of another model or host, or a damaged one."""
+    try:
+        if _costly_options(run.config()) != costly_options:
+            return None
+        history = run.history(steps=False)
+    except (UserError, OSError):
+        return None
+    if history.started is None or history.started.host != host:
+        return None
+    times = [epoch.metrics.get("train_s", 0.0) + epoch.metrics.get("eval_s", 0.0) for epoch in history.epochs]
+    return statistics.median(filter(None, times)) if any(times) else None
 
 
-async def timed(config: RunConfig) -> Pace:
+def _costly_options(config: RunConfig) -> dict[str, object]:
+    """The options that decide how long an epoch takes."""
+    return {key: value for key, value in active_options(config).items() if key not in WITHOUT_COST}
+
+
+async def from_timed_steps(config: RunConfig) -> EpochTime:
     """Time a few real steps in a child process. Raises UserError that says why it could not be done."""
     child = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -82,17 +88,21 @@ async def timed(config: RunConfig) -> Pace:
         stderr=asyncio.subprocess.PIPE,
     )
     try:
-        out, err = await asyncio.wait_for(child.communicate(dumps(config, whole=True).encode()), PATIENCE)
+        out, err = await asyncio.wait_for(child.communicate(dumps(config, whole=True).encode()), TIMEOUT)
     except TimeoutError as error:
-        raise UserError(f"a few steps take longer than {duration(PATIENCE)}") from error
+        raise UserError(f"a few steps take longer than {duration(TIMEOUT)}") from error
     finally:
         if child.returncode is None:
             child.kill()
             await child.wait()
     if child.returncode != 0:
-        lines = err.decode(errors="replace").strip().splitlines() or [f"exit code {child.returncode}"]
-        first = next((at for at, line in enumerate(lines) if line.startswith("error: ")), -1)  # else of a traceback
-        said = " ".join(" ".join(lines[first:]).removeprefix("error: ").split())
-        raise UserError(f"timing failed: {escaped(said)}")
-    told = json.loads(out.splitlines()[-1])
-    return Pace(told["epoch_s"], f"from {told['steps']} steps timed on {told['device']}")
+        raise UserError(f"timing failed: {_cause(err.decode(errors='replace'), child.returncode)}")
+    result = json.loads(out.splitlines()[-1])
+    return EpochTime(result["epoch_s"], f"from {result['steps']} steps timed on {result['device']}")
+
+
+def _cause(stderr: str, exit_code: int | None) -> str:
+    """The error message of the child in one line: what follows "error: ", else the last line of a traceback."""
+    lines = stderr.strip().splitlines() or [f"exit code {exit_code}"]
+    first = next((index for index, line in enumerate(lines) if line.startswith("error: ")), -1)
+    return " ".join(" ".join(lines[first:]).removeprefix("error: ").split())

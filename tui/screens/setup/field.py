@@ -1,8 +1,9 @@
-"""A row of the form: the name, the control, and beside it what there is to say; a problem stands under it."""
+"""A row of the form: the name of an option, its control, and a note; its problems stand below."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from rich.containers import Lines
@@ -15,43 +16,59 @@ from textual.widgets import Static
 from convnn.config.options import Option
 from convnn.errors import Problem
 from convnn.text import escaped
-from tui.screens.setup.controls import control
+from tui.screens.setup.controls import make_control
+from tui.screens.setup.draft import CheckedDraft, Draft
 from tui.theme import muted
+
+NAME_WIDTH, CONTROL_WIDTH = 20, 20  # cells
 
 
 @dataclass(frozen=True)
-class State:
-    """What a field shows beside its value."""
+class FieldState:
+    """What a field shows."""
 
     text: str
-    begun: str  # what it held at the beginning
-    changed: bool
-    origin: str  # what the form began with: "default", "preset" or "run"
-    inactive: str | None  # why it has no effect
+    initial_text: str
+    is_changed: bool
+    origin: str  # what the form started from: "default", "preset" or "run"
+    inactive: str | None  # why the option has no effect
     problems: tuple[Problem, ...]
-    focused: bool = False
+    is_focused: bool = False
+
+    @classmethod
+    def of(cls, option: Option, draft: Draft, checked: CheckedDraft, *, is_focused: bool = False) -> FieldState:
+        """The state of an option in a draft."""
+        origin = "default"
+        if draft.base is not None:
+            origin = "preset" if draft.preset else "run"
+        return cls(
+            text=draft.text(option),
+            initial_text=draft.initial_text(option),
+            is_changed=option.key in draft.typed,
+            origin=origin,
+            inactive=checked.inactive.get(option.key),
+            problems=checked.problems_of(option.key),
+            is_focused=is_focused,
+        )
 
 
-NAME, CONTROL = 20, 20  # cells
-
-
-class Field(Widget):
+class FormField(Widget):
     """One option. It draws name and note itself, around its control: a widget for each would open the form slowly."""
 
     DEFAULT_CSS = """
-    Field { layout: horizontal; height: auto; }
-    Field > .control { margin: 0 0 0 20; width: 20; background: $panel; height: 1; padding: 0 1; }
-    Field > .control:focus { background: $primary-muted; text-style: bold; }
-    Field > .control.silent { color: $text-disabled; }
-    Field > .control.wrong { background: $error-muted; }
+    FormField { layout: horizontal; height: auto; }
+    FormField > .control { margin: 0 0 0 20; width: 20; background: $panel; height: 1; padding: 0 1; }
+    FormField > .control:focus { background: $primary-muted; text-style: bold; }
+    FormField > .control.-inactive { color: $text-disabled; }
+    FormField > .control.-invalid { background: $error-muted; }
     """
 
-    def __init__(self, option: Option, state: State) -> None:
+    def __init__(self, option: Option, state: FieldState) -> None:
         super().__init__(id=f"field-{option.key.replace('.', '-')}")
         self.option, self.state = option, state
-        self.control = control(option, state.text)
-        self._mark()
-        self.trouble: Static | None = None
+        self.control = make_control(option, state.text)
+        self.problem_box: Static | None = None  # below the field, from its first problem on
+        self._style_control()
 
     @property
     def help_title(self) -> str:
@@ -64,7 +81,7 @@ class Field(Widget):
         lines = [
             f"{option.help[:1].upper()}{option.help[1:]}.",
             f"{unit}Allowed: {option.allowed()}.",
-            f"Default: {self._word(option.text(option.default))}. Flag: {option.flag}.",
+            f"Default: {self._displayed(option.text(option.default))}. Flag: {option.flag}.",
         ]
         if self.state.inactive:
             lines.append(f"Now: {self.state.inactive}.")
@@ -73,100 +90,119 @@ class Field(Widget):
     def compose(self) -> ComposeResult:
         yield self.control
 
-    def show(self, state: State) -> None:
-        """Show what is known of the field now."""
+    def show(self, state: FieldState) -> None:
+        """Show another state."""
         if state == self.state:
             return
-        before, self.state = self.state, state
-        self._mark()
-        self.refresh(layout=state.focused or before.focused)
-        if state.problems != before.problems:
-            self.show_trouble()
+        previous, self.state = self.state, state
+        self._style_control()
+        self.refresh(layout=state.is_focused or previous.is_focused)
+        if state.problems != previous.problems:
+            self.show_problems()
 
-    def _mark(self) -> None:
-        self.control.set_class(self.state.inactive is not None, "silent")
-        self.control.set_class(bool(self.state.problems), "wrong")
+    def _style_control(self) -> None:
+        self.control.set_class(self.state.inactive is not None, "-inactive")
+        self.control.set_class(bool(self.state.problems), "-invalid")
 
-    # -- drawing ----------------------------------------------------------------------------------------------------
-
-    def _lines(self, width: int) -> Lines:
-        """The note as lines: one, or with the focus as many as it needs."""
-        room = max(10, width - NAME - CONTROL - 2)
-        note = self.note
-        if self.state.focused:
-            return note.wrap(self.app.console, room)
-        note.truncate(room, overflow="ellipsis")
-        return Lines([note])
-
-    def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
-        return len(self._lines(width)) if self.state.focused else 1
-
-    def render(self) -> Text:
-        state = self.state
-        variables, silent = self.app.theme_variables, muted(self.app, 0.38)
-        name = variables["accent"] if state.changed else silent if state.inactive else ""
-        if state.problems or state.focused:
-            name = f"bold {variables['error' if state.problems else 'primary']}"
-        colour = "" if state.focused else silent if state.inactive else muted(self.app)
-        sign = "✗" if state.problems else "•" if state.changed else " "
-        text = Text(no_wrap=True)
-        for at, line in enumerate(self._lines(self.size.width)):
-            text.append(f"{sign} {self.option.field}".ljust(NAME) if at == 0 else "\n" + " " * NAME, name)
-            text.append(" " * (CONTROL + 2)).append(line.plain.rstrip(), colour)
-        return text
-
-    @property
-    def note(self) -> Text:
-        """What stands beside the control."""
-        return self._note(self.state)
-
-    def _note(self, state: State) -> Text:
-        option = self.option
-        default = f"default {self._word(option.text(option.default))}"
-        if state.focused:
-            parts = [option.help, *([option.unit] if option.unit else []), option.bounds(), option.hint or "", default]
-        elif state.inactive:
-            parts = [short(state.inactive.removeprefix(f"{option.key} has "))]
-        elif state.changed:
-            parts = [f"{state.origin} {self._word(escaped(state.begun))}"]
-        else:
-            parts = [option.unit or "", default]
-        text = Text(" · ".join(part for part in parts if part))
-        if state.focused and state.inactive:
-            text.append(f" · {state.inactive.removeprefix(option.key + ' has ')}", "italic")
-        return text
-
-    def _word(self, text: str) -> str:
-        """A value as the control shows it."""
-        return {"true": "on", "false": "off"}.get(text, text) if self.option.kind == "bool" else text or "nothing"
-
-    def show_trouble(self) -> None:
-        """Show the problems under the field."""
+    def show_problems(self) -> None:
+        """Show the problems below the field."""
         problems = self.state.problems
-        if problems and self.trouble is None:
-            self.trouble = Static(classes="trouble", markup=False)
-            assert self.parent is not None
-            self.parent.mount(self.trouble, after=self)  # type: ignore[attr-defined]
-        if self.trouble is not None:
-            self.trouble.display = bool(problems)
-            self.trouble.update(told(problems))
+        if problems and self.problem_box is None:
+            self.problem_box = Static(classes="problems", markup=False)
+            assert isinstance(self.parent, Widget)
+            self.parent.mount(self.problem_box, after=self)
+        if self.problem_box is not None:
+            self.problem_box.display = bool(problems)
+            self.problem_box.update(problem_text(problems))
 
     def on_click(self) -> None:
         self.control.focus()
 
+    # -- drawing ----------------------------------------------------------------------------------------------------
 
-def short(reason: str) -> str:
-    """Why an option has no effect, in few words: "only with similarity_type Loc_Col"."""
-    needs = re.fullmatch(r"no effect with (\S+) \S+ \(it needs (.+)\)", reason)
-    return f"only with {needs[1]} {needs[2]}" if needs else reason
+    def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
+        return len(self._note_lines(width)) if self.state.is_focused else 1
+
+    def render(self) -> Text:
+        state = self.state
+        name_style, note_style = self._styles()
+        sign = " "
+        if state.problems:
+            sign = "✗"
+        elif state.is_changed:
+            sign = "•"
+        text = Text(no_wrap=True).append(f"{sign} {self.option.field}".ljust(NAME_WIDTH), name_style)
+        for index, line in enumerate(self._note_lines(self.size.width)):
+            if index > 0:
+                text.append("\n" + " " * NAME_WIDTH)
+            text.append(" " * (CONTROL_WIDTH + 2)).append(line.plain.rstrip(), note_style)
+        return text
+
+    def _styles(self) -> tuple[str, str]:
+        """The styles of name and note."""
+        state, colors = self.state, self.app.theme_variables
+        inactive = muted(self.app, 0.38)
+        note_style = muted(self.app)
+        name_style = ""
+        if state.inactive:
+            name_style = note_style = inactive
+        if state.is_changed:
+            name_style = colors["accent"]
+        if state.is_focused:
+            name_style, note_style = f"bold {colors['primary']}", ""
+        if state.problems:
+            name_style = f"bold {colors['error']}"
+        return name_style, note_style
+
+    def _note_lines(self, width: int) -> Lines:
+        """The note: in one line or, with the focus, in as many as it needs."""
+        space = max(10, width - NAME_WIDTH - CONTROL_WIDTH - 2)
+        note = self.note
+        if self.state.is_focused:
+            return note.wrap(self.app.console, space)
+        note.truncate(space, overflow="ellipsis")
+        return Lines([note])
+
+    @property
+    def note(self) -> Text:
+        """The text beside the control."""
+        option, state = self.option, self.state
+        default = f"default {self._displayed(option.text(option.default))}"
+        inactive = (state.inactive or "").removeprefix(f"{option.key} has ")
+        if state.is_focused:
+            text = _joined(option.help, option.unit, option.bounds(), option.hint, default)
+            if inactive:
+                text.append(f" · {inactive}", "italic")
+            return text
+        if inactive:
+            return Text(short_reason(inactive))
+        if state.is_changed:
+            return Text(f"{state.origin} {self._displayed(escaped(state.initial_text))}")
+        return _joined(option.unit, default)
+
+    def _displayed(self, text: str) -> str:
+        """A value as the control shows it."""
+        if self.option.kind == "bool":
+            return {"true": "on", "false": "off"}.get(text, text)
+        return text or "nothing"
 
 
-def told(problems: tuple[Problem, ...]) -> Text:
-    """Problems with their fixes, and the key that applies one."""
-    text = Text()
+def _joined(*parts: str | None) -> Text:
+    return Text(" · ".join(part for part in parts if part))
+
+
+def short_reason(reason: str) -> str:
+    """Why an option has no effect, in a few words: "only with similarity_type Loc_Col"."""
+    match = re.fullmatch(r"no effect with (\S+) \S+ \(it needs (.+)\)", reason)
+    return f"only with {match[1]} {match[2]}" if match else reason
+
+
+def problem_text(problems: Iterable[Problem]) -> Text:
+    """Problems with their fixes, and the key that applies a fix."""
+    blocks = []
     for problem in problems:
-        text.append("\n" * bool(text)).append(escaped(problem.message), "bold")
+        block = Text().append(escaped(problem.message), "bold")
         if problem.fix:
-            key = "f4 " if problem.change else ""
-            text.append(f"\n→ {key}", "bold").append(escaped(problem.fix))
-    return text
+            block.append("\n→ f4 " if problem.change else "\n→ ", "bold").append(escaped(problem.fix))
+        blocks.append(block)
+    return Text("\n").join(blocks)

@@ -1,4 +1,4 @@
-"""What of a pasted command was not understood; nothing of it was applied."""
+"""The dialog that lists which parts of a pasted command were not understood; nothing of it was applied."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from convnn.text import escaped
 from tui.keys import bindings
 
 
-class NotUnderstood(ModalScreen[None]):
-    """The words that mean nothing here."""
+class PasteErrors(ModalScreen[None]):
+    """The problems of a pasted command."""
 
     BINDINGS = bindings("back", "open", footer=("back",))
     DEFAULT_CSS = """
-    NotUnderstood > VerticalScroll { width: 74; max-width: 96%; height: auto; max-height: 90%; padding: 1 2;
-                                     background: $surface; border: round $error; border-title-style: bold; }
+    PasteErrors > VerticalScroll { width: 74; max-width: 96%; height: auto; max-height: 90%; padding: 1 2;
+                                   background: $surface; border: round $error; border-title-style: bold; }
     """
 
     def __init__(self, problems: Sequence[Problem]) -> None:

@@ -1,4 +1,4 @@
-"""Saving the form as a preset: a name, an about line, and what it would replace."""
+"""The dialog that saves the form as a preset: a name, an about line, and what would change in an existing one."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tui.keys import bindings
 
 
 class SavePreset(ModalScreen[Path | None]):
-    """Asks for a name and an about line; asks again, with the differences, before it replaces a preset."""
+    """Asks for a name and an about line, and shows the differences before it replaces a preset; returns the path."""
 
     BINDINGS = bindings("next", "previous", "back", "save", footer=("save", "back"))
     DEFAULT_CSS = """
@@ -29,93 +29,91 @@ class SavePreset(ModalScreen[Path | None]):
     SavePreset Input { margin-bottom: 1; background: $panel; padding: 0 1; }
     SavePreset Input:focus { background: $primary-muted; }
     SavePreset Static { height: auto; color: $text-muted; }
-    SavePreset .said { color: $foreground; max-height: 12; }
+    SavePreset #message { color: $foreground; max-height: 12; }
     """
 
-    def __init__(self, config: RunConfig, loaded: store.Preset | None, seen: bytes | None) -> None:
+    def __init__(self, config: RunConfig, preset: store.Preset | None, loaded_content: bytes | None) -> None:
         super().__init__()
-        self.config, self.loaded = config, loaded
-        self.seen = seen  # the loaded preset's file, as it was read
-        self.agreed: tuple[Path, bytes] | None = None  # what may be replaced: the differences were shown
+        self.config = config
+        self.preset = preset  # that the form was filled from
+        self.loaded_content = loaded_content  # of the preset's file
+        self.confirmed: tuple[Path, bytes] | None = None  # (path, content) whose differences were shown
 
     def compose(self) -> ComposeResult:
         with Vertical() as box:
             box.border_title = "save as a preset"
             yield Static("name", markup=False)
-            yield Input(self.loaded.name if self.loaded else "", id="name", compact=True, placeholder="my-preset")
+            yield Input(self.preset.name if self.preset else "", id="name", compact=True, placeholder="my-preset")
             yield Static("about, one line", markup=False)
-            yield Input(self.loaded.about if self.loaded else "", id="about", compact=True)
-            yield Static("", classes="said", markup=False)
+            yield Input(self.preset.about if self.preset else "", id="about", compact=True)
+            yield Static("", id="message", markup=False)
 
     def on_mount(self) -> None:
-        self.said()
+        self.show_target()
 
     @on(Input.Changed)
-    def said(self) -> None:
-        """Say where it goes, and that something is there."""
-        self.agreed = None
-        path = self._path()
-        if isinstance(path, str):
-            self._say(path)
-        elif path.exists():
-            self._say(f"{escaped(path)} exists: enter shows what would change in it")
-        else:
-            self._say(f"enter saves {escaped(path)}")
-
-    def _say(self, text: str | Text) -> None:
-        self.query_one(".said", Static).update(text)
-
-    def _path(self) -> Path | str:
-        """Where it goes, or why not."""
-        name = self.query_one("#name", Input).value.strip()
-        if not name:
-            return "give it a name"
+    def show_target(self) -> None:
+        """Show where the preset will be saved, and whether the file exists."""
+        self.confirmed = None
         try:
-            path = store.new_path(name)
+            path = self._path()
         except UserError as error:
-            return str(error)
-        if self.loaded is not None and self.loaded.path is not None and name == self.loaded.name:
-            return self.loaded.path if store.is_ours(self.loaded.path) else path
+            self._show(str(error))
+        else:
+            message = f"{path} exists: enter shows what would change in it" if path.exists() else f"enter saves {path}"
+            self._show(message)
+
+    def _show(self, message: str | Text) -> None:
+        text = message if isinstance(message, Text) else Text(escaped(message))
+        self.query_one("#message", Static).update(text)
+
+    def _text(self, id: str) -> str:
+        return self.query_one(f"#{id}", Input).value.strip()
+
+    def _path(self) -> Path:
+        """The path to save to. Raises UserError for a name that a preset cannot have."""
+        name = self._text("name")
+        if not name:
+            raise UserError("give it a name")
+        path = store.new_path(name)
+        if self.preset is not None and self.preset.path is not None and name == self.preset.name:
+            return self.preset.path if store.is_ours(self.preset.path) else path
         return path
 
     @on(Input.Submitted)
     def action_save(self) -> None:
-        """Save; what is there is replaced only after its differences were shown."""
-        path = self._path()
-        if isinstance(path, str):
-            return
+        """Save; an existing file is replaced only after its differences were shown."""
         try:
-            there = path.read_bytes() if path.exists() else None
-            if there is not None and self.agreed != (path, there):
-                self.agreed = (path, there)
-                self._say(self._differences(path, there))
+            path = self._path()
+            content = path.read_bytes() if path.exists() else None
+            if content is not None and self.confirmed != (path, content):
+                self.confirmed = (path, content)
+                self._show(self._differences(path, content))
                 return
-            store.save(path, self.config, self.query_one("#about", Input).value.strip(), overwrite=there is not None)
+            store.save(path, self.config, self._text("about"), overwrite=content is not None)
         except (UserError, OSError) as error:
-            self._say(Text(escaped(error), "bold"))
-            return
-        self.dismiss(path)
+            self._show(Text(escaped(error), "bold"))
+        else:
+            self.dismiss(path)
 
-    def _differences(self, path: Path, there: bytes) -> Text:
-        """What saving would change in the file that is there."""
-        before = store.parse(there.decode("utf-8", "replace"), path.stem, path)
-        old = resolve.resolve(before).config
+    def _differences(self, path: Path, content: bytes) -> Text:
+        """What saving would change in an existing file."""
+        old_preset = store.parse(content.decode("utf-8", "replace"), path.stem, path)
+        old_config = resolve.resolve(old_preset).config
         text = Text()
-        if self.loaded is not None and path == self.loaded.path and there != self.seen:
-            text.append("It was edited elsewhere since it was loaded here.\n", "bold")
-        changed = [option for option in OPTIONS if value_at(old, option.key) != value_at(self.config, option.key)]
-        changed = [option for option in changed if option.section != "output"]
-        for option in changed:
-            was, now = (option.text(value_at(config, option.key)) for config in (old, self.config))
-            text.append(f"{option.key:<22} {escaped(was) or 'nothing'} → ").append(
-                f"{escaped(now) or 'nothing'}\n", "bold"
-            )
-        about = self.query_one("#about", Input).value.strip()
-        if about != before.about:
-            text.append(f"{'about':<22} {escaped(before.about) or 'nothing'} → ").append(
-                f"{escaped(about) or 'nothing'}\n", "bold"
-            )
-        if not text:
+        if self.preset is not None and path == self.preset.path and content != self.loaded_content:
+            text.append("It was edited by another program since it was loaded here.\n", "bold")
+        changes = [
+            (option.key, option.text(value_at(old_config, option.key)), option.text(value_at(self.config, option.key)))
+            for option in OPTIONS
+            if option.section != "output"
+        ]
+        changes.append(("about", old_preset.about, self._text("about")))
+        changes = [(name, old, new) for name, old, new in changes if old != new]
+        for name, old, new in changes:
+            text.append(f"{name:<22} {escaped(old) or 'nothing'} → ")
+            text.append(f"{escaped(new) or 'nothing'}\n", "bold")
+        if not changes:
             text.append("Nothing would change in it.\n")
         return text.append("enter replaces it, esc goes back", "italic")
 

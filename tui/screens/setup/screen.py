@@ -1,44 +1,51 @@
-"""The set-up form: a configuration is made, checked while one types, priced, saved and launched."""
+"""The set-up screen: a configuration is edited, checked while one types, saved as a preset, and launched."""
 
 from __future__ import annotations
 
 import asyncio
-import shlex
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from textual import events, on
 from textual.app import ComposeResult
 from textual.containers import Container
-from textual.timer import Timer
+from textual.screen import Screen
 from textual.widgets import Input
 
 from convnn.config import command_line
-from convnn.config.options import BY_KEY, value_at
+from convnn.data.catalog import DatasetInfo, dataset_info
 from convnn.errors import Problem, UserError
 from convnn.presets import store
+from convnn.text import plural
 from tui.dialogs.choice import Choice
 from tui.keys import bindings
-from tui.screens.setup.command_box import CommandLine
-from tui.screens.setup.controls import Pasted, Typed
-from tui.screens.setup.cost_panel import Cost
-from tui.screens.setup.draft import Checked, Draft, filled
-from tui.screens.setup.form import Form, Mended
-from tui.screens.setup.paste_errors import NotUnderstood
+from tui.screens.setup.command_box import CommandBox, is_command
+from tui.screens.setup.controls import CommandPasted, ControlChanged
+from tui.screens.setup.cost_panel import CostPanel
+from tui.screens.setup.cost_watch import CostWatch
+from tui.screens.setup.draft import CheckedDraft, DatasetKey, Draft
+from tui.screens.setup.form import Form
+from tui.screens.setup.paste_errors import PasteErrors
+from tui.screens.setup.preset_file import PresetFile
 from tui.screens.setup.save_preset import SavePreset
 from tui.widgets.header_footer import Footer, Header
 
-PAUSE = 0.012  # seconds without a key before a check
-ANSWERS = (
+if TYPE_CHECKING:
+    from tui.services import ServicesApp
+
+TYPING_PAUSE = 0.012  # seconds without a key before a check
+POLL_INTERVAL = 5.0  # seconds between two polls of the free memory, the data set and the preset's file
+LEAVE_ANSWERS = (
     ("stay", "stay", "nothing happens"),
     ("save", "save", "keep it as a preset"),
     ("leave", "leave", "the changes are lost"),
 )
-LOOK = 5.0  # seconds between two looks at the free memory and at the preset's file
 
 
-class SetupScreen(Mended):
-    """The form, what it costs, and the command that would do the same."""
+class SetupScreen(Screen[None]):
+    """The form, its cost, and the command that would do the same."""
 
+    app: ServicesApp
     BINDINGS = bindings(
         "launch", "launch-letter", "detach", "save", "fix", "next-problem", "previous-problem", "reset", "time", "copy",
         "command", "next", "previous", "back", footer=("launch", "save", "fix", "next-problem"),
@@ -48,209 +55,240 @@ class SetupScreen(Mended):
 
     def __init__(self, draft: Draft) -> None:
         super().__init__()
-        self.draft = draft
-        self.remember()
-        self._waiting: Timer | None = None
-        self._one = asyncio.Lock()  # at a time: a check may have to read a large folder
+        self._datasets: dict[DatasetKey, DatasetInfo] = {}  # as last inspected
+        self.start_from(draft)
 
     def compose(self) -> ComposeResult:
         wide, name = (self.app.HORIZONTAL_BREAKPOINTS or [(0, "")])[-1]
         self.set_class(self.app.size.width >= wide, name)  # not only after the first frame
         yield Header("set-up")
         with Container(id="setup"):
-            self.checked = self.draft.check()
             form = Form(self.draft, self.checked, id="form")
-            form.add_class("pane")
             form.border_title = "options"
-            yield form
-            cost = Cost(id="cost")
-            cost.add_class("pane")
-            cost.border_title = "cost"
-            yield cost
-        yield CommandLine(id="command")
+            yield form.add_class("pane")
+            cost_panel = CostPanel(CostWatch(self.app.free_memory), id="cost")
+            cost_panel.border_title = "cost"
+            yield cost_panel.add_class("pane")
+        yield CommandBox(id="command")
         yield Footer()
 
     def on_mount(self) -> None:
-        self.query_one(Cost).now = self.app.now
-        assert self.checked is not None
-        self.take(self.checked)
-        self.set_interval(LOOK, self.look)
-        self.run_worker(self.look(), group="look")
+        self.show_draft()
+        self.set_interval(POLL_INTERVAL, self._poll)
+        self.run_worker(self._poll(), group="poll")
+
+    def start_from(self, draft: Draft) -> None:
+        """Edit another draft."""
+        self.draft = draft
+        self.preset_file = PresetFile(draft.preset.path if draft.preset else None)
+        self.checked = draft.check(self._datasets.get(draft.dataset_key))
+
+    async def _poll(self) -> None:
+        """Look for changes on disk and in memory."""
+        if not self.is_attached:
+            return
+        await self.query_one(CostPanel).read_memory()
+        await asyncio.to_thread(self.preset_file.poll)
+        await self.check(inspect_dataset=True)
 
     # -- checking ---------------------------------------------------------------------------------------------------
 
-    @on(Typed)
-    def typed(self, event: Typed) -> None:
-        stale = event.text != self.query_one(Form).fields[event.option.key].control.word  # another came after it
-        if not stale and event.text != self.draft.text(event.option):
+    @on(ControlChanged)
+    def _type(self, event: ControlChanged) -> None:
+        is_current = event.text == self.query_one(Form).fields[event.option.key].control.text
+        if is_current and event.text != self.draft.text(event.option):
             self.draft.type(event.option.key, event.text)
-            self._check_soon()
+            self.run_worker(self._check_after_pause(), group="check", exclusive=True)
 
-    def _check_soon(self) -> None:
-        if self._waiting is not None:
-            self._waiting.stop()
-        self._waiting = self.set_timer(PAUSE, lambda: self.run_worker(self.check(), group="check", exclusive=True))
+    async def _check_after_pause(self) -> None:
+        await asyncio.sleep(TYPING_PAUSE)
+        await self.check()
 
-    async def check(self) -> Checked:
-        """Check the draft as it is now, and show what was found."""
-        async with self._one:
-            checked = await asyncio.to_thread(self.draft.copy().check)
-        self.take(checked)
-        return checked
+    async def check(self, *, inspect_dataset: bool = False) -> CheckedDraft:
+        """Check the draft as it is now, and show the result; a data set is inspected once, in a thread."""
+        key = self.draft.dataset_key
+        if inspect_dataset or key not in self._datasets:
+            self._datasets[key] = await asyncio.to_thread(dataset_info, *key)
+        self.checked = self.draft.check(self._datasets.get(self.draft.dataset_key))
+        self.show_draft()
+        return self.checked
 
-    def take(self, checked: Checked) -> None:
-        """Show what a check found."""
-        self.checked = checked
-        if not self.query(CommandLine):  # it was left meanwhile
+    def show_draft(self) -> None:
+        """Show the draft, as it was checked last, in all parts of the screen."""
+        if not self.query(CommandBox):  # the screen was left meanwhile
             return
         with self.app.batch_update():
-            self.query_one(Form).show(self.draft, checked)
-            self.query_one(CommandLine).show(self.command)
-            self.tell_cost()
-            self.say()
+            self.query_one(Form).show(self.draft, self.checked)
+            self.query_one(CommandBox).show(self.command)
+            self.query_one(CostPanel).show(self.checked)
+            self._show_header()
 
-    def rewritten(self) -> None:
-        """Show a draft that was changed by something else than its fields."""
-        self.query_one(Form).write(self.draft)
-        self.take(self.draft.copy().check())
+    def refill(self) -> None:
+        """Show a draft that was changed by something else than its controls."""
+        self.query_one(Form).fill(self.draft)
+        self.run_worker(self.check(), group="check", exclusive=True)
 
     @property
     def command(self) -> str:
-        """The command that would do the same, with the words that are refused as they were typed."""
-        assert self.checked is not None
-        words = self.draft.command(self.checked)
-        for key, text in self.draft.typed.items():
-            option = BY_KEY[key]
-            try:
-                refused = option.parse(text) != value_at(self.checked.config, key)
-            except ValueError:
-                refused = True
-            if refused:
-                words += f" {option.flag} {shlex.quote(text)}"
-        return words
+        """The command that would do the same."""
+        return self.draft.command(self.checked)
 
-    def say(self) -> None:
-        if self.checked is None or not self.query(Header):
-            return
-        preset = self.draft.preset
-        run = self.draft.run
-        where = f"preset {preset.name}" if preset else f"from run {run.name}" if run else "a new run"
-        changed = len(self.draft.typed)
-        about = f"{changed} changed" if changed else preset.about if preset else "" if run else "from the defaults"
-        if self.edited:
-            about += ", " * bool(about) + "its file was edited elsewhere"
-        count = len(self.checked.problems)
-        said, style = (f"✗ {count} problem{'s' * (count > 1)}", "error") if count else ("✓ ready", "success")
-        self.query_one(Header).update(where, about, said, f"bold {self.app.theme_variables[style]}")
+    def _show_header(self) -> None:
+        preset, run, changes = self.draft.preset, self.draft.run, len(self.draft.typed)
+        if preset:
+            title, about = f"preset {preset.name}", preset.about
+        elif run:
+            title, about = f"from run {run.name}", ""
+        else:
+            title, about = "a new run", "from the defaults"
+        notes = [f"{changes} changed" if changes else about]
+        if self.preset_file.is_edited:
+            notes.append("its file was edited by another program")
+        status, color = "✓ ready", "success"
+        if self.checked.problems:
+            status, color = f"✗ {plural(len(self.checked.problems), 'problem')}", "error"
+        style = f"bold {self.app.theme_variables[color]}"
+        self.query_one(Header).update(title, ", ".join(filter(None, notes)), status, style)
 
     # -- fields -----------------------------------------------------------------------------------------------------
 
+    @on(events.DescendantFocus)
+    @on(events.DescendantBlur)
+    def _show_focus(self) -> None:
+        self.query_one(Form).show(self.draft, self.checked)
+
+    @on(Input.Submitted)
+    def _focus_next_field(self) -> None:
+        self.focus_next()
+
     def action_reset(self) -> None:
-        """The focused field as it was at the beginning."""
+        """Reset the focused field."""
         field = self.query_one(Form).focused_field
         if field is not None:
             self.draft.reset(field.option.key)
-            self.rewritten()
+            self.refill()
 
-    @on(events.DescendantFocus)
-    @on(events.DescendantBlur)
-    def _focus_moved(self) -> None:
-        if self.checked is not None:
-            self.query_one(Form).show(self.draft, self.checked)
+    def action_fix(self) -> None:
+        """Apply the fix of the focused field's problem, else of the first that has one."""
+        form = self.query_one(Form)
+        problem = self.checked.fixable_problem(form.focused_field.option.key if form.focused_field else None)
+        if problem is not None:
+            self.draft.apply(problem)
+            if problem.key in form.fields:
+                form.go_to(problem.key)
+            self.refill()
+        elif self.checked.problems:
+            self.app.say("no problem has a fix that can be applied here")
+        else:
+            self.app.say("there is no problem")
 
-    @on(Input.Submitted)
-    def _next(self) -> None:
-        self.focus_next()
+    def action_next_problem(self) -> None:
+        self._go_to_problem(1)
+
+    def action_previous_problem(self) -> None:
+        self._go_to_problem(-1)
+
+    def _go_to_problem(self, direction: int) -> None:
+        if not self.query_one(Form).go_to_problem(direction):
+            self.app.say("there is no problem")
+
+    def action_time(self) -> None:
+        """Time a few real steps."""
+        self.query_one(CostPanel).time_steps()
 
     # -- the command ------------------------------------------------------------------------------------------------
 
-    @on(CommandLine.Given)
-    @on(Pasted)
-    def fill(self, event: CommandLine.Given | Pasted) -> None:
+    @on(CommandBox.Submitted)
+    @on(CommandPasted)
+    def _fill_from_command(self, event: CommandBox.Submitted | CommandPasted) -> None:
         """Fill the form from a command, wholly or not at all."""
         try:
             parsed = command_line.read("\n".join(event.text.splitlines()))  # terminals paste \r for a new line
-            self.draft = filled(parsed)
+            draft = Draft.from_command(parsed)
         except ValueError:
-            self.app.push_screen(NotUnderstood((Problem("a quote is left open", fix="close it"),)))
+            self.app.push_screen(PasteErrors([Problem("a quote is left open", fix="close it")]))
             return
         except UserError as error:
-            self.app.push_screen(NotUnderstood(error.problems))
+            self.app.push_screen(PasteErrors(error.problems))
             return
-        self.remember()
+        self.start_from(draft)
         self.query_one("#field-model-name .control").focus()
-        self.rewritten()
+        self.refill()
+        message = "the form is filled from the command"
         if parsed.passed_over:
-            self.app.say(
-                "the form is filled; passed over, as they belong to the shell: " + ", ".join(parsed.passed_over)
-            )
-        else:
-            self.app.say("the form is filled from the command")
+            message += "; ignored, for the shell: " + ", ".join(parsed.passed_over)
+        self.app.say(message)
 
     def on_paste(self, event: events.Paste) -> None:
-        """A command that is pasted where nothing takes text fills the form all the same."""
-        if "convnn" in event.text or "main.py" in event.text:
+        """Fill the form from a command that is pasted where nothing takes text."""
+        if is_command(event.text):
             event.stop()
-            self.post_message(Pasted(event.text))
+            self.post_message(CommandPasted(event.text))
 
     def action_command(self) -> None:
-        self.query_one(CommandLine).focus()
+        self.query_one(CommandBox).focus()
 
     def action_copy(self) -> None:
         self.app.copy_to_clipboard(self.command)
-        self.app.say("the command is copied")
+        self.app.say("command copied")
 
     # -- saving, launching, leaving ---------------------------------------------------------------------------------
 
-    async def _ready(self) -> Checked | None:
-        """The draft, checked as it is now; None, and the first problem in sight, when it has one."""
-        checked = await self.check()
+    async def _check_before_use(self) -> CheckedDraft | None:
+        """Check the draft anew; with problems, show the first one and return None."""
+        checked = await self.check(inspect_dataset=True)
         if not checked.problems:
             return checked
-        first = checked.problems[0]
-        if first.key in self.query_one(Form).fields:
-            self.query_one(Form).go_to(str(first.key))
-        self.app.say(f"{first.message}" + (f"\n{first.fix}" if first.fix else ""), error=True)
+        problem = checked.problems[0]
+        form = self.query_one(Form)
+        if problem.key in form.fields:
+            form.go_to(problem.key)
+        self.app.say("\n".join(filter(None, (problem.message, problem.fix))), error=True)
         return None
 
+    @property
+    def _preset_name(self) -> str | None:
+        return self.draft.preset.name if self.draft.preset else None
+
     async def action_launch(self) -> None:
-        """Train it in this app."""
-        if checked := await self._ready():
+        """Train in this app."""
+        if checked := await self._check_before_use():
             self.app.pop_screen()
-            self.app.launch(checked.config, self.draft.preset.name if self.draft.preset else None)
+            self.app.launch(checked.config, self._preset_name)
 
     action_launch_letter = action_launch
 
     async def action_detach(self) -> None:
-        """Train it in a process of its own."""
-        checked = await self._ready()
-        if checked and self.app.detach(checked.config, self.draft.preset.name if self.draft.preset else None):
+        """Train in a process of its own."""
+        checked = await self._check_before_use()
+        if checked and self.app.detach(checked.config, self._preset_name):
             self.app.pop_screen()
 
     async def action_save(self) -> None:
-        """Save it as a preset."""
-        if checked := await self._ready():
-            self.app.push_screen(SavePreset(checked.config, self.draft.preset, self.seen), self._saved)
+        """Save as a preset."""
+        if checked := await self._check_before_use():
+            dialog = SavePreset(checked.config, self.draft.preset, self.preset_file.loaded)
+            self.app.push_screen(dialog, self._start_from_saved)
 
-    def _saved(self, path: Path | None) -> None:
+    def _start_from_saved(self, path: Path | None) -> None:
         if path is None:
             return
-        self.draft = Draft(store.read(str(path.absolute())))
-        self.remember()
-        self.rewritten()
+        self.start_from(Draft(store.read(str(path.absolute()))))
+        self.refill()
         self.app.say(f"saved {path}")
 
     def action_back(self) -> None:
-        """From the command line to the form, from the form to Home."""
-        if isinstance(self.focused, CommandLine):
+        """Go from the command box to the form, and from the form back."""
+        if isinstance(self.focused, CommandBox):
             self.query_one("#field-model-name .control").focus()
         elif self.draft.typed:
-            self.app.push_screen(Choice("leave the form", "What was changed here is not saved.", ANSWERS), self._left)
+            dialog = Choice("leave the form", "What was changed here is not saved.", LEAVE_ANSWERS)
+            self.app.push_screen(dialog, self._leave)
         else:
             self.app.pop_screen()
 
-    async def _left(self, word: str | None) -> None:
-        if word == "leave":
+    async def _leave(self, answer: str | None) -> None:
+        if answer == "leave":
             self.app.pop_screen()
-        elif word == "save":
+        elif answer == "save":
             await self.action_save()

@@ -10,36 +10,38 @@ from convnn.config.schema import RunConfig
 from convnn.errors import UserError
 from convnn.presets import resolve, store
 
-WARM, MOST, SECONDS = 2, 20, 6.0  # steps before, steps timed at most, and for how long
-FORWARD = 1 / 3  # of a training step's time is its forward pass, about
+WARM_UP_STEPS, MAX_STEPS, MAX_SECONDS = 2, 20, 6.0
+FORWARD_SHARE = 1 / 3  # of the time of a training step, roughly
 
 
 def measure(config: RunConfig) -> dict[str, object]:
-    """Seconds of an epoch, evaluation included, by some steps of training."""
+    """Estimate the seconds of an epoch, evaluation included, from some training steps."""
     import torch
 
     from convnn.events import Step
     from convnn.training.trainer import Trainer
 
     trainer = Trainer.from_config(config)
+    state = trainer.state
     stream = trainer.run()
     times: list[float] = []
-    began = done = 0.0
-    while len(times) < WARM + MOST and done < SECONDS:
-        mark, global_step = time.perf_counter(), trainer.state.position.global_step
+    first_start = total = 0.0
+    while len(times) < WARM_UP_STEPS + MAX_STEPS and total < MAX_SECONDS:
+        start, step = time.perf_counter(), state.position.global_step
         event = next(stream)
         if trainer.device.type == "cuda":
             torch.cuda.synchronize(trainer.device)
-        if (event is None or isinstance(event, Step)) and trainer.state.position.global_step == global_step + 1:
-            times.append(time.perf_counter() - mark)
-            began = began or mark
-            done = time.perf_counter() - began
-        elif times and trainer.state.position.global_step == global_step:
+        if (event is None or isinstance(event, Step)) and state.position.global_step == step + 1:
+            times.append(time.perf_counter() - start)
+            first_start = first_start or start
+            total = time.perf_counter() - first_start
+        elif times and state.position.global_step == step:
             break  # the epoch is over
-    counted = times[WARM:] or times
-    step = sum(counted) / len(counted)
-    train, test = len(trainer.state.train_loader), len(trainer.state.data.test or ())
-    return {"epoch_s": step * (train + FORWARD * test), "steps": len(counted), "device": str(trainer.device)}
+    steady = times[WARM_UP_STEPS:] or times
+    step_time = sum(steady) / len(steady)
+    train, test = len(state.train_loader), len(state.data.test or ())
+    epoch_time = step_time * (train + FORWARD_SHARE * test)
+    return {"epoch_s": epoch_time, "steps": len(steady), "device": str(trainer.device)}
 
 
 def main() -> int:

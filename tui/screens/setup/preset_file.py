@@ -1,0 +1,24 @@
+"""The file of the preset that the form was filled from, watched for edits by other programs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class PresetFile:
+    """Remembers the content of the file as it was loaded; without a path there is nothing to watch."""
+
+    def __init__(self, path: Path | None) -> None:
+        self.path = path
+        self.loaded = self._read()
+        self.is_edited = False  # since it was loaded
+
+    def poll(self) -> None:
+        """Compare the file with what was loaded."""
+        self.is_edited = self._read() != self.loaded
+
+    def _read(self) -> bytes | None:
+        try:
+            return self.path.read_bytes() if self.path else None
+        except OSError:
+            return None

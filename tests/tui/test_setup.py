@@ -5,7 +5,9 @@ from __future__ import annotations
 from contextlib import asynccontextmanager
 
 import pytest
+from PIL import Image
 from support import bad_options as bad_inputs
+from support import file_access
 from support.app import app, form, put, text, until
 from textual import events
 
@@ -146,6 +148,23 @@ async def test_a_change_is_marked_and_ctrl_r_takes_it_back_and_then_goes_to_the_
         await until(pilot, lambda: row.control.value == "5" and not row.state.is_changed)
         await pilot.press("ctrl+r")
         await until(pilot, lambda: row.control.value == "9" and row.state.is_changed)
+
+
+async def test_a_key_in_the_form_opens_no_file_of_the_data_set(tmp_path):
+    folder = tmp_path / "images"
+    for split in ("train", "test"):
+        for label in ("cats", "dogs"):
+            (folder / split / label).mkdir(parents=True)
+            Image.new("RGB", (32, 32)).save(folder / split / label / "0.png")
+    async with opened(tmp_path, None) as (pilot, screen):
+        await put(pilot, screen, "data.dataset", "folder")
+        await put(pilot, screen, "data.path", str(folder))
+        assert not screen.checked.problems and screen.checked.plan is not None
+        with file_access.opened(folder) as paths:
+            await put(pilot, screen, "layer.K", "7")
+            await put(pilot, screen, "layer.K", "1000000")
+            assert screen.checked.problems_of("layer.K")
+        assert paths == []
 
 
 # -- refused and accepted -----------------------------------------------------------

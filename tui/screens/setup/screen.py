@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from tui.services import ServicesApp
 
 TYPING_PAUSE = 0.012  # seconds without a key before a check
-POLL_INTERVAL = 5.0  # seconds between two polls of the free memory, the data set and the preset's file
+POLL_INTERVAL = 5.0  # seconds between two polls of the free memory and of the preset's file
 LEAVE_ANSWERS = (
     ("stay", "stay", "nothing happens"),
     ("save", "save", "keep it as a preset"),
@@ -76,6 +76,7 @@ class SetupScreen(Screen[None]):
         self.show_draft()
         self.set_interval(POLL_INTERVAL, self._poll)
         self.run_worker(self._poll(), group="poll")
+        self.run_worker(self.check(), group="check")
 
     def start_from(self, draft: Draft) -> None:
         """Edit another draft."""
@@ -84,12 +85,11 @@ class SetupScreen(Screen[None]):
         self.checked = draft.check(self._datasets.get(draft.dataset_key))
 
     async def _poll(self) -> None:
-        """Look for changes on disk and in memory."""
-        if not self.is_attached:
-            return
-        await self.query_one(CostPanel).read_memory()
-        await asyncio.to_thread(self.preset_file.poll)
-        await self.check(inspect_dataset=True)
+        """Read the free memory, and whether the preset's file was edited."""
+        if self.is_attached:
+            await asyncio.to_thread(self.preset_file.poll)
+            await self.query_one(CostPanel).read_memory()
+            self.show_draft()
 
     # -- checking ---------------------------------------------------------------------------------------------------
 

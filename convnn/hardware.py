@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
+import os
 import sys
+from functools import cache
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from convnn.errors import Problem
 
 MEMORY_INFO = Path("/proc/meminfo")
-GROUP = Path("/sys/fs/cgroup")  # a container's share of the machine
-NVIDIA = Path("/proc/driver/nvidia/gpus")
+CONTROL_GROUP = Path("/sys/fs/cgroup")  # a container's share of the machine
+NVIDIA = (Path("/proc/driver/nvidia/gpus"), Path("/dev/nvidiactl"), Path("/usr/lib/wsl/lib/libcuda.so.1"))
 ROCM = Path("/dev/kfd")
 
 
 def has_cuda() -> bool:
-    """Whether there is a device that torch would call cuda."""
-    return NVIDIA.is_dir() or ROCM.exists() or shutil.which("nvidia-smi") is not None
+    """Return whether there is a device that torch would call cuda."""
+    has_nvidia = any(path.exists() for path in NVIDIA) and _visible_devices() != []
+    return has_nvidia or ROCM.exists()
 
 
 def missing(device: str) -> Problem | None:
-    """The problem that a device asked for by name is not there, where that can be known."""
-    absent = (device.startswith("cuda") and sys.platform == "linux" and not has_cuda()) or (
-        device == "mps" and sys.platform != "darwin"
-    )
-    if not absent:
+    """Return the problem that a device named in the configuration is not there, where that can be known."""
+    no_cuda = device.startswith("cuda") and sys.platform == "linux" and not has_cuda()
+    no_mps = device == "mps" and sys.platform != "darwin"
+    if not (no_cuda or no_mps):
         return None
     return Problem(
         f"runtime.device is {device!r}: this machine has none",
@@ -37,49 +39,37 @@ def missing(device: str) -> Problem | None:
 
 
 def free_memory(device: str) -> tuple[str, int | None]:
-    """The device in words, and the bytes that are free on it now; None where that cannot be known without torch."""
+    """Return the device by name and the bytes that are free on it now, None where only torch could tell."""
     if device.startswith("cuda") or (device == "auto" and has_cuda()):
         index = int(device.partition(":")[2] or 0)
-        return f"cuda:{index}", _cuda(index)
+        return f"cuda:{index}", _free_cuda_memory(index)
     if device == "mps" or (device == "auto" and sys.platform == "darwin"):
         return "mps", None
-    return "cpu", _host()
+    return "cpu", _free_host_memory()
 
 
-def _host() -> int | None:
-    """What the host has to spare; in a container, no more than its group may still take."""
+def _free_host_memory() -> int | None:
+    """Return the bytes that the host can spare; in a container, no more than its group may still take."""
     try:
         lines = MEMORY_INFO.read_text().splitlines()
     except OSError:
         return None
     free = next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable")), None)
-    limit, used = _number(GROUP / "memory.max"), _number(GROUP / "memory.current")
+    limit, used = _read_number(CONTROL_GROUP / "memory.max"), _read_number(CONTROL_GROUP / "memory.current")
     if limit is not None and used is not None and free is not None:
         return min(free, max(0, limit - used))
     return free
 
 
-def _number(path: Path) -> int | None:
+def _read_number(path: Path) -> int | None:
     try:
         return int(path.read_text())
     except (OSError, ValueError):  # there is no group, or "max": no limit
         return None
 
 
-def _cuda(index: int) -> int | None:
-    program = shutil.which("nvidia-smi")
-    if program is None:
-        return None
-    asked = [program, f"--id={index}", "--query-gpu=memory.free", "--format=csv,noheader,nounits"]
-    try:
-        told = subprocess.run(asked, capture_output=True, text=True, timeout=5, check=True).stdout
-        return int(told.split()[0]) << 20
-    except (OSError, subprocess.SubprocessError, ValueError, IndexError):
-        return None
-
-
 def fp16_on_cpu() -> Problem:
-    """Also raised when `auto` turns out to be the cpu."""
+    """Return the problem of fp16 on the cpu, which the rules find and, where `auto` turns out to be the cpu, a run."""
     return Problem(
         "runtime.amp_dtype is 'fp16': cpu takes bf16 only",
         key="runtime.amp_dtype",
@@ -87,3 +77,66 @@ def fp16_on_cpu() -> Problem:
         fix="use --amp_dtype bf16",
         change={"runtime.amp_dtype": "bf16"},
     )
+
+
+# -- NVIDIA's management library --------------------------------------------------------------------------------------
+
+
+def _free_cuda_memory(index: int) -> int | None:
+    """Return the free bytes of what torch calls cuda:INDEX; None without such a device or its driver."""
+    nvml = load_nvml()
+    if nvml is None:
+        return None
+    try:
+        device = _nvml_device(nvml, index)
+        return None if device is None else int(nvml.nvmlDeviceGetMemoryInfo(device).free)
+    except nvml.NVMLError:
+        return None
+
+
+@cache
+def load_nvml() -> Any | None:
+    """Return the initialized module `pynvml`, None without NVIDIA's driver."""
+    if not any(path.exists() for path in NVIDIA):
+        return None  # importing it takes a tenth of a second
+    nvml = import_module("pynvml")
+    try:
+        nvml.nvmlInit()
+    except nvml.NVMLError:
+        return None
+    return nvml
+
+
+def _nvml_device(nvml: Any, index: int) -> Any | None:
+    """Return NVML's handle of cuda:INDEX; it counts as CUDA does with CUDA_DEVICE_ORDER=PCI_BUS_ID."""
+    visible = _visible_devices()
+    if visible is None:
+        return nvml.nvmlDeviceGetHandleByIndex(index)
+    if index >= len(visible):
+        return None
+    name = visible[index]
+    if name.isdecimal():
+        return nvml.nvmlDeviceGetHandleByIndex(int(name))
+    if name.startswith("MIG-"):
+        return nvml.nvmlDeviceGetHandleByUUID(name)
+    devices = [nvml.nvmlDeviceGetHandleByIndex(row) for row in range(nvml.nvmlDeviceGetCount())]
+    matches = [device for device in devices if _uuid(nvml, device).startswith(name)]  # CUDA takes abbreviations
+    return matches[0] if len(matches) == 1 else None
+
+
+def _uuid(nvml: Any, device: Any) -> str:
+    uuid = nvml.nvmlDeviceGetUUID(device)
+    return uuid.decode() if isinstance(uuid, bytes) else str(uuid)
+
+
+def _visible_devices() -> list[str] | None:
+    """Return the entries of CUDA_VISIBLE_DEVICES up to the first negative one, as CUDA does; None if it is unset."""
+    value = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if value is None:
+        return None
+    names = []
+    for name in (part.strip() for part in value.split(",")):
+        if not name or name.startswith("-"):
+            break
+        names.append(name)
+    return names

@@ -1,0 +1,95 @@
+"""Devices and their free memory without torch: a device's index is the one that torch counts by."""
+
+from __future__ import annotations
+
+import sys
+from types import ModuleType, SimpleNamespace
+
+import pytest
+
+from convnn import hardware
+
+UUIDS = ("GPU-aaaa1111", "GPU-aaaa2222", "GPU-bbbb3333")
+FREE = (1 << 30, 2 << 30, 3 << 30)  # bytes, by NVML's index
+
+
+class NVMLError(Exception):
+    """The base of the library's errors."""
+
+
+@pytest.fixture
+def nvml(monkeypatch, tmp_path):
+    """A stand-in of NVIDIA's library for a machine with three GPUs."""
+
+    def by_index(index):
+        if not 0 <= index < len(UUIDS):
+            raise NVMLError
+        return index
+
+    module = ModuleType("pynvml")
+    vars(module).update(
+        NVMLError=NVMLError,
+        nvmlInit=lambda: None,
+        nvmlDeviceGetCount=lambda: len(UUIDS),
+        nvmlDeviceGetHandleByIndex=by_index,
+        nvmlDeviceGetUUID=lambda device: UUIDS[device],
+        nvmlDeviceGetMemoryInfo=lambda device: SimpleNamespace(free=FREE[device]),
+    )
+    monkeypatch.setitem(sys.modules, "pynvml", module)
+    monkeypatch.setattr(hardware, "NVIDIA", (tmp_path,))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    hardware.load_nvml.cache_clear()
+    yield module
+    hardware.load_nvml.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("visible", "free"),
+    [
+        (None, {0: FREE[0], 1: FREE[1], 2: FREE[2], 3: None}),
+        ("2,0", {0: FREE[2], 1: FREE[0], 2: None}),
+        ("GPU-bbbb3333,1", {0: FREE[2], 1: FREE[1]}),
+        ("GPU-bb", {0: FREE[2]}),  # an abbreviation
+        ("GPU-aaaa", {0: None}),  # of two devices
+        ("1,-1,0", {0: FREE[1], 1: None}),  # CUDA ignores what follows an invalid entry
+        ("", {0: None}),
+        ("7", {0: None}),
+    ],
+)
+def test_a_device_is_counted_as_torch_counts_it(nvml, monkeypatch, visible, free):
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert {index: hardware.free_memory(f"cuda:{index}")[1] for index in free} == free
+
+
+def test_auto_is_cuda_unless_no_device_is_visible(nvml, monkeypatch):
+    assert hardware.free_memory("auto") == ("cuda:0", FREE[0])
+    assert hardware.missing("cuda") is None
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setattr(hardware, "ROCM", hardware.NVIDIA[0] / "none")
+    monkeypatch.setattr(sys, "platform", "linux")
+    assert hardware.free_memory("auto")[0] == "cpu"
+    assert hardware.missing("cuda").key == "runtime.device"
+
+
+def test_a_driver_that_does_not_answer_is_no_error(nvml):
+    def fail():
+        raise NVMLError
+
+    nvml.nvmlInit = fail
+    assert hardware.free_memory("cuda") == ("cuda:0", None)
+
+
+def test_without_a_driver_the_library_is_not_imported(monkeypatch, tmp_path):
+    monkeypatch.setattr(hardware, "NVIDIA", (tmp_path / "none",))
+    monkeypatch.setitem(sys.modules, "pynvml", None)  # importing it would raise
+    hardware.load_nvml.cache_clear()
+    assert hardware.free_memory("cuda:1") == ("cuda:1", None)
+    hardware.load_nvml.cache_clear()
+
+
+def test_the_library_has_what_is_used_of_it():
+    pynvml = pytest.importorskip("pynvml")
+    names = ("Init", "DeviceGetCount", "DeviceGetHandleByIndex", "DeviceGetHandleByUUID", "DeviceGetUUID")
+    assert all(hasattr(pynvml, f"nvml{name}") for name in (*names, "DeviceGetMemoryInfo"))
+    assert issubclass(pynvml.NVMLError, Exception)

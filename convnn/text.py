@@ -18,30 +18,39 @@ ASCII_SIGNS = str.maketrans(
 
 
 def number(value: float, digits: int = 3) -> str:
-    """A figure in few characters: 0.812, 71.4, 12.5k, 3.0e-4; NaN and infinities in words."""
-    if not math.isfinite(value):
-        return "NaN" if math.isnan(value) else ("inf" if value > 0 else "-inf")
+    """Return a value in few characters: 0.812, 71.4, 12.5k, 3.0e-4, NaN, -inf."""
+    if math.isnan(value):
+        return "NaN"
+    if math.isinf(value):
+        return "inf" if value > 0 else "-inf"
     size = abs(value)
     if size == 0:
         return "0"
     if size >= 1e15 or size < 1e-3:
-        mantissa, exponent = f"{value:.1e}".split("e")
-        return f"{mantissa}e{int(exponent)}"
-    for bound, unit in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e4, "k")):
+        return power_of_ten(value)
+    for bound, divisor, prefix in ((1e12, 1e12, "T"), (1e9, 1e9, "G"), (1e6, 1e6, "M"), (1e4, 1e3, "k")):
         if size >= bound:
-            return f"{value / (1e3 if unit == 'k' else bound):.{digits}g}{unit}"
-    whole = len(str(int(size))) if size >= 1 else 0
-    return f"{value:.{max(0, digits - whole)}f}"
+            return f"{value / divisor:.{digits}g}{prefix}"
+    integer_digits = len(str(int(size))) if size >= 1 else 0
+    return f"{value:.{max(0, digits - integer_digits)}f}"
 
 
-def rate(value: float) -> str:
-    """A learning rate, always with its power of ten: 3.0e-4."""
-    mantissa, _, exponent = f"{value:.1e}".partition("e")
-    return f"{mantissa}e{int(exponent)}" if exponent else mantissa
+def power_of_ten(value: float) -> str:
+    """Return a value such as a learning rate with its power of ten, whatever its size: 3.0e-4."""
+    mantissa, exponent = f"{value:.1e}".split("e")
+    return f"{mantissa}e{int(exponent)}"
+
+
+def prefixed(value: float) -> str:
+    """Return a count with its SI prefix, "622.9 M", and a small one as it is."""
+    for bound, prefix in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M")):
+        if value >= bound:
+            return f"{value / bound:.4g} {prefix}"
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def duration(seconds: float) -> str:
-    """A time span in its two largest units: 21.4 s, 49 m, 3 h 20 m, 2 d 4 h."""
+    """Return a time span in its two largest units: 21.4 s, 49 m, 3 h 20 m, 2 d 4 h."""
     if not math.isfinite(seconds):
         return "?"
     if seconds < 59.95:
@@ -56,17 +65,18 @@ def duration(seconds: float) -> str:
     return f"{days} d {hours} h" if hours else f"{days} d"
 
 
+def age_text(seconds: float) -> str:
+    """Return how long ago something was, in at most four characters: now, 12 m, 3 h, 4 d, 11 w, 2 y."""
+    minute, hour, day, week, year = 60, 3600, 86_400, 604_800, 31_557_600
+    for least, unit, name in ((year, year, "y"), (2 * week, week, "w"), (day, day, "d"), (hour, hour, "h")):
+        if seconds >= least:
+            return f"{int(seconds // unit)} {name}"
+    return f"{int(seconds // minute)} m" if seconds >= minute else "now"
+
+
 def memory(size: float) -> str:
-    """Bytes as MB or GB (powers of 1000): 812 MB, 1.2 GB."""
+    """Return a number of bytes as MB or GB (powers of 1000): 812 MB, 1.2 GB."""
     return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
-
-
-def short(value: float) -> str:
-    """A count with its prefix, 622.9 M; small ones as they are."""
-    for unit, letter in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M")):
-        if value >= unit:
-            return f"{value / unit:.4g} {letter}"
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def plural(count: int, noun: str, nouns: str | None = None) -> str:
@@ -79,47 +89,33 @@ def one_line(text: str) -> str:
     return " ".join(text.split())
 
 
-def escaped(text: object) -> str:
-    """Text from outside with control characters shown instead of sent to the terminal.
+def fit(text: str, width: int) -> str:
+    """Return the text in at most that many cells, with an ellipsis where it is cut."""
+    if cell_len(text) <= width:
+        return text
+    return set_cell_size(text, width - 1) + "…" if width > 2 else set_cell_size(text, max(0, width))
 
-    Escapes, bidirectional overrides and the like become visible `\\x1b` forms; printable characters stay.
+
+def escaped(text: object) -> str:
+    """Return the text with control characters, bidirectional overrides and the like as visible escapes such as `\\x1b`.
+
+    For the functions that write to a terminal or a file; everything else keeps text as it is.
     """
-    shown = str(text)
-    if shown.isprintable():  # nearly always, and lists of runs ask for thousands
-        return shown
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in shown)
+    raw = str(text)
+    if raw.isprintable():  # nearly always, and lists of runs call this thousands of times
+        return raw
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in raw)
 
 
 def ascii_only(encoding: str, environment: Mapping[str, str] = os.environ) -> bool:
-    """Whether a terminal shows no more than ASCII: by its encoding, its locale, or for being dumb or a bare console."""
-    kind = environment.get("LC_CTYPE", "").replace("C.UTF-8", "")  # Python itself puts that there in the C locale
-    locale = environment.get("LC_ALL") or kind or environment.get("LANG")
-    plain = not encoding.lower().startswith("utf") or locale in ("C", "POSIX")
-    return plain or environment.get("TERM") in ("dumb", "linux")
+    """Return whether a terminal shows no more than ASCII: by its encoding, its locale, or because it is a bare one."""
+    if not encoding.lower().startswith("utf") or environment.get("TERM") in ("dumb", "linux"):
+        return True
+    character_type = environment.get("LC_CTYPE", "").replace("C.UTF-8", "")  # Python's own in the C locale
+    locale = environment.get("LC_ALL") or character_type or environment.get("LANG")
+    return locale in ("C", "POSIX")
 
 
 def to_ascii(text: str) -> str:
     """Return the text in ASCII: signs by their spelling, any other character as an escape such as `\\xfc`."""
     return text if text.isascii() else text.translate(ASCII_SIGNS).encode("ascii", "backslashreplace").decode()
-
-
-def printable(text: str, ascii: bool) -> str:
-    return text.encode("ascii", "backslashreplace").decode() if ascii else text
-
-
-def fit(text: str, width: int, ascii: bool = False) -> str:
-    """The text in at most that many cells, with an ellipsis where it is cut."""
-    if cell_len(text) <= width:
-        return text
-    dots = "..." if ascii else "…"
-    return (
-        set_cell_size(text, width - len(dots)) + dots if width > 2 * len(dots) else set_cell_size(text, max(0, width))
-    )
-
-
-def since(seconds: float) -> str:
-    """How long ago, in at most four characters: now, 12 m, 3 h, 4 d, 11 w, 2 y."""
-    for size, unit in ((31_557_600, "y"), (604_800 * 2, "w"), (86_400, "d"), (3600, "h"), (60, "m")):
-        if seconds >= size:
-            return f"{int(seconds // (604_800 if unit == 'w' else size))} {unit}"
-    return "now"

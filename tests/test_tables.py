@@ -14,37 +14,37 @@ TABLE = Table([Column("name"), Column("status"), Column("best", right=True)], NA
 
 
 def test_text_is_aligned_numbers_to_the_right():
-    shown, hidden = lines(TABLE)
-    assert hidden == [] and shown[0].startswith("name  ") and len({cell_len(line) for line in shown}) == 1
-    assert shown[1].endswith("81.93") and shown[2].endswith("    9")
+    written, hidden = lines(TABLE)
+    assert hidden == [] and written[0].startswith("name  ") and len({cell_len(line) for line in written}) == 1
+    assert written[1].endswith("81.93") and written[2].endswith("    9")
 
 
 def test_a_narrow_terminal_shortens_names_in_the_middle_before_it_leaves_columns_out():
-    shown, hidden = lines(TABLE, 40)
-    assert hidden == [] and all(cell_len(line) <= 40 for line in shown)
-    assert shown[1].startswith("2026") and "…" in shown[1] and "3f2a" in shown[1]
-    shown, hidden = lines(TABLE, 20)
-    assert hidden == ["status", "best"] and all(cell_len(line) <= 20 for line in shown)
+    written, hidden = lines(TABLE, 40)
+    assert hidden == [] and all(cell_len(line) <= 40 for line in written)
+    assert written[1].startswith("2026") and "…" in written[1] and "3f2a" in written[1]
+    written, hidden = lines(TABLE, 20)
+    assert hidden == ["status", "best"] and all(cell_len(line) <= 20 for line in written)
 
 
 def test_what_has_no_room_beside_goes_on_below_with_the_columns_that_tell_the_rows_apart():
     wide = Table(
         [Column("option"), *(Column(name, right=True) for name in "ABCDE")], [["lr", *["0.125"] * 5]], key_columns=1
     )
-    shown, hidden = blocks(wide, 22)
-    assert hidden == [] and [block[0].split() for block in shown] == [
+    written, hidden = blocks(wide, 22)
+    assert hidden == [] and [block[0].split() for block in written] == [
         ["option", *"AB"],
         ["option", *"CD"],
         ["option", "E"],
     ]
-    assert shown[-1][1].split() == ["lr", "0.125"]
+    assert written[-1][1].split() == ["lr", "0.125"]
     assert blocks(wide, 9)[1] == list("ABCDE")  # no room even for one
 
 
 def test_the_room_of_a_column_that_was_left_out_is_given_back():
     name = "20261122-150000-vgg11-Branching-3f2a"
-    shown, hidden = lines(Table([Column("name"), Column("similarity_type")], [[name, "Loc_Col"]]), 30)
-    assert hidden == ["similarity_type"] and cell_len(shown[1]) == 30
+    written, hidden = lines(Table([Column("name"), Column("similarity_type")], [[name, "Loc_Col"]]), 30)
+    assert hidden == ["similarity_type"] and cell_len(written[1]) == 30
 
 
 def test_every_writer_escapes_control_characters():

@@ -27,7 +27,7 @@ from convnn.metrics import metric_info, monitored, split_of
 from convnn.runs.history import History
 from convnn.runs.run import Run
 from convnn.runs.summary import Summary, json_value
-from convnn.text import short
+from convnn.text import prefixed
 
 BACKWARD_COST = 2  # a backward pass costs about twice its forward pass
 CostAxis = Literal["epochs", "seconds", "images", "FLOPs"]
@@ -305,7 +305,9 @@ def metric_rows(runs: Sequence[ComparedRun], metric: str) -> list[MetricRow]:
         ends = [costs[-1] for run in runs if (costs := run.costs(axis))]
         if len(ends) > 1:
             cost = min(ends)
-            rows.append(MetricRow(metric, f"{short(cost)} {axis}", [run.metric_at(metric, axis, cost) for run in runs]))
+            rows.append(
+                MetricRow(metric, f"{prefixed(cost)} {axis}", [run.metric_at(metric, axis, cost) for run in runs])
+            )
     rows.append(MetricRow("epochs", "trained", [run.summary.epoch for run in runs]))
     rows.append(MetricRow("s an epoch", "mean of training", [run.epoch_seconds for run in runs]))
     plans = [run.plan for run in runs]

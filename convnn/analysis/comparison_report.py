@@ -13,7 +13,7 @@ from convnn.analysis.significance import signed
 from convnn.config.recorded import shown
 from convnn.metrics import format_value, lower_is_better, split_of
 from convnn.tables import Column, Table
-from convnn.text import plural, short
+from convnn.text import plural, prefixed
 
 MISSING = "—"
 COUNTS = ("epoch", "epochs", "FLOPs an image", "parameters")  # written with a prefix and without a difference
@@ -79,7 +79,7 @@ def value_texts(row: MetricRow) -> list[str]:
         if value is None:
             texts.append(MISSING)
         elif row.name in COUNTS:
-            texts.append(short(value))
+            texts.append(prefixed(value))
         elif position == 0 or reference is None or not math.isfinite(value - reference):
             texts.append(format_value(value, metric))
         else:

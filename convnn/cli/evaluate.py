@@ -16,15 +16,17 @@ from convnn.presets.resolve import Resolved, build_config
 if TYPE_CHECKING:
     from convnn.runs.run import Run
 
-# what may differ from the run: where and in which pieces it is computed, not what is computed
+# options that may differ from those of the run: they change where and how it is computed, not the result
 FREE = {"data.path", "data.workers", "training.batch_size"} | {o.key for o in OPTIONS if o.section == "runtime"}
 
 
-def evaluate(resolved: Resolved, runs: Path | None, ref: str | None, which: str, *, as_json: bool) -> None:
-    """Print the figures of a checkpoint; raises UserError (no such run) when there is none to evaluate."""
-    run = _chosen(resolved.config, runs, ref)
-    config = _merged(run, resolved)
-    say(f"evaluating the {which} checkpoint of {run.name}")
+def evaluate(
+    resolved: Resolved, runs: Path | None, reference: str | None, checkpoint_name: str, *, as_json: bool
+) -> None:
+    """Print the test metrics of a checkpoint. Raises UserError (no such run) when there is none to evaluate."""
+    run = _select_run(resolved.config, runs, reference)
+    config = _merged_config(run, resolved)
+    say(f"evaluating the {checkpoint_name} checkpoint of {run.name}")
     from convnn.training import build
     from convnn.training import device as training_device
     from convnn.training.evaluation import evaluate as evaluate_model
@@ -33,17 +35,13 @@ def evaluate(resolved: Resolved, runs: Path | None, ref: str | None, which: str,
     device = training_device.device(config)
     training_device.settle(config, device)
     trained = load.TrainedRun(run)
-    model = trained.model(which, device)
+    model = trained.model(checkpoint_name, device)
     data = build.data(config, device, splits=("test",), normalization=trained.normalisation)
     if tuple(data.classes) != trained.started.classes:
-        raise UserError(
-            Problem(
-                "the data set has other classes than the run was trained on", key="data.path", value=config.data.path
-            ),
-            Exit.DATA,
-        )
+        message = "the data set has other classes than the run was trained on"
+        raise UserError(Problem(message, key="data.path", value=config.data.path), Exit.DATA)
     assert data.test is not None
-    figures = evaluate_model(
+    metrics = evaluate_model(
         model,
         data.test,
         build.loss_fn(config),
@@ -52,48 +50,37 @@ def evaluate(resolved: Resolved, runs: Path | None, ref: str | None, which: str,
         "test",
         seed=config.training.seed,
     )
-    step = checkpoint.pointed(run.path, which)
+    step = int(checkpoint.pointed(run.path, checkpoint_name) or 0)
+    images = data.test.num_images
     if as_json:
-        return write_json(
-            {
-                "run": run.name,
-                "checkpoint": which,
-                "step": int(step or 0),
-                "images": data.test.num_images,
-                "figures": figures,
-            }
-        )
-    out().print_line(
-        f"{run.name}  {which} (step {int(step or 0)})  {data.test.num_images} images  "
-        f"loss {figures['test_loss']:.6f}  top1 {figures['test_top1']:.4f} %  top5 {figures['test_top5']:.4f} %"
+        document = {"run": run.name, "checkpoint": checkpoint_name, "step": step, "images": images, "figures": metrics}
+        return write_json(document)
+    return out().print_line(
+        f"{run.name}  {checkpoint_name} (step {step})  {images} images  "
+        f"loss {metrics['test_loss']:.6f}  top1 {metrics['test_top1']:.4f} %  top5 {metrics['test_top5']:.4f} %"
     )
-    return None
 
 
-def _chosen(config: RunConfig, runs: Path | None, ref: str | None) -> Run:
-    """The run to evaluate: the one named, the one in --output_dir, else the newest finished one of the same network."""
+def _select_run(config: RunConfig, runs: Path | None, reference: str | None) -> Run:
+    """Return the named run, the one in --output_dir, or the newest finished one of the same network."""
     from convnn.runs.find import find_run, list_runs
     from convnn.runs.run import runs_root
 
-    place = runs_root(runs)
-    if ref is not None:
-        return find_run(ref, place)
+    root = runs_root(runs)
+    if reference is not None:
+        return find_run(reference, root)
     if config.output.dir is not None:
-        return find_run(f"{config.output.dir}/", place)
-    for run in list_runs(place)[0]:
-        if run.status() == "done" and not run.imported and _network(run) == (config.model.name, config.layer.type):
+        return find_run(f"{config.output.dir}/", root)
+    network = config.model.name, config.layer.type
+    for run in list_runs(root)[0]:
+        if run.status() == "done" and not run.imported and _network(run) == network:
             return run
-    raise UserError(
-        Problem(
-            f"there is no finished run of {config.model.name} with layer {config.layer.type} in {place}",
-            fix="train one, or name one with --run",
-        ),
-        Exit.NO_RUN,
-    )
+    message = f"there is no finished run of {network[0]} with layer {network[1]} in {root}"
+    raise UserError(Problem(message, fix="train one, or name one with --run"), Exit.NO_RUN)
 
 
 def _network(run: Run) -> tuple[Maybe, Maybe] | None:
-    """The model and the layer of a run; None where its configuration cannot be read."""
+    """Return the model and the layer of a run; None where its configuration cannot be read."""
     try:
         settings = Settings(run.sections())
     except UserError:
@@ -101,26 +88,25 @@ def _network(run: Run) -> tuple[Maybe, Maybe] | None:
     return settings.value("model.name"), settings.value("layer.type")
 
 
-def _merged(run: Run, resolved: Resolved) -> RunConfig:
-    """The run's own configuration, computed where this command says. Raises UserError with what else differs."""
-    own = run.config()
-    given = [key for key, origin in resolved.origins.items() if origin != "default"]
-    values = {option.key: value_at(own, option.key) for option in OPTIONS}
-    values |= {key: value_at(resolved.config, key) for key in given if key in FREE}
-    counted = active_options(own)
-    wrong = [
-        Problem(
-            f"{key} is {BY_KEY[key].text(value_at(resolved.config, key))}, "
-            f"{run.name} was trained with {BY_KEY[key].text(values[key])}",
-            key=key,
-            value=value_at(resolved.config, key),
-            fix=f"leave {BY_KEY[key].flag} out, or name another run with --run",
-        )
-        for key in given
-        if key in counted and key not in FREE and value_at(resolved.config, key) != values[key]
-    ]
-    if wrong:
-        raise UserError(wrong)
-    if "runtime.device" not in given:
+def _merged_config(run: Run, resolved: Resolved) -> RunConfig:
+    """Return the run's own configuration with the free options of this command.
+
+    Raises UserError with every other option that differs from the run's.
+    """
+    recorded = run.config()
+    typed = [key for key, origin in resolved.origins.items() if origin != "default"]
+    values = {option.key: value_at(recorded, option.key) for option in OPTIONS}
+    values |= {key: value_at(resolved.config, key) for key in typed if key in FREE}
+    decisive = active_options(recorded).keys() - FREE
+    problems = []
+    for key in typed:
+        option, value = BY_KEY[key], value_at(resolved.config, key)
+        if key in decisive and value != values[key]:
+            message = f"{key} is {option.text(value)}, {run.name} was trained with {option.text(values[key])}"
+            fix = f"leave {option.flag} out, or name another run with --run"
+            problems.append(Problem(message, key=key, value=value, fix=fix))
+    if problems:
+        raise UserError(problems)
+    if "runtime.device" not in typed:
         values["runtime.device"] = "auto"  # a run may be evaluated where it was not trained
     return build_config(values)

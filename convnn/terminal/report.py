@@ -15,7 +15,7 @@ from convnn.events import Changed, Epoch, Event, Finished, Paused, Resumed, Save
 from convnn.metrics import METRICS, SPLITS
 from convnn.runs.history import Axis, History
 from convnn.runs.status import STATUSES
-from convnn.text import duration, memory, number, one_line, plural, rate
+from convnn.text import duration, memory, number, one_line, plural, power_of_ten
 
 CHARTED = ("loss", "top1")  # the metrics with a chart of their own
 SERIES_COLORS = {"train": "#2f86d6", "val": "#2a9d6a", "test": "#d9661f", "step": "#8a7f78"}
@@ -197,7 +197,7 @@ def epoch_line(event: Epoch, history: History) -> str:
         if key in metrics:
             words.append(f"{label} {_fixed(metrics[key], decimals)}")
     if "lr" in metrics:
-        words.append(f"lr {rate(metrics['lr'])}")
+        words.append(f"lr {power_of_ten(metrics['lr'])}")
     if "train_s" in metrics:
         words.append(" + ".join(duration(metrics[key]) for key in ("train_s", "eval_s") if key in metrics))
     return "  ".join(words)
@@ -220,7 +220,7 @@ def key_figures(history: History) -> list[tuple[str, str]]:
         if values:
             figures.append((split, ", ".join(values)))
     if rates := history.series("lr", live=True)[1] or history.series("lr")[1]:
-        figures.append(("lr", rate(rates[-1])))
+        figures.append(("lr", power_of_ten(rates[-1])))
     if started := history.started:
         if "peak_bytes" in last:
             figures.append(("memory", f"{memory(last['peak_bytes'])} peak"))

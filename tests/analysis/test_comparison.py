@@ -15,7 +15,7 @@ from convnn.runs import index, summary
 from convnn.runs import run as runs_run
 from convnn.runs.event_log import append_event
 from convnn.tables import lines
-from convnn.text import short
+from convnn.text import prefixed
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def test_an_option_that_a_run_did_not_record_is_no_difference(root):
 
 
 def test_counts_are_short_and_values_that_are_not_finite_have_no_difference():
-    assert [short(count) for count in (0, 0.4, 2349, 7.5e6, 1.4e16)] == ["0", "0.4", "2,349", "7.5 M", "14 P"]
+    assert [prefixed(count) for count in (0, 0.4, 2349, 7.5e6, 1.4e16)] == ["0", "0.4", "2,349", "7.5 M", "14 P"]
     assert value_texts(MetricRow("test_loss", "last epoch", [1.0, math.inf])) == ["1.0000", "inf"]
 
 

@@ -216,9 +216,9 @@ def test_presets_are_listed_shown_checked_and_copied(convnn, tmp_path, monkeypat
     (tmp_path / "presets/mine.toml").write_text("[layer]\nK = 0\nk = 1\n")
     code, out, _ = convnn("presets", "check", "mine", "--json")
     assert code == 2
-    found = json.loads(out)["presets"][0]["problems"]
-    assert {problem["key"] for problem in found} == {"layer.K", "layer.k"}
-    assert all(problem["file"].endswith("mine.toml") for problem in found)
+    problems = json.loads(out)["presets"][0]["problems"]
+    assert {problem["key"] for problem in problems} == {"layer.K", "layer.k"}
+    assert all(problem["file"].endswith("mine.toml") for problem in problems)
 
 
 def test_a_preset_that_cannot_be_read_hides_no_other(convnn, tmp_path, monkeypatch):

@@ -61,7 +61,7 @@ def test_importing_says_what_it_did_and_what_it_passed_over(convnn, tmp_path):
     assert f"{tmp_path}/old/bad/train_eval_results.txt:2: not understood: Traceback" in err
     assert "not launchable: layer.K is 0" in err
     code, out, err = convnn("import", str(tmp_path / "old"), "--json")
-    assert {each["outcome"] for each in json.loads(out)["imported"]} == {"known"}
+    assert {row["outcome"] for row in json.loads(out)["imported"]} == {"known"}
     assert convnn("import", str(tmp_path / "nowhere"))[0] == 6
 
 
@@ -172,12 +172,14 @@ def test_a_damaged_run_costs_one_line_and_the_cache_nothing(convnn, old, root):
     assert [victim.name in line for line in err.splitlines() if line.startswith("warning")] == [True]
     (root / CACHE).unlink()
     assert convnn("runs")[1] == out != first
-    other = next(path for path in root.iterdir() if "g_Col_br1000" in path.name)
-    text = (other / "events.jsonl").read_text()
-    (other / "events.jsonl").write_text(text.replace('{"event": "Epoch"', "{", 1))
+    damaged = next(path for path in root.iterdir() if "g_Col_br1000" in path.name)
+    text = (damaged / "events.jsonl").read_text()
+    (damaged / "events.jsonl").write_text(text.replace('{"event": "Epoch"', "{", 1))
     for _ in range(2):  # read, and from the cache
         code, out, err = convnn("runs")
-        assert len(out.splitlines()) == 6 and err.count("warning") == 2 and f"{other.name}/events.jsonl: 1 line" in err
+        assert (
+            len(out.splitlines()) == 6 and err.count("warning") == 2 and f"{damaged.name}/events.jsonl: 1 line" in err
+        )
 
 
 def test_removing_goes_to_the_trash_and_comes_back(convnn, old, root):
@@ -209,7 +211,7 @@ def test_rm_does_one_thing_that_was_said(convnn, argv):
 
 
 def statuses(convnn):
-    return {each["name"]: each["status"] for each in json.loads(convnn("runs", "--json")[1])["runs"]}
+    return {row["name"]: row["status"] for row in json.loads(convnn("runs", "--json")[1])["runs"]}
 
 
 HOLDER = """
@@ -246,8 +248,8 @@ def test_status_is_true_of_a_run_whose_process_number_was_given_to_another(convn
 
 def test_runs_show_without_reading_them_again(convnn, root, monkeypatch):
     run = new(root, Started(), epoch(1, 50.0), Finished(outcome="done"))
-    for at in range(50):
-        shutil.copytree(run.path, root / f"copy{at}")
+    for index in range(50):
+        shutil.copytree(run.path, root / f"copy{index}")
     first = convnn("runs")[1]
     monkeypatch.setattr("convnn.runs.index.summarize", lambda run: pytest.fail("read again"))
     assert convnn("runs")[1] == first

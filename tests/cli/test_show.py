@@ -51,20 +51,20 @@ def test_show_in_json_has_a_row_an_epoch(trained, convnn):
 
 def test_follow_stays_until_the_final_event(tmp_path, convnn):
     run = new(tmp_path)
-    held, seen = threading.Event(), threading.Event()
+    lock_held, file_read = threading.Event(), threading.Event()
 
     def trains():
         with lock_run(run.path):
             event_log.append_event(run.events_path, events.Started(epochs=2, steps_per_epoch=1))
-            held.set()
-            seen.wait(1.5)  # long enough for the follower to look more than once
+            lock_held.set()
+            file_read.wait(1.5)  # long enough for the follower to look more than once
             for number in (1, 2):
                 event_log.append_event(run.events_path, epoch(number, 50.0 + number))
             event_log.append_event(run.events_path, events.Finished(outcome="done"))
 
     worker = threading.Thread(target=trains)
     worker.start()
-    held.wait()
+    lock_held.wait()
     code, out, _ = convnn("show", run.name, "--follow", "--plain", "--runs", tmp_path)
     worker.join()
     assert code == 0

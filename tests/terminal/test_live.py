@@ -1,4 +1,4 @@
-"""A run shown while it trains: drawn in place, as plain lines, and as JSON."""
+"""A run text while it trains: drawn in place, as plain lines, and as JSON."""
 
 import io
 import json
@@ -18,20 +18,19 @@ from convnn.terminal.console import EscapingConsole
 from convnn.terminal.live import LiveView, draws_in_place, run_view
 from convnn.terminal.panels import RunReport
 from convnn.terminal.report import epoch_line
-from convnn.text import ascii_only
 
 HOSTILE = "\x1b[2J\x1b]0;x\x07[bold]run[/bold]"
 
 
 def story(epochs=3, of=150, per=196, finished=True):
     """The events of a run whose epochs take 24.4 s each."""
-    time, told = datetime(2026, 1, 1, tzinfo=UTC), []
-    told.append(Started(time=time, device="cpu", threads=2, parameters=1234567, epochs=of, steps_per_epoch=per))
+    time, events = datetime(2026, 1, 1, tzinfo=UTC), []
+    events.append(Started(time=time, device="cpu", threads=2, parameters=1234567, epochs=of, steps_per_epoch=per))
     for epoch in range(1, epochs + 1):
         for step in (per // 2, per):
             time += timedelta(seconds=10.7)
             now = (epoch - 1) * per + step
-            told.append(Step(time=time, epoch=epoch, step=now, loss=2 / epoch, lr=3e-4, images_per_s=2312.0))
+            events.append(Step(time=time, epoch=epoch, step=now, loss=2 / epoch, lr=3e-4, images_per_s=2312.0))
         time += timedelta(seconds=3)
         metrics = {
             "train_loss": 0.812 / epoch,
@@ -40,9 +39,9 @@ def story(epochs=3, of=150, per=196, finished=True):
             "test_top1": 69.9 - (epoch - 2) ** 2,
         }
         metrics |= {"lr": 3e-4, "train_s": 21.4, "eval_s": 3.0, "peak_bytes": 1.2e9}
-        told.append(Epoch(time=time, epoch=epoch, step=epoch * per, metrics=metrics))
-        told.append(Saved(time=time, step=epoch * per, path="checkpoints/x"))
-    return [*told, Finished(time=time, outcome="done", code=0)] if finished else told
+        events.append(Epoch(time=time, epoch=epoch, step=epoch * per, metrics=metrics))
+        events.append(Saved(time=time, step=epoch * per, path="checkpoints/x"))
+    return [*events, Finished(time=time, outcome="done", code=0)] if finished else events
 
 
 def recorded(width, height, encoding="utf-8"):
@@ -62,12 +61,12 @@ def lines_of(live):
 def test_the_frame_fits_the_terminal_and_shows_the_run(width, height):
     live = LiveView("run-3f2a", "vgg11 Branching", history=History(story()), console=recorded(width, height)[0])
     rows = lines_of(live)
-    shown = "\n".join(rows)
+    text = "\n".join(rows)
     assert len(rows) < height and max(map(len, rows)) <= width
     for words in ("✓ done", "run-3f2a", "3/150", "196/196", "╭─ loss", "╭─ accuracy"):
-        assert words in shown
-    assert "best on test 69.9 % at epoch 2" in shown and "lr 3.0e-4" in shown
-    assert width < 80 or ("1.2 GB peak" in shown and "cpu, 2 threads" in shown)
+        assert words in text
+    assert "best on test 69.9 % at epoch 2" in text and "lr 3.0e-4" in text
+    assert width < 80 or ("1.2 GB peak" in text and "cpu, 2 threads" in text)
 
 
 def test_speed_and_remaining_time_are_shown_while_the_run_trains():
@@ -95,8 +94,8 @@ def test_a_terminal_too_small_for_curves_gets_lines(size):
 
 
 def test_nothing_is_blank_before_the_first_event():
-    shown = "\n".join(lines_of(LiveView("r", console=recorded(80, 24)[0])))
-    assert "loading the data" in shown and "waiting for the first step" in shown
+    text = "\n".join(lines_of(LiveView("r", console=recorded(80, 24)[0])))
+    assert "loading the data" in text and "waiting for the first step" in text
 
 
 def test_text_from_outside_is_shown_and_never_obeyed():
@@ -134,26 +133,10 @@ def test_ascii_terminals_get_ascii_only():
     with LiveView("rün", "é", history=history, console=console):
         pass
     assert "r\\xfcn" in written() and "+ done" in written()
-    assert ascii_only("ascii", {"TERM": "xterm"}) and not ascii_only("utf-8", {"TERM": "xterm"})
 
 
 @pytest.mark.parametrize(
-    ("environment", "expected"),
-    [
-        ({}, False),
-        ({"LANG": "C"}, True),
-        ({"LANG": "C", "LC_CTYPE": "C.UTF-8"}, True),  # as Python leaves it behind
-        ({"LANG": "C", "LC_CTYPE": "en_GB.UTF-8"}, False),
-        ({"LANG": "en_GB.UTF-8", "LC_ALL": "POSIX"}, True),
-        ({"LANG": "C", "LC_ALL": "C.UTF-8"}, False),
-    ],
-)
-def test_the_c_locale_is_ascii_although_python_takes_it_for_utf8(environment, expected):
-    assert ascii_only("utf-8", environment) == expected
-
-
-@pytest.mark.parametrize(
-    ("terminal", "given", "environment", "expected"),
+    ("terminal", "flags", "environment", "expected"),
     [
         (True, {}, {}, True),
         (False, {}, {}, False),
@@ -164,14 +147,14 @@ def test_the_c_locale_is_ascii_although_python_takes_it_for_utf8(environment, ex
         (True, {}, {"TERM": "dumb"}, False),
     ],
 )
-def test_drawing_needs_a_terminal_and_nobody_who_asks_for_lines(terminal, given, environment, expected):
-    assert draws_in_place(terminal=terminal, environment=environment, **given) is expected
+def test_drawing_needs_a_terminal_and_nobody_who_asks_for_lines(terminal, flags, environment, expected):
+    assert draws_in_place(terminal=terminal, environment=environment, **flags) is expected
 
 
 def test_plain_lines_are_exact(capsys):
-    with run_view("r", "vgg11", plain=True) as shown:
+    with run_view("r", "vgg11", plain=True) as view:
         for event in story():
-            feed(shown, event)
+            feed(view, event)
     out, err = capsys.readouterr()
     assert out.splitlines() == [
         "started  r  vgg11  1,234,567 parameters  cpu, 2 threads  196 steps/epoch",
@@ -184,9 +167,9 @@ def test_plain_lines_are_exact(capsys):
 
 
 def test_plain_puts_talk_on_stderr(capsys):
-    shown = run_view(HOSTILE, plain=True)
+    view = run_view(HOSTILE, plain=True)
     for event in (Warned(message=HOSTILE), Paused(epoch=2, step=9), Resumed(epoch=2, step=9, note=HOSTILE)):
-        feed(shown, event)
+        feed(view, event)
     out, err = capsys.readouterr()
     assert out == "" and len(err.splitlines()) == 3 and "\x1b" not in err
     assert err.splitlines()[1] == "paused in epoch 2, after step 9"
@@ -199,9 +182,9 @@ def test_a_diverged_epoch_says_so_in_its_line():
 
 def test_json_lines_are_the_events(capsys):
     events = [*story(1), Warned(message="x")]
-    with run_view("r", json=True) as shown:
+    with run_view("r", json=True) as view:
         for event in events:
-            shown.show(event, event_line(event))
+            view.show(event, event_line(event))
     out, err = capsys.readouterr()
     assert out.splitlines() == [event_line(event) for event in events] and err == ""
     assert [json.loads(row)["event"] for row in out.splitlines()][-1] == "Warned"
@@ -213,8 +196,8 @@ def test_a_reader_that_goes_away_does_not_end_the_run(kind):
     os.close(reader)
     code = (
         "from convnn.terminal.live import run_view; from convnn.events import Warned, Epoch\n"
-        f"with run_view('r', {kind}=True) as shown:\n"
-        "    for i in range(3): shown.show(Epoch(epoch=1 + i, step=1 + i, metrics={}))\n"
+        f"with run_view('r', {kind}=True) as view:\n"
+        "    for i in range(3): view.show(Epoch(epoch=1 + i, step=1 + i, metrics={}))\n"
         "raise SystemExit(5)"
     )
     ended = subprocess.run([sys.executable, "-c", code], stdout=writer, stderr=subprocess.PIPE, text=True, timeout=60)

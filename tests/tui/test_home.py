@@ -15,7 +15,6 @@ from convnn.runs.control import ControlCommand
 from convnn.runs.run import Run
 from convnn.runs.status import STATUSES
 from convnn.runs.summary import summarize
-from convnn.text import since
 from tui import run_feed
 from tui.arrangement import GridRow
 from tui.screens.home import HomeScreen
@@ -233,13 +232,6 @@ async def test_of_thousands_of_runs_only_those_in_sight_are_rendered(tmp_path):
         await pilot.pause()
         assert grid.cursor == 4999 and grid.max_scroll_y == 5001 - grid.size.height
         assert 0 < len(rendered) <= 3 * grid.size.height
-
-
-@pytest.mark.parametrize(
-    ("seconds", "words"), [(5, "now"), (60, "1 m"), (7200, "2 h"), (86_400 * 13, "13 d"), (86_400 * 14, "2 w")]
-)
-def test_ages_are_short(seconds, words):
-    assert since(seconds) == words and len(words) <= 4
 
 
 def test_a_long_name_keeps_the_end_that_tells_it_apart():

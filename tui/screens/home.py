@@ -21,7 +21,7 @@ from convnn.errors import UserError
 from convnn.presets import store
 from convnn.runs.run import Run
 from convnn.runs.summary import Summary
-from convnn.text import plural, since
+from convnn.text import age_text, plural
 from tui.arrangement import GridRow, filter_runs
 from tui.keys import bindings
 from tui.process.launcher import Launch
@@ -283,7 +283,7 @@ def _columns(now: Callable[[], float]) -> list[Field]:
         RUN_FIELDS["status"],
         Field("epoch", "number", _epochs, str),
         RUN_FIELDS["best"],
-        Field("age", "age", age, since),
+        Field("age", "age", age, age_text),
         get_field("dataset"),
         get_field("layer"),
     ]

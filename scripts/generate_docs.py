@@ -61,8 +61,8 @@ def _key_rows(name: str) -> Iterator[str]:
     module, _, attribute = name.partition(":")
     for binding in getattr(import_module(module), attribute).BINDINGS:
         if isinstance(binding, Binding) and binding.tooltip:
-            shown = binding.key_display or "`, `".join(binding.key.split(","))
-            yield f"| `{shown}` | {binding.tooltip} |"
+            keys = binding.key_display or "`, `".join(binding.key.split(","))
+            yield f"| `{keys}` | {binding.tooltip} |"
 
 
 def walk() -> str:

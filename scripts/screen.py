@@ -1,4 +1,4 @@
-"""A program in a pseudo-terminal as a person sees it: what stands on its screen, and keys by their names."""
+"""A program in an emulated terminal: its screen as text, and keys pressed by their names."""
 
 from __future__ import annotations
 
@@ -11,18 +11,20 @@ import pyte
 
 from tests.support.terminal import Program
 
-PATIENCE = 180.0  # seconds: an epoch on a machine that is busy with other things may take a minute
+PATIENCE = 180.0  # seconds to wait for a text: an epoch on a busy machine may take a minute
 QUIET = 0.3  # seconds without output, after which a frame is whole
 KEYS = {
     "enter": "\r", "tab": "\t", "esc": "\x1b", "down": "\x1b[B", "ctrl+q": "\x11", "ctrl+s": "\x13", "f4": "\x1bOS",
     "f5": "\x1b[15~",
 }  # fmt: skip
-UNKNOWN = re.compile(r"\x1b\[[<>=?][0-9;:]*\$?[a-zA-Z]|\x1bP.*?\x1b\\", re.S)  # modes and questions: pyte draws some
-TOAST = "▌"  # the edge of a message that goes by itself
+UNKNOWN = re.compile(
+    r"\x1b\[[<>=?][0-9;:]*\$?[a-zA-Z]|\x1bP.*?\x1b\\", re.S
+)  # modes and queries, of which pyte draws some as text
+TOAST = "▌"  # the left edge of a toast
 
 
-class Seen(Program):
-    """A program whose screen can be read."""
+class EmulatedProgram(Program):
+    """A program whose screen can be read as text."""
 
     def __init__(self, *words: str, size: tuple[int, int], folder: Path, **environment: str) -> None:
         self.emulated = pyte.Screen(*size)
@@ -32,9 +34,9 @@ class Seen(Program):
 
     @property
     def screen(self) -> str:
-        """The rows of the screen as they are now."""
+        """The rows of the screen."""
         until = len(self.output)
-        if self.output.rfind(b"\x1b", 0, until) > until - 32:  # a sequence may be on its way: it comes next time
+        if self.output.rfind(b"\x1b", 0, until) > until - 32:  # an escape sequence may be incomplete: wait for its end
             until = self.output.rfind(b"\x1b", 0, until)
         if self.process.poll() is not None:
             until = len(self.output)
@@ -44,14 +46,17 @@ class Seen(Program):
         return "\n".join(row.rstrip() for row in self.emulated.display)
 
     def keys(self, *names: str) -> None:
-        """Press keys as a person would, one after the other."""
+        """Press keys one after the other, with a pause between them."""
         for name in names:
             self.press(KEYS.get(name, name))
             time.sleep(0.2)
 
-    def shows(self, words: str) -> str:
-        """Wait until a line of the screen matches, messages that pass have passed, and the frame is whole."""
-        self._wait(lambda: re.search(words, self.screen) and TOAST not in self.screen, repr(words))
+    def wait_for(self, pattern: str) -> str:
+        """Return the screen once it matches, shows no toast and has stopped changing.
+
+        Raises TimeoutError with the screen where that does not happen.
+        """
+        self._wait(lambda: re.search(pattern, self.screen) and TOAST not in self.screen, repr(pattern))
         length, since = len(self.output), time.monotonic()
         while time.monotonic() - since < QUIET:
             time.sleep(0.02)
@@ -59,20 +64,20 @@ class Seen(Program):
                 length, since = len(self.output), time.monotonic()
         return self.screen
 
-    def ends(self) -> int:
-        """The exit code, when it has ended and its last words were read."""
+    def wait_for_exit(self) -> int:
+        """Return the exit code once the program has ended and its output was read."""
         self._wait(lambda: self.process.poll() is not None, "its end")
         time.sleep(QUIET)
         return self.process.wait()
 
-    def _wait(self, happened: Callable[[], object], what: str) -> None:
+    def _wait(self, condition: Callable[[], object], description: str) -> None:
         end = time.monotonic() + PATIENCE
-        while not happened():
-            if time.monotonic() > end or (self.process.poll() is not None and not happened()):
-                raise TimeoutError(f"waited for {what}; the screen is\n{self.screen}")
+        while not condition():
+            if time.monotonic() > end or (self.process.poll() is not None and not condition()):
+                raise TimeoutError(f"waited for {description}; the screen is\n{self.screen}")
             time.sleep(0.05)
 
 
 def plain(output: bytes) -> bytes:
-    """Output without the sequences that say nothing about what is seen."""
+    """Return the output without the escape sequences that change nothing on the screen."""
     return UNKNOWN.sub("", output.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")

@@ -1,4 +1,4 @@
-"""A terminal's screen as an SVG that needs nothing from elsewhere."""
+"""Write a terminal screen as an SVG that loads no fonts or styles from elsewhere."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rich.style import Style
 from rich.terminal_theme import TerminalTheme
 from rich.text import Text
 
-THEME = TerminalTheme((20, 24, 29), (216, 222, 230), [(0, 0, 0)] * 8)  # of what has no colour of its own
+THEME = TerminalTheme((20, 24, 29), (216, 222, 230), [(0, 0, 0)] * 8)  # the default foreground and background
 FORMAT = """\
 <svg viewBox="0 0 {width} {height}" xmlns="http://www.w3.org/2000/svg">
 <style>
@@ -33,26 +33,26 @@ FORMAT = """\
 </g>
 </g>
 </svg>
-"""  # Rich's own takes its font from the web; this size makes the common ones as wide as its cells
+"""  # Rich's own format loads its font from the web; at this size the common fonts are as wide as its cells
 
 
 def svg(screen: Screen, title: str) -> str:
-    """The screen in its colours, in a window with a title."""
+    """Return the screen in its colors, in a window with a title."""
     console = Console(
         file=io.StringIO(), record=True, width=screen.columns, force_terminal=True, color_system="truecolor"
     )
     for y in range(screen.lines):
         row = [screen.buffer[y][x] for x in range(screen.columns)]
-        words = groupby(row, lambda char: (_style(char), char.data == " "))  # not every viewer keeps spaces in a text
-        parts = [("".join(char.data for char in same), style) for (style, _), same in words]
+        words = groupby(row, lambda char: (_style(char), char.data == " "))  # some viewers drop spaces inside a text
+        parts = [("".join(char.data for char in chars), style) for (style, _), chars in words]
         console.print(Text.assemble(*parts), no_wrap=True, overflow="ignore", crop=False)
     return console.export_svg(title=title, theme=THEME, code_format=FORMAT, unique_id="screen")
 
 
 def _style(char: Char) -> Style:
     return Style(
-        color=_colour(char.fg),
-        bgcolor=_colour(char.bg),
+        color=_color(char.fg),
+        bgcolor=_color(char.bg),
         bold=char.bold,
         italic=char.italics,
         underline=char.underscore,
@@ -61,8 +61,8 @@ def _style(char: Char) -> Style:
     )
 
 
-def _colour(name: str) -> str | None:
-    """Pyte names the few colours of old, and writes all others in hexadecimal."""
+def _color(name: str) -> str | None:
+    """Return a color as Rich spells it: pyte names the basic colors and writes all others in hexadecimal."""
     if name == "default":
         return None
     return f"#{name}" if len(name) == 6 and set(name) <= set("0123456789abcdef") else name

@@ -16,6 +16,7 @@ check: $(DEV)  ## lint, formatting, types, import contracts, and the wheel in an
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 	$(BIN)/python -m pytest tests/test_imports.py
 	$(BIN)/python -m scripts.check_wheel
 

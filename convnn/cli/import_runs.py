@@ -73,11 +73,11 @@ def _remarks(imported: Imported) -> Iterator[str]:
     """Yield what was skipped, and why the run cannot be launched."""
     if imported.outcome == "known":
         return
-    for line in islice(imported.passed, MAX_REMARKS_PER_RUN):
+    for line in islice(imported.skipped, MAX_REMARKS_PER_RUN):
         place = imported.source / line.file
         yield f"{place}:{line.line}: {line.why}" if line.line else f"{place}: {line.why}"
-    if len(imported.passed) > MAX_REMARKS_PER_RUN:
-        count = len(imported.passed) - MAX_REMARKS_PER_RUN
+    if len(imported.skipped) > MAX_REMARKS_PER_RUN:
+        count = len(imported.skipped) - MAX_REMARKS_PER_RUN
         yield f"{imported.source}: skipped {plural(count, 'more line')}"
     if imported.reason:
         yield f"{imported.name}: not launchable: {imported.reason}"

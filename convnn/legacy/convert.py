@@ -1,4 +1,4 @@
-"""An old run's arguments and curves as our configuration and our events."""
+"""The arguments and curves of an original run, converted to our configuration and our events."""
 
 from __future__ import annotations
 
@@ -23,20 +23,21 @@ from convnn.legacy.result_files import Arguments, Results, SkippedLine
 from convnn.presets.resolve import resolve
 from convnn.presets.store import Preset
 from convnn.runs.history import History
+from convnn.runs.summary import json_number
 from convnn.runs.text_files import ARGS
-from convnn.text import escaped
 
-NEW = {  # options that the original tool did not have; their defaults are what it did
+ADDED_OPTIONS = {  # that the original tool did not have; their defaults are what it did
     "model.width", "data.limit", "data.val_share", "data.workers", "training.accumulate", "runtime.threads",
     "runtime.deterministic", "runtime.amp_dtype", "checkpoint.every_epochs", "checkpoint.every_minutes", "run.name",
     "run.tags",
 }  # fmt: skip
-APART = {"output.dir", "output.test_only"}  # never part of a configuration file
+NOT_IN_CONFIG = {"output.dir", "output.test_only"}
+MAX_TIME = 2.5e11  # seconds since 1970, within the calendar
 
 
 @dataclass(frozen=True)
 class Configuration:
-    """The text of a `config.toml`, why it cannot be launched (None: it can), and what the arguments left out."""
+    """The text of a `config.toml`, why it cannot be launched (None: it can), and the options args.txt lacks."""
 
     text: str
     reason: str | None
@@ -46,135 +47,133 @@ class Configuration:
 
 
 def configuration(arguments: Arguments, tags: Sequence[str] = ()) -> Configuration:
-    """What args.txt says as a configuration: as written, though our rules refuse it."""
-    values = {key: value for key, value in arguments.values.items() if key not in APART}
-    values |= {key: BY_KEY[key].default for key in NEW}
+    """Return the configuration in args.txt, as written even where our rules refuse it."""
+    values = {key: value for key, value in arguments.values.items() if key not in NOT_IN_CONFIG}
+    values |= {key: BY_KEY[key].default for key in ADDED_OPTIONS}
     values["run.tags"] = tuple(tags)
-    told = tuple((key, type(value), _frozen(value)) for key, value in sorted(values.items()))  # 1 is not True
-    return _configuration(told, _classes(arguments))
+    typed = tuple((key, type(value), _hashable(value)) for key, value in sorted(values.items()))  # 1 is not True
+    classes = arguments.sizes.get("num_classes")
+    is_count = type(classes) is int and 0 < classes < 10**6
+    return _configuration(typed, classes if is_count else None)
 
 
-def _classes(arguments: Arguments) -> int | None:
-    classes = arguments.found.get("num_classes")
-    return classes if type(classes) is int and 0 < classes < 10**6 else None
-
-
-def _frozen(value: Any) -> Any:
+def _hashable(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
 @functools.lru_cache(256)
-def _configuration(told: tuple[tuple[str, type, Any], ...], classes: int | None) -> Configuration:
-    values = {key: value for key, _, value in told}
+def _configuration(typed_values: tuple[tuple[str, type, Any], ...], classes: int | None) -> Configuration:
+    values = {key: value for key, _, value in typed_values}
     resolved = resolve(Preset("args", None, values=values))
     reasons = [problem.message for problem in resolved.problems]
     inactive = inactive_options(resolved.config)
-    missing = tuple(o.name for o in OPTIONS if o.key not in values and o.key not in APART)
-    needed = [name for name in missing if next(o.key for o in OPTIONS if o.name == name) not in inactive]
-    if needed:
-        some = ", ".join(needed[:4]) + f" and {len(needed) - 4} more" * (len(needed) > 4)
-        reasons.append(f"{ARGS} says nothing of {some}")
-    config, flops = resolved.config, None
+    absent = [option for option in OPTIONS if option.key not in values and option.key not in NOT_IN_CONFIG]
+    if needed := [option.name for option in absent if option.key not in inactive]:
+        more = f" and {len(needed) - 4} more" if len(needed) > 4 else ""
+        reasons.append(f"{ARGS} lacks {', '.join(needed[:4])}{more}")
+    config = resolved.config
     dataset = published_info(config.data.dataset)
     side = (config.data.resize,) * 2 if config.data.resize else dataset.image_size
-    if not reasons and side and (classes or dataset.num_classes):
-        flops = plan.plan(config, side, classes or dataset.num_classes or 1).flops
-    images = dataset.train_images if "data.dataset" in values else None
-    steps = math.ceil(images / config.training.batch_size) if images and "training.batch_size" in values else 1
+    classes = classes or dataset.num_classes
+    flops = None
+    if not reasons and side and classes:
+        flops = plan.plan(config, side, classes).flops
+    steps = 1
+    if dataset.train_images and "data.dataset" in values and "training.batch_size" in values:
+        steps = math.ceil(dataset.train_images / config.training.batch_size)
+    missing = tuple(option.name for option in absent)
     return Configuration(_toml(values), "; ".join(reasons) or None, missing, flops, steps)
 
 
 def _toml(values: dict[str, Any]) -> str:
+    """Return values by key as TOML. They may break our rules, so that no RunConfig can hold them."""
     tables: dict[str, dict[str, Any]] = {}
     for option in OPTIONS:
         if option.key in values:
             value = values[option.key]
-            plain = "none" if value is None else list(value) if isinstance(value, tuple) else value
-            tables.setdefault(option.section, {})[option.field] = plain
+            tables.setdefault(option.section, {})[option.field] = "none" if value is None else value
     return tomli_w.dumps(tables)
 
 
-def seconds(metrics: dict[str, float]) -> float:
-    """The time of an epoch, 0 where it is not told or no time."""
-    told = metrics.get("train_s", 0.0)
-    return min(told, 1e6) if told > 0 else 0.0
+def epoch_seconds(metrics: dict[str, float]) -> float:
+    """Return the time of an epoch, 0 where none is written or it is not a time."""
+    seconds = metrics.get("train_s", 0.0)
+    return min(seconds, 1e6) if seconds > 0 else 0.0
 
 
 class EventLines:
-    """The lines of `events.jsonl` that an old run comes to; epochs end when their times, added up, say so."""
+    """The lines of `events.jsonl` of an original run; an epoch ends when the times of the epochs so far have passed."""
 
-    def __init__(self, arguments: Arguments, results: Results, config: Configuration, began: float) -> None:
-        self.arguments, self.results, self.config, self.began = arguments, results, config, began
-        epochs = arguments.values.get("training.num_epochs")
-        self.planned = epochs if type(epochs) is int else None
+    def __init__(self, arguments: Arguments, results: Results, config: Configuration, start_time: float) -> None:
+        self.arguments, self.results, self.config, self.start_time = arguments, results, config, start_time
+        self.planned_epochs = _int_or_none(arguments.values.get("training.num_epochs"))
         last = max(results.epochs[-1][0], len(results.epochs)) if results.epochs else 0  # some count from 0
-        self.ended = results.ended or (self.planned is not None and last >= self.planned)
+        self.ended = results.ended or (self.planned_epochs is not None and last >= self.planned_epochs)
 
     def all(self) -> list[str]:
-        """Every line, for a new run."""
-        return [self._started(), *self._epochs(0, self.began), *self._finished(self._end(self.began, 0))]
+        """Return every line, for a new run."""
+        return [self._started(), *self._epochs(0, self.start_time), *self._finished(0, self.start_time)]
 
     def beyond(self, history: History) -> list[str] | None:
-        """The lines to add to those of `history`; None where that is of another run, not of an earlier state."""
-        told = history.epochs
-        now = [(epoch, repr(metrics)) for epoch, metrics in self.results.epochs[: len(told)]]
-        if not history.first_started or now != [(event.epoch, repr(event.metrics)) for event in told]:
+        """Return the lines that continue `history`; None where that is not an earlier state of this run."""
+        count = len(history.epochs)
+        recorded = [(event.epoch, repr(event.metrics)) for event in history.epochs]
+        if not history.first_started or recorded != [(n, repr(metrics)) for n, metrics in self.results.epochs[:count]]:
             return None
-        time = (told[-1].time if told else history.first_started).timestamp()
-        more = list(self._epochs(len(told), time))
-        if history.finished is not None and (more or not self.ended):
-            last = told[-1] if told else None
-            fields = {"epoch": last.epoch if last else 0, "step": last.step if last else 0, "exact": True, "note": ""}
-            more.insert(0, _line("Resumed", time, **fields))
-            return more + self._finished(self._end(time, len(told)))
-        return more if history.finished is not None else more + self._finished(self._end(time, len(told)))
+        time = (history.epochs[-1].time if count else history.first_started).timestamp()
+        lines = list(self._epochs(count, time))
+        if history.finished is not None:
+            if self.ended and not lines:
+                return []
+            lines.insert(0, _line("Resumed", time, epoch=history.epoch, step=history.step, exact=True, note=""))
+        return lines + self._finished(count, time)
 
     def _started(self) -> str:
-        found, dataset = self.arguments.found, published_info(self.arguments.values.get("data.dataset"))
-        size = found.get("img_size")
+        values, sizes = self.arguments.values, self.arguments.sizes
+        dataset = published_info(values.get("data.dataset"))
+        size = sizes.get("img_size")
+        is_size = isinstance(size, tuple) and all(type(side) is int for side in size)
         fields: dict[str, Any] = {
             "schema": SCHEMA,
-            "device": str(self.arguments.values.get("runtime.device", "")),
-            "seed": _whole(self.arguments.values.get("training.seed")),
-            "num_classes": _whole(found.get("num_classes")),
-            "image_size": size if isinstance(size, tuple) and all(type(side) is int for side in size) else None,
+            "device": str(values.get("runtime.device", "")),
+            "seed": _int_or_none(values.get("training.seed")),
+            "num_classes": _int_or_none(sizes.get("num_classes")),
+            "image_size": size if is_size else None,
             "images": {"train": dataset.train_images, "test": dataset.test_images} if dataset.train_images else {},
-            "parameters": _whole(found.get("total_params")),
-            "trainable_parameters": _whole(found.get("trainable_params")),
+            "parameters": _int_or_none(sizes.get("total_params")),
+            "trainable_parameters": _int_or_none(sizes.get("trainable_params")),
             "flops": self.config.flops,
-            "epochs": self.planned,
+            "epochs": self.planned_epochs,
             "steps_per_epoch": self.config.steps_per_epoch,
         }
-        return _line("Started", self.began, **{name: value for name, value in fields.items() if value is not None})
+        known = {name: value for name, value in fields.items() if value is not None}
+        return _line("Started", self.start_time, **known)
 
     def _epochs(self, first: int, time: float) -> Iterator[str]:
         for epoch, metrics in self.results.epochs[first:]:
-            time += seconds(metrics)
-            figures = {name: value if math.isfinite(value) else _word(value) for name, value in metrics.items()}
-            yield _line("Epoch", time, epoch=epoch, step=epoch * self.config.steps_per_epoch, metrics=figures)
+            time += epoch_seconds(metrics)
+            values = {name: json_number(value) for name, value in metrics.items()}
+            yield _line("Epoch", time, epoch=epoch, step=epoch * self.config.steps_per_epoch, metrics=values)
 
-    def _end(self, time: float, first: int) -> float:
-        return time + sum(seconds(metrics) for _, metrics in self.results.epochs[first:])
+    def _finished(self, first: int, time: float) -> list[str]:
+        """Return the last line of a run that ended, `first` being the epoch that began at `time`."""
+        if not self.ended:
+            return []
+        time += sum(epoch_seconds(metrics) for _, metrics in self.results.epochs[first:])
+        return [_line("Finished", time, outcome="done", cause="imported", code=None)]
 
-    def _finished(self, time: float) -> list[str]:
-        return [_line("Finished", time, outcome="done", cause="imported", code=None)] if self.ended else []
 
-
-def _whole(value: Any) -> int | None:
+def _int_or_none(value: Any) -> int | None:
     return value if type(value) is int else None
 
 
-def _word(value: float) -> str:
-    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
-
-
 def _line(event: str, time: float, **fields: Any) -> str:
-    """An event's line, as `events.line` writes it, at a hundredth of the cost."""
-    at = datetime.fromtimestamp(min(time, 2.5e11), UTC)
-    return json.dumps({"event": event, "time": iso(at), **fields}) + "\n"
+    """Return the line of an event as `event_log.event_line` does, at a hundredth of its cost."""
+    moment = datetime.fromtimestamp(min(time, MAX_TIME), UTC)
+    return json.dumps({"event": event, "time": iso(moment), **fields}) + "\n"
 
 
-_CLAIMS = (  # what names of directories say, and the key of it in the configuration
+_CLAIMS = (  # what the name of a directory says, and the key of the option it says it of
     (re.compile(r"(?:^|_)K(\d+)(?=_|$)"), "layer.K", int),
     (re.compile(r"(?:^|_)br(\d{4})(?=_|$)"), "branching.ratio", lambda digits: int(digits) / 1000),
     (re.compile(r"(?:^|_)s(\d+)$"), "training.seed", int),
@@ -182,15 +181,12 @@ _CLAIMS = (  # what names of directories say, and the key of it in the configura
 
 
 def contradictions(source: Path, values: dict[str, Any]) -> list[SkippedLine]:
-    """Where the directory's name says something else than args.txt, which is believed."""
-    found = []
+    """Return where the name of the directory contradicts args.txt, which is believed."""
+    claims = []
     for pattern, key, read in _CLAIMS:
         match = pattern.search(source.name)
         if match and key in values and values[key] != read(match[1][:9]):
-            name, said = BY_KEY[key].name, escaped(values[key])
-            found.append(
-                SkippedLine(
-                    ARGS, 0, f"{name} is {said}, whatever the name of the directory says ({match[0].strip('_')})"
-                )
-            )
-    return found
+            claim = match[0].strip("_")
+            why = f"{BY_KEY[key].name} is {values[key]}, although the name of the directory says {claim}"
+            claims.append(SkippedLine(ARGS, 0, why))
+    return claims

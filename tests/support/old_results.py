@@ -54,8 +54,8 @@ COMPLEXITY = "Model Complexity (Profiler): GFLOPs: 0.33130096, Trainable Paramet
 
 def args(**changed: object) -> str:
     """The text of args.txt; an option that is `...` is left out."""
-    told = {**ARGUMENTS, **changed}
-    return "".join(f"{name}: {value}\n" for name, value in told.items() if value is not ...)
+    arguments = {**ARGUMENTS, **changed}
+    return "".join(f"{name}: {value}\n" for name, value in arguments.items() if value is not ...)
 
 
 def epoch(number: int, top1: float, *, seconds: float = 16.0, loss: str = "1.64432178") -> str:
@@ -69,9 +69,9 @@ def epoch(number: int, top1: float, *, seconds: float = 16.0, loss: str = "1.644
 
 def results(*top1: float) -> str:
     """The text of train_eval_results.txt of a run that ended."""
-    best = max(range(len(top1)), key=lambda at: top1[at])
-    lines = [epoch(at, value) for at, value in enumerate(top1, 1)]
-    end = f"\nAverage Epoch Time: 16.0000s\nMax Accuracy: {top1[best]:.4f}% at Epoch {best + 1}\n"
+    best = max(top1)
+    lines = [epoch(number, value) for number, value in enumerate(top1, 1)]
+    end = f"\nAverage Epoch Time: 16.0000s\nMax Accuracy: {best:.4f}% at Epoch {top1.index(best) + 1}\n"
     return COMPLEXITY + "".join(lines) + end
 
 

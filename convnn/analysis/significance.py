@@ -62,37 +62,52 @@ def compare_groups(
     group's data set. `effect_size` has the unit of the field.
     """
     reference, *others = groups
-    differences = [_test(group, reference, noise_floor) for group in others]
-    p_values = [difference.p_value for difference in differences if isinstance(difference, MeanDifference)]
-    adjusted = iter(holm(p_values))
+    differences = [_difference(group, reference, noise_floor) for group in others]
+    adjusted_ps = _adjusted_ps(differences)
+    tests = sum(difference is not None for difference in differences)
     comparisons = []
-    for group, difference in zip(others, differences, strict=True):
-        if isinstance(difference, str):
-            comparisons.append(GroupComparison(difference))
+    for group, difference, p in zip(others, differences, adjusted_ps, strict=True):
+        if difference is None or p is None:
+            comparisons.append(GroupComparison(_no_claim_text(group, reference)))
             continue
         noise = None if _are_repeats(group, reference) else noise_floor
-        sd = noise.sd if noise else _pooled_sd(group, reference)
-        needed = None if sd is None else runs_needed(sd, effect_size)
-        p = next(adjusted)
-        text = _sentence(difference, p, noise, needed, field, effect_size, is_adjusted=len(p_values) > 1)
+        needed = _runs_needed(group, reference, noise, effect_size)
+        text = _sentence(difference, p, noise, needed, field, effect_size, is_adjusted=tests > 1)
         comparisons.append(GroupComparison(text, difference, p, noise, needed))
     return comparisons
 
 
-def _test(group: RunGroup, reference: RunGroup, noise_floor: NoiseFloor | None) -> MeanDifference | str:
-    """Return group - reference, or the sentence why there is nothing to claim."""
+def _difference(group: RunGroup, reference: RunGroup, noise_floor: NoiseFloor | None) -> MeanDifference | None:
+    """Return group - reference; None where nothing can be claimed."""
     a, b = group.estimate, reference.estimate
     if a is None or b is None:
+        return None
+    if _are_repeats(group, reference):
+        return welch(a, b)
+    if noise_floor is None or not _share_dataset(group, reference):
+        return None
+    return difference_with_sd(a, b, noise_floor.sd, noise_floor.df)
+
+
+def _adjusted_ps(differences: Sequence[MeanDifference | None]) -> list[float | None]:
+    adjusted = iter(holm([difference.p_value for difference in differences if difference]))
+    return [next(adjusted) if difference else None for difference in differences]
+
+
+def _no_claim_text(group: RunGroup, reference: RunGroup) -> str:
+    if not group.values or not reference.values:
         return "no value to compare"
-    if difference := welch(a, b):
-        return difference
     if not _share_dataset(group, reference):
         return "nothing is claimed: single runs that are not known to be of one data set"
-    if noise_floor is None:
-        return (
-            "nothing is claimed: single runs, and no repeats on this data set that show how far runs differ by chance"
-        )
-    return difference_with_sd(a, b, noise_floor.sd, noise_floor.df)
+    return "nothing is claimed: single runs, and no repeats on this data set that show how far runs differ by chance"
+
+
+def _runs_needed(group: RunGroup, reference: RunGroup, noise: NoiseFloor | None, effect_size: float) -> int | None:
+    """Return the runs needed by the noise floor, or by the pooled deviation of two groups of repeats."""
+    if noise is not None:
+        return runs_needed(noise.sd, effect_size)
+    pooled = pooled_sd(estimate for estimate in (group.estimate, reference.estimate) if estimate)
+    return runs_needed(pooled[0], effect_size) if pooled else None
 
 
 def _are_repeats(*groups: RunGroup) -> bool:
@@ -102,11 +117,6 @@ def _are_repeats(*groups: RunGroup) -> bool:
 def _share_dataset(*groups: RunGroup) -> bool:
     datasets = {run.config.value("data.dataset") for group in groups for run in group.runs}
     return len(datasets) == 1 and UNKNOWN not in datasets
-
-
-def _pooled_sd(*groups: RunGroup) -> float | None:
-    pooled = pooled_sd(estimate for group in groups if (estimate := group.estimate))
-    return pooled[0] if pooled else None
 
 
 def _sentence(

@@ -2,12 +2,12 @@
 
 from typing import NoReturn
 
-from convnn.gc_pause import uncollected
+from convnn.gc_pause import gc_paused
 
 
 def main() -> NoReturn:
     """Run the command that was typed; see `convnn.cli`."""
-    with uncollected(modules=True):
+    with gc_paused():
         from convnn import cli
     cli.main()
 

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from convnn.gc_pause import uncollected
+from convnn.gc_pause import gc_paused
 
 
 @pytest.fixture(autouse=True)
@@ -19,47 +19,31 @@ def collecting():
 
 
 def test_nothing_is_collected_inside_and_again_afterwards():
-    with pytest.raises(KeyError), uncollected():
+    with pytest.raises(KeyError), gc_paused():
         assert not gc.isenabled()
-        with uncollected():
+        with gc_paused():
             pass
         assert not gc.isenabled()
         raise KeyError
     assert gc.isenabled()
 
 
-def test_a_collector_that_was_off_stays_off():
-    gc.disable()
-    with uncollected():
-        pass
-    assert not gc.isenabled()
-
-
-def test_modules_are_never_looked_through_again():
-    with uncollected(modules=True):
-        made = [[] for _ in range(1000)]
-    assert any(each is made for each in gc.get_objects())  # as nothing was imported
+def test_imported_modules_are_never_looked_through_again():
     sys.modules.pop("this_is_new", None)
-    with uncollected(modules=True):
+    with gc_paused():
+        imported = [[] for _ in range(1000)]
         sys.modules["this_is_new"] = sys
     try:
-        with uncollected():
-            later = [[] for _ in range(1000)]
-        assert not any(each is made for each in gc.get_objects())
-        assert any(each is later for each in gc.get_objects())
+        assert not any(candidate is imported for candidate in gc.get_objects())
     finally:
         gc.unfreeze()
         del sys.modules["this_is_new"]
 
 
-def test_the_last_of_several_blocks_lets_it_collect_again():
-    first, second = uncollected(), uncollected()
-    first.__enter__()
-    second.__enter__()
-    first.__exit__(None, None, None)
-    assert not gc.isenabled()
-    second.__exit__(None, None, None)
-    assert gc.isenabled()
+def test_garbage_is_not_frozen_where_nothing_was_imported():
+    with gc_paused():
+        created = [[] for _ in range(1000)]
+    assert any(candidate is created for candidate in gc.get_objects())
 
 
 def collected_while_imported(statement: str) -> str:
@@ -76,6 +60,6 @@ def collected_while_imported(statement: str) -> str:
     return done.stdout.splitlines()[-1]
 
 
-def test_the_command_is_imported_uncollected_and_then_collects():
+def test_the_command_is_imported_with_the_collector_paused():
     assert collected_while_imported("from convnn.cli import main") == "True True"  # what it is without
     assert collected_while_imported("from convnn.__main__ import main") == "False True"

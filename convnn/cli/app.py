@@ -20,7 +20,7 @@ from typer.exceptions import TyperException
 
 from convnn.cli.console import say, show_error
 from convnn.errors import Exit, Problem, UserError
-from convnn.gc_pause import uncollected
+from convnn.gc_pause import gc_paused
 from convnn.terminal.console import prepare_streams
 
 EXIT_CODES = """Exit codes:
@@ -161,10 +161,10 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     prepare_streams()
     try:
         names = words[:1] if words and words[0] in COMMANDS else list(COMMANDS)
-        with uncollected(modules=True):
+        with gc_paused():
             command = typer.main.get_command(build_app(names))
         runs_long = len(names) > 1 or COMMANDS[names[0]].runs_long
-        with nullcontext() if runs_long else uncollected():
+        with nullcontext() if runs_long else gc_paused():
             code = command.main(words, prog_name="convnn", standalone_mode=False)
     except UserError as error:
         show_error(error, as_json)

@@ -17,7 +17,7 @@ from convnn.cli.console import err, say
 from convnn.config.toml import dumps
 from convnn.data.catalog import DATASETS
 from convnn.errors import Exit, Problem, UserError
-from convnn.gc_pause import uncollected
+from convnn.gc_pause import gc_paused
 from convnn.presets.resolve import resolve_with_data
 from convnn.presets.store import read
 from convnn.runs.run import create_run, is_run, runs_root
@@ -130,7 +130,7 @@ def _launch(
     config: RunConfig, root: Path, train_run: Callable[..., Ended], *, overwrite: bool, resume: bool
 ) -> tuple[Run, Ended] | None:
     """Train a new run, or continue the one in --output_dir; None where that is finished."""
-    with uncollected(modules=True):
+    with gc_paused():
         from convnn.training import device  # torch comes in here
 
     device.device(config)
@@ -182,7 +182,7 @@ def train(
     max_minutes: float | None = None,
 ) -> Ended:
     """Train a run on this thread, shown in this terminal; signals stop it."""
-    with uncollected(modules=True):
+    with gc_paused():
         from convnn.worker.train_run import train_run
     from convnn.runs.history import History
     from convnn.runs.resume import resume_command

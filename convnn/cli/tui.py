@@ -8,7 +8,7 @@ import threading
 import typer
 
 from convnn.cli import arguments
-from convnn.gc_pause import uncollected
+from convnn.gc_pause import gc_paused
 
 EXAMPLES = """
 convnn tui
@@ -26,7 +26,7 @@ def tui(preset: arguments.Preset = None, runs: arguments.RunsFolder = None) -> N
     from tui.process.terminal import Terminal, check_terminal
 
     check_terminal()
-    with uncollected(modules=True):
+    with gc_paused():
         from convnn.runs.run import runs_root
         from tui.app import ConvnnApp
         from tui.process.launcher import Launcher

@@ -14,7 +14,6 @@ from typing import Any
 from convnn.config.recorded import Settings
 from convnn.errors import UserError
 from convnn.files import write_atomic
-from convnn.gc_pause import uncollected
 from convnn.metrics import Best
 from convnn.runs import trash
 from convnn.runs.find import creation_order, entry_warning, run_of_entry, scan_root
@@ -166,15 +165,14 @@ def _parse(data: bytes) -> dict[str, _Entry]:
         return {}
     entries: dict[str, _Entry] = {}
     configs: dict[tuple[tuple[str, int], ...], Settings] = {}
-    with uncollected():
-        sections, rows = json.loads(body)
-        for name, (stamps, created, values) in rows.items():
-            fields = dict(zip(FIELDS, values, strict=True))
-            numbers = tuple(fields["config"].items())
-            if numbers not in configs:
-                configs[numbers] = Settings({key: sections[number] for key, number in numbers})
-            fields["config"] = configs[numbers]
-            fields["best"] = Best(*fields["best"]) if fields["best"] else None
-            fields["metrics"] = {metric: MetricSummary(*value) for metric, value in fields["metrics"].items()}
-            entries[name] = _Entry(tuple(stamps), tuple(created), Summary(**fields))
+    sections, rows = json.loads(body)
+    for name, (stamps, created, values) in rows.items():
+        fields = dict(zip(FIELDS, values, strict=True))
+        numbers = tuple(fields["config"].items())
+        if numbers not in configs:
+            configs[numbers] = Settings({key: sections[number] for key, number in numbers})
+        fields["config"] = configs[numbers]
+        fields["best"] = Best(*fields["best"]) if fields["best"] else None
+        fields["metrics"] = {metric: MetricSummary(*value) for metric, value in fields["metrics"].items()}
+        entries[name] = _Entry(tuple(stamps), tuple(created), Summary(**fields))
     return entries

@@ -22,7 +22,7 @@ from convnn.config.command_line import command
 from convnn.config.schema import RunConfig
 from convnn.config.toml import dumps
 from convnn.errors import Exit, Problem, UserError
-from convnn.gc_pause import uncollected
+from convnn.gc_pause import gc_paused
 from convnn.runs import run as runs_run
 from convnn.runs.run import Run
 from convnn.training import allocator
@@ -224,7 +224,7 @@ class Launcher:
 
     def _train(self, launch: Launch) -> None:
         load_ahead()
-        with uncollected(modules=True):
+        with gc_paused():
             from convnn.training import device
             from convnn.worker.train_run import train_run  # torch comes in here
 

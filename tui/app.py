@@ -1,4 +1,4 @@
-"""The app of `convnn tui`: its looks, the keys that work everywhere, launching, and the way out."""
+"""The app of `convnn tui`: what its screens share, the keys that work everywhere, and the way between screens."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from textual import events
 from textual.app import App, SystemCommand
-from textual.binding import Binding
+from textual.binding import ActiveBinding, Binding
 from textual.screen import Screen
 from textual.widgets import Input, TextArea
 
@@ -20,7 +20,7 @@ from convnn.presets import store
 from convnn.runs.run import Run
 from convnn.runs.summary import Summary
 from convnn.text import escaped
-from tui import theme as tui_theme
+from tui import theme
 from tui.deletion import Deletion
 from tui.dialogs.help import HelpScreen
 from tui.dialogs.too_small import SMALLEST, TooSmall
@@ -38,11 +38,12 @@ if TYPE_CHECKING:
     from tui.services import Services
 
 FOLDER = Path(__file__).parent
-BUILT_IN = frozenset({"command_palette", "help_quit"})  # Textual's own, which need no line in help or palette
+TEXTUAL_ACTIONS = frozenset({"command_palette", "help_quit"})  # without a line in help and palette
+LAUNCH_POLL = 0.5  # seconds between two looks at the launches
 
 
 class ConvnnApp(App[int]):
-    """Everything that `convnn tui` shows."""
+    """The screens of `convnn tui`, and the services that they ask for (`tui.services.Services`)."""
 
     TITLE = "convnn"
     CSS_PATH = [FOLDER / "app.tcss", FOLDER / "screens/home.tcss"]  # noqa: RUF012 Textual skips that of the first screen
@@ -71,13 +72,12 @@ class ConvnnApp(App[int]):
         self.run_feed = RunFeed(root)
         self.selection = Selection()
         self.deletion = Deletion(root, self.selection, self.say)
-        self._told: set[Launch] = set()  # refusals that were said
-        self.ascii = tui_theme.wants_ascii()
-        if self.ascii:
-            self._filters.append(tui_theme.AsciiFilter())
-        self.register_theme(tui_theme.DARK)
-        self.register_theme(tui_theme.LIGHT)
-        self.theme = tui_theme.LIGHT.name if tui_theme.wants_light() else tui_theme.DARK.name
+        self._reported: set[Launch] = set()  # launches whose error was shown
+        if theme.wants_ascii():
+            self._filters.append(theme.AsciiFilter())
+        self.register_theme(theme.DARK)
+        self.register_theme(theme.LIGHT)
+        self.theme = theme.LIGHT.name if theme.wants_light() else theme.DARK.name
 
     def get_default_screen(self) -> Screen[Any]:
         return HomeScreen(self.preset)
@@ -86,22 +86,28 @@ class ConvnnApp(App[int]):
         self.shutdown.start()
 
     def on_mount(self) -> None:
-        self.set_interval(0.5, self._watch_launches)
+        self.set_interval(LAUNCH_POLL, self._poll_launches)
         self.run_worker(self.run_feed.follow(self), name="run feed")
 
     # -- everywhere -------------------------------------------------------------------------------------------------
 
     def on_resize(self, event: events.Resize) -> None:
-        small = event.size.width < SMALLEST[0] or event.size.height < SMALLEST[1]
-        covered = isinstance(self.screen, TooSmall)
-        if small and not covered:
+        is_too_small = event.size.width < SMALLEST[0] or event.size.height < SMALLEST[1]
+        is_covered = isinstance(self.screen, TooSmall)
+        if is_too_small and not is_covered:
             self.push_screen(TooSmall())
-        elif covered and not small:
+        elif is_covered and not is_too_small:
             self.pop_screen()
 
     async def on_event(self, event: events.Event) -> None:
         if not (self._exit and isinstance(event, events.Key)):  # keys pressed while the app exits are ignored
             await super().on_event(event)
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Leave tab to the filter, where it completes the last word."""
+        if action == "focus_next" and isinstance(self.focused, FilterInput):
+            return False
+        return super().check_action(action, parameters)
 
     def action_leave(self) -> None:
         self.shutdown.request()
@@ -112,45 +118,51 @@ class ConvnnApp(App[int]):
         self.shutdown.interrupt()
 
     def action_help(self) -> None:
-        """Help for the focused pane."""
+        """Show what the focused pane is about, and its keys."""
         nodes = self.focused.ancestors_with_self if self.focused else [self.screen]
-        titled = [(getattr(node, "help_title", "keys"), node.HELP) for node in nodes if node.HELP]
-        title, about = titled[0] if titled else ("keys", "")
-        self.push_screen(HelpScreen(title, about or "", self.listed_keys()))
+        node = next((node for node in nodes if node.HELP), self.screen)
+        self.push_screen(HelpScreen(getattr(node, "help_title", "keys"), node.HELP or "", self.active_keys()))
 
-    def listed_keys(self) -> list[tuple[str, Binding]]:
-        """Every key that does something now, with its binding, each action once."""
-        found: dict[str, tuple[list[str], Binding]] = {}
-        for active in self.screen.active_bindings.values():
+    def active_keys(self) -> list[tuple[str, Binding]]:
+        """Return every action that does something now, with its keys."""
+        keys: dict[str, list[str]] = {}
+        bindings_by_help: dict[str, Binding] = {}
+        for active in self._active_bindings():
             binding = active.binding
-            if active.enabled and binding.id and binding.tooltip and binding.action not in BUILT_IN:
-                found.setdefault(binding.tooltip, ([], binding))[0].append(self.get_key_display(binding))
-        listed = [(" ".join(dict.fromkeys(keys)), binding) for keys, binding in found.values()]
+            keys.setdefault(binding.tooltip, []).append(self.get_key_display(binding))
+            bindings_by_help.setdefault(binding.tooltip, binding)
+        palette = Binding("ctrl+p", "", "palette", tooltip="every action by name")
         return [
-            *listed,
-            (self.COMMAND_PALETTE_DISPLAY, Binding("ctrl+p", "", "palette", tooltip="every action by name")),
+            *((" ".join(dict.fromkeys(keys[help])), binding) for help, binding in bindings_by_help.items()),
+            (self.COMMAND_PALETTE_DISPLAY, palette),
+        ]
+
+    def _active_bindings(self) -> list[ActiveBinding]:
+        """The bindings from `tui.keys` that do something on the present screen."""
+        return [
+            active
+            for active in self.screen.active_bindings.values()
+            if active.enabled
+            and active.binding.id
+            and active.binding.tooltip
+            and active.binding.action not in TEXTUAL_ACTIONS
         ]
 
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
-        found = {active.binding.tooltip: active for active in reversed(screen.active_bindings.values())}
-        for active in found.values():
-            binding = active.binding
-            if active.enabled and binding.id and binding.tooltip and binding.action not in BUILT_IN:
-                word = binding.description.capitalize()
-                title = f"{word}  ({self.get_key_display(binding)})"
-                yield SystemCommand(title, binding.tooltip, partial(self.run_action, binding.action, active.node))
-        for theme, word in ((tui_theme.DARK, "Dark"), (tui_theme.LIGHT, "Light")):
-            yield SystemCommand(f"{word} theme", f"{word.lower()} colours", partial(setattr, self, "theme", theme.name))
+        """Yield every action that does something now, and the themes, for the command palette."""
+        by_help = {active.binding.tooltip: active for active in reversed(self._active_bindings())}
+        for help, active in by_help.items():
+            title = f"{active.binding.description.capitalize()}  ({self.get_key_display(active.binding)})"
+            yield SystemCommand(title, help, partial(self.run_action, active.binding.action, active.node))
+        for name, chosen in (("dark", theme.DARK), ("light", theme.LIGHT)):
+            set_theme = partial(setattr, self, "theme", chosen.name)
+            yield SystemCommand(f"{name.capitalize()} theme", f"{name} colors", set_theme)
+
+    # -- services ---------------------------------------------------------------------------------------------------
 
     def say(self, message: str, *, error: bool = False) -> None:
-        """A line of talk in the corner, for a few seconds."""
+        """Show a message in the corner for a few seconds."""
         self.notify(escaped(message), severity="error" if error else "information", markup=False)
-
-    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Leave tab to the filter, where it completes the last word."""
-        if action == "focus_next" and isinstance(self.focused, FilterInput):
-            return False
-        return super().check_action(action, parameters)
 
     @property
     def runs(self) -> list[Summary]:
@@ -159,39 +171,23 @@ class ConvnnApp(App[int]):
 
     @property
     def typing(self) -> bool:
-        """Whether letters are text now."""
+        """Whether the focused widget takes letters as text."""
         return isinstance(self.focused, Input | TextArea)
 
-    # -- launching --------------------------------------------------------------------------------------------------
-
     def launch(self, config: RunConfig, preset: str | None = None) -> Launch:
-        """Train a configuration here, at once or after those before it."""
-        alone = self.launcher.current is None and not self.launcher.queued
+        """Train a configuration in this process, after the launches before it."""
+        is_first = self.launcher.current is None and not self.launcher.queued
         launch = self.launcher.launch(config, preset)
-        if alone:
+        if is_first:
             self.show_run(launch)
         else:
-            self.say(f"{launch.title} waits for the runs before it")
-        return launch
-
-    def detach(self, config: RunConfig, preset: str | None = None) -> Launch | None:
-        """Train a configuration in a process of its own; None where that could not be started."""
-        try:
-            launch = self.launcher.detach(config, preset)
-        except (OSError, UserError) as error:
-            self.say(str(error), error=True)
-            return None
-        self.say(f"{launch.title} runs in a process of its own and goes on when the app ends")
+            self.say(f"{launch.title} is queued: it starts when the runs before it have ended")
         return launch
 
     def launch_preset(self, path: str, name: str) -> None:
         """Train a preset as it is, or open the form where it has problems."""
-        from tui.screens.setup.draft import Draft
-
-        try:
-            draft = Draft(store.read(path))
-        except UserError as error:
-            self.say(str(error), error=True)
+        draft = self._draft(preset=path)
+        if draft is None:
             return
         checked = draft.check(draft.inspect_dataset())
         if checked.problems:
@@ -199,50 +195,63 @@ class ConvnnApp(App[int]):
         else:
             self.launch(checked.config, name)
 
-    def _watch_launches(self) -> None:
-        """See what has become of the launches, and say what was refused."""
+    def detach(self, config: RunConfig, preset: str | None = None) -> Launch | None:
+        """Train a configuration in a process of its own; return None where that could not be started."""
+        try:
+            launch = self.launcher.detach(config, preset)
+        except (OSError, UserError) as error:
+            self.say(str(error), error=True)
+            return None
+        self.say(f"{launch.title} trains in a process of its own and goes on when the app is closed")
+        return launch
+
+    def _poll_launches(self) -> None:
+        """Show the errors of launches."""
         self.launcher.poll()
         for launch in self.launcher.launches:
-            if launch.error is not None and launch not in self._told:
-                self._told.add(launch)
+            if launch.error is not None and launch not in self._reported:
+                self._reported.add(launch)
                 self.say(f"{launch.title}: {launch.error}", error=True)
-
-    def show_run(self, run: Run | Launch) -> None:
-        """Open the screen of a run, or of a launch that will be one."""
-        from tui.screens.run.screen import RunScreen  # charts bring numpy, which the first frame does without
-
-        self.push_screen(RunScreen(run))
 
     def show_form(self, *, preset: str | None = None, run: Run | None = None) -> None:
         """Open the form with the defaults, a preset (by name or path) or the options of a run."""
-        from tui.screens.setup.draft import Draft
+        draft = self._draft(preset=preset, run=run)
+        if draft is not None:
+            self._show_draft(draft)
+
+    def _draft(self, *, preset: str | None = None, run: Run | None = None) -> Draft | None:
+        from tui.screens.setup.draft import Draft  # not before the first frame
 
         try:
             if run is not None:
-                draft = Draft.from_run(run.config(), run.name)
-            else:
-                draft = Draft(store.read(preset)) if preset is not None else Draft()
+                return Draft.from_run(run.config(), run.name)
+            return Draft(store.read(preset)) if preset is not None else Draft()
         except (UserError, OSError) as error:
             self.say(str(error), error=True)
-        else:
-            self._show_draft(draft)
+            return None
 
     def _show_draft(self, draft: Draft) -> None:
-        from tui.screens.setup.screen import SetupScreen  # not before the first frame
+        from tui.screens.setup.screen import SetupScreen
 
         self.push_screen(SetupScreen(draft))
 
+    def show_run(self, run: Run | Launch) -> None:
+        """Open the screen of a run, or of a launch that will be one."""
+        from tui.screens.run.screen import RunScreen  # charts import numpy, which the first frame does without
+
+        self.push_screen(RunScreen(run))
+
     def compare(self, current: str | None) -> None:
-        """Open the comparison of the marked runs; with one alone, of that and the current one."""
+        """Open the comparison of the selected runs; `current` is the path of the run under the cursor."""
         from tui.screens.compare.screen import MAX_RUNS, CompareScreen
 
-        chosen = self.selection.to_compare(self.runs, current)
-        if len(chosen) < 2:
+        runs = self.selection.to_compare(self.runs, current)
+        if len(runs) < 2:
             self.say("mark two or more runs with space, then press d")
-        elif len(chosen) > MAX_RUNS:
-            self.say(f"{len(chosen)} runs are marked: at most {MAX_RUNS} are compared", error=True)
+        elif len(runs) > MAX_RUNS:
+            self.say(f"{len(runs)} runs are marked: at most {MAX_RUNS} can be compared", error=True)
         else:
-            self.push_screen(CompareScreen(chosen))
+            self.push_screen(CompareScreen(runs))
 
 
 if TYPE_CHECKING:

@@ -24,8 +24,6 @@ class Services(Protocol):
 
     root: Path
     """The folder of the runs."""
-    ascii: bool
-    """Whether the terminal shows no more than ASCII."""
     launcher: Launcher
     run_feed: RunFeed
     deletion: Deletion

@@ -1,4 +1,4 @@
-"""How the app looks: a dark and a light theme, and the plain characters of a terminal that knows no more than ASCII."""
+"""The dark and the light theme, the colors of statuses, and the ASCII characters of terminals that have no others."""
 
 from __future__ import annotations
 
@@ -47,49 +47,56 @@ LIGHT = Theme(
     dark=False,
     variables={"border": "#b4bec8", "scrollbar": "#ccd4db", "scrollbar-background": "#f0f2f4"},
 )
-STATUS_COLORS = {"running": "primary", "done": "success", "failed": "error", "diverged": "error", "died": "error"}
+STATUS_COLORS = {  # names of theme colors; other statuses have "warning"
+    "running": "primary",
+    "done": "success",
+    "failed": "error",
+    "diverged": "error",
+    "died": "error",
+}
 
 _BOXES = dict(zip("─━│┃┌┐└┘├┤┬┴┼╭╮╰╯╱╲▔▁▏▕", "-=||+++++++++++++/\\-_||", strict=False))
-_SIGNS = {status.glyph: status.ascii_glyph for status in STATUSES.values()} | {
+_GLYPHS = {status.glyph: status.ascii_glyph for status in STATUSES.values()} | {
     "…": ".", "·": "-", "×": "x", "≥": ">", "→": ">", "←": "<", "↑": "^", "↓": "v", "▸": ">", "▾": "v", "◂": "<",
     "‹": "<", "›": ">", "▲": "^", "▼": "v", "○": "o", "◉": "@", "–": "-", "—": "-", "’": "'", "“": '"', "”": '"',
     "◆": "*", "✎": "*", "•": "*",
     "▌": "|", "▐": "|", "▀": "=", "▄": "=", "█": "#", "▇": "#", "▆": "#", "▅": "#", "▃": "=", "▂": "_",
 }  # fmt: skip
-PLAIN = {ord(sign): ascii for sign, ascii in (_BOXES | _SIGNS).items()}
+ASCII = {ord(glyph): ascii for glyph, ascii in (_BOXES | _GLYPHS).items()}
 
 
 class AsciiFilter(LineFilter):
-    """Draws every character that is not ASCII as the nearest one that is, cell by cell."""
+    """Replaces every character that is not ASCII by a similar one that is, cell by cell."""
 
     def apply(self, segments: list[Segment], background: Color) -> list[Segment]:
         return [Segment(ascii_cells(text), style, control) for text, style, control in segments]
 
 
 def ascii_cells(text: str) -> str:
-    """The text in ASCII, as many cells wide as before."""
+    """Return the text in ASCII, as many cells wide as before."""
     if text.isascii():
         return text
-    text = text.translate(PLAIN)
-    return text if text.isascii() else "".join(c if c.isascii() else "?" * cell_len(c) for c in text)
+    return "".join(
+        character if character.isascii() else "?" * cell_len(character) for character in text.translate(ASCII)
+    )
 
 
 @cache
-def _between(background: str, foreground: str, share: float) -> str:
-    return Color.parse(background).blend(Color.parse(foreground), share).hex6
+def _blend(background: str, foreground: str, opacity: float) -> str:
+    return Color.parse(background).blend(Color.parse(foreground), opacity).hex6
 
 
-def muted(app: App[Any], share: float = 0.6) -> str:
-    """The colour of text that stands back: so much of the foreground over the background."""
+def muted(app: App[Any], opacity: float = 0.6) -> str:
+    """Return the color of secondary text: the foreground with an opacity over the background."""
     variables = app.theme_variables
-    return _between(variables["background"], variables["foreground"], share)
+    return _blend(variables["background"], variables["foreground"], opacity)
 
 
 def wants_ascii(environment: Mapping[str, str] = os.environ) -> bool:
-    """Whether this terminal shows no more than ASCII."""
+    """Return whether this terminal has no more than ASCII."""
     return ascii_only(locale.getpreferredencoding(False), environment)
 
 
 def wants_light(environment: Mapping[str, str] = os.environ) -> bool:
-    """Whether the terminal says, in COLORFGBG, that its background is light."""
+    """Return whether the terminal names a light background in COLORFGBG."""
     return environment.get("COLORFGBG", "").rpartition(";")[2] in ("7", "15")

@@ -9,7 +9,7 @@ from pathlib import Path
 from textual.pilot import Pilot
 
 from convnn.config import toml
-from convnn.events import Epoch, Finished, Started
+from convnn.events import Epoch, Event, Finished, Started
 from convnn.presets import resolve
 from convnn.runs.event_log import event_line
 from tui.app import ConvnnApp
@@ -20,8 +20,8 @@ NOW = datetime(2026, 11, 22, 15, 0, tzinfo=UTC)
 LAYERS = ("Branching", "ConvNN", "Conv2d", "Branching_Attn", "ConvNN_Attn", "Conv2d_New")
 
 
-def made(root: Path, name: str, status: str = "done", *, hours: float = 1.0, epochs: int = 3, **typed: str) -> Path:
-    """A run directory with that name and outcome, begun so many hours ago."""
+def make_run(root: Path, name: str, status: str = "done", *, hours: float = 1.0, epochs: int = 3, **typed: str) -> Path:
+    """Write a run directory with that name and outcome, started so many hours ago."""
     words = {
         "data.dataset": "digits",
         "training.num_epochs": "4",
@@ -31,33 +31,35 @@ def made(root: Path, name: str, status: str = "done", *, hours: float = 1.0, epo
     run = root / name
     run.mkdir(parents=True)
     (run / "config.toml").write_text(toml.dumps(config, whole=True))
-    at = NOW - timedelta(hours=hours)
-    told = [Started(time=at, host="here", device="cpu", epochs=4, steps_per_epoch=10)]
+    start = NOW - timedelta(hours=hours)
+    events: list[Event] = [Started(time=start, host="here", device="cpu", epochs=4, steps_per_epoch=10)]
     for number in range(1, epochs + 1):
         metrics = {"train_loss": 2 / number, "test_top1": 90 - 30 / number, "train_s": 9.0, "eval_s": 1.0}
-        told.append(Epoch(time=at + timedelta(seconds=10 * number), epoch=number, step=10 * number, metrics=metrics))
+        events.append(
+            Epoch(time=start + timedelta(seconds=10 * number), epoch=number, step=10 * number, metrics=metrics)
+        )
     if status in ("done", "stopped", "interrupted", "failed", "diverged"):
-        told.append(Finished(time=at + timedelta(seconds=60), outcome=status))
-    (run / "events.jsonl").write_text("".join(event_line(event) + "\n" for event in told))
+        events.append(Finished(time=start + timedelta(seconds=60), outcome=status))
+    (run / "events.jsonl").write_text("".join(event_line(event) + "\n" for event in events))
     return run
 
 
-def several(root: Path) -> None:
-    """A run of each outcome, the newest first in the alphabet of hours."""
-    for at, status in enumerate(["done", "stopped", "interrupted", "failed", "diverged", "died"]):
-        layer = LAYERS[at]
-        name = f"20261122-{14 - at:02d}0000-vgg11-{layer}-a{at}f{at}"
-        made(root, name, status, hours=at + 1, epochs=4 if status == "done" else 2, layer__type=layer)
+def make_runs(root: Path) -> None:
+    """Write a run of each outcome, the newest first."""
+    for index, status in enumerate(["done", "stopped", "interrupted", "failed", "diverged", "died"]):
+        layer = LAYERS[index]
+        name = f"20261122-{14 - index:02d}0000-vgg11-{layer}-a{index}f{index}"
+        make_run(root, name, status, hours=index + 1, epochs=4 if status == "done" else 2, layer__type=layer)
 
 
 def app(root: Path, **options) -> ConvnnApp:
     return ConvnnApp(root, now=NOW.timestamp, free_memory=lambda device: ("cpu", 8 * 10**9), **options)
 
 
-async def until(pilot: Pilot, happened: Callable[[], object]) -> None:
-    """Wait until it happened, at most a few seconds."""
+async def until(pilot: Pilot, condition: Callable[[], object]) -> None:
+    """Wait until a condition holds, at most a few seconds."""
     for _ in range(400):
-        if happened():
+        if condition():
             await pilot.pause()
             return
         await pilot.pause(0.01)

@@ -20,13 +20,13 @@ NAME = "20260101-120000-vgg11-Branching-3f2a"
 def events_of(epochs: int, of: int = 30) -> list[Event]:
     """Curves that fall and rise as they should, a pause after the third epoch, a checkpoint every fourth."""
     time = START
-    told: list[Event] = [_started(time, of)]
+    events: list[Event] = [_started(time, of)]
     for epoch in range(1, epochs + 1):
         for step in range((epoch - 1) * STEPS + 1, epoch * STEPS + 1):
             time += timedelta(seconds=1)
             ripple = 0.1 * math.sin(2.3 * step) * math.exp(-step / 300)
             fields = {"lr": 1e-3 * (1 + math.cos(math.pi * (epoch - 1) / of)) / 2, "images_per_s": 1230.0}
-            told.append(
+            events.append(
                 Step(
                     time=time,
                     epoch=epoch,
@@ -37,17 +37,17 @@ def events_of(epochs: int, of: int = 30) -> list[Event]:
                 )
             )
         time += timedelta(seconds=3)
-        told.append(Epoch(time=time, epoch=epoch, step=epoch * STEPS, metrics=_metrics(epoch)))
+        events.append(Epoch(time=time, epoch=epoch, step=epoch * STEPS, metrics=_metrics(epoch)))
         if epoch % 4 == 0:
-            told.append(Saved(time=time, step=epoch * STEPS, path=f"checkpoints/{epoch * STEPS:08d}"))
+            events.append(Saved(time=time, step=epoch * STEPS, path=f"checkpoints/{epoch * STEPS:08d}"))
         if epoch == 3:
-            told.append(Paused(time=time, epoch=epoch, step=epoch * STEPS))
+            events.append(Paused(time=time, epoch=epoch, step=epoch * STEPS))
             time += timedelta(minutes=5)
-            told.append(Resumed(time=time, epoch=epoch, step=epoch * STEPS, note="after a pause"))
-            told.append(Changed(time=time, description="optimizer.lr 0.001 to 0.0005"))
+            events.append(Resumed(time=time, epoch=epoch, step=epoch * STEPS, note="after a pause"))
+            events.append(Changed(time=time, description="optimizer.lr 0.001 to 0.0005"))
         if epoch == 5:
-            told.append(Warned(time=time, message="a checkpoint takes 2.1 s: they are written less often than asked"))
-    return told
+            events.append(Warned(time=time, message="a checkpoint takes 2.1 s: they are written less often than asked"))
+    return events
 
 
 def make(
@@ -55,13 +55,13 @@ def make(
 ) -> Run:
     """A run of that many epochs in `root`; without an outcome it is one that nobody ended."""
     chosen = {"layer.type": "Branching", "training.num_epochs": "30", "scheduler.name": "cosine"} | typed
-    told = events_of(epochs)
+    events = events_of(epochs)
     if outcome is not None:
-        told.append(Finished(time=told[-1].time, outcome=outcome, cause=cause, code=0))
+        events.append(Finished(time=events[-1].time, outcome=outcome, cause=cause, code=0))
     run = Run(root / name, name)
     run.path.mkdir(parents=True)
     run.config_path.write_text(dumps(resolve(None, chosen).config, whole=True))
-    run.events_path.write_text("".join(event_line(event) + "\n" for event in told))
+    run.events_path.write_text("".join(event_line(event) + "\n" for event in events))
     (run.path / "log.txt").write_text(
         "UserWarning: something a library said \x1b[31min red\x1b[0m [bold]and bold[/bold]\n"
     )

@@ -58,11 +58,11 @@ class Program:
         """What was drawn, without its escape codes."""
         return re.sub(r"\x1b\[[0-9;?<>=$]*[a-zA-Z]|\x1b[()][A-Z]", "", self.output.decode("utf-8", "replace"))
 
-    def until(self, happened: Callable[[], object], what: str) -> None:
+    def until(self, condition: Callable[[], object], description: str) -> None:
         """Wait for something to happen."""
         end = time.monotonic() + PATIENCE
-        while not happened():
-            assert time.monotonic() < end, f"waited for {what}; the last it drew: {self.text[-2000:]}"
+        while not condition():
+            assert time.monotonic() < end, f"waited for {description}; the last it drew: {self.text[-2000:]}"
             time.sleep(0.05)
 
     def wait(self) -> int:

@@ -6,14 +6,14 @@ import subprocess
 import sys
 
 import pytest
-from support.app import app, form, several, text, until
+from support.app import app, form, make_runs, text, until
 from textual import events
 from textual.command import CommandPalette
 
 from tui.dialogs.help import HelpScreen
 from tui.dialogs.too_small import TooSmall
 from tui.keys import KEYS
-from tui.theme import ascii_cells
+from tui.theme import AsciiFilter, ascii_cells
 
 PRESET = 'about = "a small look"\n\n[data]\ndataset = "digits"\n'
 
@@ -25,7 +25,7 @@ def root(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     (tmp_path / "presets").mkdir()
     (tmp_path / "presets" / "aaa.toml").write_text(PRESET)
-    several(tmp_path / "runs")
+    make_runs(tmp_path / "runs")
     return tmp_path / "runs"
 
 
@@ -68,19 +68,18 @@ async def test_the_footer_shows_at_most_six_keys_and_help_shows_them_all(root):
         await pilot.press("escape")
         await pilot.press("question_mark")
         await until(pilot, lambda: isinstance(pilot.app.screen, HelpScreen))
-        shown = text(pilot.app)
+        screen = text(pilot.app)
         for id in ("filter", "new", "duplicate", "delete", "undo", "open", "leave"):
-            assert KEYS[id].about[:30] in shown
+            assert KEYS[id].help[:30] in screen
         await pilot.press("escape")
         await until(pilot, lambda: not isinstance(pilot.app.screen, HelpScreen))
 
 
 async def test_the_palette_knows_every_action_and_does_it(root):
     async with app(root).run_test(size=(120, 40)) as pilot:
-        told = [command.help for command in pilot.app.get_system_commands(pilot.app.screen)]
-        names = set(told)
-        assert len(told) == len(names), "an action twice"
-        assert {KEYS[id].about for id in ("filter", "new", "duplicate", "undo", "open", "leave", "help")} <= names
+        helps = [command.help for command in pilot.app.get_system_commands(pilot.app.screen)]
+        assert len(helps) == len(set(helps)), "an action twice"
+        assert {KEYS[id].help for id in ("filter", "new", "duplicate", "undo", "open", "leave", "help")} <= set(helps)
         await pilot.press("ctrl+p")
         await until(pilot, lambda: isinstance(pilot.app.screen, CommandPalette))
         await pilot.press(*"light theme")
@@ -134,15 +133,15 @@ def test_a_bar_and_the_sign_of_a_change_are_seen_in_ascii_too():
 
 async def test_a_terminal_without_utf8_gets_ascii_only(root, monkeypatch):
     monkeypatch.setenv("TERM", "dumb")
-    here = app(root)
+    ascii_app = app(root)
     monkeypatch.setenv("TERM", "xterm")
-    async with here.run_test() as pilot:
-        await until(pilot, lambda: "done" in text(here))
-        assert here.ascii
-        only_ascii = here._filters[-1]
+    async with ascii_app.run_test() as pilot:
+        await until(pilot, lambda: "done" in text(ascii_app))
+        ascii_filter = ascii_app._filters[-1]
+        assert isinstance(ascii_filter, AsciiFilter)
         lines = [
-            "".join(s.text for s in strip.apply_filter(only_ascii, here.screen.background_colors[1]))
-            for strip in here.screen._compositor.render_strips()
+            "".join(s.text for s in strip.apply_filter(ascii_filter, ascii_app.screen.background_colors[1]))
+            for strip in ascii_app.screen._compositor.render_strips()
         ]
         assert all(line.isascii() for line in lines)
         assert any("+ done" in line for line in lines) and "?" not in "".join(lines[:-1])

@@ -6,7 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from support.app import NOW, app, made, text, until
+from support.app import NOW, app, make_run, text, until
 
 from convnn.events import Epoch
 from convnn.runs.event_log import append_event
@@ -27,9 +27,9 @@ def desk(tmp_path, monkeypatch):
     for name in ("NO_COLOR", "COLORFGBG"):
         monkeypatch.delenv(name, raising=False)
     root = tmp_path / "runs"
-    made(root, "none-at-all", hours=3, epochs=2, layer__type="Conv2d")
-    made(root, "more-neighbours", hours=2, epochs=3, layer__type="ConvNN", layer__K="5")
-    made(root, "few-neighbours", hours=1, epochs=4, layer__type="ConvNN", layer__K="3")
+    make_run(root, "none-at-all", hours=3, epochs=2, layer__type="Conv2d")
+    make_run(root, "more-neighbours", hours=2, epochs=3, layer__type="ConvNN", layer__K="5")
+    make_run(root, "few-neighbours", hours=1, epochs=4, layer__type="ConvNN", layer__K="3")
 
 
 async def opened(pilot, *keys: str) -> CompareScreen:
@@ -127,7 +127,7 @@ async def test_another_metric_is_chosen(tmp_path):
 
 
 async def test_a_run_that_grows_is_compared_anew(tmp_path):
-    path = made(tmp_path / "runs", "growing", "running", hours=0.5, epochs=1)
+    path = make_run(tmp_path / "runs", "growing", "running", hours=0.5, epochs=1)
     with lock_run(path):
         async with app(tmp_path / "runs").run_test() as pilot:
             await until(pilot, lambda: len(pilot.app.runs) == 4)
@@ -151,7 +151,7 @@ async def test_a_run_that_is_gone_is_said(tmp_path):
 
 
 async def test_names_with_escape_codes_and_markup_are_shown_harmlessly(tmp_path):
-    made(tmp_path / "runs", "[red]x[-red] \x1b[31mred", hours=0.5)
+    make_run(tmp_path / "runs", "[red]x[-red] \x1b[31mred", hours=0.5)
     async with app(tmp_path / "runs").run_test() as pilot:
         await until(pilot, lambda: len(pilot.app.runs) == 4)
         await pilot.press("space", "space", "d")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from support.app import app, form, made, put, text, until
+from support.app import app, form, make_run, put, text, until
 
 from convnn import hardware
 from convnn.config.options import BY_KEY
@@ -45,8 +45,8 @@ def test_the_free_memory_of_this_host_is_known_and_no_more_than_a_machine_has():
 
 
 def test_past_runs_tell_the_pace_of_the_same_model_on_the_same_host(tmp_path):
-    made(tmp_path, "20261122-120000-a-0000")
-    made(tmp_path, "20261122-110000-b-0000", layer__K="5")
+    make_run(tmp_path, "20261122-120000-a-0000")
+    make_run(tmp_path, "20261122-110000-b-0000", layer__K="5")
     found, _ = summaries(tmp_path)
     words = {"data.dataset": "digits", "training.num_epochs": "40", "optimizer.lr": "0.5", "training.seed": "3"}
     config = resolve.resolve(None, words).config

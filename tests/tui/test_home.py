@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 
 import pytest
-from support.app import app, form, made, several, text, until
+from support.app import app, form, make_run, make_runs, text, until
 from textual.app import App, ComposeResult
 
 from convnn.analysis.fields import RUN_FIELDS
@@ -50,10 +50,10 @@ async def read(pilot, count: int) -> None:
 
 
 async def test_runs_stand_newest_first_with_glyph_word_and_figures(tmp_path):
-    several(tmp_path / "runs")
+    make_runs(tmp_path / "runs")
     async with app(tmp_path / "runs").run_test(size=(120, 40)) as pilot:
         await read(pilot, 6)
-        shown = text(pilot.app)
+        screen = text(pilot.app)
         assert [row.run.status for row in grid(pilot.app).items] == [
             "done",
             "stopped",
@@ -63,14 +63,14 @@ async def test_runs_stand_newest_first_with_glyph_word_and_figures(tmp_path):
             "died",
         ]
         for row in grid(pilot.app).items:
-            assert STATUSES[row.run.status].label in shown
-        line = next(line for line in shown.splitlines() if "✓ done" in line)
+            assert STATUSES[row.run.status].label in screen
+        line = next(line for line in screen.splitlines() if "✓ done" in line)
         assert all(word in line for word in ("vgg11-Branching-a0f0", "digits", "4/4", "82.5", "1 h"))
-        assert "aaa" in shown and "a small look" in shown
+        assert "aaa" in screen and "a small look" in screen
 
 
 async def test_a_filter_narrows_both_lists_and_escape_clears_it_and_never_quits(tmp_path):
-    several(tmp_path / "runs")
+    make_runs(tmp_path / "runs")
     async with app(tmp_path / "runs").run_test() as pilot:
         await read(pilot, 6)
         await pilot.press("slash", *"layer=ConvNN")
@@ -83,7 +83,7 @@ async def test_a_filter_narrows_both_lists_and_escape_clears_it_and_never_quits(
 
 
 async def test_what_a_filter_says_of_runs_hides_no_preset(tmp_path):
-    several(tmp_path / "runs")
+    make_runs(tmp_path / "runs")
     async with app(tmp_path / "runs").run_test() as pilot:
         await read(pilot, 6)
         presets = pilot.app.screen.query_one("#presets")
@@ -96,7 +96,7 @@ async def test_what_a_filter_says_of_runs_hides_no_preset(tmp_path):
 
 
 async def test_enter_in_the_filter_goes_to_the_presets_where_only_they_match(tmp_path):
-    several(tmp_path / "runs")
+    make_runs(tmp_path / "runs")
     async with app(tmp_path / "runs").run_test() as pilot:
         await read(pilot, 6)
         presets = pilot.app.screen.query_one("#presets")
@@ -109,7 +109,7 @@ async def test_enter_in_the_filter_goes_to_the_presets_where_only_they_match(tmp
 
 
 async def test_a_filter_that_is_not_understood_says_so_and_hides_nothing(tmp_path):
-    several(tmp_path / "runs")
+    make_runs(tmp_path / "runs")
     async with app(tmp_path / "runs").run_test() as pilot:
         await read(pilot, 6)
         await pilot.press("slash", *"layer=")
@@ -118,7 +118,7 @@ async def test_a_filter_that_is_not_understood_says_so_and_hides_nothing(tmp_pat
 
 
 async def test_runs_are_marked_and_all_marks_are_taken_away(tmp_path):
-    several(tmp_path / "runs")
+    make_runs(tmp_path / "runs")
     async with app(tmp_path / "runs").run_test() as pilot:
         await read(pilot, 6)
         await pilot.press("space", "space")
@@ -129,7 +129,7 @@ async def test_runs_are_marked_and_all_marks_are_taken_away(tmp_path):
 
 
 async def test_enter_opens_a_run_and_tab_and_enter_load_a_preset(tmp_path):
-    several(tmp_path / "runs")
+    make_runs(tmp_path / "runs")
     async with app(tmp_path / "runs").run_test() as pilot:
         await read(pilot, 6)
         await pilot.press("enter")
@@ -142,7 +142,7 @@ async def test_enter_opens_a_run_and_tab_and_enter_load_a_preset(tmp_path):
 
 
 async def test_a_deleted_run_is_in_the_trash_and_comes_back(tmp_path):
-    several(tmp_path / "runs")
+    make_runs(tmp_path / "runs")
     async with app(tmp_path / "runs").run_test() as pilot:
         await read(pilot, 6)
         first = names(pilot.app)[0]
@@ -181,7 +181,7 @@ async def test_a_preset_that_came_with_the_program_is_not_deleted(tmp_path, monk
 
 
 async def test_the_settings_of_a_run_fill_the_form(tmp_path):
-    several(tmp_path / "runs")
+    make_runs(tmp_path / "runs")
     async with app(tmp_path / "runs").run_test() as pilot:
         await read(pilot, 6)
         screen = await form(pilot, "down", "down", "ctrl+d")
@@ -193,7 +193,7 @@ async def test_empty_lists_say_what_to_press(tmp_path):
     async with app(tmp_path / "runs").run_test() as pilot:
         await until(pilot, lambda: "Press n" in text(pilot.app))
         await pilot.press("slash", *"nothing-is-called-so")
-        several(tmp_path / "runs")
+        make_runs(tmp_path / "runs")
         pilot.app.run_feed.read_now()
         await until(pilot, lambda: "Press esc to clear the filter" in text(pilot.app))
 
@@ -201,18 +201,18 @@ async def test_empty_lists_say_what_to_press(tmp_path):
 async def test_runs_of_other_terminals_show_up_by_themselves(tmp_path):
     async with app(tmp_path / "runs").run_test() as pilot:
         await until(pilot, lambda: pilot.app.screen.presets)
-        made(tmp_path / "runs", "20261122-140000-new-0000")
+        make_run(tmp_path / "runs", "20261122-140000-new-0000")
         await until(pilot, lambda: names(pilot.app) == ["20261122-140000-new-0000"])
 
 
 async def test_names_with_escape_codes_and_markup_are_shown_harmlessly(tmp_path):
-    made(tmp_path / "runs", "20261122-140000-[red]x[b]\x1b[31m")
+    make_run(tmp_path / "runs", "20261122-140000-[red]x[b]\x1b[31m")
     (tmp_path / "presets" / "[b]y.toml").write_text('about = "[blink]z[/blink]\\u001b[2J"\n')
     async with app(tmp_path / "runs").run_test(size=(160, 40)) as pilot:
         await read(pilot, 1)
-        shown = text(pilot.app)
-        assert "[red]x[b]\\x1b[31m" in shown and "[b]y" in shown and "[blink]z[/blink]" in shown
-        assert "\x1b" not in shown
+        screen = text(pilot.app)
+        assert "[red]x[b]\\x1b[31m" in screen and "[b]y" in screen and "[blink]z[/blink]" in screen
+        assert "\x1b" not in screen
 
 
 class GridApp(App[None]):
@@ -221,7 +221,7 @@ class GridApp(App[None]):
 
 
 async def test_of_thousands_of_runs_only_those_in_sight_are_rendered(tmp_path):
-    run = summarize(Run(made(tmp_path, "20261122-140000-one-0000"), "one"))
+    run = summarize(Run(make_run(tmp_path, "20261122-140000-one-0000"), "one"))
     async with GridApp().run_test() as pilot:
         grid = pilot.app.query_one(RunGrid)
         grid.show_rows([GridRow(run)] * 5000, [RUN_FIELDS["status"]])
@@ -243,30 +243,30 @@ def test_a_long_name_keeps_the_end_that_tells_it_apart():
 
 async def test_a_list_that_another_screen_covers_is_not_read_or_drawn(tmp_path, monkeypatch):
     """Training in this process would pay for it."""
-    several(tmp_path / "runs")
+    make_runs(tmp_path / "runs")
     monkeypatch.setattr(run_feed, "POLL", 0.02)
     monkeypatch.setattr(run_feed, "SHARE", 0)
-    looks = []
+    reads = []
     read_runs = run_feed._read
-    monkeypatch.setattr(run_feed, "_read", lambda *given: looks.append(1) or read_runs(*given))
+    monkeypatch.setattr(run_feed, "_read", lambda *arguments: reads.append(1) or read_runs(*arguments))
     async with app(tmp_path / "runs").run_test() as pilot:
         await read(pilot, 6)
         await pilot.press("enter")
         await until(pilot, lambda: isinstance(pilot.app.screen, RunScreen))
-        await pilot.pause(0.2)  # a look may have begun
-        seen = len(looks)
+        await pilot.pause(0.2)  # a read may have begun
+        reads_before = len(reads)
         await pilot.pause(0.3)
-        assert len(looks) == seen
+        assert len(reads) == reads_before
         await pilot.press("question_mark")
         await pilot.press("escape", "escape")
-        await until(pilot, lambda: isinstance(pilot.app.screen, HomeScreen) and len(looks) > seen)
+        await until(pilot, lambda: isinstance(pilot.app.screen, HomeScreen) and len(reads) > reads_before)
         await pilot.press("question_mark")  # what shines through is kept up
-        seen = len(looks)
-        await until(pilot, lambda: len(looks) > seen + 1)
+        reads_before = len(reads)
+        await until(pilot, lambda: len(reads) > reads_before + 1)
 
 
 async def test_tab_in_the_filter_completes_and_elsewhere_goes_to_the_next_pane(tmp_path):
-    several(tmp_path / "runs")
+    make_runs(tmp_path / "runs")
     async with app(tmp_path / "runs").run_test() as pilot:
         await read(pilot, 6)
         await pilot.press("slash", *"stat", "tab")

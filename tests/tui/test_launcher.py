@@ -88,9 +88,9 @@ def test_a_run_that_was_stopped_goes_on_and_ends_as_an_undisturbed_one(tmp_path)
     assert run.status() == "stopped"
     launcher = Launcher(tmp_path)
     with lock_run(run.path):
-        held = launcher.resume(run)
+        locked = launcher.resume(run)
         assert launcher.wait(60)
-    assert held.state == "refused" and held.error.code == Exit.HELD
+    assert locked.state == "refused" and locked.error.code == Exit.HELD
     launch = launcher.resume(run)
     assert launch.title == run.name
     assert launcher.wait(60)
@@ -113,11 +113,11 @@ def test_a_detached_run_outlives_the_process_that_launched_it(tmp_path):
     words = [f"{key}={value}" for key, value in (SMALL | {"run.name": "apart"}).items()]
     subprocess.run([sys.executable, "-c", DETACHING, tmp_path, *words], check=True)
     end = time.monotonic() + 60
-    while not (found := find.list_runs(tmp_path)[0]) or found[0].status() in ("running", "died"):
+    while not (runs := find.list_runs(tmp_path)[0]) or runs[0].status() in ("running", "died"):
         assert time.monotonic() < end
         time.sleep(0.05)
-    assert found[0].status() == "done"
-    assert found[0].name.split("-")[2] == "apart"
+    assert runs[0].status() == "done"
+    assert runs[0].name.split("-")[2] == "apart"
 
 
 def test_a_detached_run_that_is_refused_says_why(tmp_path):

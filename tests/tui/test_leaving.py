@@ -26,23 +26,23 @@ def training(tmp_path):
     """The app in a pseudo-terminal, with a run that trains."""
     program = Program(LAUNCHING, tmp_path, *LONG, "training.batch_size=20")
     try:
-        program.until(lambda: any(isinstance(event, Step) for event in told(tmp_path)), "the first step")
+        program.until(lambda: any(isinstance(event, Step) for event in events_of(tmp_path)), "the first step")
         yield program
     finally:
         program.close()
 
 
-def told(root: Path) -> list[events.Event]:
-    found, _ = list_runs(root)
-    return event_log.read_events(found[0].events_path)[0] if found and found[0].events_path.exists() else []
+def events_of(root: Path) -> list[events.Event]:
+    runs, _ = list_runs(root)
+    return event_log.read_events(runs[0].events_path)[0] if runs and runs[0].events_path.exists() else []
 
 
 def run_of(root: Path) -> Run:
     return list_runs(root)[0][0]
 
 
-def resumable(run: Run, cause: str) -> None:
-    """The run ended in a valid directory, and says by what."""
+def assert_resumable(run: Run, cause: str) -> None:
+    """The run ended in a valid directory, and its last event names the cause."""
     last = event_log.read_events(run.events_path)[0][-1]
     assert isinstance(last, Finished)
     assert (last.outcome, last.cause) == ("interrupted", cause)
@@ -59,14 +59,14 @@ def test_termination_after_a_resize_stops_the_run_and_restores_the_terminal(trai
     assert training.wait() == 143
     assert training.restored()
     assert f"resume with: convnn resume {run_of(tmp_path).path}/" in training.text  # not below ./runs
-    resumable(run_of(tmp_path), "terminated")
+    assert_resumable(run_of(tmp_path), "terminated")
 
 
 def test_an_interrupt_from_outside_stops_the_run_and_restores_the_terminal(training, tmp_path):
     training.process.send_signal(signal.SIGINT)
     assert training.wait() == 130
     assert training.restored()
-    resumable(run_of(tmp_path), "Ctrl-C")
+    assert_resumable(run_of(tmp_path), "Ctrl-C")
 
 
 def test_ctrl_c_twice_leaves_at_once_with_files_valid(training, tmp_path):
@@ -82,7 +82,7 @@ def test_ctrl_c_twice_leaves_at_once_with_files_valid(training, tmp_path):
 def test_a_terminal_that_goes_away_stops_the_run(training, tmp_path):
     training.hang_up()
     assert training.wait() == 129
-    resumable(run_of(tmp_path), "hung up")
+    assert_resumable(run_of(tmp_path), "hung up")
 
 
 def test_a_fault_of_the_app_restores_the_terminal_and_stops_the_run(training, tmp_path):
@@ -90,7 +90,7 @@ def test_a_fault_of_the_app_restores_the_terminal_and_stops_the_run(training, tm
     assert training.wait() == 1
     assert training.restored()
     assert "a fault of the app" in training.text
-    resumable(run_of(tmp_path), "terminated")
+    assert_resumable(run_of(tmp_path), "terminated")
 
 
 def test_without_a_terminal_it_says_so_and_ends_with_2():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from support.app import app, form, put, several, until
+from support.app import app, form, make_runs, put, until
 
 from convnn.presets import resolve, store
 from tui.screens.setup.save_preset import SavePreset
@@ -31,7 +31,7 @@ def desk(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("size", SIZES, ids=["80x24", "120x40"])
 def test_home(snap_compare, size):
-    several(Path("runs"))
+    make_runs(Path("runs"))
 
     async def read(pilot):
         await until(pilot, lambda: len(pilot.app.runs) == 6 and pilot.app.screen.presets)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from support.app import app, form, made, several, text, until
+from support.app import app, form, make_run, make_runs, text, until
 
 from tui.dialogs.help import HelpScreen
 from tui.dialogs.picker import Picker
@@ -25,9 +25,9 @@ def desk(tmp_path, monkeypatch):
 
 def repeats(root: Path) -> None:
     """Two runs of K 3 and two of K 5 that differ in the seed alone, each with other curves, the first the newest."""
-    for at, (K, seed) in reversed(list(enumerate([("3", "0"), ("3", "1"), ("5", "0"), ("5", "1")]))):
+    for index, (K, seed) in reversed(list(enumerate([("3", "0"), ("3", "1"), ("5", "0"), ("5", "1")]))):
         words = {"layer__type": "ConvNN", "layer__K": K, "training__seed": seed}
-        made(root, f"run-{K}-{seed}", hours=at + 1, epochs=at + 1, **words)
+        make_run(root, f"run-{K}-{seed}", hours=index + 1, epochs=index + 1, **words)
 
 
 async def opened(pilot, count: int) -> RunGrid:
@@ -43,7 +43,7 @@ def names(grid: RunGrid) -> list[str]:
 
 
 async def test_all_runs_stand_there_with_the_options_that_differ_and_come_and_go_with_escape(tmp_path):
-    several(tmp_path / "runs")
+    make_runs(tmp_path / "runs")
     async with app(tmp_path / "runs").run_test(size=(120, 40)) as pilot:
         grid = await opened(pilot, 6)
         assert [column.key for column in grid.columns][:4] == ["status", "epoch", "best", "layer"]
@@ -54,7 +54,7 @@ async def test_all_runs_stand_there_with_the_options_that_differ_and_come_and_go
 
 
 async def test_enter_opens_a_run(tmp_path):
-    several(tmp_path / "runs")
+    make_runs(tmp_path / "runs")
     async with app(tmp_path / "runs").run_test() as pilot:
         await opened(pilot, 6)
         await pilot.press("down", "enter")
@@ -63,7 +63,7 @@ async def test_enter_opens_a_run(tmp_path):
 
 
 async def test_the_filter_completes_and_says_what_is_wrong_and_escape_clears_it(tmp_path):
-    several(tmp_path / "runs")
+    make_runs(tmp_path / "runs")
     async with app(tmp_path / "runs").run_test() as pilot:
         grid = await opened(pilot, 6)
         await pilot.press("slash", *"stat", "tab")
@@ -78,7 +78,7 @@ async def test_the_filter_completes_and_says_what_is_wrong_and_escape_clears_it(
 
 
 async def test_nothing_that_fits_says_what_to_press(tmp_path):
-    several(tmp_path / "runs")
+    make_runs(tmp_path / "runs")
     async with app(tmp_path / "runs").run_test() as pilot:
         await opened(pilot, 6)
         await pilot.press("slash", *"best>99")
@@ -137,7 +137,7 @@ async def test_groups_are_a_tree_with_n_mean_and_deviation(tmp_path):
 
 async def test_a_group_is_named_by_what_tells_it_from_the_others_first(tmp_path):
     for K, lr in ((3, "0.1"), (5, "0.1"), (7, "0.2")):
-        made(tmp_path / "runs", f"run-{K}", layer__K=str(K), optimizer__lr=lr)
+        make_run(tmp_path / "runs", f"run-{K}", layer__K=str(K), optimizer__lr=lr)
     async with app(tmp_path / "runs").run_test(size=(120, 40)) as pilot:
         grid = await opened(pilot, 3)
         pilot.app.screen._set_groups(["repeats"])
@@ -156,7 +156,7 @@ async def test_columns_are_chosen(tmp_path):
 
 
 async def test_columns_without_room_are_reached_to_the_right(tmp_path):
-    several(tmp_path / "runs")
+    make_runs(tmp_path / "runs")
     repeats(tmp_path / "runs")
     async with app(tmp_path / "runs").run_test(size=(60, 20)) as pilot:
         grid = await opened(pilot, 10)
@@ -198,13 +198,13 @@ async def test_new_and_growing_runs_show_up_by_themselves(tmp_path):
     repeats(tmp_path / "runs")
     async with app(tmp_path / "runs").run_test() as pilot:
         grid = await opened(pilot, 4)
-        made(tmp_path / "runs", "another", hours=0.1)
+        make_run(tmp_path / "runs", "another", hours=0.1)
         pilot.app.run_feed.read_now()
         await until(pilot, lambda: "another" in names(grid))
 
 
 async def test_names_with_escape_codes_and_markup_are_shown_harmlessly(tmp_path):
-    made(tmp_path / "runs", "[red]x[-red] \x1b[31mred")
+    make_run(tmp_path / "runs", "[red]x[-red] \x1b[31mred")
     async with app(tmp_path / "runs").run_test() as pilot:
         await opened(pilot, 1)
         await until(pilot, lambda: "[red]x[-red] \\x1b[31mred" in text(pilot.app))
@@ -224,7 +224,7 @@ async def test_help_tells_the_keys_of_the_table(tmp_path):
 @pytest.mark.parametrize("size", [(80, 24), (120, 40)], ids=["80x24", "120x40"])
 def test_the_picture_of_the_table(snap_compare, size):
     repeats(Path("runs"))
-    several(Path("runs"))
+    make_runs(Path("runs"))
 
     async def look(pilot):
         await opened(pilot, 10)

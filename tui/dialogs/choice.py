@@ -13,13 +13,14 @@ from textual.screen import ModalScreen
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
+from convnn.text import escaped
 from tui.keys import bindings
 
-Answer = tuple[str, str, str]  # the word that is returned, how it is called, what it means
+Answer = tuple[str, str, str]  # the result of the dialog, the label, what it means
 
 
 class Choice(ModalScreen[str | None]):
-    """Asks, and returns the word of the answer; None for going back."""
+    """Ask a question and return the first item of the chosen answer, or None after esc."""
 
     DEFAULT_CSS = """
     Choice { align: center middle; }
@@ -31,21 +32,21 @@ class Choice(ModalScreen[str | None]):
     """
     BINDINGS: ClassVar[list[BindingType]] = bindings("back", footer=("back",))
 
-    def __init__(self, title: str, said: str, answers: Sequence[Answer]) -> None:
+    def __init__(self, question: str, message: str, answers: Sequence[Answer]) -> None:
         super().__init__()
-        self.heading, self.said, self.answers = title, said, answers
+        self.question, self.message, self.answers = question, message, answers
 
     def compose(self) -> ComposeResult:
         with Vertical() as box:
-            box.border_title = Text(self.heading)
+            box.border_title = Text(escaped(self.question))
             box.border_subtitle = "enter chooses, esc goes back"
-            if self.said:
-                yield Static(self.said, markup=False)
-            wide = max(len(name) for _, name, _ in self.answers) + 2
+            if self.message:
+                yield Static(escaped(self.message), markup=False)
+            label_width = max(len(label) for _, label, _ in self.answers) + 2
             yield OptionList(
                 *(
-                    Option(Text.assemble((name.ljust(wide), "bold"), (meaning, "dim")), id=word)
-                    for word, name, meaning in self.answers
+                    Option(Text.assemble((label.ljust(label_width), "bold"), (meaning, "dim")), id=result)
+                    for result, label, meaning in self.answers
                 )
             )
 

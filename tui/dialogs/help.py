@@ -21,28 +21,27 @@ class HelpScreen(ModalScreen[None]):
     DEFAULT_CSS = """
     HelpScreen > #help { width: 76; max-width: 96%; height: auto; max-height: 92%; padding: 1 2;
                          scrollbar-size-vertical: 1; border: round $primary; background: $surface; }
-    HelpScreen #help-about { margin-bottom: 1; }
+    HelpScreen #help-text { margin-bottom: 1; }
     """
-
     BINDINGS = bindings("back", "help", "leave")
 
-    def __init__(self, title: str, about: str | Text, bindings: Iterable[tuple[str, Binding]]) -> None:
+    def __init__(self, pane: str, text: str | Text, keys: Iterable[tuple[str, Binding]]) -> None:
         super().__init__()
-        self.about, self.said, self.listed = title, about, list(bindings)
+        self.pane, self.text, self.keys = pane, text, list(keys)
 
     def compose(self) -> ComposeResult:
         with VerticalScroll(id="help") as box:
-            box.border_title = self.about
+            box.border_title = self.pane
             box.border_subtitle = "esc closes"
-            yield Static(self.said, markup=False, id="help-about")
-            yield Static(self._keys(), markup=False)
+            yield Static(self.text, markup=False, id="help-text")
+            yield Static(self._key_table(), markup=False)
 
     def on_mount(self) -> None:
         self.query_one("#help").focus()
 
-    def _keys(self) -> Table:
+    def _key_table(self) -> Table:
         table = Table.grid(padding=(0, 2, 0, 0))
-        for key, binding in self.listed:
+        for key, binding in self.keys:
             table.add_row(Text(key, "bold", no_wrap=True), Text(binding.tooltip or binding.description))
         return table
 

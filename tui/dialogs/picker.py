@@ -1,4 +1,4 @@
-"""CheckList beside words: choose some of them, in their order."""
+"""A list with checks: choose some of its items, in an order."""
 
 from __future__ import annotations
 
@@ -12,13 +12,15 @@ from textual.binding import BindingType
 from textual.containers import Vertical
 from textual.screen import ModalScreen
 
-from convnn.text import fit
+from convnn.text import escaped, fit
 from tui.keys import bindings
 from tui.widgets.virtual_list import VirtualList
 
+NAME_WIDTH = 24  # cells
+
 
 class CheckList(VirtualList[tuple[str, str]]):
-    """Words, each with what it means, and whether it is chosen."""
+    """Names with what they mean; the chosen ones are numbered in the order of choosing."""
 
     BINDINGS: ClassVar[list[BindingType]] = bindings("mark")
 
@@ -30,42 +32,47 @@ class CheckList(VirtualList[tuple[str, str]]):
         self.set_items(self.items)
 
     def render_item(self, item: tuple[str, str], width: int) -> list[Text]:
-        word, about = item
-        sign = f"{self.chosen.index(word) + 1:>2} " if word in self.chosen else " · "
-        line = Text().append(sign, f"bold {self.app.theme_variables['accent']}").append(f"{fit(word, 24):<24} ", "bold")
-        return [line.append(fit(about, max(1, width - 29)), "dim not bold")]
+        name, meaning = item
+        check = f"{self.chosen.index(name) + 1:>2} " if name in self.chosen else " · "
+        line = Text().append(check, f"bold {self.app.theme_variables['accent']}")
+        line.append(f"{fit(escaped(name), NAME_WIDTH):<{NAME_WIDTH}} ", "bold")
+        return [line.append(fit(escaped(meaning), max(1, width - NAME_WIDTH - 5)), "dim not bold")]
 
     def action_mark(self) -> None:
-        """Choose the word at the cursor, as the last one, or no longer."""
-        if self.current is not None:
-            word = self.current[0]
-            self.chosen = [other for other in self.chosen if other != word] + [word] * (word not in self.chosen)
-            self.action_down()
-            self.refresh()
+        """Choose the name under the cursor as the last one, or take it out."""
+        if self.current is None:
+            return
+        name = self.current[0]
+        if name in self.chosen:
+            self.chosen.remove(name)
+        else:
+            self.chosen.append(name)
+        self.action_down()
+        self.refresh()
 
 
 class Picker(ModalScreen[list[str] | None]):
-    """Asks which of several words; None for going back."""
+    """Return the chosen names, or None after esc."""
 
     DEFAULT_CSS = """
     Picker > Vertical { width: 76; max-width: 96%; height: 80%; padding: 1 2;
-                         background: $surface; border: round $primary; border-title-style: bold; }
+                        background: $surface; border: round $primary; border-title-style: bold; }
     Picker CheckList { height: 1fr; background: $surface; scrollbar-size-vertical: 1; }
     """
     BINDINGS: ClassVar[list[BindingType]] = bindings("back")
 
-    def __init__(self, title: str, items: Sequence[tuple[str, str]], chosen: Sequence[str]) -> None:
+    def __init__(self, question: str, items: Sequence[tuple[str, str]], chosen: Sequence[str]) -> None:
         super().__init__()
-        self.heading, self.listed, self.begun = title, items, chosen
+        self.question, self.items, self.chosen_at_start = question, items, chosen
 
     def compose(self) -> ComposeResult:
         with Vertical() as box:
-            box.border_title = Text(self.heading)
-            box.border_subtitle = "space ticks, enter takes them, esc goes back"
-            yield CheckList(self.listed, self.begun)
+            box.border_title = Text(self.question)
+            box.border_subtitle = "space checks, enter accepts, esc goes back"
+            yield CheckList(self.items, self.chosen_at_start)
 
     @on(VirtualList.Opened)
-    def take(self) -> None:
+    def _accept(self) -> None:
         self.dismiss(self.query_one(CheckList).chosen)
 
     def action_back(self) -> None:

@@ -1,4 +1,4 @@
-"""What stands on a terminal that is too small for the app."""
+"""What a terminal that is too small for the app shows."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ SMALLEST = (60, 15)  # columns, rows
 
 
 class TooSmall(ModalScreen[None]):
-    """One line that says how large the terminal has to be; everything else goes on behind it."""
+    """One line with the size that the app needs; everything else goes on behind it."""
 
     BINDINGS = bindings("leave")
     DEFAULT_CSS = "TooSmall { background: $background; }"

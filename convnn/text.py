@@ -75,8 +75,9 @@ def age_text(seconds: float) -> str:
 
 
 def memory(size: float) -> str:
-    """Return a number of bytes as MB or GB (powers of 1000): 812 MB, 1.2 GB."""
-    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
+    """Return a number of bytes in binary units, as PyTorch and nvidia-smi do: 812 MiB, 1.2 GiB."""
+    mebibytes = size / 2**20
+    return f"{mebibytes / 1024:,.1f} GiB" if mebibytes >= 1024 else f"{mebibytes:.0f} MiB"
 
 
 def plural(count: int, noun: str, nouns: str | None = None) -> str:

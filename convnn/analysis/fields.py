@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from string import ascii_letters
 from typing import Any, Literal
 
 from convnn.config.options import BY_KEY, BY_NAME, OPTIONS, Option
@@ -27,7 +28,7 @@ from convnn.text import memory
 Kind = Literal["text", "words", "number", "bool", "status", "age", "time", "size"]
 SortKey = tuple[int, Any, str]
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
-BYTES = {"kB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12}
+BYTES = {"kB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
 _OPTION_KINDS: dict[str, Kind] = {"bool": "bool", "int": "number", "float": "number", "words": "words"}
 _UNKNOWN_RANK = 2  # of a sort key
 
@@ -134,10 +135,10 @@ def parse_duration(text: str) -> float:
 
 
 def parse_size(text: str) -> float:
-    """Return the bytes of a size such as 300MB, "1.2 GB" or 5000. Raises ValueError."""
-    if text[-2:] in BYTES:
-        return float(text[:-2]) * BYTES[text[-2:]]
-    return float(text)
+    """Return the bytes of a size such as 300MiB, "1.2 GB" or 5000. Raises ValueError."""
+    count = text.rstrip(ascii_letters)
+    unit = text.removeprefix(count)
+    return float(count) * BYTES[unit] if unit in BYTES else float(text)
 
 
 def local_time(text: str) -> str:

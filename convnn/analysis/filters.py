@@ -53,7 +53,7 @@ EXAMPLE = "for example: layer=Branching K>=9 best>80 status=done,failed has:atte
 EXPECTED = {  # by kind of field
     "number": "a number",
     "age": "a time span such as 12h or 30d",
-    "size": "a size such as 300MB or 2GB",
+    "size": "a size such as 300MiB or 2GB",
     "bool": "true or false",
     "time": "a time such as 2026-11-22 or '2026-11-22 15:00'",
 }

@@ -13,6 +13,7 @@ from convnn.data import DataOptions, LoadedDataset, Normalization
 from convnn.data.loaders import InMemoryLoader
 from convnn.data.splits import balanced_subset, validation_split
 from convnn.errors import Exit, Problem, UserError
+from convnn.text import memory
 
 # (split, positions) -> images uint8 (N, C, H, W), and their positions: fewer where an image could not be read
 ReadImages = Callable[[str, Sequence[int]], tuple[Tensor, Sequence[int]]]
@@ -117,7 +118,7 @@ def check_memory(num_images: int, size: tuple[int, int]) -> None:
     available = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if needed > available:
         message = (
-            f"{num_images:,} images of {size[1]}x{size[0]} pixels need {needed / 1e9:,.1f} GB, "
-            f"and the machine has {available / 1e9:,.1f} GB of memory"
+            f"{num_images:,} images of {size[1]}x{size[0]} pixels need {memory(needed)}, "
+            f"and the machine has {memory(available)} of memory"
         )
         raise UserError(Problem(message, key="data.resize", fix="set data.resize smaller, or data.limit"), Exit.MEMORY)

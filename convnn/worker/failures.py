@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from convnn.costs.fit import accumulation, forecast
 from convnn.errors import Exit, Problem, UserError
+from convnn.text import memory
 
 if TYPE_CHECKING:
     from convnn.config.schema import RunConfig
@@ -89,15 +90,11 @@ def _out_of_memory(context: RunContext) -> Failure:
     batch_size, accumulate = config.training.batch_size, config.training.accumulate
     cause = (
         f"out of memory: a step of {-(-batch_size // accumulate)} images was forecast at "
-        f"{_gb(forecast(config, image_size, num_classes))}, {_gb(context.memory)} are here"
+        f"{memory(forecast(config, image_size, num_classes))}, {memory(context.memory)} are here"
     )
     steps = accumulation(config, image_size, num_classes, context.memory)
     if steps is None:
         return Failure(f"{cause}; no accumulation fits: try a smaller --width, or another device", Exit.MEMORY)
-    fits = _gb(forecast(config, image_size, num_classes, steps))
+    fits = memory(forecast(config, image_size, num_classes, steps))
     advice = f"--accumulate {steps} ({-(-batch_size // steps)} images at a time) is forecast at {fits}"
     return Failure(f"{cause}; {advice}", Exit.MEMORY, ("--accumulate", str(steps)))
-
-
-def _gb(size: int) -> str:
-    return f"{size / 1e9:.2f} GB"

@@ -57,15 +57,15 @@ def test_a_status_has_its_glyph_and_imported_metrics_are_labeled():
 
 def test_the_size_of_a_run_is_that_of_its_files_and_of_nothing_it_links_to(tmp_path):
     small, large = replace(A, path=str(tmp_path / "a")), replace(B, path=str(tmp_path / "b"))
-    for summary, size in ((small, 3_000_000), (large, 1_200_000_000)):
+    for summary, size in ((small, 3_000_000), (large, 1_300_000_000)):
         (tmp_path / summary.name / "checkpoints").mkdir(parents=True)
         with (tmp_path / summary.name / "checkpoints" / "weights").open("wb") as file:
             file.truncate(size)
     (tmp_path / "a" / "elsewhere").symlink_to(tmp_path / "b" / "checkpoints")
     (tmp_path / "a" / "weights").symlink_to(tmp_path / "b" / "checkpoints" / "weights")
-    assert run_table([small, large], columns(RUNS, "name,size")).rows == [["a", "3 MB"], ["b", "1.2 GB"]]
+    assert run_table([small, large], columns(RUNS, "name,size")).rows == [["a", "3 MiB"], ["b", "1.2 GiB"]]
     assert sort_runs([small, large], "-size") == [large, small]
-    for text in ("size>1e9", "size>500MB", 'size>="1.1 GB"'):
+    for text in ("size>1e9", "size>500MB", "size>477MiB", 'size>="1.1 GB"'):
         assert parse_filter(text).select([small, large]) == [large]
     with pytest.raises(UserError, match="a size such as"):
         parse_filter("size>much")

@@ -101,7 +101,7 @@ def test_an_image_of_too_many_pixels_is_not_decoded(opened, tree, monkeypatch):
 
 
 def test_images_that_cannot_fit_into_memory_are_refused_before_they_are_read(opened, tree):
-    with pytest.raises(UserError, match=r"16 images of 1000000x1000000 pixels need 48,000.0 GB") as caught:
+    with pytest.raises(UserError, match=r"16 images of 1000000x1000000 pixels need 44,703.5 GiB") as caught:
         opened("folder", tree(TWO), resize=1_000_000)
     assert caught.value.code == Exit.MEMORY
 

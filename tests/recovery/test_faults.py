@@ -15,6 +15,7 @@ from support.processes import Command, convnn, until
 
 from convnn.costs import fit, plan
 from convnn.errors import Exit, UserError
+from convnn.text import memory
 from convnn.worker import failures
 from convnn.worker.failures import RunContext, classify_failure
 
@@ -42,7 +43,7 @@ def test_out_of_memory_names_an_accumulation_whose_forecast_fits(error):
     parts = int(failure.flags[1])
     smaller = BIG.model_copy(update={"training": BIG.training.model_copy(update={"accumulate": parts})})
     assert plan.plan(smaller, (32, 32), 10).memory_bytes <= fit.ROOM * whole * 0.8
-    assert f"{whole / 1e9:.2f} GB" in failure.cause
+    assert memory(whole) in failure.cause
 
 
 def test_where_no_accumulation_fits_another_way_is_named():

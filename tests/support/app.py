@@ -53,7 +53,7 @@ def make_runs(root: Path) -> None:
 
 
 def app(root: Path, **options) -> ConvnnApp:
-    return ConvnnApp(root, now=NOW.timestamp, free_memory=lambda device: ("cpu", 8 * 10**9), **options)
+    return ConvnnApp(root, now=NOW.timestamp, free_memory=lambda device: ("cpu", 8 * 2**30), **options)
 
 
 async def until(pilot: Pilot, condition: Callable[[], object]) -> None:

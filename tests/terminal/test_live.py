@@ -66,7 +66,7 @@ def test_the_frame_fits_the_terminal_and_shows_the_run(width, height):
     for words in ("✓ done", "run-3f2a", "3/150", "196/196", "╭─ loss", "╭─ accuracy"):
         assert words in text
     assert "best on test 69.9 % at epoch 2" in text and "lr 3.0e-4" in text
-    assert width < 80 or ("1.2 GB peak" in text and "cpu, 2 threads" in text)
+    assert width < 80 or ("1.1 GiB peak" in text and "cpu, 2 threads" in text)
 
 
 def test_speed_and_remaining_time_are_shown_while_the_run_trains():

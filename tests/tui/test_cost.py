@@ -70,7 +70,7 @@ async def test_the_cost_follows_the_fields(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     async with app(tmp_path / "runs").run_test(size=(120, 40)) as pilot:
         screen = await form(pilot)
-        assert f"{memory(screen.checked.plan.memory_bytes)} of 8.0 GB" in text(pilot.app)
+        assert f"{memory(screen.checked.plan.memory_bytes)} of 8.0 GiB" in text(pilot.app)
         await put(pilot, screen, "training.batch_size", "4")
         await until(pilot, lambda: " fits " in text(pilot.app))
         await put(pilot, screen, "training.batch_size", "100000")

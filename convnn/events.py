@@ -1,4 +1,4 @@
-"""What can happen in a run: one event a line of `events.jsonl`, appended and read from byte n."""
+"""The events of a run: what a trainer yields, and what a line of `events.jsonl` holds."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ Outcome = Literal["done", "stopped", "interrupted", "failed", "diverged"]
 
 
 def now() -> datetime:
-    """This moment in UTC, to the millisecond that the file keeps."""
+    """Return the current time in UTC, to the millisecond that the file keeps."""
     time = datetime.now(UTC)
     return time.replace(microsecond=time.microsecond // 1000 * 1000)
 
 
 def iso(time: datetime) -> str:
-    """A moment as files and JSON spell it: 2026-11-22T15:15:00.123Z."""
+    """Return a time as files and JSON spell it: 2026-11-22T15:15:00.123Z."""
     return time.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
@@ -34,7 +34,7 @@ Time = Annotated[AwareDatetime, AfterValidator(lambda time: time.astimezone(UTC)
 
 
 class Event(BaseModel):
-    """Something that happened in a run, and when (UTC). Fields of a later version are kept."""
+    """Something that happened in a run, and when (UTC). Fields that a later version added are kept."""
 
     model_config = ConfigDict(
         frozen=True, extra="allow", populate_by_name=True, ser_json_inf_nan="strings", defer_build=True
@@ -48,7 +48,7 @@ class Event(BaseModel):
 
 
 class Started(Event):
-    """A run started: the machine, the model and the data as they were found."""
+    """A run started, on this machine, with this model and these data."""
 
     schema_: str = Field(default=SCHEMA, alias="schema")
     versions: dict[str, str] = {}
@@ -57,15 +57,15 @@ class Started(Event):
     git_commit: Text | None = None
     host: Text = ""
     seed: int | None = None
-    normalisation: dict[str, tuple[float, ...]] | None = None  # "mean" and "std", a number a channel
+    normalisation: dict[str, tuple[float, ...]] | None = None  # "mean" and "std", a number per channel
     classes: tuple[Text, ...] = ()
     num_classes: int | None = None
     image_size: tuple[int, ...] | None = None  # (channels, height, width)
     images: dict[str, int] = {}  # images by split: train, test and, if any, val
     parameters: int | None = None
     trainable_parameters: int | None = None
-    flops: float | None = None  # of one image forward
-    memory_bytes: int | None = None  # estimated, of one training step
+    flops: float | None = None  # per image, forward
+    memory_bytes: int | None = None  # estimated for one training step
     epochs: int | None = None
     steps_per_epoch: int | None = None
     amp: dict[str, Any] | None = None  # "mode" and "dtype"
@@ -73,10 +73,10 @@ class Started(Event):
 
 
 class Step(Event):
-    """A training step ended; few of them are written, which ones depends on the clock."""
+    """A training step ended. Not every step is written: at most one per half second and 200 per epoch."""
 
     epoch: int
-    step: int  # steps of the whole run so far, this one included
+    step: int  # of the whole run, from 1
     loss: float
     lr: float | None = None
     grad_norm: float | None = None
@@ -99,7 +99,7 @@ class Paused(Event):
 
 
 class Resumed(Event):
-    """Training went on after `step`, from a checkpoint or a pause; what was told of later steps is void."""
+    """Training continued after `step`, from a checkpoint or a pause; events of later steps no longer count."""
 
     epoch: int
     step: int
@@ -108,7 +108,7 @@ class Resumed(Event):
 
 
 class Changed(Event):
-    """Somebody changed the run by hand."""
+    """Somebody changed an option of the run by hand, or left a note."""
 
     description: Text = Field(validation_alias="what", serialization_alias="what")
     by: Text = ""
@@ -123,13 +123,13 @@ class Saved(Event):
 
 
 class Warned(Event):
-    """Something a person should know happened, and the run went on."""
+    """Something happened that a person should know; the run continues."""
 
     message: Text
 
 
 class Finished(Event):
-    """The run ended, and why; `code` is the exit code of its process."""
+    """The run ended; `code` is the exit code of its process."""
 
     outcome: Outcome
     cause: Text = ""
@@ -137,6 +137,6 @@ class Finished(Event):
 
 
 class UnknownEvent(Event):
-    """An event of a later version, kept as it is."""
+    """An event of a later version, with its fields as they are."""
 
     event: str

@@ -105,8 +105,10 @@ def monitored(*, validation: bool) -> str:
 
 def format_value(value: float, name: str = "") -> str:
     """Return a value with the digits of its metric; without a metric, with four significant digits."""
-    if not math.isfinite(value):
-        return "NaN" if math.isnan(value) else "inf" if value > 0 else "-inf"
+    if math.isnan(value):
+        return "NaN"
+    if math.isinf(value):
+        return "inf" if value > 0 else "-inf"
     decimals = metric_info(name).decimals
     if decimals is not None:
         return f"{value:.{decimals}f}"

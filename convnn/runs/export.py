@@ -11,7 +11,6 @@ from convnn.errors import Problem, UserError
 from convnn.events import iso
 from convnn.runs.history import STEP_FIELDS, History
 from convnn.runs.run import Run
-from convnn.text import escaped
 
 
 def csv_text(history: History) -> str:
@@ -38,7 +37,7 @@ def write_tensorboard(run: Run, directory: Path) -> Path:
         raise UserError(Problem(message, fix="pip install 'convnn[tensorboard]', or use --csv")) from error
     log_directory = directory / run.name
     if log_directory.exists():
-        message = f"{escaped(log_directory)} exists: a second log there would mix with the first"
+        message = f"{log_directory} exists: a second log there would mix with the first"
         raise UserError(Problem(message, fix="give another directory, or remove it"))
     history = run.history()
     with SummaryWriter(str(log_directory)) as writer:

@@ -13,6 +13,7 @@ from convnn.errors import Exit, Problem, UserError
 from convnn.metrics import lower_is_better
 from convnn.runs import trash
 from convnn.runs.run import CONFIG, EVENTS, Run, is_run, run_name
+from convnn.text import plural
 
 MAX_NAMES = 10  # in a message
 
@@ -137,8 +138,7 @@ def _run_by_number(reference: str, runs: list[Run]) -> Run:
     if number < 1:
         raise _invalid_reference(reference)
     if number > len(runs):
-        count = "is 1 run" if len(runs) == 1 else f"are {len(runs)} runs"
-        raise UserError(f"there is no {reference}: there {count}", Exit.NO_RUN)
+        raise UserError(f"there is no {reference}, only {plural(len(runs), 'run')}", Exit.NO_RUN)
     return runs[number - 1]
 
 

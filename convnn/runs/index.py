@@ -20,6 +20,7 @@ from convnn.runs.find import creation_order, entry_warning, run_of_entry, scan_r
 from convnn.runs.lock import is_locked
 from convnn.runs.run import CONFIG, EVENTS
 from convnn.runs.summary import MetricSummary, Summary, summarize
+from convnn.text import plural
 
 CACHE = ".summaries.json"  # a view: may be deleted at any time
 VERSION = "convnn summaries 6"  # of the format and of the fields of a summary
@@ -77,8 +78,8 @@ def summaries(root: Path, reading: Callable[[int], None] | None = None) -> tuple
         runs.setdefault(entry.summary.path, entry.summary)
     for summary in runs.values():
         if summary.damaged_lines:
-            lines = "1 line" if summary.damaged_lines == 1 else f"{summary.damaged_lines} lines"
-            warnings.append(f"{summary.path}/{EVENTS}: {lines} damaged, convnn show says which")
+            lines = plural(summary.damaged_lines, "damaged line")
+            warnings.append(f"{summary.path}/{EVENTS}: {lines}, listed by convnn show")
     return list(runs.values()), sorted(warnings)
 
 

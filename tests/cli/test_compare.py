@@ -178,7 +178,9 @@ def test_a_damaged_run_costs_one_line_and_the_cache_nothing(convnn, old, root):
     for _ in range(2):  # read, and from the cache
         code, out, err = convnn("runs")
         assert (
-            len(out.splitlines()) == 6 and err.count("warning") == 2 and f"{damaged.name}/events.jsonl: 1 line" in err
+            len(out.splitlines()) == 6
+            and err.count("warning") == 2
+            and f"{damaged.name}/events.jsonl: 1 damaged line" in err
         )
 
 

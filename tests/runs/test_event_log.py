@@ -150,7 +150,7 @@ def test_the_longest_text_still_makes_a_readable_line(tmp_path):
     assert isinstance(read[0], Finished) and not bad
 
 
-piece = st.one_of(
+pieces_of_a_file = st.one_of(
     st.binary(max_size=40).map(lambda junk: junk.replace(b"\n", b"")),
     st.sampled_from(EXAMPLES),
     st.recursive(
@@ -165,23 +165,23 @@ piece = st.one_of(
 
 
 @settings(deadline=None, max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(pieces=st.lists(piece, max_size=12), cuts=st.lists(st.integers(0, 2000), max_size=4))
+@given(pieces=st.lists(pieces_of_a_file, max_size=12), cuts=st.lists(st.integers(0, 2000), max_size=4))
 def test_no_bytes_make_reading_fail_or_lose_a_good_line(tmp_path, pieces, cuts):
     path = tmp_path / "events.jsonl"
-    lines = [event_log.event_line(each).encode() if isinstance(each, events.Event) else each for each in pieces]
+    lines = [event_log.event_line(piece).encode() if isinstance(piece, events.Event) else piece for piece in pieces]
     data = b"".join(text + b"\n" for text in lines)
-    good = [each for each in pieces if isinstance(each, events.Event)]
+    good = [piece for piece in pieces if isinstance(piece, events.Event)]
     path.write_bytes(b"")
-    found: list[events.Event] = []
+    events_read: list[events.Event] = []
     reported: list[int] = []
     start = 0
     for size in [*sorted(cuts), len(data)]:  # the file grows while it is read
         path.write_bytes(data[:size])
         read, start, bad = event_log.read_events(path, start)
-        found += read
+        events_read += read
         reported += [byte for byte, _ in bad]
     assert start == len(data) and len(reported) == len(set(reported))
-    texts = iter([event_log.event_line(event) for event in found])
+    texts = iter([event_log.event_line(event) for event in events_read])
     assert all(event_log.event_line(event) in texts for event in good)  # in their order, and none missing
 
 
@@ -197,14 +197,14 @@ def test_eight_writers_and_a_reader_see_no_torn_line(tmp_path):
     writers = [context.Process(target=write_many, args=(path, writer, 50)) for writer in range(8)]
     for writer in writers:
         writer.start()
-    found, start = [], 0
+    events_read, start = [], 0
     while True:
         alive = any(writer.is_alive() for writer in writers)
         read, start, bad = event_log.read_events(path, start)
-        found += read
+        events_read += read
         assert not bad
         if not alive:
             break
     for writer in writers:
         writer.join()
-    assert sorted((step.epoch, step.step) for step in found) == [(w, n) for w in range(8) for n in range(50)]
+    assert sorted((step.epoch, step.step) for step in events_read) == [(w, n) for w in range(8) for n in range(50)]

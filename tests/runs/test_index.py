@@ -1,4 +1,4 @@
-"""A run in a few figures, the same from the files and from the cache."""
+"""A summary is the same from the files and from the cache."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def root(tmp_path):
 
 def test_a_summary_has_the_fields_of_the_contract(root):
     began, ended = datetime(2026, 11, 22, 15, 15, tzinfo=UTC), datetime(2026, 11, 22, 16, 0, tzinfo=UTC)
-    told = [epoch(1, 50.0), epoch(2, float("nan"))]
-    run = new(root, Started(time=began), *told, Finished(time=ended, outcome="diverged"))
+    epochs = [epoch(1, 50.0), epoch(2, float("nan"))]
+    run = new(root, Started(time=began), *epochs, Finished(time=ended, outcome="diverged"))
     assert summary.summary_json(run) == {
         "name": run.name,
         "path": str(run.path),
@@ -41,32 +41,32 @@ def test_a_summary_is_the_same_from_the_cache_and_new_when_the_run_is(root):
     cached = (root / index.CACHE).read_bytes()
     assert index.summaries(root) == first and (root / index.CACHE).read_bytes() == cached
     with lock_run(dead.path):
-        assert {each.name: each.status for each in index.summaries(root)[0]} == {
+        assert {run.name: run.status for run in index.summaries(root)[0]} == {
             done.name: "done",
             dead.name: "running",
         }
     append_event(done.events_path, Resumed(epoch=1, step=1))
     append_event(done.events_path, epoch(2, 80.0))
-    (changed,) = [each for each in index.summaries(root)[0] if each.name == done.name]
+    (changed,) = [run for run in index.summaries(root)[0] if run.name == done.name]
     assert changed.status == "died" and changed.epoch == 2 and changed.best.value == 80.0
 
 
 @pytest.mark.parametrize("junk", [b"", b"\xff", b"{}", b'{"version": 2}', b'{"version": 1, "kept": {"/x": {}}}', b"["])
-def test_a_damaged_cache_is_made_anew(root, junk):
+def test_a_damaged_cache_is_rebuilt(root, junk):
     new(root, epoch(1, 50.0), Finished(outcome="done"))
     first = index.summaries(root)
     (root / index.CACHE).write_bytes(junk)
     assert index.summaries(root) == first
 
 
-def test_a_run_with_a_damaged_configuration_is_named_and_the_rest_summed_up(root):
+def test_a_run_with_a_damaged_configuration_is_named_and_the_others_are_summarized(root):
     good, bad = new(root), new(root)
     bad.config_path.write_bytes(b"\xff = [")
-    found, warnings = index.summaries(root)
-    assert [each.name for each in found] == [good.name] and len(warnings) == 1 and bad.name in warnings[0]
+    runs, warnings = index.summaries(root)
+    assert [run.name for run in runs] == [good.name] and len(warnings) == 1 and bad.name in warnings[0]
 
 
-def test_a_second_look_parses_no_cache_and_writes_one_that_was_removed(root):
+def test_a_second_call_parses_no_cache_and_writes_one_that_was_removed(root):
     done = new(root, epoch(1, 50.0), Finished(outcome="done"))
     index.summaries(root)
     (first,), (second,) = index.summaries(root)[0], index.summaries(root)[0]

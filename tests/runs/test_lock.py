@@ -70,12 +70,12 @@ def test_a_pid_that_another_process_has_now_says_nothing(tmp_path):
 
 
 def test_a_copy_of_a_running_directory_is_not_running(tmp_path):
-    here, copy = tmp_path / "here", tmp_path / "copy"
-    here.mkdir()
-    append_event(here / "events.jsonl", Started())
-    with lock.lock_run(here):
-        shutil.copytree(here, copy)
-        assert Run(here, "x").status() == "running" and Run(copy, "x").status() == "died"
+    original, copy = tmp_path / "original", tmp_path / "copy"
+    original.mkdir()
+    append_event(original / "events.jsonl", Started())
+    with lock.lock_run(original):
+        shutil.copytree(original, copy)
+        assert Run(original, "x").status() == "running" and Run(copy, "x").status() == "died"
 
 
 def test_whatever_stands_in_the_lock_file_a_second_starter_gets_a_short_message(tmp_path, monkeypatch):
@@ -184,4 +184,4 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monke
     monkeypatch.setattr(os, "fsync", lambda descriptor: (_ for _ in ()).throw(OSError(28, "no space")))
     with pytest.raises(OSError, match="no space"):
         write_atomic(path, "newer")
-    assert path.read_bytes() == b"new \xff" and [each.name for each in tmp_path.iterdir()] == ["file"]
+    assert path.read_bytes() == b"new \xff" and [path.name for path in tmp_path.iterdir()] == ["file"]

@@ -1,4 +1,4 @@
-"""Runs are made, listed, found and thrown away; what is damaged is named and stops nobody."""
+"""Runs are created, listed, found and discarded; what is damaged is named and stops nothing."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def root(tmp_path):
     return tmp_path / "runs"
 
 
-def names(found):
-    return [run.name for run in found]
+def names(runs):
+    return [run.name for run in runs]
 
 
 # made
@@ -130,11 +130,11 @@ def test_what_is_damaged_is_named_and_the_rest_is_listed(root, tmp_path):
     (root / "sneaky").symlink_to(outside.path)
     (root / "sneaky.link").symlink_to(root / "bad.link")
     os.mkfifo(root / "pipe.link")
-    found, warnings = find.list_runs(root)
-    assert found == [good]
-    said = "\n".join(warnings)
-    assert len(warnings) == 5 and str(tmp_path / "gone") in said
-    assert all(word in said for word in ["bad.link", headless.name, "sneaky:", "sneaky.link:"])
+    runs, warnings = find.list_runs(root)
+    assert runs == [good]
+    text = "\n".join(warnings)
+    assert len(warnings) == 5 and str(tmp_path / "gone") in text
+    assert all(word in text for word in ["bad.link", headless.name, "sneaky:", "sneaky.link:"])
 
 
 def test_a_link_that_leads_nowhere_is_named_with_the_first_line_of_its_target(root):
@@ -151,14 +151,19 @@ def test_a_run_is_found_by_count_by_part_by_name_by_path_and_by_figure(root):
     made = [new(root, epoch(1, top1), name=name) for name, top1 in [("one", 50.0), ("two", 70.0), ("two-b", 60.0)]]
     for age, run in enumerate(made):
         run.path.rename(root / f"20260101-00000{age}-{run.name[16:]}")
-    one, two, two_b = find.list_runs(root)[0][::-1]
-    assert find.find_run("@last", root) == find.find_run("@1", root) == two_b and find.find_run("@3", root) == one
-    assert find.find_run("@best:test_top1", root) == find.find_run("@best:test_loss", root) == two
-    assert find.find_run(one.name[-6:], root) == find.find_run("one", root) == find.find_run(str(one.path), root) == one
-    assert find.find_run(two.name, root) == two
+    first, second, third = find.list_runs(root)[0][::-1]
+    assert find.find_run("@last", root) == find.find_run("@1", root) == third and find.find_run("@3", root) == first
+    assert find.find_run("@best:test_top1", root) == find.find_run("@best:test_loss", root) == second
+    assert (
+        find.find_run(first.name[-6:], root)
+        == find.find_run("one", root)
+        == find.find_run(str(first.path), root)
+        == first
+    )
+    assert find.find_run(second.name, root) == second
     with pytest.raises(UserError, match="2 runs") as several:
         find.find_run("two", root)
-    assert two.name in str(several.value) and two_b.name in str(several.value)
+    assert second.name in str(several.value) and third.name in str(several.value)
 
 
 @pytest.mark.parametrize("ref", ["nothing", "", "@4", "@best:no_such", "/nowhere/at/all", "\x1b[2J"])

@@ -22,8 +22,8 @@ METRICS = {
 }
 
 
-def epoch(number: int, **other: float) -> Epoch:
-    return Epoch(epoch=number, step=number * 10, metrics=METRICS | other)
+def epoch(number: int, **metrics: float) -> Epoch:
+    return Epoch(epoch=number, step=number * 10, metrics=METRICS | metrics)
 
 
 def test_results_are_line_by_line_those_of_the_original():

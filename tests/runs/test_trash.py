@@ -19,12 +19,15 @@ def root(tmp_path):
 
 
 def test_the_trash_gives_the_last_back_first(root):
-    one, two = new(root, epoch(1, 50.0)), new(root)
-    for run in (one, two):
+    first, second = new(root, epoch(1, 50.0)), new(root)
+    for run in (first, second):
         trash.discard(run.path, run.name, root)
     assert find.list_runs(root) == ([], [])
-    assert trash.undo(root) == two.path and trash.undo(root) == one.path
-    assert sorted(run.name for run in find.list_runs(root)[0]) == sorted([one.name, two.name]) and one.history().epochs
+    assert trash.undo(root) == second.path and trash.undo(root) == first.path
+    assert (
+        sorted(run.name for run in find.list_runs(root)[0]) == sorted([first.name, second.name])
+        and first.history().epochs
+    )
     with pytest.raises(UserError, match="empty") as nothing:
         trash.undo(root)
     assert nothing.value.code is Exit.NO_RUN
@@ -51,11 +54,11 @@ def test_a_run_on_another_file_system_goes_to_the_trash_and_back(root):
 
 def test_a_run_never_comes_back_over_another(root, tmp_path):
     run = new(root, directory=tmp_path / "out")
-    other = new(root, directory=tmp_path / "out", overwrite=True)
+    newer = new(root, directory=tmp_path / "out", overwrite=True)
     with pytest.raises(UserError, match="exists") as taken:
         trash.undo(root)
     assert taken.value.code == Exit.USAGE
-    assert find.list_runs(root) == ([other], []) and run.path == other.path
+    assert find.list_runs(root) == ([newer], []) and run.path == newer.path
 
 
 def test_a_running_run_is_not_thrown_away(root, monkeypatch):
@@ -73,12 +76,12 @@ def test_a_run_around_its_own_root_is_not_thrown_away(tmp_path):
 
 
 def test_an_emptied_trash_holds_nothing_and_touches_nothing_outside(root, tmp_path):
-    kept = tmp_path / "kept"
-    kept.mkdir()
-    (kept / "file").touch()
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "file").touch()
     runs_made = [new(root), new(root, directory=tmp_path / "out")]
     for run in runs_made:
         trash.discard(run.path, run.name, root)
-    (root / trash.TRASH / "sneaky").symlink_to(kept)
+    (root / trash.TRASH / "sneaky").symlink_to(outside)
     assert trash.empty(root) == 2 and trash.empty(root) == 0
-    assert (kept / "file").exists() and list((root / trash.TRASH).iterdir()) == []
+    assert (outside / "file").exists() and list((root / trash.TRASH).iterdir()) == []

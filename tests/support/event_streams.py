@@ -1,4 +1,4 @@
-"""Summaries of runs as a test tells them, without files."""
+"""Summaries of runs made for tests, without files."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ def run(
     source: str | None = None,
     digest: str | None = None,
     epoch: int = 2,
-    **told: Any,
+    **options: Any,
 ) -> Summary:
-    """A run at its defaults but for what is told by flag names; test_top1 is (last, best). No layer: nothing known."""
+    """A run at its defaults except for `options`, by flag name; test_top1 is (last, best). No layer: nothing known."""
     sections = Settings()
-    if told.get("layer", "ConvNN") is not None:
+    if options.get("layer", "ConvNN") is not None:
         for option in OPTIONS:
             if option.section != "output":
                 sections.setdefault(option.section, {})[option.field] = option.default
         sections["run"]["tags"] = list(tags)
-        for flag, value in told.items():
+        for flag, value in options.items():
             sections[BY_NAME[flag].section][BY_NAME[flag].field] = value
     return Summary(
         name=name,

@@ -1,4 +1,4 @@
-"""Runs made for tests: a directory, and the events a test says."""
+"""Runs made for tests: a directory, and the events a test gives."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from convnn.runs.run import Run
 CONFIG = '[model]\nname = "vgg11"\n\n[data]\nresize = "none"\n\n[scheduler]\nname = "none"\n'
 
 
-def new(root: Path, *told: Event, **options) -> Run:
+def new(root: Path, *events: Event, **options) -> Run:
     run = runs_run.create_run(CONFIG, model="vgg11", layer="ConvNN", root=root, **options)
-    for event in told:
+    for event in events:
         append_event(run.events_path, event)
     return run
 

@@ -76,7 +76,7 @@ def imported_note(runs: Iterable[Summary]) -> list[str]:
 def sort_runs(runs: Sequence[Summary], keys: str | None) -> list[Summary]:
     """Return the runs sorted by keys with commas between, `-key` in descending order; unknown values come last."""
     result = list(runs)
-    names = [name for key in (keys or "").split(",") if (name := key.strip())]
+    names = [name for key in (keys or "").split(",") if (name := key.strip()).lstrip("-")]
     for name in reversed(names):  # sorting is stable, so the first key is sorted by last
         field = fields.get_field(name.lstrip("-"), fields.metric_names(runs))
         result = _sort_by_field(result, field, descending=name.startswith("-"))

@@ -1,7 +1,7 @@
 """Two or more runs side by side: the options that differ, metrics at equal points, and groups of repeats.
 
 Runs are named A, B, C ... in the order given, and all are compared with A. This file computes; `comparison_report`
-makes tables and sentences of it, and `convnn.terminal.report` draws the curves.
+makes tables and sentences of it, and `convnn.terminal.panels` draws the curves.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ RUNS = [A, B, C, D]
         ("name='c (odd) \"name\"'", "c"),
         ("name='c (odd) \"name\"' OR K=12", "bc"),
         ("br0", "ab"),
-        ("has:K", "a"),  # ratio 0 leaves no neighbours, Conv2d has none
+        ("has:K", "a"),  # ratio 0 leaves no neighbors, Conv2d has none
         ("has:kernel_size", "abc"),
         ("has:K,kernel_size", "abc"),
         ("has:test_top1 NOT has:K", "bc"),

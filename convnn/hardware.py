@@ -71,7 +71,7 @@ def _read_number(path: Path) -> int | None:
 def fp16_on_cpu() -> Problem:
     """Return the problem of fp16 on the cpu, which the rules find and, where `auto` turns out to be the cpu, a run."""
     return Problem(
-        "runtime.amp_dtype is 'fp16': cpu takes bf16 only",
+        "runtime.amp_dtype is 'fp16': cpu supports bf16 only",
         key="runtime.amp_dtype",
         value="fp16",
         fix="use --amp_dtype bf16",

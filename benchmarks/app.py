@@ -1,10 +1,10 @@
-"""What the app costs: its first frame, a key's answer while a run trains, and the share of throughput that is left.
+"""Latency of the app (first frame, keys, table, chart), and the throughput of a run that trains in it.
 
     python -m benchmarks.app [WORD ...]     only the parts that contain a WORD: frame, import, table, chart, key, share
-    PAIRS=2 python -m benchmarks.app share  fewer pairs than ten
+    PAIRS=2 python -m benchmarks.app share  two pairs instead of ten
 
-The app runs in a pseudo-terminal of 120x40 with every pane open. Throughput is compared as the median over interleaved
-pairs: the images a second of the epochs after the first, in the app beside `convnn run --plain`.
+The app runs in a pseudo-terminal of 120x40 with every pane open. Throughput is compared over interleaved pairs of runs:
+the median images/s of the epochs after the first, in the app and with `convnn run --plain`.
 """
 
 from __future__ import annotations
@@ -22,15 +22,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 
-from tests.pictured import events_of, make
-from tests.pseudo import ROOT, Program
-
 from convnn.charts.chart import Series, draw
 from convnn.config import toml
 from convnn.events import Finished
 from convnn.presets import resolve
 from convnn.runs import find
 from convnn.runs.event_log import event_line
+from tests.support.pictured_runs import events_of, make
+from tests.support.terminal import ROOT, Program
 from tui.app import ConvnnApp
 from tui.screens.runs import RunsScreen
 
@@ -42,7 +41,7 @@ SIZE = (120, 40)
 THREADS = {"OMP_NUM_THREADS": str(os.cpu_count() or 1)}
 DIGITS = {"data.dataset": "digits", "layer.type": "Branching", "training.batch_size": "64"}
 QUICKSTART = DIGITS | {"model.width": "0.125", "training.num_epochs": "3"}
-TABLE, COLUMNS = 5000, 15
+TABLE_RUNS, COLUMNS = 5000, 15
 VARIED = {  # with name, status, epoch, best and seed the columns of the table
     "layer.K": ("3", "9"), "branching.ratio": ("0.25", "0.5"), "layer.similarity_type": ("Col", "Loc"),
     "layer.aggregation_type": ("Col", "Loc_Col"), "layer.magnitude_type": ("cosine", "euclidean"),
@@ -57,104 +56,103 @@ def frame() -> Iterator[str]:
     with tempfile.TemporaryDirectory() as folder:
         for number in range(RUNS):
             make(Path(folder), 3, name=f"20260101-{number:06d}-vgg11-ConvNN-{number:04x}", outcome="done")
-        for word, means in (("convnn  home", "first frame"), ("ConvNN-03e7", "first runs on it")):
+        for word, name in (("convnn  home", "first frame"), ("ConvNN-03e7", "first runs in it")):
             times = []
             for _ in range(5):
                 start = time.perf_counter()
                 with _open("-m", "convnn", "tui", "--runs", folder) as app:
                     _until(app, word, 0)
                     times.append(time.perf_counter() - start)
-            yield f"{means} with {RUNS:,} runs: median {median(times):.2f} s, worst {max(times):.2f} s of 5"
+            yield f"{name} with {RUNS:,} runs: median {median(times):.2f} s, worst {max(times):.2f} s of 5"
 
 
 def import_() -> Iterator[str]:
-    """The longest that a key waits while the training thread imports torch and builds what it trains."""
+    """The longest latency of a key while the training thread imports torch and builds the run."""
     longest = []
     for _ in range(3):
         with tempfile.TemporaryDirectory() as folder, _open(LAUNCHING, folder, *_words(QUICKSTART)) as app:
             _until(app, "loading torch", 0)
             app.press("1")  # hides the pane that the next one brings back
-            waits = []
+            latencies = []
             while not [*Path(folder).glob("*/events.jsonl")]:
-                waits.append(_latency(app, "1", "1 progress"))
-            longest.append(max(waits))
-    yield f"longest wait of a key from the import of torch to the first step: {_ms(longest)} in {len(longest)} starts"
+                latencies.append(_latency(app, "1", "1 progress"))
+            longest.append(max(latencies))
+    yield f"longest latency of a key from torch's import to the first step: {_ms(longest)} in {len(longest)} starts"
 
 
 def table() -> Iterator[str]:
-    """Of the table of all runs: to its first rows, from its key and from the data, and to those of the next page."""
+    """Latency of the table of all runs: its first rows, from the data and from its key, and the next page."""
     with tempfile.TemporaryDirectory() as folder:
-        _many(Path(folder))
-        told = _ms([asyncio.run(_from_data(Path(folder)))])
-        yield f"first rows of {TABLE:,} runs x {COLUMNS} columns after the data is read: median {told}"
+        _write_runs(Path(folder))
+        seconds = asyncio.run(_seconds_from_data(Path(folder)))
+        yield f"first rows of {TABLE_RUNS:,} runs x {COLUMNS} columns after the data is read: median {_ms([seconds])}"
         with _open("-m", "convnn", "tui", "--runs", folder) as app:
-            _until(app, f"runs {TABLE}", 0)
+            _until(app, f"runs {TABLE_RUNS}", 0)
             first, pages = [], []
             for _ in range(5):
                 time.sleep(1)
-                first.append(_answer(app, "t", f"{TABLE - 1:04x}"))
-                pages += [_answer(app, "\x1b[6~", "vgg11-") for _ in range(KEYS // 5)]
-                _answer(app, "\x1b", "presets")  # back to Home
+                first.append(_seconds_until(app, "t", f"{TABLE_RUNS - 1:04x}"))
+                pages += [_seconds_until(app, "\x1b[6~", "vgg11-") for _ in range(KEYS // 5)]
+                _seconds_until(app, "\x1b", "presets")  # back to Home
         pages.sort()
-        told = f"median {_ms([median(first)])}, worst {_ms([max(first)])}"
-        yield f"first rows of {TABLE:,} runs x {COLUMNS} columns after the key: {told}"
+        latencies = f"median {_ms([median(first)])}, worst {_ms([max(first)])}"
+        yield f"first rows of {TABLE_RUNS:,} runs x {COLUMNS} columns after the key: {latencies}"
         yield f"page-down: median {_ms([median(pages)])}, p95 {_ms([pages[int(0.95 * len(pages))]])}"
 
 
-async def _from_data(root: Path) -> float:
-    """Seconds from what was read to the rows on the screen, in this process."""
+async def _seconds_from_data(root: Path) -> float:
+    """Median seconds from the summaries to the rows on the screen, in this process."""
     times = []
     app = ConvnnApp(root)
     async with app.run_test(size=SIZE) as pilot:
-        while not (app.run_feed.complete and len(app.runs) == TABLE):
+        while not (app.run_feed.complete and len(app.runs) == TABLE_RUNS):
             await pilot.pause(0.1)
         await pilot.press("t")
         await pilot.pause()
         screen = app.screen
         assert isinstance(screen, RunsScreen)
-        draw, drawn = app._display, asyncio.Event()
-        app._display = lambda *given: (draw(*given), drawn.set())  # type: ignore[method-assign]
+        display, displayed = app._display, asyncio.Event()
+        app._display = lambda *arguments: (display(*arguments), displayed.set())  # type: ignore[method-assign]
         for _ in range(11):
             await pilot.pause(0.2)
-            drawn.clear()
+            displayed.clear()
             app.run_feed.runs, screen.arrangement = list(app.runs), None  # as if they had just been read
             start = time.perf_counter()
             screen.on_runs_changed()
-            await drawn.wait()
+            await displayed.wait()
             times.append(time.perf_counter() - start)
     return median(times)
 
 
-def _many(root: Path) -> None:
-    """Runs that differ in so many options that the table has its columns."""
-    draw = random.Random(1)
-    names = list(VARIED)
-    told = "".join(event_line(event) + "\n" for event in [*events_of(1), Finished(outcome="done")])
+def _write_runs(root: Path) -> None:
+    """Write runs that differ in enough options to fill the table's columns."""
+    rng = random.Random(1)
+    events = "".join(event_line(event) + "\n" for event in [*events_of(1), Finished(outcome="done")])
     configs = []
     for _ in range(100):
-        chosen = {name: draw.choice(VARIED[name]) for name in names}
-        configs.append(toml.dumps(resolve.resolve(None, {"layer.type": "Branching"} | chosen).config, whole=True))
-    for number in range(TABLE):
+        options = {name: rng.choice(choices) for name, choices in VARIED.items()}
+        configs.append(toml.dumps(resolve.resolve(None, {"layer.type": "Branching"} | options).config, whole=True))
+    for number in range(TABLE_RUNS):
         run = root / f"20260101-{number:06d}-vgg11-Branching-{number:04x}"
         run.mkdir()
         (run / "config.toml").write_text(configs[number % 100].replace("seed = 0", f"seed = {number // 100}"))
-        (run / "events.jsonl").write_text(told)
+        (run / "events.jsonl").write_text(events)
 
 
-def _answer(app: Program, letter: str, word: str) -> float:
-    """Seconds from a key to what it brings onto the screen."""
+def _seconds_until(app: Program, letter: str, word: str) -> float:
+    """Seconds from a key until the word is on the screen."""
     time.sleep(0.1)
-    start, began = len(app.output), time.perf_counter()
+    offset, start = len(app.output), time.perf_counter()
     app.press(letter)
-    while word.encode() not in app.output[start:]:
-        if time.perf_counter() - began > 5:
+    while word.encode() not in app.output[offset:]:
+        if time.perf_counter() - start > 5:
             raise RuntimeError(f"no answer to {letter!r}")
         time.sleep(0.0005)
-    return time.perf_counter() - began
+    return time.perf_counter() - start
 
 
 def chart() -> Iterator[str]:
-    """Milliseconds to redraw 8 curves of 100,000 points."""
+    """Time to redraw 8 curves of 100,000 points."""
     import numpy as np
 
     x = np.arange(100_000.0)
@@ -170,27 +168,27 @@ def chart() -> Iterator[str]:
 
 
 def key() -> Iterator[str]:
-    """How long a key that redraws every curve takes to answer while a run trains."""
+    """Latency of a key that redraws every curve while a run trains."""
     for name, config in (("quickstart", QUICKSTART), ("vgg11 Branching", WIDE)):
         config = config | {"training.num_epochs": "1000"}
         with tempfile.TemporaryDirectory() as folder, _open(LAUNCHING, folder, *_words(config)) as app:
             _until(app, "step ", 0)
-            while not (found := find.list_runs(Path(folder))[0]) or not found[0].history().steps:
+            while not (runs := find.list_runs(Path(folder))[0]) or not runs[0].history().steps:
                 time.sleep(0.1)
-            waits = sorted(_latency(app, "y", "log y") for _ in range(KEYS))
-        yield f"a key while {name} trains: median {_ms([median(waits)])}, p95 {_ms([waits[int(0.95 * KEYS)]])}"
+            latencies = sorted(_latency(app, "y", "log y") for _ in range(KEYS))
+        yield f"a key while {name} trains: median {_ms([median(latencies)])}, p95 {_ms([latencies[int(0.95 * KEYS)]])}"
 
 
 def share() -> Iterator[str]:
-    """The share of headless throughput that training in the app has."""
+    """Throughput of training in the app, as a share of that without it."""
     for name, config in (("quickstart", QUICKSTART), ("vgg11 Branching", WIDE)):
         ratios = []
         for _ in range(PAIRS):
-            headless, inside = _headless(config), _inside(config)
-            ratios.append(inside / headless)
-            print(f"    {name}: {headless:.1f} headless, {inside:.1f} in the app images/s", flush=True)
-        spread = f"{min(ratios):.1%} to {max(ratios):.1%}"
-        yield f"throughput in the app, {name}: {median(ratios):.1%} of headless (median of {PAIRS} pairs, {spread})"
+            headless, in_app = _headless_speed(config), _app_speed(config)
+            ratios.append(in_app / headless)
+            print(f"    {name}: {headless:.1f} images/s headless, {in_app:.1f} images/s in the app", flush=True)
+        extremes = f"{min(ratios):.1%} to {max(ratios):.1%}"
+        yield f"throughput in the app, {name}: {median(ratios):.1%} of headless (median of {PAIRS} pairs, {extremes})"
 
 
 PARTS = {"frame": frame, "import": import_, "table": table, "chart": chart, "key": key, "share": share}
@@ -211,21 +209,21 @@ def _until(app: Program, word: str, start: int) -> None:
 
 
 def _latency(app: Program, letter: str, word: str) -> float:
-    """Seconds from a key to what it brings onto the screen; the same key then takes that away again."""
+    """Seconds from a key until the word is on the screen; the same key then removes it."""
     time.sleep(0.02)
-    start, began = len(app.output), time.perf_counter()
+    offset, start = len(app.output), time.perf_counter()
     app.press(letter)
-    while word.encode() not in app.output[start:]:
-        if time.perf_counter() - began > 5:
+    while word.encode() not in app.output[offset:]:
+        if time.perf_counter() - start > 5:
             raise RuntimeError(f"no answer to {letter!r}")
         time.sleep(0.001)
-    waited = time.perf_counter() - began
+    latency = time.perf_counter() - start
     app.press(letter)
     time.sleep(0.15)
-    return waited
+    return latency
 
 
-def _headless(config: dict[str, str]) -> float:
+def _headless_speed(config: dict[str, str]) -> float:
     from convnn.config.options import BY_KEY
 
     flags = [part for key, value in config.items() for part in (BY_KEY[key].flag, value)]
@@ -235,17 +233,17 @@ def _headless(config: dict[str, str]) -> float:
         return _speed(Path(folder))
 
 
-def _inside(config: dict[str, str]) -> float:
+def _app_speed(config: dict[str, str]) -> float:
     with tempfile.TemporaryDirectory() as folder, _open(LAUNCHING, folder, *_words(config)) as app:
         while not any(b'"Finished"' in path.read_bytes() for path in Path(folder).glob("*/events.jsonl")):
             if app.process.poll() is not None:
                 raise RuntimeError(f"the app ended: {app.text[-500:]}")
-            time.sleep(1)  # and no list of runs, whose reading takes time from a core that trains
+            time.sleep(1)  # without reading runs, which would take time from a core that trains
         return _speed(Path(folder))
 
 
 def _speed(root: Path) -> float:
-    """Images a second of the epochs after the first, which warms up."""
+    """Median images/s of the epochs after the first, which is the warm-up."""
     return median(find.list_runs(root)[0][0].history().series("images_per_s")[1][1:])
 
 
@@ -254,11 +252,11 @@ def _words(config: dict[str, str]) -> list[str]:
 
 
 def _ms(seconds: list[float]) -> str:
-    return ", ".join(f"{1000 * each:.0f} ms" for each in seconds)
+    return ", ".join(f"{1000 * value:.0f} ms" for value in seconds)
 
 
 def main(words: list[str]) -> None:
-    """Measure, and print a line a figure."""
+    """Measure the parts whose names contain a word, and print their results."""
     for name, part in PARTS.items():
         if not words or any(re.search(word, name) for word in words):
             for line in part():

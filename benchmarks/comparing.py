@@ -1,6 +1,6 @@
-"""How long importing, listing, filtering, comparing and laying out take, on generated runs and on a tree of real ones.
+"""Seconds to import, list, filter, compare and tabulate generated runs, and a tree of real ones.
 
-Commands are timed as a person meets them: a process of its own, start-up included, the best of three, warm.
+Commands are timed as processes of their own, start-up included: the best of three, warm.
 
     python benchmarks/comparing.py [TREE]      TREE holds result directories of the original tool
 """
@@ -66,27 +66,27 @@ COMMANDS = {
 }
 
 
-def generate(to: Path, count: int, epochs: int) -> None:
-    """Result directories: 12 K x 9 ratios, and as many seeds as it takes."""
-    draw = random.Random(1)
-    for at in range(count):
-        K, ratio, seed = 1 + at % 12, (at % 9) / 8, at // 36
-        path = to / f"K{K}_br{ratio * 1000:04.0f}_s{seed}_{at}"
+def generate(folder: Path, count: int, epochs: int) -> None:
+    """Write result directories of the original tool: 12 values of K, 9 ratios, and as many seeds as needed."""
+    rng = random.Random(1)
+    for number in range(count):
+        K, ratio, seed = 1 + number % 12, (number % 9) / 8, number // 36
+        path = folder / f"K{K}_br{ratio * 1000:04.0f}_s{seed}_{number}"
         path.mkdir(parents=True)
         (path / "args.txt").write_text(ARGUMENTS.format(K=K, ratio=ratio, epochs=epochs, seed=seed))
         lines = []
         for epoch in range(1, epochs + 1):
-            top1 = 80 - 40 * 0.9**epoch + draw.gauss(0, 0.4)
+            top1 = 80 - 40 * 0.9**epoch + rng.gauss(0, 0.4)
             lines.append(
-                f"[Epoch {epoch:03d}] Time: {draw.gauss(16, 0.1):.4f}s "
+                f"[Epoch {epoch:03d}] Time: {rng.gauss(16, 0.1):.4f}s "
                 f"| [Train] Loss: {1.6 * 0.97**epoch:.8f} Accuracy: Top1: {top1 + 9:.4f}%, Top5: 99.9960% "
-                f"| [Test] Loss: {1 + draw.random():.8f} Accuracy: Top1: {top1:.4f}%, Top5: 98.3105%\n"
+                f"| [Test] Loss: {1 + rng.random():.8f} Accuracy: Top1: {top1:.4f}%, Top5: 98.3105%\n"
             )
         (path / "train_eval_results.txt").write_text("".join(lines))
 
 
-def timed(arguments: list[str], root: Path, repeats: int = 3) -> float:
-    """Seconds of a command, the best of some."""
+def command_seconds(arguments: list[str], root: Path, repeats: int = 3) -> float:
+    """Seconds of a command, the best of `repeats`."""
     times = []
     for _ in range(repeats):
         start = time.perf_counter()
@@ -102,20 +102,20 @@ def timed(arguments: list[str], root: Path, repeats: int = 3) -> float:
 
 
 def measure(name: str, tree: Path, root: Path) -> None:
-    """A row for each command."""
-    print(f"{name}: import {timed(['import', str(tree)], root, 1):.2f} s", end="", flush=True)
-    print(f" · first list {timed(['runs'], root, 1):.2f} s", end="", flush=True)
+    """Import a tree, then print the seconds of each command."""
+    print(f"{name}: import {command_seconds(['import', str(tree)], root, 1):.2f} s", end="", flush=True)
+    print(f" · first list {command_seconds(['runs'], root, 1):.2f} s", end="", flush=True)
     for command, arguments in COMMANDS.items():
-        print(f" · {command} {timed(arguments, root):.2f} s", end="", flush=True)
+        print(f" · {command} {command_seconds(arguments, root):.2f} s", end="", flush=True)
     print()
 
 
 def main(trees: list[str]) -> None:
     folder = Path(tempfile.mkdtemp(prefix="convnn-bench-"))
     try:
-        print(f"start-up alone: {timed(['--version'], folder):.2f} s")
+        print(f"start-up alone: {command_seconds(['--version'], folder):.2f} s")
         for tree in trees:
-            measure(tree, Path(tree), folder / "given")
+            measure(tree, Path(tree), folder / "imported")
         for count, epochs in ((1_000, 150), (10_000, 20)):
             generate(folder / f"old{count}", count, epochs)
             measure(f"{count:,} runs of {epochs} epochs", folder / f"old{count}", folder / f"runs{count}")

@@ -1,4 +1,4 @@
-"""Images a second of the input path, cropped, flipped and normalized: ours beside PIL images and torchvision."""
+"""Images/s of the input path with crops, flips and normalization, beside PIL images and torchvision."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from benchmarks import plain
-from benchmarks.measure import How, Side, Work, take_turns
+from benchmarks.measure import BenchOptions, Contender, Work, measure_interleaved
 from benchmarks.table import Row
 from convnn.data.cifar import CIFAR10_NORMALIZATION
 from convnn.data.loaders import InMemoryLoader
@@ -21,7 +21,7 @@ TARGET = "20"
 
 
 def work(device: torch.device, ours: bool, workers: int) -> Work:
-    """An epoch of batches of noise, on the device."""
+    """An epoch of batches of random pixels, on the device."""
     pixels = torch.randint(256, (IMAGES, 3, 32, 32), dtype=torch.uint8)
     labels = torch.arange(IMAGES) % 10
     mean, std = CIFAR10_NORMALIZATION
@@ -34,8 +34,8 @@ def work(device: torch.device, ours: bool, workers: int) -> Work:
             multiprocessing_context="fork" if workers else None,
         )
         return Work(lambda: [(x.to(device), y.to(device)) for x, y in loader])
-    how: dict[str, Any] = {"batch_size": BATCH, "seed": 0, "normalization": (mean, std)}
-    batches = InMemoryLoader(pixels, labels, device=device, shuffle=True, crop=True, flip=True, **how)
+    arguments: dict[str, Any] = {"batch_size": BATCH, "seed": 0, "normalization": (mean, std)}
+    batches = InMemoryLoader(pixels, labels, device=device, shuffle=True, crop=True, flip=True, **arguments)
     epochs = count(1)
 
     def run() -> None:
@@ -45,14 +45,15 @@ def work(device: torch.device, ours: bool, workers: int) -> Work:
     return Work(run)
 
 
-def rows(how: How) -> Iterator[Row]:
-    """A row for each number of processes that load for the plain way."""
+def rows(bench: BenchOptions) -> Iterator[Row]:
+    """A row for each number of worker processes of the plain loader."""
     for workers in (0, 2):
-        theirs, ours = take_turns([Side(work, (False, workers), False), Side(work, (True, workers))], how)
+        contenders = [Contender(work, (False, workers), keeps_memory=False), Contender(work, (True, workers))]
+        theirs, ours = measure_interleaved(contenders, bench)
         yield {
             "input path, 32x32 with augmentation": f"plain with {workers} workers",
             "plain images/s": IMAGES / theirs.seconds,
             "ours images/s": IMAGES / ours.seconds,
-            "ratio": theirs.seconds / ours.seconds,
+            "ours / plain": theirs.seconds / ours.seconds,
             "target": TARGET,
         }

@@ -1,8 +1,10 @@
-"""The plain way, which ours is measured against: scores for every pair, neighbours expanded to K copies, then Conv1d.
+"""The plain implementation that ours is compared with: scores of all pairs, K copies of the neighbors, then Conv1d.
 
-Pad; normalise; `bmm` of all padded queries against all padded positions; clamp; diagonal set to the best; `topk(K)`;
-expand to K copies and gather; `conv1d` with stride K; crop. It is written to that description and is tuned in neither
-direction. B batch, C channels, M padded positions, S candidates, K neighbours.
+Pad; normalize; `bmm` of all padded queries with all padded positions; clamp; diagonal set to the best; `topk(K)`;
+expand to K copies and gather; `conv1d` with stride K; crop. It follows that description and is not tuned.
+
+    B  batch     M  positions of the padded map     K  neighbors
+    C  channels  S  candidates
 """
 
 from __future__ import annotations
@@ -26,8 +28,8 @@ def scores(queries: Tensor, candidates: Tensor, metric: str) -> Tensor:
     return (left + right - 2 * torch.bmm(queries.transpose(1, 2), candidates)).clamp(min=0)
 
 
-def copies(rows: Tensor, index: Tensor) -> Tensor:
-    """Each position's K neighbours side by side. (B, C, M), (B, M, K) -> (B, C, M * K)"""
+def gather_copies(rows: Tensor, index: Tensor) -> Tensor:
+    """The K neighbors of each position side by side. (B, C, M), (B, M, K) -> (B, C, M * K)"""
     channels, K = rows.shape[1], index.shape[2]
     expanded = rows.unsqueeze(3).expand(-1, -1, -1, K).contiguous()
     return expanded.gather(2, index.unsqueeze(1).expand(-1, channels, -1, -1)).flatten(2)
@@ -60,32 +62,34 @@ class ConvNN2d(nn.Conv1d):
     ) -> None:
         super().__init__(in_channels, out_channels, K, stride=K)
         self.K, self.pad = K, padding
-        self.by_place = similarity_type == "Loc"
-        self.metric = "euclidean" if self.by_place else magnitude_type
+        self.by_location = similarity_type == "Loc"
+        self.metric = "euclidean" if self.by_location else magnitude_type
         self.sampling_type, self.num_samples = sampling_type, num_samples
 
     def forward(self, x: Tensor) -> Tensor:
-        room = F.pad(x, (self.pad,) * 4)
-        rows = room.flatten(2)
-        compared = pixels(room) if self.by_place else rows
+        padded = F.pad(x, (self.pad,) * 4)
+        rows = padded.flatten(2)
+        compared = pixels(padded) if self.by_location else rows
         index = self.nearest(compared, None if self.sampling_type == "all" else self.pool(x.shape[2:], x.device))
-        if self.by_place:
+        if self.by_location:
             index = index.sort(2).values
-        return crop(super().forward(copies(rows, index)), x.shape[2:], self.pad)
+        return crop(super().forward(gather_copies(rows, index)), x.shape[2:], self.pad)
 
     def nearest(self, rows: Tensor, pool: Tensor | None) -> Tensor:
         """The K nearest of every position, itself first. (B, C, M), (S,) -> (B, M, K)"""
-        nearer_is_more = self.metric == "cosine"
-        best = torch.inf if nearer_is_more else -torch.inf
+        higher_is_nearer = self.metric == "cosine"
+        best = torch.inf if higher_is_nearer else -torch.inf
         if pool is None:
-            found = scores(rows, rows, self.metric)
-            found.diagonal(dim1=1, dim2=2).fill_(best)
-            return found.topk(self.K, dim=2, largest=nearer_is_more).indices
-        found = scores(rows, rows[:, :, pool], self.metric)
-        found[:, pool, torch.arange(len(pool), device=pool.device)] = -best  # a position is its own neighbour already
-        others = pool[found.topk(self.K - 1, dim=2, largest=nearer_is_more).indices]
+            all_scores = scores(rows, rows, self.metric)
+            all_scores.diagonal(dim1=1, dim2=2).fill_(best)
+            return all_scores.topk(self.K, dim=2, largest=higher_is_nearer).indices
+        pool_scores = scores(rows, rows[:, :, pool], self.metric)
+        pool_scores[
+            :, pool, torch.arange(len(pool), device=pool.device)
+        ] = -best  # a position is its own neighbor already
+        nearest = pool[pool_scores.topk(self.K - 1, dim=2, largest=higher_is_nearer).indices]
         own = torch.arange(rows.shape[2], device=pool.device).view(1, -1, 1).expand(len(rows), -1, -1)
-        return torch.cat((own, others), dim=2)
+        return torch.cat((own, nearest), dim=2)
 
     def pool(self, sides: Sequence[int], device: torch.device) -> Tensor:
         """Positions of the padded map that may be chosen: some at random, or a grid. -> (S,)"""
@@ -102,10 +106,10 @@ class ConvNN2d(nn.Conv1d):
         return (down.unsqueeze(1) * (width + 2 * self.pad) + right).flatten()
 
 
-def pixels(room: Tensor) -> Tensor:
+def pixels(padded: Tensor) -> Tensor:
     """Row and column of every position, for each image. (B, C, H, W) -> (B, 2, M)"""
-    lines = [torch.arange(side, dtype=room.dtype, device=room.device) for side in room.shape[2:]]
-    return torch.stack(torch.meshgrid(lines, indexing="ij")).flatten(1).expand(len(room), -1, -1)
+    lines = [torch.arange(side, dtype=padded.dtype, device=padded.device) for side in padded.shape[2:]]
+    return torch.stack(torch.meshgrid(lines, indexing="ij")).flatten(1).expand(len(padded), -1, -1)
 
 
 class ConvNNAttention2d(nn.Module):
@@ -133,14 +137,14 @@ class ConvNNAttention2d(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         rows = F.pad(x, (self.pad,) * 4).flatten(2).transpose(1, 2)  # (B, M, C)
         queries, keys, values = (part(rows).transpose(1, 2) for part in (self.query, self.key, self.value))
-        nearer_is_more = self.metric == "cosine"
-        found = scores(queries, keys, self.metric)
-        own = found.diagonal(dim1=1, dim2=2).clone().unsqueeze(2)
-        found.diagonal(dim1=1, dim2=2).fill_(torch.inf if nearer_is_more else -torch.inf)
-        top, index = found.topk(self.K, dim=2, largest=nearer_is_more)
+        higher_is_nearer = self.metric == "cosine"
+        all_scores = scores(queries, keys, self.metric)
+        own = all_scores.diagonal(dim1=1, dim2=2).clone().unsqueeze(2)
+        all_scores.diagonal(dim1=1, dim2=2).fill_(torch.inf if higher_is_nearer else -torch.inf)
+        top, index = all_scores.topk(self.K, dim=2, largest=higher_is_nearer)
         top = torch.cat((own, top[:, :, 1:]), dim=2)
-        share = F.dropout((top if nearer_is_more else -top).softmax(2), self.attention_dropout, self.training)
-        mixed = self.depthwise(copies(values, index) * share.flatten(1).unsqueeze(1))
+        attention = F.dropout((top if higher_is_nearer else -top).softmax(2), self.attention_dropout, self.training)
+        mixed = self.depthwise(gather_copies(values, index) * attention.flatten(1).unsqueeze(1))
         out = self.output(self.pointwise(mixed).transpose(1, 2)).transpose(1, 2)
         return crop(out, x.shape[2:], self.pad)
 
@@ -150,9 +154,9 @@ class Branching2d(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, **options: Any) -> None:
         super().__init__()
-        share = round(out_channels * 0.5)
-        self.first = ConvNN2d(in_channels, share, **options)
-        self.second = nn.Conv2d(in_channels, out_channels - share, 3, padding="same")
+        first_channels = round(out_channels * 0.5)
+        self.first = ConvNN2d(in_channels, first_channels, **options)
+        self.second = nn.Conv2d(in_channels, out_channels - first_channels, 3, padding="same")
         self.mix = nn.Conv2d(out_channels, out_channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -167,18 +171,18 @@ class PooledLinear(nn.Linear):
 
 
 def vgg11(conv: Callable[[int, int], nn.Module], num_classes: int, width: float = 1.0) -> nn.Sequential:
-    """VGG11, the names of its parameters those of ours."""
+    """VGG11 with the parameter names of ours."""
     model = nn.Sequential()
     for number, channels in enumerate(architectures.stages("vgg11", width), start=1):
         stage = nn.Sequential()
-        for i, (before, after) in enumerate(channels, start=1):
-            stage.add_module(f"conv{i}", conv(before, after))
-            stage.add_module(f"norm{i}", nn.BatchNorm2d(after))
+        for i, (in_channels, out_channels) in enumerate(channels, start=1):
+            stage.add_module(f"conv{i}", conv(in_channels, out_channels))
+            stage.add_module(f"norm{i}", nn.BatchNorm2d(out_channels))
             stage.add_module(f"relu{i}", nn.ReLU(inplace=True))
         stage.add_module("pool", nn.MaxPool2d(2))
         model.add_module(f"stage{number}", stage)
     hidden = architectures.scaled(architectures.HIDDEN, width)
-    classifier = [PooledLinear(after * architectures.POOLED**2, hidden), nn.ReLU(inplace=True), nn.Dropout(0.5)]
+    classifier = [PooledLinear(out_channels * architectures.POOLED**2, hidden), nn.ReLU(inplace=True), nn.Dropout(0.5)]
     classifier += [nn.Linear(hidden, hidden), nn.ReLU(inplace=True), nn.Dropout(0.5), nn.Linear(hidden, num_classes)]
     model.add_module("head", nn.Sequential(*classifier))
     return model
@@ -190,7 +194,7 @@ class Images(torch.utils.data.Dataset[tuple[Tensor, int]]):
     def __init__(self, pixels: Tensor, labels: Tensor, mean: Sequence[float], std: Sequence[float]) -> None:
         from torchvision import transforms
 
-        self.images = [transforms.functional.to_pil_image(each) for each in pixels]
+        self.images = [transforms.functional.to_pil_image(image) for image in pixels]
         self.labels = labels.tolist()
         self.transform = transforms.Compose(
             [
@@ -204,5 +208,5 @@ class Images(torch.utils.data.Dataset[tuple[Tensor, int]]):
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitem__(self, at: int) -> tuple[Tensor, int]:
-        return self.transform(self.images[at]), self.labels[at]
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        return self.transform(self.images[index]), self.labels[index]

@@ -1,4 +1,4 @@
-"""A whole training step of VGG11, ours beside the plain way: forward, backward, clipping and AdamW."""
+"""A training step of VGG11 (forward, backward, clipping and AdamW) beside the plain implementation."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from benchmarks import plain
-from benchmarks.measure import How, Side, Work, take_turns
+from benchmarks.measure import BenchOptions, Contender, Work, measure_interleaved
 from benchmarks.table import MIB, Row
 from convnn.config.schema import RunConfig
 from convnn.training import build
@@ -25,20 +25,22 @@ PLAIN: dict[str, Callable[[int, int], nn.Module]] = {
 }
 
 
-def config(layer: str, batch: int) -> RunConfig:
-    """VGG11 with a layer in its slots and the defaults otherwise."""
+def vgg11_config(layer: str, batch: int) -> RunConfig:
+    """VGG11 with a layer in its slots, and defaults otherwise."""
     return RunConfig.model_validate(
         {"model": {"name": "vgg11"}, "layer": {"type": layer}, "training": {"batch_size": batch}}
     )
 
 
-def stepping(device: torch.device, ours: bool, asked: RunConfig) -> tuple[nn.Module, Callable[..., torch.Tensor]]:
-    """A model, and a step of it on images and labels that returns the loss."""
-    model = build.model(asked, CLASSES) if ours else plain.vgg11(PLAIN[asked.layer.type], CLASSES)
+def model_and_step(
+    device: torch.device, ours: bool, config: RunConfig
+) -> tuple[nn.Module, Callable[..., torch.Tensor]]:
+    """A model, and the function that trains it on images and labels and returns the loss."""
+    model = build.model(config, CLASSES) if ours else plain.vgg11(PLAIN[config.layer.type], CLASSES)
     model.to(device)
-    section = asked.optimizer
+    section = config.optimizer
     if ours:
-        optimizer = build.optimizer(asked, model)
+        optimizer = build.optimizer(config, model)
     else:
         optimizer = torch.optim.AdamW(
             model.parameters(), lr=section.lr, weight_decay=section.weight_decay, foreach=False, fused=False
@@ -57,27 +59,30 @@ def stepping(device: torch.device, ours: bool, asked: RunConfig) -> tuple[nn.Mod
 
 
 def work(device: torch.device, ours: bool, layer: str, batch: int) -> Work:
-    """Steps on one batch of noise."""
-    _, step = stepping(device, ours, config(layer, batch))
+    """Steps on one batch of random images."""
+    _, step = model_and_step(device, ours, vgg11_config(layer, batch))
     x, y = torch.randn(batch, 3, 32, 32, device=device), torch.arange(batch, device=device) % CLASSES
     return Work(lambda: step(x, y))
 
 
-def rows(how: How) -> Iterator[Row]:
+def rows(bench: BenchOptions) -> Iterator[Row]:
     """A row for each layer."""
-    batch = BATCH // 4 if how.quick else BATCH
+    batch = BATCH // 4 if bench.quick else BATCH
     for layer, target in TARGETS.items():
-        rest = (layer, batch)
-        sides = [Side(work, (False, *rest), False), Side(work, (False, *rest)), Side(work, (True, *rest))]
-        met, same, ours = take_turns(sides, how)
+        contenders = [
+            Contender(work, (False, layer, batch), keeps_memory=False),
+            Contender(work, (False, layer, batch)),
+            Contender(work, (True, layer, batch)),
+        ]
+        plain_as_shipped, plain_kept, ours = measure_interleaved(contenders, bench)
         yield {
             "training step of VGG11": f"{layer}, batch {batch}",
-            "plain ms": 1e3 * met.seconds,
-            "plain ms, our allocator": 1e3 * same.seconds,
+            "plain ms": 1e3 * plain_as_shipped.seconds,
+            "plain ms, our allocator": 1e3 * plain_kept.seconds,
             "ours ms": 1e3 * ours.seconds,
-            "ratio": met.seconds / ours.seconds,
-            "same allocator": same.seconds / ours.seconds,
+            "plain / ours": plain_as_shipped.seconds / ours.seconds,
+            "plain / ours, our allocator": plain_kept.seconds / ours.seconds,
             "target": target,
-            "plain MiB beyond the weights": met.memory / MIB,
+            "plain MiB beyond the weights": plain_as_shipped.memory / MIB,
             "ours MiB beyond the weights": ours.memory / MIB,
         }

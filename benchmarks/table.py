@@ -1,4 +1,4 @@
-"""Rows as Markdown, what they were measured on, and an earlier file of them to compare with."""
+"""Results as Markdown tables, the machine they were measured on, and comparison with a saved file."""
 
 from __future__ import annotations
 
@@ -10,46 +10,48 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measure import How
+from benchmarks.measure import BenchOptions
 
 MIB = 2**20
 Row = dict[str, Any]
-"""Figures by column, the first of them the row's name; a list is saved and not shown."""
+"""Values by column, the first of them the row's name. A list is saved but not printed."""
 
 
-def printed(found: Iterable[Row | str], kept: list[Row]) -> Iterator[str]:
-    """Lines of Markdown as the rows come, which are also added to `kept`; a new set of columns begins a new table."""
+def format_rows(rows: Iterable[Row | str], results: list[Row]) -> Iterator[str]:
+    """Lines of Markdown as the rows come; rows are appended to `results`, and new columns begin a new table."""
     columns: list[str] = []
-    for row in found:
+    for row in rows:
         if isinstance(row, str):
             columns = []
             yield f"\n{row}"
             continue
-        kept.append(row)
-        shown = {name: value for name, value in row.items() if not isinstance(value, list)}
-        if list(shown) != columns:
-            columns = list(shown)
+        results.append(row)
+        cells = {column: value for column, value in row.items() if not isinstance(value, list)}
+        if list(cells) != columns:
+            columns = list(cells)
             yield "\n| " + " | ".join(columns) + " |"
             yield "|" + "---|" * len(columns)
-        yield "| " + " | ".join(told(value) for value in shown.values()) + " |"
+        yield "| " + " | ".join(format_value(value) for value in cells.values()) + " |"
 
 
-def told(value: Any) -> str:
-    """A figure with as many digits as matter."""
+def format_value(value: Any) -> str:
+    """A number with about three digits; other values as they are."""
     if not isinstance(value, float):
         return str(value)
-    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
+    if abs(value) >= 100:
+        return f"{value:.0f}"
+    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
 
 
-def machine(how: How) -> dict[str, str]:
-    """What the figures depend on."""
+def machine(bench: BenchOptions) -> dict[str, str]:
+    """What the results depend on."""
     import torch
 
     from convnn.training import device
 
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "device": device.describe(torch.device(how.device)),
+        "device": device.describe(torch.device(bench.device)),
         "cores": str(os.cpu_count()),
         "threads": str(torch.get_num_threads()),
         "memory": f"{device.memory(torch.device('cpu')) / 2**30:.0f} GiB",
@@ -57,25 +59,26 @@ def machine(how: How) -> dict[str, str]:
         "python": platform.python_version(),
         **device.versions(),
         "commit": (device.git_commit() or "none")[:12],
-        "rounds": str(how.rounds),
+        "rounds": str(bench.rounds),
     }
 
 
-def save(file: Path, on: dict[str, str], rows: list[Row]) -> None:
-    """Write the rows and what they were measured on."""
-    file.write_text(json.dumps({"machine": on, "rows": rows}, indent=1) + "\n")
+def save(file: Path, machine: dict[str, str], rows: list[Row]) -> None:
+    """Write the rows and the machine as JSON."""
+    file.write_text(json.dumps({"machine": machine, "rows": rows}, indent=1) + "\n")
 
 
-def compared(file: Path, rows: list[Row]) -> Iterator[Row | str]:
-    """Rows of both, the earlier file's and these, with how many times each figure is what it was."""
-    before = json.loads(file.read_text())
-    yield f"Beside {file}: {', '.join(f'{key} {value}' for key, value in before['machine'].items())}"
-    old = {_name(row): row for row in before["rows"]}
+def compare(file: Path, rows: list[Row]) -> Iterator[Row | str]:
+    """A row for every number that the saved file has too."""
+    saved = json.loads(file.read_text())
+    yield f"compared with {file}: {', '.join(f'{key} {value}' for key, value in saved['machine'].items())}"
+    saved_rows = {_name(row): row for row in saved["rows"]}
     for row in rows:
+        saved_row = saved_rows.get(_name(row), {})
         for column, value in list(row.items())[1:]:
-            was = old.get(_name(row), {}).get(column)
-            if isinstance(value, float) and isinstance(was, float) and was:
-                yield {"row": _name(row), "figure": column, "then": was, "now": value, "now / then": value / was}
+            before = saved_row.get(column)
+            if isinstance(value, float) and isinstance(before, float) and before:
+                yield {"row": _name(row), "column": column, "then": before, "now": value, "now / then": value / before}
 
 
 def _name(row: Row) -> str:

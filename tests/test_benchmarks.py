@@ -1,4 +1,4 @@
-"""The plain way is the same layer: outputs and gradients of every measured row; and the table's own arithmetic."""
+"""The plain layers equal ours in output and gradient for every measured case; arithmetic of the tables."""
 
 from __future__ import annotations
 
@@ -10,20 +10,19 @@ import torch
 from torch import nn
 
 from benchmarks import cells, growth, layers, plain, step, table
-from benchmarks.measure import How
+from benchmarks.measure import BenchOptions
 from convnn.training import build
 
-ALL_ROWS = {name: row[:2] for name, row in layers.ROWS.items()}
 WIDTH = 0.25  # with fewer channels two maps are often alike in direction after a ReLU, and ties are chosen at will
 CASES = [
-    *ALL_ROWS.values(),
+    *((case.kind, case.options) for case in layers.CASES.values()),
     *(("ConvNN", {"magnitude_type": "euclidean", "K": K}) for K in (1, 4, 16)),
     ("ConvNNAttention", {"magnitude_type": "euclidean"}),
 ]
 
 
 def pairs(kind, options, before, after):
-    """A layer of each, with the same weights, in float64: rounding must not decide between near neighbours."""
+    """A layer of each, with the same weights, in float64: rounding must not decide between near neighbors."""
     torch.manual_seed(2)
     theirs, ours = (make(before, after, **options).double() for make in layers.KINDS[kind])
     with torch.no_grad():
@@ -48,16 +47,16 @@ def test_plain_gives_the_same_outputs_and_gradients(kind, options, side):
         options = options | {"attention_dropout": 0.0}  # the two draw their dropout in different shapes
     theirs, ours = pairs(kind, options, 3, 5)
     x = torch.randn(2, 3, side, side, dtype=torch.float64)
-    for one, other in zip(results(theirs, x), results(ours, x), strict=True):
-        torch.testing.assert_close(one, other)
+    for expected, actual in zip(results(theirs, x), results(ours, x), strict=True):
+        torch.testing.assert_close(actual, expected)
 
 
 @pytest.mark.parametrize("layer", step.TARGETS)
 def test_a_plain_model_is_ours_written_out(layer):
     torch.manual_seed(1)
-    asked = step.config(layer, 2)
-    asked = asked.model_copy(update={"model": asked.model.model_copy(update={"width": WIDTH})})
-    ours, theirs = build.model(asked, 10).double(), plain.vgg11(step.PLAIN[layer], 10, width=WIDTH).double()
+    config = step.vgg11_config(layer, 2)
+    config = config.model_copy(update={"model": config.model.model_copy(update={"width": WIDTH})})
+    ours, theirs = build.model(config, 10).double(), plain.vgg11(step.PLAIN[layer], 10, width=WIDTH).double()
     theirs.load_state_dict(ours.state_dict())
     x = torch.randn(2, 3, 32, 32, dtype=torch.float64)
     grads = []
@@ -66,7 +65,7 @@ def test_a_plain_model_is_ours_written_out(layer):
         model(x).square().sum().backward()
         grads.append({name: p.grad for name, p in model.named_parameters()})
     for name, grad in grads[0].items():
-        torch.testing.assert_close(grad, grads[1][name], msg=lambda said, name=name: f"{name}: {said}")
+        torch.testing.assert_close(grad, grads[1][name], msg=lambda message, name=name: f"{name}: {message}")
 
 
 def test_the_rows_measure_the_slots_of_vgg11():
@@ -86,13 +85,13 @@ def test_work_leaves_nothing_behind_that_the_next_call_would_add_to():
     for ours in (False, True):
         done = layers.work(torch.device("cpu"), ours, "ConvNN", {}, (4, 6, 4), 2)
         done.run()
-        assert done.gives == 4 * (2 * 6 * 16 + 2 * 4 * 16 + 6 * 4 * 9 + 6)
+        assert done.output_bytes == 4 * (2 * 6 * 16 + 2 * 4 * 16 + 6 * 4 * 9 + 6)
 
 
 def test_a_cell_is_slower_by_both_bounds_or_not_at_all():
-    assert not cells.slower(100e-6, 149e-6)  # half as much again, but within 50 us
-    assert not cells.slower(1.0, 1.04)  # 40 ms more, but within 5 %
-    assert cells.slower(1.0, 1.06)
+    assert not cells.is_slower(100e-6, 149e-6)  # half as much again, but within 50 us
+    assert not cells.is_slower(1.0, 1.04)  # 40 ms more, but within 5 %
+    assert cells.is_slower(1.0, 1.06)
 
 
 def test_an_exponent_is_the_slope_of_the_logarithms():
@@ -102,10 +101,10 @@ def test_an_exponent_is_the_slope_of_the_logarithms():
     assert math.isnan(growth.exponent(xs, [0.0] * 4))
 
 
-def test_a_table_begins_anew_with_other_columns_and_keeps_what_it_does_not_show():
-    kept = []
-    found = [{"a": "x", "b": 1.234}, {"a": "y", "b": 250.4, "parts": [1]}, "in words", {"c": "z"}]
-    lines = list(table.printed(found, kept))
+def test_other_columns_begin_a_new_table_and_lists_are_kept_but_not_printed():
+    results = []
+    rows = [{"a": "x", "b": 1.234}, {"a": "y", "b": 250.4, "parts": [1]}, "in words", {"c": "z"}]
+    lines = list(table.format_rows(rows, results))
     assert lines == [
         "\n| a | b |",
         "|---|---|",
@@ -116,16 +115,16 @@ def test_a_table_begins_anew_with_other_columns_and_keeps_what_it_does_not_show(
         "|---|",
         "| z |",
     ]
-    assert kept[1]["parts"] == [1]
+    assert results[1]["parts"] == [1]
 
 
-def test_figures_are_compared_with_those_of_an_earlier_file(tmp_path):
+def test_results_are_compared_with_a_saved_file(tmp_path):
     table.save(tmp_path / "old.json", {"torch": "2"}, [{"row": "x", "ms": 4.0, "target": "2"}])
-    said, row = table.compared(tmp_path / "old.json", [{"row": "x", "ms": 3.0}, {"row": "new", "ms": 1.0}])
-    assert "torch 2" in said
-    assert row == {"row": "x", "figure": "ms", "then": 4.0, "now": 3.0, "now / then": 0.75}
+    heading, row = table.compare(tmp_path / "old.json", [{"row": "x", "ms": 3.0}, {"row": "new", "ms": 1.0}])
+    assert "torch 2" in heading
+    assert row == {"row": "x", "column": "ms", "then": 4.0, "now": 3.0, "now / then": 0.75}
 
 
 def test_what_is_saved_names_machine_and_versions(tmp_path):
-    table.save(tmp_path / "a.json", table.machine(How()), [])
+    table.save(tmp_path / "a.json", table.machine(BenchOptions()), [])
     assert {"device", "threads", "torch", "python"} <= set(json.loads((tmp_path / "a.json").read_text())["machine"])

@@ -23,7 +23,11 @@ LossFn = Callable[[Tensor, Tensor], Tensor]
 Scheduler = torch.optim.lr_scheduler.LRScheduler | torch.optim.lr_scheduler.ReduceLROnPlateau
 
 PLATEAU_EPOCHS = 5  # epochs without a better figure after which plateau cuts the rate
-WRAPPED = ("add_param_group", "load_state_dict", "state_dict", "zero_grad")  # an optimizer's, hidden from the compiler
+COMPILER_HOOKS = (  # what torch wraps around the methods of an optimizer
+    "_disable_dynamo.<locals>.inner",
+    "_use_grad_for_differentiable.<locals>._use_grad",
+    "Optimizer.profile_hook_step.<locals>.wrapper",  # around step once an optimizer of the class was made
+)
 MEMORY_BUDGET = 0.5  # share of the activations that reduce-memory keeps; the rest is computed again
 
 
@@ -76,16 +80,26 @@ def optimizer(config: RunConfig, model: nn.Module) -> torch.optim.Optimizer:
         "adam": torch.optim.Adam,
         "adamw": torch.optim.AdamW,
     }[section.name]
-    return _bare(kind)(model.parameters(), **options)
+    return without_compiler_hooks(kind)(model.parameters(), **options)
 
 
-def _bare(kind: type[torch.optim.Optimizer]) -> type[torch.optim.Optimizer]:
-    """The same optimizer without what torch wraps around its methods for compiled and for differentiable steps.
+def without_compiler_hooks(kind: type[torch.optim.Optimizer]) -> type[torch.optim.Optimizer]:
+    """Return the same optimizer without the wrappers that torch needs for compiled and for differentiable steps.
 
-    Their first call imports the compiler: over a second of the start of every run, and a step here is neither.
+    Their first call imports the compiler: over a second of the start of every run, and a step here is neither. A method
+    whose wrappers are not the known ones, as in another version of torch, is left as it is.
     """
-    methods = {name: unwrap(getattr(kind, name)) for name in WRAPPED}
-    return type(kind.__name__, (kind,), methods | {"step": torch.no_grad()(unwrap(kind.step))})
+    methods: dict[str, Any] = {}
+    for name in ("add_param_group", "load_state_dict", "state_dict", "zero_grad", "step"):
+        method = getattr(kind, name)
+        wrapped = unwrap(method, stop=lambda function: _qualname(function) not in COMPILER_HOOKS)
+        if wrapped is not method:
+            methods[name] = torch.no_grad()(wrapped) if name == "step" else wrapped
+    return type(kind.__name__, (kind,), methods)
+
+
+def _qualname(function: Any) -> str:
+    return function.__code__.co_qualname if hasattr(function, "__code__") else ""
 
 
 def scheduler(config: RunConfig, optimizer: torch.optim.Optimizer) -> Scheduler | None:

@@ -48,6 +48,7 @@ class RunGrid(VirtualList[GridRow]):
         self.sort: tuple[str | None, bool] = (None, False)  # key, descending
         self._widths: dict[str, int] = {}
         self._name_widths = (0, 0)  # the widest name, without and with its time
+        self._layouts: dict[int, tuple[int, list[Field]]] = {}  # by the width of the grid
 
     def show_rows(
         self, rows: Sequence[GridRow], columns: Sequence[Field], sort: tuple[str | None, bool] = (None, False)
@@ -63,6 +64,7 @@ class RunGrid(VirtualList[GridRow]):
             max((_name_width(row, _label(row)) for row in sample), default=0),
         )
         self.set_items(rows)
+        self._layouts.clear()
         self._show_scroll_position()
 
     def _width_of(self, column: Field, runs: Sequence[Summary]) -> int:
@@ -103,30 +105,38 @@ class RunGrid(VirtualList[GridRow]):
     def _has_groups(self) -> bool:
         return bool(self.items) and self.items[0].node is not None
 
-    def _name_column_width(self, width: int) -> int:
+    def _layout(self, width: int) -> tuple[int, list[Field]]:
+        """Return the width of the names, and the columns that fit into `width` cells beside them."""
+        if width not in self._layouts:
+            room = width - GLYPHS_WIDTH - (GROUP_COLUMNS_WIDTH if self._has_groups else 0)
+            name_width = self._name_width(room)
+            self._layouts[width] = name_width, self._fitting_columns(room - name_width - 1)
+        return self._layouts[width]
+
+    def _name_width(self, room: int) -> int:
         """Return the cells for names: with their times where the columns leave room for all of them."""
         low, high = NAME_WIDTH
         short, long = self._name_widths
-        names = max(low, min(short, high, width // 2))
-        room = width - GLYPHS_WIDTH - 1 - names - (GROUP_COLUMNS_WIDTH if self._has_groups else 0)
+        name_width = max(low, min(short, high, room // 2))
+        spare = room - name_width - 1
         for column in self.columns:
-            if self._widths[column.key] > room:
+            if self._widths[column.key] > spare:
+                break
+            spare -= self._widths[column.key] + 1
+        return long if long <= name_width + spare else max(name_width, min(short, name_width + spare))
+
+    def _fitting_columns(self, room: int) -> list[Field]:
+        fitting: list[Field] = []
+        for column in self.columns[self.first_column :]:
+            if self._widths[column.key] > room and fitting:
                 break
             room -= self._widths[column.key] + 1
-        return long if long <= names + room else max(names, min(short, names + room))
+            fitting.append(column)
+        return fitting
 
     def visible_columns(self, width: int) -> list[Field]:
-        """Return the columns that fit into `width` cells beside the names."""
-        room = width - GLYPHS_WIDTH - 1 - self._name_column_width(width)
-        if self._has_groups:
-            room -= GROUP_COLUMNS_WIDTH
-        visible: list[Field] = []
-        for column in self.columns[self.first_column :]:
-            if self._widths[column.key] > room and visible:
-                break
-            room -= self._widths[column.key] + 1
-            visible.append(column)
-        return visible
+        """Return the columns that are shown in `width` cells."""
+        return self._layout(width)[1]
 
     def _show_scroll_position(self) -> None:
         count = len(self.visible_columns(max(40, self.size.width)))
@@ -148,13 +158,14 @@ class RunGrid(VirtualList[GridRow]):
 
     def _scroll_columns(self, first: int) -> None:
         self.first_column = first
+        self._layouts.clear()
         self._show_scroll_position()
         self.refresh()
 
     # -- rendering --------------------------------------------------------------------------------------------------
 
     def column_titles(self, width: int) -> Text:
-        line = Text(" " * GLYPHS_WIDTH + _left("name" + self._arrow("name"), self._name_column_width(width)))
+        line = Text(" " * GLYPHS_WIDTH + _left("name" + self._arrow("name"), self._layout(width)[0]))
         if self._has_groups:
             line.append("".join(_right(name, column_width) for name, column_width in GROUP_COLUMNS))
         for column in self.visible_columns(width):
@@ -168,7 +179,7 @@ class RunGrid(VirtualList[GridRow]):
         return " ▼" if descending else " ▲"
 
     def render_item(self, item: GridRow, width: int) -> list[Text]:
-        name_width = self._name_column_width(width)
+        name_width = self._layout(width)[0]
         if item.node is not None:
             return [self._group_line(item, item.node, name_width)]
         assert item.run is not None

@@ -9,7 +9,6 @@ from convnn.config.active import active_options
 from convnn.config.options import BY_KEY
 from convnn.config.schema import RunConfig
 from convnn.errors import Problem
-from convnn.text import escaped
 
 # where it is computed, not what: may change, and is recorded as not exact where the figures may show it
 MACHINE = ("runtime.device", "runtime.threads", "runtime.deterministic", "data.workers", "data.path")
@@ -20,7 +19,7 @@ def config_diff(before: Mapping[str, Any], now: RunConfig) -> list[Problem]:
     after = active_options(now)
     keys = sorted((before.keys() | after.keys()) - set(MACHINE))
     return [
-        Problem(f"{escaped(key)} was {_shown(key, before)}, now it is {_shown(key, after)}", key=escaped(key))
+        Problem(f"{key} was {_shown(key, before)}, now it is {_shown(key, after)}", key=key)
         for key in keys
         if before.get(key) != after.get(key)
     ]
@@ -30,4 +29,4 @@ def _shown(key: str, values: Mapping[str, Any]) -> str:
     if key not in values:
         return "without effect"
     option = BY_KEY.get(key)
-    return escaped(option.text(values[key]) if option else values[key])[:200]
+    return str(option.text(values[key]) if option else values[key])[:200]

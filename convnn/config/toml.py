@@ -15,7 +15,6 @@ from pydantic_core import ErrorDetails
 from convnn.config.options import BY_KEY, SECTIONS, nearest_option, value_at
 from convnn.config.schema import RunConfig
 from convnn.errors import Problem, UserError, did_you_mean
-from convnn.text import escaped
 
 if TYPE_CHECKING:
     from tomlkit import TOMLDocument
@@ -107,14 +106,14 @@ def read_text(path: Path) -> str:
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
     except OSError as error:
-        raise UserError(f"{escaped(path)} cannot be read: {error.strerror}") from error
+        raise UserError(f"{path} cannot be read: {error.strerror}") from error
     if len(data) > MAX_BYTES:
-        raise UserError(f"{escaped(path)} is larger than {MAX_BYTES} bytes, the limit of a configuration file")
+        raise UserError(f"{path} is larger than {MAX_BYTES} bytes, the limit of a configuration file")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        problem = Problem(f"the file is not UTF-8 text (line {line})", file=escaped(path), fix="save it as UTF-8")
+        problem = Problem(f"the file is not UTF-8 text (line {line})", file=str(path), fix="save it as UTF-8")
         raise UserError(problem) from error
 
 
@@ -123,7 +122,7 @@ def loads(text: str, file: str | None = None) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError, ValueError) as error:
-        message = f"not valid TOML: {escaped(error) or 'nested too deeply'}"
+        message = f"not valid TOML: {str(error) or 'nested too deeply'}"
         raise UserError(Problem(message, file=file, fix=_syntax_fix(text, str(error)))) from error
 
 
@@ -134,8 +133,7 @@ def _syntax_fix(text: str, error: str) -> str:
     number, column = int(position[1]), position[2]
     line = "".join(text.splitlines()[number - 1 : number])
     return (
-        f"line {number}, column {column} reads {escaped(line.strip())[:100]!r}: "
-        "text needs quotes, true and false are lower case"
+        f"line {number}, column {column} reads {line.strip()[:100]!r}: text needs quotes, true and false are lower case"
     )
 
 
@@ -145,13 +143,13 @@ def read_run(path: Path) -> RunConfig:
     Only values are checked, not how they fit each other: the run exists. Raises UserError with every value and key
     that the schema does not allow.
     """
-    tables = loads(read_text(path), escaped(path))
+    tables = loads(read_text(path), str(path))
     tables.pop("about", None)
     try:
         return RunConfig.model_validate(tables)
     except ValidationError as error:
         problems = _problems(error.errors(include_url=False), tables)
-        raise UserError(problem.at(escaped(path)) for problem in problems) from error
+        raise UserError(problem.at(str(path)) for problem in problems) from error
 
 
 def _problems(details: Iterable[ErrorDetails], tables: dict[str, Any]) -> Iterator[Problem]:
@@ -173,8 +171,8 @@ def unknown_key(key: str, value: Any) -> Problem:
     kind, known = ("option", [*BY_KEY, *SECTIONS]) if "." in key else ("section", SECTIONS)
     option = nearest_option(key.rpartition(".")[2])
     guess = f". Did you mean {option}?" if option else did_you_mean(key, known)
-    message = f"there is no {kind} {escaped(key)}{guess}"
-    return Problem(message, key=escaped(key), value=value, fix="remove it, or correct its name")
+    message = f"there is no {kind} {key}{guess}"
+    return Problem(message, key=key, value=value, fix="remove it, or correct its name")
 
 
 def not_a_table(section: str, value: Any) -> Problem:

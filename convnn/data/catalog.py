@@ -10,7 +10,6 @@ from pathlib import Path
 from pkgutil import resolve_name
 
 from convnn.errors import Problem, UserError
-from convnn.text import escaped
 
 
 @dataclass(frozen=True)
@@ -136,7 +135,7 @@ def _download_problem(path: Path, download: Download) -> Problem | None:
     if (path / download.folder).is_dir() or (path / download.archive).is_file():
         return None
     message = (
-        f"{escaped(path)} contains neither {download.folder}/ nor {download.archive}: "
+        f"{path} contains neither {download.folder}/ nor {download.archive}: "
         f"the run begins by downloading {download.megabytes} MB"
     )
     return Problem(message, key="data.path", value=str(path), fix=f"without a network, put {download.archive} there")

@@ -25,7 +25,6 @@ from convnn.data.catalog import DATASETS
 from convnn.data.class_folders import data_error
 from convnn.data.in_memory import load_in_memory, resize_images
 from convnn.errors import Exit, Problem, UserError
-from convnn.text import escaped
 
 if TYPE_CHECKING:  # takes a second to import
     from torchvision.datasets import CIFAR10
@@ -79,7 +78,7 @@ def _read_split(dataset_class: type[CIFAR10], path: Path, split: str) -> CIFAR10
     except RuntimeError as error:  # an MD5 differs
         file, md5 = _damaged_file(dataset_class, folder, split)
         reason = f"is damaged or incomplete: its MD5 is not {md5}" if file.exists() else "is missing"
-        raise data_error(file, reason, f"remove {escaped(folder)}, so that it is downloaded again") from error
+        raise data_error(file, reason, f"remove {folder}, so that it is downloaded again") from error
     except OSError as error:
         reason = f"cannot be read: {error.strerror}"
         raise data_error(error.filename or folder, reason, "check its permissions") from error
@@ -117,8 +116,8 @@ def _download(dataset_class: type[CIFAR10], name: str, path: Path) -> None:
             download_and_extract_archive(url, root, extract_root=folder, filename=archive.name, md5=md5)
             (Path(folder) / dataset_class.base_folder).rename(path / dataset_class.base_folder)
     except (OSError, HTTPException, RuntimeError, EOFError, tarfile.TarError, zlib.error) as error:
-        message = f"{name} is not in {escaped(path)} and could not be downloaded: {escaped(error)}"
-        fix = f"download {url} ({download.megabytes} MB) and put it into {escaped(path)}, or set data.dataset to digits"
+        message = f"{name} is not in {path} and could not be downloaded: {error}"
+        fix = f"download {url} ({download.megabytes} MB) and put it into {path}, or set data.dataset to digits"
         raise UserError(Problem(message, key="data.path", value=str(path), fix=fix), Exit.DATA) from error
     finally:
         socket.setdefaulttimeout(timeout)

@@ -72,7 +72,7 @@ def split_folders(path: Path, test: str = "test") -> tuple[Path, Path] | None:
             )
     if len(existing) == 1:
         (missing,) = {"train", test} - {existing[0].name}
-        fix = f"add {missing}/, or set data.path to {escaped(existing[0])}"
+        fix = f"add {missing}/, or set data.path to {existing[0]}"
         raise data_error(path, f"contains {existing[0].name}/ but no {missing}/", fix)
     return folders if existing else None
 
@@ -142,13 +142,13 @@ def links_note(path: Path, count: int) -> list[str]:
     if count == 0:
         return []
     if count == 1:
-        return [f"1 link leads out of {escaped(path)} or to a folder, and was not followed"]
-    return [f"{count} links lead out of {escaped(path)} or to a folder, and were not followed"]
+        return [f"1 link leads out of {path} or to a folder, and was not followed"]
+    return [f"{count} links lead out of {path} or to a folder, and were not followed"]
 
 
 def data_error(path: str | Path, reason: str, fix: str) -> UserError:
     """The error about data that is missing or damaged: "PATH REASON"."""
-    return UserError(Problem(f"{escaped(path)} {reason}", key="data.path", value=str(path), fix=fix), Exit.DATA)
+    return UserError(Problem(f"{path} {reason}", key="data.path", value=str(path), fix=fix), Exit.DATA)
 
 
 def _class_entries(folder: Path, links: list[str]) -> list[os.DirEntry[str]]:

@@ -25,7 +25,6 @@ from convnn.data.class_folders import (
 from convnn.data.in_memory import load_in_memory
 from convnn.data.splits import holdout_split
 from convnn.errors import Exit, Problem, UserError
-from convnn.text import escaped
 
 THREADS = min(8, os.cpu_count() or 1)  # PIL releases the interpreter lock while it decodes
 FILES_PER_TASK = 64
@@ -139,7 +138,7 @@ def to_rgb(image: Image.Image, size: tuple[int, int] | None, box: Box | None = N
 
 def _size_error(file: str, size: tuple[int, int], size_file: str, expected: tuple[int, int]) -> UserError:
     message = (
-        f"{escaped(file)} is {size[0]}x{size[1]} pixels and {escaped(size_file)} is {expected[0]}x{expected[1]}: "
+        f"{file} is {size[0]}x{size[1]} pixels and {size_file} is {expected[0]}x{expected[1]}: "
         "without data.resize all images must have one size"
     )
     side = max(expected)
@@ -148,5 +147,5 @@ def _size_error(file: str, size: tuple[int, int], size_file: str, expected: tupl
 
 
 def _list_errors(files: Sequence[str], errors: Mapping[int, str], limit: int = 3) -> str:
-    text = "; ".join(f"{escaped(files[i])} ({escaped(errors[i])})" for i in sorted(errors)[:limit])
+    text = "; ".join(f"{files[i]} ({errors[i]})" for i in sorted(errors)[:limit])
     return f"{text}; and {len(errors) - limit} more" if len(errors) > limit else text

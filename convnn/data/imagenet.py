@@ -22,7 +22,6 @@ from convnn.data.folder import Box, to_rgb
 from convnn.data.loaders import Normalize, epoch_order
 from convnn.data.splits import balanced_subset, derive_seed, validation_split
 from convnn.errors import Exit, Problem, UserError
-from convnn.text import escaped
 
 SIDE = 224  # pixels, unless resized
 CENTER_CROP = 224 / 256  # share of the shorter side
@@ -87,7 +86,7 @@ class ImageBatches(Dataset[tuple[Tensor, Tensor] | str]):
             try:
                 out[:] = np.asarray(self._load(file, epoch, index)).transpose(2, 0, 1)
             except Exception as error:  # on a damaged file a decoder may raise nearly anything
-                return f"{escaped(file)} cannot be read: {type(error).__name__}: {escaped(error)}"
+                return f"{file} cannot be read: {type(error).__name__}: {error}"
         return images, self.labels[indices]
 
     def _load(self, file: str, epoch: int, index: int) -> Image.Image:

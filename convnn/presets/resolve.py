@@ -13,7 +13,6 @@ from convnn.data.catalog import DatasetInfo, dataset_info, published_info
 from convnn.errors import Problem, UserError
 from convnn.presets import rules
 from convnn.presets.store import Preset, shadowed_by
-from convnn.text import escaped
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,7 @@ class _Merged:
 
     def __init__(self, preset: Preset | None, typed: Mapping[str, Any], base: RunConfig | None) -> None:
         self.preset, self.typed = preset, typed
-        self.file = escaped(preset.path or preset.name) if preset else None
+        self.file = str(preset.path or preset.name) if preset else None
         self.problems = list(preset.problems) if preset else []
         self.values = {option.key: value_at(base, option.key) if base else option.default for option in OPTIONS}
         self.origins = dict.fromkeys(self.values, "default")

@@ -19,7 +19,6 @@ from convnn.config.schema import SAFE_NAME, RunConfig
 from convnn.errors import Problem, UserError, did_you_mean
 from convnn.files import write_atomic
 from convnn.runs.trash import LENGTH, STAMP
-from convnn.text import escaped
 
 TRASH = ".trash"  # of a folder of presets
 
@@ -58,14 +57,14 @@ def find(name: str) -> Path:
     """Return the file of a preset. Raises UserError that names the nearest known one."""
     if name.endswith(".toml") or "/" in name:
         if not Path(name).is_file():
-            raise UserError(f"there is no preset file {escaped(name)}")
+            raise UserError(f"there is no preset file {name}")
         return Path(name)
     known = listed()
     if name not in known:
         searched = ", ".join(str(folder) for folder in folders())
         raise UserError(
             Problem(
-                f"there is no preset {escaped(name) or repr(name)} in {searched}{did_you_mean(name, known)}",
+                f"there is no preset {name or repr(name)} in {searched}{did_you_mean(name, known)}",
                 fix="`convnn presets` lists them; a path ends in .toml",
             )
         )
@@ -81,13 +80,13 @@ def read(name: str) -> Preset:
 
 def shadowed_by(preset: Preset) -> str:
     """Return the note that a preset of this name hides others."""
-    used, *hidden = [escaped(path.parent) for path in [preset.path or Path(), *preset.shadowed]]
+    used, *hidden = [str(path.parent) for path in [preset.path or Path(), *preset.shadowed]]
     return f"preset {preset.name} of {used} is used; it hides the one in {', '.join(hidden)}"
 
 
 def parse(text: str, name: str = "preset", path: Path | None = None) -> Preset:
     """Return a preset from its text: what is wrong becomes problems, the rest becomes values."""
-    file = escaped(path) if path else name
+    file = str(path) if path else name
     try:
         tables = toml.loads(text, file)
     except UserError as error:
@@ -163,7 +162,7 @@ def save(path: Path, config: RunConfig, about: str, *, overwrite: bool = False) 
     text = toml.dumps(config, about)
     if path.exists():
         if not overwrite:
-            raise UserError(Problem(f"{escaped(path)} exists", fix="choose another name, or confirm to overwrite it"))
+            raise UserError(Problem(f"{path} exists", fix="choose another name, or confirm to overwrite it"))
         text = toml.updated(path.read_text(errors="replace"), config, about)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(path, text)
@@ -191,7 +190,7 @@ def discard(path: Path) -> tuple[Path, Path]:
     Raises UserError if the preset came with convnn.
     """
     if not is_ours(path):
-        raise UserError(Problem(f"{escaped(path.stem)} came with convnn", fix="ctrl+d makes a copy that is yours"))
+        raise UserError(Problem(f"{path.stem} came with convnn", fix="ctrl+d makes a copy that is yours"))
     trash = path.parent / TRASH
     trash.mkdir(exist_ok=True)
     trashed = trash / f"{datetime.now(UTC):{STAMP}}{path.name}"
@@ -202,5 +201,5 @@ def discard(path: Path) -> tuple[Path, Path]:
 def restore(trashed: Path, path: Path) -> None:
     """Undo a `discard`. Raises UserError where another preset has taken the name."""
     if os.path.lexists(path):
-        raise UserError(f"{escaped(trashed.name[LENGTH:])} cannot be restored: {escaped(path)} exists")
+        raise UserError(f"{trashed.name[LENGTH:]} cannot be restored: {path} exists")
     trashed.rename(path)

@@ -27,7 +27,6 @@ from torch import Tensor
 
 from convnn.errors import Exit, Problem, UserError
 from convnn.files import open_regular, sync_directory, write_atomic
-from convnn.text import escaped
 from convnn.worker.crash_points import reach
 
 FOLDER = "checkpoints"
@@ -169,9 +168,9 @@ def verified(folder: Path) -> Checkpoint:
         optimizer = load(content[OPTIMIZER]) if OPTIMIZER in content else None
         return Checkpoint(folder, load(content[MODEL]), optimizer, plain)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise Damaged(f"{type(error).__name__}: {escaped(error)}"[:300]) from error
+        raise Damaged(f"{type(error).__name__}: {error}"[:300]) from error
     except safetensors.SafetensorError as error:
-        raise Damaged(f"not a safetensors file: {escaped(error)}"[:300]) from error
+        raise Damaged(f"not a safetensors file: {error}"[:300]) from error
 
 
 def newest(run: Path) -> tuple[Checkpoint | None, list[str]]:
@@ -194,14 +193,14 @@ def newest(run: Path) -> tuple[Checkpoint | None, list[str]]:
         if found.optimizer is not None:
             return found, said
     if not said and (earlier := sorted((run / FOLDER).glob("damaged-*"))):
-        said = [f"{escaped(folder.name)} was set aside earlier" for folder in earlier]
+        said = [f"{folder.name} was set aside earlier" for folder in earlier]
     if not said and not names:
         return None, []
     why = "; ".join(said) or "they hold weights only"
     raise UserError(
         Problem(
-            f"no checkpoint of {escaped(run.name)} is left to go on from: {why}",
-            fix=f"train it again as a new run: convnn run {escaped(shlex.quote(str(run / 'config.toml')))}",
+            f"no checkpoint of {run.name} is left to go on from: {why}",
+            fix=f"train it again as a new run: convnn run {shlex.quote(str(run / 'config.toml'))}",
         ),
         Exit.STORAGE,
     )
@@ -211,11 +210,11 @@ def chosen(run: Path, name: str) -> Checkpoint:
     """The checkpoint `last` or `best`. Raises UserError when it is missing or damaged."""
     word = pointed(run, name)
     if word is None:
-        raise UserError(f"{escaped(run)} has no checkpoint {name}", Exit.NO_RUN)
+        raise UserError(f"{run} has no checkpoint {name}", Exit.NO_RUN)
     try:
         return verified(run / FOLDER / word)
     except Damaged as error:
-        raise UserError(f"checkpoint {name} of {escaped(run)} is damaged: {error}", Exit.STORAGE) from error
+        raise UserError(f"checkpoint {name} of {run} is damaged: {error}", Exit.STORAGE) from error
 
 
 def _names(run: Path) -> list[str]:

@@ -22,7 +22,6 @@ from convnn.errors import UserError
 from convnn.files import sync_directory, write_atomic
 from convnn.presets.resolve import resolve
 from convnn.runs.lock import is_locked, lock_run
-from convnn.text import escaped
 from convnn.training import device as training_device
 from convnn.training.trainer import Trainer
 from convnn.worker.checkpoint import SPARE
@@ -81,7 +80,7 @@ def speeds() -> Iterator[Finding]:
         try:
             seconds = _seconds_per_step(small(**options))
         except UserError as error:
-            yield Finding(name, False, escaped(error.problems[0]))
+            yield Finding(name, False, str(error.problems[0]))
             continue
         gain = plain / seconds
         verdict = f"{gain:.2f}x as fast" if gain >= 1 else f"{gain:.2f}x as fast: a loss here"
@@ -113,13 +112,13 @@ def storage(runs: Path) -> Iterator[Finding]:
             yield _tried("sync", lambda: _sync(folder), "what is written reaches the disk")
             yield _tried("lock", lambda: _lock(folder), "one process at a time trains a run")
     except OSError as error:
-        yield Finding("runs folder", False, f"{escaped(runs)}: {escaped(error.strerror or error)}")
+        yield Finding("runs folder", False, f"{runs}: {error.strerror or error}")
         return
     free = shutil.disk_usage(runs).free
     if made:
         with suppress(OSError):  # a run has begun there meanwhile
             runs.rmdir()
-    yield Finding("free space", free > 2 * SPARE, f"{free / 1e9:.1f} GB in {escaped(runs)}")
+    yield Finding("free space", free > 2 * SPARE, f"{free / 1e9:.1f} GB in {runs}")
 
 
 def _tried(name: str, attempt: Callable[[], None], said: str) -> Finding:
@@ -127,7 +126,7 @@ def _tried(name: str, attempt: Callable[[], None], said: str) -> Finding:
     try:
         attempt()
     except (OSError, UserError) as error:
-        return Finding(name, False, escaped(error))
+        return Finding(name, False, str(error))
     return Finding(name, True, f"{said}, in {1000 * (time.perf_counter() - start):.1f} ms")
 
 

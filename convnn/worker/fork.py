@@ -11,7 +11,6 @@ from convnn.errors import Problem, UserError
 from convnn.runs import event_log, run
 from convnn.runs.lock import lock_run
 from convnn.runs.run import Run
-from convnn.text import escaped
 
 if TYPE_CHECKING:
     from convnn.config.schema import RunConfig
@@ -31,7 +30,7 @@ def fork(source: Run, config: RunConfig, root: Path) -> tuple[Run, list[str]]:
     if epoch > config.training.num_epochs:
         raise UserError(
             Problem(
-                f"{escaped(source.name)} has done all of {config.training.num_epochs} epochs",
+                f"{source.name} has done all of {config.training.num_epochs} epochs",
                 key="training.num_epochs",
                 value=config.training.num_epochs,
                 fix=f"give the fork more of them: --num_epochs {2 * config.training.num_epochs}",
@@ -75,8 +74,8 @@ def _newest(source: Run) -> tuple[Checkpoint, list[str]]:
     if found is None:
         raise UserError(
             Problem(
-                f"{escaped(source.name)} has no checkpoint yet",
-                fix=f"begin anew with its configuration: convnn run {escaped(shlex.quote(str(source.config_path)))}",
+                f"{source.name} has no checkpoint yet",
+                fix=f"begin anew with its configuration: convnn run {shlex.quote(str(source.config_path))}",
             )
         )
     return found, said

@@ -14,7 +14,6 @@ from convnn.events import Started
 from convnn.runs.find import find_run
 from convnn.runs.history import History
 from convnn.runs.run import Run, runs_root
-from convnn.text import escaped
 from convnn.training import build
 from convnn.worker import checkpoint
 
@@ -40,7 +39,7 @@ class TrainedRun:
         """What the run began with: classes, normalisation, image size. Raises UserError when it never began."""
         started = self.run.history(steps=False).started
         if started is None:
-            raise UserError(f"{escaped(self.run.name)} never started: it has no model", Exit.NO_RUN)
+            raise UserError(f"{self.run.name} never started: it has no model", Exit.NO_RUN)
         return started
 
     @property
@@ -58,7 +57,7 @@ class TrainedRun:
         weights = checkpoint.chosen(self.run.path, which).model
         classes = self.started.num_classes
         if classes is None:
-            raise UserError(f"{escaped(self.run.name)} does not say how many classes it has")
+            raise UserError(f"{self.run.name} does not say how many classes it has")
         network = build.model(self.config, classes)
         _fits(network, weights, self.run)
         network.load_state_dict(weights)
@@ -81,11 +80,11 @@ def _fits(network: nn.Module, weights: dict[str, torch.Tensor], run: Run) -> Non
         return
     names = sorted(wanted.keys() | found.keys())
     differ = [name for name in names if wanted.get(name) != found.get(name)]
-    told = [f"{escaped(n)} is {found.get(n, 'missing')}, the model has {wanted.get(n, 'none')}" for n in differ[:5]]
+    told = [f"{n} is {found.get(n, 'missing')}, the model has {wanted.get(n, 'none')}" for n in differ[:5]]
     more = f"; and {len(differ) - 5} more" if len(differ) > 5 else ""
     raise UserError(
         Problem(
-            f"the checkpoint of {escaped(run.name)} does not fit its configuration: " + "; ".join(told) + more,
+            f"the checkpoint of {run.name} does not fit its configuration: " + "; ".join(told) + more,
             fix="was config.toml changed by hand?",
         ),
         Exit.STORAGE,

@@ -17,7 +17,6 @@ from convnn.config.schema import RunConfig
 from convnn.config.toml import dumps
 from convnn.errors import Exit, Problem, UserError
 from convnn.runs.run import Run
-from convnn.text import escaped
 from convnn.worker import checkpoint
 
 LONGEST = 2000  # characters of a child's last words that are shown
@@ -69,7 +68,7 @@ def both_ways(config: RunConfig, runs: Path, kills: int, say: Callable[[str], No
         if verdict.differences:
             kept = runs / f"verify-{folder.name.rpartition('-')[2]}"
             folder.rename(kept)
-            say(f"both runs are kept in {escaped(kept)}")
+            say(f"both runs are kept in {kept}")
         return verdict
 
 
@@ -106,7 +105,7 @@ def _train(folder: Path, *words: str, kill: bool = False) -> int | None:
                 child.kill()
         if (code := child.wait()) != Exit.DONE:
             talk.seek(0)
-            said = escaped(talk.read()[-LONGEST:].strip())
+            said = talk.read()[-LONGEST:].strip()
             fix = "see that `convnn run` works with this preset"
             raise UserError(Problem(f"the child ended with code {code}: {said}", fix=fix), Exit.FAILED)
     return None

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from io import TextIOWrapper
 from pathlib import Path
 
+from convnn.text import escaped
+
 NAME = "log.txt"
 
 
@@ -25,7 +27,8 @@ class _File(logging.FileHandler):
         try:
             if self.stream is None:
                 self.stream = self._open()
-            self.stream.write(self.format(record) + "\n")
+            lines = self.format(record).split("\n")  # a traceback has many
+            self.stream.write("\n".join(map(escaped, lines)) + "\n")
             self.stream.flush()
         except OSError as error:
             self.refused = error

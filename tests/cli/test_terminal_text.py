@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import pytest
 from support import old_results
 from support.runs import epoch, new
@@ -9,6 +11,7 @@ from support.runs import epoch, new
 from convnn.cli.app import COMMANDS
 from convnn.events import Changed, Finished, Resumed, Started, Warned
 from convnn.runs.event_log import append_event
+from convnn.worker.run_log import logged
 
 # escape sequences, a bell, a C1 control, a bidirectional override, a line break; and letters outside ASCII
 HOSTILE = "é漢\x1b[2J\x1b]0;x\x07\x9b31m\u202e\r\nerror: x"
@@ -98,3 +101,9 @@ def test_a_terminal_of_the_c_locale_gets_nothing_but_ascii(command, convnn, monk
     for words in [["--help"], *LINES[command]]:
         _, out, err = convnn(command, *words)
         assert (out + err).isascii(), (words, out, err)
+
+
+def test_the_log_of_a_run_has_no_control_character_from_outside(tmp_path):
+    with logged(tmp_path):
+        logging.getLogger("convnn").error("%s: a line", HOSTILE)
+    assert (tmp_path / "log.txt").read_text().replace("\n", "").isprintable()

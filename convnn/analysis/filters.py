@@ -248,11 +248,10 @@ _TOKEN = re.compile(
     r"""\s*(?:
         (?P<operator>!=|!~|>=|<=|==?|>|<|~)
       | (?P<punctuation>[(),])
-      | "(?P<quoted>[^"]*)"
-      | '(?P<quoted_2>[^']*)'
+      | (?P<quote>["'])(?P<quoted>.*?)(?P=quote)
       | (?P<word>[^\s()=<>!~"',]+)
     )""",
-    re.VERBOSE,
+    re.VERBOSE | re.DOTALL,
 )
 
 
@@ -424,7 +423,7 @@ class _Parser:
                     self._fail("the quote is not closed", column)
                 self._fail(f"unexpected {rest[0]!r}", column)
             kind: Any = match.lastgroup
-            yield Token(kind.removesuffix("_2"), match[kind], match.start(kind) + 1)
+            yield Token(kind, match[kind], match.start(kind) + 1)
             position = match.end()
         yield Token("end", "", len(text) + 1)
 

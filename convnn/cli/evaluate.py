@@ -1,4 +1,4 @@
-"""`convnn run --test_only`: loss, top-1 and top-5 of a run's checkpoint on its data set; nothing is written."""
+"""`convnn run --test_only`: the metrics of a run's checkpoint on its test split; nothing is written."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from convnn.config.options import BY_KEY, OPTIONS, value_at
 from convnn.config.recorded import Maybe, Settings
 from convnn.config.schema import RunConfig
 from convnn.errors import Exit, Problem, UserError
+from convnn.metrics import metric_info
 from convnn.presets.resolve import Resolved, build_config
+from convnn.text import plural
 
 if TYPE_CHECKING:
     from convnn.runs.run import Run
@@ -55,10 +57,14 @@ def evaluate(
     if as_json:
         document = {"run": run.name, "checkpoint": checkpoint_name, "step": step, "images": images, "figures": metrics}
         return write_json(document)
-    return out().print_line(
-        f"{run.name}  {checkpoint_name} (step {step})  {images} images  "
-        f"loss {metrics['test_loss']:.6f}  top1 {metrics['test_top1']:.4f} %  top5 {metrics['test_top5']:.4f} %"
-    )
+    values = "  ".join(_value_text(name, value) for name, value in metrics.items())
+    return out().print_line(f"{run.name}  {checkpoint_name} (step {step})  {plural(images, 'image')}  {values}")
+
+
+def _value_text(name: str, value: float) -> str:
+    """Return a metric with all its digits and its unit: "loss 0.812345", "top1 71.4062 %"."""
+    metric = metric_info(name)
+    return f"{metric.name} {value:.4f} {metric.unit}" if metric.unit else f"{metric.name} {value:.6f}"
 
 
 def _select_run(config: RunConfig, runs: Path | None, reference: str | None) -> Run:

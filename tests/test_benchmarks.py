@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+from importlib import import_module
+from pathlib import Path
 
 import pytest
 import torch
@@ -128,3 +130,8 @@ def test_results_are_compared_with_a_saved_file(tmp_path):
 def test_what_is_saved_names_machine_and_versions(tmp_path):
     table.save(tmp_path / "a.json", table.machine(BenchOptions()), [])
     assert {"device", "threads", "torch", "python"} <= set(json.loads((tmp_path / "a.json").read_text())["machine"])
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in Path(table.__file__).parent.glob("*.py")))
+def test_every_part_can_be_imported(name):
+    import_module(f"benchmarks.{name}")

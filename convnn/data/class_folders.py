@@ -113,7 +113,7 @@ def list_class_folders(folder: Path, root: Path) -> ClassFolders:
         class_files = sorted(_walk_files(entry.path, real_root, links))
         if not class_files:
             raise data_error(entry.path, "contains no image", "add images, or remove the folder")
-        classes.append(escaped(entry.name))
+        classes.append(escaped(entry.name))  # recorded with the run
         files += class_files
         labels += [label] * len(class_files)
     if not classes:
@@ -156,7 +156,7 @@ def _class_entries(folder: Path, links: list[str]) -> list[os.DirEntry[str]]:
     entries = []
     for entry in _scan(folder):
         if entry.is_symlink():
-            links.append(escaped(entry.name))
+            links.append(entry.name)
         elif entry.is_dir():
             entries.append(entry)
     return sorted(entries, key=lambda entry: entry.name)
@@ -168,11 +168,11 @@ def _walk_files(folder: str, root: str, links: list[str]) -> Iterator[str]:
         if entry.is_dir(follow_symlinks=False):
             yield from _walk_files(entry.path, root, links)
         elif entry.is_symlink() and not os.path.realpath(entry.path).startswith(root + os.sep):
-            links.append(escaped(entry.name))
+            links.append(entry.name)
         elif entry.is_file():
             yield entry.path
         elif entry.is_symlink():  # to a folder, or dangling
-            links.append(escaped(entry.name))
+            links.append(entry.name)
 
 
 def _scan(folder: str | Path) -> list[os.DirEntry[str]]:

@@ -86,8 +86,7 @@ class ComparisonCurves:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         metric = self.comparison.metric
-        runs = zip(self.comparison.names, self.comparison.runs, strict=True)
-        series = [Series(name, *run.history.series(metric)) for name, run in runs]
+        series = report.comparison_series(self.comparison, metric)
         empty = f"no epoch with {metric} yet"
         yield draw(series, self.width, self.height, letters=options.ascii_only, empty_text=empty)
 

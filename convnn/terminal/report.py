@@ -7,15 +7,18 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from convnn.charts.chart import Series
+from convnn.charts.chart import COLORS, Series
 from convnn.config.options import BY_KEY, Option
 from convnn.events import Changed, Epoch, Event, Finished, Paused, Resumed, Saved, Started, Warned
 from convnn.metrics import METRICS, SPLITS
 from convnn.runs.history import Axis, History
 from convnn.runs.status import STATUSES
 from convnn.text import duration, memory, number, one_line, plural, power_of_ten
+
+if TYPE_CHECKING:
+    from convnn.analysis.comparison import Comparison
 
 CHARTED = ("loss", "top1")  # the metrics with a chart of their own
 SERIES_COLORS = {"train": "#2f86d6", "val": "#2a9d6a", "test": "#d9661f", "step": "#8a7f78"}
@@ -58,6 +61,18 @@ def watched_state(history: History) -> str:
 def split_series(history: History, metric: str, x: Axis = "epoch") -> list[Series]:
     """Return the curve by epoch of "loss", "top1", ... of each split that has it."""
     curves = [Series(split, *history.series(f"{split}_{metric}", x), SERIES_COLORS[split]) for split in SPLITS]
+    return [curve for curve in curves if curve.xs]
+
+
+def comparison_series(comparison: Comparison, metric: str, x: Axis = "epoch") -> list[Series]:
+    """Return the curve of a metric of each compared run that logged it, in the color of the run."""
+    from convnn.analysis.comparison_report import curve_labels  # a run that trains does without
+
+    labels = curve_labels(comparison)
+    curves = [
+        Series(label, *run.history.series(metric, x), COLORS[index % len(COLORS)])
+        for index, (label, run) in enumerate(zip(labels, comparison.runs, strict=True))
+    ]
     return [curve for curve in curves if curve.xs]
 
 

@@ -41,15 +41,15 @@ async def opened(pilot, *keys: str) -> CompareScreen:
     return pilot.app.screen
 
 
-def said(pilot) -> str:
-    """What the tables say, seen or not."""
+def tables_text(pilot) -> str:
+    """The text of the tables, in view or not."""
     return pilot.app.screen.query_one("ComparedTables Static").visual.plain
 
 
 async def test_differences_verdict_and_figures_stand_in_this_order(tmp_path):
     async with app(tmp_path / "runs").run_test(size=(120, 40)) as pilot:
         screen = await opened(pilot, "space", "space", "d")
-        told = " ".join(said(pilot).split())
+        tables = " ".join(tables_text(pilot).split())
         parts = (
             "A few-neighbours done 4/4 B more-neighbours done 3/4",
             "options that differ and have an effect option A B layer.K 3 5",
@@ -62,7 +62,7 @@ async def test_differences_verdict_and_figures_stand_in_this_order(tmp_path):
             "images",
             "FLOPs",
         )
-        places = [told.find(part) for part in parts]
+        places = [tables.find(part) for part in parts]
         assert -1 not in places and places == sorted(places)
         assert screen.comparison.metric == "test_top1"
 
@@ -88,7 +88,7 @@ async def test_the_pinned_run_is_what_the_others_are_held_against_and_p_takes_th
         pilot.app.selection.toggle_pin(str(tmp_path / "runs" / "none-at-all"))
         screen = await opened(pilot, "space", "space", "d")
         assert screen.comparison.runs[0].summary.name == "none-at-all"
-        assert "no effect" in said(pilot)
+        assert "no effect" in tables_text(pilot)
         before = screen.comparison
         await pilot.press("p")
         await until(pilot, lambda: screen.comparison is not before)
@@ -99,7 +99,7 @@ async def test_curves_are_labelled_and_the_value_cursor_is_linked(tmp_path):
     async with app(tmp_path / "runs").run_test(size=(120, 40)) as pilot:
         screen = await opened(pilot, "space", "space", "d")
         charts = screen.query(ChartView)
-        assert [[one.label for one in chart.data.series] for chart in charts] == [["A 3", "B 5"]] * 2
+        assert [[series.label for series in chart.data.series] for chart in charts] == [["A 3", "B 5"]] * 2
         await pilot.press(*["left"] * 30)
         await pilot.pause()
         cursors = {chart.settings.cursor for chart in charts}
@@ -122,7 +122,7 @@ async def test_another_metric_is_chosen(tmp_path):
         screen = await opened(pilot, "space", "space", "d")
         await pilot.press("m", "down", "enter")
         await until(pilot, lambda: screen.comparison.metric == "train_loss")
-        assert "lower is better for train_loss" in said(pilot)
+        assert "lower is better for train_loss" in tables_text(pilot)
         assert screen.query_one(ComparedCurves).metrics == ["train_loss", "test_top1"]
 
 
@@ -138,7 +138,7 @@ async def test_a_run_that_grows_is_compared_anew(tmp_path):
             time = NOW - timedelta(minutes=20)
             append_event(path / "events.jsonl", Epoch(time=time, epoch=2, step=20, metrics=metrics))
             screen._stale.set()  # the next look, without the wait for it
-            await until(pilot, lambda: screen.runs[0].epoch == 2 and " 2/4" in said(pilot))
+            await until(pilot, lambda: screen.runs[0].epoch == 2 and " 2/4" in tables_text(pilot))
 
 
 async def test_a_run_that_is_gone_is_said(tmp_path):
@@ -161,7 +161,7 @@ async def test_names_with_escape_codes_and_markup_are_shown_harmlessly(tmp_path)
 async def test_each_pane_has_its_help(tmp_path):
     async with app(tmp_path / "runs").run_test(size=(120, 50)) as pilot:
         screen = await opened(pilot, "space", "space", "d")
-        for pane, words in ((ComparedTables, "held against A"), (ComparedCurves, "labelled at its end")):
+        for pane, words in ((ComparedTables, "compared with A"), (ComparedCurves, "labelled at its end")):
             screen.query_one(pane).focus()
             await pilot.press("question_mark")
             await until(pilot, lambda words=words: words in text(pilot.app))

@@ -47,17 +47,17 @@ def test_the_free_memory_of_this_host_is_known_and_no_more_than_a_machine_has():
 def test_past_runs_tell_the_pace_of_the_same_model_on_the_same_host(tmp_path):
     make_run(tmp_path, "20261122-120000-a-0000")
     make_run(tmp_path, "20261122-110000-b-0000", layer__K="5")
-    found, _ = summaries(tmp_path)
+    runs, _ = summaries(tmp_path)
     words = {"data.dataset": "digits", "training.num_epochs": "40", "optimizer.lr": "0.5", "training.seed": "3"}
     config = resolve.resolve(None, words).config
-    assert epoch_time.from_past_runs(config, found, "here") == epoch_time.EpochTime(10.0, "from a past run")
-    assert epoch_time.from_past_runs(config, found, "elsewhere") is None
-    assert epoch_time.from_past_runs(resolve.resolve(None, words | {"layer.K": "7"}).config, found, "here") is None
+    assert epoch_time.from_past_runs(config, runs, "here") == epoch_time.EpochTime(10.0, "from a past run")
+    assert epoch_time.from_past_runs(config, runs, "elsewhere") is None
+    assert epoch_time.from_past_runs(resolve.resolve(None, words | {"layer.K": "7"}).config, runs, "here") is None
 
 
 async def test_a_few_real_steps_are_timed_in_a_process_of_their_own():
-    told = await epoch_time.from_timed_steps(resolve.resolve(None, TINY).checked())
-    assert told.seconds > 0 and told.source.endswith("timed on cpu")
+    measured = await epoch_time.from_timed_steps(resolve.resolve(None, TINY).checked())
+    assert measured.seconds > 0 and measured.source.endswith("timed on cpu")
 
 
 async def test_why_nothing_could_be_timed_is_said_whole():

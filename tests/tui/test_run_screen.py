@@ -162,14 +162,14 @@ async def test_y_and_e_and_zoom_change_how_curves_are_drawn(tmp_path):
 
 
 async def test_pause_resume_change_and_stop_are_marked_on_the_curves(tmp_path):
-    for axis, at in (("epoch", 3), ("step", 3 * STEPS), ("seconds", 3 * STEPS + 6)):
+    for axis, pause in (("epoch", 3), ("step", 3 * STEPS), ("seconds", 3 * STEPS + 6)):
         run = make(tmp_path / axis, outcome="stopped", cause="asked to stop after the epoch")
         async with Opened(run, tmp_path) as opened:
             while opened.charts[0].settings.x != axis:
                 await opened.press("x")
             marks = {word: x for x, word in opened.charts[0].data.marks}
             assert marks.keys() == {"paused", "resumed", "changed", "stopped"}
-            assert marks["paused"] == at
+            assert marks["paused"] == pause
             assert "asked to stop after the epoch" in opened.text
 
 

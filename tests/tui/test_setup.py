@@ -39,8 +39,8 @@ def desk(tmp_path, monkeypatch):
 @asynccontextmanager
 async def opened(tmp_path, preset: str | None = "small", size=(120, 40)):
     """(pilot, screen) of the form with a preset."""
-    here = app(tmp_path / "runs", preset=preset)
-    async with here.run_test(size=size) as pilot:
+    convnn_app = app(tmp_path / "runs", preset=preset)
+    async with convnn_app.run_test(size=size) as pilot:
         yield pilot, await form(pilot, *([] if preset is None else ["ctrl+end"]))
 
 
@@ -48,7 +48,7 @@ def field(screen: SetupScreen, key: str):
     return screen.query_one(Form).fields[key]
 
 
-def said(app) -> str:
+def messages(app) -> str:
     return "\n".join(note.message for note in app._notifications)
 
 
@@ -108,10 +108,10 @@ async def test_up_and_down_change_numbers_choices_and_switches(tmp_path):
 async def test_a_problem_stands_under_its_field_and_f4_applies_the_fix(tmp_path):
     async with opened(tmp_path) as (pilot, screen):
         await put(pilot, screen, "layer.K", "40")
-        shown = text(pilot.app).splitlines()
-        at = next(i for i, line in enumerate(shown) if "40" in line and " K " in line)
-        assert screen.checked.problems[0].message[:50] in "".join(shown[at + 1 : at + 3])
-        assert "1 problem" in shown[0]
+        lines = text(pilot.app).splitlines()
+        row = next(i for i, line in enumerate(lines) if "40" in line and " K " in line)
+        assert screen.checked.problems[0].message[:50] in "".join(lines[row + 1 : row + 3])
+        assert "1 problem" in lines[0]
         await pilot.press("f4")
         await until(pilot, lambda: not screen.checked.problems)
         assert screen.checked.config.layer.K == 16 and "ready" in text(pilot.app).splitlines()[0]
@@ -183,8 +183,8 @@ async def test_nothing_that_the_command_line_refuses_can_be_launched(tmp_path):
                 screen.draft.type(key, word)
             await screen.action_launch()
             checked = screen.checked
-            found = [problem for problem in checked.problems if problem.key == row.key]
-            assert found and all(word in found[0].message for word in row.words), f"{row}: {checked.problems}"
+            problems = checked.problems_of(row.key)
+            assert problems and all(word in problems[0].message for word in row.words), f"{row}: {checked.problems}"
             assert field(screen, row.key).state.problems
             assert not pilot.app.launcher.launches and pilot.app.screen is screen
 
@@ -263,13 +263,13 @@ async def test_of_a_command_that_is_not_understood_nothing_is_applied(tmp_path):
             pilot.app.screen.query_one(CommandBox).text = key
             await pilot.press("enter")
             await until(pilot, lambda: isinstance(pilot.app.screen, PasteErrors))
-            shown = text(pilot.app)
+            dialog = text(pilot.app)
             await pilot.press("escape")
             await until(pilot, lambda: pilot.app.screen is screen)
             assert screen.draft.typed == {"layer.K": "7"} and screen.draft.preset.name == "small"
             if "colour" in key:
-                assert "--layr ConvNN. Did you mean --layer?" in shown
-                assert "--colour red" in shown and "convnn run --test_only" in shown
+                assert "--layr ConvNN. Did you mean --layer?" in dialog
+                assert "--colour red" in dialog and "convnn run --test_only" in dialog
 
 
 async def test_the_command_is_copied_whole(tmp_path):
@@ -318,7 +318,7 @@ async def test_a_draft_with_a_problem_is_neither_saved_nor_launched(tmp_path):
         await put(pilot, screen, "layer.K", "0")
         for key in ("ctrl+s", "f5", "f6"):
             await pilot.press(key)
-            await until(pilot, lambda: "layer.K is 0" in said(pilot.app))
+            await until(pilot, lambda: "layer.K is 0" in messages(pilot.app))
             assert pilot.app.screen is screen and not pilot.app.launcher.launches
             assert screen.query_one(Form).focused_field.option.key == "layer.K"
 

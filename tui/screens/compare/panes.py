@@ -1,8 +1,8 @@
-"""A comparison of runs in panes: what there is to read, and the curves over each other."""
+"""The panes of a comparison: its tables and notes, and the curves of all runs in one chart."""
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Sequence
 
 from rich.text import Text
 from textual.app import ComposeResult
@@ -12,31 +12,32 @@ from textual.widgets import Static
 
 from convnn.analysis import comparison_report
 from convnn.analysis.comparison import Comparison
-from convnn.charts.chart import COLORS, Series
+from convnn.charts.chart import COLORS
 from convnn.metrics import metric_info, monitored
 from convnn.runs.history import Axis
 from convnn.tables import Table, lines
-from convnn.text import escaped, to_ascii
+from convnn.terminal.report import comparison_series
+from convnn.text import escaped, plural
 from tui.widgets.chart_view import ChartData, ChartView
 
 TWO_CHARTS_WIDTH = 110  # cells from which on there is room for a second chart
 
 
 class ComparedTables(VerticalScroll):
-    """What differs, what the differences are worth, and the figures."""
+    """The options that differ, whether the differences of the metrics are significant, and the metrics."""
 
     help_title = "comparison"
     HELP = (
-        "The runs are called A, B, C and held against A: the pinned run, else the one that was marked first; p takes "
-        "the next. First the options that differ and have an effect, then whether the differences of the figures are "
-        "more than noise, then figures at the last and best epoch and at equal epochs, seconds, images and FLOPs. "
+        "The runs are called A, B, C and compared with A: the pinned run, or the one that was marked first; p takes "
+        "the next. First the options that differ and have an effect, then whether the differences of the metrics are "
+        "more than noise, then metrics at the last and best epoch and at equal epochs, seconds, images and FLOPs. "
         "`convnn compare` prints the same."
     )
     DEFAULT_CSS = "ComparedTables { padding: 0 1; scrollbar-gutter: stable; } ComparedTables > Static { height: auto; }"
 
     def __init__(self) -> None:
         super().__init__(id="tables", classes="pane")
-        self.border_title = "what differs and what it is worth"
+        self.border_title = "differences and significance"
         self.comparison: Comparison | None = None
 
     def compose(self) -> ComposeResult:
@@ -48,10 +49,10 @@ class ComparedTables(VerticalScroll):
         self._write()
 
     def show_problem(self, problem: str) -> None:
-        """Say why there is nothing to compare."""
+        """Show why there is nothing to compare."""
         self.comparison = None
-        lines = [*map(escaped, problem.splitlines()), "", "Press esc to go back."]
-        self.query_one(Static).update(Text("\n".join(lines), "dim"))
+        text_lines = [*map(escaped, problem.splitlines()), "", "Press esc to go back."]
+        self.query_one(Static).update(Text("\n".join(text_lines), "dim"))
 
     def on_resize(self) -> None:
         self._write()
@@ -59,29 +60,31 @@ class ComparedTables(VerticalScroll):
     def _write(self) -> None:
         if self.comparison is None or not self.size.width:
             return
-        runs, differences, *figures = comparison_report.tables(self.comparison)
-        ascii: bool = getattr(self.app, "ascii", False)
+        runs, options, *metrics = comparison_report.tables(self.comparison)
         width = self.scrollable_content_region.width
-        parts = [self._table(runs, width, ascii, lettered=True), self._table(differences, width, ascii)]
-        parts.append(Text("\n").join(Text(escaped(note)) for note in comparison_report.notes(self.comparison)))
-        parts += [self._table(table, width, ascii) for table in figures]
-        self.query_one(Static).update(Text("\n\n").join(parts))
+        blocks = [
+            table_text(runs, width, row_colors=COLORS),
+            table_text(options, width),
+            Text("\n").join(Text(escaped(note)) for note in comparison_report.notes(self.comparison)),
+            *(table_text(table, width) for table in metrics),
+        ]
+        self.query_one(Static).update(Text("\n\n").join(blocks))
 
-    def _table(self, table: Table, width: int, ascii: bool, *, lettered: bool = False) -> Text:
-        written, hidden = lines(table.mapped(to_ascii) if ascii else table, width)
-        text = Text(no_wrap=True)
-        if table.title:
-            text.append((to_ascii(table.title) if ascii else table.title) + "\n" * bool(table.rows), "bold")
-        for at, line in enumerate(written if table.rows else []):
-            text.append("\n" * (at > 0))
-            start = len(text)
-            text.append(line, "" if at else "dim")
-            if lettered and at:
-                letter = len(line.split(" ", 1)[0])
-                text.stylize(f"bold {COLORS[(at - 1) % len(COLORS)]}", start, start + letter)
-        if hidden:
-            text.append(f"\n{len(hidden)} columns have no room here: {', '.join(hidden)}", "dim")
-        return text
+
+def table_text(table: Table, width: int, *, row_colors: Sequence[str] = ()) -> Text:
+    """A table under its title, as many columns as fit; the first word of each row in the color of the run."""
+    header_and_rows, hidden = lines(table, width)
+    if not table.rows:
+        header_and_rows = []
+    parts = [Text(escaped(table.title), "bold")] if table.title else []
+    for index, line in enumerate(header_and_rows):
+        text = Text(line, "" if index else "dim")
+        if index and row_colors:
+            text.stylize(f"bold {row_colors[(index - 1) % len(row_colors)]}", 0, line.find(" "))
+        parts.append(text)
+    if hidden:
+        parts.append(Text(f"no room for {plural(len(hidden), 'column')}: {escaped(', '.join(hidden))}", "dim"))
+    return Text("\n", no_wrap=True).join(parts)
 
 
 class ComparedCurves(Widget, can_focus=True):
@@ -113,7 +116,7 @@ class ComparedCurves(Widget, can_focus=True):
             chart.display = metric is not None
             if metric is not None:
                 chart.placeholder = f"no {metric} was logged yet: press m to choose another metric"
-                chart.source = partial(metric_data, comparison, metric)
+                chart.source = lambda x, metric=metric: ChartData(comparison_series(comparison, metric, x))  # type: ignore[misc]
 
     def show_axis(self, x: Axis) -> None:
         """Show the metrics and the x axis in the title."""
@@ -131,13 +134,3 @@ class ComparedCurves(Widget, can_focus=True):
         if second in logged and self.app.size.width >= TWO_CHARTS_WIDTH:
             return [chosen, second]
         return [chosen]
-
-
-def metric_data(comparison: Comparison, metric: str, x: Axis) -> ChartData:
-    """The curves of a metric, one for each run that logged it."""
-    labels = comparison_report.curve_labels(comparison)
-    series = [
-        Series(label, *run.history.series(metric, x), COLORS[index % len(COLORS)])
-        for index, (label, run) in enumerate(zip(labels, comparison.runs, strict=True))
-    ]
-    return ChartData([curve for curve in series if curve.xs])

@@ -88,7 +88,9 @@ class ComparisonCurves:
         metric = self.comparison.metric
         series = report.comparison_series(self.comparison, metric)
         empty = f"no epoch with {metric} yet"
-        yield draw(series, self.width, self.height, letters=options.ascii_only, empty_text=empty)
+        chart = draw(series, self.width, self.height, letters=options.ascii_only, empty_text=empty)
+        for line in chart.lines:
+            yield Text.assemble(line, no_wrap=True)
 
 
 def framed(title: str, chart: Chart, width: int) -> list[Text]:

@@ -19,6 +19,6 @@ def test_the_curves_of_compared_runs_are_drawn_over_each_other(tmp_path):
     ]
     stream = io.StringIO()
     console = EscapingConsole(file=stream)
-    console.print(ComparisonCurves(compare([summarize(run) for run in runs]), 60), soft_wrap=True)
-    lines = stream.getvalue().splitlines()
-    assert [len(line) for line in lines] == [60] * 14 and {"A", "B"} <= set("".join(lines))
+    console.print(ComparisonCurves(compare([summarize(run) for run in runs]), 100), soft_wrap=True)
+    *lines, rest = stream.getvalue().split("\n")
+    assert [len(line) for line in lines] == [100] * 14 and rest == "" and {"A", "B"} <= set("".join(lines))

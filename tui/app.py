@@ -241,11 +241,11 @@ class ConvnnApp(App[int]):
 
         self.push_screen(RunScreen(run))
 
-    def compare(self, current: str | None) -> None:
-        """Open the comparison of the selected runs; `current` is the path of the run under the cursor."""
+    def compare(self, current: Run | None) -> None:
+        """Open the comparison of the marked runs; where that is one run, of it and the current one."""
         from tui.screens.compare.screen import MAX_RUNS, CompareScreen
 
-        runs = self.selection.to_compare(self.runs, current)
+        runs = self.selection.to_compare(self.runs, str(current.path) if current else None)
         if len(runs) < 2:
             self.say("mark two or more runs with space, then press d")
         elif len(runs) > MAX_RUNS:

@@ -59,8 +59,8 @@ class Services(Protocol):
     def show_run(self, run: Run | Launch) -> None:
         """Open the screen of a run, or of a launch that will be one."""
 
-    def compare(self, current: str | None) -> None:
-        """Open the comparison of the selected runs; `current` is the path of the run under the cursor."""
+    def compare(self, current: Run | None) -> None:
+        """Open the comparison of the marked runs; where that is one run, of it and the current one."""
 
 
 if TYPE_CHECKING:

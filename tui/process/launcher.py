@@ -168,8 +168,9 @@ class Launcher:
     def queued(self) -> tuple[Launch, ...]:
         """The launches without a directory, the next one first."""
         current = self.current
-        starting = [current] if current is not None and current.state == "starting" else []
-        return (*starting, *self._waiting)
+        if current is not None and current.state == "starting":
+            return (current, *self._waiting)
+        return tuple(self._waiting)
 
     @property
     def live(self) -> Run | None:

@@ -22,8 +22,8 @@ from tui.process.terminal import Terminal
 PATIENCE = 10.0  # seconds to wait for the live run when the app ends
 POLL = 0.2  # seconds between two looks whether the last epoch has ended
 ANSWERS: tuple[Answer, ...] = (
-    (ControlCommand.STOP_EPOCH.value, "stop after the epoch", "then quit; the run can be resumed"),
-    (ControlCommand.STOP.value, "stop now", "after this step, then quit; the run can be resumed"),
+    (ControlCommand.STOP_EPOCH.value, "stop after the epoch", "then quit; it can be resumed"),
+    (ControlCommand.STOP.value, "stop now", "after this step, then quit; it can be resumed"),
     ("stay", "stay", "nothing happens"),
 )
 
@@ -134,10 +134,12 @@ def _exit_code(app: App[int], shutdown: Shutdown, terminal: Terminal) -> int:
 
 def _last_words(launch: Launch, has_ended: bool, patience: float) -> str:
     """How the launch that was cut short ended, and the command that resumes it."""
-    outcome = launch.ended.finished.outcome if has_ended and launch.ended is not None else None
-    unfinished = f"not stopped within {patience:.0f} s, left behind" if patience else "ended at once"
-    words = unfinished if outcome is None else str(outcome)
-    if launch.run is not None and outcome in (None, "stopped", "interrupted"):
+    words = f"not stopped within {patience:.0f} s, left behind" if patience else "ended at once"
+    can_resume = True
+    if has_ended and launch.ended is not None:
+        words = launch.ended.finished.outcome
+        can_resume = words in ("stopped", "interrupted")
+    if launch.run is not None and can_resume:
         words += f"; resume with: {resume_command(launch.run)}"
     return words
 

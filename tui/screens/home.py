@@ -105,15 +105,17 @@ class HomeScreen(Screen[None]):
         self._show_status()
 
     def _show_runs(self, runs: list[Summary], *, is_filtered: bool) -> None:
-        queued = [_queued_run(launch) for launch in self.app.launcher.queued]
-        self._queued = {run.path: launch for run, launch in zip(queued, self.app.launcher.queued, strict=False)}
+        launches = self.app.launcher.queued
+        queued = [_queued_run(launch) for launch in launches]
+        self._queued = {run.path: launch for run, launch in zip(queued, launches, strict=True)}
         grid = self.query_one(RunGrid)
         if is_filtered:
             grid.empty_text = NO_MATCH
             grid.border_title = f"runs {len(runs):,} of {len(self.app.runs):,}"
         else:
-            grid.empty_text = NO_RUNS if self.app.run_feed.complete else grid.empty_text
-            grid.border_title = f"runs {len(runs):,}" if runs else "runs"
+            grid.border_title = f"runs {len(runs):,}"
+            if self.app.run_feed.complete:
+                grid.empty_text = NO_RUNS
         grid.show_rows([GridRow(run) for run in (*queued, *runs)], _columns(self.app.now))
 
     def _show_presets(self, filter_text: str) -> None:
@@ -129,8 +131,9 @@ class HomeScreen(Screen[None]):
         )
 
     def _show_status(self) -> None:
-        running = sum(run.status in ("running", "paused") for run in self.app.runs)
-        status, style = f"{running} running" if running else "", ""
+        status, style = "", ""
+        if running := sum(run.status in ("running", "paused") for run in self.app.runs):
+            status = f"{running} running"
         if self.app.run_feed.warnings:
             damaged = plural(len(self.app.run_feed.warnings), "damaged entry", "damaged entries")
             status, style = f"{damaged}: see `convnn runs`", "yellow"
@@ -220,7 +223,7 @@ class HomeScreen(Screen[None]):
         self.query_one(RunGrid).unmark_all()
 
     def action_diff(self) -> None:
-        self.app.compare(str(self.run.path) if self.run else None)
+        self.app.compare(self.run)
 
     # -- filtering --------------------------------------------------------------------------------------------------
 
@@ -237,8 +240,10 @@ class HomeScreen(Screen[None]):
     def _filter_submitted(self) -> None:
         """Go to the matches: to the presets where no run matches."""
         grid, preset_list = self.query_one(RunGrid), self.query_one(PresetList)
-        target = preset_list if preset_list.items and not grid.items else grid
-        target.focus()
+        if preset_list.items and not grid.items:
+            preset_list.focus()
+        else:
+            grid.focus()
 
     def action_back(self) -> None:
         """Clear the filter. There is nothing to go back to, and this never quits."""

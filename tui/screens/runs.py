@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -92,7 +93,8 @@ class RunsScreen(Screen[None]):
         settings = self.settings
         subtitle = []
         if settings.sort:
-            subtitle.append(f"by {settings.sort}, {'descending' if settings.descending else 'ascending'}")
+            direction = "descending" if settings.descending else "ascending"
+            subtitle.append(f"by {settings.sort}, {direction}")
         if settings.groups:
             subtitle.append(f"grouped by {', '.join(settings.groups)}")
         marked, warnings = len(self.app.selection.marked), len(self.app.run_feed.warnings)
@@ -140,7 +142,7 @@ class RunsScreen(Screen[None]):
             self.rearrange()
 
     def action_diff(self) -> None:
-        self.app.compare(str(self.run.path) if self.run else None)
+        self.app.compare(self.run)
 
     def action_new_from(self) -> None:
         """Open the options of the run under the cursor in the form."""
@@ -156,7 +158,7 @@ class RunsScreen(Screen[None]):
         if len(marked) > 1:
             answers = (("delete", "delete", "u brings them back"), ("keep", "keep", "nothing happens"))
             question = Choice(f"delete {len(marked)} marked runs", "", answers)
-            self.app.push_screen(question, lambda answer: self._delete(marked) if answer == "delete" else None)
+            self.app.push_screen(question, lambda answer: self._delete(marked if answer == "delete" else []))
         elif marked:
             self._delete(marked)
         elif row is not None and row.run is not None:
@@ -174,12 +176,14 @@ class RunsScreen(Screen[None]):
 
     def action_sort(self) -> None:
         """Sort by the next column and, after the last one, by age again."""
-        keys: list[str | None] = [None]
-        if self.arrangement is not None:
-            keys += [column.key for column in self.arrangement.columns]
-        current = keys.index(self.settings.sort) if self.settings.sort in keys else 0
-        self.settings.sort = keys[(current + 1) % len(keys)]
+        keys = [None, *self._column_keys]
+        following = dict(pairwise([*keys, None]))
+        self.settings.sort = following.get(self.settings.sort)
         self.rearrange()
+
+    @property
+    def _column_keys(self) -> list[str]:
+        return [column.key for column in self.arrangement.columns] if self.arrangement else []
 
     def action_reverse(self) -> None:
         self.settings.descending = not self.settings.descending
@@ -192,8 +196,7 @@ class RunsScreen(Screen[None]):
         choices += [(_name(option.key), option.help) for option in OPTIONS if option.section != "output"]
         choices += [(name, "at the last epoch") for name in metrics]
         choices += [(f"best:{name}", "at its best epoch") for name in metrics]
-        current = [column.key for column in self.arrangement.columns] if self.arrangement else []
-        self.app.push_screen(Picker("columns", choices, current), self._set_columns)
+        self.app.push_screen(Picker("columns", choices, self._column_keys), self._set_columns)
 
     def _set_columns(self, keys: list[str] | None) -> None:
         if keys is not None:

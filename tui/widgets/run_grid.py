@@ -11,7 +11,7 @@ from convnn.analysis.fields import Field
 from convnn.metrics import format_value
 from convnn.runs.status import STATUSES
 from convnn.runs.summary import Summary
-from convnn.text import escaped, fit
+from convnn.text import escaped, fit, plural
 from tui.arrangement import GridRow, GroupNode
 from tui.keys import bindings
 from tui.selection import MARK, Selection
@@ -60,8 +60,8 @@ class RunGrid(VirtualList[GridRow]):
         runs = [row.runs[0] for row in sample if row.runs]
         self._widths = {column.key: self._width_of(column, runs) for column in self.columns}
         self._name_widths = (
-            max((_name_width(row, without_time(_label(row))) for row in sample), default=0),
-            max((_name_width(row, _label(row)) for row in sample), default=0),
+            max((_label_width(row, without_time(_label(row))) for row in sample), default=0),
+            max((_label_width(row, _label(row)) for row in sample), default=0),
         )
         self.set_items(rows)
         self._layouts.clear()
@@ -108,7 +108,9 @@ class RunGrid(VirtualList[GridRow]):
     def _layout(self, width: int) -> tuple[int, list[Field]]:
         """Return the width of the names, and the columns that fit into `width` cells beside them."""
         if width not in self._layouts:
-            room = width - GLYPHS_WIDTH - (GROUP_COLUMNS_WIDTH if self._has_groups else 0)
+            room = width - GLYPHS_WIDTH
+            if self._has_groups:
+                room -= GROUP_COLUMNS_WIDTH
             name_width = self._name_width(room)
             self._layouts[width] = name_width, self._fitting_columns(room - name_width - 1)
         return self._layouts[width]
@@ -123,7 +125,9 @@ class RunGrid(VirtualList[GridRow]):
             if self._widths[column.key] > spare:
                 break
             spare -= self._widths[column.key] + 1
-        return long if long <= name_width + spare else max(name_width, min(short, name_width + spare))
+        if long <= name_width + spare:
+            return long
+        return max(name_width, min(short, name_width + spare))
 
     def _fitting_columns(self, room: int) -> list[Field]:
         fitting: list[Field] = []
@@ -187,7 +191,7 @@ class RunGrid(VirtualList[GridRow]):
 
     def _group_line(self, row: GridRow, group: GroupNode, name_width: int) -> Text:
         is_marked = all(run.path in self.selection.marked for run in group.runs)
-        line = Text().append(f" {MARK} " if is_marked else "   ", self._color("accent"))
+        line = Text().append(f" {MARK if is_marked else ' '} ", self._color("accent"))
         arrow = "▾" if row.is_expanded else "▸"
         line.append(_left(f"{'  ' * row.depth}{arrow} {escaped(group.label)}", name_width), "bold")
         metric = group.metric.format_as
@@ -195,8 +199,7 @@ class RunGrid(VirtualList[GridRow]):
         statistics += ["" if value is None else format_value(value, metric) for value in (group.mean, group.sd)]
         for text, (_, column_width) in zip(statistics, GROUP_COLUMNS, strict=True):
             line.append(_right(text, column_width))
-        count = len(group.runs)
-        return line.append("1 run" if count == 1 else f"{count} runs", "dim")
+        return line.append(plural(len(group.runs), "run"), "dim")
 
     def _run_line(self, row: GridRow, run: Summary, name_width: int, width: int) -> Text:
         line = Text().append(self.selection.glyphs(run.path) + " ", self._color("accent"))
@@ -230,7 +233,8 @@ def _label(row: GridRow) -> str:
     return escaped(row.run.name) if row.run else ""
 
 
-def _name_width(row: GridRow, label: str) -> int:
+def _label_width(row: GridRow, label: str) -> int:
+    """Cells of a label with its indent and, of a group, its arrow."""
     return cell_len(label) + 2 * row.depth + (2 if row.node else 0)
 
 

@@ -1,4 +1,4 @@
-"""What a person can fix: problems that name the option, the value and the way out, and the exit code they end with."""
+"""Errors that a user can fix: problems that name the option, the value and the fix, and the exit codes."""
 
 from __future__ import annotations
 
@@ -29,28 +29,30 @@ class Exit(IntEnum):
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong: what, where, what was given, and what to do about it."""
+    """One thing that is wrong: what, where, with which value, and how to fix it."""
 
-    message: str  # a whole sentence part, e.g. "layer.K is 0: must be at least 1"
+    message: str  # e.g. "layer.K is 0: must be at least 1"
     key: str | None = None  # option of the schema, e.g. "layer.K"
     value: Any = None
     file: str | None = None
-    fix: str | None = None  # what to do, in words
-    change: Mapping[str, Any] | None = None  # the same fix as values by option key, for the keystroke that applies it
+    fix: str | None = None  # how, in words
+    change: Mapping[str, Any] | None = None  # the fix as values by option key, which the form can apply
 
     def __str__(self) -> str:
         where = f"{self.file}: " if self.file else ""
         return where + self.message + (f"\n  fix: {self.fix}" if self.fix else "")
 
     def at(self, file: str | None) -> Problem:
+        """Return the problem located in a file."""
         return replace(self, file=file)
 
     def json(self) -> dict[str, Any]:
+        """Return the problem as `--json` writes it."""
         return {"file": self.file, "key": self.key, "value": self.value, "message": self.message, "fix": self.fix}
 
 
 class UserError(Exception):
-    """Something a person can fix: shown without a traceback, all problems at once, ends with `code`."""
+    """An error that the user can fix: all its problems are shown without a traceback, and the exit code is `code`."""
 
     def __init__(self, problems: str | Problem | Iterable[Problem], code: Exit = Exit.USAGE) -> None:
         if isinstance(problems, str):

@@ -37,19 +37,19 @@ class Cost:
 
 
 @dataclass(frozen=True)
-class Kept:
-    """What a layer keeps of one image for the backward pass, besides its input and its output."""
+class SavedTensors:
+    """What autograd saves of one image for the backward pass of a layer, besides its input and its output."""
 
     numbers: int = 0  # of the type of the activations
-    other_bytes: int = 0  # indices, and numbers whose type does not depend on the options
+    extra_bytes: int = 0  # indices, and numbers whose type does not depend on the options
 
-    def __add__(self, other: Kept) -> Kept:
-        return Kept(self.numbers + other.numbers, self.other_bytes + other.other_bytes)
+    def __add__(self, other: SavedTensors) -> SavedTensors:
+        return SavedTensors(self.numbers + other.numbers, self.extra_bytes + other.extra_bytes)
 
 
-def keeps_nothing(in_channels: int, out_channels: int, side: Side, **arguments: Any) -> Kept:
-    """Return the `kept` of a layer that needs only its input for the backward pass."""
-    return Kept()
+def saves_nothing(in_channels: int, out_channels: int, side: Side, **arguments: Any) -> SavedTensors:
+    """Return what is saved for a layer that needs only its input in the backward pass."""
+    return SavedTensors()
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class LayerKind:
     class_path: str  # "package.module:Class"
     arguments: Mapping[str, str]  # keyword arguments of the class, and the options that they are taken from
     cost: Callable[..., Cost]
-    kept: Callable[..., Kept] = keeps_nothing
+    saved: Callable[..., SavedTensors] = saves_nothing
     candidates: Callable[..., int] | None = None  # (side, **arguments) -> M, of a layer that searches neighbors
     constants: Mapping[str, Any] = field(default_factory=dict)  # keyword arguments that no option sets
     optional_bias: bool = False  # takes `bias`, which is redundant before a normalization
@@ -151,10 +151,10 @@ def coord_conv_cost(in_channels: int, out_channels: int, side: Side, *, kernel_s
     return convolution(inner.channels, inner.out_channels, kernel_size**2, inner.positions)
 
 
-def coord_conv_kept(in_channels: int, out_channels: int, side: Side, **arguments: Any) -> Kept:
+def coord_conv_saved(in_channels: int, out_channels: int, side: Side, **arguments: Any) -> SavedTensors:
     inner = Inner.of(in_channels, out_channels, side, **arguments)
     has_coordinates = inner.channels > inner.features
-    return Kept(inner.unshuffled + (inner.channels * inner.positions if has_coordinates else 0))
+    return SavedTensors(inner.unshuffled + (inner.channels * inner.positions if has_coordinates else 0))
 
 
 def candidate_count(
@@ -181,11 +181,13 @@ def convnn_cost(
     return scores + convolution(inner.channels, inner.out_channels, K, inner.positions)
 
 
-def convnn_kept(in_channels: int, out_channels: int, side: Side, *, K: int, padding: int, **arguments: Any) -> Kept:
+def convnn_saved(
+    in_channels: int, out_channels: int, side: Side, *, K: int, padding: int, **arguments: Any
+) -> SavedTensors:
     """The unshuffled input, and the indices of the neighbors in 2 or 4 bytes."""
     inner = Inner.of(in_channels, out_channels, side, **arguments)
     index_bytes = 2 if inner.padded_positions(padding) < 2**15 else 4
-    return Kept(inner.unshuffled, index_bytes * inner.positions * K)
+    return SavedTensors(inner.unshuffled, index_bytes * inner.positions * K)
 
 
 def attention_cost(in_channels: int, out_channels: int, side: Side, *, K: int, padding: int, **arguments: Any) -> Cost:
@@ -200,7 +202,9 @@ def attention_cost(in_channels: int, out_channels: int, side: Side, *, K: int, p
     return projections + scores + depthwise + attended + output
 
 
-def attention_kept(in_channels: int, out_channels: int, side: Side, *, K: int, padding: int, **arguments: Any) -> Kept:
+def attention_saved(
+    in_channels: int, out_channels: int, side: Side, *, K: int, padding: int, **arguments: Any
+) -> SavedTensors:
     """Query, key, value and their sum, the projected output, indices, and the weights around dropout with its mask."""
     inner = Inner.of(in_channels, out_channels, side, **arguments)
     numbers = (2 * inner.channels + inner.out_channels) * inner.positions
@@ -208,8 +212,8 @@ def attention_kept(in_channels: int, out_channels: int, side: Side, *, K: int, p
         numbers += 3 * inner.channels * inner.padded_positions(padding)
     else:
         numbers += 2 * inner.channels * inner.positions
-    weights = Kept(numbers, (2 * 4 + 1) * inner.positions * K)
-    return weights + convnn_kept(in_channels, out_channels, side, K=K, padding=padding, **arguments)
+    weights = SavedTensors(numbers, (2 * 4 + 1) * inner.positions * K)
+    return weights + convnn_saved(in_channels, out_channels, side, K=K, padding=padding, **arguments)
 
 
 def mix_cost(in_channels: int, out_channels: int, side: Side, **arguments: Any) -> Cost:
@@ -217,8 +221,8 @@ def mix_cost(in_channels: int, out_channels: int, side: Side, **arguments: Any) 
     return convolution(out_channels, out_channels, 1, side[0] * side[1])
 
 
-def mix_kept(in_channels: int, out_channels: int, side: Side, **arguments: Any) -> Kept:
-    return Kept(out_channels * side[0] * side[1])
+def mix_saved(in_channels: int, out_channels: int, side: Side, **arguments: Any) -> SavedTensors:
+    return SavedTensors(out_channels * side[0] * side[1])
 
 
 NEIGHBORS = {
@@ -242,7 +246,7 @@ LAYER_TABLE = {
         class_path="convnn.layers.coordconv:CoordConv2d",
         arguments={"kernel_size": "layer.kernel_size", "aggregation_type": "layer.aggregation_type", **UNSHUFFLE},
         cost=coord_conv_cost,
-        kept=coord_conv_kept,
+        saved=coord_conv_saved,
     ),
     "ConvNN": LayerKind(
         class_path="convnn.layers.convnn:ConvNN2d",
@@ -252,14 +256,14 @@ LAYER_TABLE = {
             **NEIGHBORS,
         },
         cost=convnn_cost,
-        kept=convnn_kept,
+        saved=convnn_saved,
         candidates=candidate_count,
     ),
     "ConvNN_Attn": LayerKind(
         class_path="convnn.layers.attention:ConvNNAttention2d",
         arguments={"attention_dropout": "layer.attention_dropout", **NEIGHBORS},
         cost=attention_cost,
-        kept=attention_kept,
+        saved=attention_saved,
         candidates=candidate_count,
     ),
     "Branching": LayerKind(
@@ -267,14 +271,14 @@ LAYER_TABLE = {
         arguments={"branch_ratio": "branching.ratio"},
         branches=("ConvNN", "Conv2d"),
         cost=mix_cost,
-        kept=mix_kept,
+        saved=mix_saved,
     ),
     "Branching_Attn": LayerKind(
         class_path="convnn.layers.branching:Branching2d",
         arguments={"branch_ratio": "branching.ratio"},
         branches=("ConvNN_Attn", "Conv2d"),
         cost=mix_cost,
-        kept=mix_kept,
+        saved=mix_saved,
     ),
 }
 

@@ -10,7 +10,7 @@ from convnn.analysis.comparison import NO_EFFECT, Comparison, MetricRow, unknown
 from convnn.analysis.fields import RUN_FIELDS, get_field
 from convnn.analysis.repeats import copies_note, interval_text
 from convnn.analysis.significance import signed
-from convnn.config.recorded import shown
+from convnn.config.recorded import value_text
 from convnn.metrics import format_value, lower_is_better, split_of
 from convnn.tables import Column, Table
 from convnn.text import plural, prefixed
@@ -48,7 +48,7 @@ def runs_table(comparison: Comparison) -> Table:
 
 def option_text(key: str, value: Any) -> str:
     """Return the value of an option in one run as text; "no effect" where it changes nothing."""
-    return "no effect" if value is NO_EFFECT else shown(key, value)
+    return "no effect" if value is NO_EFFECT else value_text(key, value)
 
 
 def options_table(comparison: Comparison) -> Table:

@@ -16,7 +16,7 @@ from string import ascii_letters
 from typing import Any, Literal
 
 from convnn.config.options import BY_KEY, BY_NAME, OPTIONS, Option
-from convnn.config.recorded import UNKNOWN, shown
+from convnn.config.recorded import UNKNOWN, value_text
 from convnn.errors import Problem, UserError, did_you_mean
 from convnn.events import now
 from convnn.files import directory_size
@@ -151,7 +151,7 @@ def _option_field(key: str, option: Option) -> Field:
         key,
         _OPTION_KINDS.get(option.kind, "text"),
         lambda run: run.config.value(option.key),
-        lambda value: shown(option.key, value),
+        lambda value: value_text(option.key, value),
         option=option,
     )
 

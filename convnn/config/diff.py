@@ -1,4 +1,4 @@
-"""Whether a run may go on under a configuration: what decides the figures has to be as it was."""
+"""Whether a run can be resumed with a configuration: the options that decide its metrics must be the same."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from convnn.config.options import BY_KEY
 from convnn.config.schema import RunConfig
 from convnn.errors import Problem
 
-# where it is computed, not what: may change, and is recorded as not exact where the figures may show it
+# where it is computed, not what: these may change, and the run records that its metrics may not repeat exactly
 MACHINE = ("runtime.device", "runtime.threads", "runtime.deterministic", "data.workers", "data.path")
 
 
-def config_diff(before: Mapping[str, Any], now: RunConfig) -> list[Problem]:
-    """What decides the figures and is not as it was; `before` is by key, without what had no effect."""
-    after = active_options(now)
-    keys = sorted((before.keys() | after.keys()) - set(MACHINE))
+def config_diff(recorded: Mapping[str, Any], config: RunConfig) -> list[Problem]:
+    """Return a problem for each option that decides the metrics and differs; `recorded` holds active options by key."""
+    active = active_options(config)
+    keys = sorted((recorded.keys() | active.keys()) - set(MACHINE))
     return [
-        Problem(f"{key} was {_shown(key, before)}, now it is {_shown(key, after)}", key=key)
+        Problem(f"{key} was {_text(key, recorded)}, now it is {_text(key, active)}", key=key)
         for key in keys
-        if before.get(key) != after.get(key)
+        if recorded.get(key) != active.get(key)
     ]
 
 
-def _shown(key: str, values: Mapping[str, Any]) -> str:
+def _text(key: str, values: Mapping[str, Any]) -> str:
     if key not in values:
         return "without effect"
     option = BY_KEY.get(key)

@@ -1,22 +1,21 @@
-"""The configuration of a run that exists, as its file has it: nothing is refused, and what is not told is unknown."""
+"""The configuration of an existing run as its file holds it: nothing is refused, and what is missing is unknown."""
 
 from __future__ import annotations
 
 from enum import Enum
 from functools import cached_property
-from types import SimpleNamespace
-from typing import Any, Final, Literal, NamedTuple, cast
+from typing import Any, Final, Literal, NamedTuple
 
-from convnn.config.active import active_options, inactive_options
+from convnn.config.active import UNCOUNTED, active_options, inactive_options
 from convnn.config.options import BY_KEY, OPTIONS, SECTIONS, Value
-from convnn.config.schema import LAYERS, RunConfig
+from convnn.config.schema import LAYERS, RunConfig, Section
 
 SEED = "training.seed"
-_APART = ("run", "checkpoint", "output")  # they change no figure
+CACHE_SIZE = 10_000  # configurations that differ in more than the seed
 
 
 class Unknown(Enum):
-    """The value of an option that a run's file does not tell."""
+    """The value of an option that a run's file does not hold."""
 
     UNKNOWN = "unknown"
 
@@ -24,67 +23,66 @@ class Unknown(Enum):
 UNKNOWN: Final = Unknown.UNKNOWN
 Maybe = Value | Literal[Unknown.UNKNOWN]
 
-_DEFAULTS: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
-for _option in OPTIONS:
-    _DEFAULTS[_option.section][_option.field] = _option.default
-
 
 class Settings(dict[str, dict[str, Any]]):
     """Values by section and key. Runs that have the same ones may share one."""
 
     def value(self, key: str) -> Maybe:
-        """The value of an option, UNKNOWN where it is not told."""
+        """Return the value of an option, UNKNOWN where the file does not hold it."""
         section, _, field = key.partition(".")
         return _plain(self.get(section, {}).get(field, UNKNOWN))
 
     def lenient(self) -> RunConfig:
-        """These values where they are told, else defaults, in the shape of a configuration: unchecked."""
-        sections = {name: SimpleNamespace(**{**_DEFAULTS[name], **self.get(name, {})}) for name in SECTIONS}
-        sections["layer"].type = str(sections["layer"].type)
-        return cast(RunConfig, SimpleNamespace(**sections))
+        """Return these values over the defaults as an unchecked configuration."""
+        sections: dict[str, Any] = {}
+        for name in SECTIONS:
+            section: type[Section] = RunConfig.model_fields[name].annotation  # type: ignore[assignment]
+            known = {field: value for field, value in self.get(name, {}).items() if field in section.model_fields}
+            sections[name] = section.model_construct(**known)
+        return RunConfig.model_construct(**sections)
 
     @property
     def inactive(self) -> dict[str, str]:
-        """The options without effect here, by key, and why; none where the layer is not ours, for who knows."""
+        """The options without effect here, by key, and why; none where the layer is unknown to this version."""
         return self._derived.inactive
 
     @property
     def active(self) -> dict[str, Maybe]:
-        """The options that decide the numbers, by key."""
+        """The options that decide the metrics, by key."""
         return {key: self.value(key) for key in self._derived.keys}
 
     @property
     def key(self) -> tuple[tuple[str, str], ...]:
-        """Equal for runs that are the same model and options but for the seed: repeats of each other."""
+        """Equal for runs that differ in nothing but the seed: repeats of each other."""
         return self._derived.key
 
     @cached_property
     def _derived(self) -> _Derived:
-        """Found once for all runs that differ in the seed alone: of thousands of runs there are few such kinds."""
-        kind = tuple(
+        """Shared by the runs that differ in the seed alone: thousands of runs have few configurations."""
+        without_seed = tuple(
             (name, key, type(value), value)
             for name, table in self.items()
-            if name not in _APART
+            if name not in UNCOUNTED
             for key, value in table.items()
             if key != "seed"
         )
         try:
-            found = _kinds.get(kind)
-        except TypeError:  # a value that our schema has no option for
+            derived = _cache.get(without_seed)
+        except TypeError:  # a value that is not hashable, which no option of the schema takes
             return self._derive()
-        if found is None:
-            if len(_kinds) >= MOST_KINDS:
-                _kinds.clear()
-            found = _kinds[kind] = self._derive()
-        return found
+        if derived is None:
+            if len(_cache) >= CACHE_SIZE:
+                _cache.clear()
+            derived = _cache[without_seed] = self._derive()
+        return derived
 
     def _derive(self) -> _Derived:
-        config = self.lenient()
-        known_layer = self.value("layer.type") in (*LAYERS, UNKNOWN)
-        inactive = inactive_options(config) if known_layer else {}
-        told = active_options(config) if known_layer else (o.key for o in OPTIONS if o.section not in _APART)
-        keys = tuple(told)
-        key = tuple((key, shown(key, self.value(key))) for key in keys if key != SEED)
+        if self.value("layer.type") in (*LAYERS, UNKNOWN):
+            config = self.lenient()
+            inactive, keys = inactive_options(config), tuple(active_options(config))
+        else:
+            inactive, keys = {}, tuple(o.key for o in OPTIONS if o.section not in UNCOUNTED)
+        key = tuple((key, value_text(key, self.value(key))) for key in keys if key != SEED)
         return _Derived(inactive, keys, key)
 
 
@@ -94,12 +92,11 @@ class _Derived(NamedTuple):
     key: tuple[tuple[str, str], ...]
 
 
-MOST_KINDS = 10_000
-_kinds: dict[tuple[Any, ...], _Derived] = {}
+_cache: dict[tuple[Any, ...], _Derived] = {}
 
 
 def _plain(value: Any) -> Maybe:
-    """What an option may be as it is, and anything else that a file can hold as text."""
+    """A value that an option can have as it is, and anything else that a file can hold as text."""
     if value is UNKNOWN or value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, list) and all(isinstance(item, str) for item in value):
@@ -107,8 +104,8 @@ def _plain(value: Any) -> Maybe:
     return str(value)
 
 
-def shown(key: str, value: Any) -> str:
-    """The value of an option as a person would type it; "?" where it is unknown."""
+def value_text(key: str, value: Any) -> str:
+    """Return the value of an option as a person would type it; "?" where it is unknown."""
     if value is UNKNOWN:
         return "?"
     option = BY_KEY.get(key)

@@ -62,8 +62,8 @@ def slot_bytes(config: RunConfig, slot: Slot) -> int:
     These are its layer's output, for the normalization, and the ReLU's, which the next layer reads; then what the
     layer keeps besides its input and output.
     """
-    numbers, other_bytes = 2 * slot.out_channels * slot.side[0] * slot.side[1], 0
+    numbers, extra_bytes = 2 * slot.out_channels * slot.side[0] * slot.side[1], 0
     for kind, channels in layer_kind(config.layer.type).parts(config, slot.out_channels):
-        kept = kind.kept(slot.in_channels, channels, slot.side, **kind.option_values(config))
-        numbers, other_bytes = numbers + kept.numbers, other_bytes + kept.other_bytes
-    return bytes_per_number(config) * numbers + other_bytes
+        saved = kind.saved(slot.in_channels, channels, slot.side, **kind.option_values(config))
+        numbers, extra_bytes = numbers + saved.numbers, extra_bytes + saved.extra_bytes
+    return bytes_per_number(config) * numbers + extra_bytes

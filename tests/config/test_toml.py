@@ -50,17 +50,20 @@ def test_resolving_opens_no_file(image_folder):
     assert paths == []
 
 
-def test_a_keystroke_in_the_form_lists_no_images_again(image_folder):
+def test_a_keystroke_in_the_form_opens_no_file_of_the_data_set(image_folder):
     for folder in (*image_folder.iterdir(), image_folder):
         os.utime(folder, (0, 0))  # unchanged for a while
     draft = Draft(typed={"data.dataset": "folder", "data.path": str(image_folder)})
-    with opened(image_folder) as first:
-        assert draft.check().resolved.dataset.image_size == (40, 40)
+    with opened(image_folder) as inspected:
+        dataset = draft.inspect_dataset()
+    with opened(image_folder) as again:
+        assert draft.inspect_dataset() is dataset and dataset.image_size == (40, 40)
     draft.type("layer.K", "4")
-    with opened(image_folder) as second:
-        assert draft.check().resolved.dataset == draft.check().resolved.dataset
-    assert str(image_folder / "cat" / "0.png") in first
-    assert second == [str(image_folder)] * 2  # one look at the folders' times for each check
+    with opened(image_folder) as checked:
+        assert draft.check(dataset).plan is not None
+    assert str(image_folder / "cat" / "0.png") in inspected
+    assert again == [str(image_folder)]  # the modification times of its folders
+    assert checked == []
 
 
 @pytest.mark.parametrize("row", bad_options.FIELDS, ids=str)

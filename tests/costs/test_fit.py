@@ -23,7 +23,7 @@ def test_nothing_is_said_where_it_fits_or_where_nobody_tells_what_is_free():
 def test_a_shortage_names_an_accumulation_that_fits():
     need = fit.forecast(BIG, SIZE, CLASSES)
     parts = fit.accumulation(BIG, SIZE, CLASSES, need - 1)
-    assert parts is not None and fit.forecast(BIG, SIZE, CLASSES, parts) <= fit.ROOM * (need - 1)
+    assert parts is not None and fit.forecast(BIG, SIZE, CLASSES, parts) <= fit.USABLE * (need - 1)
     assert f"--accumulate {parts} " in (fit.shortage(BIG, SIZE, CLASSES, need - 1) or "")
 
 

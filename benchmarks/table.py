@@ -47,18 +47,18 @@ def machine(bench: BenchOptions) -> dict[str, str]:
     """What the results depend on."""
     import torch
 
-    from convnn.training import device
+    from convnn.training import device, environment
 
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "device": device.describe(torch.device(bench.device)),
         "cores": str(os.cpu_count()),
         "threads": str(torch.get_num_threads()),
-        "memory": f"{device.memory(torch.device('cpu')) / 2**30:.0f} GiB",
+        "memory": f"{device.total_memory(torch.device('cpu')) / 2**30:.0f} GiB",
         "load before": f"{os.getloadavg()[0]:.1f}",
         "python": platform.python_version(),
-        **device.versions(),
-        "commit": (device.git_commit() or "none")[:12],
+        **environment.versions(),
+        "commit": (environment.git_commit() or "none")[:12],
         "rounds": str(bench.rounds),
     }
 

@@ -34,8 +34,8 @@ def evaluate(
     from convnn.training.evaluation import evaluate as evaluate_model
     from convnn.worker import checkpoint, load
 
-    device = training_device.device(config)
-    training_device.settle(config, device)
+    device = training_device.select_device(config)
+    training_device.configure_torch(config, device)
     trained = load.TrainedRun(run)
     model = trained.model(checkpoint_name, device)
     data = build.data(config, device, splits=("test",), normalization=trained.normalisation)

@@ -133,7 +133,7 @@ def _launch(
     with gc_paused():
         from convnn.training import device  # torch comes in here
 
-    device.device(config)
+    device.select_device(config)
     directory = Path(config.output.dir) if config.output.dir else None
     if resume and directory is not None and is_run(directory):
         return _continue(directory, config, root, train_run)

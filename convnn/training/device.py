@@ -1,15 +1,12 @@
-"""The device a run trains on: which there are, and what they can do."""
+"""The device a run trains on: which there are, what they can do, and their memory."""
 
 from __future__ import annotations
 
 import os
 import resource
-import subprocess
 import sys
 from functools import cache
-from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 
@@ -19,12 +16,9 @@ from convnn.errors import Exit, Problem, UserError
 from convnn.hardware import fp16_on_cpu
 from convnn.training import allocator
 
-if TYPE_CHECKING:
-    pass
 
-
-def device(config: RunConfig) -> torch.device:
-    """The device asked for; `auto` takes cuda, then mps, then cpu. Raises UserError when it is not here."""
+def select_device(config: RunConfig) -> torch.device:
+    """Return the configured device; `auto` takes cuda, then mps, then cpu. Raises UserError when it is missing."""
     name = config.runtime.device
     present = available_devices()
     if name == "auto":
@@ -32,10 +26,10 @@ def device(config: RunConfig) -> torch.device:
     if name not in present:
         raise UserError(
             Problem(
-                f"runtime.device is {name!r}: there is no such device here (there is {', '.join(present)})",
+                f"runtime.device is {name!r}: this machine has {', '.join(present)}",
                 key="runtime.device",
                 value=name,
-                fix="use --device auto, or one of those",
+                fix="use --device auto, or one of these",
                 change={"runtime.device": "auto"},
             ),
             Exit.DATA,
@@ -46,24 +40,24 @@ def device(config: RunConfig) -> torch.device:
 
 
 def available_devices() -> list[str]:
-    """The devices of this machine by name, as `runtime.device` takes them."""
-    found = ["cpu"]
+    """Return the devices of this machine by name, as `runtime.device` takes them."""
+    names = ["cpu"]
     if torch.cuda.is_available():
-        found += ["cuda", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+        names += ["cuda", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
     if torch.backends.mps.is_available():
-        found.append("mps")
-    return found
+        names.append("mps")
+    return names
 
 
-def amp_dtype(config: RunConfig, on: torch.device) -> torch.dtype | None:
-    """The number format of autocast, None without AMP; `auto` is bf16 where it is native, else fp16."""
+def amp_dtype(config: RunConfig, device: torch.device) -> torch.dtype | None:
+    """Return the number format of autocast, None without AMP; `auto` is bf16 where it is native, else fp16."""
     if not config.runtime.amp:
         return None
     if config.runtime.amp_dtype != "auto":
         return torch.bfloat16 if config.runtime.amp_dtype == "bf16" else torch.float16
-    if on.type == "cuda" and torch.cuda.get_device_capability(on) < (8, 0):  # emulated before Ampere
+    if device.type == "cuda" and torch.cuda.get_device_capability(device) < (8, 0):  # emulated before Ampere
         return torch.float16
-    return torch.float16 if on.type == "mps" else torch.bfloat16
+    return torch.float16 if device.type == "mps" else torch.bfloat16
 
 
 @cache
@@ -71,14 +65,14 @@ def _default_threads() -> int:
     return torch.get_num_threads()
 
 
-def settle(config: RunConfig, device: torch.device) -> None:
-    """Threads, determinism and allocator, before anything of the run is built; each is set anew for every run."""
+def configure_torch(config: RunConfig, device: torch.device) -> None:
+    """Set threads, determinism and allocator, which hold for the process, before anything of a run is built."""
     allocator.keep_memory()
     torch.set_num_threads(config.runtime.threads or _default_threads())
     deterministic = config.runtime.deterministic
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS refuses to be deterministic
-    if deterministic != torch.are_deterministic_algorithms_enabled():  # even to say no again imports the compiler
+    if deterministic != torch.are_deterministic_algorithms_enabled():  # setting it imports the compiler
         torch.use_deterministic_algorithms(deterministic)
     torch.backends.cudnn.deterministic = deterministic
     if device.type == "cuda":
@@ -86,7 +80,7 @@ def settle(config: RunConfig, device: torch.device) -> None:
 
 
 def peak_bytes(device: torch.device) -> int:
-    """The most memory held so far: of the device, or on cpu of the whole process."""
+    """Return the peak memory in bytes: of the device, or on cpu of the whole process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     if device.type == "mps":
@@ -95,25 +89,25 @@ def peak_bytes(device: torch.device) -> int:
     return peak if sys.platform == "darwin" else peak * 1024  # kilobytes on Linux
 
 
-def memory(device: torch.device) -> int:
-    """Bytes of memory that the device has or, on cpu and mps, the machine."""
+def total_memory(device: torch.device) -> int:
+    """Return the bytes of memory that the device has or, on cpu and mps, the machine."""
     if device.type == "cuda":
         return int(torch.cuda.get_device_properties(device).total_memory)
     limit = resource.getrlimit(resource.RLIMIT_AS)[0]
-    have = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return have if limit == resource.RLIM_INFINITY else min(have, limit)
+    installed = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return installed if limit == resource.RLIM_INFINITY else min(installed, limit)
 
 
-def free(device: torch.device) -> int | None:
-    """Bytes that this process may still take of the device's memory; None where nobody tells."""
+def free_memory(device: torch.device) -> int | None:
+    """Return the bytes that this process may still take of the device's memory, None where that is unknown."""
     if device.type == "cuda":
-        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return int(torch.cuda.mem_get_info(device)[0]) + kept
+        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(torch.cuda.mem_get_info(device)[0]) + cached
     return hardware.free_memory(device.type)[1]
 
 
 def describe(device: torch.device) -> str:
-    """The device in words: "cpu (model name)", "cuda:0 (NVIDIA A100)"."""
+    """Return the device with its model: "cpu (model name)", "cuda:0 (NVIDIA A100)"."""
     if device.type == "cuda":
         return f"{device} ({torch.cuda.get_device_name(device)})"
     return f"{device} ({_processor()})" if device.type == "cpu" else str(device)
@@ -126,24 +120,3 @@ def _processor() -> str:
         lines = []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else "unknown processor"
-
-
-def versions() -> dict[str, str]:
-    """The versions that numbers may depend on."""
-    return {"convnn": metadata.version("convnn"), "torch": torch.__version__}
-
-
-@cache
-def git_commit() -> str | None:
-    """The commit of the current directory, with "+" when it has changes; None outside a repository."""
-    try:
-        found = subprocess.run(
-            ["git", "-c", "core.fsmonitor=", "describe", "--always", "--dirty=+", "--abbrev=40", "--exclude=*"],
-            capture_output=True,
-            text=True,
-            timeout=5,
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return found.stdout.strip() or None

@@ -18,6 +18,7 @@ from convnn.metrics import Best, monitored
 from convnn.training import build
 from convnn.training import device as training_device
 from convnn.training.build import Scheduler
+from convnn.training.environment import versions
 from convnn.training.meters import Meters, Stopwatch
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ class TrainState:
             "config": active_options(self.config),
             "data": _describe(self.data),
             "machine": self.machine(),
-            "versions": training_device.versions(),
+            "versions": versions(),
         }
         return StateDict(dict(self.model.state_dict()), tensors, plain)
 

@@ -18,7 +18,7 @@ from convnn.costs.fit import shortage
 from convnn.costs.plan import plan
 from convnn.events import Epoch, Event, Finished, Started, Step, Warned
 from convnn.metrics import Best
-from convnn.training import build
+from convnn.training import build, environment
 from convnn.training import device as training_device
 from convnn.training.evaluation import autocast, evaluation_steps
 from convnn.training.meters import Meters, Stopwatch
@@ -46,10 +46,10 @@ class Trainer:
 
         A fork may have another configuration than the saved state. Raises UserError for what a person can fix.
         """
-        device = training_device.device(config)
-        training_device.settle(config, device)
+        device = training_device.select_device(config)
+        training_device.configure_torch(config, device)
         data = build.data(config, device)
-        free = training_device.free(device)  # before the model takes its part
+        free = training_device.free_memory(device)  # before the model takes its part
         warning = shortage(config, data.image_size, len(data.classes), free)
         state = build_train_state(config, data, device)
         if saved is not None and fork:
@@ -210,10 +210,10 @@ class Trainer:
         splits = {"train": data.train, "val": data.val, "test": data.test}
         cost = plan(config, data.image_size, len(data.classes))
         return Started(
-            versions={"python": platform.python_version(), **training_device.versions()},
+            versions={"python": platform.python_version(), **environment.versions()},
             device=training_device.describe(self.device),
             threads=torch.get_num_threads(),
-            git_commit=training_device.git_commit(),
+            git_commit=environment.git_commit(),
             host=platform.node(),
             seed=config.training.seed,
             normalisation={"mean": data.mean, "std": data.std},

@@ -53,8 +53,8 @@ def findings(runs: Path, data: str) -> Iterator[Finding]:
     """Everything but the deep check, each as soon as it is known."""
     told = ", ".join(f"{name} {metadata.version(name)}" for name in PACKAGES)
     yield Finding("versions", None, f"convnn {metadata.version('convnn')}, python {platform.python_version()}, {told}")
-    device = training_device.device(RunConfig())
-    memory = f"{training_device.memory(device) / 1e9:.1f} GB"
+    device = training_device.select_device(RunConfig())
+    memory = f"{training_device.total_memory(device) / 1e9:.1f} GB"
     yield Finding(
         "device",
         None,

@@ -85,7 +85,7 @@ def train_run(
                 history.update(run.events_path)
             if history.finished is not None and history.finished.outcome == "done":
                 return Ended(history.finished)  # by another process, while this one started
-            training_device.device(config)  # raises UserError where it is missing
+            training_device.select_device(config)  # raises UserError where it is missing
             resume_point = _find_resume_point(run, config, history) if resume else None
             recorder = Recorder(run, history, show)
             try:
@@ -104,7 +104,9 @@ def _train_to_end(
     deadline: float | None,
 ) -> Ended:
     """Train, and record what ended it as the last event."""
-    memory = training_device.memory(training_device.device(config))  # a lost device cannot be asked any more
+    memory = training_device.total_memory(
+        training_device.select_device(config)
+    )  # a lost device cannot be asked any more
     try:
         finished = _train(recorder, config, resume_point, commands, deadline)
     except Exception as error:

@@ -37,7 +37,7 @@ def test_a_dry_run_warns(tmp_path):
 
 
 def test_a_run_warns_before_its_first_step(monkeypatch):
-    monkeypatch.setattr(training_device, "free", lambda device: 10_000_000)
+    monkeypatch.setattr(training_device, "free_memory", lambda device: 10_000_000)
     from convnn.training.trainer import Trainer
 
     trainer = Trainer.from_config(training.config(num_epochs=1))

@@ -229,7 +229,7 @@ class Launcher:
             from convnn.training import device
             from convnn.worker.train_run import train_run  # torch comes in here
 
-        device.device(launch.config)
+        device.select_device(launch.config)
         commands: deque[Command] = deque()
         self._commands = commands
         if self.closed_by is not None:

@@ -65,7 +65,7 @@ def test_numbers_that_are_not_finite_are_strings_in_the_file_and_numbers_in_memo
     assert isinstance(read, Step) and math.isnan(read.loss) and read.grad_norm == math.inf
 
 
-def test_a_later_version_is_readable():
+def test_events_and_fields_of_a_later_version_are_kept():
     known = event_log.parse_event(event_log.event_line(EXAMPLES[3])[:-1] + ', "who": "me"}')
     assert isinstance(known, Paused) and json.loads(event_log.event_line(known))["who"] == "me"
     unknown = event_log.parse_event('{"event": "Forked", "time": "2026-11-22T15:15:00.123Z", "from": "3f2a"}')
@@ -91,7 +91,7 @@ def test_a_later_version_is_readable():
         b"\xff\xfe",
     ],
 )
-def test_a_line_that_is_no_event_says_so(text):
+def test_a_line_that_is_not_an_event_raises_value_error(text):
     with pytest.raises(ValueError):
         event_log.parse_event(text)
 
@@ -111,7 +111,7 @@ def test_reading_leaves_a_half_written_line_for_later(tmp_path):
     assert [same(event, EXAMPLES[4]) for event in read] == [True] and after == path.stat().st_size and not bad
 
 
-def test_an_append_after_a_cut_line_harms_neither_and_the_cut_one_is_reported_once(tmp_path):
+def test_an_append_after_a_cut_line_starts_a_new_one_and_the_cut_one_is_reported_once(tmp_path):
     path = tmp_path / "events.jsonl"
     event_log.append_event(path, EXAMPLES[3])
     cut = path.stat().st_size
@@ -124,7 +124,7 @@ def test_an_append_after_a_cut_line_harms_neither_and_the_cut_one_is_reported_on
     assert event_log.read_events(path, after) == ([], after, [])
 
 
-def test_a_line_too_long_to_hold_is_passed_over(tmp_path):
+def test_a_line_too_long_to_hold_is_skipped(tmp_path):
     path = tmp_path / "events.jsonl"
     path.write_bytes(
         b"x" * (3 * LONGEST) + b"\n" + event_log.event_line(EXAMPLES[3]).encode() + b"\n" + b"y" * (2 * LONGEST)
@@ -134,7 +134,7 @@ def test_a_line_too_long_to_hold_is_passed_over(tmp_path):
     assert after == path.stat().st_size - 2 * LONGEST
 
 
-def test_steps_can_be_passed_over(tmp_path):
+def test_steps_can_be_skipped(tmp_path):
     path = tmp_path / "events.jsonl"
     for event in EXAMPLES:
         event_log.append_event(path, event)

@@ -41,7 +41,7 @@ def contents(history: History) -> tuple:
     return series, history.marks, history.progress, history.finished, history.digest(), history.warnings, history.best()
 
 
-def test_folding_in_one_piece_or_one_by_one_is_the_same():
+def test_folding_events_at_once_or_one_by_one_is_the_same():
     events = [
         STARTED,
         *run(2),
@@ -55,7 +55,7 @@ def test_folding_in_one_piece_or_one_by_one_is_the_same():
     assert contents(history) == contents(History(events))
 
 
-def test_series_have_a_point_an_epoch_and_the_loss_a_point_a_step():
+def test_series_have_a_point_per_epoch_and_the_loss_a_point_per_step():
     history = History([STARTED, *run(2)])
     assert history.series("test_top1") == ([1, 2], [10, 20])
     assert history.series("test_top1", "step") == ([4, 8], [10, 20])
@@ -92,7 +92,7 @@ def test_a_run_that_is_resumed_is_not_finished():
     assert History([*events, Started(time=after(9))]).finished is None
 
 
-def test_time_stands_still_in_a_pause_between_two_processes_and_for_notes_of_later_years():
+def test_pauses_the_time_between_two_processes_and_later_notes_do_not_count_as_elapsed():
     paused = [
         Paused(time=after(4), epoch=1, step=4),
         Saved(time=after(50), step=4, path="x"),
@@ -105,12 +105,12 @@ def test_time_stands_still_in_a_pause_between_two_processes_and_for_notes_of_lat
     assert history.series("test_top1", "seconds")[0] == [4, 8]
 
 
-def test_a_clock_set_back_takes_no_time_away():
+def test_elapsed_never_decreases_when_a_clock_is_set_back():
     history = History([STARTED, *run(1), Warned(time=after(-500), message="the clock")])
     assert history.elapsed == 4
 
 
-def test_progress_counts_steps_and_measures_the_time_left():
+def test_progress_counts_steps_and_estimates_the_time_left():
     assert History().progress == Progress(0, None, 0, None, 0, None, 0.0, None)
     history = History([STARTED, *run(2)[:-2]])  # the last step of epoch 2 is not recorded yet
     assert history.progress == Progress(2, 3, 3, 4, 7, 12, 7.0, 5.0)
@@ -166,7 +166,7 @@ def test_a_history_read_while_the_file_grows_is_the_history_read_whole(tmp_path)
     assert not coarse.steps and coarse.epochs == whole.epochs and coarse.digest() == whole.digest()
 
 
-def test_damage_is_kept_with_its_place_and_the_rest_is_read(tmp_path):
+def test_a_damaged_line_is_reported_with_its_byte_and_the_rest_is_read(tmp_path):
     path = tmp_path / "events.jsonl"
     path.write_bytes(b"damage\n")
     for event in run(1):

@@ -61,7 +61,7 @@ def test_a_second_starter_gets_the_name_of_the_holder(tmp_path, holder):
     assert refused.value.code is Exit.HELD
 
 
-def test_a_pid_that_another_process_has_now_says_nothing(tmp_path):
+def test_the_pid_in_the_lock_file_does_not_decide(tmp_path):
     (tmp_path / lock.LOCK_FILE).write_text(json.dumps({"pid": os.getpid(), "host": "here", "started": "now"}))
     assert not lock.is_locked(tmp_path)
     with lock.lock_run(tmp_path):

@@ -43,7 +43,7 @@ def test_a_run_of_any_name_is_one_directory_in_its_root(root, name):
     assert names(find.list_runs(root)[0]) == [run.name]
 
 
-def test_a_given_name_stands_in_place_of_model_and_layer(root):
+def test_a_name_replaces_model_and_layer(root):
     assert re.fullmatch(r"\d{8}-\d{6}-wide_k9-[0-9a-f]{4}", new(root, name="wide_k9").name)
 
 
@@ -66,7 +66,7 @@ def test_an_output_directory_with_other_files_is_used_as_it_is(root, tmp_path):
     assert new(root, directory=tmp_path).path == tmp_path and (tmp_path / "notes").read_text() == "mine"
 
 
-def test_an_output_directory_with_a_run_is_refused_or_on_request_cleared_into_the_trash(root, tmp_path):
+def test_an_output_directory_with_a_run_is_refused_or_with_overwrite_moved_to_the_trash(root, tmp_path):
     elsewhere = tmp_path / "out"
     first = new(root, epoch(1, 50.0), directory=elsewhere)
     with pytest.raises(UserError, match="holds a run"):
@@ -112,12 +112,12 @@ def test_runs_are_listed_newest_first_also_within_a_second(root):
     assert names(find.list_runs(root)[0]) == order
 
 
-def test_a_root_that_is_not_there_holds_no_runs(root):
+def test_a_missing_root_holds_no_runs(root):
     assert find.list_runs(root) == ([], [])
     assert index.summaries(root) == ([], [])
 
 
-def test_what_is_damaged_is_named_and_the_rest_is_listed(root, tmp_path):
+def test_each_damaged_entry_gives_a_warning_and_the_rest_is_listed(root, tmp_path):
     good = new(root)
     new(root, directory=tmp_path / "gone").config_path.unlink()
     (root / "bad.link").write_bytes(b"\xff\x00relative")
@@ -147,7 +147,7 @@ def test_a_link_that_leads_nowhere_is_named_with_the_first_line_of_its_target(ro
 # found
 
 
-def test_a_run_is_found_by_count_by_part_by_name_by_path_and_by_figure(root):
+def test_a_run_is_found_by_number_name_part_of_a_name_path_and_best_metric(root):
     made = [new(root, epoch(1, top1), name=name) for name, top1 in [("one", 50.0), ("two", 70.0), ("two-b", 60.0)]]
     for age, run in enumerate(made):
         run.path.rename(root / f"20260101-00000{age}-{run.name[16:]}")
@@ -167,7 +167,7 @@ def test_a_run_is_found_by_count_by_part_by_name_by_path_and_by_figure(root):
 
 
 @pytest.mark.parametrize("ref", ["nothing", "", "@4", "@best:no_such", "/nowhere/at/all", "\x1b[2J"])
-def test_a_run_that_is_not_there_is_exit_code_6_and_shown_escaped(root, ref):
+def test_a_missing_run_is_exit_code_6(root, ref):
     new(root, name="first")
     new(root, name="second")
     with pytest.raises(UserError) as missing:
@@ -176,7 +176,7 @@ def test_a_run_that_is_not_there_is_exit_code_6_and_shown_escaped(root, ref):
     assert str(missing.value).replace("\n", "").isprintable()
 
 
-def test_a_wrong_name_brings_the_nearest(root):
+def test_a_wrong_name_suggests_the_nearest(root):
     run = new(root, name="branching")
     with pytest.raises(UserError) as missing:
         find.find_run("brnching", root)
@@ -191,7 +191,7 @@ def test_an_invalid_reference_lists_the_valid_ones(root, ref):
     assert refused.value.code is Exit.USAGE and "@best:METRIC" in refused.value.problems[0].fix
 
 
-def test_the_root_is_the_one_given_else_of_the_environment_else_here(tmp_path, monkeypatch):
+def test_the_root_is_the_argument_else_the_environment_else_runs_here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("CONVNN_RUNS", raising=False)
     assert runs_run.runs_root() == tmp_path / "runs"
@@ -199,7 +199,7 @@ def test_the_root_is_the_one_given_else_of_the_environment_else_here(tmp_path, m
     assert runs_run.runs_root() == tmp_path / "there" and runs_run.runs_root(Path("given")) == tmp_path / "given"
 
 
-def test_reading_a_run_cuts_and_rewrites_nothing(root):
+def test_reading_a_run_changes_no_file(root):
     run = new(root, Started(), epoch(1, 50.0))
     with run.events_path.open("a") as file:
         file.write(event_line(Finished(outcome="done"))[:-5])

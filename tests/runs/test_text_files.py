@@ -46,14 +46,14 @@ def test_results_are_line_by_line_those_of_the_original():
     ]
 
 
-def test_results_of_a_diverged_epoch_say_nan_and_never_call_it_best():
+def test_a_diverged_epoch_is_written_as_nan_and_is_never_the_best():
     history = History([epoch(1), epoch(2, train_loss=math.nan, test_loss=math.inf, test_top1=math.nan)])
     lines = text_files.results_text(history).splitlines()
     assert "[Train] Loss: nan" in lines[1] and "[Test] Loss: inf" in lines[1]
     assert lines[-1] == "Max Accuracy: 36.9727% at Epoch 1"
 
 
-def test_arguments_are_a_name_and_a_value_a_line_whatever_the_value_holds():
+def test_arguments_are_one_name_and_value_per_line_whatever_the_value_holds():
     options = {"model": "vgg11", "resize": None, "augment": False, "data_path": "a\nb: c", "tag": ("x", "y")}
     text = text_files.args_text(options, num_classes=10, img_size=(3, 32, 32), total_params=7, trainable_params=5)
     assert text.splitlines() == [

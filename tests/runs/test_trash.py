@@ -18,7 +18,7 @@ def root(tmp_path):
     return tmp_path / "runs"
 
 
-def test_the_trash_gives_the_last_back_first(root):
+def test_undo_restores_the_run_removed_last(root):
     first, second = new(root, epoch(1, 50.0)), new(root)
     for run in (first, second):
         trash.discard(run.path, run.name, root)
@@ -52,7 +52,7 @@ def test_a_run_on_another_file_system_goes_to_the_trash_and_back(root):
         assert trash.undo(root) == run.path and run.history().epochs
 
 
-def test_a_run_never_comes_back_over_another(root, tmp_path):
+def test_undo_never_replaces_another_run(root, tmp_path):
     run = new(root, directory=tmp_path / "out")
     newer = new(root, directory=tmp_path / "out", overwrite=True)
     with pytest.raises(UserError, match="exists") as taken:
@@ -61,7 +61,7 @@ def test_a_run_never_comes_back_over_another(root, tmp_path):
     assert find.list_runs(root) == ([newer], []) and run.path == newer.path
 
 
-def test_a_running_run_is_not_thrown_away(root, monkeypatch):
+def test_a_running_run_is_not_discarded(root, monkeypatch):
     monkeypatch.setattr(lock, "TIMEOUT", 0.0)
     run = new(root)
     with lock_run(run.path), pytest.raises(UserError) as refused:
@@ -69,13 +69,13 @@ def test_a_running_run_is_not_thrown_away(root, monkeypatch):
     assert refused.value.code is Exit.HELD and find.list_runs(root)[0] == [run]
 
 
-def test_a_run_around_its_own_root_is_not_thrown_away(tmp_path):
+def test_a_directory_that_holds_its_root_is_not_discarded(tmp_path):
     run = new(tmp_path / "runs", directory=tmp_path)
     with pytest.raises(UserError, match="holds the runs"):
         trash.discard(run.path, run.name, tmp_path / "runs")
 
 
-def test_an_emptied_trash_holds_nothing_and_touches_nothing_outside(root, tmp_path):
+def test_emptying_the_trash_deletes_nothing_outside_of_it(root, tmp_path):
     outside = tmp_path / "outside"
     outside.mkdir()
     (outside / "file").touch()

@@ -136,7 +136,8 @@ class RunScreen(Screen[None]):
             self._show_unreadable(error)
         else:
             self._is_loading = False
-            self._show(events)
+            if self.query(Pane):  # none when the screen was left meanwhile
+                self._show(events)
 
     def _poll_launch(self) -> None:
         """Follow the directory of the launch once there is one; until then show what it waits for."""

@@ -86,9 +86,9 @@ class SetupScreen(Screen[None]):
 
     async def _poll(self) -> None:
         """Read the free memory, and whether the preset's file was edited."""
-        if self.is_attached:
+        for panel in self.query(CostPanel):  # none when the screen was left
             await asyncio.to_thread(self.preset_file.poll)
-            await self.query_one(CostPanel).read_memory()
+            await panel.read_memory()
             self.show_draft()
 
     # -- checking ---------------------------------------------------------------------------------------------------

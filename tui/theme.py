@@ -15,8 +15,7 @@ from textual.color import Color
 from textual.filter import LineFilter
 from textual.theme import Theme
 
-from convnn.runs.status import STATUSES
-from convnn.text import ascii_only
+from convnn.text import ASCII_SIGNS, ascii_only
 
 DARK = Theme(
     name="convnn-dark",
@@ -47,22 +46,8 @@ LIGHT = Theme(
     dark=False,
     variables={"border": "#b4bec8", "scrollbar": "#ccd4db", "scrollbar-background": "#f0f2f4"},
 )
-STATUS_COLORS = {  # names of theme colors; other statuses have "warning"
-    "running": "primary",
-    "done": "success",
-    "failed": "error",
-    "diverged": "error",
-    "died": "error",
-}
-
-_BOXES = dict(zip("─━│┃┌┐└┘├┤┬┴┼╭╮╰╯╱╲▔▁▏▕", "-=||+++++++++++++/\\-_||", strict=False))
-_GLYPHS = {status.glyph: status.ascii_glyph for status in STATUSES.values()} | {
-    "…": ".", "·": "-", "×": "x", "≥": ">", "→": ">", "←": "<", "↑": "^", "↓": "v", "▸": ">", "▾": "v", "◂": "<",
-    "‹": "<", "›": ">", "▲": "^", "▼": "v", "○": "o", "◉": "@", "–": "-", "—": "-", "’": "'", "“": '"', "”": '"',
-    "◆": "*", "✎": "*", "•": "*",
-    "▌": "|", "▐": "|", "▀": "=", "▄": "=", "█": "#", "▇": "#", "▆": "#", "▅": "#", "▃": "=", "▂": "_",
-}  # fmt: skip
-ASCII = {ord(glyph): ascii for glyph, ascii in (_BOXES | _GLYPHS).items()}
+# a cell for a cell, so that nothing moves
+ASCII = ASCII_SIGNS | {ord("±"): "~"}
 
 
 class AsciiFilter(LineFilter):

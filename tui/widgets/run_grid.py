@@ -11,11 +11,11 @@ from convnn.analysis.fields import Field
 from convnn.metrics import format_value
 from convnn.runs.status import STATUSES
 from convnn.runs.summary import Summary
+from convnn.terminal.report import state_tone
 from convnn.text import escaped, fit, plural
 from tui.arrangement import GridRow, GroupNode
 from tui.keys import bindings
 from tui.selection import MARK, Selection
-from tui.theme import STATUS_COLORS
 from tui.widgets.run_name import short_name, without_time
 from tui.widgets.virtual_list import VirtualList
 
@@ -212,7 +212,7 @@ class RunGrid(VirtualList[GridRow]):
             line.append(" " * GROUP_COLUMNS_WIDTH)
         for column in self.visible_columns(width):
             if column.kind == "status":
-                color = self._color(STATUS_COLORS.get(run.status, "warning"))
+                color = self._color(state_tone(run.status))
                 line.append(f"{STATUSES[run.status].glyph} ", f"bold {color}")
                 line.append(_left(run.status, self._widths[column.key] - 2), color)
             else:

@@ -113,7 +113,7 @@ class HomeScreen(Screen[None]):
             grid.empty_text = NO_MATCH
             grid.border_title = f"runs {len(runs):,} of {len(self.app.runs):,}"
         else:
-            grid.border_title = f"runs {len(runs):,}"
+            grid.border_title = f"runs {len(runs):,}" if runs else "runs"
             if self.app.run_feed.complete:
                 grid.empty_text = NO_RUNS
         grid.show_rows([GridRow(run) for run in (*queued, *runs)], _columns(self.app.now))

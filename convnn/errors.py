@@ -42,7 +42,7 @@ class Problem:
         where = f"{self.file}: " if self.file else ""
         return where + self.message + (f"\n  fix: {self.fix}" if self.fix else "")
 
-    def at(self, file: str | None) -> Problem:
+    def in_file(self, file: str | None) -> Problem:
         """Return the problem located in a file."""
         return replace(self, file=file)
 

@@ -149,7 +149,7 @@ def read_run(path: Path) -> RunConfig:
         return RunConfig.model_validate(tables)
     except ValidationError as error:
         problems = _problems(error.errors(include_url=False), tables)
-        raise UserError(problem.at(str(path)) for problem in problems) from error
+        raise UserError(problem.in_file(str(path)) for problem in problems) from error
 
 
 def _problems(details: Iterable[ErrorDetails], tables: dict[str, Any]) -> Iterator[Problem]:

@@ -82,7 +82,7 @@ class _Merged:
                 value = option.parse(value)
             self.values[option.key] = option.validate(value)
         except ValueError:
-            self.problems.append(option.problem(value).at(file))
+            self.problems.append(option.problem(value).in_file(file))
 
     def check(self, dataset: DatasetInfo) -> Resolved:
         """Check the rules across options, where their own values are allowed."""
@@ -100,8 +100,8 @@ class _Merged:
     def _located(self, problem: Problem) -> Problem:
         """Name the preset's file where the value is the preset's, or a default that clashes with nothing typed."""
         origin = self.origins.get(problem.key or "", "default")
-        in_file = origin.startswith("preset ") or (origin == "default" and not self.typed)
-        return problem.at(self.file) if in_file else problem
+        is_in_file = origin.startswith("preset ") or (origin == "default" and not self.typed)
+        return problem.in_file(self.file) if is_in_file else problem
 
 
 def build_config(values: Mapping[str, Value]) -> RunConfig:

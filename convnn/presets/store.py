@@ -114,7 +114,7 @@ def parse(text: str, name: str = "preset", path: Path | None = None) -> Preset:
                 fix="remove it, and use --output_dir on the command line",
             )
         )
-    return Preset(name, path, about, values, tuple(problem.at(file) for problem in problems))
+    return Preset(name, path, about, values, tuple(problem.in_file(file) for problem in problems))
 
 
 def source(preset: Preset) -> str:

@@ -1,4 +1,4 @@
-"""Every option changes something: the plan, the figures, what is told or written, or it is said to have no effect."""
+"""Every option changes something: the plan, the metrics, what is written, or it is noted as inactive."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SMALL = {
     "runtime.device": "cpu",
     "optimizer.lr": "0.01",
 }
-# where an option has an effect only beside others: those others, and a value where any other would not do
+# where an option has an effect only beside others: those others, and a value where any different one would not do
 BESIDE = {
     "model.name": ({"model.width": "0.03"}, "vgg13"),
     "layer.lambda_param": ({"layer.similarity_type": "Loc_Col"}, None),
@@ -69,7 +69,7 @@ ELSEWHERE |= {"runtime.compile", "runtime.compile_mode", "data.workers"}  # test
 
 
 def planned(typed):
-    """What a configuration comes to without training: what is refused, or its plan and what is known of its data."""
+    """The result of a configuration without training: its problems, or its plan and what is known of its data."""
     resolved = resolve.resolve_with_data(None, typed)
     if resolved.problems:
         return [problem.message for problem in resolved.problems]
@@ -80,35 +80,35 @@ def planned(typed):
 
 
 def trained(typed):
-    """What a tiny run of a configuration tells."""
+    """The metrics and the start of a tiny run of a configuration, as text."""
     from convnn.training.trainer import Trainer
 
-    told = []
+    lines = []
     try:
         for event in Trainer.from_config(resolve.resolve(None, typed).checked()).run():
             if isinstance(event, Epoch):
-                told += [f"{name} {value!r}" for name, value in event.metrics.items() if name not in UNTRACED]
+                lines += [f"{name} {value!r}" for name, value in event.metrics.items() if name not in UNTRACED]
             elif isinstance(event, Started):
-                told.append(event.model_dump_json(include={"threads", "images", "amp", "compile", "device"}))
+                lines.append(event.model_dump_json(include={"threads", "images", "amp", "compile", "device"}))
     except UserError as error:
-        told.append(str(error))
-    return told
+        lines.append(str(error))
+    return lines
 
 
 @pytest.fixture(scope="module")
-def known():
-    """What configurations already trained told, since many options share their base."""
+def metrics_of():
+    """The lines of the configurations that were trained, since many options share their base."""
     return {}
 
 
 @pytest.mark.parametrize("option", [o for o in OPTIONS if o.key not in ELSEWHERE], ids=lambda option: option.key)
-def test_flipping_an_option_changes_something_or_is_said_not_to(option, known):
-    beside, other = BESIDE.get(option.key, ({}, None))
+def test_flipping_an_option_changes_something_or_is_noted_as_inactive(option, metrics_of):
+    beside, changed_value = BESIDE.get(option.key, ({}, None))
     base = {k: v for k, v in SMALL.items() if k != option.key} | beside
     base.setdefault(option.key, SMALL.get(option.key) or option.text(option.default))
     if base[option.key] == "":
         del base[option.key]
-    flipped = base | {option.key: other or option.text(different(option))}
+    flipped = base | {option.key: changed_value or option.text(different(option))}
     resolved = resolve.resolve(None, flipped)
     if not resolved.problems and option.key in inactive_options(resolved.config):
         assert option.key in " ".join(resolved.notes)
@@ -117,10 +117,10 @@ def test_flipping_an_option_changes_something_or_is_said_not_to(option, known):
         return
     for typed in (base, flipped):
         key = json.dumps(typed, sort_keys=True)
-        known[key] = known.get(key) or trained(typed)
-    before, after = (known[json.dumps(typed, sort_keys=True)] for typed in (base, flipped))
+        metrics_of[key] = metrics_of.get(key) or trained(typed)
+    before, after = (metrics_of[json.dumps(typed, sort_keys=True)] for typed in (base, flipped))
     assert before != after
 
 
-def test_the_same_configuration_gives_the_same_figures():
+def test_the_same_configuration_gives_the_same_metrics():
     assert trained(SMALL) == trained(SMALL)

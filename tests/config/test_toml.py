@@ -17,6 +17,7 @@ from convnn.config.options import BY_KEY
 from convnn.config.schema import RunConfig
 from convnn.errors import UserError
 from convnn.presets import resolve, store
+from convnn.runs.run import Run
 from tui.screens.setup.draft import Draft
 
 
@@ -39,7 +40,7 @@ def test_reading_the_configuration_of_a_folder_run_opens_one_file(tmp_path, imag
     path.write_text(toml.dumps(config, whole=True))
     toml.read_run(path)  # builds the schema, once for a process
     with opened(tmp_path) as paths:
-        assert toml.read_run(path) == config
+        assert Run(tmp_path, "run").config() == config
     assert paths == [str(path)]
 
 

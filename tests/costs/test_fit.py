@@ -32,8 +32,8 @@ def test_where_no_accumulation_fits_that_is_said():
 
 
 def test_a_dry_run_warns(tmp_path):
-    said = convnn("run", *WORDS, "--dry-run", cwd=tmp_path).err
-    assert "training is expected to take" in said and "--accumulate" in said
+    warning = convnn("run", *WORDS, "--dry-run", cwd=tmp_path).err
+    assert "training is expected to take" in warning and "--accumulate" in warning
 
 
 def test_a_run_warns_before_its_first_step(monkeypatch):

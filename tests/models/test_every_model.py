@@ -81,19 +81,19 @@ def test_model_learns_from_maps_of_the_planned_size(model, layer):
     torch.manual_seed(0)
     size = {1: (6, 5), 32: (32, 45)}[architectures.architecture(model).min_side]
     config = configured(model, layer, 1 / 16)
-    built, seen = build.model(config, 7), {}
+    built, shapes = build.model(config, 7), {}
     for slot in architectures.slots(model, 1 / 16, size):
         layer_of_slot = built.get_submodule(slot.name)
         layer_of_slot.register_forward_hook(
-            lambda _, inputs, output, slot=slot: seen.update({slot: (inputs[0].shape, output.shape)})
+            lambda _, inputs, output, slot=slot: shapes.update({slot: (inputs[0].shape, output.shape)})
         )
     logits = built(torch.randn(2, 3, *size))
     assert logits.shape == (2, 7)
     for slot in architectures.slots(model, 1 / 16, size):
-        assert seen[slot] == ((2, slot.in_channels, *slot.side), (2, slot.out_channels, *slot.side)), slot.name
+        assert shapes[slot] == ((2, slot.in_channels, *slot.side), (2, slot.out_channels, *slot.side)), slot.name
     logits.square().sum().backward()
-    still = [name for name, p in built.named_parameters() if p.grad is None or not p.grad.isfinite().all()]
-    assert not still
+    without_gradient = [name for name, p in built.named_parameters() if p.grad is None or not p.grad.isfinite().all()]
+    assert not without_gradient
 
 
 POOLS = [

@@ -19,14 +19,14 @@ from convnn.presets import resolve, store
 
 
 def only(problems, key):
-    found = [problem for problem in problems if problem.key == key]
-    assert found, problems
-    return found[0]
+    matches = [problem for problem in problems if problem.key == key]
+    assert matches, problems
+    return matches[0]
 
 
 @pytest.mark.parametrize("row", bad_inputs.FIELDS + bad_inputs.RULES, ids=str)
 @pytest.mark.parametrize("way", ["preset", "typed"])
-def test_bad_settings_are_refused_by_place_with_a_fix_that_fixes(row, way):
+def test_bad_settings_are_refused_by_key_with_a_fix_that_fixes(row, way):
     if way == "preset":
         resolved = resolve.resolve(store.parse(row.toml, "some"))
     else:
@@ -80,9 +80,9 @@ def test_our_presets_resolve_and_say_what_they_are(path):
 
 @pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.key)
 def test_a_preset_written_is_the_preset_read(option):
-    other = different(option)
-    config = resolve.resolve(None, {option.key: other}).config
-    assert value_at(config, option.key) == other != option.default
+    value = different(option)
+    config = resolve.resolve(None, {option.key: value}).config
+    assert value_at(config, option.key) == value != option.default
     if option.key == "output.dir":
         assert "dir" not in toml.dumps(config)  # belongs to one run
         return

@@ -37,14 +37,14 @@ class Refused:
 
     @property
     def argv(self) -> list[str]:
-        found: list[str] = []
+        arguments: list[str] = []
         for key, word in self.words_typed.items():
             option = BY_KEY[key]
             if option.kind == "bool" and word in ("true", "false"):
-                found.append(option.flag if word == "true" else option.off_flag)
+                arguments.append(option.flag if word == "true" else option.off_flag)
             else:
-                found += [option.flag, word]
-        return found
+                arguments += [option.flag, word]
+        return arguments
 
     def __str__(self) -> str:
         return ",".join(f"{key}={value}" for key, value in self.values.items())

@@ -9,6 +9,7 @@ import io
 import os
 import sys
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TextIO
 
 from rich.console import Console, ConsoleOptions, RenderableType
@@ -88,8 +89,10 @@ def silence(stream: TextIO) -> None:
 def prepare_streams() -> None:
     """Let stdout and stderr take any text: ASCII where the terminal shows no more, escapes for what they cannot encode.
 
-    Rich and Typer look at the encoding too, and draw their boxes accordingly.
+    Rich and Typer draw their boxes by the encoding, too. A closed descriptor becomes the null device.
     """
+    sys.stdout = sys.stdout or Path(os.devnull).open("w")  # noqa: SIM115
+    sys.stderr = sys.stderr or Path(os.devnull).open("w")  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             encoding = "ascii" if ascii_only(stream.encoding) else stream.encoding

@@ -283,6 +283,13 @@ def test_a_reader_that_goes_away_is_no_error():
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+def test_closed_descriptors_are_no_error(closed):
+    line = f"{shlex.quote(sys.executable)} -m convnn presets --json {closed}"
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_without_a_command_short_help_is_shown(convnn):
     code, out, err = convnn()
     assert all(name in out + err for name in COMMANDS)

@@ -38,7 +38,7 @@ def doctor(
     def report(finding: checks.Finding) -> None:
         findings.append(finding)
         if not as_json:
-            out().print_line(f"{MARKS[finding.ok]} {finding.name:<14} {finding.said}")
+            out().print_line(f"{MARKS[finding.ok]} {finding.name:<14} {finding.message}")
 
     for finding in checks.findings(root, data_path):
         report(finding)

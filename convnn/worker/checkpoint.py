@@ -1,7 +1,7 @@
-"""Checkpoints: written whole or not at all, listed with sizes and SHA-256, verified before they are believed.
+"""Checkpoints: written completely or not at all, with sizes and SHA-256, and verified before they are loaded.
 
     checkpoints/00001764/   model.safetensors, optimizer.safetensors, state.json, manifest.json
-    checkpoints/last, best  one line each: the name of a directory beside them
+    checkpoints/last, best  one line each: the name of a checkpoint
 
 safetensors and JSON only: nothing is unpickled.
 """
@@ -31,15 +31,15 @@ from convnn.worker.crash_points import reach
 
 FOLDER = "checkpoints"
 MODEL, OPTIMIZER, STATE, MANIFEST = "model.safetensors", "optimizer.safetensors", "state.json", "manifest.json"
-KEPT = 2  # whole checkpoints that stay, beside the best
-SPARE = 64 << 20  # bytes left free on the disk beyond a checkpoint's own
+KEEP = 2  # complete checkpoints that stay, beside the best
+SPARE = 64 << 20  # bytes that a checkpoint leaves free on the disk
 LONGEST_MANIFEST = 1 << 16  # bytes
 _NAME = re.compile(r"[0-9]{8,15}")
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint whose bytes agree with its manifest."""
+    """A checkpoint that was read and agrees with its manifest."""
 
     path: Path
     model: dict[str, Tensor]
@@ -52,7 +52,7 @@ class Checkpoint:
 
 
 class Damaged(Exception):
-    """A checkpoint that does not verify, and why."""
+    """A checkpoint does not verify; the message says why."""
 
 
 def write(
@@ -62,22 +62,21 @@ def write(
     optimizer: Mapping[str, Tensor] | None,
     plain: Mapping[str, Any],
 ) -> Path:
-    """Write a checkpoint beside the earlier ones; it exists under its name only when every byte is on the disk.
+    """Write a checkpoint beside the earlier ones; it gets its name only when every byte is on the disk.
 
-    Without an optimizer it holds weights only: to evaluate, not to go on from.
-    Raises OSError; then what was there before is untouched.
+    Without an optimizer it can be evaluated but not resumed from. Raises OSError; then the earlier ones are untouched.
     """
     folder = run / FOLDER
     if folder.is_symlink():
-        raise OSError(errno.ELOOP, f"{FOLDER} is a link, and links out of a run are not followed", str(folder))
+        raise OSError(errno.ELOOP, f"{FOLDER} is a symbolic link, which is not followed", str(folder))
     if not folder.is_dir():
         folder.mkdir()
         sync_directory(run)
     final, temporary, before = folder / f"{step:08d}", folder / f".tmp-{step:08d}", folder / f".tmp-{step:08d}-before"
-    _put_back(folder)
+    _undo_exchange(folder)
     _clean(folder)
     files = {MODEL: model} | ({OPTIMIZER: optimizer} if optimizer is not None else {})
-    _room(folder, *files.values())
+    _check_free_space(folder, *files.values())
     try:
         temporary.mkdir()
         reach("checkpoint.begun")
@@ -96,7 +95,7 @@ def write(
         sync_directory(folder)
     except OSError:
         shutil.rmtree(temporary, ignore_errors=True)  # on a full disk it would stand in the way of the next attempt
-        _put_back(folder)
+        _undo_exchange(folder)
         raise
     reach("checkpoint.renamed")
     _clean(folder)
@@ -104,27 +103,27 @@ def write(
 
 
 def point(run: Path, name: str, step: int) -> None:
-    """Make `last` or `best` name the checkpoint of a step."""
+    """Point `last` or `best` at the checkpoint of a step."""
     write_atomic(run / FOLDER / name, f"{step:08d}\n")
 
 
 def prune(run: Path, *, finished: bool = False) -> None:
-    """Remove what is no longer needed: all but the newest two and the best; of the best only the weights stay.
+    """Remove all but the newest two and the best checkpoint, of which only the weights stay.
 
-    A finished run needs no optimizer.
+    A finished run keeps no optimizer state.
     """
     _clean(run / FOLDER)
     names = _names(run)
-    whole = [name for name in names if (run / FOLDER / name / OPTIMIZER).exists()]
+    complete = [name for name in names if (run / FOLDER / name / OPTIMIZER).exists()]
     pointed_at = {pointed(run, "best"), pointed(run, "last")}
-    kept = set() if finished else set(whole[-KEPT:])
+    resumable = set() if finished else set(complete[-KEEP:])
     for name in names:
         folder = run / FOLDER / name
-        if name not in kept | pointed_at:
-            gone = folder.with_name(f".tmp-{name}-gone")
-            folder.rename(gone)  # at once: half of it would look damaged
-            shutil.rmtree(gone)
-        elif name not in kept:
+        if name not in resumable | pointed_at:
+            removed = folder.with_name(f".tmp-{name}-gone")
+            folder.rename(removed)  # in one go: half of it would look damaged
+            shutil.rmtree(removed)
+        elif name not in resumable:
             _drop_optimizer(folder)
 
 
@@ -135,13 +134,13 @@ def _drop_optimizer(folder: Path) -> None:
         files = json.loads(_read(folder / MANIFEST, LONGEST_MANIFEST))["files"]
         files.pop(OPTIMIZER, None)
     except (ValueError, KeyError, TypeError, AttributeError):
-        return  # it is left as it is, for whoever verifies it to say so
+        return  # damaged: that is reported when it is verified
     write_atomic(folder / MANIFEST, json.dumps({"files": files}, indent=1))  # first: a stray file is no damage
     (folder / OPTIMIZER).unlink()
 
 
 def pointed(run: Path, name: str) -> str | None:
-    """The directory that `last` or `best` names; None when there is no such line."""
+    """Return the name of the checkpoint that `last` or `best` points at, None where there is no such line."""
     try:
         word = _read(run / FOLDER / name, 64).decode("ascii", "replace").strip()
     except OSError:
@@ -150,7 +149,7 @@ def pointed(run: Path, name: str) -> str | None:
 
 
 def verified(folder: Path) -> Checkpoint:
-    """A checkpoint, read once: what is hashed is what is loaded. Raises Damaged."""
+    """Read a checkpoint and return it; the bytes that are hashed are those that are loaded. Raises Damaged."""
     try:
         listed = json.loads(_read(folder / MANIFEST, LONGEST_MANIFEST))["files"]
         needed = {MODEL, STATE}
@@ -160,11 +159,11 @@ def verified(folder: Path) -> Checkpoint:
         for name, entry in listed.items():
             data = _read(folder / name, int(entry["size"]))
             if len(data) != entry["size"] or hashlib.sha256(data).hexdigest() != entry["sha256"]:
-                raise Damaged(f"{name} is not what was written")
+                raise Damaged(f"{name} does not have its size and SHA-256")
             content[name] = data
         plain = json.loads(content[STATE])
         if not isinstance(plain, dict):
-            raise Damaged(f"{STATE} holds no state")
+            raise Damaged(f"{STATE} is not an object")
         optimizer = load(content[OPTIMIZER]) if OPTIMIZER in content else None
         return Checkpoint(folder, load(content[MODEL]), optimizer, plain)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -174,32 +173,32 @@ def verified(folder: Path) -> Checkpoint:
 
 
 def newest(run: Path) -> tuple[Checkpoint | None, list[str]]:
-    """The newest whole checkpoint that verifies, and a sentence for each newer one that does not and was set aside.
+    """Return the newest complete checkpoint that verifies, and a warning for each newer one, which is set aside.
 
-    None when there never was one. Raises UserError (storage) when there was one and none is left that verifies.
+    None where none was written yet. Raises UserError (storage) where none of those written verifies.
     """
-    _put_back(run / FOLDER)
+    _undo_exchange(run / FOLDER)
     names, last = _names(run), pointed(run, "last")
-    said = [f"the checkpoint {last} is not there any more"] if last is not None and last not in names else []
+    warnings = [f"the checkpoint {last} is missing"] if last is not None and last not in names else []
     for name in reversed(names):
         folder = run / FOLDER / name
         try:
-            found = verified(folder)
+            checkpoint = verified(folder)
         except Damaged as error:
             moved = folder.with_name(f"damaged-{name}-{os.getpid()}")
             folder.rename(moved)
-            said.append(f"checkpoint {name} is damaged ({error}); set aside as {moved.name}")
+            warnings.append(f"checkpoint {name} is damaged ({error}); set aside as {moved.name}")
             continue
-        if found.optimizer is not None:
-            return found, said
-    if not said and (earlier := sorted((run / FOLDER).glob("damaged-*"))):
-        said = [f"{folder.name} was set aside earlier" for folder in earlier]
-    if not said and not names:
+        if checkpoint.optimizer is not None:
+            return checkpoint, warnings
+    if not warnings:
+        warnings = [f"{folder.name} was set aside earlier" for folder in sorted((run / FOLDER).glob("damaged-*"))]
+    if not warnings and not names:
         return None, []
-    why = "; ".join(said) or "they hold weights only"
+    reason = "; ".join(warnings) or "they hold weights only"
     raise UserError(
         Problem(
-            f"no checkpoint of {run.name} is left to go on from: {why}",
+            f"no checkpoint of {run.name} is left to resume from: {reason}",
             fix=f"train it again as a new run: convnn run {shlex.quote(str(run / 'config.toml'))}",
         ),
         Exit.STORAGE,
@@ -207,7 +206,7 @@ def newest(run: Path) -> tuple[Checkpoint | None, list[str]]:
 
 
 def chosen(run: Path, name: str) -> Checkpoint:
-    """The checkpoint `last` or `best`. Raises UserError when it is missing or damaged."""
+    """Read the checkpoint `last` or `best`. Raises UserError where it is missing or damaged."""
     word = pointed(run, name)
     if word is None:
         raise UserError(f"{run} has no checkpoint {name}", Exit.NO_RUN)
@@ -218,23 +217,23 @@ def chosen(run: Path, name: str) -> Checkpoint:
 
 
 def _names(run: Path) -> list[str]:
-    """The checkpoints by step; links are not followed."""
+    """Return the names of the checkpoints in the order of their steps; links are not followed."""
     folder = run / FOLDER
     if folder.is_symlink() or not folder.is_dir():
         return []
-    found = [p.name for p in folder.iterdir() if _NAME.fullmatch(p.name) and p.is_dir() and not p.is_symlink()]
-    return sorted(found, key=int)
+    paths = [path for path in folder.iterdir() if path.is_dir() and not path.is_symlink()]
+    return sorted((path.name for path in paths if _NAME.fullmatch(path.name)), key=int)
 
 
-def _put_back(folder: Path) -> None:
-    """Undo an exchange that was cut off between its two renames."""
+def _undo_exchange(folder: Path) -> None:
+    """Restore a checkpoint whose replacement was cut off between its two renames."""
     for before in [] if folder.is_symlink() else folder.glob(".tmp-*-before"):
         if not (final := before.with_name(before.name[5:-7])).exists():
             before.rename(final)
 
 
 def _clean(folder: Path) -> None:
-    """Remove what writes that were cut off left; what cannot be removed yet (NFS, while it is read) stops no other."""
+    """Remove what interrupted writes left; what cannot be removed yet (on NFS, while it is read) is passed over."""
     for rest in folder.glob(".*"):
         if rest.is_dir() and not rest.is_symlink():
             shutil.rmtree(rest, ignore_errors=True)
@@ -243,7 +242,7 @@ def _clean(folder: Path) -> None:
                 rest.unlink()
 
 
-def _room(folder: Path, *tensors: Mapping[str, Tensor]) -> None:
+def _check_free_space(folder: Path, *tensors: Mapping[str, Tensor]) -> None:
     size = sum(t.numel() * t.element_size() for group in tensors for t in group.values())
     free = shutil.disk_usage(folder).free
     if free < size + SPARE:
@@ -279,6 +278,6 @@ def _digest(path: Path) -> str:
 
 
 def _read(path: Path, most: int) -> bytes:
-    """The bytes of a file, `most` and one at the most. Raises OSError for a link, a pipe or another thing."""
+    """Return the bytes of a file, one more than `most` at the most. Raises OSError for a link or a pipe."""
     with open_regular(path) as file:
         return file.read(max(0, min(most, os.fstat(file.fileno()).st_size)) + 1)

@@ -1,4 +1,4 @@
-"""Named moments of a run at which a test may kill its process. Nothing happens unless $CONVNN_KILL_AT names one."""
+"""Named points of a run at which a test can kill its process. Nothing happens unless $CONVNN_KILL_AT names one."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ _reached: Counter[str] = Counter()
 
 
 def reach(point: str) -> None:
-    """Say that the process is at `point`; a process that was to be killed here is gone afterwards."""
-    wanted = os.environ.get(VARIABLE)
-    if wanted is None:
+    """Kill the process if it is to be killed at this point."""
+    target = os.environ.get(VARIABLE)
+    if target is None:
         return
-    name, _, times = wanted.partition(":")
+    name, _, times = target.partition(":")
     _reached[point] += 1
     if name == point and _reached[point] == int(times or 1):
         os.kill(os.getpid(), signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""What this machine can do for a run: versions, devices, mixed precision and compilation tried, storage, data sets."""
+"""Check this machine: versions, devices, mixed precision, compilation, storage and data sets."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ PACKAGES = ("torch", "torchvision", "numpy", "textual", "typer", "pydantic", "sa
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at; `ok` is None where it is only told."""
+    """One thing that was checked; `ok` is None where it is information only."""
 
     name: str
     ok: bool | None
-    said: str
+    message: str
 
     def json(self) -> dict[str, Any]:
-        return {"name": self.name, "ok": self.ok, "message": self.said}
+        return {"name": self.name, "ok": self.ok, "message": self.message}
 
 
 def small(**options: str) -> RunConfig:
@@ -51,8 +51,10 @@ def small(**options: str) -> RunConfig:
 
 def findings(runs: Path, data: str) -> Iterator[Finding]:
     """Everything but the deep check, each as soon as it is known."""
-    told = ", ".join(f"{name} {metadata.version(name)}" for name in PACKAGES)
-    yield Finding("versions", None, f"convnn {metadata.version('convnn')}, python {platform.python_version()}, {told}")
+    packages = ", ".join(f"{name} {metadata.version(name)}" for name in PACKAGES)
+    yield Finding(
+        "versions", None, f"convnn {metadata.version('convnn')}, python {platform.python_version()}, {packages}"
+    )
     device = training_device.select_device(RunConfig())
     memory = f"{training_device.total_memory(device) / 1e9:.1f} GB"
     yield Finding(
@@ -121,13 +123,13 @@ def storage(runs: Path) -> Iterator[Finding]:
     yield Finding("free space", free > 2 * SPARE, f"{free / 1e9:.1f} GB in {runs}")
 
 
-def _tried(name: str, attempt: Callable[[], None], said: str) -> Finding:
+def _tried(name: str, attempt: Callable[[], None], success: str) -> Finding:
     start = time.perf_counter()
     try:
         attempt()
     except (OSError, UserError) as error:
         return Finding(name, False, str(error))
-    return Finding(name, True, f"{said}, in {1000 * (time.perf_counter() - start):.1f} ms")
+    return Finding(name, True, f"{success}, in {1000 * (time.perf_counter() - start):.1f} ms")
 
 
 def _rename(folder: Path) -> None:
@@ -158,8 +160,8 @@ def deep(runs: Path, say: Callable[[str], None]) -> Finding:
     from convnn.worker import resume_check
 
     config = small(num_epochs=str(KILLS + 1), device="cpu")
-    found = resume_check.both_ways(config, runs, KILLS, say)
-    same = f"killed and resumed {len(found.kills)} times: the same weights and figures, bit for bit"
+    check = resume_check.both_ways(config, runs, KILLS, say)
+    same = f"killed and resumed {len(check.kills)} times: the same weights and figures, bit for bit"
     return Finding(
-        "resume", not found.differences and len(found.kills) == KILLS, "; ".join(found.differences[:3]) or same
+        "resume", not check.differences and len(check.kills) == KILLS, "; ".join(check.differences[:3]) or same
     )

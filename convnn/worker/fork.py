@@ -1,4 +1,4 @@
-"""A new run from a checkpoint of another: its configuration may differ in all that still fits the weights."""
+"""Fork a run: a new run from a checkpoint of another, whose configuration may differ as far as the weights fit."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 
 
 def fork(source: Run, config: RunConfig, root: Path) -> tuple[Run, list[str]]:
-    """Make a run that goes on from the newest good checkpoint of `source`, and what there is to say of that.
+    """Create a run that goes on from the newest good checkpoint of `source`; return it with notes for the person.
 
-    It begins with the figures of the epochs so far. A finished run keeps no optimizer state: its fork has none.
-    Raises UserError where there is no checkpoint, where no epoch would be left, or where the source is held.
+    It begins with the epochs so far. A finished run keeps no optimizer state: its fork has none.
+    Raises UserError where there is no checkpoint, where no epoch would be left, or where the source is being trained.
     """
     from convnn.worker import checkpoint
 
-    found, said = _newest(source)
-    epoch = found.plain["position"]["epoch"]
+    newest, notes = _newest(source)
+    epoch = newest.plain["position"]["epoch"]
     if epoch > config.training.num_epochs:
         raise UserError(
             Problem(
@@ -37,7 +37,7 @@ def fork(source: Run, config: RunConfig, root: Path) -> tuple[Run, list[str]]:
                 change={"training.num_epochs": 2 * config.training.num_epochs},
             )
         )
-    made = run.create_run(
+    forked = run.create_run(
         dumps(config, whole=True),
         model=config.model.name,
         layer=config.layer.type,
@@ -45,23 +45,23 @@ def fork(source: Run, config: RunConfig, root: Path) -> tuple[Run, list[str]]:
         name=config.run.name,
         directory=Path(config.output.dir) if config.output.dir else None,
     )
-    if found.optimizer is None:
-        said.append("a finished run keeps no optimizer state: the fork begins with a fresh one")
+    if newest.optimizer is None:
+        notes.append("a finished run keeps no optimizer state: the fork begins with a fresh one")
     best = checkpoint.pointed(source.path, "best")
-    if best is not None and best != found.path.name:
+    if best is not None and best != newest.path.name:
         weights = checkpoint.verified(source.path / checkpoint.FOLDER / best)
-        if weights.step <= found.step:
-            checkpoint.write(made.path, weights.step, weights.model, None, weights.plain)
-            checkpoint.point(made.path, "best", weights.step)
-    plain = {**found.plain, "forked": f"{source.name} at step {found.step}"}
-    checkpoint.write(made.path, found.step, found.model, found.optimizer or {}, plain)
-    checkpoint.point(made.path, "last", found.step)
-    if best == found.path.name:
-        checkpoint.point(made.path, "best", found.step)
+        if weights.step <= newest.step:
+            checkpoint.write(forked.path, weights.step, weights.model, None, weights.plain)
+            checkpoint.point(forked.path, "best", weights.step)
+    plain = {**newest.plain, "forked": f"{source.name} at step {newest.step}"}
+    checkpoint.write(forked.path, newest.step, newest.model, newest.optimizer or {}, plain)
+    checkpoint.point(forked.path, "last", newest.step)
+    if best == newest.path.name:
+        checkpoint.point(forked.path, "best", newest.step)
     for event in source.history(steps=False).epochs:
         if event.epoch < epoch:
-            event_log.append_event(made.events_path, event)
-    return made, said
+            event_log.append_event(forked.events_path, event)
+    return forked, notes
 
 
 def _newest(source: Run) -> tuple[Checkpoint, list[str]]:
@@ -70,12 +70,12 @@ def _newest(source: Run) -> tuple[Checkpoint, list[str]]:
     if source.status() == "done":  # not a byte of it changes
         return checkpoint.chosen(source.path, "last"), []
     with lock_run(source.path):
-        found, said = checkpoint.newest(source.path)
-    if found is None:
+        newest, notes = checkpoint.newest(source.path)
+    if newest is None:
         raise UserError(
             Problem(
                 f"{source.name} has no checkpoint yet",
-                fix=f"begin anew with its configuration: convnn run {shlex.quote(str(source.config_path))}",
+                fix=f"train its configuration: convnn run {shlex.quote(str(source.config_path))}",
             )
         )
-    return found, said
+    return newest, notes

@@ -1,4 +1,4 @@
-"""A trained model out of its run directory: built from the run's configuration, weights from a verified checkpoint."""
+"""Load a trained model from its run directory: built from its configuration, with verified weights."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ from convnn.worker import checkpoint
 
 @dataclass(frozen=True)
 class TrainedRun:
-    """A run whose model may be used: `load_run("@last").model()`."""
+    """A run and its trained model: `load_run("@last").model()`."""
 
     run: Run
 
     @property
     def config(self) -> RunConfig:
-        """What was asked for."""
+        """The configuration that the run was trained with."""
         return self.run.config()
 
     @property
     def history(self) -> History:
-        """What happened: `history.epochs`, `history.series("test_top1")`, `history.best()`."""
+        """The events of the run, folded: `history.epochs`, `history.series("test_top1")`, `history.best()`."""
         return self.run.history()
 
     @property
     def started(self) -> Started:
-        """What the run began with: classes, normalisation, image size. Raises UserError when it never began."""
+        """The event with classes, normalization and image size. Raises UserError where the run never started."""
         started = self.run.history(steps=False).started
         if started is None:
             raise UserError(f"{self.run.name} never started: it has no model", Exit.NO_RUN)
@@ -44,24 +44,26 @@ class TrainedRun:
 
     @property
     def normalisation(self) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
-        """Mean and standard deviation per channel that images were normalised with."""
-        told = self.started.normalisation
-        return (told["mean"], told["std"]) if told and {"mean", "std"} <= told.keys() else None
+        """Mean and standard deviation per channel that images were normalized with."""
+        normalization = self.started.normalisation
+        if not normalization or not {"mean", "std"} <= normalization.keys():
+            return None
+        return normalization["mean"], normalization["std"]
 
     def model(self, which: str = "best", device: str | torch.device = "cpu") -> nn.Module:
         """The model with the weights of the checkpoint `best` or `last`, in evaluation mode.
 
-        It takes normalised images (B, 3, H, W) and gives logits (B, classes). Raises UserError when the checkpoint is
+        It takes normalized images (B, 3, H, W) and gives logits (B, classes). Raises UserError when the checkpoint is
         missing, damaged, or of another model, naming the difference.
         """
         weights = checkpoint.chosen(self.run.path, which).model
         classes = self.started.num_classes
         if classes is None:
             raise UserError(f"{self.run.name} does not say how many classes it has")
-        network = build.model(self.config, classes)
-        _fits(network, weights, self.run)
-        network.load_state_dict(weights)
-        return network.to(device).eval()
+        model = build.model(self.config, classes)
+        _check_fits(model, weights, self.run)
+        model.load_state_dict(weights)
+        return model.to(device).eval()
 
 
 def load_run(ref: str | Path, runs: str | Path | None = None) -> TrainedRun:
@@ -73,18 +75,22 @@ def load_run(ref: str | Path, runs: str | Path | None = None) -> TrainedRun:
     return TrainedRun(find_run(reference, runs_root(Path(runs) if runs else None)))
 
 
-def _fits(network: nn.Module, weights: dict[str, torch.Tensor], run: Run) -> None:
-    wanted = {name: tuple(value.shape) for name, value in network.state_dict().items()}
-    found = {name: tuple(value.shape) for name, value in weights.items()}
-    if wanted == found:
+def _check_fits(model: nn.Module, weights: dict[str, torch.Tensor], run: Run) -> None:
+    model_shapes = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    saved_shapes = {name: tuple(value.shape) for name, value in weights.items()}
+    names = sorted(model_shapes.keys() | saved_shapes.keys())
+    mismatches = [name for name in names if model_shapes.get(name) != saved_shapes.get(name)]
+    if not mismatches:
         return
-    names = sorted(wanted.keys() | found.keys())
-    differ = [name for name in names if wanted.get(name) != found.get(name)]
-    told = [f"{n} is {found.get(n, 'missing')}, the model has {wanted.get(n, 'none')}" for n in differ[:5]]
-    more = f"; and {len(differ) - 5} more" if len(differ) > 5 else ""
+    details = [
+        f"{name} is {saved_shapes.get(name, 'missing')}, the model has {model_shapes.get(name, 'none')}"
+        for name in mismatches[:5]
+    ]
+    if len(mismatches) > 5:
+        details.append(f"and {len(mismatches) - 5} more")
     raise UserError(
         Problem(
-            f"the checkpoint of {run.name} does not fit its configuration: " + "; ".join(told) + more,
+            f"the checkpoint of {run.name} does not fit its configuration: " + "; ".join(details),
             fix="was config.toml changed by hand?",
         ),
         Exit.STORAGE,

@@ -1,4 +1,4 @@
-"""The promise of exact resume, tried: a run undisturbed, the same run killed and resumed, and what differs."""
+"""Check exact resume: train a run undisturbed, and killed and resumed, and compare the two."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ LONGEST = 2000  # characters of a child's last words that are shown
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """What came of both ways: the steps that had been saved at each kill, and what differs in the end."""
+class ResumeCheck:
+    """The steps that were saved at each kill, and what differs in the end."""
 
     kills: tuple[int, ...]
     epochs: int
@@ -43,7 +43,7 @@ def shortened(config: RunConfig, kills: int) -> RunConfig:
     )
 
 
-def both_ways(config: RunConfig, runs: Path, kills: int, say: Callable[[str], None]) -> Verdict:
+def both_ways(config: RunConfig, runs: Path, kills: int, say: Callable[[str], None]) -> ResumeCheck:
     """Train in child processes below `runs`: once undisturbed, once killed that often, each time after a checkpoint.
 
     What was trained is deleted where nothing differs. Raises UserError where a child fails.
@@ -62,14 +62,14 @@ def both_ways(config: RunConfig, runs: Path, kills: int, say: Callable[[str], No
             words = ("resume", f"{killed.path}/")
         if killed.status() != "done":
             _train(folder, *words)
-        verdict = Verdict(
+        check = ResumeCheck(
             tuple(steps), config.training.num_epochs, whole.history().digest(), tuple(_differences(whole, killed))
         )
-        if verdict.differences:
-            kept = runs / f"verify-{folder.name.rpartition('-')[2]}"
-            folder.rename(kept)
-            say(f"both runs are kept in {kept}")
-        return verdict
+        if check.differences:
+            result = runs / f"verify-{folder.name.rpartition('-')[2]}"
+            folder.rename(result)
+            say(f"both runs are in {result}")
+        return check
 
 
 @contextmanager
@@ -105,15 +105,15 @@ def _train(folder: Path, *words: str, kill: bool = False) -> int | None:
                 child.kill()
         if (code := child.wait()) != Exit.DONE:
             talk.seek(0)
-            said = talk.read()[-LONGEST:].strip()
+            output = talk.read()[-LONGEST:].strip()
             fix = "see that `convnn run` works with this preset"
-            raise UserError(Problem(f"the child ended with code {code}: {said}", fix=fix), Exit.FAILED)
+            raise UserError(Problem(f"the child ended with code {code}: {output}", fix=fix), Exit.FAILED)
     return None
 
 
-def _differences(one: Run, other: Run) -> Iterator[str]:
+def _differences(undisturbed: Run, resumed: Run) -> Iterator[str]:
     """The first figure that differs, and every weight that does."""
-    a, b = one.history(), other.history()
+    a, b = undisturbed.history(), resumed.history()
     if a.digest() != b.digest():
         pairs = zip(a.epochs, b.epochs, strict=False)
         figures = (
@@ -124,7 +124,7 @@ def _differences(one: Run, other: Run) -> Iterator[str]:
         )
         epoch, name, before, after = next(figures, (len(b.epochs), "epochs", len(a.epochs), len(b.epochs)))
         yield f"{name} of epoch {epoch}: {before!r} undisturbed, {after!r} resumed"
-    before_, after_ = checkpoint.chosen(one.path, "last").model, checkpoint.chosen(other.path, "last").model
+    before_, after_ = checkpoint.chosen(undisturbed.path, "last").model, checkpoint.chosen(resumed.path, "last").model
     for name in sorted(before_.keys() | after_.keys()):
         if name not in before_ or name not in after_:
             yield f"{name} is only in one of them"

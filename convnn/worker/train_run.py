@@ -104,9 +104,8 @@ def _train_to_end(
     deadline: float | None,
 ) -> Ended:
     """Train, and record what ended it as the last event."""
-    memory = training_device.total_memory(
-        training_device.select_device(config)
-    )  # a lost device cannot be asked any more
+    device = training_device.select_device(config)
+    memory = training_device.total_memory(device)  # a lost device cannot be asked any more
     try:
         finished = _train(recorder, config, resume_point, commands, deadline)
     except Exception as error:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
         PixelShuffle1d,
         PixelUnshuffle1d,
     )
-    from convnn.worker.load import load_run
+    from convnn.worker.load_run import load_run
 
 _LAYERS = (
     "Branching1d",
@@ -36,7 +36,7 @@ _LAYERS = (
     "PixelShuffle1d",
     "PixelUnshuffle1d",
 )
-_PLACES = dict.fromkeys(_LAYERS, "convnn.layers") | {"load_run": "convnn.worker.load"}
+_PLACES = dict.fromkeys(_LAYERS, "convnn.layers") | {"load_run": "convnn.worker.load_run"}
 
 __all__ = [
     "Branching1d",

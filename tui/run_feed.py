@@ -14,8 +14,8 @@ from textual.screen import ModalScreen, Screen
 
 from convnn.errors import UserError
 from convnn.runs.find import list_runs
-from convnn.runs.index import CACHE, summaries
 from convnn.runs.summary import Summary, summarize
+from convnn.runs.summary_cache import CACHE, summaries
 
 POLL = 1.5  # seconds between two reads, at least
 SHARE = 20  # a read that took t seconds is followed by none for 20 t

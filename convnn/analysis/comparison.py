@@ -1,7 +1,7 @@
 """Two or more runs side by side: the options that differ, metrics at equal points, and groups of repeats.
 
 Runs are named A, B, C ... in the order given, and all are compared with A. This file computes; `comparison_report`
-makes tables and sentences of it, and `convnn.terminal.panels` draws the curves.
+makes tables and sentences of it, and `convnn.terminal.panes` draws the curves.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any, Literal, NamedTuple
 
 from convnn.analysis.fields import Field, get_field, metric_names
 from convnn.analysis.repeats import NoiseFloor, RunGroup, group_repeats, noise_floor
-from convnn.analysis.significance import GroupComparison, compare_groups
+from convnn.analysis.verdict import GroupComparison, compare_groups
 from convnn.config.options import OPTIONS
 from convnn.config.recorded import UNKNOWN
 from convnn.costs import plan as costs_plan

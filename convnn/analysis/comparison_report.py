@@ -9,7 +9,7 @@ from typing import Any
 from convnn.analysis.comparison import NO_EFFECT, Comparison, MetricRow, unknown_options
 from convnn.analysis.fields import RUN_FIELDS, get_field
 from convnn.analysis.repeats import copies_note, interval_text
-from convnn.analysis.significance import signed
+from convnn.analysis.verdict import signed
 from convnn.config.recorded import value_text
 from convnn.metrics import format_value, lower_is_better, split_of
 from convnn.tables import Column, Table

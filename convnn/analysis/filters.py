@@ -34,15 +34,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, NoReturn, Protocol
 
-from convnn.analysis.fields import (
-    RUN_FIELDS,
-    Field,
-    get_field,
-    local_time,
-    metric_names,
-    parse_duration,
-    parse_size,
-)
+from convnn.analysis.fields import RUN_FIELDS, Field, get_field, local_time, metric_names, parse_duration, parse_size
 from convnn.config.options import BY_KEY, BY_NAME, FALSE, TRUE
 from convnn.config.recorded import UNKNOWN
 from convnn.errors import Problem, UserError, did_you_mean

@@ -18,10 +18,10 @@ from rich.markup import escape
 from typer.core import TyperArgument, TyperCommand, TyperGroup
 from typer.exceptions import TyperException
 
-from convnn.cli.console import say, show_error
+from convnn.cli.output import show_error
 from convnn.errors import Exit, Problem, UserError
 from convnn.gc_pause import gc_paused
-from convnn.terminal.console import prepare_streams
+from convnn.terminal.console import prepare_streams, say
 
 EXIT_CODES = """Exit codes:
   0  done                              7  run in use by another process

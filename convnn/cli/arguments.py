@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from convnn.runs.index import summaries
 from convnn.runs.summary import Summary
+from convnn.runs.summary_cache import summaries
 from convnn.tables import FORMATS
 
 # -- completion: called by the shell, so nothing here may load torch ---------------------------------------------------

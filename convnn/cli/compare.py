@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from convnn.cli import arguments, listing
-from convnn.cli.console import out, print_table, say_notes, write_json
+from convnn.cli.output import print_table, say_notes, write_json
 from convnn.errors import Exit, Problem, UserError
+from convnn.terminal.console import out
 
 if TYPE_CHECKING:
     from convnn.runs.summary import Summary
@@ -80,7 +81,7 @@ def compare(
             print_table(table, format)
         print()
     if format == "table" and curves:
-        from convnn.terminal.panels import ComparisonCurves
+        from convnn.terminal.panes import ComparisonCurves
 
         width = shutil.get_terminal_size((100, 24)).columns
         console.print(ComparisonCurves(result, width), soft_wrap=True)

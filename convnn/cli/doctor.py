@@ -7,8 +7,9 @@ from typing import Annotated
 import typer
 
 from convnn.cli import arguments
-from convnn.cli.console import out, say, write_json
+from convnn.cli.output import write_json
 from convnn.errors import Exit
+from convnn.terminal.console import out, say
 
 MARKS = {True: "✓", False: "✗", None: " "}
 EXAMPLES = """

@@ -6,15 +6,16 @@ from pathlib import Path
 
 from rich.table import Table
 
-from convnn.cli.console import cell, out, print_grid, say, write_json
+from convnn.cli.output import cell, print_grid, write_json
 from convnn.config.active import inactive_options
 from convnn.config.options import OPTIONS, SECTIONS, value_at
-from convnn.costs.fit import shortage
+from convnn.costs.memory_fit import shortage
 from convnn.costs.plan import Plan, plan
 from convnn.errors import Exit
 from convnn.hardware import free_memory
 from convnn.presets.resolve import Resolved
 from convnn.runs.run import is_run
+from convnn.terminal.console import out, say
 from convnn.text import memory, number
 
 ASSUMED_CLASSES = 10  # where a folder that is not here leaves the number unknown

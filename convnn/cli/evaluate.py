@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from convnn.cli.console import out, say, write_json
+from convnn.cli.output import write_json
 from convnn.config.active import active_options
 from convnn.config.options import BY_KEY, OPTIONS, value_at
 from convnn.config.recorded import Maybe, Settings
@@ -13,6 +13,7 @@ from convnn.config.schema import RunConfig
 from convnn.errors import Exit, Problem, UserError
 from convnn.metrics import metric_info
 from convnn.presets.resolve import Resolved, build_config
+from convnn.terminal.console import out, say
 from convnn.text import plural
 
 if TYPE_CHECKING:
@@ -32,11 +33,11 @@ def evaluate(
     from convnn.training import build
     from convnn.training import device as training_device
     from convnn.training.evaluation import evaluate as evaluate_model
-    from convnn.worker import checkpoint, load
+    from convnn.worker import checkpoint, load_run
 
     device = training_device.select_device(config)
     training_device.configure_torch(config, device)
-    trained = load.TrainedRun(run)
+    trained = load_run.TrainedRun(run)
     model = trained.model(checkpoint_name, device)
     data = build.data(config, device, splits=("test",), normalization=trained.normalisation)
     if tuple(data.classes) != trained.started.classes:

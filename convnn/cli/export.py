@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 
 from convnn.cli import arguments
-from convnn.cli.console import say, write_data
+from convnn.cli.output import write_data
 from convnn.errors import Problem, UserError
+from convnn.terminal.console import say
 
 EXAMPLES = """
 convnn export @last --csv > curves.csv

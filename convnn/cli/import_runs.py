@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from convnn.cli import arguments
-from convnn.cli.console import out, say, write_json
+from convnn.cli.output import write_json
 from convnn.errors import Exit, Problem, UserError
+from convnn.terminal.console import out, say
 from convnn.text import plural
 
 if TYPE_CHECKING:

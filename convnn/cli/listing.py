@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from convnn.cli.console import say
 from convnn.errors import Problem, UserError, did_you_mean
-from convnn.runs.index import summaries
 from convnn.runs.summary import Summary
+from convnn.runs.summary_cache import summaries
 from convnn.tables import FORMATS
+from convnn.terminal.console import say
 from convnn.text import plural
 
 SLOW = 300  # runs that take a second or so to read

@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from convnn.cli import arguments
-from convnn.cli.console import out
 from convnn.errors import UserError
+from convnn.terminal.console import out
 from convnn.text import one_line
 
 EXAMPLES = """

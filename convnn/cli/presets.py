@@ -10,10 +10,11 @@ from rich.table import Table
 from rich.text import Text
 
 from convnn.cli import arguments
-from convnn.cli.console import cell, out, print_grid, say, write_json
+from convnn.cli.output import cell, print_grid, write_json
 from convnn.errors import Exit, Problem, UserError
 from convnn.presets.resolve import resolve_with_data
 from convnn.presets.store import Preset, listed, read, shadowed_by, source
+from convnn.terminal.console import out, say
 from convnn.text import plural
 
 presets = typer.Typer(help="List, show, check and copy presets.", rich_markup_mode="rich")

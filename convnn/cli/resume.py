@@ -7,9 +7,9 @@ from typing import Annotated, Any
 import typer
 
 from convnn.cli import arguments
-from convnn.cli.console import say
 from convnn.cli.run import report_end, train
 from convnn.presets.resolve import resolve_with_data
+from convnn.terminal.console import say
 
 EXAMPLES = """
 convnn resume

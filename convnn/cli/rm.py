@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from convnn.cli import arguments, listing
-from convnn.cli.console import print_table, say
+from convnn.cli.output import print_table
 from convnn.errors import Exit, Problem, UserError
+from convnn.terminal.console import say
 from convnn.text import plural
 
 if TYPE_CHECKING:

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from convnn.cli import arguments
-from convnn.cli.console import err, say
 from convnn.config.toml import dumps
 from convnn.data.catalog import DATASETS
 from convnn.errors import Exit, Problem, UserError
@@ -21,6 +20,7 @@ from convnn.gc_pause import gc_paused
 from convnn.presets.resolve import resolve_with_data
 from convnn.presets.store import read
 from convnn.runs.run import create_run, is_run, runs_root
+from convnn.terminal.console import err, say
 
 if TYPE_CHECKING:
     from convnn.config.schema import RunConfig

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from convnn.cli import arguments
-from convnn.cli.console import out, say, write_json
+from convnn.cli.output import write_json
+from convnn.terminal.console import out, say
 
 if TYPE_CHECKING:
     from convnn.runs.run import Run
@@ -44,7 +45,7 @@ def show(
 
         epochs = [{"epoch": epoch.epoch, **epoch.model_dump(mode="json")["metrics"]} for epoch in history.epochs]
         return write_json({"run": summary_json(target), "epochs": epochs})
-    from convnn.terminal.panels import RunReport
+    from convnn.terminal.panes import RunReport
 
     out().print(
         RunReport(target.name, target.status(), target.sections(), history, target.import_record(), all_options)

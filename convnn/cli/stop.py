@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from convnn.cli import arguments
-from convnn.cli.console import out
+from convnn.terminal.console import out
 
 EXAMPLES = """
 convnn stop @last

@@ -8,12 +8,13 @@ import typer
 from rich.table import Table
 
 from convnn.cli import arguments
-from convnn.cli.console import cell, out, print_grid, say, write_json
 from convnn.cli.dry_run import ASSUMED_CLASSES
+from convnn.cli.output import cell, print_grid, write_json
 from convnn.costs.plan import Plan, plan
 from convnn.errors import Problem, UserError
 from convnn.presets.resolve import Resolved, resolve_with_data
 from convnn.presets.store import read
+from convnn.terminal.console import out, say
 from convnn.text import memory, number
 
 EXAMPLES = """

@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 from convnn.cli import arguments, listing
-from convnn.cli.console import print_table, say, write_json
+from convnn.cli.output import print_table, write_json
+from convnn.terminal.console import say
 
 EXAMPLES = """
 convnn table --rows K --cols layer --cell best:test_top1

@@ -23,7 +23,7 @@ def tui(preset: arguments.Preset = None, runs: arguments.RunsFolder = None) -> N
     when the app failed, 2 without a terminal, and 129, 130 or 143 when a signal ended it: the run then stops and can be
     resumed.
     """
-    from tui.process.terminal import Terminal, check_terminal
+    from tui.process.descriptors import Terminal, check_terminal
 
     check_terminal()
     with gc_paused():

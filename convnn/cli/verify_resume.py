@@ -7,11 +7,12 @@ from typing import Annotated, Any
 import typer
 
 from convnn.cli import arguments
-from convnn.cli.console import out, say, write_json
+from convnn.cli.output import write_json
 from convnn.data.catalog import DATASETS
 from convnn.errors import Exit, UserError
 from convnn.presets.resolve import resolve_with_data
 from convnn.presets.store import read
+from convnn.terminal.console import out, say
 from convnn.text import plural
 
 MAX_DIFFERENCES = 10  # printed
@@ -40,13 +41,13 @@ def verify_resume(
     if resolved.dataset.problem is not None and DATASETS[full_config.data.dataset].download is None:
         raise UserError(resolved.dataset.problem, Exit.DATA)
     from convnn.runs.run import runs_root
-    from convnn.worker import resume_check
+    from convnn.worker import resume_trial
 
-    config = resume_check.shortened(full_config, kills)
+    config = resume_trial.shortened(full_config, kills)
     epochs = config.training.num_epochs
     if epochs < full_config.training.num_epochs:
         say(f"training {epochs} of {full_config.training.num_epochs} epochs, enough for this check")
-    result = resume_check.both_ways(config, runs_root(runs), kills, (lambda line: None) if as_json else say)
+    result = resume_trial.both_ways(config, runs_root(runs), kills, (lambda line: None) if as_json else say)
     if as_json:
         document = {
             "agree": not result.differences,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from convnn.costs import flops, memory
+from convnn.costs import memory, slot_cost
 from convnn.layer_table import Cost
 from convnn.models import architectures
 
@@ -77,7 +77,7 @@ def plan(config: RunConfig, image_size: tuple[int, int], num_classes: int, in_ch
 
 
 def _layer_plan(config: RunConfig, slot: architectures.Slot) -> LayerPlan:
-    cost, candidates = flops.slot_cost(config, slot), flops.candidates(config, slot)
+    cost, candidates = slot_cost.slot_cost(config, slot), slot_cost.candidates(config, slot)
     return LayerPlan(
         slot=slot.name,
         in_channels=slot.in_channels,

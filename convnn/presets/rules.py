@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from convnn.config.active import inactive_options
 from convnn.config.schema import RunConfig
-from convnn.costs import flops
+from convnn.costs import slot_cost
 from convnn.errors import Problem
 from convnn.hardware import fp16_on_cpu
 from convnn.layer_table import Side, layer_kind
@@ -156,7 +156,7 @@ def _shuffle_scale(config: RunConfig, slots: Sequence[Slot]) -> Problem | None:
 
 def _sample_padding(config: RunConfig, slots: Sequence[Slot]) -> Problem | None:
     margin, samples = config.sampling.sample_padding, config.sampling.num_samples
-    sides = {slot: flops.inner_side(config, slot.side) for slot in slots}
+    sides = {slot: slot_cost.inner_side(config, slot.side) for slot in slots}
     # a grid that is no coarser than its map is all of it, margin and padding included
     gridded = {slot: side for slot, side in sides.items() if samples < max(side)}
     emptied = next((slot for slot, side in gridded.items() if 2 * margin >= min(side)), None)
@@ -173,7 +173,7 @@ def _sample_padding(config: RunConfig, slots: Sequence[Slot]) -> Problem | None:
 
 
 def _candidates(config: RunConfig, slots: Sequence[Slot]) -> Problem | None:
-    K, counts = config.layer.K, {slot: flops.candidates(config, slot) for slot in slots}
+    K, counts = config.layer.K, {slot: slot_cost.candidates(config, slot) for slot in slots}
     searched = {slot: count for slot, count in counts.items() if count is not None}
     smallest = min(searched, key=searched.__getitem__, default=None)  # what fits the fewest candidates fits all
     if smallest is None or searched[smallest] >= K:
@@ -181,7 +181,7 @@ def _candidates(config: RunConfig, slots: Sequence[Slot]) -> Problem | None:
     count = searched[smallest]
     return Problem(
         f"layer.K is {K}: {K} neighbors need at least {K} candidates, but {smallest.name} has {count} "
-        f"(its map is {_size(flops.inner_side(config, smallest.side))}, padding {config.layer.padding}, "
+        f"(its map is {_size(slot_cost.inner_side(config, smallest.side))}, padding {config.layer.padding}, "
         f"sampling {config.sampling.type})",
         key="layer.K",
         value=K,

@@ -18,8 +18,8 @@ from rich.text import Text
 from convnn.events import Event, Finished
 from convnn.runs.history import History
 from convnn.terminal.console import out, silence
-from convnn.terminal.lines import JsonLines, PlainLines, RunView
-from convnn.terminal.panels import STYLES, CurvePanes, pair_lines, state_text
+from convnn.terminal.panes import STYLES, CurvePanes, pair_lines, state_text
+from convnn.terminal.plain_view import JsonLines, PlainLines, RunView
 from convnn.terminal.report import ProgressBar, key_figures, progress_bars, status_sentence, watched_state
 from convnn.text import fit, one_line
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from convnn.config.schema import RunConfig
-from convnn.costs.fit import shortage
+from convnn.costs.memory_fit import shortage
 from convnn.costs.plan import plan
 from convnn.events import Epoch, Event, Finished, Started, Step, Warned
 from convnn.metrics import Best

@@ -157,10 +157,10 @@ def _lock(folder: Path) -> None:
 
 def deep(runs: Path, say: Callable[[str], None]) -> Finding:
     """One small run in the runs folder, killed and resumed five times, beside an undisturbed one."""
-    from convnn.worker import resume_check
+    from convnn.worker import resume_trial
 
     config = small(num_epochs=str(KILLS + 1), device="cpu")
-    check = resume_check.both_ways(config, runs, KILLS, say)
+    check = resume_trial.both_ways(config, runs, KILLS, say)
     same = f"killed and resumed {len(check.kills)} times: the same weights and figures, bit for bit"
     return Finding(
         "resume", not check.differences and len(check.kills) == KILLS, "; ".join(check.differences[:3]) or same

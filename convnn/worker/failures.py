@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from convnn.costs.fit import accumulation, forecast
+from convnn.costs.memory_fit import accumulation, forecast
 from convnn.errors import Exit, Problem, UserError
 from convnn.text import memory
 

@@ -13,7 +13,7 @@ from convnn.runs.control import ControlCommand
 from convnn.runs.run import Run
 from convnn.training.trainer import Trainer
 from convnn.worker import checkpoint
-from convnn.worker.checkpointer import Checkpointer
+from convnn.worker.checkpoint_schedule import Checkpointer
 from convnn.worker.crash_points import reach
 from convnn.worker.recorder import Recorder
 from convnn.worker.signals import Command, Interruption

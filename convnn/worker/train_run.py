@@ -23,7 +23,7 @@ from convnn.training import device as training_device
 from convnn.training.state import Position, StateDict, TrainState
 from convnn.training.trainer import Trainer
 from convnn.worker import checkpoint, failures
-from convnn.worker.checkpointer import Checkpointer
+from convnn.worker.checkpoint_schedule import Checkpointer
 from convnn.worker.crash_points import reach
 from convnn.worker.loop import Loop, not_written
 from convnn.worker.recorder import Recorder, Show

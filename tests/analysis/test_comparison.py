@@ -11,8 +11,8 @@ from convnn.analysis.comparison import ComparedRun, MetricRow, compare, letters,
 from convnn.analysis.comparison_report import notes, tables, value_texts
 from convnn.events import Epoch, Finished, Started
 from convnn.legacy.importer import import_tree
-from convnn.runs import index, summary
 from convnn.runs import run as runs_run
+from convnn.runs import summary, summary_cache
 from convnn.runs.event_log import append_event
 from convnn.tables import lines
 from convnn.text import prefixed
@@ -28,7 +28,7 @@ def old(tmp_path, root, name, *top1, seconds=16.0, **options):
     text = old_results.COMPLEXITY + "".join(old_results.epoch(n, v, seconds=seconds) for n, v in enumerate(top1, 1))
     old_results.directory(tmp_path / "old" / name, text, num_epochs=len(top1), **options)
     list(import_tree(tmp_path / "old" / name, root))
-    return next(run for run in index.summaries(root)[0] if name in run.name)
+    return next(run for run in summary_cache.summaries(root)[0] if name in run.name)
 
 
 def row_values(runs, name, point):

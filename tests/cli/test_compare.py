@@ -17,8 +17,8 @@ from support.runs import epoch, new
 
 from convnn.events import Epoch, Finished, Started
 from convnn.runs.event_log import append_event, event_line
-from convnn.runs.index import CACHE
 from convnn.runs.lock import LOCK_FILE, lock_run
+from convnn.runs.summary_cache import CACHE
 
 
 @pytest.fixture
@@ -253,7 +253,7 @@ def test_runs_show_without_reading_them_again(convnn, root, monkeypatch):
     for index in range(50):
         shutil.copytree(run.path, root / f"copy{index}")
     first = convnn("runs")[1]
-    monkeypatch.setattr("convnn.runs.index.summarize", lambda run: pytest.fail("read again"))
+    monkeypatch.setattr("convnn.runs.summary_cache.summarize", lambda run: pytest.fail("read again"))
     assert convnn("runs")[1] == first
 
 

@@ -5,8 +5,8 @@ from itertools import pairwise
 import pytest
 
 from convnn.config.schema import LAYERS, RunConfig
-from convnn.costs import flops
 from convnn.costs import plan as costs_plan
+from convnn.costs import slot_cost
 from convnn.models import architectures
 
 PARAMETERS = {  # ten classes, K 9, kernel 3, ratio 0.5, Col, width 1; in the order of LAYERS
@@ -30,7 +30,7 @@ def spatial(n, margin=0, **options):
 
 def candidates(config, side):
     """The candidates of a layer in a slot of this (H, W)."""
-    return flops.candidates(config, architectures.Slot("slot", 1, 64, side))
+    return slot_cost.candidates(config, architectures.Slot("slot", 1, 64, side))
 
 
 def first_slot(config, size):

@@ -12,7 +12,7 @@ from support import old_results as oldfiles
 from convnn.errors import UserError
 from convnn.legacy import importer
 from convnn.legacy.importer import import_tree
-from convnn.runs import event_log, find, index, resume
+from convnn.runs import event_log, find, resume, summary_cache
 from convnn.runs import run as runs_run
 
 
@@ -45,7 +45,7 @@ def test_a_directory_becomes_a_run_with_its_configuration_curves_times_and_origi
     assert record["as_published"]["best"] == {"value": 60.0, "epoch": 2} and record["launchable"]
     for name in ("args.txt", "train_eval_results.txt"):
         assert (run.path / name).read_bytes() == (source / name).read_bytes()
-    (summary,) = index.summaries(root)[0]
+    (summary,) = summary_cache.summaries(root)[0]
     assert summary.source == str(source) and summary.not_launchable_reason is None
 
 
@@ -84,7 +84,7 @@ def test_a_run_that_was_cut_short_has_died_and_is_updated_when_it_grew(tmp_path,
     assert run.events_path.read_bytes().startswith(before)
     assert run.history().series("test_top1", "seconds") == ([16.0, 32.0, 48.0], [40.0, 60.0, 55.0])
     assert import_all(source, root)[0].outcome == "known"
-    assert index.summaries(root)[0][0].epoch == 3
+    assert summary_cache.summaries(root)[0][0].epoch == 3
 
 
 def test_a_finished_run_that_grew_continues_where_it_ended(tmp_path, root):
@@ -119,7 +119,7 @@ def test_another_run_in_the_same_directory_is_another_run(tmp_path, root):
 )
 def test_what_our_rules_refuse_is_kept_with_the_reason(tmp_path, root, changed, reason):
     outcome, run = import_one(oldfiles.directory(tmp_path / "old", **changed), root)
-    (summary,), warnings = index.summaries(root)
+    (summary,), warnings = summary_cache.summaries(root)
     assert warnings == [] and run.history().best() == (60.0, 2)
     assert (outcome.reason is None and reason is None) or reason in outcome.reason
     assert summary.not_launchable_reason == outcome.reason and json.dumps(summary.json(), allow_nan=False)
@@ -175,7 +175,7 @@ def test_truncated_at_every_byte_each_is_imported_without_an_exception(tmp_path,
         path = oldfiles.directory(tmp_path / "args" / str(end), oldfiles.results(40.0, 60.0))
         (path / "args.txt").write_text(text[:end])
     outcomes = import_all(tmp_path / "results", root) + import_all(tmp_path / "args", root)
-    runs, warnings = index.summaries(root)
+    runs, warnings = summary_cache.summaries(root)
     assert warnings == [] and {outcome.name for outcome in outcomes} == {run.name for run in runs}
     assert {run.epoch for run in runs} == {0, 1, 2}
     assert {run.status for run in runs if run.epoch < 2} == {"died"}
@@ -194,7 +194,7 @@ def test_old_dates_and_impossible_times_are_imported(tmp_path, root):
 def test_tags_find_the_imported_runs(tmp_path, root):
     oldfiles.directory(tmp_path / "old")
     import_all(tmp_path / "old", root, tags=["published"])
-    assert index.summaries(root)[0][0].config.value("run.tags") == ("published",)
+    assert summary_cache.summaries(root)[0][0].config.value("run.tags") == ("published",)
 
 
 def test_an_imported_run_cannot_be_resumed(tmp_path, root):

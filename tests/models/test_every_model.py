@@ -7,8 +7,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from convnn.config.schema import LAYERS, RunConfig
-from convnn.costs import flops
 from convnn.costs import plan as costs_plan
+from convnn.costs import slot_cost
 from convnn.models import architectures
 from convnn.training import build
 
@@ -112,7 +112,7 @@ POOLS = [
 @pytest.mark.parametrize(("options", "sampling"), POOLS)
 def test_layer_takes_as_many_neighbors_as_the_plan_has_candidates(layer, options, sampling):
     size = (8, 6)
-    pool = flops.candidates(
+    pool = slot_cost.candidates(
         configured("resnet18", layer, options=options, sampling=sampling), architectures.Slot("", 2, 3, size)
     )
 

@@ -13,7 +13,7 @@ import torch
 from support import killing, training
 from support.processes import Command, convnn, until
 
-from convnn.costs import fit, plan
+from convnn.costs import memory_fit, plan
 from convnn.errors import Exit, UserError
 from convnn.text import memory
 from convnn.worker import failures
@@ -42,7 +42,7 @@ def test_out_of_memory_names_an_accumulation_whose_forecast_fits(error):
     assert failure.flags[0] == "--accumulate"
     parts = int(failure.flags[1])
     smaller = BIG.model_copy(update={"training": BIG.training.model_copy(update={"accumulate": parts})})
-    assert plan.plan(smaller, (32, 32), 10).memory_bytes <= fit.USABLE * whole * 0.8
+    assert plan.plan(smaller, (32, 32), 10).memory_bytes <= memory_fit.USABLE * whole * 0.8
     assert memory(whole) in failure.cause
 
 

@@ -9,7 +9,7 @@ import torch
 from support import killing, training
 from support.processes import Command, convnn
 
-from convnn.worker import checkpoint, doctor, resume_check
+from convnn.worker import checkpoint, doctor, resume_trial
 
 
 def test_both_ways_agree(tmp_path):
@@ -24,14 +24,14 @@ def test_both_ways_agree(tmp_path):
 def test_what_differs_is_named(tmp_path):
     one, _ = training.train(tmp_path, training.config(num_epochs=1))
     other, _ = training.train(tmp_path, training.config(num_epochs=1))
-    assert list(resume_check._differences(one, other)) == []
+    assert list(resume_trial._differences(one, other)) == []
     found = checkpoint.chosen(other.path, "last")
     name = next(name for name, tensor in found.model.items() if tensor.is_floating_point())
     found.model[name].view(-1)[0] = torch.nextafter(found.model[name].view(-1)[0], torch.tensor(9.0))
     checkpoint.write(other.path, found.step, found.model, None, found.plain)
-    assert [said.partition(":")[0] for said in resume_check._differences(one, other)] == [name]
+    assert [said.partition(":")[0] for said in resume_trial._differences(one, other)] == [name]
     third, _ = training.train(tmp_path, training.config(num_epochs=1, seed=1))
-    assert "of epoch 1" in next(resume_check._differences(one, third))
+    assert "of epoch 1" in next(resume_trial._differences(one, third))
 
 
 def test_a_child_that_fails_is_said(tmp_path):

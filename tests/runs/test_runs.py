@@ -11,7 +11,7 @@ from support.runs import CONFIG, epoch, new
 
 from convnn.errors import Exit, UserError
 from convnn.events import Finished, Started
-from convnn.runs import find, index, lock, summary, trash
+from convnn.runs import find, lock, summary, summary_cache, trash
 from convnn.runs import run as runs_run
 from convnn.runs.event_log import event_line
 from convnn.runs.lock import lock_run
@@ -114,7 +114,7 @@ def test_runs_are_listed_newest_first_also_within_a_second(root):
 
 def test_a_missing_root_holds_no_runs(root):
     assert find.list_runs(root) == ([], [])
-    assert index.summaries(root) == ([], [])
+    assert summary_cache.summaries(root) == ([], [])
 
 
 def test_each_damaged_entry_gives_a_warning_and_the_rest_is_listed(root, tmp_path):

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from convnn.presets.resolve import resolve
 from tui.app import ConvnnApp
+from tui.process.descriptors import Terminal
 from tui.process.launcher import Launcher
 from tui.process.shutdown import run_app
-from tui.process.terminal import Terminal
 from tui.screens.run.screen import RunScreen
 
 

@@ -16,7 +16,7 @@ from convnn.runs.event_log import event_line
 from convnn.runs.history import History
 from convnn.terminal.console import EscapingConsole
 from convnn.terminal.live import LiveView, draws_in_place, run_view
-from convnn.terminal.panels import RunReport
+from convnn.terminal.panes import RunReport
 from convnn.terminal.report import epoch_line
 
 HOSTILE = "\x1b[2J\x1b]0;x\x07[bold]run[/bold]"

@@ -10,7 +10,7 @@ from convnn.config.options import BY_KEY
 from convnn.costs.plan import plan
 from convnn.errors import UserError
 from convnn.presets import resolve
-from convnn.runs.index import summaries
+from convnn.runs.summary_cache import summaries
 from convnn.text import memory
 from tui.screens.setup import epoch_time
 from tui.screens.setup.cost_panel import feature_maps, memory_verdict

@@ -14,7 +14,7 @@ from convnn.runs import control
 from convnn.runs.control import ControlCommand
 from convnn.training.trainer import Trainer
 from convnn.worker import checkpoint
-from convnn.worker.checkpointer import Checkpointer
+from convnn.worker.checkpoint_schedule import Checkpointer
 from convnn.worker.signals import Interruption
 from convnn.worker.train_run import train_run
 

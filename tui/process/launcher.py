@@ -71,7 +71,7 @@ class Launch:
 
 
 class OutputCapture(Protocol):
-    """Where prints go while a run trains; see `tui.process.terminal.Terminal`."""
+    """Where prints go while a run trains; see `tui.process.descriptors.Terminal`."""
 
     def redirect_to(self, path: Path) -> AbstractContextManager[object]: ...
 

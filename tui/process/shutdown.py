@@ -16,8 +16,8 @@ from convnn.runs.resume import resume_command
 from convnn.text import escaped, plural
 from convnn.worker.signals import TWICE, Command, Interruption, obeyed
 from tui.dialogs.choice import Answer, Choice
+from tui.process.descriptors import Terminal
 from tui.process.launcher import Launch, Launcher
-from tui.process.terminal import Terminal
 
 PATIENCE = 10.0  # seconds to wait for the live run when the app ends
 POLL = 0.2  # seconds between two looks whether the last epoch has ended

@@ -25,13 +25,7 @@ from torch.nn import functional as F
 
 from convnn.layers.ops.coordinates import coordinates, interior_positions, padded_sides
 from convnn.layers.ops.custom_op import operator
-from convnn.layers.ops.similarity import (
-    append_weighted_coordinates,
-    center_of,
-    normalize,
-    score_dtype,
-    score_products,
-)
+from convnn.layers.ops.similarity import append_weighted_coordinates, center_of, normalize, score_dtype, score_products
 from convnn.layers.ops.tiles import pad_rows, tile_bytes, tiles
 
 SCORE_BYTES = 5 << 20

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from convnn.config.schema import RunConfig
 from convnn.runs.summary import Summary
-from tui.screens.setup import epoch_time
+from tui.screens.setup import epoch_time as setup_epoch_time
 from tui.screens.setup.epoch_time import EpochTime
 
 
@@ -32,12 +32,12 @@ class CostWatch:
     async def search_past_runs(self, config: RunConfig, runs: Sequence[Summary]) -> None:
         """Look for the time of an epoch in past runs, once for each configuration."""
         if config not in self._epoch_times:
-            self._epoch_times[config] = await asyncio.to_thread(epoch_time.from_past_runs, config, runs)
+            self._epoch_times[config] = await asyncio.to_thread(setup_epoch_time.from_past_runs, config, runs)
 
     async def time_steps(self, config: RunConfig) -> None:
         """Time a few real steps. Raises UserError or OSError if that is not possible."""
         self.is_timing = True
         try:
-            self._epoch_times[config] = await epoch_time.from_timed_steps(config)
+            self._epoch_times[config] = await setup_epoch_time.from_timed_steps(config)
         finally:
             self.is_timing = False

@@ -5,7 +5,7 @@ from __future__ import annotations
 from support import training
 from support.processes import convnn
 
-from convnn.costs import fit
+from convnn.costs import memory_fit
 from convnn.events import Warned
 from convnn.training import device as training_device
 
@@ -15,20 +15,20 @@ WORDS = ["--model", "resnet18", "--layer", "ConvNN_Attn", "--dataset", "digits",
 
 
 def test_nothing_is_said_where_it_fits_or_where_nobody_tells_what_is_free():
-    need = fit.forecast(BIG, SIZE, CLASSES)
-    assert fit.shortage(BIG, SIZE, CLASSES, need) is None
-    assert fit.shortage(BIG, SIZE, CLASSES, None) is None
+    need = memory_fit.forecast(BIG, SIZE, CLASSES)
+    assert memory_fit.shortage(BIG, SIZE, CLASSES, need) is None
+    assert memory_fit.shortage(BIG, SIZE, CLASSES, None) is None
 
 
 def test_a_shortage_names_an_accumulation_that_fits():
-    need = fit.forecast(BIG, SIZE, CLASSES)
-    parts = fit.accumulation(BIG, SIZE, CLASSES, need - 1)
-    assert parts is not None and fit.forecast(BIG, SIZE, CLASSES, parts) <= fit.USABLE * (need - 1)
-    assert f"--accumulate {parts} " in (fit.shortage(BIG, SIZE, CLASSES, need - 1) or "")
+    need = memory_fit.forecast(BIG, SIZE, CLASSES)
+    parts = memory_fit.accumulation(BIG, SIZE, CLASSES, need - 1)
+    assert parts is not None and memory_fit.forecast(BIG, SIZE, CLASSES, parts) <= memory_fit.USABLE * (need - 1)
+    assert f"--accumulate {parts} " in (memory_fit.shortage(BIG, SIZE, CLASSES, need - 1) or "")
 
 
 def test_where_no_accumulation_fits_that_is_said():
-    assert "no accumulation fits" in (fit.shortage(BIG, SIZE, CLASSES, 10_000_000) or "")
+    assert "no accumulation fits" in (memory_fit.shortage(BIG, SIZE, CLASSES, 10_000_000) or "")
 
 
 def test_a_dry_run_warns(tmp_path):

@@ -8,7 +8,7 @@ import pytest
 from support.runs import epoch, new
 
 from convnn.events import Finished, Resumed, Started
-from convnn.runs import index, summary
+from convnn.runs import summary, summary_cache
 from convnn.runs.event_log import append_event
 from convnn.runs.lock import lock_run
 
@@ -37,40 +37,40 @@ def test_a_summary_has_the_fields_of_the_contract(root):
 
 def test_a_summary_is_the_same_from_the_cache_and_new_when_the_run_is(root):
     done, dead = new(root, epoch(1, 50.0), Finished(outcome="done")), new(root, epoch(1, 60.0))
-    first = index.summaries(root)
-    cached = (root / index.CACHE).read_bytes()
-    assert index.summaries(root) == first and (root / index.CACHE).read_bytes() == cached
+    first = summary_cache.summaries(root)
+    cached = (root / summary_cache.CACHE).read_bytes()
+    assert summary_cache.summaries(root) == first and (root / summary_cache.CACHE).read_bytes() == cached
     with lock_run(dead.path):
-        assert {run.name: run.status for run in index.summaries(root)[0]} == {
+        assert {run.name: run.status for run in summary_cache.summaries(root)[0]} == {
             done.name: "done",
             dead.name: "running",
         }
     append_event(done.events_path, Resumed(epoch=1, step=1))
     append_event(done.events_path, epoch(2, 80.0))
-    (changed,) = [run for run in index.summaries(root)[0] if run.name == done.name]
+    (changed,) = [run for run in summary_cache.summaries(root)[0] if run.name == done.name]
     assert changed.status == "died" and changed.epoch == 2 and changed.best.value == 80.0
 
 
 @pytest.mark.parametrize("junk", [b"", b"\xff", b"{}", b'{"version": 2}', b'{"version": 1, "kept": {"/x": {}}}', b"["])
 def test_a_damaged_cache_is_rebuilt(root, junk):
     new(root, epoch(1, 50.0), Finished(outcome="done"))
-    first = index.summaries(root)
-    (root / index.CACHE).write_bytes(junk)
-    assert index.summaries(root) == first
+    first = summary_cache.summaries(root)
+    (root / summary_cache.CACHE).write_bytes(junk)
+    assert summary_cache.summaries(root) == first
 
 
 def test_a_run_with_a_damaged_configuration_is_named_and_the_others_are_summarized(root):
     good, bad = new(root), new(root)
     bad.config_path.write_bytes(b"\xff = [")
-    runs, warnings = index.summaries(root)
+    runs, warnings = summary_cache.summaries(root)
     assert [run.name for run in runs] == [good.name] and len(warnings) == 1 and bad.name in warnings[0]
 
 
 def test_a_second_call_parses_no_cache_and_writes_one_that_was_removed(root):
     done = new(root, epoch(1, 50.0), Finished(outcome="done"))
-    index.summaries(root)
-    (first,), (second,) = index.summaries(root)[0], index.summaries(root)[0]
+    summary_cache.summaries(root)
+    (first,), (second,) = summary_cache.summaries(root)[0], summary_cache.summaries(root)[0]
     assert first is second and first.name == done.name
-    (root / index.CACHE).unlink()
+    (root / summary_cache.CACHE).unlink()
     new(root, epoch(1, 60.0), Finished(outcome="done"))
-    assert len(index.summaries(root)[0]) == 2 and (root / index.CACHE).is_file()
+    assert len(summary_cache.summaries(root)[0]) == 2 and (root / summary_cache.CACHE).is_file()

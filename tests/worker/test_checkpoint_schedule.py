@@ -16,7 +16,7 @@ from convnn.events import Event, Saved, Warned
 from convnn.training.state import TrainState
 from convnn.training.trainer import Trainer
 from convnn.worker import checkpoint
-from convnn.worker.checkpointer import Checkpointer
+from convnn.worker.checkpoint_schedule import Checkpointer
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def test_a_failed_write_is_tried_again(tmp_path, state, monkeypatch):
     checkpointer.step_ended()
     assert len(events) == 1  # not at once
     monkeypatch.undo()
-    monkeypatch.setattr("convnn.worker.checkpointer.RETRY_SECONDS", -1.0)
+    monkeypatch.setattr("convnn.worker.checkpoint_schedule.RETRY_SECONDS", -1.0)
     checkpointer._handle_failure(OSError(errno.EIO, "again"))
     checkpointer.step_ended()
     assert isinstance(events[-1], Saved)

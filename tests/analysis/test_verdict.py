@@ -9,7 +9,7 @@ from support.event_streams import run
 
 from convnn.analysis.fields import get_field
 from convnn.analysis.repeats import NoiseFloor, RunGroup, group_repeats
-from convnn.analysis.significance import compare_groups, signed
+from convnn.analysis.verdict import compare_groups, signed
 
 BEST = get_field("best")
 

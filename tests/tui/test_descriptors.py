@@ -8,7 +8,7 @@ from support.terminal import Program
 PRINTING = """
 import ctypes, os, subprocess, sys
 from pathlib import Path
-from tui.process.terminal import Terminal
+from tui.process.descriptors import Terminal
 with Terminal() as terminal:
     os.write(2, b"before any run\\n")
     with terminal.redirect_to(Path(sys.argv[1])):

@@ -10,7 +10,7 @@ from convnn.analysis.comparison import compare
 from convnn.events import Finished, Started
 from convnn.runs.summary import summarize
 from convnn.terminal.console import EscapingConsole
-from convnn.terminal.panels import ComparisonCurves
+from convnn.terminal.panes import ComparisonCurves
 
 
 def test_the_curves_of_compared_runs_are_drawn_over_each_other(tmp_path):

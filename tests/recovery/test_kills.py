@@ -38,7 +38,7 @@ def test_killed_at_a_named_point(tmp_path, whole, place):
 
 
 def test_killed_while_a_checkpoint_of_the_same_step_is_exchanged(tmp_path, whole):
-    steps = training.told(whole)[0].steps_per_epoch
+    steps = training.recorded_events(whole)[0].steps_per_epoch
     run, ended = training.train(tmp_path / "runs", training.config(RICH), commands=training.StopAt(steps + 1))
     assert ended.finished.outcome == "stopped"
     killed = convnn("resume", cwd=tmp_path, **{VARIABLE: "checkpoint.replaced"})

@@ -71,25 +71,25 @@ def config(options: dict[str, Any] = SMALL, **more: Any) -> RunConfig:
     return resolve.resolve(None, typed).checked()
 
 
-def create(root: Path, wanted: RunConfig) -> Run:
+def create(root: Path, run_config: RunConfig) -> Run:
     return runs_run.create_run(
-        toml.dumps(wanted, whole=True), model=wanted.model.name, layer=wanted.layer.type, root=root
+        toml.dumps(run_config, whole=True), model=run_config.model.name, layer=run_config.layer.type, root=root
     )
 
 
-def train(root: Path, wanted: RunConfig, **how: Any) -> tuple[Run, Ended]:
-    run = create(root, wanted)
-    return run, train_run(run, wanted, **how)
+def train(root: Path, run_config: RunConfig, **options: Any) -> tuple[Run, Ended]:
+    run = create(root, run_config)
+    return run, train_run(run, run_config, **options)
 
 
-def resume(run: Run, **how: Any) -> Ended:
-    return train_run(run, run.config(), resume=True, **how)
+def resume(run: Run, **options: Any) -> Ended:
+    return train_run(run, run.config(), resume=True, **options)
 
 
-def told(run: Run) -> list[Event]:
-    found, _, bad = event_log.read_events(run.events_path)
+def recorded_events(run: Run) -> list[Event]:
+    events, _, bad = event_log.read_events(run.events_path)
     assert bad == []
-    return found
+    return events
 
 
 def weights(run: Run, which: str = "last") -> dict[str, torch.Tensor]:
@@ -99,5 +99,5 @@ def weights(run: Run, which: str = "last") -> dict[str, torch.Tensor]:
 
 def same_weights(a: Run, b: Run) -> bool:
     """Whether two runs ended with the same bits."""
-    one, two = weights(a), weights(b)
-    return one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
+    first, second = weights(a), weights(b)
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)

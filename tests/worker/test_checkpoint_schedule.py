@@ -80,7 +80,7 @@ def test_a_vanished_directory_ends_the_run(tmp_path, state):
 def test_minutes_are_obeyed(tmp_path):
     options = training.SMALL | {"checkpoint_minutes": 1e-7, "checkpoint_epochs": 100, "num_epochs": 30, "limit": 20}
     run, _ = training.train(tmp_path, training.config(options))
-    saved = [event.step for event in training.told(run) if isinstance(event, Saved)]
+    saved = [event.step for event in training.recorded_events(run) if isinstance(event, Saved)]
     assert saved[0] == 1 and len(saved) > 1
     assert len(saved) < 60  # not after each of the 60 steps: that would take more than its share
 

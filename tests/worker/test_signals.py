@@ -44,7 +44,7 @@ def test_a_signal_saves_at_the_next_step_and_ends_with_its_code(tmp_path, number
     assert f"resume with: convnn resume {run.name}" in ended.err
     found, said = checkpoint.newest(run.path)
     assert said == [] and found.step > 0
-    assert training.told(run)[-1].code == code
+    assert training.recorded_events(run)[-1].code == code
 
 
 def test_usr1_saves_and_goes_on(tmp_path):

@@ -77,7 +77,7 @@ def test_another_number_of_threads_is_recorded_as_not_exact(tmp_path):
         assert train_run(run, other, resume=True).finished.outcome == "done"
     finally:
         torch.set_num_threads(threads - 1)
-    resumed = next(event for event in training.told(run) if isinstance(event, Resumed))
+    resumed = next(event for event in training.recorded_events(run) if isinstance(event, Resumed))
     assert not resumed.exact and "threads" in resumed.note
 
 
@@ -128,7 +128,7 @@ def test_a_pause_is_saved_told_and_changes_no_figure(tmp_path):
 
     commands = training.StopAt(2, ControlCommand.PAUSE)
     assert train_run(run, config, show=show, commands=commands).finished.outcome == "done"
-    kinds = [type(event) for event in training.told(run)]
+    kinds = [type(event) for event in training.recorded_events(run)]
     assert kinds.index(Paused) < kinds.index(Resumed)
     assert run.history().digest() == whole.history().digest()
 
@@ -138,7 +138,7 @@ def test_stop_epoch_ends_after_the_epoch(tmp_path):
         tmp_path, training.config(num_epochs=3), commands=training.StopAt(1, ControlCommand.STOP_EPOCH)
     )
     assert (ended.finished.outcome, ended.code) == ("stopped", 0)
-    assert [event.epoch for event in training.told(run) if isinstance(event, Epoch)] == [1]
+    assert [event.epoch for event in training.recorded_events(run) if isinstance(event, Epoch)] == [1]
 
 
 def test_an_unknown_control_command_is_warned_of(tmp_path):
@@ -159,7 +159,7 @@ def test_an_unknown_control_command_is_warned_of(tmp_path):
 
 def test_checkpoints_are_stretched_when_they_cost_too_much_and_that_is_said_once(tmp_path):
     run, _ = training.train(tmp_path, training.config(num_epochs=6))
-    told = training.told(run)
+    told = training.recorded_events(run)
     saved = [event.step for event in told if isinstance(event, Saved)]
     assert saved[0] == 4 and saved[-1] == 24  # four steps an epoch: the first and the last are always written
     assert len(saved) < 6

@@ -202,7 +202,7 @@ class ConvnnApp(App[int]):
         except (OSError, UserError) as error:
             self.say(str(error), error=True)
             return None
-        self.say(f"{launch.title} trains in a process of its own and goes on when the app is closed")
+        self.say(f"{launch.title} trains in a process of its own and continues when the app is closed")
         return launch
 
     def _poll_launches(self) -> None:

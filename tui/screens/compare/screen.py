@@ -127,7 +127,7 @@ class CompareScreen(Screen[None]):
         names = analysis_comparison.compared_metrics(
             self.comparison.runs, analysis_comparison.shared_monitor(self.comparison.runs)
         )
-        answers = [(name, name, "less is better" if lower_is_better(name) else "more is better") for name in names]
+        answers = [(name, name, "lower is better" if lower_is_better(name) else "higher is better") for name in names]
         self.app.push_screen(Choice("metric", "of the curves, the verdicts and the figures", answers), self._set_metric)
 
     def _set_metric(self, metric: str | None) -> None:

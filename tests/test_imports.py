@@ -79,7 +79,7 @@ def test_importing_loads_no_more_than_allowed():
     loaded = _probe(light, torch=False) | _probe([name for name in MUST_NOT_LOAD if name not in light], torch=True)
     assert all(module in loaded[module] for module in MUST_NOT_LOAD)
     wrong = {module: loaded[module] & set(banned) for module, banned in MUST_NOT_LOAD.items()}
-    assert not any(wrong.values()), {module: found for module, found in wrong.items() if found}
+    assert not any(wrong.values()), {module: names for module, names in wrong.items() if names}
 
 
 @pytest.mark.parametrize(

@@ -161,12 +161,12 @@ def test_run_resume_starts_goes_on_and_is_done(tmp_path):
 
 
 @pytest.mark.torture
-@pytest.mark.parametrize("how", [[], ["--plain"]], ids=["live", "plain"])
-def test_a_terminal_that_hangs_up_ends_with_129(tmp_path, how):
+@pytest.mark.parametrize("view_flags", [[], ["--plain"]], ids=["live", "plain"])
+def test_a_terminal_that_hangs_up_ends_with_129(tmp_path, view_flags):
     import pty
     import sys
 
-    words = ["run", *killing.arguments(training.SMALL | {"num_epochs": 5000}), *how, "--runs", str(tmp_path)]
+    words = ["run", *killing.arguments(training.SMALL | {"num_epochs": 5000}), *view_flags, "--runs", str(tmp_path)]
     child, terminal = pty.fork()
     if child == 0:
         os.execv(sys.executable, [sys.executable, "-m", "convnn", *words])

@@ -16,9 +16,9 @@ from convnn.runs.run import Run
 LONG = training.SMALL | {"num_epochs": 5000, "checkpoint_epochs": 5000}
 
 
-def pasted(said: str, tmp_path, *more: str) -> Result:
+def pasted(stderr: str, tmp_path, *more: str) -> Result:
     """Run the last command that was named."""
-    line = next(line for line in reversed(said.splitlines()) if "convnn " in line)
+    line = next(line for line in reversed(stderr.splitlines()) if "convnn " in line)
     folder = tmp_path / "another folder"
     folder.mkdir(exist_ok=True)
     return convnn(*shlex.split(line[line.index("convnn ") :])[1:], *more, cwd=folder)
@@ -56,10 +56,10 @@ def test_a_changed_configuration_is_forked_as_the_refusal_says(tmp_path):
     assert forked.code == Exit.DONE, forked.err
 
 
-@pytest.mark.parametrize("what", ["damaged", "vanished"])
-def test_without_a_good_checkpoint_it_is_trained_anew_as_the_message_says(tmp_path, what):
+@pytest.mark.parametrize("checkpoints", ["damaged", "vanished"])
+def test_without_a_good_checkpoint_it_is_trained_anew_as_the_message_says(tmp_path, checkpoints):
     run = stopped(tmp_path / "a b")
-    if what == "damaged":
+    if checkpoints == "damaged":
         for path in run.path.glob("checkpoints/*/state.json"):
             path.write_text("{}")
     else:

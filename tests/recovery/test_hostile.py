@@ -121,9 +121,9 @@ RUN_FILES: dict[str, Callable[[Run, Path], object]] = {
 SAMPLED = ("state of other types", "weights that are a pickle", "history that is a pipe", "checkpoint that is a pipe")
 
 
-def harmless(said: str) -> None:
-    assert "Traceback" not in said
-    assert not {c for c in said if not c.isprintable()} - {"\n"}, repr(said)
+def harmless(output: str) -> None:
+    assert "Traceback" not in output
+    assert not {c for c in output if not c.isprintable()} - {"\n"}, repr(output)
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -148,9 +148,9 @@ def test_a_run_directory(tmp_path, name):
     assert victim.read_text() == "victim"
     assert not (tmp_path / "canary").exists()
     for words in (["runs"], ["show", f"{run.path}/"]):
-        shown = convnn(*words, cwd=tmp_path)
-        assert shown.code in (0, 2, 6, 8)
-        harmless(shown.out + shown.err)
+        ended = convnn(*words, cwd=tmp_path)
+        assert ended.code in (0, 2, 6, 8)
+        harmless(ended.out + ended.err)
 
 
 def test_a_note_is_not_written_through_a_link(tmp_path):
@@ -190,9 +190,9 @@ def test_words_in_a_history_do_not_reach_the_terminal(tmp_path):
     with run.events_path.open("ab") as file:
         file.write(b'{"event": "\x1b[2J"}\n' + b"x" * MUCH + b"\n" + b"[" * 5000 + b"\n\xff\xfe\n")
     for words in (["runs"], ["show", "@last"], ["show", "@last", "--json"], ["show", "@last", "--follow", "--plain"]):
-        shown = convnn(*words, cwd=tmp_path)
-        assert shown.code == 0, shown
-        harmless(shown.out + shown.err)
+        ended = convnn(*words, cwd=tmp_path)
+        assert ended.code == 0, ended
+        harmless(ended.out + ended.err)
 
 
 @pytest.mark.parametrize(
@@ -226,9 +226,9 @@ def test_names_of_runs_and_links(tmp_path):
     (root / "a.link").write_text("../../etc\n")
     (root / "b.link").write_text("/etc\n")
     (root / "c").symlink_to("/")
-    shown = convnn("runs", cwd=tmp_path)
-    assert shown.code == 0
-    harmless(shown.out + shown.err)
+    ended = convnn("runs", cwd=tmp_path)
+    assert ended.code == 0
+    harmless(ended.out + ended.err)
     for ref in ("../../etc", "/etc/", "@best:" + ESCAPE, ESCAPE + "x", "@99999999999999999999"):
         refused = convnn("resume", ref, cwd=tmp_path)
         assert refused.code in (2, 6), refused

@@ -34,23 +34,23 @@ def test_written_while_read(tmp_path, writers, readers, epochs):
             if run.status() == "running":
                 notes += convnn("note", run.name, f"note {notes}", cwd=tmp_path).code == 0
         for look in looks:
-            seen = look.wait()
-            assert seen.code == 0, seen
-            json.loads(seen.out)
+            listing = look.wait()
+            assert listing.code == 0, listing
+            json.loads(listing.out)
     assert [command.wait().code for command in running] == [0] * writers
     app.until(lambda: "done" in app.text, "the end of the run")
     app.press("q")
     assert app.wait() == 0 and "Traceback" not in app.text
     app.close()
-    found, _ = list_runs(tmp_path / "runs")
-    assert len(found) == writers
-    kept = 0
-    for run in found:
-        told, _, bad = event_log.read_events(run.events_path)
+    runs, _ = list_runs(tmp_path / "runs")
+    assert len(runs) == writers
+    recorded_notes = 0
+    for run in runs:
+        recorded, _, bad = event_log.read_events(run.events_path)
         assert bad == []
-        assert [event.epoch for event in told if isinstance(event, events.Epoch)] == list(range(1, epochs + 1))
-        kept += sum(isinstance(event, events.Changed) for event in told)
+        assert [event.epoch for event in recorded if isinstance(event, events.Epoch)] == list(range(1, epochs + 1))
+        recorded_notes += sum(isinstance(event, events.Changed) for event in recorded)
         followed.setdefault(run.name, History()).update(run.events_path)  # a short run may end between two looks
         assert followed[run.name].skipped_lines == []
         assert followed[run.name].digest() == run.history().digest()
-    assert kept == notes
+    assert recorded_notes == notes

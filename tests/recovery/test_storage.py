@@ -152,8 +152,8 @@ def test_a_history_that_may_not_grow_is_not_torn(tmp_path):
     assert ended.code == Exit.STORAGE, ended
     run = killing.only_run(tmp_path)
     sound(run)
-    told = len(run.history().epochs)
-    assert 0 < told < 30
+    epochs = len(run.history().epochs)
+    assert 0 < epochs < 30
     killing.finish(tmp_path)
     assert [epoch.epoch for epoch in run.history().epochs] == list(range(1, 31))
     killing.check(run, killing.undisturbed(tmp_path, options))

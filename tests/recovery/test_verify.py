@@ -13,25 +13,25 @@ from convnn.worker import checkpoint, doctor, resume_trial
 
 
 def test_both_ways_agree(tmp_path):
-    tried = training.SMALL | {"limit": 20, "num_epochs": 30}
-    ended = convnn("verify-resume", *killing.arguments(tried), "--json", cwd=tmp_path)
+    options = training.SMALL | {"limit": 20, "num_epochs": 30}
+    ended = convnn("verify-resume", *killing.arguments(options), "--json", cwd=tmp_path)
     assert ended.code == 0, ended
-    said = json.loads(ended.out)
-    assert said["agree"] and len(said["kills"]) == 1 and said["differences"] == []
+    result = json.loads(ended.out)
+    assert result["agree"] and len(result["kills"]) == 1 and result["differences"] == []
     assert list((tmp_path / "runs").iterdir()) == []
 
 
 def test_what_differs_is_named(tmp_path):
-    one, _ = training.train(tmp_path, training.config(num_epochs=1))
-    other, _ = training.train(tmp_path, training.config(num_epochs=1))
-    assert list(resume_trial._differences(one, other)) == []
-    found = checkpoint.chosen(other.path, "last")
-    name = next(name for name, tensor in found.model.items() if tensor.is_floating_point())
-    found.model[name].view(-1)[0] = torch.nextafter(found.model[name].view(-1)[0], torch.tensor(9.0))
-    checkpoint.write(other.path, found.step, found.model, None, found.plain)
-    assert [said.partition(":")[0] for said in resume_trial._differences(one, other)] == [name]
+    first, _ = training.train(tmp_path, training.config(num_epochs=1))
+    second, _ = training.train(tmp_path, training.config(num_epochs=1))
+    assert list(resume_trial._differences(first, second)) == []
+    saved = checkpoint.chosen(second.path, "last")
+    name = next(name for name, tensor in saved.model.items() if tensor.is_floating_point())
+    saved.model[name].view(-1)[0] = torch.nextafter(saved.model[name].view(-1)[0], torch.tensor(9.0))
+    checkpoint.write(second.path, saved.step, saved.model, None, saved.plain)
+    assert [difference.partition(":")[0] for difference in resume_trial._differences(first, second)] == [name]
     third, _ = training.train(tmp_path, training.config(num_epochs=1, seed=1))
-    assert "of epoch 1" in next(resume_trial._differences(one, third))
+    assert "of epoch 1" in next(resume_trial._differences(first, third))
 
 
 def test_a_child_that_fails_is_said(tmp_path):
@@ -40,9 +40,9 @@ def test_a_child_that_fails_is_said(tmp_path):
 
 
 def test_the_storage_of_a_folder_is_tried(tmp_path):
-    found = {finding.name: finding for finding in doctor.storage(tmp_path / "runs")}
-    assert set(found) == {"rename", "sync", "lock", "free space"}
-    assert all(finding.ok for finding in found.values()), found
+    findings = {finding.name: finding for finding in doctor.storage(tmp_path / "runs")}
+    assert set(findings) == {"rename", "sync", "lock", "free space"}
+    assert all(finding.ok for finding in findings.values()), findings
     assert not (tmp_path / "runs").exists()  # it was not there
     (tmp_path / "runs").mkdir()
     assert all(finding.ok for finding in doctor.storage(tmp_path / "runs"))
@@ -58,7 +58,7 @@ def test_a_folder_that_cannot_be_is_said(tmp_path):
 @pytest.mark.torture
 def test_the_doctor_finds_nothing_wrong_here(tmp_path):
     ended = Command(["doctor", "--deep", "--json"], tmp_path).wait(600)  # a minute, alone: it compiles and trains
-    found = {finding["name"]: finding for finding in json.loads(ended.out)["findings"]}
-    assert ended.code == 0, found
-    assert {"versions", "device", "training", "amp", "compile", "lock", "data digits", "resume"} <= found.keys()
-    assert found["resume"]["ok"] and found["compile"]["ok"]
+    findings = {finding["name"]: finding for finding in json.loads(ended.out)["findings"]}
+    assert ended.code == 0, findings
+    assert {"versions", "device", "training", "amp", "compile", "lock", "data digits", "resume"} <= findings.keys()
+    assert findings["resume"]["ok"] and findings["compile"]["ok"]

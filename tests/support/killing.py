@@ -47,9 +47,9 @@ def undisturbed(cwd: Path, options: dict[str, object]) -> Run:
 
 
 def only_run(cwd: Path) -> Run:
-    found, warnings = list_runs(cwd / "runs")
-    assert len(found) == 1 and warnings == [], (found, warnings)
-    return found[0]
+    runs, warnings = list_runs(cwd / "runs")
+    assert len(runs) == 1 and warnings == [], (runs, warnings)
+    return runs[0]
 
 
 def finish(cwd: Path) -> None:

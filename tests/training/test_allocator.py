@@ -11,7 +11,7 @@ import pytest
 CODE = """
 import ctypes, threading
 from convnn.training import allocator
-if {one}: assert allocator.one_heap() and allocator.keep_memory()
+if {one_heap}: assert allocator.one_heap() and allocator.keep_memory()
 libc = ctypes.CDLL(None)
 libc.malloc.restype = libc.fdopen.restype = ctypes.c_void_p
 libc.malloc.argtypes, libc.fdopen.argtypes = [ctypes.c_size_t], [ctypes.c_int, ctypes.c_char_p]
@@ -26,7 +26,9 @@ libc.fflush(out)
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
-@pytest.mark.parametrize(("one", "heaps"), [(True, 1), (False, 2)])
-def test_a_thread_has_a_heap_of_its_own_unless_told(one, heaps):
-    done = subprocess.run([sys.executable, "-c", CODE.format(one=one)], capture_output=True, text=True, check=True)
+@pytest.mark.parametrize(("one_heap", "heaps"), [(True, 1), (False, 2)])
+def test_a_thread_has_a_heap_of_its_own_unless_told(one_heap, heaps):
+    done = subprocess.run(
+        [sys.executable, "-c", CODE.format(one_heap=one_heap)], capture_output=True, text=True, check=True
+    )
     assert done.stdout.count("<heap nr=") == heaps

@@ -33,13 +33,13 @@ def names(run: Path) -> list[str]:
 
 def test_what_is_written_comes_back_bit_for_bit(tmp_path):
     written(tmp_path, 7)
-    found, said = checkpoint.newest(tmp_path)
-    assert said == []
-    assert found.step == 7
-    assert found.plain == PLAIN | {"step": 7}
+    newest, warnings = checkpoint.newest(tmp_path)
+    assert warnings == []
+    assert newest.step == 7
+    assert newest.plain == PLAIN | {"step": 7}
     for name, value in MODEL.items():
-        assert found.model[name].dtype == value.dtype and torch.equal(found.model[name], value)
-    assert torch.equal(found.optimizer["0.exp_avg"], OPTIMIZER["0.exp_avg"])
+        assert newest.model[name].dtype == value.dtype and torch.equal(newest.model[name], value)
+    assert torch.equal(newest.optimizer["0.exp_avg"], OPTIMIZER["0.exp_avg"])
 
 
 def test_the_last_two_and_the_best_are_kept_and_the_best_has_weights_only(tmp_path):
@@ -79,9 +79,9 @@ def test_a_damaged_one_is_set_aside_and_the_one_before_is_taken(tmp_path):
     with (tmp_path / "checkpoints/00000020/model.safetensors").open("r+b") as file:
         file.seek(-1, os.SEEK_END)
         file.write(b"x")
-    found, said = checkpoint.newest(tmp_path)
-    assert found.step == 10
-    assert "00000020 is damaged" in said[0]
+    newest, warnings = checkpoint.newest(tmp_path)
+    assert newest.step == 10
+    assert "00000020 is damaged" in warnings[0]
     assert any(name.startswith("damaged-00000020") for name in names(tmp_path))
 
 
@@ -102,8 +102,8 @@ def test_a_run_without_checkpoints_is_no_damage(tmp_path):
 def test_a_pointer_to_what_is_gone_is_said(tmp_path):
     written(tmp_path, 10)
     checkpoint.point(tmp_path, "last", 20)
-    found, said = checkpoint.newest(tmp_path)
-    assert found.step == 10 and "00000020" in said[0]
+    newest, warnings = checkpoint.newest(tmp_path)
+    assert newest.step == 10 and "00000020" in warnings[0]
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "optimizer.safetensors", "state.json", "manifest.json"])

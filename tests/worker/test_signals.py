@@ -42,8 +42,8 @@ def test_a_signal_saves_at_the_next_step_and_ends_with_its_code(tmp_path, number
     assert ended.code == code, ended.err
     assert run.status() == "interrupted"
     assert f"resume with: convnn resume {run.name}" in ended.err
-    found, said = checkpoint.newest(run.path)
-    assert said == [] and found.step > 0
+    newest, warnings = checkpoint.newest(run.path)
+    assert warnings == [] and newest.step > 0
     assert training.recorded_events(run)[-1].code == code
 
 
@@ -81,9 +81,9 @@ def _again(command: Command) -> bool:
 def test_the_time_limit_is_75_and_leaves_a_run_that_goes_on(tmp_path):
     ended = convnn("run", *flags(LONG), "--json", "--max-minutes", "0.005", cwd=tmp_path)
     assert ended.code == 75, ended.err
-    told = [json.loads(line) for line in ended.out.splitlines()]
-    assert told[0]["event"] == "Started" and told[-1]["event"] == "Finished"
-    assert (told[-1]["outcome"], told[-1]["code"]) == ("interrupted", 75)
+    printed = [json.loads(line) for line in ended.out.splitlines()]
+    assert printed[0]["event"] == "Started" and printed[-1]["event"] == "Finished"
+    assert (printed[-1]["outcome"], printed[-1]["code"]) == ("interrupted", 75)
     run = list_runs(tmp_path / "runs")[0][0]
     step = checkpoint.newest(run.path)[0].step
     again = convnn("resume", "--plain", "--max-minutes", "0.005", cwd=tmp_path)

@@ -72,9 +72,9 @@ def test_another_number_of_threads_is_recorded_as_not_exact(tmp_path):
     config = training.config()
     run, _ = training.train(tmp_path, config, commands=training.StopAt(2))
     threads = torch.get_num_threads() + 1
-    other = config.model_copy(update={"runtime": config.runtime.model_copy(update={"threads": threads})})
+    changed = config.model_copy(update={"runtime": config.runtime.model_copy(update={"threads": threads})})
     try:
-        assert train_run(run, other, resume=True).finished.outcome == "done"
+        assert train_run(run, changed, resume=True).finished.outcome == "done"
     finally:
         torch.set_num_threads(threads - 1)
     resumed = next(event for event in training.recorded_events(run) if isinstance(event, Resumed))
@@ -144,26 +144,26 @@ def test_stop_epoch_ends_after_the_epoch(tmp_path):
 def test_an_unknown_control_command_is_warned_of(tmp_path):
     config = training.config(num_epochs=60)  # more than it gets to: the file is looked at ten times a second
     run = training.create(tmp_path, config)
-    seen = []
+    shown_events = []
 
     def show(event, line: str) -> None:
-        seen.append(event)
+        shown_events.append(event)
         if isinstance(event, Step) and not (run.path / control.NAME).exists() and event.step == 1:
             (run.path / control.NAME).write_text("sotp\x1b[2J\n")
         if "'sotp\\x1b[2J'" in getattr(event, "message", ""):
             control.send(run.path, ControlCommand.STOP)
 
     assert train_run(run, config, show=show).finished.outcome == "stopped"
-    assert len([event for event in seen if isinstance(event, Epoch)]) < 60
+    assert len([event for event in shown_events if isinstance(event, Epoch)]) < 60
 
 
 def test_checkpoints_are_stretched_when_they_cost_too_much_and_that_is_said_once(tmp_path):
     run, _ = training.train(tmp_path, training.config(num_epochs=6))
-    told = training.recorded_events(run)
-    saved = [event.step for event in told if isinstance(event, Saved)]
+    recorded = training.recorded_events(run)
+    saved = [event.step for event in recorded if isinstance(event, Saved)]
     assert saved[0] == 4 and saved[-1] == 24  # four steps an epoch: the first and the last are always written
     assert len(saved) < 6
-    assert sum("less often" in getattr(event, "message", "") for event in told) == 1
+    assert sum("less often" in getattr(event, "message", "") for event in recorded) == 1
 
 
 def test_the_best_weights_are_those_of_the_best_epoch(tmp_path):
@@ -195,9 +195,9 @@ def test_vanished_checkpoints_are_not_begun_again(tmp_path):
 def test_other_images_are_refused(tmp_path):
     run, _ = training.train(tmp_path, training.config(), commands=training.StopAt(2))
     folder = next((run.path / checkpoint.FOLDER).glob("0*"))
-    found = checkpoint.verified(folder)
-    found.plain["data"]["images"]["train"] += 1
-    checkpoint.write(run.path, found.step, found.model, found.optimizer, found.plain)
+    saved = checkpoint.verified(folder)
+    saved.plain["data"]["images"]["train"] += 1
+    checkpoint.write(run.path, saved.step, saved.model, saved.optimizer, saved.plain)
     ended = training.resume(run)
     assert (ended.finished.outcome, ended.code) == ("failed", Exit.DATA)
     assert "--fork" in ended.finished.cause

@@ -1,15 +1,25 @@
-"""Fixtures that several parts of the tests share."""
+"""The kinds of tests, and fixtures that several packages share."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+
+TESTS = Path(__file__).parent
+KINDS = {"recovery": "recovery", "tui": "app", "cli": "app"}  # by folder; the others are unit tests
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark every test with its kind."""
+    for item in items:
+        item.add_marker(KINDS.get(item.path.relative_to(TESTS).parts[0], "unit"))
 
 
 @pytest.fixture
 def in_process(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
-    """Run a command here: (exit code, stdout, stderr)."""
+    """Run a command in this process; return its exit code, stdout and stderr."""
     from convnn.cli.app import main
 
     def command(*argv: object) -> tuple[int, str, str]:

@@ -7,12 +7,8 @@ from collections import Counter
 import pytest
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "torture: the part of a recovery suite that takes long")
-
-
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if config.option.markexpr:
+    if "torture" in config.option.markexpr:
         return
     long = [item for item in items if item.get_closest_marker("torture")]
     config.hook.pytest_deselected(items=long)

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate, product
-from pathlib import Path
 from string import ascii_uppercase
 from typing import Any, Literal, NamedTuple
 
@@ -19,30 +18,30 @@ from convnn.analysis.fields import Field, get_field, metric_names
 from convnn.analysis.repeats import NoiseFloor, RunGroup, group_repeats, noise_floor
 from convnn.analysis.verdict import GroupComparison, compare_groups
 from convnn.config.options import OPTIONS
-from convnn.config.recorded import UNKNOWN
-from convnn.costs import plan as costs_plan
+from convnn.config.recorded import NO_EFFECT, UNKNOWN
+from convnn.costs.plan import Plan, plan
 from convnn.data.catalog import published_info
 from convnn.errors import Problem, UserError
 from convnn.metrics import metric_info, monitored, split_of
 from convnn.runs.history import History
-from convnn.runs.run import Run
 from convnn.runs.summary import Summary, json_value
 from convnn.text import prefixed
 
 BACKWARD_COST = 2  # a backward pass costs about twice its forward pass
 CostAxis = Literal["epochs", "seconds", "images", "FLOPs"]
 COST_AXES: tuple[CostAxis, ...] = ("epochs", "seconds", "images", "FLOPs")
-NO_EFFECT, UNKNOWN_TEXT = None, "?"  # values of an option that changes nothing, and of one that was not recorded
 
 
 class OptionDifference(NamedTuple):
-    """An option in which the runs differ: its value in each run, or NO_EFFECT, or UNKNOWN_TEXT."""
+    """An option in which the runs differ: its value in each run, NO_EFFECT or UNKNOWN."""
 
     option: str
     values: list[Any]
 
     def json(self) -> dict[str, Any]:
-        return {"option": self.option, "values": [json_value(value) for value in self.values]}
+        """Return the values as JSON: null stands for no effect, "?" for unknown and "none" for None."""
+        words = {NO_EFFECT: None, UNKNOWN: "?", None: "none"}
+        return {"option": self.option, "values": [words.get(value, json_value(value)) for value in self.values]}
 
 
 class MetricRow(NamedTuple):
@@ -66,15 +65,15 @@ class ComparedRun:
     @classmethod
     def read(cls, summary: Summary) -> ComparedRun:
         """Read the epochs of a run."""
-        return cls(summary, Run(Path(summary.path), summary.name).history(steps=False))
+        return cls(summary, summary.run.history(steps=False))
 
     @cached_property
-    def plan(self) -> costs_plan.Plan | None:
+    def plan(self) -> Plan | None:
         """Parameters and FLOPs by the configuration; None where that or the size of the images is unknown."""
         if self.summary.not_launchable_reason is not None:
             return None
         try:
-            config = Run(Path(self.summary.path), self.summary.name).config()
+            config = self.summary.run.config()
         except (UserError, OSError):
             return None
         published, started = published_info(config.data.dataset), self.history.started
@@ -84,7 +83,7 @@ class ComparedRun:
         classes = (started and started.num_classes) or published.num_classes
         if image_size is None or not classes:
             return None
-        return costs_plan.plan(config, image_size, classes, channels)
+        return plan(config, image_size, classes, channels)
 
     @cached_property
     def train_images(self) -> int | None:
@@ -252,13 +251,13 @@ def letters(count: int) -> list[str]:
 def option_differences(runs: Sequence[Summary]) -> list[OptionDifference]:
     """Return the options that differ and have an effect in some of the runs, in the order of the schema.
 
-    An option that a run did not record is UNKNOWN_TEXT there, which alone is no difference.
+    An option that a run did not record is UNKNOWN there, which alone is no difference.
     """
     active = [run.config.active for run in runs]
     differences = []
     for option in OPTIONS:
         values = [_option_value(run, option.key, options) for run, options in zip(runs, active, strict=True)]
-        recorded = [value for value in values if value != UNKNOWN_TEXT]
+        recorded = [value for value in values if value is not UNKNOWN]
         if any(value != recorded[0] for value in recorded):
             differences.append(OptionDifference(option.key, values))
     return differences
@@ -266,11 +265,9 @@ def option_differences(runs: Sequence[Summary]) -> list[OptionDifference]:
 
 def _option_value(run: Summary, key: str, active: Mapping[str, Any]) -> Any:
     value = run.config.value(key)
-    if value is UNKNOWN:
-        return UNKNOWN_TEXT
-    if key not in active:
-        return NO_EFFECT
-    return "none" if value is None else value
+    if value is UNKNOWN or key in active:
+        return value
+    return NO_EFFECT
 
 
 def unknown_options(run: Summary) -> list[str]:
@@ -311,6 +308,6 @@ def metric_rows(runs: Sequence[ComparedRun], metric: str) -> list[MetricRow]:
     rows.append(MetricRow("epochs", "trained", [run.summary.epoch for run in runs]))
     rows.append(MetricRow("s an epoch", "mean of training", [run.epoch_seconds for run in runs]))
     plans = [run.plan for run in runs]
-    rows.append(MetricRow("FLOPs an image", "forward", [plan.flops if plan else None for plan in plans]))
-    rows.append(MetricRow("parameters", "all", [plan.parameters if plan else None for plan in plans]))
+    rows.append(MetricRow("FLOPs an image", "forward", [costs.flops if costs else None for costs in plans]))
+    rows.append(MetricRow("parameters", "all", [costs.parameters if costs else None for costs in plans]))
     return rows

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any
 
-from convnn.analysis.comparison import NO_EFFECT, Comparison, MetricRow, unknown_options
-from convnn.analysis.fields import RUN_FIELDS, get_field
+from convnn.analysis.comparison import Comparison, MetricRow, unknown_options
+from convnn.analysis.fields import RUN_FIELDS, choosing_metrics, get_field
 from convnn.analysis.repeats import copies_note, interval_text
 from convnn.analysis.verdict import signed
 from convnn.config.recorded import value_text
@@ -46,16 +45,11 @@ def runs_table(comparison: Comparison) -> Table:
     return Table(columns, rows)
 
 
-def option_text(key: str, value: Any) -> str:
-    """Return the value of an option in one run as text; "no effect" where it changes nothing."""
-    return "no effect" if value is NO_EFFECT else value_text(key, value)
-
-
 def options_table(comparison: Comparison) -> Table:
     """Return a row for each option that differs."""
     columns = [Column("option"), *(Column(name, right=True) for name in comparison.names)]
     rows = [
-        [difference.option, *(option_text(difference.option, value) for value in difference.values)]
+        [difference.option, *(value_text(difference.option, value) for value in difference.values)]
         for difference in comparison.option_differences
     ]
     if not rows:
@@ -94,7 +88,7 @@ def curve_labels(comparison: Comparison) -> list[str]:
         return comparison.names
     labels = []
     for index, name in enumerate(comparison.names):
-        values = [option_text(difference.option, difference.values[index]) for difference in differences]
+        values = [value_text(difference.option, difference.values[index]) for difference in differences]
         labels.append(" ".join([name, *values]))
     return labels
 
@@ -149,9 +143,8 @@ def _run_notes(comparison: Comparison) -> Iterator[str]:
 
 
 def _metric_notes(comparison: Comparison) -> Iterator[str]:
-    field = comparison.field
-    chosen_by = field.metric or comparison.metric
-    if field.best and split_of(chosen_by) == "test":
+    metrics = choosing_metrics(comparison.field, [run.summary for run in comparison.runs])
+    if any(split_of(metric) == "test" for metric in metrics):
         yield "best on test: the epoch was chosen on the test set, which flatters every run"
     if any(run.summary.source for run in comparison.runs):
         yield "metrics of imported runs are as published; their seconds are of training alone"

@@ -124,6 +124,18 @@ def metric_names(runs: Iterable[Summary]) -> list[str]:
     return list(dict.fromkeys(name for names in distinct for name in names))
 
 
+def choosing_metrics(field: Field, runs: Iterable[Summary]) -> set[str]:
+    """Return the metrics by which the epoch of the field's value was chosen: those that the runs monitor for `best`.
+
+    The set is empty for a field that takes no best epoch.
+    """
+    if not field.best:
+        return set()
+    if field.metric is not None:
+        return {field.metric}
+    return {run.best.metric for run in runs if run.best is not None}
+
+
 def parse_duration(text: str) -> float:
     """Return the seconds of a time span such as 90s, 5m, 12h, 30d or 2w. Raises ValueError."""
     if text[-1:] not in SECONDS:

@@ -6,12 +6,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from convnn.analysis.fields import Field
+from convnn.analysis.fields import Field, choosing_metrics
 from convnn.analysis.repeats import RunGroup, copies_note, group_repeats
 from convnn.analysis.run_table import imported_note
 from convnn.analysis.statistics import MeanEstimate
 from convnn.config.options import BY_KEY
-from convnn.config.recorded import UNKNOWN
+from convnn.config.recorded import NO_EFFECT, UNKNOWN, value_text
 from convnn.errors import Problem, UserError
 from convnn.metrics import format_value, split_of
 from convnn.runs.summary import Summary, json_value
@@ -19,7 +19,6 @@ from convnn.tables import Column, Table
 from convnn.text import plural
 
 EMPTY_CELL = "·"
-NO_EFFECT = "without effect"
 MAX_NAMES = 3  # runs that an error names
 Values = tuple[Any, ...]  # of the fields of an axis
 Cells = dict[tuple[Values, Values], list[RunGroup]]
@@ -115,9 +114,10 @@ def _notes(groups: list[RunGroup], cell: Field) -> list[str]:
     if duplicates:
         cells = plural(duplicates, "cell")
         notes.append(f"{cells} with the model of another cell: the options that tell them apart have no effect there")
-    if cell.key == "best" or (cell.best and split_of(cell.format_as) == "test"):
+    runs = [run for group in groups for run in group.runs]
+    if any(split_of(metric) == "test" for metric in choosing_metrics(cell, runs)):
         notes.append("best on test: the epoch was chosen on the test set")
-    return notes + imported_note(run for group in groups for run in group.runs)
+    return notes + imported_note(runs)
 
 
 def _check_repeats(cells: Cells, rows: Sequence[Field], cols: Sequence[Field]) -> None:
@@ -145,14 +145,15 @@ def _check_repeats(cells: Cells, rows: Sequence[Field], cols: Sequence[Field]) -
 def _differing_values(cells: Iterable[list[RunGroup]]) -> dict[str, set[str]]:
     """Return the options that differ inside a cell, with their values as text.
 
-    An option that differs only by being without effect is left out where another one explains that.
+    An option that differs only by having no effect in some runs is left out where another one explains that.
     """
+    no_effect = value_text("", NO_EFFECT)
     differing: dict[str, set[str]] = {}
     for groups in cells:
         configs = [dict(group.runs[0].config.key) for group in groups]
         for key in BY_KEY:
-            values = {config.get(key, NO_EFFECT) for config in configs}
+            values = {config.get(key, no_effect) for config in configs}
             if len(values) > 1:
                 differing.setdefault(key, set()).update(values)
-    explaining = {key: values for key, values in differing.items() if len(values - {NO_EFFECT}) > 1}
+    explaining = {key: values for key, values in differing.items() if len(values - {no_effect}) > 1}
     return explaining or differing

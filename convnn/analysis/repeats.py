@@ -6,10 +6,10 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from convnn.analysis.fields import Field
+from convnn.analysis.fields import Field, choosing_metrics
 from convnn.analysis.statistics import MeanEstimate, estimate_mean, pooled_sd
 from convnn.config.recorded import UNKNOWN
-from convnn.metrics import format_value
+from convnn.metrics import format_value, monitored
 from convnn.runs.summary import Summary
 from convnn.text import plural
 
@@ -87,15 +87,16 @@ def interval_text(estimate: MeanEstimate, metric: str) -> str:
 def noise_floor(runs: Iterable[Summary], dataset: str, field: Field) -> NoiseFloor | None:
     """Return how far single runs on a data set differ by chance, from the repeats among runs that are done.
 
-    Without any, the published figure of the best test accuracy; None for another field or data set.
+    Without any, the published standard deviation of the best test accuracy; None for another field or data set, and
+    where a validation split chose the best epoch of some runs.
     """
-    done = [run for run in runs if run.status == "done" and run.config.value("data.dataset") == dataset]
+    runs = [run for run in runs if run.config.value("data.dataset") == dataset]
+    done = [run for run in runs if run.status == "done"]
     estimates = [group.estimate for group in group_repeats(done, field)]
     repeated = [estimate for estimate in estimates if estimate is not None and estimate.n > 1]
     if pooled := pooled_sd(repeated):
         sd, df = pooled
         return NoiseFloor(sd, df, f"{plural(len(repeated), 'group')} of repeats on {dataset} in these runs")
-    is_best_accuracy = field.key == "best" or (field.best and field.metric == "test_top1")
-    if dataset in PUBLISHED_SD and is_best_accuracy:
+    if dataset in PUBLISHED_SD and choosing_metrics(field, runs) == {monitored(validation=False)}:
         return NoiseFloor(PUBLISHED_SD[dataset], math.inf, f"median on {dataset} of {PUBLISHED_SOURCE}")
     return None

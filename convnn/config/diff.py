@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from convnn.config.active import active_options
-from convnn.config.options import BY_KEY
+from convnn.config.recorded import NO_EFFECT, value_text
 from convnn.config.schema import RunConfig
 from convnn.errors import Problem
 
@@ -19,14 +19,11 @@ def config_diff(recorded: Mapping[str, Any], config: RunConfig) -> list[Problem]
     active = active_options(config)
     keys = sorted((recorded.keys() | active.keys()) - set(MACHINE))
     return [
-        Problem(f"{key} was {_text(key, recorded)}, now it is {_text(key, active)}", key=key)
+        Problem(f"{key} differs: {_text(key, recorded)} before, {_text(key, active)} now", key=key)
         for key in keys
         if recorded.get(key) != active.get(key)
     ]
 
 
 def _text(key: str, values: Mapping[str, Any]) -> str:
-    if key not in values:
-        return "without effect"
-    option = BY_KEY.get(key)
-    return str(option.text(values[key]) if option else values[key])[:200]
+    return value_text(key, values.get(key, NO_EFFECT))[:200]

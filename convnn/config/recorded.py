@@ -20,7 +20,14 @@ class Unknown(Enum):
     UNKNOWN = "unknown"
 
 
+class NoEffect(Enum):
+    """The value of an option that changes nothing in a configuration."""
+
+    NO_EFFECT = "no effect"
+
+
 UNKNOWN: Final = Unknown.UNKNOWN
+NO_EFFECT: Final = NoEffect.NO_EFFECT
 Maybe = Value | Literal[Unknown.UNKNOWN]
 
 
@@ -105,9 +112,11 @@ def _plain(value: Any) -> Maybe:
 
 
 def value_text(key: str, value: Any) -> str:
-    """Return the value of an option as a person would type it; "?" where it is unknown."""
+    """Return the value of an option as a person would type it; "?" where it is unknown, "no effect" for NO_EFFECT."""
     if value is UNKNOWN:
         return "?"
+    if value is NO_EFFECT:
+        return str(NO_EFFECT.value)
     option = BY_KEY.get(key)
     if option is None or not (value is None or isinstance(value, bool | int | float | str | tuple)):
         return str(value)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from convnn.config.recorded import UNKNOWN, Settings
@@ -39,6 +40,11 @@ class Summary:
     source: str | None  # the directory an imported run came from: its values are as published
     not_launchable_reason: str | None  # of an imported run that cannot be launched
     damaged_lines: int = 0  # of its event log
+
+    @property
+    def run(self) -> Run:
+        """The run that this is the summary of."""
+        return Run(Path(self.path), self.name)
 
     def json(self) -> dict[str, Any]:
         """Return the R of the JSON documents."""

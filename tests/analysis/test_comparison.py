@@ -7,8 +7,17 @@ import math
 import pytest
 from support import event_streams, old_results
 
-from convnn.analysis.comparison import ComparedRun, MetricRow, compare, letters, metric_rows, option_differences
+from convnn.analysis.comparison import (
+    ComparedRun,
+    MetricRow,
+    OptionDifference,
+    compare,
+    letters,
+    metric_rows,
+    option_differences,
+)
 from convnn.analysis.comparison_report import notes, tables, value_texts
+from convnn.config.recorded import NO_EFFECT
 from convnn.events import Epoch, Finished, Started
 from convnn.legacy.importer import import_tree
 from convnn.runs import run as runs_run
@@ -41,7 +50,8 @@ def test_only_what_differs_and_has_an_effect_is_a_difference(tmp_path, root):
     a = old(tmp_path, root, "a", 40.0, branch_ratio=0.0, K=4, seed=1)
     b = old(tmp_path, root, "b", 40.0, branch_ratio=0.5, attention_dropout=0.3, seed=2)
     values = dict(option_differences([a, b]))
-    assert values["branching.ratio"] == [0.0, 0.5] and values["layer.K"] == [None, 9]
+    assert values["branching.ratio"] == [0.0, 0.5] and values["layer.K"] == [NO_EFFECT, 9]
+    assert OptionDifference("layer.K", values["layer.K"]).json()["values"] == [None, 9]
     assert values["training.seed"] == [1, 2]
     assert not {"layer.attention_dropout", "optimizer.lr", "layer.kernel_size"} & values.keys()
     assert option_differences([a, a]) == []

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from support.event_streams import run
 
 from convnn.analysis.fields import get_field, parse_fields
 from convnn.analysis.pivot import pivot
 from convnn.errors import UserError
+from convnn.metrics import Best
 from convnn.tables import csv_text
 
 BEST = get_field("best:test_top1")
@@ -80,6 +83,14 @@ def test_best_on_test_and_published_metrics_are_labeled():
     notes = "\n".join(pivoted(runs).notes)
     assert "best on test" in notes and "as published" in notes
     assert "best on test" not in "\n".join(pivoted(runs, cell=get_field("test_top1")).notes)
+
+
+def test_best_by_a_validation_split_is_not_called_best_on_test():
+    chosen = replace(run("a", test_top1=(1.0, 2.0)), best=Best("val_top1", 3.0, 1))
+    assert not any("best on test" in note for note in pivoted([chosen], cell=get_field("best")).notes)
+    assert any(
+        "best on test" in note for note in pivoted([run("a", test_top1=(1.0, 2.0))], cell=get_field("best")).notes
+    )
 
 
 def test_copies_and_runs_that_did_not_record_where_they_belong_are_counted():

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 from support.event_streams import run
 
 from convnn.analysis.fields import get_field
 from convnn.analysis.repeats import PUBLISHED_SD, copies_note, group_repeats, noise_floor
+from convnn.metrics import Best
 
 BEST = get_field("best")
 
@@ -58,3 +60,8 @@ def test_without_repeats_the_published_noise_floor_is_used_for_what_was_publishe
     assert noise_floor(repeated([80.0]), "digits", get_field(key)) is None
     assert noise_floor(repeated([80.0]), "cifar10", get_field("test_top1")) is None
     assert noise_floor(repeated([80.0]), "cifar10", get_field("best:test_loss")) is None
+
+
+def test_the_published_noise_floor_is_not_that_of_runs_whose_best_epoch_a_validation_split_chose():
+    chosen = [replace(run, best=Best("val_top1", 80.0, 1)) for run in repeated([80.0])]
+    assert noise_floor(chosen, "cifar10", BEST) is None

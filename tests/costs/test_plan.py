@@ -5,8 +5,8 @@ from itertools import pairwise
 import pytest
 
 from convnn.config.schema import LAYERS, RunConfig
-from convnn.costs import plan as costs_plan
 from convnn.costs import slot_cost
+from convnn.costs.plan import plan
 from convnn.models import architectures
 
 PARAMETERS = {  # ten classes, K 9, kernel 3, ratio 0.5, Col, width 1; in the order of LAYERS
@@ -35,25 +35,25 @@ def candidates(config, side):
 
 def first_slot(config, size):
     """The first slot's FLOPs on images of one channel, in a VGG of one channel."""
-    return costs_plan.plan(config, size, 10, in_channels=1).layers[0].flops
+    return plan(config, size, 10, in_channels=1).layers[0].flops
 
 
 @pytest.mark.parametrize("model", PARAMETERS)
 @pytest.mark.parametrize("layer", LAYERS)
 def test_parameters_are_those_of_the_published_models(model, layer):
     expected = PARAMETERS[model][LAYERS.index(layer)]
-    assert costs_plan.plan(configured(model, layer), (32, 32), 10).parameters == expected
+    assert plan(configured(model, layer), (32, 32), 10).parameters == expected
 
 
 def test_branching_without_neighbors_still_has_its_mix():
-    plan = costs_plan.plan(configured(layer="Branching", branching={"ratio": 0.0}), (32, 32), 10)
-    assert plan.parameters == 130_015_690
-    assert round(plan.flops / 1e9, 3) == 0.599
-    assert {(layer.candidates, layer.K) for layer in plan.layers} == {(None, None)}
+    costs = plan(configured(layer="Branching", branching={"ratio": 0.0}), (32, 32), 10)
+    assert costs.parameters == 130_015_690
+    assert round(costs.flops / 1e9, 3) == 0.599
+    assert {(layer.candidates, layer.K) for layer in costs.layers} == {(None, None)}
 
 
 def test_half_branching_vgg11_takes_its_published_flops():
-    assert round(costs_plan.plan(configured(layer="Branching"), (32, 32), 10).flops / 1e9, 3) == 0.623
+    assert round(plan(configured(layer="Branching"), (32, 32), 10).flops / 1e9, 3) == 0.623
 
 
 def test_maps_of_a_vgg_halve_and_those_of_a_resnet_stay():
@@ -139,14 +139,14 @@ def test_flops_of_branches_add_up():
 
 def test_candidates_and_K_are_planned_only_where_a_layer_searches_neighbors():
     for layer in LAYERS:
-        plan = costs_plan.plan(configured(layer=layer), (32, 32), 10)
+        costs = plan(configured(layer=layer), (32, 32), 10)
         searches = layer not in ("Conv2d", "Conv2d_New")
-        assert {slot.K for slot in plan.layers} == ({9} if searches else {None})
-        assert plan.layers[-1].candidates == (16 if searches else None)
+        assert {slot.K for slot in costs.layers} == ({9} if searches else {None})
+        assert costs.layers[-1].candidates == (16 if searches else None)
 
 
 def test_json_of_a_plan_has_the_documented_names():
-    written = costs_plan.plan(configured(), (32, 40), 10).json()
+    written = plan(configured(), (32, 40), 10).json()
     assert set(written) == {"parameters", "flops", "memory_bytes", "layers"}
     assert list(written["layers"][0]) == ["slot", "in", "out", "map", "candidates", "K", "parameters", "flops"]
     assert written["layers"][0]["map"] == [32, 40]
@@ -156,7 +156,7 @@ def test_json_of_a_plan_has_the_documented_names():
 @pytest.mark.parametrize("model", ["vgg11", "resnet18"])
 def test_memory_grows_with_the_batch_and_shrinks_with_micro_batches(model, layer):
     def memory(**training):
-        return costs_plan.plan(configured(model, layer, training=training), (32, 32), 10).memory_bytes
+        return plan(configured(model, layer, training=training), (32, 32), 10).memory_bytes
 
     assert memory(batch_size=64) < memory(batch_size=128) < memory(batch_size=256)
     assert memory(batch_size=256, accumulate=4) == memory(batch_size=64)
@@ -166,8 +166,8 @@ def test_memory_grows_with_the_batch_and_shrinks_with_micro_batches(model, layer
 def test_memory_holds_weights_gradients_and_what_the_optimizer_remembers(model):
     def least(optimizer):
         config = configured(model, "Conv2d", optimizer=optimizer, training={"batch_size": 1})
-        plan = costs_plan.plan(config, (32, 32), 10)
-        return plan.memory_bytes / (4 * plan.parameters)
+        costs = plan(config, (32, 32), 10)
+        return costs.memory_bytes / (4 * costs.parameters)
 
     assert least({"name": "adamw"}) >= 4
     assert 3 <= least({"name": "sgd"}) < least({"name": "adam"})

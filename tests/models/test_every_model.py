@@ -7,8 +7,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from convnn.config.schema import LAYERS, RunConfig
-from convnn.costs import plan as costs_plan
 from convnn.costs import slot_cost
+from convnn.costs.plan import plan
 from convnn.models import architectures
 from convnn.training import build
 
@@ -43,16 +43,16 @@ OPTIONS = [
 @pytest.mark.parametrize(("model", "layer"), BOTH)
 def test_plan_has_the_parameters_of_the_model_and_of_each_slot(model, layer, options):
     config = configured(model, layer, 0.3, **options)
-    built, plan = on_meta(config, 7), costs_plan.plan(config, (32, 32), 7)
-    assert plan.parameters == parameters(built)
-    for slot in plan.layers:
+    built, costs = on_meta(config, 7), plan(config, (32, 32), 7)
+    assert costs.parameters == parameters(built)
+    for slot in costs.layers:
         assert slot.parameters == parameters(built.get_submodule(slot.slot)), slot.slot
 
 
 @pytest.mark.parametrize("model", architectures.ARCHITECTURES)
 def test_full_width_has_the_parameters_of_the_plan(model):
     config = configured(model, "Branching_Attn")
-    assert parameters(on_meta(config)) == costs_plan.plan(config, (32, 32), 10).parameters
+    assert parameters(on_meta(config)) == plan(config, (32, 32), 10).parameters
 
 
 @pytest.mark.parametrize("model", architectures.ARCHITECTURES)
@@ -63,7 +63,7 @@ def test_flops_of_convolutions_are_what_torch_counts(model, size, width):
     built = on_meta(config)
     with FlopCounterMode(display=False) as counter:
         built(torch.empty(1, 3, *size, device="meta"))
-    assert costs_plan.plan(config, size, 10).flops == counter.get_total_flops()
+    assert plan(config, size, 10).flops == counter.get_total_flops()
 
 
 @pytest.mark.parametrize("model", ["vgg11", "vgg19"])
@@ -73,7 +73,7 @@ def test_shortcut_of_the_head_changes_no_figure(model):
     with FlopCounterMode(display=False) as counter:
         built(torch.empty(1, 3, 32, 32, device="meta"))
     saved = 2 * (25088 - 512) * 4096  # multiply-adds of the 48 copies that the summed weight spares
-    assert costs_plan.plan(config, (32, 32), 10).flops == counter.get_total_flops() + saved
+    assert plan(config, (32, 32), 10).flops == counter.get_total_flops() + saved
 
 
 @pytest.mark.parametrize(("model", "layer"), BOTH)

@@ -127,7 +127,7 @@ def test_resume_refuses_other_options_and_forks_with_them(tmp_path):
     run, _ = training.train(tmp_path / "runs", training.config(), commands=training.StopAt(3))
     refused = convnn("resume", run.name, "--lr", "0.01", cwd=tmp_path)
     assert refused.code == Exit.USAGE
-    assert "optimizer.lr was 0.001, now it is 0.01" in refused.err and "--fork" in refused.err
+    assert "optimizer.lr differs: 0.001 before, 0.01 now" in refused.err and "--fork" in refused.err
     forked = convnn("resume", run.name, "--fork", "--lr", "0.01", cwd=tmp_path)
     assert forked.code == Exit.DONE, forked.err
     from convnn.runs.find import list_runs

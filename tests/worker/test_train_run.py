@@ -84,7 +84,7 @@ def test_another_number_of_threads_is_recorded_as_not_exact(tmp_path):
 def test_a_changed_configuration_is_refused_with_the_difference(tmp_path):
     run, _ = training.train(tmp_path, training.config(), commands=training.StopAt(2))
     before = run.events_path.read_bytes()
-    with pytest.raises(UserError, match=r"optimizer\.lr was 0\.001, now it is 0\.1"):
+    with pytest.raises(UserError, match=r"optimizer\.lr differs: 0\.001 before, 0\.1 now"):
         train_run(run, training.config(lr=0.1), resume=True)
     assert run.events_path.read_bytes() == before
 

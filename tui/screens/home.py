@@ -6,7 +6,6 @@ import asyncio
 import re
 from collections.abc import Callable
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from textual import on
@@ -154,7 +153,7 @@ class HomeScreen(Screen[None]):
         summary = grid.current_run if grid.has_focus else None
         if summary is None or summary.path in self._queued:
             return None
-        return Run(Path(summary.path), summary.name)
+        return summary.run
 
     @on(VirtualList.Opened, "#runs")
     def _open_run(self) -> None:

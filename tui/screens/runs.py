@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from textual import on
@@ -14,7 +13,6 @@ from textual.screen import Screen
 from convnn.analysis.fields import RUN_FIELDS
 from convnn.config.options import BY_KEY, BY_NAME, OPTIONS
 from convnn.runs.run import Run
-from convnn.runs.summary import Summary
 from convnn.text import plural
 from tui.arrangement import Arrangement, GridSettings, arrange, group_keys
 from tui.dialogs.choice import Choice
@@ -114,14 +112,14 @@ class RunsScreen(Screen[None]):
     @property
     def run(self) -> Run | None:
         """The run under the cursor, or the first run of the group there."""
-        return _run(self.grid.current_run) if self.grid.current_run else None
+        return self.grid.current_run.run if self.grid.current_run else None
 
     @on(VirtualList.Opened, "#grid")
     def _open(self, event: VirtualList.Opened) -> None:
         """Open a run; expand or collapse a group."""
         row = event.item
         if row.run is not None:
-            self.app.show_run(_run(row.run))
+            self.app.show_run(row.run.run)
         elif row.node is not None:
             self.settings.expanded ^= {row.node.path}
             self.rearrange()
@@ -153,7 +151,7 @@ class RunsScreen(Screen[None]):
 
     def action_delete(self) -> None:
         """Move the marked runs, or without marks the one under the cursor, to the trash."""
-        marked = [_run(run) for run in self.app.runs if run.path in self.app.selection.marked]
+        marked = [run.run for run in self.app.runs if run.path in self.app.selection.marked]
         row = self.grid.current
         if len(marked) > 1:
             answers = (("delete", "delete", "u brings them back"), ("keep", "keep", "nothing happens"))
@@ -162,7 +160,7 @@ class RunsScreen(Screen[None]):
         elif marked:
             self._delete(marked)
         elif row is not None and row.run is not None:
-            self._delete([_run(row.run)])
+            self._delete([row.run.run])
 
     def _delete(self, runs: list[Run]) -> None:
         self.app.deletion.delete_runs(runs)
@@ -235,10 +233,6 @@ class RunsScreen(Screen[None]):
             self.grid.focus()
         else:
             self.dismiss()
-
-
-def _run(summary: Summary) -> Run:
-    return Run(Path(summary.path), summary.name)
 
 
 def _name(option_key: str) -> str:

@@ -7,18 +7,15 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from textual import on
 from textual.app import ComposeResult
 from textual.screen import Screen
 
-from convnn.analysis import comparison as analysis_comparison
-from convnn.analysis.comparison import Comparison
+from convnn.analysis.comparison import Comparison, best_label, compare, compared_metrics, shared_monitor
 from convnn.errors import UserError
 from convnn.metrics import lower_is_better
-from convnn.runs.run import Run
 from convnn.runs.summary import Summary, summarize
 from tui.dialogs.choice import Choice
 from tui.keys import bindings
@@ -82,9 +79,9 @@ class CompareScreen(Screen[None]):
 
     def _compare(self, runs: list[Summary], metric: str | None) -> Comparison:
         """Compare the runs as they are now."""
-        current = [summarize(Run(Path(run.path), run.name)) if run.status in LIVE else run for run in runs]
+        current = [summarize(run.run) if run.status in LIVE else run for run in runs]
         figure = f"best:{metric}" if metric else "best"
-        return analysis_comparison.compare(current, self.app.runs, key=figure, metric=metric, effect_size=EFFECT)
+        return compare(current, self.app.runs, key=figure, metric=metric, effect_size=EFFECT)
 
     def _show_problem(self, problem: str) -> None:
         if self.query(ComparedTables):
@@ -108,7 +105,7 @@ class CompareScreen(Screen[None]):
         parts = [settings.summary]
         if self.comparison is not None:
             metric = self.comparison.metric
-            parts = [metric, analysis_comparison.best_label(metric), *parts]
+            parts = [metric, best_label(metric), *parts]
         self.query_one(Header).update("compare", f"{len(self.runs)} runs", " · ".join(filter(None, parts)))
         self.query_one(ComparedCurves).show_axis(settings.x)
 
@@ -124,9 +121,7 @@ class CompareScreen(Screen[None]):
         """Choose the metric of the curves, the verdicts and the figures at equal points."""
         if self.comparison is None:
             return
-        names = analysis_comparison.compared_metrics(
-            self.comparison.runs, analysis_comparison.shared_monitor(self.comparison.runs)
-        )
+        names = compared_metrics(self.comparison.runs, shared_monitor(self.comparison.runs))
         answers = [(name, name, "lower is better" if lower_is_better(name) else "higher is better") for name in names]
         self.app.push_screen(Choice("metric", "of the curves, the verdicts and the figures", answers), self._set_metric)
 

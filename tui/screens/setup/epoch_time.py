@@ -9,7 +9,6 @@ import statistics
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 from convnn.config.active import active_options
 from convnn.config.schema import RunConfig
@@ -47,7 +46,7 @@ def from_past_runs(config: RunConfig, runs: Iterable[Summary], host: str | None 
     for summary in runs:
         if summary.epoch == 0 or summary.config.get("model", {}).get("name") != config.model.name:
             continue
-        median = _median_epoch_time(Run(Path(summary.path), summary.name), costly_options, host)
+        median = _median_epoch_time(summary.run, costly_options, host)
         if median is not None:
             medians.append(median)
         if len(medians) == MAX_RUNS:

@@ -10,13 +10,13 @@ import typer
 from convnn.cli import arguments, listing
 from convnn.cli.output import print_table
 from convnn.errors import Exit, Problem, UserError
+from convnn.runs.status import STATUSES
 from convnn.terminal.console import say
 from convnn.text import plural
 
 if TYPE_CHECKING:
     from convnn.runs.summary import Summary
 
-LIVE = ("running", "paused")
 LISTED = ("name", "status", "epoch", "best", "age")
 EXAMPLES = """
 convnn rm 3f2a
@@ -38,8 +38,11 @@ def rm(
     dry_run: arguments.DryRun = False,
     undo: Annotated[bool, typer.Option("--undo", help="bring back what was removed last")] = False,
     count: Annotated[
-        int, typer.Option("--count", metavar="N", min=1, help="with --undo: how many runs to bring back")
-    ] = 1,
+        int | None,
+        typer.Option(
+            "--count", metavar="N", min=1, help="with --undo: how many runs to bring back, else 1", show_default=False
+        ),
+    ] = None,
     empty: Annotated[bool, typer.Option("--empty", help="delete what is in the trash for good")] = False,
     runs: arguments.RunsFolder = None,
 ) -> None:
@@ -53,7 +56,9 @@ def rm(
         message = f"{' and '.join(requested)} exclude each other" if requested else "nothing to remove"
         raise UserError(Problem(message, fix="give RUN, or --where and --older, or --undo, or --empty"))
     if undo:
-        return _bring_back(root, count, dry_run)
+        return _bring_back(root, count or 1, dry_run)
+    if count is not None:
+        raise UserError(Problem("--count is only for --undo", fix="leave it out, or give --undo", key="count"))
     if empty:
         return _empty(root, dry_run)
     selected = _named(names, root) if names else _matching(root, where, older)
@@ -87,10 +92,10 @@ def _matching(root: Path, where: str | None, older: str | None) -> list[Summary]
             ) from None
         ages = [(run, RUN_FIELDS["age"].get(run)) for run in matches]
         matches = [run for run, age in ages if age is not UNKNOWN and age > least_age]
-    live = [run.name for run in matches if run.status in LIVE]
+    live = [run.name for run in matches if STATUSES[run.status].is_live]
     if live:
         say(f"{plural(len(live), 'live run')} left alone: {', '.join(live[:3])}")
-    return [run for run in matches if run.status not in LIVE]
+    return [run for run in matches if not STATUSES[run.status].is_live]
 
 
 def _list(selected: list[Summary]) -> None:

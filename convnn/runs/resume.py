@@ -12,6 +12,7 @@ from convnn.config.diff import config_diff
 from convnn.errors import Exit, Problem, UserError
 from convnn.runs.find import find_run, list_runs
 from convnn.runs.run import Run, runs_root
+from convnn.runs.status import STATUSES
 
 if TYPE_CHECKING:
     from convnn.config.schema import RunConfig
@@ -29,7 +30,8 @@ def resumable_run(reference: str | None, root: Path) -> Run:
             raise UserError(Problem(f"{run.name} is imported: it has no weights to resume from", fix=fix))
         return run
     for run in list_runs(root)[0]:
-        if run.status() not in ("done", "running", "paused") and not run.imported:
+        status = run.status()
+        if status != "done" and not STATUSES[status].is_live and not run.imported:
             return run
     raise UserError(Problem(f"there is no unfinished run in {root}", fix="start one: convnn run"), Exit.NO_RUN)
 

@@ -13,11 +13,11 @@ from convnn.runs.lock import is_locked
 
 
 class Status(NamedTuple):
-    """A status: its word in files, filters and JSON, and the glyphs it is shown with."""
+    """A status: its word in files, filters and JSON, its glyph, and whether a process trains the run."""
 
     word: str
     glyph: str
-    ascii_glyph: str
+    is_live: bool = False
 
     @property
     def label(self) -> str:
@@ -28,15 +28,15 @@ class Status(NamedTuple):
 STATUSES: dict[str, Status] = {
     status.word: status
     for status in (
-        Status("running", "●", "*"),
-        Status("paused", "‖", "="),
-        Status("queued", "◌", "."),
-        Status("done", "✓", "+"),
-        Status("stopped", "■", "#"),
-        Status("interrupted", "◧", "/"),
-        Status("failed", "✗", "x"),
-        Status("diverged", "≈", "~"),
-        Status("died", "†", "!"),  # no process trains it, and it never reported an end
+        Status("running", "●", is_live=True),
+        Status("paused", "‖", is_live=True),
+        Status("queued", "◌"),
+        Status("done", "✓"),
+        Status("stopped", "■"),
+        Status("interrupted", "◧"),
+        Status("failed", "✗"),
+        Status("diverged", "≈"),
+        Status("died", "†"),  # no process trains it, and it never reported an end
     )
 }
 TAIL = 1 << 13  # bytes read from the end of the log first

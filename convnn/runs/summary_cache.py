@@ -19,6 +19,7 @@ from convnn.runs import trash
 from convnn.runs.find import creation_order, entry_warning, run_of_entry, scan_root
 from convnn.runs.lock import is_locked
 from convnn.runs.run import CONFIG, EVENTS
+from convnn.runs.status import STATUSES
 from convnn.runs.summary import MetricSummary, Summary, summarize
 from convnn.text import plural
 
@@ -67,7 +68,7 @@ def summaries(root: Path, reading: Callable[[int], None] | None = None) -> tuple
             continue
         if entry is None:
             continue
-        if entry.summary.status in {"running", "paused"}:  # out of date at once: not worth caching
+        if STATUSES[entry.summary.status].is_live:  # out of date at once: not worth caching
             live.append(entry)
         else:
             entries[item.name] = entry

@@ -112,7 +112,7 @@ def progress_bars(history: History, state: str) -> tuple[ProgressBar, ProgressBa
     progress = history.progress
     times, speed = [], []
     if progress.elapsed:
-        active = state in ("running", "paused")
+        active = STATUSES[state].is_live
         times.append(f"{duration(progress.elapsed)} so far" if active else duration(progress.elapsed))
     if state == "running":
         if progress.eta:

@@ -43,10 +43,10 @@ def test_without_an_outcome_the_lock_decides(root):
     assert run.status() == "died"
 
 
-def test_every_status_has_a_glyph_of_its_own_and_one_in_ascii():
-    for glyphs in (
-        [status.glyph for status in STATUSES.values()],
-        [status.ascii_glyph for status in STATUSES.values()],
-    ):
-        assert len(set(glyphs)) == len(glyphs) == 9 and all(len(glyph) == 1 for glyph in glyphs)
-    assert all(status.ascii_glyph.isascii() for status in STATUSES.values())
+def test_every_status_has_a_glyph_of_its_own():
+    glyphs = [status.glyph for status in STATUSES.values()]
+    assert len(set(glyphs)) == len(glyphs) == 9 and all(len(glyph) == 1 for glyph in glyphs)
+
+
+def test_only_a_run_that_a_process_trains_is_live():
+    assert {word for word, status in STATUSES.items() if status.is_live} == {"running", "paused"}

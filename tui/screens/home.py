@@ -19,6 +19,7 @@ from convnn.config.recorded import UNKNOWN, Settings
 from convnn.errors import UserError
 from convnn.presets import store
 from convnn.runs.run import Run
+from convnn.runs.status import STATUSES
 from convnn.runs.summary import Summary
 from convnn.text import age_text, plural
 from tui.arrangement import GridRow, filter_runs
@@ -131,7 +132,7 @@ class HomeScreen(Screen[None]):
 
     def _show_status(self) -> None:
         status, style = "", ""
-        if running := sum(run.status in ("running", "paused") for run in self.app.runs):
+        if running := sum(STATUSES[run.status].is_live for run in self.app.runs):
             status = f"{running} running"
         if self.app.run_feed.warnings:
             damaged = plural(len(self.app.run_feed.warnings), "damaged entry", "damaged entries")

@@ -16,6 +16,7 @@ from textual.screen import Screen
 from convnn.analysis.comparison import Comparison, best_label, compare, compared_metrics, shared_monitor
 from convnn.errors import UserError
 from convnn.metrics import lower_is_better
+from convnn.runs.status import STATUSES
 from convnn.runs.summary import Summary, summarize
 from tui.dialogs.choice import Choice
 from tui.keys import bindings
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
 MAX_RUNS = 60  # runs that are compared at once
 EFFECT = 1.0  # the difference that should be detectable, in points
-LIVE = ("running", "paused")
 
 
 class CompareScreen(Screen[None]):
@@ -72,14 +72,14 @@ class CompareScreen(Screen[None]):
             else:
                 self._show(comparison)
             interval = None
-            if any(run.status in LIVE for run in self.runs):
+            if any(STATUSES[run.status].is_live for run in self.runs):
                 interval = max(POLL, SHARE * (time.monotonic() - start))
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._stale.wait(), interval)
 
     def _compare(self, runs: list[Summary], metric: str | None) -> Comparison:
         """Compare the runs as they are now."""
-        current = [summarize(run.run) if run.status in LIVE else run for run in runs]
+        current = [summarize(run.run) if STATUSES[run.status].is_live else run for run in runs]
         figure = f"best:{metric}" if metric else "best"
         return compare(current, self.app.runs, key=figure, metric=metric, effect_size=EFFECT)
 

@@ -17,6 +17,7 @@ from textual.widgets import Static
 from convnn.events import Event
 from convnn.runs.history import History
 from convnn.runs.run import Run
+from convnn.runs.status import STATUSES
 from convnn.terminal.report import Tone
 from convnn.text import escaped, fit
 
@@ -33,7 +34,7 @@ class Changes:
     @property
     def has_ended(self) -> bool:
         """Whether nothing more comes: also when the process died."""
-        return self.status not in ("running", "paused")
+        return not STATUSES[self.status].is_live
 
 
 class Pane(Widget, can_focus=True):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import inspect
-import os
 import sys
 from collections.abc import Iterable
 from contextlib import nullcontext
@@ -18,10 +17,11 @@ from rich.markup import escape
 from typer.core import TyperArgument, TyperCommand, TyperGroup
 from typer.exceptions import TyperException
 
+from convnn.cli.arguments import CONFIG_PARAMETER
 from convnn.cli.output import show_error
 from convnn.errors import Exit, Problem, UserError
 from convnn.gc_pause import gc_paused
-from convnn.terminal.console import prepare_streams, say
+from convnn.terminal.console import prepare_streams, say, silence
 
 EXIT_CODES = """Exit codes:
   0  done                              7  run in use by another process
@@ -126,7 +126,7 @@ def build_app(names: Iterable[str]) -> typer.Typer:
             app.add_typer(function, name=name, cls=_Group, **shared)
             continue
         help = _unbroken(inspect.getdoc(function) or "")
-        if "typed" in inspect.signature(function).parameters:
+        if CONFIG_PARAMETER in inspect.signature(function).parameters:
             from convnn.cli.config_flags import with_config_flags
 
             function = with_config_flags(function)
@@ -173,8 +173,10 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         if error.format_message():  # empty where nothing was typed: the help was printed, and says enough
             show_error(UserError(Problem(error.format_message(), fix=_help_hint(error))), as_json)
         code = Exit.USAGE
-    except (BrokenPipeError, SystemExit):  # the reader went away (Typer and Rich exit then)
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (BrokenPipeError, SystemExit) as error:
+        if isinstance(error, SystemExit) and not isinstance(error.__context__, BrokenPipeError):
+            raise
+        silence(sys.stdout)  # the reader went away: Typer and Rich exit then
         code = Exit.DONE
     except OSError as error:
         from convnn.worker.failures import storage

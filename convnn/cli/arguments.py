@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from convnn.runs.summary import Summary
-from convnn.runs.summary_cache import summaries
 from convnn.tables import FORMATS
+
+if TYPE_CHECKING:
+    from convnn.runs.summary import Summary
+
+CONFIG_PARAMETER = "typed"  # of a command that takes the flags of the schema: their texts by key
 
 # -- completion: called by the shell, so nothing here may load torch ---------------------------------------------------
 
@@ -58,6 +61,7 @@ def complete_checkpoints(incomplete: str) -> list[str]:
 
 def _known_summaries(context: typer.Context) -> list[Summary]:
     from convnn.runs.run import runs_root
+    from convnn.runs.summary_cache import summaries
 
     return summaries(runs_root(context.params.get("runs")))[0]
 

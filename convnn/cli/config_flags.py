@@ -10,10 +10,10 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
+from convnn.cli.arguments import CONFIG_PARAMETER
 from convnn.config.options import OPTIONS, Option, effect_words
 from convnn.config.schema import RunConfig
 
-COLLECTED = "typed"  # the parameter of a command that gets the flags of the schema
 WIDEST_CHOICES = 24  # columns: longer lists of choices are part of the help text
 
 
@@ -24,10 +24,10 @@ def with_config_flags(command: Callable[..., Any]) -> Callable[..., Any]:
     def with_flags(**values: Any) -> Any:
         flags = {option.key: values.pop(_parameter(option)) for option in OPTIONS}
         typed = {key: _word(value) for key, value in flags.items() if value is not None and value != []}
-        return command(**values, **{COLLECTED: typed})
+        return command(**values, **{CONFIG_PARAMETER: typed})
 
     signature = inspect.signature(command, eval_str=True)
-    own = [parameter for name, parameter in signature.parameters.items() if name != COLLECTED]
+    own = [parameter for name, parameter in signature.parameters.items() if name != CONFIG_PARAMETER]
     flags = [
         inspect.Parameter(_parameter(o), inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_annotation(o))
         for o in OPTIONS

@@ -39,7 +39,8 @@ def export(
     from convnn.runs.run import runs_root
 
     if csv == (tensorboard is not None):
-        raise UserError(Problem("no format is given", fix="choose --csv or --tensorboard DIR"))
+        message = "--csv and --tensorboard exclude each other" if csv else "no format is given"
+        raise UserError(Problem(message, fix="choose --csv or --tensorboard DIR"))
     source = find_run(run, runs_root(runs))
     if tensorboard is not None:
         return say(f"written to {write_tensorboard(source, tensorboard)}")

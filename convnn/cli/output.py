@@ -17,19 +17,6 @@ from convnn.tables import FORMATS, Table, blocks, csv_text, latex, markdown
 from convnn.terminal.console import EscapingConsole, err, indented, out, say
 from convnn.text import escaped
 
-__all__ = [
-    "cell",
-    "err",
-    "out",
-    "print_grid",
-    "print_table",
-    "say",
-    "say_notes",
-    "show_error",
-    "write_data",
-    "write_json",
-]
-
 SCHEMA = "convnn/1"
 UNLIMITED = 1000  # columns: no table of ours is wider
 WRITERS = {"csv": csv_text, "md": markdown, "latex": latex}
@@ -82,7 +69,7 @@ def print_table(table: Table, format: str) -> None:
 
 
 def say_notes(notes: list[str]) -> None:
-    """Print what has to be known to read the figures: on stderr, a line each, on a terminal broken between words."""
+    """Print what has to be known to read the metrics: on stderr, a line each, on a terminal broken between words."""
     width = shutil.get_terminal_size().columns if sys.stderr.isatty() else UNLIMITED
     for note in notes:
         say(textwrap.fill(note, width, subsequent_indent="  ", break_long_words=False))

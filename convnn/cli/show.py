@@ -1,4 +1,4 @@
-"""`convnn show`: state, metrics, curves and configuration of a run; with --follow a live run until it ends."""
+"""`convnn show`: status, metrics, curves and configuration of a run; with --follow a live run until it ends."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import typer
 
 from convnn.cli import arguments
 from convnn.cli.output import write_json
+from convnn.errors import Problem, UserError
+from convnn.runs.status import STATUSES
 from convnn.terminal.console import out, say
 
 if TYPE_CHECKING:
@@ -27,16 +29,20 @@ def show(
     follow: Annotated[bool, typer.Option("--follow", "-f", help="stay with a live run until it ends")] = False,
     all_options: Annotated[bool, typer.Option("--all", help="also show options at their defaults")] = False,
     plain: arguments.Plain = False,
-    as_json: arguments.Json = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="print one JSON document, with --follow the events as JSON lines")
+    ] = False,
     runs: arguments.RunsFolder = None,
 ) -> None:
-    """Show state, metrics, curves and configuration of a run."""
+    """Show status, metrics, curves and configuration of a run."""
     from convnn.runs.find import find_run
     from convnn.runs.run import runs_root
 
+    if plain and not follow:
+        raise UserError(Problem("--plain is only for --follow", fix="leave it out, or give --follow", key="plain"))
     target = find_run(run, runs_root(runs))
-    if follow and not as_json:
-        return _follow(target, plain)
+    if follow:
+        return _follow(target, plain=plain, as_json=as_json)
     history = target.history()
     for byte, reason in history.skipped_lines:
         say(f"warning: {target.events_path}: byte {byte}: {reason}")
@@ -53,7 +59,7 @@ def show(
     return None
 
 
-def _follow(run: Run, plain: bool) -> None:
+def _follow(run: Run, *, plain: bool, as_json: bool) -> None:
     """Show the events of a run as they are written, until a final one or until its process is gone."""
     from convnn.runs.event_log import read_events
     from convnn.runs.history import History
@@ -64,10 +70,10 @@ def _follow(run: Run, plain: bool) -> None:
     words.append(config.get("data", {}).get("dataset"))
     about = " ".join(str(word) for word in words if word)
     byte, history = 0, History()
-    with run_view(run.name, about, history=history, plain=plain) as view:
+    with run_view(run.name, about, history=history, plain=plain, json=as_json) as view:
         while True:
             # checked before reading: what is written after that is read in the next round
-            trains = run.status() in ("running", "paused")
+            trains = STATUSES[run.status()].is_live
             if run.events_path.exists():
                 events, byte, _ = read_events(run.events_path, byte)
                 for event in events:

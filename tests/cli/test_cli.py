@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import subprocess
 import sys
+import types
 from importlib import import_module
 from itertools import takewhile
 
 import pytest
 from support import bad_options as bad_inputs
 
-from convnn.cli.app import COMMANDS
+from convnn.cli.app import COMMANDS, Command
 from convnn.config import command_line
 from convnn.config.options import BY_KEY, OPTIONS
 from convnn.errors import Exit
@@ -44,6 +46,35 @@ def test_bad_lines_end_with_their_code_and_make_nothing(row, convnn, tmp_path):
     assert all(word in err for word in row["words"]), err
     assert "Traceback" not in err
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("line", "fix"),
+    [
+        (("export", "@last"), "--csv or --tensorboard"),
+        (("export", "@last", "--csv", "--tensorboard", "logs"), "exclude each other"),
+        (("show", "--plain"), "--follow"),
+        (("rm", "@last", "--count", "2"), "--undo"),
+    ],
+)
+def test_flags_that_do_not_fit_each_other_are_refused_with_the_fix(line, fix, convnn):
+    code, _, err = convnn(*line)
+    assert (code, fix in err) == (2, True)
+
+
+def test_a_command_that_exits_keeps_its_code_and_stdout(convnn, monkeypatch):
+    module = types.ModuleType("convnn.cli.leave")
+
+    def leave() -> None:
+        """Exit."""
+        raise SystemExit(7)
+
+    module.leave = leave
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setitem(COMMANDS, "leave", Command("check", "leave"))
+    stdout = os.fstat(1)
+    assert convnn("leave")[0] == 7
+    assert os.path.samestat(os.fstat(1), stdout)
 
 
 def test_refusals_are_json_where_json_was_asked_for(convnn):

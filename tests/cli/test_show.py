@@ -72,6 +72,13 @@ def test_follow_stays_until_the_final_event(tmp_path, convnn):
     assert "done" in out.splitlines()[-1]
 
 
+def test_follow_in_json_prints_the_events_as_lines(tmp_path, convnn):
+    written = [events.Started(epochs=1, steps_per_epoch=1), epoch(1, 51.0), events.Finished(outcome="done")]
+    run = new(tmp_path, *written)
+    code, out, _ = convnn("show", run.name, "--follow", "--json", "--runs", tmp_path)
+    assert code == 0 and out.splitlines() == run.events_path.read_text().splitlines()
+
+
 def test_a_note_is_kept_with_the_run_and_shown(tmp_path, convnn):
     run = new(tmp_path)
     event_log.append_event(run.events_path, events.Finished(outcome="done"))

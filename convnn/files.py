@@ -6,8 +6,13 @@ import errno
 import os
 import secrets
 import stat
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
+
+TRASH = ".trash"  # a directory of removed things, beside the others
+TIME_FORMAT = "%Y%m%d-%H%M%S-%f-"  # of one length, so that the name after it is known
+TIME_LENGTH = len("20261122-151500-123456-")
 
 
 def write_atomic(path: Path, data: str | bytes) -> None:
@@ -43,6 +48,16 @@ def open_regular(path: Path) -> BinaryIO:
         file.close()
         raise OSError(errno.EINVAL, "not a regular file", str(path))
     return file
+
+
+def with_time(name: str) -> str:
+    """Return a name for a file in a trash: the time (UTC), then `name`, so that names sort by the time of removal."""
+    return f"{datetime.now(UTC):{TIME_FORMAT}}{name}"
+
+
+def without_time(name: str) -> str:
+    """Return the name that `with_time` was called with."""
+    return name[TIME_LENGTH:]
 
 
 def directory_size(path: Path) -> int:

@@ -13,11 +13,11 @@ from rich.table import Table as Grid
 from rich.text import Text
 
 from convnn.errors import Problem, UserError
+from convnn.events import SCHEMA
 from convnn.tables import FORMATS, Table, blocks, csv_text, latex, markdown
 from convnn.terminal.console import EscapingConsole, err, indented, out, say
 from convnn.text import escaped
 
-SCHEMA = "convnn/1"
 UNLIMITED = 1000  # columns: no table of ours is wider
 WRITERS = {"csv": csv_text, "md": markdown, "latex": latex}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -13,7 +12,7 @@ from convnn.cli import arguments
 from convnn.cli.output import cell, print_grid, write_json
 from convnn.errors import Exit, Problem, UserError
 from convnn.presets.resolve import resolve_with_data
-from convnn.presets.store import Preset, listed, read, shadowed_by, source
+from convnn.presets.store import Preset, read, read_all, shadowed_by, source
 from convnn.terminal.console import out, say
 from convnn.text import plural
 
@@ -35,7 +34,7 @@ def default(context: typer.Context, as_json: arguments.Json = False) -> None:
 @presets.command("list")
 def list_(as_json: arguments.Json = False) -> None:
     """List the presets with what they say about themselves."""
-    listed_presets = _all()
+    listed_presets = list(read_all())
     if as_json:
         rows = [{"name": preset.name, "path": str(preset.path), "about": preset.about} for preset in listed_presets]
         return write_json({"presets": rows})
@@ -50,18 +49,6 @@ def list_(as_json: arguments.Json = False) -> None:
     return None
 
 
-def _all() -> list[Preset]:
-    """Return every preset that a name finds; one that cannot be read has that as its problem."""
-    result = []
-    for name, (path, *shadowed) in listed().items():
-        try:
-            preset = read(str(path))
-        except UserError as error:
-            preset = Preset(name, path, problems=error.problems)
-        result.append(replace(preset, shadowed=tuple(shadowed)))
-    return result
-
-
 @presets.command()
 def show(preset: arguments.PresetName) -> None:
     """Print a preset as it stands in its file."""
@@ -71,7 +58,7 @@ def show(preset: arguments.PresetName) -> None:
 @presets.command()
 def check(names: arguments.Presets = None, as_json: arguments.Json = False) -> None:
     """Report all problems of some presets, or of all; the exit code is 2 where there is one."""
-    checked = [read(name) for name in names] if names else _all()
+    checked = [read(name) for name in names] if names else list(read_all())
     problems = {preset.name: resolve_with_data(preset).problems for preset in checked}
     if as_json:
         write_json({"presets": [_row(preset, problems[preset.name]) for preset in checked]})

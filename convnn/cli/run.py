@@ -218,7 +218,7 @@ def report_end(run: Run, ended: Ended, config: RunConfig, debug: bool) -> None:
 
         err().print("".join(traceback.format_exception(ended.error)), soft_wrap=True)
     # what was refused before the first step would only be refused again
-    refused = ended.code in (Exit.USAGE, Exit.DATA) and not (run.path / "checkpoints" / "last").is_file()
+    refused = ended.code in (Exit.USAGE, Exit.DATA) and not run.has_checkpoint
     if ended.finished.outcome != "done" and not refused:
         from convnn.runs.resume import resume_command
 

@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from convnn.errors import Exit, UserError
-from convnn.files import sync_directory, write_atomic
+from convnn.events import SCHEMA
+from convnn.files import open_regular, sync_directory, write_atomic
 from convnn.legacy import convert, result_files
 from convnn.legacy.result_files import SkippedLine
 from convnn.runs.find import list_runs
@@ -136,7 +137,7 @@ def _is_file(path: str) -> bool:
 
 
 def _read(path: Path) -> bytes:
-    with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb") as file:  # noqa: PTH123
+    with open_regular(path) as file:
         return file.read(MAX_BYTES)
 
 
@@ -164,7 +165,7 @@ def _import_directory(
     if arguments.values and config.missing:
         skipped.append(SkippedLine(ARGS, 0, f"lacks {', '.join(config.missing)}"))
     record = {
-        "schema": "convnn/1",
+        "schema": SCHEMA,
         "source": str(source),
         "digest": digest,
         "files": digests,

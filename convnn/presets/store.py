@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +16,7 @@ from convnn.config import toml
 from convnn.config.options import BY_KEY, SECTIONS
 from convnn.config.schema import SAFE_NAME, RunConfig
 from convnn.errors import Problem, UserError, did_you_mean
-from convnn.files import write_atomic
-from convnn.runs.trash import LENGTH, STAMP
-
-TRASH = ".trash"  # of a folder of presets
+from convnn.files import TRASH, with_time, without_time, write_atomic
 
 
 @dataclass(frozen=True)
@@ -76,6 +72,16 @@ def read(name: str) -> Preset:
     path = find(name)
     shadowed = () if path == Path(name) else tuple(listed()[name][1:])
     return replace(parse(toml.read_text(path), path.stem, path), shadowed=shadowed)
+
+
+def read_all() -> Iterator[Preset]:
+    """Yield every preset that can be opened by its name; for one that cannot be read, the error is its problem."""
+    for name, (path, *shadowed) in listed().items():
+        try:
+            preset = read(str(path))
+        except UserError as error:
+            preset = Preset(name, path, problems=error.problems)
+        yield replace(preset, shadowed=tuple(shadowed))
 
 
 def shadowed_by(preset: Preset) -> str:
@@ -169,7 +175,7 @@ def save(path: Path, config: RunConfig, about: str, *, overwrite: bool = False) 
 
 
 def is_ours(path: Path) -> bool:
-    """Whether the file may be changed: those that come with convnn may not, except in its own source tree."""
+    """Return whether a preset file may be changed: those that come with convnn may not, except in its source tree."""
     local, _, bundled = folders()
     return path.parent != bundled or bundled == local.absolute()
 
@@ -193,7 +199,7 @@ def discard(path: Path) -> tuple[Path, Path]:
         raise UserError(Problem(f"{path.stem} came with convnn", fix="ctrl+d makes a copy that is yours"))
     trash = path.parent / TRASH
     trash.mkdir(exist_ok=True)
-    trashed = trash / f"{datetime.now(UTC):{STAMP}}{path.name}"
+    trashed = trash / with_time(path.name)
     path.rename(trashed)
     return path, trashed
 
@@ -201,5 +207,5 @@ def discard(path: Path) -> tuple[Path, Path]:
 def restore(trashed: Path, path: Path) -> None:
     """Undo a `discard`. Raises UserError where another preset has taken the name."""
     if os.path.lexists(path):
-        raise UserError(f"{trashed.name[LENGTH:]} cannot be restored: {path} exists")
+        raise UserError(f"{without_time(trashed.name)} cannot be restored: {path} exists")
     trashed.rename(path)

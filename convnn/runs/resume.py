@@ -50,7 +50,7 @@ def resume_command(run: Run, flags: Sequence[str] = (), config: RunConfig | None
     """
     if config is not None and not run.config_path.is_file():
         return command_line.command(config)
-    if flags and not (run.path / "checkpoints" / "last").is_file():
+    if flags and not run.has_checkpoint:
         return shlex.join(["convnn", "run", str(run.config_path), *flags])
     reference = run.name if run.path.parent == runs_root() else f"{run.path}/"
     fork = ["--fork"] if flags else []

@@ -23,7 +23,8 @@ from convnn.runs.status import derive_status, last_status_event
 if TYPE_CHECKING:
     from convnn.config.schema import RunConfig
 
-CONFIG, EVENTS = "config.toml", "events.jsonl"
+CONFIG, EVENTS, LOG = "config.toml", "events.jsonl", "log.txt"
+CHECKPOINTS = "checkpoints"
 IMPORTED = "imported.json"  # where the values of a run come from that was not trained here
 
 
@@ -41,6 +42,15 @@ class Run:
     @property
     def events_path(self) -> Path:
         return self.path / EVENTS
+
+    @property
+    def log_path(self) -> Path:
+        return self.path / LOG
+
+    @property
+    def has_checkpoint(self) -> bool:
+        """Whether there is a checkpoint to resume from."""
+        return (self.path / CHECKPOINTS / "last").is_file()
 
     @property
     def imported(self) -> bool:

@@ -4,16 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
-from datetime import UTC, datetime
 from pathlib import Path
 
 from convnn.errors import Exit, Problem, UserError
-from convnn.files import write_atomic
+from convnn.files import TRASH, with_time, without_time, write_atomic
 from convnn.runs.lock import lock_run
-
-TRASH = ".trash"
-STAMP = "%Y%m%d-%H%M%S-%f-"  # UTC; of one length, so that the name after it is known
-LENGTH = len("20261122-151500-123456-")
 
 
 def _trash_directory(root: Path) -> Path:
@@ -55,7 +50,7 @@ def discard(path: Path, name: str, root: Path) -> Path:
         raise UserError(f"{path} cannot be removed: it holds the runs in {root}")
     directory.mkdir(parents=True, exist_ok=True)
     with lock_run(path):
-        entry = directory / f"{datetime.now(UTC):{STAMP}}{name}"
+        entry = directory / with_time(name)
         if path.parent.resolve() != root.resolve() or path.name != name:
             write_link(_link_of(entry), path)
         shutil.move(path, entry)
@@ -74,7 +69,7 @@ def undo(root: Path) -> Path:
     if not entries:
         raise UserError(f"the trash of {root} is empty", Exit.NO_RUN)
     entry = entries[-1]
-    name = entry.name[LENGTH:]
+    name = without_time(entry.name)
     link = _link_of(entry)
     target = (link_target(link) if link.is_file() else None) or root / name
     if os.path.lexists(target):

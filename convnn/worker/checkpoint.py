@@ -27,9 +27,9 @@ from torch import Tensor
 
 from convnn.errors import Exit, Problem, UserError
 from convnn.files import open_regular, sync_directory, write_atomic
+from convnn.runs.run import CHECKPOINTS
 from convnn.worker.crash_points import reach
 
-FOLDER = "checkpoints"
 MODEL, OPTIMIZER, STATE, MANIFEST = "model.safetensors", "optimizer.safetensors", "state.json", "manifest.json"
 KEEP = 2  # complete checkpoints that stay, beside the best
 SPARE = 64 << 20  # bytes that a checkpoint leaves free on the disk
@@ -66,9 +66,9 @@ def write(
 
     Without an optimizer it can be evaluated but not resumed from. Raises OSError; then the earlier ones are untouched.
     """
-    folder = run / FOLDER
+    folder = run / CHECKPOINTS
     if folder.is_symlink():
-        raise OSError(errno.ELOOP, f"{FOLDER} is a symbolic link, which is not followed", str(folder))
+        raise OSError(errno.ELOOP, f"{CHECKPOINTS} is a symbolic link, which is not followed", str(folder))
     if not folder.is_dir():
         folder.mkdir()
         sync_directory(run)
@@ -104,7 +104,7 @@ def write(
 
 def point(run: Path, name: str, step: int) -> None:
     """Point `last` or `best` at the checkpoint of a step."""
-    write_atomic(run / FOLDER / name, f"{step:08d}\n")
+    write_atomic(run / CHECKPOINTS / name, f"{step:08d}\n")
 
 
 def prune(run: Path, *, finished: bool = False) -> None:
@@ -112,13 +112,13 @@ def prune(run: Path, *, finished: bool = False) -> None:
 
     A finished run keeps no optimizer state.
     """
-    _clean(run / FOLDER)
+    _clean(run / CHECKPOINTS)
     names = _names(run)
-    complete = [name for name in names if (run / FOLDER / name / OPTIMIZER).exists()]
+    complete = [name for name in names if (run / CHECKPOINTS / name / OPTIMIZER).exists()]
     pointed_at = {pointed(run, "best"), pointed(run, "last")}
     resumable = set() if finished else set(complete[-KEEP:])
     for name in names:
-        folder = run / FOLDER / name
+        folder = run / CHECKPOINTS / name
         if name not in resumable | pointed_at:
             removed = folder.with_name(f".tmp-{name}-gone")
             folder.rename(removed)  # in one go: half of it would look damaged
@@ -142,7 +142,7 @@ def _drop_optimizer(folder: Path) -> None:
 def pointed(run: Path, name: str) -> str | None:
     """Return the name of the checkpoint that `last` or `best` points at, None where there is no such line."""
     try:
-        word = _read(run / FOLDER / name, 64).decode("ascii", "replace").strip()
+        word = _read(run / CHECKPOINTS / name, 64).decode("ascii", "replace").strip()
     except OSError:
         return None
     return word if _NAME.fullmatch(word) else None
@@ -177,11 +177,11 @@ def newest(run: Path) -> tuple[Checkpoint | None, list[str]]:
 
     None where none was written yet. Raises UserError (storage) where none of those written verifies.
     """
-    _undo_exchange(run / FOLDER)
+    _undo_exchange(run / CHECKPOINTS)
     names, last = _names(run), pointed(run, "last")
     warnings = [f"the checkpoint {last} is missing"] if last is not None and last not in names else []
     for name in reversed(names):
-        folder = run / FOLDER / name
+        folder = run / CHECKPOINTS / name
         try:
             checkpoint = verified(folder)
         except Damaged as error:
@@ -192,7 +192,7 @@ def newest(run: Path) -> tuple[Checkpoint | None, list[str]]:
         if checkpoint.optimizer is not None:
             return checkpoint, warnings
     if not warnings:
-        warnings = [f"{folder.name} was set aside earlier" for folder in sorted((run / FOLDER).glob("damaged-*"))]
+        warnings = [f"{folder.name} was set aside earlier" for folder in sorted((run / CHECKPOINTS).glob("damaged-*"))]
     if not warnings and not names:
         return None, []
     reason = "; ".join(warnings) or "they hold weights only"
@@ -211,14 +211,14 @@ def chosen(run: Path, name: str) -> Checkpoint:
     if word is None:
         raise UserError(f"{run} has no checkpoint {name}", Exit.NO_RUN)
     try:
-        return verified(run / FOLDER / word)
+        return verified(run / CHECKPOINTS / word)
     except Damaged as error:
         raise UserError(f"checkpoint {name} of {run} is damaged: {error}", Exit.STORAGE) from error
 
 
 def _names(run: Path) -> list[str]:
     """Return the names of the checkpoints in the order of their steps; links are not followed."""
-    folder = run / FOLDER
+    folder = run / CHECKPOINTS
     if folder.is_symlink() or not folder.is_dir():
         return []
     paths = [path for path in folder.iterdir() if path.is_dir() and not path.is_symlink()]

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from convnn.errors import Exit, Problem, UserError
 from convnn.events import Event, Saved, Warned
+from convnn.runs.run import CHECKPOINTS, EVENTS
 from convnn.training.state import Position, StateDict, TrainState
 from convnn.worker import checkpoint
 from convnn.worker.crash_points import reach
@@ -111,7 +112,7 @@ class Checkpointer:
             checkpoint.write(self.run, best_step, weights.model, None, weights.plain)
             checkpoint.point(self.run, "best", best_step)
             self._best = None
-        history_bytes = (self.run / "events.jsonl").stat().st_size
+        history_bytes = (self.run / EVENTS).stat().st_size
         plain = {**state.plain, "config_hash": config_hash(state), "history_bytes": history_bytes}
         path = checkpoint.write(self.run, step, state.model, state.optimizer, plain)
         checkpoint.point(self.run, "last", step)
@@ -119,7 +120,7 @@ class Checkpointer:
             checkpoint.point(self.run, "best", step)
         self._saved = (self.state.position.epoch, step)
         reach("checkpoint.pointed")
-        self.emit(Saved(step=step, path=f"{checkpoint.FOLDER}/{path.name}"))
+        self.emit(Saved(step=step, path=f"{CHECKPOINTS}/{path.name}"))
 
     def _handle_failure(self, error: OSError) -> None:
         self._retry_at = time.monotonic() + RETRY_SECONDS

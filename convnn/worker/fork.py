@@ -10,7 +10,7 @@ from convnn.config.toml import dumps
 from convnn.errors import Problem, UserError
 from convnn.runs import event_log, run
 from convnn.runs.lock import lock_run
-from convnn.runs.run import Run
+from convnn.runs.run import CHECKPOINTS, Run
 
 if TYPE_CHECKING:
     from convnn.config.schema import RunConfig
@@ -49,7 +49,7 @@ def fork(source: Run, config: RunConfig, root: Path) -> tuple[Run, list[str]]:
         notes.append("a finished run keeps no optimizer state: the fork begins with a fresh one")
     best = checkpoint.pointed(source.path, "best")
     if best is not None and best != newest.path.name:
-        weights = checkpoint.verified(source.path / checkpoint.FOLDER / best)
+        weights = checkpoint.verified(source.path / CHECKPOINTS / best)
         if weights.step <= newest.step:
             checkpoint.write(forked.path, weights.step, weights.model, None, weights.plain)
             checkpoint.point(forked.path, "best", weights.step)

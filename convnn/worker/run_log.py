@@ -9,9 +9,8 @@ from contextlib import contextmanager
 from io import TextIOWrapper
 from pathlib import Path
 
+from convnn.runs.run import LOG
 from convnn.text import escaped
-
-NAME = "log.txt"
 
 
 class _File(logging.FileHandler):
@@ -37,7 +36,7 @@ class _File(logging.FileHandler):
 @contextmanager
 def logged(run: Path) -> Iterator[None]:
     """While the block runs, the loggers `convnn` and `py.warnings` write to the log of the run at `run`."""
-    handler = _File(run / NAME, delay=True, encoding="utf-8", errors="backslashreplace")
+    handler = _File(run / LOG, delay=True, encoding="utf-8", errors="backslashreplace")
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
     loggers = [logging.getLogger(name) for name in ("convnn", "py.warnings")]
     logging.captureWarnings(True)

@@ -42,7 +42,7 @@ def stopped_run(cwd: Path) -> Run:
 
 def rewrite(run: Run, name: str, data: bytes) -> None:
     """Put other bytes into the checkpoint, with a manifest that agrees with them."""
-    folder = next((run.path / checkpoint.FOLDER).glob("0*"))
+    folder = next((run.path / checkpoint.CHECKPOINTS).glob("0*"))
     (folder / name).write_bytes(data)
     manifest = json.loads((folder / "manifest.json").read_text())
     manifest["files"][name] = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
@@ -50,7 +50,7 @@ def rewrite(run: Run, name: str, data: bytes) -> None:
 
 
 def state(run: Run, **changes: object) -> None:
-    folder = next((run.path / checkpoint.FOLDER).glob("0*"))
+    folder = next((run.path / checkpoint.CHECKPOINTS).glob("0*"))
     plain = json.loads((folder / "state.json").read_text()) | changes
     rewrite(run, "state.json", json.dumps(plain).encode())
 

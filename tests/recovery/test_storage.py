@@ -92,7 +92,7 @@ def sound(run: Run) -> None:
     if run.events_path.exists():
         assert event_log.read_events(run.events_path)[2] == []
     if (last := checkpoint.pointed(run.path, "last")) is not None:
-        checkpoint.verified(run.path / checkpoint.FOLDER / last)
+        checkpoint.verified(run.path / checkpoint.CHECKPOINTS / last)
 
 
 def refuse_and_finish(root: Path, monkeypatch: pytest.MonkeyPatch, whole: Run, number: int, forever: bool) -> None:

@@ -9,6 +9,7 @@ import pytest
 from support.runs import epoch, new
 
 from convnn.errors import Exit, UserError
+from convnn.files import TRASH
 from convnn.runs import find, lock, trash
 from convnn.runs.lock import lock_run
 
@@ -82,6 +83,6 @@ def test_emptying_the_trash_deletes_nothing_outside_of_it(root, tmp_path):
     runs_made = [new(root), new(root, directory=tmp_path / "out")]
     for run in runs_made:
         trash.discard(run.path, run.name, root)
-    (root / trash.TRASH / "sneaky").symlink_to(outside)
+    (root / TRASH / "sneaky").symlink_to(outside)
     assert trash.empty(root) == 2 and trash.empty(root) == 0
-    assert (outside / "file").exists() and list((root / trash.TRASH).iterdir()) == []
+    assert (outside / "file").exists() and list((root / TRASH).iterdir()) == []

@@ -28,7 +28,7 @@ def written(run: Path, *steps: int, best: int | None = None) -> None:
 
 
 def names(run: Path) -> list[str]:
-    return sorted(path.name for path in (run / checkpoint.FOLDER).iterdir())
+    return sorted(path.name for path in (run / checkpoint.CHECKPOINTS).iterdir())
 
 
 def test_what_is_written_comes_back_bit_for_bit(tmp_path):
@@ -87,7 +87,7 @@ def test_a_damaged_one_is_set_aside_and_the_one_before_is_taken(tmp_path):
 
 def test_when_all_are_damaged_it_says_so_every_time(tmp_path):
     written(tmp_path, 10, 20)
-    for path in (tmp_path / checkpoint.FOLDER).glob("*/state.json"):
+    for path in (tmp_path / checkpoint.CHECKPOINTS).glob("*/state.json"):
         path.write_bytes(b"")
     for _ in range(3):
         with pytest.raises(UserError, match=r"no checkpoint .* is left") as caught:
@@ -157,11 +157,11 @@ def test_a_pickle_in_the_place_of_weights_is_not_opened(tmp_path):
 def test_links_and_pipes_are_not_followed(tmp_path):
     written(tmp_path / "a" if (tmp_path / "a").mkdir() is None else tmp_path, 1)
     run = tmp_path / "b"
-    (run / checkpoint.FOLDER).mkdir(parents=True)
-    (run / checkpoint.FOLDER / "00000001").symlink_to(tmp_path / "a/checkpoints/00000001")
+    (run / checkpoint.CHECKPOINTS).mkdir(parents=True)
+    (run / checkpoint.CHECKPOINTS / "00000001").symlink_to(tmp_path / "a/checkpoints/00000001")
     assert checkpoint.newest(run) == (None, [])
     for make in (os.mkfifo, lambda path: path.symlink_to(tmp_path / "a/checkpoints/last")):
-        last = run / checkpoint.FOLDER / "last"
+        last = run / checkpoint.CHECKPOINTS / "last"
         make(last)
         assert checkpoint.pointed(run, "last") is None
         last.unlink()
@@ -181,7 +181,7 @@ def test_the_same_step_again_replaces_it(tmp_path):
 
 def test_an_exchange_cut_off_in_the_middle_is_undone(tmp_path):
     written(tmp_path, 5)
-    folder = tmp_path / checkpoint.FOLDER
+    folder = tmp_path / checkpoint.CHECKPOINTS
     (folder / "00000005").rename(folder / ".tmp-00000005-before")
     assert checkpoint.newest(tmp_path)[0].step == 5
 
@@ -189,7 +189,7 @@ def test_an_exchange_cut_off_in_the_middle_is_undone(tmp_path):
 def test_an_exchange_that_could_not_be_undone_at_once_is_undone_by_the_next_write(tmp_path):
     """Even if that one fails, too: nothing of it may take the only good checkpoint for a leftover."""
     written(tmp_path, 5)
-    folder = tmp_path / checkpoint.FOLDER
+    folder = tmp_path / checkpoint.CHECKPOINTS
     (folder / "00000005").rename(folder / ".tmp-00000005-before")
     checkpoint.write(tmp_path, 6, MODEL, None, PLAIN)
     assert names(tmp_path) == ["00000005", "00000006", "last"]

@@ -52,7 +52,7 @@ def test_a_checkpoint_is_never_ahead_of_the_history(tmp_path, state):
     checkpointer, events = build_checkpointer(tmp_path, state, refuse)
     assert not checkpointer.save()
     assert "No space left" in warnings(events)
-    assert not (tmp_path / checkpoint.FOLDER).exists()
+    assert not (tmp_path / checkpoint.CHECKPOINTS).exists()
 
 
 def test_a_failed_write_is_tried_again(tmp_path, state, monkeypatch):

@@ -103,7 +103,7 @@ def test_an_infinite_rate_ends_as_diverged_with_the_step_and_no_checkpoint_of_it
     assert (ended.finished.outcome, ended.code) == ("diverged", Exit.DIVERGED)
     assert "not finite" in ended.finished.cause and "step" in ended.finished.cause
     assert ended.flags == ("--lr", "1e+29")
-    for folder in (run.path / checkpoint.FOLDER).glob("0*"):
+    for folder in (run.path / checkpoint.CHECKPOINTS).glob("0*"):
         assert all(value.float().isfinite().all() for value in checkpoint.verified(folder).model.values())
     assert run.status() == "diverged"
 
@@ -113,7 +113,7 @@ def test_what_diverged_is_not_saved_on_request(tmp_path):
     checkpointer = Checkpointer(tmp_path, state, lambda event: None, lambda: None)
     next(state.model.parameters()).data.fill_(math.nan)
     assert not checkpointer.save()
-    assert not (tmp_path / checkpoint.FOLDER).exists()
+    assert not (tmp_path / checkpoint.CHECKPOINTS).exists()
 
 
 def test_a_pause_is_saved_told_and_changes_no_figure(tmp_path):
@@ -186,7 +186,7 @@ def test_vanished_checkpoints_are_not_begun_again(tmp_path):
     import shutil
 
     run, _ = training.train(tmp_path, training.config(), commands=training.StopAt(2))
-    shutil.rmtree(run.path / checkpoint.FOLDER)
+    shutil.rmtree(run.path / checkpoint.CHECKPOINTS)
     with pytest.raises(UserError, match="vanished") as caught:
         training.resume(run)
     assert caught.value.code == Exit.STORAGE
@@ -194,7 +194,7 @@ def test_vanished_checkpoints_are_not_begun_again(tmp_path):
 
 def test_other_images_are_refused(tmp_path):
     run, _ = training.train(tmp_path, training.config(), commands=training.StopAt(2))
-    folder = next((run.path / checkpoint.FOLDER).glob("0*"))
+    folder = next((run.path / checkpoint.CHECKPOINTS).glob("0*"))
     saved = checkpoint.verified(folder)
     saved.plain["data"]["images"]["train"] += 1
     checkpoint.write(run.path, saved.step, saved.model, saved.optimizer, saved.plain)

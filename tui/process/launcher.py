@@ -24,7 +24,7 @@ from convnn.config.toml import dumps
 from convnn.errors import Exit, Problem, UserError
 from convnn.gc_pause import gc_paused
 from convnn.runs import run as runs_run
-from convnn.runs.run import Run
+from convnn.runs.run import LOG, Run
 from convnn.training import allocator
 from convnn.worker.signals import Command
 from tui.process.torch_preload import load_ahead
@@ -131,7 +131,7 @@ class Launcher:
         output = config.output.model_copy(update={"dir": str(directory)})
         arguments = shlex.split(command(config.model_copy(update={"output": output})))[1:]
         directory.mkdir(parents=True, exist_ok=True)
-        with (directory / "log.txt").open("ab") as log:
+        with (directory / LOG).open("ab") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", "convnn", *arguments, "--runs", str(self.root), "--plain"],
                 stdin=subprocess.DEVNULL,
@@ -152,7 +152,7 @@ class Launcher:
             if runs_run.is_run(launch.directory):
                 launch.run = Run(launch.directory, runs_run.run_name(launch.directory, self.root))
             elif code is not None:
-                output = (launch.directory / "log.txt").read_text(errors="replace")[-LOG_TAIL:].strip()
+                output = (launch.directory / LOG).read_text(errors="replace")[-LOG_TAIL:].strip()
                 launch.error = UserError(f"the detached process ended with code {code}: {output}")
 
     def drop(self, launch: Launch) -> bool:
@@ -245,11 +245,11 @@ class Launcher:
         )
         launch.run = run
         resume = launch.resumes is not None
-        with self.output.redirect_to(run.path / "log.txt") if self.output else nullcontext():
+        with self.output.redirect_to(run.log_path) if self.output else nullcontext():
             launch.ended = train_run(run, config, commands=commands, resume=resume)
 
     def _log_traceback(self, launch: Launch, error: Exception) -> None:
         """Append the traceback to the log of the run, where the disk allows it."""
         if launch.run is not None:
-            with suppress(OSError), (launch.run.path / "log.txt").open("a") as log:
+            with suppress(OSError), launch.run.log_path.open("a") as log:
                 log.write("".join(traceback.format_exception(error)))

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from rich.text import Text
 
-from convnn.errors import UserError
 from convnn.presets import store
 from convnn.text import escaped, fit
 from tui.widgets.virtual_list import VirtualList
@@ -28,15 +27,13 @@ class PresetEntry:
 
 
 def read_presets() -> Iterator[PresetEntry]:
-    """Yield every preset that can be opened by its name; one that cannot be read has the error as its about line."""
-    for name, paths in store.listed().items():
-        path = paths[0]
-        try:
-            preset = store.read(str(path) if path.is_absolute() else f"./{path}")
-        except UserError as error:
-            yield PresetEntry(name, path, error.problems[0].message, 1)
-        else:
-            yield PresetEntry(name, path, preset.about, len(preset.problems))
+    """Yield every preset that can be opened by its name; without an about line its first problem stands there."""
+    for preset in store.read_all():
+        assert preset.path is not None
+        about = preset.about
+        if preset.problems:
+            about = about or preset.problems[0].message
+        yield PresetEntry(preset.name, preset.path, about, len(preset.problems))
 
 
 class PresetList(VirtualList[PresetEntry]):

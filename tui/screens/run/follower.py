@@ -27,7 +27,7 @@ class RunFollower:
     def __init__(self, run: Run) -> None:
         self.run = run
         self.history = History()
-        self.log_path = run.path / "log.txt"
+        self.log_path = run.log_path
         self._event_offset = 0  # bytes of events.jsonl that were read
         self._log_offset: int | None = None
         self._partial_line = b""

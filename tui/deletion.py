@@ -37,6 +37,8 @@ class Deletion:
         for run in runs:
             try:
                 trash.discard(run.path, run.name, self.root)
+            except FileNotFoundError:  # deleted already: the list is not read again yet
+                continue
             except (UserError, OSError) as error:
                 self.say(str(error), error=True)
             else:

@@ -55,7 +55,7 @@ KEYS = {
     "new": Key("n", "new run", "a new run from the defaults, in the form"),
     "new-from": Key("n", "new from this", "a new run from the options of this one, in the form"),
     "duplicate": Key("ctrl+d", "duplicate", "open the options of a run in the form, or copy a preset"),
-    "delete": Key("delete,backspace", "delete", "move to the trash", "del"),
+    "delete": Key("delete", "delete", "move to the trash", "del"),
     "undo": Key("u", "undo", "undo the last deletion"),
     "next": Key("tab", "next", "to the next pane or field", priority=True, action="app.focus_next"),
     "previous": Key(

@@ -88,3 +88,12 @@ def test_without_a_deletion_undo_takes_the_newest_run_of_the_trash(tmp_path, del
     assert run.path.exists()
     later.undo()
     assert messages[-1][1] is True  # the trash is empty
+
+
+def test_a_run_that_is_gone_already_is_no_error(tmp_path, deletion, messages):
+    (run,) = runs(tmp_path, "a")
+    deletion.delete_runs([run])
+    deletion.delete_runs([run])
+    assert [error for _, error in messages] == [False]
+    deletion.undo()
+    assert run.path.exists()

@@ -111,7 +111,8 @@ class FilterBar(Vertical):
     @on(Input.Submitted)
     def _submitted(self, event: Input.Submitted) -> None:
         event.stop()
-        self.post_message(self.Submitted())
+        if not self._error:  # else the keys that correct the filter would act on the list
+            self.post_message(self.Submitted())
 
     @on(events.DescendantFocus)
     @on(events.DescendantBlur)

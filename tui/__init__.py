@@ -1,4 +1,4 @@
-"""The app: sets up, launches and watches runs in a terminal. What it shows of a run, `convnn` found out."""
+"""The terminal app: configures, launches and monitors runs. It draws what the packages of `convnn` compute."""
 
 import os
 

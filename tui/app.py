@@ -73,7 +73,8 @@ class ConvnnApp(App[int]):
         self.selection = Selection()
         self.deletion = Deletion(root, self.selection, self.say)
         self._reported: set[Launch] = set()  # launches whose error was shown
-        if theme.wants_ascii():
+        self.ascii = theme.wants_ascii()
+        if self.ascii:
             self._filters.append(theme.AsciiFilter())
         self.register_theme(theme.DARK)
         self.register_theme(theme.LIGHT)

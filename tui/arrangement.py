@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from statistics import fmean, stdev
 from typing import Any, NamedTuple
 
 from convnn.analysis import fields, filters, run_table
 from convnn.analysis.fields import Field
-from convnn.analysis.repeats import group_repeats
 from convnn.analysis.run_table import REPEATS
+from convnn.analysis.statistics import MeanEstimate
 from convnn.config.recorded import UNKNOWN
 from convnn.errors import UserError
 from convnn.runs.summary import Summary
@@ -75,18 +74,9 @@ class GroupNode:
                 yield from node.rows(expanded, depth + 1)
 
     @cached_property
-    def values(self) -> list[float]:
-        """The metric of the runs that were trained to their end; identical repeats count once."""
-        done = [run for run in self.runs if run.status == "done"]
-        return [value for group in group_repeats(done, self.metric) for value in group.values]
-
-    @property
-    def mean(self) -> float | None:
-        return fmean(self.values) if self.values else None
-
-    @property
-    def sd(self) -> float | None:
-        return stdev(self.values) if len(self.values) > 1 else None
+    def estimate(self) -> MeanEstimate | None:
+        """The mean metric of the runs that were trained to their end; identical repeats count once."""
+        return run_table.merge_repeats([run for run in self.runs if run.status == "done"], self.metric).estimate
 
 
 class GridRow(NamedTuple):

@@ -24,6 +24,8 @@ class Services(Protocol):
 
     root: Path
     """The folder of the runs."""
+    ascii: bool
+    """Whether the terminal shows no more than ASCII."""
     launcher: Launcher
     run_feed: RunFeed
     deletion: Deletion

@@ -23,7 +23,7 @@ from convnn.files import directory_size
 from convnn.metrics import format_value, known_metric_names, monitored
 from convnn.runs.status import STATUSES
 from convnn.runs.summary import Summary
-from convnn.text import memory
+from convnn.text import age_text, memory
 
 Kind = Literal["text", "words", "number", "bool", "status", "age", "time", "size"]
 SortKey = tuple[int, Any, str]
@@ -186,17 +186,13 @@ def _show_best(value: float) -> str:
     return format_value(value, monitored(validation=False))
 
 
-def _age(run: Summary) -> Any:
-    """Return the seconds since the run ended or, if it has not, since it started."""
-    time = run.finished or run.started
-    if time is None:
+def age(run: Summary, time: float | None = None) -> Any:
+    """Return the seconds since the run ended or, if it has not, since it started; `time` is now by default."""
+    since = run.finished or run.started
+    if since is None:
         return UNKNOWN
-    return (now() - datetime.fromisoformat(time)).total_seconds()
-
-
-def _show_age(seconds: float) -> str:
-    unit = next((unit for unit in ("w", "d", "h", "m") if seconds >= 2 * SECONDS[unit]), "s")
-    return f"{seconds / SECONDS[unit]:.0f}{unit}"
+    time = now().timestamp() if time is None else time
+    return max(0.0, time - datetime.fromisoformat(since).timestamp())
 
 
 def _show_time(text: str) -> str:
@@ -214,7 +210,7 @@ RUN_FIELDS: dict[str, Field] = {
         Field("best_epoch", "number", lambda run: _or_unknown(run.best and run.best.epoch), str),
         Field("started", "time", lambda run: _or_unknown(run.started), _show_time),
         Field("finished", "time", lambda run: _or_unknown(run.finished), _show_time),
-        Field("age", "age", _age, _show_age),
+        Field("age", "age", age, age_text),
         Field("size", "size", lambda run: directory_size(Path(run.path)), memory),
         Field("digest", "text", lambda run: _or_unknown(run.digest), lambda digest: digest[:12]),
         Field("imported", "bool", lambda run: run.source is not None, lambda yes: "as published" if yes else ""),

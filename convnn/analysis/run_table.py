@@ -54,7 +54,7 @@ def columns(runs: Sequence[Summary], keys: str | None, *, all_options: bool = Fa
     else:
         options = differing_options(runs)
     column_keys = ["name", "status", "epoch", "best"]
-    column_keys += map(_column_key, options)
+    column_keys += map(column_key, options)
     if all_options or not options:
         column_keys.append("started")
     imported = [run.source is not None for run in runs]
@@ -63,7 +63,7 @@ def columns(runs: Sequence[Summary], keys: str | None, *, all_options: bool = Fa
     return [fields.get_field(key) for key in column_keys]
 
 
-def _column_key(option: str) -> str:
+def column_key(option: str) -> str:
     """Return the flag of an option, but for the name it gives a run: "name" is that of the directory."""
     return option if option == "run.name" else _OPTION_NAMES[option]
 
@@ -184,7 +184,7 @@ def group_runs(runs: Sequence[Summary], by: str, field: Field) -> GroupTable:
     members: dict[tuple[Any, ...], list[Summary]] = {}
     for run in runs:
         members.setdefault(tuple(key.get(run) for key in keys), []).append(run)
-    rows = [GroupRow(list(values), _merge_repeats(group, field)) for values, group in members.items()]
+    rows = [GroupRow(list(values), merge_repeats(group, field)) for values, group in members.items()]
     rows.sort(key=lambda row: [key.sort_key(value) for key, value in zip(keys, row.values, strict=True)])
     return GroupTable(keys, field, rows, notes, has_intervals=False)
 
@@ -204,7 +204,7 @@ def _active_value(field: Field, run: Summary) -> Any:
     return field.get(run)
 
 
-def _merge_repeats(runs: list[Summary], field: Field) -> RunGroup:
+def merge_repeats(runs: list[Summary], field: Field) -> RunGroup:
     """Return runs as one group, whatever they differ in; copies among repeats count once."""
     merged = RunGroup(runs)
     for group in group_repeats(runs, field):

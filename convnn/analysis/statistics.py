@@ -9,6 +9,7 @@ import math
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from statistics import fmean, stdev
 
 ALPHA = 0.05  # a difference is significant where its p is below
@@ -20,13 +21,26 @@ SURE_NONCENTRALITY = 8.0  # the power is above 0.96 with any degrees of freedom,
 
 @dataclass(frozen=True)
 class MeanEstimate:
-    """The mean of n values, their standard deviation and the confidence interval of the mean; one value has neither."""
+    """The mean of n values, their standard deviation and the confidence interval of the mean; one value has neither.
+
+    The interval is mean ± t * sd / sqrt(n); it is computed when it is asked for, since that loads scipy.
+    """
 
     n: int
     mean: float
     sd: float | None
-    low: float | None
-    high: float | None
+
+    @property
+    def low(self) -> float | None:
+        return None if self._margin is None else self.mean - self._margin
+
+    @property
+    def high(self) -> float | None:
+        return None if self._margin is None else self.mean + self._margin
+
+    @cached_property
+    def _margin(self) -> float | None:
+        return None if self.sd is None else _critical_value(self.n - 1) * self.sd / math.sqrt(self.n)
 
 
 @dataclass(frozen=True)
@@ -40,13 +54,8 @@ class MeanDifference:
 
 
 def estimate_mean(values: Sequence[float]) -> MeanEstimate:
-    """Return the mean of at least one value with its confidence interval, mean ± t * sd / sqrt(n)."""
-    n, mean = len(values), fmean(values)
-    if n < 2:
-        return MeanEstimate(n, mean, None, None, None)
-    sd = stdev(values)
-    margin = _critical_value(n - 1) * sd / math.sqrt(n)
-    return MeanEstimate(n, mean, sd, mean - margin, mean + margin)
+    """Return the mean of at least one value, with its standard deviation and confidence interval."""
+    return MeanEstimate(len(values), fmean(values), stdev(values) if len(values) > 1 else None)
 
 
 def welch(a: MeanEstimate, b: MeanEstimate) -> MeanDifference | None:

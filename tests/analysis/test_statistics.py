@@ -20,7 +20,8 @@ from convnn.analysis.statistics import (
 
 
 def test_a_single_value_has_no_deviation_and_no_interval():
-    assert estimate_mean([81.0]) == MeanEstimate(1, 81.0, None, None, None)
+    estimate = estimate_mean([81.0])
+    assert estimate == MeanEstimate(1, 81.0, None) and estimate.low is None and estimate.high is None
     assert welch(estimate_mean([81.0]), estimate_mean([80.0, 81.0])) is None
 
 

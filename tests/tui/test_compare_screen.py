@@ -95,7 +95,7 @@ async def test_the_pinned_run_is_what_the_others_are_held_against_and_p_takes_th
         assert [run.summary.name[:4] for run in screen.comparison.runs] == ["few-", "more", "none"]
 
 
-async def test_curves_are_labelled_and_the_value_cursor_is_linked(tmp_path):
+async def test_curves_are_labeled_and_the_value_cursor_is_linked(tmp_path):
     async with app(tmp_path / "runs").run_test(size=(120, 40)) as pilot:
         screen = await opened(pilot, "space", "space", "d")
         charts = screen.query(ChartView)
@@ -161,7 +161,7 @@ async def test_names_with_escape_codes_and_markup_are_shown_harmlessly(tmp_path)
 async def test_each_pane_has_its_help(tmp_path):
     async with app(tmp_path / "runs").run_test(size=(120, 50)) as pilot:
         screen = await opened(pilot, "space", "space", "d")
-        for pane, words in ((ComparedTables, "compared with A"), (ComparedCurves, "labelled at its end")):
+        for pane, words in ((ComparedTables, "compared with A"), (ComparedCurves, "labeled at its end")):
             screen.query_one(pane).focus()
             await pilot.press("question_mark")
             await until(pilot, lambda words=words: words in text(pilot.app))

@@ -65,7 +65,7 @@ async def test_runs_stand_newest_first_with_glyph_word_and_figures(tmp_path):
         for row in grid(pilot.app).items:
             assert STATUSES[row.run.status].label in screen
         line = next(line for line in screen.splitlines() if "✓ done" in line)
-        assert all(word in line for word in ("vgg11-Branching-a0f0", "digits", "4/4", "82.5", "1 h"))
+        assert all(word in line for word in ("vgg11-Branching-a0f0", "digits", "4/4", "82.5", "59 m"))
         assert "aaa" in screen and "a small look" in screen
 
 

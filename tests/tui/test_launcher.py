@@ -48,7 +48,7 @@ def test_launches_train_one_after_the_other_and_a_refused_one_stops_none(tmp_pat
     assert [launch.title for launch in launcher.queued][-1] == "last"
     assert launcher.wait(60)
     assert (first.state, refused.state, last.state) == ("ended", "refused", "ended")
-    assert "no such device" in str(refused.error)
+    assert "runtime.device" in str(refused.error)
     assert [outcome(launch.run).outcome for launch in (first, last)] == ["done", "done"]
     assert outcome(first.run).time <= runs_run.Run.history(last.run).first_started
     assert len(find.list_runs(tmp_path)[0]) == 2
@@ -126,7 +126,7 @@ def test_a_detached_run_that_is_refused_says_why(tmp_path):
     assert launch.process.wait(60) == 5
     launcher.poll()
     assert launch.state == "refused"
-    assert "no such device" in str(launch.error)
+    assert "runtime.device" in str(launch.error)
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / runs_run.CONFIG).write_text("")
     with pytest.raises(UserError, match="holds a run already"):

@@ -8,6 +8,7 @@ from datetime import timedelta
 import pytest
 from support import training
 from support.pictured_runs import STEPS, events_of, make
+from textual.color import Color
 from textual.widgets import RichLog
 
 from convnn import events
@@ -15,13 +16,16 @@ from convnn.errors import UserError
 from convnn.events import Epoch, Finished
 from convnn.presets.resolve import resolve
 from convnn.runs import event_log
+from convnn.runs.control import ControlCommand
 from convnn.runs.lock import lock_run
 from convnn.runs.run import Run
 from tui.app import ConvnnApp
 from tui.dialogs.choice import Choice
 from tui.process.launcher import Launch
 from tui.screens.run.pane import Pane
+from tui.screens.run.run_menu import CONFIRMATIONS
 from tui.screens.run.screen import RunScreen
+from tui.theme import AsciiFilter
 from tui.widgets.chart_view import ChartView
 
 
@@ -182,6 +186,27 @@ async def test_the_menu_gives_any_run_its_word(tmp_path, downs, word):
             assert isinstance(opened.app.screen, Choice)
             await opened.press(*["down"] * downs, "enter")
             assert (run.path / "control").read_text().strip() == word
+            assert CONFIRMATIONS[ControlCommand(word)] in [toast.message for toast in opened.app._notifications]
+
+
+def test_a_stop_after_the_epoch_is_confirmed_as_such():
+    assert CONFIRMATIONS.keys() == set(ControlCommand)
+    assert CONFIRMATIONS[ControlCommand.STOP_EPOCH].endswith("after the current epoch")
+
+
+async def test_charts_on_an_ascii_terminal_are_drawn_with_letters(tmp_path, monkeypatch):
+    monkeypatch.setenv("TERM", "dumb")
+    opened = Opened(make(tmp_path, outcome="done"), tmp_path)
+    monkeypatch.setenv("TERM", "xterm")
+    async with opened:
+        await opened.until(lambda: all(chart.chart for chart in opened.charts if chart.display))
+        ascii_filter = next(f for f in opened.app._filters if isinstance(f, AsciiFilter))
+        for chart in opened.charts:
+            plain = "".join(line.plain for line in chart.chart.lines)
+            assert not any("\u2800" <= character <= "\u28ff" for character in plain)
+            strips = [chart.render_line(y) for y in range(chart.size.height)]
+            cells = "".join(s.text for strip in strips for s in strip.apply_filter(ascii_filter, Color(0, 0, 0)))
+            assert cells.strip() and cells.isascii() and "?" not in cells
 
 
 async def test_a_paused_run_can_be_resumed_and_an_ended_one_not_be_stopped(tmp_path):

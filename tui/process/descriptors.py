@@ -1,4 +1,4 @@
-"""The terminal kept apart from descriptors 1 and 2, which write into the log of the run while the app draws."""
+"""While the app draws, file descriptors 1 and 2 write to the log of the run instead of the terminal."""
 
 from __future__ import annotations
 

@@ -23,8 +23,7 @@ from convnn.config.schema import RunConfig
 from convnn.config.toml import dumps
 from convnn.errors import Exit, Problem, UserError
 from convnn.gc_pause import gc_paused
-from convnn.runs import run as runs_run
-from convnn.runs.run import LOG, Run
+from convnn.runs.run import LOG, Run, create_run, is_run, new_run_name, run_name
 from convnn.training import allocator
 from convnn.worker.signals import Command
 from tui.process.torch_preload import load_ahead
@@ -124,9 +123,9 @@ class Launcher:
 
         Raises OSError where the process cannot be started, and UserError where its directory holds a run already.
         """
-        name = runs_run.new_run_name(config.model.name, config.layer.type, config.run.name)
+        name = new_run_name(config.model.name, config.layer.type, config.run.name)
         directory = Path(config.output.dir).resolve() if config.output.dir else self.root / name
-        if runs_run.is_run(directory):
+        if is_run(directory):
             raise UserError(Problem(f"{directory} holds a run already", fix="give another directory"))
         output = config.output.model_copy(update={"dir": str(directory)})
         arguments = shlex.split(command(config.model_copy(update={"output": output})))[1:]
@@ -149,8 +148,8 @@ class Launcher:
             if launch.process is None or launch.directory is None or launch.run or launch.error:
                 continue
             code = launch.process.poll()  # first: a process may end right after it has made its run
-            if runs_run.is_run(launch.directory):
-                launch.run = Run(launch.directory, runs_run.run_name(launch.directory, self.root))
+            if is_run(launch.directory):
+                launch.run = Run(launch.directory, run_name(launch.directory, self.root))
             elif code is not None:
                 output = (launch.directory / LOG).read_text(errors="replace")[-LOG_TAIL:].strip()
                 launch.error = UserError(f"the detached process ended with code {code}: {output}")
@@ -235,7 +234,7 @@ class Launcher:
         if self.closed_by is not None:
             return
         config = launch.config
-        run = launch.resumes or runs_run.create_run(
+        run = launch.resumes or create_run(
             dumps(config, whole=True),
             model=config.model.name,
             layer=config.layer.type,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable
-from datetime import datetime
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from textual import on
@@ -14,14 +14,14 @@ from textual.app import ComposeResult
 from textual.containers import Container
 from textual.screen import Screen
 
-from convnn.analysis.fields import RUN_FIELDS, Field, get_field
+from convnn.analysis.fields import RUN_FIELDS, Field, age, get_field
 from convnn.config.recorded import UNKNOWN, Settings
 from convnn.errors import UserError
 from convnn.presets import store
 from convnn.runs.run import Run
 from convnn.runs.status import STATUSES
 from convnn.runs.summary import Summary
-from convnn.text import age_text, plural
+from convnn.text import plural
 from tui.arrangement import GridRow, filter_runs
 from tui.keys import bindings
 from tui.process.launcher import Launch
@@ -278,17 +278,11 @@ def _queued_run(launch: Launch) -> Summary:
 
 def _columns(now: Callable[[], float]) -> list[Field]:
     """The columns of Home, the ones that are scrolled out of a narrow terminal last."""
-
-    def age(run: Summary) -> Any:
-        if run.started is None:
-            return UNKNOWN
-        return max(0.0, now() - datetime.fromisoformat(run.started).timestamp())
-
     return [
         RUN_FIELDS["status"],
         Field("epoch", "number", _epochs, str),
         RUN_FIELDS["best"],
-        Field("age", "age", age, age_text),
+        replace(RUN_FIELDS["age"], get=lambda run: age(run, now())),
         get_field("dataset"),
         get_field("layer"),
     ]

@@ -10,7 +10,8 @@ from textual.actions import SkipAction
 from textual.app import ComposeResult
 from textual.screen import Screen
 
-from convnn.analysis.fields import RUN_FIELDS
+from convnn.analysis.fields import RUN_FIELDS, metric_names
+from convnn.analysis.run_table import column_key
 from convnn.config.options import BY_KEY, BY_NAME, OPTIONS
 from convnn.runs.run import Run
 from convnn.text import plural
@@ -189,9 +190,9 @@ class RunsScreen(Screen[None]):
 
     def action_columns(self) -> None:
         """Choose the columns."""
-        metrics = list(dict.fromkeys(name for run in self.app.runs for name in run.metrics))
+        metrics = metric_names(self.app.runs)
         choices = [(key, "of the run") for key in RUN_FIELDS]
-        choices += [(_name(option.key), option.help) for option in OPTIONS if option.section != "output"]
+        choices += [(column_key(option.key), option.help) for option in OPTIONS if option.section != "output"]
         choices += [(name, "at the last epoch") for name in metrics]
         choices += [(f"best:{name}", "at its best epoch") for name in metrics]
         self.app.push_screen(Picker("columns", choices, self._column_keys), self._set_columns)
@@ -233,12 +234,6 @@ class RunsScreen(Screen[None]):
             self.grid.focus()
         else:
             self.dismiss()
-
-
-def _name(option_key: str) -> str:
-    """The name of an option's column: that of its flag, where that means nothing else."""
-    name = BY_KEY[option_key].name
-    return name if BY_NAME.get(name) is BY_KEY[option_key] and name not in RUN_FIELDS else option_key
 
 
 def _help(key: str) -> str:

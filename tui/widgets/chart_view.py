@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from rich.segment import Segment
 from rich.style import Style
@@ -15,6 +16,9 @@ from textual.widget import Widget
 from convnn.charts.chart import Chart, Series, draw
 from convnn.runs.history import Axis
 from tui.widgets.chart_settings import ChartSettings, Range
+
+if TYPE_CHECKING:
+    from tui.services import ServicesApp
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,7 @@ def no_data(x: Axis) -> ChartData:
 class ChartView(Widget):
     """A chart that fills its container."""
 
+    app: ServicesApp
     DEFAULT_CSS = "ChartView { width: 1fr; height: 1fr; }"
 
     def __init__(self, placeholder: str, id: str | None = None) -> None:
@@ -89,7 +94,7 @@ class ChartView(Widget):
             marks=self.data.marks,
             smoothing=self.settings.smoothing,
             empty_text=self.placeholder,
-            letters=getattr(self.app, "ascii", False),
+            letters=self.app.ascii,
         )
         base = self.rich_style
         return [Strip(_segments(line, base), width) for line in self.chart.lines]

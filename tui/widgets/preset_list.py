@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.text import Text
 
 from convnn.presets import store
-from convnn.text import escaped, fit
+from convnn.text import escaped, fit, plural
 from tui.widgets.virtual_list import VirtualList
 
 NAME_WIDTH = 24  # cells
@@ -54,9 +54,7 @@ class PresetList(VirtualList[PresetEntry]):
 
     def render_item(self, item: PresetEntry, width: int) -> list[Text]:
         about = escaped(item.about) or "no about line"
-        problems = ""
-        if item.problems:
-            problems = "1 problem  " if item.problems == 1 else f"{item.problems} problems  "
+        problems = plural(item.problems, "problem") + "  " if item.problems else ""
         error_color = self.app.theme_variables["error"]
         if self.item_height == 1:
             name = fit(escaped(item.name), NAME_WIDTH)

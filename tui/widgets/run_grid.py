@@ -34,8 +34,8 @@ class RunGrid(VirtualList[GridRow]):
     help_title = "runs"
     HELP = (
         "The runs of the runs folder, newest first; the list follows the files. Mark runs with space and press d to "
-        "compare them. Best is the best test top-1 in percent. Groups show its n, mean and sd over the runs that were "
-        "trained to their end."
+        "compare them. Best is the monitored metric at its best epoch. Groups show its n, mean and sd "
+        "over the runs that were trained to their end."
     )
     BINDINGS = bindings("left", "right")
     has_titles = True
@@ -194,10 +194,7 @@ class RunGrid(VirtualList[GridRow]):
         line = Text().append(f" {MARK if is_marked else ' '} ", self._color("accent"))
         arrow = "▾" if row.is_expanded else "▸"
         line.append(_left(f"{'  ' * row.depth}{arrow} {escaped(group.label)}", name_width), "bold")
-        metric = group.metric.format_as
-        statistics = [str(len(group.values))]
-        statistics += ["" if value is None else format_value(value, metric) for value in (group.mean, group.sd)]
-        for text, (_, column_width) in zip(statistics, GROUP_COLUMNS, strict=True):
+        for text, (_, column_width) in zip(_statistics(group), GROUP_COLUMNS, strict=True):
             line.append(_right(text, column_width))
         return line.append(plural(len(group.runs), "run"), "dim")
 
@@ -225,6 +222,15 @@ class RunGrid(VirtualList[GridRow]):
 
     def _color(self, name: str) -> str:
         return self.app.theme_variables.get(name, "")
+
+
+def _statistics(group: GroupNode) -> list[str]:
+    """Return the texts of GROUP_COLUMNS."""
+    estimate, metric = group.estimate, group.metric.format_as
+    if estimate is None:
+        return ["0", "", ""]
+    sd = "" if estimate.sd is None else format_value(estimate.sd, metric)
+    return [str(estimate.n), format_value(estimate.mean, metric), sd]
 
 
 def _label(row: GridRow) -> str:

@@ -92,7 +92,7 @@ class ComparedCurves(Widget, can_focus=True):
 
     help_title = "curves"
     HELP = (
-        "The metric of every run, labelled at its end. Left and right move a cursor that shows every value there; m "
+        "The metric of every run, labeled at its end. Left and right move a cursor that shows every value there; m "
         "chooses the metric, x goes through epochs, steps and seconds. At most eight curves are drawn; the others are "
         "counted."
     )

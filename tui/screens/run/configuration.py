@@ -15,6 +15,7 @@ from tui.screens.run.pane import Changes, TextPane
 class ConfigurationPane(TextPane):
     """Every option of the run, by the name of its flag."""
 
+    ID = "configuration"
     TITLE = "configuration"
     HELP = "The options of this run: those that differ from the defaults first, then all others. Arrows scroll."
     IS_SECONDARY = True

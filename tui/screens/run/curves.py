@@ -71,6 +71,7 @@ class CurvesPane(Pane):
 class LossPane(CurvesPane):
     """The mean loss of each split by epoch, and the loss of each step."""
 
+    ID = "loss"
     TITLE = "loss"
     HELP = (
         "The mean loss of each split by epoch, and the loss of single training steps. Left and right move a value "
@@ -83,6 +84,7 @@ class LossPane(CurvesPane):
 class AccuracyPane(CurvesPane):
     """The top-1 accuracy of each split by epoch, in percent."""
 
+    ID = "accuracy"
     TITLE = "accuracy, %"
     HELP = (
         "The top-1 accuracy of each split by epoch, in percent. Left and right move a value cursor that all charts "
@@ -95,6 +97,7 @@ class AccuracyPane(CurvesPane):
 class RatePane(CurvesPane):
     """The learning rate, and the global gradient norm before clipping."""
 
+    ID = "rate"
     TITLE = "rate and gradient"
     HELP = (
         "Above, the learning rate that the schedule sets; below, the global norm of the gradient before clipping, both "

@@ -6,13 +6,14 @@ from collections.abc import Iterator
 
 from convnn.events import Started
 from convnn.runs.history import History
-from convnn.text import duration, memory, number
+from convnn.text import duration, memory, number, plural
 from tui.screens.run.pane import Changes, TextPane
 
 
 class DevicePane(TextPane):
     """Device, threads, memory, speed, model and data in numbers."""
 
+    ID = "device"
     TITLE = "device"
     HELP = (
         "Where the run trains: device, threads, the peak memory so far beside the expected memory of a training step, "
@@ -35,7 +36,10 @@ def _machine(started: Started) -> Iterator[tuple[str, str]]:
     if started.amp:
         yield "precision", str(started.amp.get("dtype", "mixed"))
     if started.compile:
-        yield "compiled", f"{started.compile.get('graphs', '?')} graphs, {started.compile.get('breaks', '?')} breaks"
+        counts = [
+            plural(started.compile[f"{noun}s"], noun) for noun in ("graph", "break") if f"{noun}s" in started.compile
+        ]
+        yield "compiled", ", ".join(counts)
 
 
 def _last_epoch(history: History) -> Iterator[tuple[str, str]]:
@@ -59,7 +63,10 @@ def _model_and_data(started: Started) -> Iterator[tuple[str, str]]:
     if started.images:
         yield "images", ", ".join(f"{count:,} {split}" for split, count in started.images.items())
     if started.image_size:
-        yield "image", "x".join(map(str, started.image_size)) + f", {started.num_classes} classes"
+        yield (
+            "image",
+            "x".join(map(str, started.image_size)) + f", {plural(started.num_classes or 0, 'class', 'classes')}",
+        )
     if started.host:
         yield "host", started.host
     if started.versions:

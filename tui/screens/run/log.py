@@ -34,6 +34,7 @@ class LogLine(NamedTuple):
 class LogPane(Pane, can_focus=False):
     """Events in words, and everything that the trainer or a library printed."""
 
+    ID = "log"
     TITLE = "log"
     HELP = (
         "The events of the run, and everything that the trainer, a library or C code printed, from log.txt. The pane "

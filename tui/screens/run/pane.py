@@ -41,13 +41,14 @@ class Pane(Widget, can_focus=True):
     """A part of the run screen, numbered by its place in the screen's table."""
 
     DEFAULT_CLASSES = "pane"
+    ID: ClassVar[str]
     TITLE: ClassVar[str]
     HELP: ClassVar[str]  # for the help of the focused pane
     MIN_HEIGHT: ClassVar[int] = 8  # lines that it needs, with its border
     IS_SECONDARY: ClassVar[bool] = False  # hidden at first on a terminal of few lines
 
     def __init__(self, number: int) -> None:
-        super().__init__(id=self.TITLE.partition(" ")[0].strip(","))
+        super().__init__(id=self.ID)
         self.border_title = Text(f"{number} {self.TITLE}")  # the key that hides it
         self.help_title = self.TITLE
 

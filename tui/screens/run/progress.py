@@ -14,6 +14,7 @@ from tui.screens.run.pane import Changes, Pane, tone_style
 class ProgressPane(Pane):
     """Epochs and steps as bars with speed and times; below them a line about the status and the best epoch."""
 
+    ID = "progress"
     TITLE = "progress"
     HELP = (
         "How far the run is: epochs of all, steps of the epoch, images/s over the last half second, time spent "
@@ -74,6 +75,8 @@ class ProgressPane(Pane):
         if self.notice:
             return self.notice, "warning"
         message, tone = status_sentence(self.history, self.status)
-        if self.status in ("died", "paused"):
+        if self.status == "paused":
+            message += ": press . to resume"
+        elif self.status == "died":
             message += "; press . to resume"
         return message, tone

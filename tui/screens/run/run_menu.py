@@ -23,6 +23,13 @@ PAUSED_ANSWERS: tuple[Answer, ...] = (
     (ControlCommand.RESUME.value, "resume", "continue training"),
     *RUNNING_ANSWERS[1:],
 )
+CONFIRMATIONS = {
+    ControlCommand.PAUSE: "pause requested: the run pauses after the current step",
+    ControlCommand.RESUME: "resume requested: the run continues training",
+    ControlCommand.CHECKPOINT: "checkpoint requested: the run saves one after the current step",
+    ControlCommand.STOP_EPOCH: "stop requested: the run saves a checkpoint and ends after the current epoch",
+    ControlCommand.STOP: "stop requested: the run saves a checkpoint and ends after the current step",
+}
 ENDED_ANSWERS: tuple[Answer, ...] = (
     ("resume", "resume", "from its newest intact checkpoint, in this app"),
     ("cancel", "cancel", "leave it as it is"),
@@ -56,7 +63,7 @@ class RunMenu:
         except (UserError, OSError) as error:
             self.app.say(str(error), error=True)
         else:
-            self.app.say(f"{word} requested: it takes effect after the current step")
+            self.app.say(CONFIRMATIONS[ControlCommand(word)])
 
     def _resume(self, word: str | None) -> None:
         if word != "resume":

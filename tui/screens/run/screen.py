@@ -17,6 +17,7 @@ from convnn.events import Event
 from convnn.runs.history import History
 from convnn.runs.run import Run
 from convnn.terminal.report import state_label, state_tone
+from convnn.text import plural
 from tui.keys import bindings
 from tui.process.launcher import Launch
 from tui.screens.run.configuration import ConfigurationPane
@@ -154,7 +155,7 @@ class RunScreen(Screen[None]):
         if launch.error:
             notice = str(launch.error)
         elif runs_before:
-            notice = f"waits for {runs_before} before it"
+            notice = f"queued: {plural(runs_before, 'run')} before it"
         self.query_one(ProgressPane).show_notice(notice)
         self._show_header(launch.title, self.status)
 

@@ -7,12 +7,11 @@ from collections.abc import Callable, Sequence
 
 from convnn.config.schema import RunConfig
 from convnn.runs.summary import Summary
-from tui.screens.setup import epoch_time as setup_epoch_time
-from tui.screens.setup.epoch_time import EpochTime
+from tui.screens.setup.epoch_time import EpochTime, from_past_runs, from_timed_steps
 
 
 class CostWatch:
-    """Its coroutines read the machine, the past runs and a child process off the event loop."""
+    """The free memory and the epoch times; its coroutines measure them off the event loop and keep the results."""
 
     def __init__(self, free_memory: Callable[[str], tuple[str, int | None]]) -> None:
         self.device = "device"  # the name of the device, once it is known
@@ -32,12 +31,12 @@ class CostWatch:
     async def search_past_runs(self, config: RunConfig, runs: Sequence[Summary]) -> None:
         """Look for the time of an epoch in past runs, once for each configuration."""
         if config not in self._epoch_times:
-            self._epoch_times[config] = await asyncio.to_thread(setup_epoch_time.from_past_runs, config, runs)
+            self._epoch_times[config] = await asyncio.to_thread(from_past_runs, config, runs)
 
     async def time_steps(self, config: RunConfig) -> None:
         """Time a few real steps. Raises UserError or OSError if that is not possible."""
         self.is_timing = True
         try:
-            self._epoch_times[config] = await setup_epoch_time.from_timed_steps(config)
+            self._epoch_times[config] = await from_timed_steps(config)
         finally:
             self.is_timing = False

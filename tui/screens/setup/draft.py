@@ -20,7 +20,7 @@ from convnn.data.catalog import DATASETS, DatasetInfo, dataset_info
 from convnn.errors import Problem, UserError, did_you_mean
 from convnn.presets import resolve, store
 from convnn.presets.store import Preset
-from convnn.runs import run as runs_run
+from convnn.runs.run import is_run
 
 FIELDS = tuple(option for option in OPTIONS if option.key != "output.test_only")
 TEST_ONLY_PROBLEM = "--test_only evaluates a checkpoint and prints the result: use `convnn run --test_only` in a shell"
@@ -157,7 +157,7 @@ class Draft:
             problems.append(dataset.problem)
         if "runtime.device" not in keys and (problem := hardware.missing(config.runtime.device)):
             problems.append(problem)
-        if config.output.dir and runs_run.is_run(Path(config.output.dir)):
+        if config.output.dir and is_run(Path(config.output.dir)):
             problems.append(_directory_in_use(config.output.dir))
         model_plan = None
         if dataset.image_size and dataset.num_classes and UNPLANNABLE.isdisjoint(problem.key for problem in problems):

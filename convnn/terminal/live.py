@@ -18,9 +18,9 @@ from rich.text import Text
 from convnn.events import Event, Finished
 from convnn.runs.history import History
 from convnn.terminal.console import out, silence
-from convnn.terminal.panes import STYLES, CurvePanes, pair_lines, state_text
+from convnn.terminal.panes import STYLES, CurvePanes, pair_lines, status_text
 from convnn.terminal.plain_view import JsonLines, PlainLines, RunView
-from convnn.terminal.report import ProgressBar, key_figures, progress_bars, status_sentence, watched_state
+from convnn.terminal.report import ProgressBar, followed_status, key_values, progress_bars, status_sentence
 from convnn.text import fit, one_line
 
 FRAME_SECONDS = 0.25  # between two frames, at least
@@ -109,11 +109,9 @@ class LiveView(RunView):
     def frame(self) -> Group:
         """Return the picture of this moment, a line less than the terminal is high."""
         width, height = self.console.size
-        figures = [
-            Text.assemble(" ", line, no_wrap=True) for line in pair_lines(key_figures(self.history), width - 2, 2)
-        ]
-        bars = [_bar_line(bar, width) for bar in progress_bars(self.history, watched_state(self.history))]
-        header, footer = [self._title(width), *bars], [*(Text(" ") + line for line in figures), self._status(width)]
+        values = [Text.assemble(" ", line, no_wrap=True) for line in pair_lines(key_values(self.history), width - 2, 2)]
+        bars = [_bar_line(bar, width) for bar in progress_bars(self.history, followed_status(self.history))]
+        header, footer = [self._title(width), *bars], [*(Text(" ") + line for line in values), self._status(width)]
         if width < SMALLEST[0] or height < SMALLEST[1]:
             too_small = f"the curves need a terminal of {SMALLEST[0]}x{SMALLEST[1]}, this is {width}x{height}"
             return Group(*[*header, *footer, Text(fit(too_small, width), "dim")][: max(1, height - 1)])
@@ -121,14 +119,14 @@ class LiveView(RunView):
         return Group(*header, panes, *footer)
 
     def _title(self, width: int) -> Text:
-        title = Text.assemble(" ", state_text(watched_state(self.history)), "  ", no_wrap=True)
+        title = Text.assemble(" ", status_text(followed_status(self.history)), "  ", no_wrap=True)
         title.append(fit(self.name, width - title.cell_len - 1), "bold")
         space = width - title.cell_len - cell_len(self.about) - 1
         return title.append(" " * space + self.about, "dim") if self.about and space >= 2 else title
 
     def _status(self, width: int) -> Text:
         """Return how the run ended, or its latest warning, or which key stops it."""
-        sentence, tone = status_sentence(self.history, watched_state(self.history))
+        sentence, tone = status_sentence(self.history, followed_status(self.history))
         if self.history.paused:
             sentence += f": {RESUME_HINT}"
         return Text(" " + fit(sentence or STOP_HINT, width - 2), STYLES[tone if sentence else "dim"], no_wrap=True)

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from convnn.charts.chart import Chart, Series, draw
 from convnn.runs.history import History
+from convnn.runs.status import STATUSES
 from convnn.terminal import report
 from convnn.terminal.report import OptionValue, Tone
 from convnn.text import duration, fit, one_line
@@ -32,9 +33,9 @@ STEP_CURVE_UNTIL = 5  # epochs: from then on a point an epoch shows enough of th
 STACKED_BELOW = 76  # columns: where two panes side by side are too narrow
 
 
-def state_text(state: str) -> Text:
-    """Return a state as glyph and word in its color."""
-    return Text(report.state_label(state), f"bold {STYLES[report.state_tone(state)]}")
+def status_text(status: str) -> Text:
+    """Return a status as glyph and word, in its color."""
+    return Text(STATUSES[status].label, f"bold {STYLES[report.status_tone(status)]}")
 
 
 @dataclass
@@ -122,14 +123,14 @@ def pair_lines(pairs: Iterable[tuple[str, str]], width: int, most: int | None = 
 
 @dataclass
 class RunReport:
-    """What `convnn show` prints of a run: state, figures, curves, and the configuration by section.
+    """What `convnn show` prints of a run: status, metrics, curves, and the configuration by section.
 
     Of the configuration only what differs from the defaults, unless `everything`. `origin` is the content of
     `imported.json` for a run that was not trained here.
     """
 
     name: str
-    state: str
+    status: str
     config: Mapping[str, Mapping[str, Any]]
     history: History
     origin: Mapping[str, Any] = field(default_factory=dict)
@@ -139,7 +140,7 @@ class RunReport:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         width = options.max_width
         yield self._title(width)
-        yield from pair_lines(report.key_figures(self.history), width)
+        yield from pair_lines(report.key_values(self.history), width)
         yield from (Text(one_line(line)) for line in report.origin_lines(self.origin))
         yield from self._remarks()
         if self.history.steps or self.history.epochs:
@@ -153,7 +154,7 @@ class RunReport:
 
     def _title(self, width: int) -> Text:
         progress = self.history.progress
-        title = Text.assemble(state_text(self.state), "  ", (one_line(self.name), "bold"))
+        title = Text.assemble(status_text(self.status), "  ", (one_line(self.name), "bold"))
         extent = f"  epoch {progress.epoch}/{progress.epochs}" if progress.epochs else ""
         if self.history.elapsed:
             extent += f"  {duration(self.history.elapsed)}"

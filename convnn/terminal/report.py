@@ -26,7 +26,7 @@ MARKED_EVENTS = ("paused", "resumed", "changed")
 MARKED_OUTCOMES = ("stopped", "interrupted")
 
 Tone = Literal["primary", "success", "warning", "error", "bold", "dim", ""]
-_STATE_TONES: dict[str, Tone] = {
+_STATUS_TONES: dict[str, Tone] = {
     "running": "primary",
     "done": "success",
     "failed": "error",
@@ -35,21 +35,16 @@ _STATE_TONES: dict[str, Tone] = {
 }
 
 
-# -- states -----------------------------------------------------------------------------------------------------------
+# -- status -----------------------------------------------------------------------------------------------------------
 
 
-def state_label(state: str) -> str:
-    """Return a state as glyph and word: "● running"."""
-    return STATUSES[state].label
+def status_tone(status: str) -> Tone:
+    """Return how a status looks: failures stand out, and so does what can be resumed."""
+    return _STATUS_TONES.get(status, "warning")
 
 
-def state_tone(state: str) -> Tone:
-    """Return how a state looks: failures stand out, and so does what can be resumed."""
-    return _STATE_TONES.get(state, "warning")
-
-
-def watched_state(history: History) -> str:
-    """Return the state of a run that this process follows: one that has not finished has not died."""
+def followed_status(history: History) -> str:
+    """Return the status of a run that this process follows: one that has not finished has not died."""
     if history.finished:
         return history.finished.outcome
     return "paused" if history.paused else "running"
@@ -107,14 +102,14 @@ class ProgressBar(NamedTuple):
     notes: list[str]
 
 
-def progress_bars(history: History, state: str) -> tuple[ProgressBar, ProgressBar]:
+def progress_bars(history: History, status: str) -> tuple[ProgressBar, ProgressBar]:
     """Return the bar of the run, in epochs, with its times, and that of the epoch, in steps, with the speed."""
     progress = history.progress
     times, speed = [], []
     if progress.elapsed:
-        active = STATUSES[state].is_live
+        active = STATUSES[status].is_live
         times.append(f"{duration(progress.elapsed)} so far" if active else duration(progress.elapsed))
-    if state == "running":
+    if status == "running":
         if progress.eta:
             times.append(f"eta {duration(progress.eta)}")
         if history.steps and history.steps[-1].images_per_s:
@@ -135,13 +130,13 @@ def _fraction(done: int, total: int | None) -> float:
     return min(1.0, max(0.0, done / total)) if total else 0.0
 
 
-def status_sentence(history: History, state: str) -> tuple[str, Tone]:
+def status_sentence(history: History, status: str) -> tuple[str, Tone]:
     """Return how the run ended or what hinders it, in a line; an empty one while it simply trains."""
     if history.finished:
         return outcome_sentence(history.finished, history.elapsed), outcome_tone(history.finished)
-    if state == "died":
+    if status == "died":
         return "died: its process is gone", "error"
-    if state == "paused":
+    if status == "paused":
         return "paused", "warning"
     if history.warnings:
         latest = one_line(history.warnings[-1].message)
@@ -226,7 +221,7 @@ def _fixed(value: float, decimals: int) -> str:
 # -- figures ----------------------------------------------------------------------------------------------------------
 
 
-def key_figures(history: History) -> list[tuple[str, str]]:
+def key_values(history: History) -> list[tuple[str, str]]:
     """Return (name, value) of what is known: best epoch, last epoch by split, learning rate, memory, device, size."""
     last = history.epochs[-1].metrics if history.epochs else {}
     figures = [best] if (best := best_epoch(history)) else []

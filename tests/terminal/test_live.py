@@ -235,6 +235,6 @@ def test_the_report_has_all_options_where_everything_is_requested_in_ascii_too()
     assert "! died" in text and text.index("K 5") < text.index("seed 0") and "tag none" in text
 
 
-@pytest.mark.parametrize("state", ["running", "failed", "died", "interrupted"])
-def test_a_run_without_an_epoch_has_a_report(state):
-    assert state in printed(RunReport("r", state, {}, History([Finished(outcome="failed", cause="OSError: disk")])))
+@pytest.mark.parametrize("status", ["running", "failed", "died", "interrupted"])
+def test_a_run_without_an_epoch_has_a_report(status):
+    assert status in printed(RunReport("r", status, {}, History([Finished(outcome="failed", cause="OSError: disk")])))

@@ -11,7 +11,7 @@ from convnn.analysis.fields import Field
 from convnn.metrics import format_value
 from convnn.runs.status import STATUSES
 from convnn.runs.summary import Summary
-from convnn.terminal.report import state_tone
+from convnn.terminal.report import status_tone
 from convnn.text import escaped, fit, plural
 from tui.arrangement import GridRow, GroupNode
 from tui.keys import bindings
@@ -209,7 +209,7 @@ class RunGrid(VirtualList[GridRow]):
             line.append(" " * GROUP_COLUMNS_WIDTH)
         for column in self.visible_columns(width):
             if column.kind == "status":
-                color = self._color(state_tone(run.status))
+                color = self._color(status_tone(run.status))
                 line.append(f"{STATUSES[run.status].glyph} ", f"bold {color}")
                 line.append(_left(run.status, self._widths[column.key] - 2), color)
             else:

@@ -16,7 +16,8 @@ from textual.widgets import Static
 from convnn.events import Event
 from convnn.runs.history import History
 from convnn.runs.run import Run
-from convnn.terminal.report import state_label, state_tone
+from convnn.runs.status import STATUSES
+from convnn.terminal.report import status_tone
 from convnn.text import plural
 from tui.keys import bindings
 from tui.process.launcher import Launch
@@ -187,10 +188,10 @@ class RunScreen(Screen[None]):
             progress = self.history.progress
             parts.insert(0, f"epoch {progress.epoch}/{progress.epochs}")
         about = " · ".join(filter(None, parts))
-        state = state_label(status)
-        style = f"bold {tone_style(self, state_tone(status))}"
-        space = self.app.size.width - len("  convnn      ") - len(about) - len(state)
-        self.query_one(Header).update(short_name(name, max(MIN_NAME, space)), about, state, style)
+        label = STATUSES[status].label
+        style = f"bold {tone_style(self, status_tone(status))}"
+        space = self.app.size.width - len("  convnn      ") - len(about) - len(label)
+        self.query_one(Header).update(short_name(name, max(MIN_NAME, space)), about, label, style)
 
     # -- panes ------------------------------------------------------------------------------------------------------
 

@@ -10,12 +10,12 @@ from convnn.events import Changed, Epoch, Event, Finished, Paused, Resumed, Star
 from convnn.runs import event_log
 from convnn.runs.history import History
 from convnn.terminal.console import err, out, silence
-from convnn.terminal.report import best_epoch, device_text, epoch_line, event_line
+from convnn.terminal.report import best_epoch, device_text, epoch_line, event_line, outcome_sentence
 from convnn.text import duration
 
 
 class RunView:
-    """Shows the events of a run, whose history somebody else folds; it neither sets up nor restores anything."""
+    """Base of the views of a run: `show` is called with each event, after the caller folded it into the history."""
 
     def __enter__(self) -> Self:
         return self
@@ -23,10 +23,10 @@ class RunView:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Leave the last picture, and the terminal as it was."""
+        """Leave the terminal with the last picture."""
 
     def show(self, event: Event, line: str = "") -> None:
-        """Show an event that was folded, `line` of events.jsonl. Never raises because nobody can see it."""
+        """Show an event; `line` is its line in events.jsonl. A closed stdout or stderr raises nothing."""
         raise NotImplementedError
 
     def restore(self) -> None:
@@ -34,7 +34,7 @@ class RunView:
 
 
 class JsonLines(RunView):
-    """The events on stdout, each the very line that is in events.jsonl."""
+    """Events on stdout, each as its line in events.jsonl."""
 
     def show(self, event: Event, line: str = "") -> None:
         try:
@@ -76,11 +76,10 @@ def _started_words(started: Started) -> list[str]:
 
 
 def _finished_line(history: History) -> str:
-    """Return how a run ended: outcome, cause, best figure, time it took."""
+    """Return how a run ended: outcome, cause, best value, time it took."""
     assert history.finished is not None
-    cause = f": {history.finished.cause}" if history.finished.cause else ""
-    best = best_epoch(history)
-    return "  ".join([history.finished.outcome + cause, *([" ".join(best)] if best else []), duration(history.elapsed)])
+    best = " ".join(best_epoch(history) or ())
+    return "  ".join(filter(None, (outcome_sentence(history.finished), best, duration(history.elapsed))))
 
 
 def _write(line: str) -> None:
@@ -99,7 +98,7 @@ def _write_message(line: str) -> None:
 
 
 def _lose_stdout(error: OSError) -> None:
-    """Go on without stdout: a closed pipe, a hung-up terminal or a full disk ends no run, whose files have it all."""
+    """Discard stdout from now on: a closed pipe, a hung-up terminal or a full disk does not end a run."""
     silence(sys.stdout)
     try:
         err().print_line(f"stdout is closed ({error.strerror}); the run continues")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from convnn.charts.chart import COLORS, Series
 from convnn.config.options import BY_KEY, Option
 from convnn.events import Changed, Epoch, Event, Finished, Paused, Resumed, Saved, Started, Warned
-from convnn.metrics import METRICS, SPLITS
+from convnn.metrics import METRICS, SPLITS, metric_info, split_of
 from convnn.runs.history import Axis, History
 from convnn.runs.status import STATUSES
 from convnn.text import duration, memory, number, one_line, plural, power_of_ten
@@ -21,9 +21,12 @@ if TYPE_CHECKING:
     from convnn.analysis.comparison import Comparison
 
 CHARTED = ("loss", "top1")  # the metrics with a chart of their own
+# the metrics in the line of an epoch
+EPOCH_LABELS = {"train_loss": "loss", "train_top1": "top1", "val_top1": "val", "test_top1": "test"}
 SERIES_COLORS = {"train": "#2f86d6", "val": "#2a9d6a", "test": "#d9661f", "step": "#8a7f78"}
 MARKED_EVENTS = ("paused", "resumed", "changed")
 MARKED_OUTCOMES = ("stopped", "interrupted")
+STOP_REQUESTS = ("on request", "asked to stop")  # how the cause of a stop begins, the latter in older runs
 
 Tone = Literal["primary", "success", "warning", "error", "bold", "dim", ""]
 _STATUS_TONES: dict[str, Tone] = {
@@ -147,9 +150,11 @@ def status_sentence(history: History, status: str) -> tuple[str, Tone]:
     return "", ""
 
 
-def outcome_sentence(event: Finished, elapsed: float) -> str:
+def outcome_sentence(event: Finished, elapsed: float = 0.0) -> str:
     """Return how a run ended, after so many seconds of training: "failed after 3 h 20 m: OSError: ..."."""
     time = f" after {duration(elapsed)}" if elapsed else ""
+    if event.outcome == "stopped" and event.cause.startswith(STOP_REQUESTS):
+        return f"stopped on request{time}"
     cause = f": {one_line(event.cause)}" if event.cause else ""
     return event.outcome + time + cause
 
@@ -160,12 +165,13 @@ def outcome_tone(event: Finished) -> Tone:
 
 
 def best_epoch(history: History) -> tuple[str, str] | None:
-    """Return the best figure so far as ("best on test", "69.9 % at epoch 2"); None before the first evaluation."""
+    """Return the best value so far as ("best on test", "69.9 % at epoch 2"); None before the first evaluation."""
     best = history.best()
     if best is None:
         return None
     value, epoch = best
-    return f"best on {history.best_metric.partition('_')[0]}", f"{value:.1f} % at epoch {epoch}"
+    metric = history.best_metric
+    return f"best on {split_of(metric)}", f"{_with_unit(metric, value)} at epoch {epoch}"
 
 
 # -- events -----------------------------------------------------------------------------------------------------------
@@ -186,7 +192,7 @@ def event_line(event: Event, history: History) -> tuple[str, Tone]:
             note = f" ({event.note})" if event.note else ""
             return f"resumed in epoch {event.epoch}, after step {event.step}{note}", "warning"
         case Changed():
-            return f"changed: {event.description}", "warning"
+            return f"note: {event.description}", "warning"
         case Warned():
             return f"warning: {event.message}", "warning"
         case Finished():
@@ -198,14 +204,7 @@ def epoch_line(event: Epoch, history: History) -> str:
     """Return an epoch in a line: "epoch 12/150  loss 0.812  top1 71.4  test 69.9  lr 3.0e-4  21.4 s + 3.0 s"."""
     metrics, epochs = event.metrics, history.progress.epochs
     words = [f"epoch {event.epoch}/{epochs}" if epochs else f"epoch {event.epoch}"]
-    for key, label, decimals in (
-        ("train_loss", "loss", 3),
-        ("train_top1", "top1", 1),
-        ("val_top1", "val", 1),
-        ("test_top1", "test", 1),
-    ):
-        if key in metrics:
-            words.append(f"{label} {_fixed(metrics[key], decimals)}")
+    words += [f"{label} {_short_value(key, metrics[key])}" for key, label in EPOCH_LABELS.items() if key in metrics]
     if "lr" in metrics:
         words.append(f"lr {power_of_ten(metrics['lr'])}")
     if "train_s" in metrics:
@@ -213,44 +212,46 @@ def epoch_line(event: Epoch, history: History) -> str:
     return "  ".join(words)
 
 
-def _fixed(value: float, decimals: int) -> str:
-    in_range = value == 0 or 1e-3 <= abs(value) < 1e4  # false for NaN
-    return f"{value:.{decimals}f}" if in_range else number(value)
-
-
-# -- figures ----------------------------------------------------------------------------------------------------------
+# -- values -----------------------------------------------------------------------------------------------------------
 
 
 def key_values(history: History) -> list[tuple[str, str]]:
     """Return (name, value) of what is known: best epoch, last epoch by split, learning rate, memory, device, size."""
     last = history.epochs[-1].metrics if history.epochs else {}
-    figures = [best] if (best := best_epoch(history)) else []
+    pairs = [best] if (best := best_epoch(history)) else []
     for split in SPLITS:
-        values = [_metric_text(name, last[f"{split}_{name}"]) for name in CHARTED if f"{split}_{name}" in last]
+        values = [_with_unit(name, last[f"{split}_{name}"]) for name in CHARTED if f"{split}_{name}" in last]
         if values:
-            figures.append((split, ", ".join(values)))
+            pairs.append((split, ", ".join(values)))
     if rates := history.series("lr", live=True)[1] or history.series("lr")[1]:
-        figures.append(("lr", power_of_ten(rates[-1])))
+        pairs.append(("lr", power_of_ten(rates[-1])))
     if started := history.started:
         if "peak_bytes" in last:
-            figures.append(("memory", f"{memory(last['peak_bytes'])} peak"))
+            pairs.append(("memory", f"{memory(last['peak_bytes'])} peak"))
         elif started.memory_bytes:
-            figures.append(("memory", f"{memory(started.memory_bytes)} expected"))
+            pairs.append(("memory", f"{memory(started.memory_bytes)} expected"))
         if started.device:
-            figures.append(("device", device_text(started)))
+            pairs.append(("device", device_text(started)))
         if started.parameters:
-            figures.append(("parameters", f"{started.parameters:,}"))
+            pairs.append(("parameters", f"{started.parameters:,}"))
     for name in (name for name, metric in METRICS.items() if metric.per_split and name not in CHARTED):
         splits = [split for split in SPLITS if f"{split}_{name}" in last]
         if splits:
-            values = [f"{split} {_metric_text(name, last[f'{split}_{name}'])}" for split in splits]
-            figures.append((name, ", ".join(values)))
-    return figures
+            values = [f"{split} {_with_unit(name, last[f'{split}_{name}'])}" for split in splits]
+            pairs.append((name, ", ".join(values)))
+    return pairs
 
 
-def _metric_text(name: str, value: float) -> str:
+def _short_value(metric: str, value: float) -> str:
+    """Return a value with a digit less than tables have, in columns where it is neither tiny nor huge."""
+    decimals = metric_info(metric).decimals
+    in_range = value == 0 or 1e-3 <= abs(value) < 1e4  # false for NaN
+    return number(value) if decimals is None or not in_range else f"{value:.{decimals - 1}f}"
+
+
+def _with_unit(metric: str, value: float) -> str:
     """Return a value with its unit: "0.812" of a loss, "71.4 %" of an accuracy."""
-    return f"{value:.1f} %" if METRICS[name].unit == "%" else number(value)
+    return f"{_short_value(metric, value)} %" if metric_info(metric).unit == "%" else number(value)
 
 
 def device_text(started: Started) -> str:
@@ -261,23 +262,23 @@ def device_text(started: Started) -> str:
 
 
 def origin_lines(origin: Mapping[str, Any]) -> list[str]:
-    """Return where an imported run came from, its figures as published, and what is wrong with it.
+    """Return where an imported run came from, its results as published, and what is wrong with it.
 
     `origin` is the content of `imported.json`, empty for a run that was trained here.
     """
     published = origin.get("as_published") or {}
-    figures = []
+    results = []
     if "gflops" in published:
-        figures.append(f"{published['gflops']} GFLOPs")
+        results.append(f"{published['gflops']} GFLOPs")
     if "average_epoch_s" in published:
-        figures.append(f"{published['average_epoch_s']} s/epoch")
+        results.append(f"{published['average_epoch_s']} s/epoch")
     if "best" in published:
-        figures.append(f"best {published['best']['value']} % at epoch {published['best']['epoch']}")
+        results.append(f"best {published['best']['value']} % at epoch {published['best']['epoch']}")
     lines = []
     if "source" in origin:
         lines.append(f"imported from {origin['source']}")
-    if figures:
-        lines.append(f"as published: {', '.join(figures)}")
+    if results:
+        lines.append(f"as published: {', '.join(results)}")
     if origin.get("reason"):
         lines.append(f"not launchable: {origin['reason']}")
     if skipped := origin.get("passed"):
@@ -311,7 +312,7 @@ def options_by_default(config: Mapping[str, Mapping[str, Any]]) -> tuple[list[Op
 def _is_default(option: Option, value: Any) -> bool:
     if isinstance(value, list):
         value = tuple(value)
-    return bool(value == option.default or (option.default is None and value == ""))
+    return bool(value == option.default)
 
 
 def value_text(value: Any) -> str:

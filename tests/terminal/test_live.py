@@ -11,13 +11,14 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from convnn.events import Epoch, Finished, Paused, Resumed, Saved, Started, Step, Warned
+from convnn.events import Changed, Epoch, Finished, Paused, Resumed, Saved, Started, Step, Warned
 from convnn.runs.event_log import event_line
 from convnn.runs.history import History
+from convnn.terminal import report
 from convnn.terminal.console import EscapingConsole
 from convnn.terminal.live import LiveView, draws_in_place, run_view
 from convnn.terminal.panes import RunReport
-from convnn.terminal.report import epoch_line
+from convnn.terminal.report import epoch_line, outcome_sentence
 
 HOSTILE = "\x1b[2J\x1b]0;x\x07[bold]run[/bold]"
 
@@ -173,6 +174,19 @@ def test_plain_puts_talk_on_stderr(capsys):
     out, err = capsys.readouterr()
     assert out == "" and len(err.splitlines()) == 3 and "\x1b" not in err
     assert err.splitlines()[1] == "paused in epoch 2, after step 9"
+
+
+@pytest.mark.parametrize("cause", ["on request", "on request, after the epoch", "asked to stop after the step"])
+def test_a_requested_stop_is_one_sentence(cause):
+    event = Finished(outcome="stopped", cause=cause)
+    assert outcome_sentence(event, 17.6) == "stopped on request after 17.6 s"
+    assert outcome_sentence(event) == "stopped on request"
+
+
+def test_a_note_is_a_note_in_every_view():
+    event = Changed(description="lr was too high")
+    assert report.event_line(event, History([event]))[0] == "note: lr was too high"
+    assert "note: lr was too high" in printed(RunReport("r", "done", {}, History([event])))
 
 
 def test_a_diverged_epoch_says_so_in_its_line():

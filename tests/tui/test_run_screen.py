@@ -167,14 +167,14 @@ async def test_y_and_e_and_zoom_change_how_curves_are_drawn(tmp_path):
 
 async def test_pause_resume_change_and_stop_are_marked_on_the_curves(tmp_path):
     for axis, pause in (("epoch", 3), ("step", 3 * STEPS), ("seconds", 3 * STEPS + 6)):
-        run = make(tmp_path / axis, outcome="stopped", cause="asked to stop after the epoch")
+        run = make(tmp_path / axis, outcome="stopped", cause="on request, after the epoch")
         async with Opened(run, tmp_path) as opened:
             while opened.charts[0].settings.x != axis:
                 await opened.press("x")
             marks = {word: x for x, word in opened.charts[0].data.marks}
             assert marks.keys() == {"paused", "resumed", "changed", "stopped"}
             assert marks["paused"] == pause
-            assert "asked to stop after the epoch" in opened.text
+            assert "stopped on request after" in opened.text
 
 
 @pytest.mark.parametrize(("downs", "word"), [(0, "pause"), (1, "checkpoint"), (2, "stop-epoch"), (3, "stop")])
@@ -365,7 +365,7 @@ async def test_a_bad_figure_is_a_gap_and_is_said(tmp_path):
 def test_the_picture_of_the_run_screen(snap_compare, tmp_path, monkeypatch, size):
     monkeypatch.setenv("TZ", "UTC")
     time.tzset()
-    run = make(tmp_path, outcome="stopped", cause="asked to stop after the epoch")
+    run = make(tmp_path, outcome="stopped", cause="on request, after the epoch")
 
     async def look(pilot) -> None:
         screen = RunScreen(run)

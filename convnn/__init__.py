@@ -1,4 +1,4 @@
-"""A terminal experiment launcher for Convolutional Nearest Neighbour networks.
+"""A terminal experiment launcher for Convolutional Nearest Neighbor networks.
 
 As a library: `from convnn import ConvNN2d, ConvNNAttention2d, Branching2d, load_run`. Nothing heavy is imported before
 one of them is asked for.
@@ -24,20 +24,6 @@ if TYPE_CHECKING:
     )
     from convnn.worker.load_run import load_run
 
-_LAYERS = (
-    "Branching1d",
-    "Branching2d",
-    "ConvNN1d",
-    "ConvNN2d",
-    "ConvNNAttention1d",
-    "ConvNNAttention2d",
-    "CoordConv1d",
-    "CoordConv2d",
-    "PixelShuffle1d",
-    "PixelUnshuffle1d",
-)
-_PLACES = dict.fromkeys(_LAYERS, "convnn.layers") | {"load_run": "convnn.worker.load_run"}
-
 __all__ = [
     "Branching1d",
     "Branching2d",
@@ -54,6 +40,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _PLACES:
+    if name not in __all__:
         raise AttributeError(f"module 'convnn' has no attribute {name!r}")
-    return getattr(import_module(_PLACES[name]), name)
+    module = "convnn.worker.load_run" if name == "load_run" else "convnn.layers"
+    return getattr(import_module(module), name)

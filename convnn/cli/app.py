@@ -10,6 +10,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from importlib import import_module
 from itertools import pairwise
+from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -154,6 +155,15 @@ def _help_hint(error: TyperException) -> str:
     return f"see {context.command_path if context else 'convnn'} --help"
 
 
+def _is_in_runs(path: Path, words: list[str]) -> bool:
+    """Return whether a path lies in the folder of the runs that a command line names."""
+    from convnn.runs.run import runs_root
+
+    parts = [part for word in words for part in word.split("=", 1)]
+    folder = next((Path(value) for flag, value in pairwise(parts) if flag == "--runs"), None)
+    return path.absolute().is_relative_to(runs_root(folder))
+
+
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run a command and exit with its code, without a traceback for what a person can fix."""
     words = sys.argv[1:] if arguments is None else arguments
@@ -179,9 +189,10 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         silence(sys.stdout)  # the reader went away: Typer and Rich exit then
         code = Exit.DONE
     except OSError as error:
-        from convnn.worker.failures import storage
+        from convnn.worker.failures import storage_error
 
-        refusal = storage(error, error.filename or "a file")
+        in_runs = isinstance(error.filename, str) and _is_in_runs(Path(error.filename), words)
+        refusal = storage_error(error, error.filename or "a file", in_runs=in_runs)
         show_error(refusal, as_json)
         code = refusal.code
     except (KeyboardInterrupt, typer.Abort):

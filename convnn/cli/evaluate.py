@@ -53,7 +53,7 @@ def evaluate(
         "test",
         seed=config.training.seed,
     )
-    step = int(checkpoint.pointed(run.path, checkpoint_name) or 0)
+    step = int(checkpoint.read_pointer(run.path, checkpoint_name) or 0)
     images = data.test.num_images
     if as_json:
         document = {"run": run.name, "checkpoint": checkpoint_name, "step": step, "images": images, "figures": metrics}

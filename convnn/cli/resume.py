@@ -53,7 +53,7 @@ def resume(
     recorded = target.config()
     resolved = resolve_with_data(None, typed, base=recorded)
     if fork:
-        from convnn.worker.fork import fork as fork_run
+        from convnn.worker.fork import fork_run
 
         source = target
         target, notes = fork_run(source, resolved.checked(), runs_root(runs))

@@ -25,7 +25,7 @@ from convnn.terminal.console import err, say
 if TYPE_CHECKING:
     from convnn.config.schema import RunConfig
     from convnn.runs.run import Run
-    from convnn.worker.train_run import Ended
+    from convnn.worker.train_run import RunResult
 
 
 EXAMPLES = """
@@ -127,8 +127,8 @@ def _check_flags(config: RunConfig, *, resume: bool, overwrite: bool, run: str |
 
 
 def _launch(
-    config: RunConfig, root: Path, train_run: Callable[..., Ended], *, overwrite: bool, resume: bool
-) -> tuple[Run, Ended] | None:
+    config: RunConfig, root: Path, train_run: Callable[..., RunResult], *, overwrite: bool, resume: bool
+) -> tuple[Run, RunResult] | None:
     """Train a new run, or continue the one in --output_dir; None where that is finished."""
     with gc_paused():
         from convnn.training import device  # torch comes in here
@@ -150,8 +150,8 @@ def _launch(
 
 
 def _continue(
-    directory: Path, config: RunConfig, root: Path, train_run: Callable[..., Ended]
-) -> tuple[Run, Ended] | None:
+    directory: Path, config: RunConfig, root: Path, train_run: Callable[..., RunResult]
+) -> tuple[Run, RunResult] | None:
     """Continue the unfinished run in a directory, if it is of the same configuration."""
     from convnn.config.active import active_options
     from convnn.config.diff import config_diff
@@ -180,7 +180,7 @@ def train(
     as_json: bool = False,
     resume: bool = False,
     max_minutes: float | None = None,
-) -> Ended:
+) -> RunResult:
     """Train a run on this thread, shown in this terminal; signals stop it."""
     with gc_paused():
         from convnn.worker.train_run import train_run
@@ -211,7 +211,7 @@ def train(
         )
 
 
-def report_end(run: Run, ended: Ended, config: RunConfig, debug: bool) -> None:
+def report_end(run: Run, ended: RunResult, config: RunConfig, debug: bool) -> None:
     """Print how to resume a run that is not done; with --debug, the traceback of a failure."""
     if ended.error is not None and debug:
         import traceback

@@ -47,7 +47,7 @@ def verify_resume(
     epochs = config.training.num_epochs
     if epochs < full_config.training.num_epochs:
         say(f"training {epochs} of {full_config.training.num_epochs} epochs, enough for this check")
-    result = resume_trial.both_ways(config, runs_root(runs), kills, (lambda line: None) if as_json else say)
+    result = resume_trial.run_trial(config, runs_root(runs), kills, (lambda line: None) if as_json else say)
     if as_json:
         document = {
             "agree": not result.differences,

@@ -51,7 +51,7 @@ def _reason(config: RunConfig, option: Option) -> str | None:
 
 
 def _only_branch(config: RunConfig, key: str) -> str | None:
-    """The branch that makes all output channels, where the option is one of the other branch alone."""
+    """Return the branch that makes all output channels if only the unused branch has the option, else None."""
     branches, ratio = layer_kind(config.layer.type).branches, config.branching.ratio
     if branches is None or ratio not in (0, 1):
         return None

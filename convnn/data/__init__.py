@@ -36,6 +36,12 @@ class LoadedDataset:
     image_size: tuple[int, int]  # height, width in pixels
     notes: tuple[str, ...] = ()  # for the person: how the images were split, what was left out
 
+    @property
+    def splits(self) -> dict[str, Loader]:
+        """The loaders that there are, by the name of their split."""
+        loaders = {"train": self.train, "val": self.val, "test": self.test}
+        return {name: loader for name, loader in loaders.items() if loader is not None}
+
 
 @dataclass(frozen=True)
 class DataOptions:

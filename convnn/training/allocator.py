@@ -1,4 +1,4 @@
-"""The C allocator kept from giving memory back between steps: on CPU, page faults cost as much as the arithmetic."""
+"""Keep the C allocator from giving memory back between steps: on CPU, page faults cost as much as the arithmetic."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A section of the configuration to the object it describes; each part is imported when it is built."""
+"""Build the objects that the sections of a configuration describe; each module is imported when it is needed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Conv = Callable[[int, int], nn.Module]
 LossFn = Callable[[Tensor, Tensor], Tensor]
 Scheduler = torch.optim.lr_scheduler.LRScheduler | torch.optim.lr_scheduler.ReduceLROnPlateau
 
-PLATEAU_EPOCHS = 5  # epochs without a better figure after which plateau cuts the rate
+PLATEAU_EPOCHS = 5  # epochs without a better metric after which plateau cuts the learning rate
 COMPILER_HOOKS = (  # what torch wraps around the methods of an optimizer
     "_disable_dynamo.<locals>.inner",
     "_use_grad_for_differentiable.<locals>._use_grad",
@@ -103,7 +103,7 @@ def _qualname(function: Any) -> str:
 
 
 def scheduler(config: RunConfig, optimizer: torch.optim.Optimizer) -> Scheduler | None:
-    """The schedule of the learning rate, stepped once an epoch; plateau takes the accuracy in percent."""
+    """Return the learning rate schedule, stepped once an epoch; plateau takes the accuracy in percent."""
     from torch.optim import lr_scheduler as schedules
 
     section = config.scheduler
@@ -125,7 +125,7 @@ def data(
     splits: tuple[str, ...] = ("train", "test"),
     normalization: tuple[tuple[float, ...], tuple[float, ...]] | None = None,
 ) -> LoadedDataset:
-    """The data set on the device. Raises UserError when it is missing or damaged."""
+    """Open the data set on the device. Raises UserError when it is missing or damaged."""
     from convnn.data import open_data
 
     section = config.data

@@ -54,6 +54,7 @@ class Meters:
     def state_dict(self) -> dict[str, Any]:
         """Return the sums as plain numbers, which `load_state_dict` takes back exactly."""
         step = int(self.nonfinite_step.item())
+        # keys of state.json, whose format is frozen
         return {"sums": self.sums.tolist(), "bad": step, "images": self.images, "steps": self.steps}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

@@ -47,6 +47,7 @@ class Position:
     elapsed: float = 0.0  # seconds of the run in earlier processes
 
     def state_dict(self, elapsed: float) -> dict[str, Any]:
+        # keys of state.json, whose format is frozen
         return {"epoch": self.epoch, "step": self.step, "total": self.global_step, "elapsed": elapsed}
 
     @classmethod
@@ -89,7 +90,7 @@ class TrainState:
         for index, values in optimizer["state"].items():
             for name, value in values.items():
                 (tensors if isinstance(value, Tensor) else numbers)[f"{index}.{name}"] = value
-        plain = {
+        plain = {  # the keys are those of state.json, whose format is frozen: "tally" for the meters
             "position": self.position.state_dict(self.position.elapsed + self.run_timer.seconds()),
             "best": self.best._asdict() if self.best else None,
             "tally": self.meters.state_dict(),
@@ -111,7 +112,7 @@ class TrainState:
             self.model.load_state_dict(saved.model)
             self._check_data(saved.plain["data"])
             self._load_exactly(saved)
-        except MISFITS as error:
+        except LOAD_ERRORS as error:
             raise _misfit(error, Exit.STORAGE) from error
 
     def load_fork(self, saved: StateDict) -> None:
@@ -127,11 +128,11 @@ class TrainState:
                 self._load_exactly(saved)
             else:
                 self._load_what_fits(saved)
-        except MISFITS as error:
+        except LOAD_ERRORS as error:
             raise _misfit(error, Exit.USAGE) from error
 
     def machine(self) -> dict[str, Any]:
-        """What results may depend on beside the configuration: where it agrees, two runs agree bit for bit."""
+        """Return what results may depend on beside the configuration: where it agrees, two runs agree bit for bit."""
         threads = torch.get_num_threads() if self.device.type == "cpu" else None
         return {"device": training_device.describe(self.device), "threads": threads, "torch": torch.__version__}
 
@@ -228,16 +229,15 @@ def _optimizer_state(saved: StateDict) -> dict[int, dict[str, Any]]:
 
 def _describe(data: LoadedDataset) -> dict[str, Any]:
     """Return what identifies the images, as JSON gives it back."""
-    splits = {"train": data.train, "val": data.val, "test": data.test}
     return {
         "classes": list(data.classes),
-        "images": {name: split.num_images for name, split in splits.items() if split is not None},
+        "images": {name: split.num_images for name, split in data.splits.items()},
         "mean": list(data.mean),
         "std": list(data.std),
     }
 
 
-MISFITS = (KeyError, TypeError, ValueError, AttributeError, RuntimeError)  # what loading a wrong state raises
+LOAD_ERRORS = (KeyError, TypeError, ValueError, AttributeError, RuntimeError)  # what loading a wrong state raises
 
 
 def _misfit(error: Exception, code: Exit) -> UserError:

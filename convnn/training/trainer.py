@@ -207,7 +207,6 @@ class Trainer:
 
     def _started(self, graphs: dict[str, int] | None) -> Started:
         config, data, parameters = self.config, self.state.data, list(self.state.model.parameters())
-        splits = {"train": data.train, "val": data.val, "test": data.test}
         cost = plan(config, data.image_size, len(data.classes))
         return Started(
             versions={"python": platform.python_version(), **environment.versions()},
@@ -220,7 +219,7 @@ class Trainer:
             classes=data.classes,
             num_classes=len(data.classes),
             image_size=(3, *data.image_size),
-            images={name: split.num_images for name, split in splits.items() if split is not None},
+            images={name: split.num_images for name, split in data.splits.items()},
             parameters=sum(p.numel() for p in parameters),
             trainable_parameters=sum(p.numel() for p in parameters if p.requires_grad),
             flops=cost.flops,

@@ -51,7 +51,7 @@ class Checkpoint:
         return int(self.path.name)
 
 
-class Damaged(Exception):
+class DamagedCheckpointError(Exception):
     """A checkpoint does not verify; the message says why."""
 
 
@@ -102,7 +102,7 @@ def write(
     return final
 
 
-def point(run: Path, name: str, step: int) -> None:
+def write_pointer(run: Path, name: str, step: int) -> None:
     """Point `last` or `best` at the checkpoint of a step."""
     write_atomic(run / CHECKPOINTS / name, f"{step:08d}\n")
 
@@ -115,7 +115,7 @@ def prune(run: Path, *, finished: bool = False) -> None:
     _clean(run / CHECKPOINTS)
     names = _names(run)
     complete = [name for name in names if (run / CHECKPOINTS / name / OPTIMIZER).exists()]
-    pointed_at = {pointed(run, "best"), pointed(run, "last")}
+    pointed_at = {read_pointer(run, "best"), read_pointer(run, "last")}
     resumable = set() if finished else set(complete[-KEEP:])
     for name in names:
         folder = run / CHECKPOINTS / name
@@ -139,7 +139,7 @@ def _drop_optimizer(folder: Path) -> None:
     (folder / OPTIMIZER).unlink()
 
 
-def pointed(run: Path, name: str) -> str | None:
+def read_pointer(run: Path, name: str) -> str | None:
     """Return the name of the checkpoint that `last` or `best` points at, None where there is no such line."""
     try:
         word = _read(run / CHECKPOINTS / name, 64).decode("ascii", "replace").strip()
@@ -148,43 +148,46 @@ def pointed(run: Path, name: str) -> str | None:
     return word if _NAME.fullmatch(word) else None
 
 
-def verified(folder: Path) -> Checkpoint:
-    """Read a checkpoint and return it; the bytes that are hashed are those that are loaded. Raises Damaged."""
+def load_verified(folder: Path) -> Checkpoint:
+    """Read a checkpoint and return it; the bytes that are hashed are those that are loaded.
+
+    Raises DamagedCheckpointError.
+    """
     try:
         listed = json.loads(_read(folder / MANIFEST, LONGEST_MANIFEST))["files"]
         needed = {MODEL, STATE}
         if not isinstance(listed, dict) or not needed <= set(listed) <= needed | {OPTIMIZER}:
-            raise Damaged(f"{MANIFEST} does not list the files of a checkpoint")
+            raise DamagedCheckpointError(f"{MANIFEST} does not list the files of a checkpoint")
         content: dict[str, bytes] = {}
         for name, entry in listed.items():
             data = _read(folder / name, int(entry["size"]))
             if len(data) != entry["size"] or hashlib.sha256(data).hexdigest() != entry["sha256"]:
-                raise Damaged(f"{name} does not have its size and SHA-256")
+                raise DamagedCheckpointError(f"{name} does not have its size and SHA-256")
             content[name] = data
         plain = json.loads(content[STATE])
         if not isinstance(plain, dict):
-            raise Damaged(f"{STATE} is not an object")
+            raise DamagedCheckpointError(f"{STATE} is not an object")
         optimizer = load(content[OPTIMIZER]) if OPTIMIZER in content else None
         return Checkpoint(folder, load(content[MODEL]), optimizer, plain)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise Damaged(f"{type(error).__name__}: {error}"[:300]) from error
+        raise DamagedCheckpointError(f"{type(error).__name__}: {error}"[:300]) from error
     except safetensors.SafetensorError as error:
-        raise Damaged(f"not a safetensors file: {error}"[:300]) from error
+        raise DamagedCheckpointError(f"not a safetensors file: {error}"[:300]) from error
 
 
-def newest(run: Path) -> tuple[Checkpoint | None, list[str]]:
+def recover_newest(run: Path) -> tuple[Checkpoint | None, list[str]]:
     """Return the newest complete checkpoint that verifies, and a warning for each newer one, which is set aside.
 
     None where none was written yet. Raises UserError (storage) where none of those written verifies.
     """
     _undo_exchange(run / CHECKPOINTS)
-    names, last = _names(run), pointed(run, "last")
+    names, last = _names(run), read_pointer(run, "last")
     warnings = [f"the checkpoint {last} is missing"] if last is not None and last not in names else []
     for name in reversed(names):
         folder = run / CHECKPOINTS / name
         try:
-            checkpoint = verified(folder)
-        except Damaged as error:
+            checkpoint = load_verified(folder)
+        except DamagedCheckpointError as error:
             moved = folder.with_name(f"damaged-{name}-{os.getpid()}")
             folder.rename(moved)
             warnings.append(f"checkpoint {name} is damaged ({error}); set aside as {moved.name}")
@@ -205,14 +208,14 @@ def newest(run: Path) -> tuple[Checkpoint | None, list[str]]:
     )
 
 
-def chosen(run: Path, name: str) -> Checkpoint:
+def load_named(run: Path, name: str) -> Checkpoint:
     """Read the checkpoint `last` or `best`. Raises UserError where it is missing or damaged."""
-    word = pointed(run, name)
+    word = read_pointer(run, name)
     if word is None:
         raise UserError(f"{run} has no checkpoint {name}", Exit.NO_RUN)
     try:
-        return verified(run / CHECKPOINTS / word)
-    except Damaged as error:
+        return load_verified(run / CHECKPOINTS / word)
+    except DamagedCheckpointError as error:
         raise UserError(f"checkpoint {name} of {run} is damaged: {error}", Exit.STORAGE) from error
 
 

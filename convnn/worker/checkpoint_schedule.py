@@ -110,14 +110,14 @@ class Checkpointer:
         if self._best is not None:
             best_step, weights = self._best
             checkpoint.write(self.run, best_step, weights.model, None, weights.plain)
-            checkpoint.point(self.run, "best", best_step)
+            checkpoint.write_pointer(self.run, "best", best_step)
             self._best = None
         history_bytes = (self.run / EVENTS).stat().st_size
         plain = {**state.plain, "config_hash": config_hash(state), "history_bytes": history_bytes}
         path = checkpoint.write(self.run, step, state.model, state.optimizer, plain)
-        checkpoint.point(self.run, "last", step)
+        checkpoint.write_pointer(self.run, "last", step)
         if best:
-            checkpoint.point(self.run, "best", step)
+            checkpoint.write_pointer(self.run, "best", step)
         self._saved = (self.state.position.epoch, step)
         reach("checkpoint.pointed")
         self.emit(Saved(step=step, path=f"{CHECKPOINTS}/{path.name}"))

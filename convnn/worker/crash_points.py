@@ -9,9 +9,9 @@ from collections import Counter
 VARIABLE = "CONVNN_KILL_AT"  # a point, or "POINT:N" for the N-th time that it is reached
 POINTS = (
     "run.locked",
-    "run.told",  # the first event of this process is in the history
+    "run.logged",  # the first event of this process is in the history
     "step",
-    "epoch.told",  # in the history, not yet in a checkpoint
+    "epoch.logged",  # in the history, not yet in a checkpoint
     "epoch.saved",
     "checkpoint.begun",
     "checkpoint.model",

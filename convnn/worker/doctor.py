@@ -22,6 +22,7 @@ from convnn.errors import UserError
 from convnn.files import sync_directory, write_atomic
 from convnn.presets.resolve import resolve
 from convnn.runs.lock import is_locked, lock_run
+from convnn.text import plural
 from convnn.training import device as training_device
 from convnn.training.trainer import Trainer
 from convnn.worker.checkpoint import SPARE
@@ -34,7 +35,7 @@ PACKAGES = ("torch", "torchvision", "numpy", "textual", "typer", "pydantic", "sa
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was checked; `ok` is None where it is information only."""
+    """The result of one check; `ok` is None where it is information only."""
 
     name: str
     ok: bool | None
@@ -45,12 +46,12 @@ class Finding:
 
 
 def small(**options: str) -> RunConfig:
-    """A configuration of seconds: a narrow vgg11 on a few digits."""
+    """Return a configuration that trains in seconds: a narrow vgg11 on a few digits."""
     return resolve(None, {BY_NAME[name].key: value for name, value in (SMALL | options).items()}).checked()
 
 
 def findings(runs: Path, data: str) -> Iterator[Finding]:
-    """Everything but the deep check, each as soon as it is known."""
+    """Yield the findings of every check but the deep one, each as soon as it is known."""
     packages = ", ".join(f"{name} {metadata.version(name)}" for name in PACKAGES)
     yield Finding(
         "versions", None, f"convnn {metadata.version('convnn')}, python {platform.python_version()}, {packages}"
@@ -75,7 +76,7 @@ def findings(runs: Path, data: str) -> Iterator[Finding]:
 
 
 def speeds() -> Iterator[Finding]:
-    """Training steps of a small model: as they are, in mixed precision, compiled."""
+    """Yield the speed of a training step of a small model: plain, in mixed precision, compiled."""
     plain = _seconds_per_step(small())
     yield Finding("training", True, f"a step of the small model takes {1000 * plain:.1f} ms")
     for name, options in (("amp", {"use_amp": "true"}), ("compile", {"use_compiled": "true"})):
@@ -104,7 +105,10 @@ def _seconds_per_step(config: RunConfig) -> float:
 
 
 def storage(runs: Path) -> Iterator[Finding]:
-    """The folder of the runs: rename, sync and lock tried, free space. One that was not there is left out again."""
+    """Try rename, sync and lock in the folder of the runs, and measure its free space.
+
+    A folder that did not exist is removed again.
+    """
     made = not runs.exists()
     try:
         runs.mkdir(parents=True, exist_ok=True)
@@ -118,7 +122,7 @@ def storage(runs: Path) -> Iterator[Finding]:
         return
     free = shutil.disk_usage(runs).free
     if made:
-        with suppress(OSError):  # a run has begun there meanwhile
+        with suppress(OSError):  # not empty: a run was created there meanwhile
             runs.rmdir()
     yield Finding("free space", free > 2 * SPARE, f"{free / 1e9:.1f} GB in {runs}")
 
@@ -156,12 +160,12 @@ def _lock(folder: Path) -> None:
 
 
 def deep(runs: Path, say: Callable[[str], None]) -> Finding:
-    """One small run in the runs folder, killed and resumed five times, beside an undisturbed one."""
+    """Train a small run in the runs folder, kill and resume it five times, and compare it with an undisturbed one."""
     from convnn.worker import resume_trial
 
     config = small(num_epochs=str(KILLS + 1), device="cpu")
-    check = resume_trial.both_ways(config, runs, KILLS, say)
-    same = f"killed and resumed {len(check.kills)} times: the same weights and figures, bit for bit"
+    trial = resume_trial.run_trial(config, runs, KILLS, say)
+    same = f"killed and resumed {plural(len(trial.kills), 'time')}: the same weights and metrics, bit for bit"
     return Finding(
-        "resume", not check.differences and len(check.kills) == KILLS, "; ".join(check.differences[:3]) or same
+        "resume", not trial.differences and len(trial.kills) == KILLS, "; ".join(trial.differences[:3]) or same
     )

@@ -1,4 +1,4 @@
-"""What ended a run, in one sentence, with its exit code and flags that a fork can go on with."""
+"""Classify what ended a run: a sentence, the exit code, and flags that a fork can go on with."""
 
 from __future__ import annotations
 
@@ -10,26 +10,27 @@ from typing import TYPE_CHECKING
 
 from convnn.costs.memory_fit import accumulation, forecast
 from convnn.errors import Exit, Problem, UserError
-from convnn.text import memory
+from convnn.text import memory, plural
 
 if TYPE_CHECKING:
     from convnn.config.schema import RunConfig
 
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory")
 DATA_WORKER = "dataloader worker"
-FREE_SPACE = "free some space, or choose another --runs folder"
-MAKE_WRITABLE = "make it writable, or choose another --runs folder"
-RESTORE = "restore it, or choose another --runs folder"
+OTHER_FOLDER = "choose another --runs folder"
+FREE_SPACE = "free some space"
+MAKE_WRITABLE = "make it writable"
+RESTORE = "restore it"
 STORAGE = {
     errno.ENOSPC: ("the disk is full", FREE_SPACE),
     errno.EDQUOT: ("the disk quota is used up", FREE_SPACE),
-    errno.EFBIG: ("a file may grow no further (ulimit -f)", "raise the limit, or choose another --runs folder"),
+    errno.EFBIG: ("a file may grow no further (ulimit -f)", "raise the limit"),
     errno.EROFS: ("the file system is read-only", MAKE_WRITABLE),
     errno.EACCES: ("permission denied", MAKE_WRITABLE),
     errno.EPERM: ("permission denied", MAKE_WRITABLE),
     errno.ENOENT: ("it has vanished", RESTORE),
     errno.ESTALE: ("it has vanished (stale file handle)", RESTORE),
-    errno.EIO: ("the disk reports an error", "look at the disk, and choose another --runs folder"),
+    errno.EIO: ("the disk reports an error", "look at the disk"),
 }
 
 
@@ -50,6 +51,7 @@ class RunContext:
     image_size: tuple[int, int] | None
     num_classes: int | None
     memory: int
+    has_traceback: bool = True  # log.txt took it
 
 
 def classify_failure(error: Exception, context: RunContext) -> Failure:
@@ -68,13 +70,18 @@ def classify_failure(error: Exception, context: RunContext) -> Failure:
     if isinstance(error, OSError):
         path = error.filename or context.config.data.dataset
         return Failure(f"the data cannot be read: {path}: {error.strerror or error}", Exit.DATA)
-    return Failure(f"{summary} (the traceback is in log.txt)", Exit.FAILED)
+    traceback = "the traceback is in log.txt" if context.has_traceback else "log.txt could not be written"
+    return Failure(f"{summary} ({traceback})", Exit.FAILED)
 
 
-def storage(error: OSError, path: Path | str) -> UserError:
-    """Return the error of a directory or file that cannot be written, with what a person can do."""
-    reason, fix = STORAGE.get(error.errno or 0, (error.strerror or str(error), "choose another --runs folder"))
-    return UserError(Problem(f"{path}: {reason}", fix=fix), Exit.STORAGE)
+def storage_error(error: OSError, path: Path | str, *, in_runs: bool = False) -> UserError:
+    """Return the error of a directory or file that cannot be written, with its fix.
+
+    Below the folder of the runs (`in_runs`) another one is suggested.
+    """
+    reason, fix = STORAGE.get(error.errno or 0, (error.strerror or str(error), ""))
+    fixes = [fix, OTHER_FOLDER] if in_runs else [fix]
+    return UserError(Problem(f"{path}: {reason}", fix=", or ".join(filter(None, fixes)) or None), Exit.STORAGE)
 
 
 def _is_device_error(error: Exception) -> bool:
@@ -89,12 +96,12 @@ def _out_of_memory(context: RunContext) -> Failure:
         return Failure("out of memory while the data was read; try a smaller --limit or --resize", Exit.MEMORY)
     batch_size, accumulate = config.training.batch_size, config.training.accumulate
     cause = (
-        f"out of memory: a step of {-(-batch_size // accumulate)} images was forecast at "
+        f"out of memory: a step of {plural(-(-batch_size // accumulate), 'image')} was forecast at "
         f"{memory(forecast(config, image_size, num_classes))}, {memory(context.memory)} are here"
     )
     steps = accumulation(config, image_size, num_classes, context.memory)
     if steps is None:
         return Failure(f"{cause}; no accumulation fits: try a smaller --width, or another device", Exit.MEMORY)
     fits = memory(forecast(config, image_size, num_classes, steps))
-    advice = f"--accumulate {steps} ({-(-batch_size // steps)} images at a time) is forecast at {fits}"
+    advice = f"--accumulate {steps} ({plural(-(-batch_size // steps), 'image')} at a time) is forecast at {fits}"
     return Failure(f"{cause}; {advice}", Exit.MEMORY, ("--accumulate", str(steps)))

@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING
 
 from convnn.config.toml import dumps
 from convnn.errors import Problem, UserError
-from convnn.runs import event_log, run
+from convnn.runs.event_log import append_event
 from convnn.runs.lock import lock_run
-from convnn.runs.run import CHECKPOINTS, Run
+from convnn.runs.run import CHECKPOINTS, Run, create_run
+from convnn.text import plural
 
 if TYPE_CHECKING:
     from convnn.config.schema import RunConfig
     from convnn.worker.checkpoint import Checkpoint
 
 
-def fork(source: Run, config: RunConfig, root: Path) -> tuple[Run, list[str]]:
+def fork_run(source: Run, config: RunConfig, root: Path) -> tuple[Run, list[str]]:
     """Create a run that goes on from the newest good checkpoint of `source`; return it with notes for the person.
 
     It begins with the epochs so far. A finished run keeps no optimizer state: its fork has none.
@@ -30,14 +31,14 @@ def fork(source: Run, config: RunConfig, root: Path) -> tuple[Run, list[str]]:
     if epoch > config.training.num_epochs:
         raise UserError(
             Problem(
-                f"{source.name} has done all of {config.training.num_epochs} epochs",
+                f"{source.name} has already done {plural(config.training.num_epochs, 'epoch')}",
                 key="training.num_epochs",
                 value=config.training.num_epochs,
                 fix=f"give the fork more of them: --num_epochs {2 * config.training.num_epochs}",
                 change={"training.num_epochs": 2 * config.training.num_epochs},
             )
         )
-    forked = run.create_run(
+    forked = create_run(
         dumps(config, whole=True),
         model=config.model.name,
         layer=config.layer.type,
@@ -47,20 +48,20 @@ def fork(source: Run, config: RunConfig, root: Path) -> tuple[Run, list[str]]:
     )
     if newest.optimizer is None:
         notes.append("a finished run keeps no optimizer state: the fork begins with a fresh one")
-    best = checkpoint.pointed(source.path, "best")
+    best = checkpoint.read_pointer(source.path, "best")
     if best is not None and best != newest.path.name:
-        weights = checkpoint.verified(source.path / CHECKPOINTS / best)
+        weights = checkpoint.load_verified(source.path / CHECKPOINTS / best)
         if weights.step <= newest.step:
             checkpoint.write(forked.path, weights.step, weights.model, None, weights.plain)
-            checkpoint.point(forked.path, "best", weights.step)
+            checkpoint.write_pointer(forked.path, "best", weights.step)
     plain = {**newest.plain, "forked": f"{source.name} at step {newest.step}"}
     checkpoint.write(forked.path, newest.step, newest.model, newest.optimizer or {}, plain)
-    checkpoint.point(forked.path, "last", newest.step)
+    checkpoint.write_pointer(forked.path, "last", newest.step)
     if best == newest.path.name:
-        checkpoint.point(forked.path, "best", newest.step)
+        checkpoint.write_pointer(forked.path, "best", newest.step)
     for event in source.history(steps=False).epochs:
         if event.epoch < epoch:
-            event_log.append_event(forked.events_path, event)
+            append_event(forked.events_path, event)
     return forked, notes
 
 
@@ -68,9 +69,9 @@ def _newest(source: Run) -> tuple[Checkpoint, list[str]]:
     from convnn.worker import checkpoint
 
     if source.status() == "done":  # not a byte of it changes
-        return checkpoint.chosen(source.path, "last"), []
+        return checkpoint.load_named(source.path, "last"), []
     with lock_run(source.path):
-        newest, notes = checkpoint.newest(source.path)
+        newest, notes = checkpoint.recover_newest(source.path)
     if newest is None:
         raise UserError(
             Problem(

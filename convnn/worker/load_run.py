@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -24,17 +25,17 @@ class TrainedRun:
 
     run: Run
 
-    @property
+    @cached_property
     def config(self) -> RunConfig:
         """The configuration that the run was trained with."""
         return self.run.config()
 
     @property
     def history(self) -> History:
-        """The events of the run, folded: `history.epochs`, `history.series("test_top1")`, `history.best()`."""
+        """The events so far, read anew each time: `history.epochs`, `history.series("test_top1")`, `history.best()`."""
         return self.run.history()
 
-    @property
+    @cached_property
     def started(self) -> Started:
         """The event with classes, normalization and image size. Raises UserError where the run never started."""
         started = self.run.history(steps=False).started
@@ -51,12 +52,12 @@ class TrainedRun:
         return normalization["mean"], normalization["std"]
 
     def model(self, which: str = "best", device: str | torch.device = "cpu") -> nn.Module:
-        """The model with the weights of the checkpoint `best` or `last`, in evaluation mode.
+        """Return the model with the weights of the checkpoint `best` or `last`, in evaluation mode.
 
         It takes normalized images (B, 3, H, W) and gives logits (B, classes). Raises UserError when the checkpoint is
         missing, damaged, or of another model, naming the difference.
         """
-        weights = checkpoint.chosen(self.run.path, which).model
+        weights = checkpoint.load_named(self.run.path, which).model
         classes = self.started.num_classes
         if classes is None:
             raise UserError(f"{self.run.name} does not say how many classes it has")
@@ -67,7 +68,7 @@ class TrainedRun:
 
 
 def load_run(ref: str | Path, runs: str | Path | None = None) -> TrainedRun:
-    """A run by path, part of its name, "@last" or "@best:test_top1"; `runs` is where runs lie, else as for commands.
+    """Return a run by path, part of its name, "@last" or "@best:test_top1"; `runs` is the folder of the runs.
 
     Raises UserError when there is no such run.
     """

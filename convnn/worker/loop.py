@@ -50,7 +50,7 @@ class Loop:
                 self.recorder.emit(event)
             reach("step")
             if isinstance(event, Epoch):
-                reach("epoch.told")
+                reach("epoch.logged")
                 self.checkpointer.epoch_ended(event.epoch)
                 reach("epoch.saved")
                 self.recorder.write_results()
@@ -72,7 +72,7 @@ class Loop:
 
     def _divergence_advice(self) -> str:
         config = self.trainer.config
-        last = checkpoint.pointed(self.run.path, "last")
+        last = checkpoint.read_pointer(self.run.path, "last")
         advice = f"the last good checkpoint is {last}" if last else "there is no checkpoint yet"
         flags = ["a lower --lr"]
         if config.training.clip_grad_norm == 0:

@@ -13,10 +13,10 @@ from convnn.runs.run import LOG
 from convnn.text import escaped
 
 
-class _File(logging.FileHandler):
-    """A log that a full disk may silence: what it says is told elsewhere too, and no run ends for it."""
+class RunLog(logging.FileHandler):
+    """A handler whose failed writes do not end the run; `problem` is the latest one."""
 
-    refused: OSError | None = None
+    problem: OSError | None = None
 
     def _open(self) -> TextIOWrapper:
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW  # a link may lead anywhere
@@ -30,13 +30,13 @@ class _File(logging.FileHandler):
             self.stream.write("\n".join(map(escaped, lines)) + "\n")
             self.stream.flush()
         except OSError as error:
-            self.refused = error
+            self.problem = error
 
 
 @contextmanager
-def logged(run: Path) -> Iterator[None]:
+def logged(run: Path) -> Iterator[RunLog]:
     """While the block runs, the loggers `convnn` and `py.warnings` write to the log of the run at `run`."""
-    handler = _File(run / LOG, delay=True, encoding="utf-8", errors="backslashreplace")
+    handler = RunLog(run / LOG, delay=True, encoding="utf-8", errors="backslashreplace")
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
     loggers = [logging.getLogger(name) for name in ("convnn", "py.warnings")]
     logging.captureWarnings(True)
@@ -44,7 +44,7 @@ def logged(run: Path) -> Iterator[None]:
         logger.addHandler(handler)
         logger.propagate = False
     try:
-        yield
+        yield handler
     finally:
         for logger in loggers:
             logger.removeHandler(handler)
@@ -52,4 +52,4 @@ def logged(run: Path) -> Iterator[None]:
         try:
             handler.close()
         except OSError as error:  # what was buffered found no room
-            handler.refused = error
+            handler.problem = error

@@ -27,13 +27,13 @@ from convnn.worker.checkpoint_schedule import Checkpointer
 from convnn.worker.crash_points import reach
 from convnn.worker.loop import Loop, not_written
 from convnn.worker.recorder import Recorder, Show
-from convnn.worker.run_log import logged
+from convnn.worker.run_log import RunLog, logged
 from convnn.worker.signals import Command
 
 
 @dataclass
-class Ended:
-    """How a run ended; the exception if one ended it; flags that a fork of the run would go on with."""
+class RunResult:
+    """The last event of a run, the exception if one ended it, and flags that a fork of the run would go on with."""
 
     finished: Finished
     error: BaseException | None = None
@@ -66,7 +66,7 @@ def train_run(
     commands: deque[Command] | None = None,
     resume: bool = False,
     max_minutes: float | None = None,
-) -> Ended:
+) -> RunResult:
     """Train the run on this thread until it ends, for whatever reason; its directory is complete afterwards.
 
     Each event is folded into `history`, which is brought up to date first, before `show` gets it with its line.
@@ -76,7 +76,7 @@ def train_run(
     deadline = None if max_minutes is None else time.monotonic() + 60 * max_minutes
     commands = deque() if commands is None else commands
     try:
-        with lock_run(run.path), logged(run.path):
+        with lock_run(run.path), logged(run.path) as log:
             reach("run.locked")
             control.discard(run.path)  # it was for a process that is gone
             _remove_partial_files(run)
@@ -84,25 +84,26 @@ def train_run(
             if resume:
                 history.update(run.events_path)
             if history.finished is not None and history.finished.outcome == "done":
-                return Ended(history.finished)  # by another process, while this one started
+                return RunResult(history.finished)  # by another process, while this one started
             training_device.select_device(config)  # raises UserError where it is missing
             resume_point = _find_resume_point(run, config, history) if resume else None
             recorder = Recorder(run, history, show)
             try:
-                return _train_to_end(recorder, config, resume_point, commands, deadline)
+                return _train_to_end(recorder, log, config, resume_point, commands, deadline)
             finally:
                 recorder.close()
     except OSError as error:
-        raise failures.storage(error, error.filename or run.path) from error
+        raise failures.storage_error(error, error.filename or run.path, in_runs=True) from error
 
 
 def _train_to_end(
     recorder: Recorder,
+    log: RunLog,
     config: RunConfig,
     resume_point: ResumePoint | None,
     commands: deque[Command],
     deadline: float | None,
-) -> Ended:
+) -> RunResult:
     """Train, and record what ended it as the last event."""
     device = training_device.select_device(config)
     memory = training_device.total_memory(device)  # a lost device cannot be asked any more
@@ -111,11 +112,11 @@ def _train_to_end(
     except Exception as error:
         if not isinstance(error, UserError):
             logging.getLogger("convnn").error("%s", "".join(traceback.format_exception(error)))
-        failure = failures.classify_failure(error, _context(config, recorder.history, memory))
+        failure = failures.classify_failure(error, _context(config, recorder.history, memory, log))
         finished = _end(recorder, Finished(outcome="failed", cause=failure.cause, code=failure.code))
-        return Ended(finished, error, failure.flags)
+        return RunResult(finished, error, failure.flags)
     flags = ("--lr", f"{config.optimizer.lr / 10:g}") if finished.outcome == "diverged" else ()
-    return Ended(_end(recorder, finished), None, flags)
+    return RunResult(_end(recorder, finished), None, flags)
 
 
 def _train(
@@ -138,7 +139,7 @@ def _train(
         flush_history=recorder.flush,
         saved=resume_point.position if resume_point else None,
     )
-    reach("run.told")
+    reach("run.logged")
     return Loop(recorder.run, trainer, recorder, checkpointer, commands, deadline).consume(stream)
 
 
@@ -157,7 +158,7 @@ def _record_start(recorder: Recorder, state: TrainState, started: Started, resum
     try:
         recorder.flush()
     except OSError as error:
-        raise failures.storage(error, recorder.run.events_path) from error
+        raise failures.storage_error(error, recorder.run.events_path, in_runs=True) from error
     recorder.write_description(state.config, state.model, started)
 
 
@@ -193,12 +194,12 @@ def _end(recorder: Recorder, finished: Finished) -> Finished:
     return finished
 
 
-def _context(config: RunConfig, history: History, memory: int) -> failures.RunContext:
-    started = history.started
+def _context(config: RunConfig, history: History, memory: int, log: RunLog) -> failures.RunContext:
+    started, has_traceback = history.started, log.problem is None
     if started is None:
-        return failures.RunContext(config, None, None, memory)
+        return failures.RunContext(config, None, None, memory, has_traceback)
     image_size = (started.image_size[-2], started.image_size[-1]) if started.image_size else None
-    return failures.RunContext(config, image_size, started.num_classes, memory)
+    return failures.RunContext(config, image_size, started.num_classes, memory, has_traceback)
 
 
 def _remove_partial_files(run: Run) -> None:
@@ -216,7 +217,7 @@ def _find_resume_point(run: Run, config: RunConfig, history: History) -> ResumeP
 
     Raises UserError where it may not be resumed from.
     """
-    newest, warnings = checkpoint.newest(run.path)
+    newest, warnings = checkpoint.recover_newest(run.path)
     if newest is None:
         if any(mark.kind == "saved" for mark in history.marks):
             raise UserError(
@@ -247,11 +248,11 @@ def _check_config(run: Run, config: RunConfig, plain: Mapping[str, Any]) -> None
 
 def _repair_pointers(run: Run, newest: checkpoint.Checkpoint) -> None:
     """Point `last` at the newest checkpoint, and `best` if it is: a kill may have come between write and pointer."""
-    if checkpoint.pointed(run.path, "last") != newest.path.name:
-        checkpoint.point(run.path, "last", newest.step)
+    if checkpoint.read_pointer(run.path, "last") != newest.path.name:
+        checkpoint.write_pointer(run.path, "last", newest.step)
     best, position = newest.plain.get("best"), newest.plain.get("position")
     if isinstance(best, dict) and isinstance(position, dict) and position.get("step") == 0:
         epoch = best.get("epoch")
         is_best = isinstance(epoch, int) and epoch + 1 == position.get("epoch")  # written at the end of that epoch
-        if is_best and checkpoint.pointed(run.path, "best") != newest.path.name:
-            checkpoint.point(run.path, "best", newest.step)
+        if is_best and checkpoint.read_pointer(run.path, "best") != newest.path.name:
+            checkpoint.write_pointer(run.path, "best", newest.step)

@@ -15,6 +15,7 @@ from support.processes import Command, convnn, until
 
 from convnn.costs import memory_fit, plan
 from convnn.errors import Exit, UserError
+from convnn.events import Started
 from convnn.text import memory
 from convnn.worker import failures
 from convnn.worker.failures import RunContext, classify_failure
@@ -73,8 +74,32 @@ def test_each_has_its_code_and_its_words(error, code, word):
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.ENOENT, errno.EDQUOT, errno.EIO, 9999])
 def test_storage_is_8_whatever_the_reason(tmp_path, number):
-    error = failures.storage(OSError(number, "words of the system"), tmp_path)
+    error = failures.storage_error(OSError(number, "words of the system"), tmp_path)
     assert error.code == Exit.STORAGE and str(tmp_path) in str(error)
+    assert failures.OTHER_FOLDER not in str(error)
+    assert failures.OTHER_FOLDER in str(failures.storage_error(OSError(number, ""), tmp_path, in_runs=True))
+
+
+@pytest.mark.parametrize(
+    ("words", "suggested"), [(["run", "quickstart", "--runs"], True), (["presets", "copy", "quickstart"], False)]
+)
+def test_another_runs_folder_is_suggested_for_a_path_in_it_only(tmp_path, words, suggested):
+    (tmp_path / "file").write_text("")
+    refused = convnn(*words, tmp_path / "file" / "below", cwd=tmp_path)
+    assert refused.code == Exit.STORAGE, refused
+    assert (failures.OTHER_FOLDER in refused.err) == suggested
+
+
+def test_a_log_that_could_not_be_written_is_not_referred_to(tmp_path):
+    run = training.create(tmp_path, training.config())
+    (run.path / "log.txt").mkdir()
+
+    def show(event, line: str) -> None:
+        if isinstance(event, Started):
+            raise ZeroDivisionError("division by zero")
+
+    cause = training.train_run(run, run.config(), show=show).finished.cause
+    assert cause.startswith("ZeroDivisionError") and "traceback is in" not in cause
 
 
 def test_a_diverged_run_says_the_step_and_the_command_to_go_on(tmp_path):
@@ -141,9 +166,9 @@ def test_resume_refuses_other_options_and_forks_with_them(tmp_path):
 
 def test_a_fork_of_the_same_configuration_ends_as_its_run(tmp_path):
     run, _ = training.train(tmp_path / "runs", training.config(), commands=training.StopAt(7))
-    from convnn.worker.fork import fork
+    from convnn.worker.fork import fork_run
 
-    made, _ = fork(run, run.config(), tmp_path / "runs")
+    made, _ = fork_run(run, run.config(), tmp_path / "runs")
     assert training.resume(made).finished.outcome == training.resume(run).finished.outcome == "done"
     assert made.history().digest() == run.history().digest()
     assert training.same_weights(made, run)

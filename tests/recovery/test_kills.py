@@ -57,7 +57,7 @@ def test_killed_at_a_random_time(tmp_path, whole, duration, turn):
 def test_killed_ten_times_in_one_run(tmp_path, whole):
     killed = convnn("run", *killing.arguments(RICH), cwd=tmp_path, **{VARIABLE: "step:2"})
     for turn in range(9):
-        place = ("checkpoint.manifest", "epoch.told", f"step:{turn}", "checkpoint.renamed", "run.told")[turn % 5]
+        place = ("checkpoint.manifest", "epoch.logged", f"step:{turn}", "checkpoint.renamed", "run.logged")[turn % 5]
         killed = convnn("resume", cwd=tmp_path, **{VARIABLE: place})
         if killed.code == 0:
             break

@@ -91,8 +91,8 @@ def sound(run: Run) -> None:
     """What is there can be believed: no torn line, and the latest checkpoint verifies."""
     if run.events_path.exists():
         assert event_log.read_events(run.events_path)[2] == []
-    if (last := checkpoint.pointed(run.path, "last")) is not None:
-        checkpoint.verified(run.path / checkpoint.CHECKPOINTS / last)
+    if (last := checkpoint.read_pointer(run.path, "last")) is not None:
+        checkpoint.load_verified(run.path / checkpoint.CHECKPOINTS / last)
 
 
 def refuse_and_finish(root: Path, monkeypatch: pytest.MonkeyPatch, whole: Run, number: int, forever: bool) -> None:

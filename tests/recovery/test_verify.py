@@ -25,7 +25,7 @@ def test_what_differs_is_named(tmp_path):
     first, _ = training.train(tmp_path, training.config(num_epochs=1))
     second, _ = training.train(tmp_path, training.config(num_epochs=1))
     assert list(resume_trial._differences(first, second)) == []
-    saved = checkpoint.chosen(second.path, "last")
+    saved = checkpoint.load_named(second.path, "last")
     name = next(name for name, tensor in saved.model.items() if tensor.is_floating_point())
     saved.model[name].view(-1)[0] = torch.nextafter(saved.model[name].view(-1)[0], torch.tensor(9.0))
     checkpoint.write(second.path, saved.step, saved.model, None, saved.plain)

@@ -19,7 +19,7 @@ from convnn.runs import run as runs_run
 from convnn.runs.control import ControlCommand
 from convnn.runs.run import Run
 from convnn.worker.signals import Command
-from convnn.worker.train_run import Ended, train_run
+from convnn.worker.train_run import RunResult, train_run
 
 # a ResNet takes images of 8x8 pixels as they are: steps of milliseconds
 SMALL = {
@@ -77,12 +77,12 @@ def create(root: Path, run_config: RunConfig) -> Run:
     )
 
 
-def train(root: Path, run_config: RunConfig, **options: Any) -> tuple[Run, Ended]:
+def train(root: Path, run_config: RunConfig, **options: Any) -> tuple[Run, RunResult]:
     run = create(root, run_config)
     return run, train_run(run, run_config, **options)
 
 
-def resume(run: Run, **options: Any) -> Ended:
+def resume(run: Run, **options: Any) -> RunResult:
     return train_run(run, run.config(), resume=True, **options)
 
 

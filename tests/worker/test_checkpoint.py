@@ -22,9 +22,9 @@ PLAIN = {"position": {"epoch": 1}, "sum": 0.1 + 0.2}
 def written(run: Path, *steps: int, best: int | None = None) -> None:
     for step in steps:
         checkpoint.write(run, step, MODEL, OPTIMIZER, PLAIN | {"step": step})
-        checkpoint.point(run, "last", step)
+        checkpoint.write_pointer(run, "last", step)
     if best is not None:
-        checkpoint.point(run, "best", best)
+        checkpoint.write_pointer(run, "best", best)
 
 
 def names(run: Path) -> list[str]:
@@ -33,7 +33,7 @@ def names(run: Path) -> list[str]:
 
 def test_what_is_written_comes_back_bit_for_bit(tmp_path):
     written(tmp_path, 7)
-    newest, warnings = checkpoint.newest(tmp_path)
+    newest, warnings = checkpoint.recover_newest(tmp_path)
     assert warnings == []
     assert newest.step == 7
     assert newest.plain == PLAIN | {"step": 7}
@@ -46,14 +46,14 @@ def test_the_last_two_and_the_best_are_kept_and_the_best_has_weights_only(tmp_pa
     written(tmp_path, 10, 20, 30, 40, best=10)
     checkpoint.prune(tmp_path)
     assert names(tmp_path) == ["00000010", "00000030", "00000040", "best", "last"]
-    assert checkpoint.verified(tmp_path / "checkpoints/00000010").optimizer is None
-    assert checkpoint.verified(tmp_path / "checkpoints/00000030").optimizer is not None
+    assert checkpoint.load_verified(tmp_path / "checkpoints/00000010").optimizer is None
+    assert checkpoint.load_verified(tmp_path / "checkpoints/00000030").optimizer is not None
 
 
 def test_weights_of_the_best_do_not_count_as_one_of_the_two(tmp_path):
     written(tmp_path, 10, 30)
     checkpoint.write(tmp_path, 20, MODEL, None, PLAIN)
-    checkpoint.point(tmp_path, "best", 20)
+    checkpoint.write_pointer(tmp_path, "best", 20)
     checkpoint.prune(tmp_path)
     assert names(tmp_path) == ["00000010", "00000020", "00000030", "best", "last"]
 
@@ -63,15 +63,15 @@ def test_a_finished_run_keeps_no_optimizer(tmp_path):
     checkpoint.prune(tmp_path, finished=True)
     assert names(tmp_path) == ["00000010", "00000030", "best", "last"]
     assert not list(tmp_path.rglob("optimizer*"))
-    assert checkpoint.chosen(tmp_path, "best").step == 10
+    assert checkpoint.load_named(tmp_path, "best").step == 10
     with pytest.raises(UserError, match="weights only") as caught:
-        checkpoint.newest(tmp_path)
+        checkpoint.recover_newest(tmp_path)
     assert caught.value.code == Exit.STORAGE
 
 
 def test_steps_sort_as_numbers(tmp_path):
     written(tmp_path, 99_999_999, 100_000_000)
-    assert checkpoint.newest(tmp_path)[0].step == 100_000_000
+    assert checkpoint.recover_newest(tmp_path)[0].step == 100_000_000
 
 
 def test_a_damaged_one_is_set_aside_and_the_one_before_is_taken(tmp_path):
@@ -79,7 +79,7 @@ def test_a_damaged_one_is_set_aside_and_the_one_before_is_taken(tmp_path):
     with (tmp_path / "checkpoints/00000020/model.safetensors").open("r+b") as file:
         file.seek(-1, os.SEEK_END)
         file.write(b"x")
-    newest, warnings = checkpoint.newest(tmp_path)
+    newest, warnings = checkpoint.recover_newest(tmp_path)
     assert newest.step == 10
     assert "00000020 is damaged" in warnings[0]
     assert any(name.startswith("damaged-00000020") for name in names(tmp_path))
@@ -91,18 +91,18 @@ def test_when_all_are_damaged_it_says_so_every_time(tmp_path):
         path.write_bytes(b"")
     for _ in range(3):
         with pytest.raises(UserError, match=r"no checkpoint .* is left") as caught:
-            checkpoint.newest(tmp_path)
+            checkpoint.recover_newest(tmp_path)
         assert caught.value.code == Exit.STORAGE
 
 
 def test_a_run_without_checkpoints_is_no_damage(tmp_path):
-    assert checkpoint.newest(tmp_path) == (None, [])
+    assert checkpoint.recover_newest(tmp_path) == (None, [])
 
 
 def test_a_pointer_to_what_is_gone_is_said(tmp_path):
     written(tmp_path, 10)
-    checkpoint.point(tmp_path, "last", 20)
-    newest, warnings = checkpoint.newest(tmp_path)
+    checkpoint.write_pointer(tmp_path, "last", 20)
+    newest, warnings = checkpoint.recover_newest(tmp_path)
     assert newest.step == 10 and "00000020" in warnings[0]
 
 
@@ -116,14 +116,14 @@ def test_every_flipped_bit_and_every_cut_is_found(tmp_path, name):
         bad = bytearray(good)
         bad[bit // 8] ^= 1 << bit % 8
         path.write_bytes(bad)
-        with pytest.raises(checkpoint.Damaged):
-            checkpoint.verified(folder)
+        with pytest.raises(checkpoint.DamagedCheckpointError):
+            checkpoint.load_verified(folder)
     for length in (0, 1, len(good) // 2, len(good) - 1):
         path.write_bytes(good[:length])
-        with pytest.raises(checkpoint.Damaged):
-            checkpoint.verified(folder)
+        with pytest.raises(checkpoint.DamagedCheckpointError):
+            checkpoint.load_verified(folder)
     path.write_bytes(good)
-    checkpoint.verified(folder)
+    checkpoint.load_verified(folder)
 
 
 @pytest.mark.parametrize(
@@ -132,8 +132,8 @@ def test_every_flipped_bit_and_every_cut_is_found(tmp_path, name):
 def test_a_manifest_from_a_stranger_is_damage(tmp_path, state):
     written(tmp_path, 1)
     (tmp_path / "checkpoints/00000001/manifest.json").write_bytes(state)
-    with pytest.raises(checkpoint.Damaged):
-        checkpoint.verified(tmp_path / "checkpoints/00000001")
+    with pytest.raises(checkpoint.DamagedCheckpointError):
+        checkpoint.load_verified(tmp_path / "checkpoints/00000001")
 
 
 def test_a_pickle_in_the_place_of_weights_is_not_opened(tmp_path):
@@ -149,8 +149,8 @@ def test_a_pickle_in_the_place_of_weights_is_not_opened(tmp_path):
     entry = {"size": len(data), "sha256": __import__("hashlib").sha256(data).hexdigest()}
     listed["files"]["model.safetensors"] = entry  # so that the sum agrees
     (folder / "manifest.json").write_text(json.dumps(listed))
-    with pytest.raises(checkpoint.Damaged, match="safetensors"):
-        checkpoint.verified(folder)
+    with pytest.raises(checkpoint.DamagedCheckpointError, match="safetensors"):
+        checkpoint.load_verified(folder)
     assert not (tmp_path / "canary").exists()
 
 
@@ -159,31 +159,31 @@ def test_links_and_pipes_are_not_followed(tmp_path):
     run = tmp_path / "b"
     (run / checkpoint.CHECKPOINTS).mkdir(parents=True)
     (run / checkpoint.CHECKPOINTS / "00000001").symlink_to(tmp_path / "a/checkpoints/00000001")
-    assert checkpoint.newest(run) == (None, [])
+    assert checkpoint.recover_newest(run) == (None, [])
     for make in (os.mkfifo, lambda path: path.symlink_to(tmp_path / "a/checkpoints/last")):
         last = run / checkpoint.CHECKPOINTS / "last"
         make(last)
-        assert checkpoint.pointed(run, "last") is None
+        assert checkpoint.read_pointer(run, "last") is None
         last.unlink()
     model = tmp_path / "a/checkpoints/00000001/model.safetensors"
     model.unlink()
     os.mkfifo(model)
-    with pytest.raises(checkpoint.Damaged):
-        checkpoint.verified(model.parent)
+    with pytest.raises(checkpoint.DamagedCheckpointError):
+        checkpoint.load_verified(model.parent)
 
 
 def test_the_same_step_again_replaces_it(tmp_path):
     checkpoint.write(tmp_path, 5, MODEL, None, PLAIN)
     checkpoint.write(tmp_path, 5, MODEL, OPTIMIZER, PLAIN)
     assert names(tmp_path) == ["00000005"]
-    assert checkpoint.newest(tmp_path)[0].optimizer is not None
+    assert checkpoint.recover_newest(tmp_path)[0].optimizer is not None
 
 
 def test_an_exchange_cut_off_in_the_middle_is_undone(tmp_path):
     written(tmp_path, 5)
     folder = tmp_path / checkpoint.CHECKPOINTS
     (folder / "00000005").rename(folder / ".tmp-00000005-before")
-    assert checkpoint.newest(tmp_path)[0].step == 5
+    assert checkpoint.recover_newest(tmp_path)[0].step == 5
 
 
 def test_an_exchange_that_could_not_be_undone_at_once_is_undone_by_the_next_write(tmp_path):
@@ -193,7 +193,7 @@ def test_an_exchange_that_could_not_be_undone_at_once_is_undone_by_the_next_writ
     (folder / "00000005").rename(folder / ".tmp-00000005-before")
     checkpoint.write(tmp_path, 6, MODEL, None, PLAIN)
     assert names(tmp_path) == ["00000005", "00000006", "last"]
-    assert checkpoint.newest(tmp_path)[0].step == 5
+    assert checkpoint.recover_newest(tmp_path)[0].step == 5
 
 
 def test_who_may_read_a_run_may_read_its_weights(tmp_path):

@@ -42,7 +42,7 @@ def test_a_signal_saves_at_the_next_step_and_ends_with_its_code(tmp_path, number
     assert ended.code == code, ended.err
     assert run.status() == "interrupted"
     assert f"resume with: convnn resume {run.name}" in ended.err
-    newest, warnings = checkpoint.newest(run.path)
+    newest, warnings = checkpoint.recover_newest(run.path)
     assert warnings == [] and newest.step > 0
     assert training.recorded_events(run)[-1].code == code
 
@@ -50,8 +50,8 @@ def test_a_signal_saves_at_the_next_step_and_ends_with_its_code(tmp_path, number
 def test_usr1_saves_and_goes_on(tmp_path):
     command, run = started(tmp_path)
     command.signal(signal.SIGUSR1)
-    until(lambda: checkpoint.pointed(run.path, "last") is not None)
-    saved = int(checkpoint.pointed(run.path, "last"))
+    until(lambda: checkpoint.read_pointer(run.path, "last") is not None)
+    saved = int(checkpoint.read_pointer(run.path, "last"))
     until(lambda: run.history().step > saved)
     control.send(run.path, control.ControlCommand.STOP)
     assert command.wait().code == 0
@@ -69,7 +69,7 @@ def test_a_second_ctrl_c_ends_at_once_with_files_valid(tmp_path):
     assert f"resume with: convnn resume {run.name}\n" in ended.err
     assert event_log.read_events(run.events_path)[2] == []
     assert not is_locked(run.path)
-    checkpoint.newest(run.path)
+    checkpoint.recover_newest(run.path)
 
 
 def _again(command: Command) -> bool:
@@ -85,10 +85,10 @@ def test_the_time_limit_is_75_and_leaves_a_run_that_goes_on(tmp_path):
     assert printed[0]["event"] == "Started" and printed[-1]["event"] == "Finished"
     assert (printed[-1]["outcome"], printed[-1]["code"]) == ("interrupted", 75)
     run = list_runs(tmp_path / "runs")[0][0]
-    step = checkpoint.newest(run.path)[0].step
+    step = checkpoint.recover_newest(run.path)[0].step
     again = convnn("resume", "--plain", "--max-minutes", "0.005", cwd=tmp_path)
     assert again.code == 75, again.err
-    assert checkpoint.newest(run.path)[0].step > step
+    assert checkpoint.recover_newest(run.path)[0].step > step
     assert run.history().skipped_lines == []
 
 

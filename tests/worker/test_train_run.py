@@ -104,7 +104,7 @@ def test_an_infinite_rate_ends_as_diverged_with_the_step_and_no_checkpoint_of_it
     assert "not finite" in ended.finished.cause and "step" in ended.finished.cause
     assert ended.flags == ("--lr", "1e+29")
     for folder in (run.path / checkpoint.CHECKPOINTS).glob("0*"):
-        assert all(value.float().isfinite().all() for value in checkpoint.verified(folder).model.values())
+        assert all(value.float().isfinite().all() for value in checkpoint.load_verified(folder).model.values())
     assert run.status() == "diverged"
 
 
@@ -123,7 +123,7 @@ def test_a_pause_is_saved_told_and_changes_no_figure(tmp_path):
 
     def show(event, line: str) -> None:
         if isinstance(event, Paused):
-            assert checkpoint.newest(run.path)[0].step == event.step
+            assert checkpoint.recover_newest(run.path)[0].step == event.step
             commands.extend([ControlCommand.CHECKPOINT, ControlCommand.PAUSE, ControlCommand.RESUME])
 
     commands = training.StopAt(2, ControlCommand.PAUSE)
@@ -169,7 +169,7 @@ def test_checkpoints_are_stretched_when_they_cost_too_much_and_that_is_said_once
 def test_the_best_weights_are_those_of_the_best_epoch(tmp_path):
     run, _ = training.train(tmp_path, training.config(num_epochs=5))
     _, epoch = run.history().best("test_top1")
-    best = checkpoint.chosen(run.path, "best")
+    best = checkpoint.load_named(run.path, "best")
     assert best.step == epoch * 4 and best.optimizer is None
     short, _ = training.train(tmp_path, training.config(num_epochs=epoch))
     assert all(torch.equal(training.weights(short)[name], value) for name, value in best.model.items())
@@ -195,7 +195,7 @@ def test_vanished_checkpoints_are_not_begun_again(tmp_path):
 def test_other_images_are_refused(tmp_path):
     run, _ = training.train(tmp_path, training.config(), commands=training.StopAt(2))
     folder = next((run.path / checkpoint.CHECKPOINTS).glob("0*"))
-    saved = checkpoint.verified(folder)
+    saved = checkpoint.load_verified(folder)
     saved.plain["data"]["images"]["train"] += 1
     checkpoint.write(run.path, saved.step, saved.model, saved.optimizer, saved.plain)
     ended = training.resume(run)

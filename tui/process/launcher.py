@@ -29,7 +29,7 @@ from convnn.worker.signals import Command
 from tui.process.torch_preload import load_ahead
 
 if TYPE_CHECKING:
-    from convnn.worker.train_run import Ended
+    from convnn.worker.train_run import RunResult
 
 LOG_TAIL = 2000  # characters of a detached process's log that its error has
 
@@ -44,7 +44,7 @@ class Launch:
     preset: str | None = None
     resumes: Run | None = None  # the run that is resumed, instead of a new one
     run: Run | None = None  # from the moment it has a directory
-    ended: Ended | None = None
+    ended: RunResult | None = None
     error: UserError | None = None  # why there is no run, or why it did not end by itself
     starting: bool = False
     process: subprocess.Popen[bytes] | None = None  # of a detached launch

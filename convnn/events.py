@@ -119,7 +119,7 @@ class Saved(Event):
 
     step: int
     path: Text
-    kind: Text = "last"
+    kind: Text = "last"  # always this one; runs of earlier versions may hold others
 
 
 class Warned(Event):

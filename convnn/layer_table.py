@@ -9,8 +9,9 @@ N positions of the map, N' of the padded map, M candidates, K neighbors; all aft
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import prod
 from operator import attrgetter
 from typing import Any
 
@@ -71,7 +72,7 @@ class LayerKind:
         return values | {"bias": bias} if self.optional_bias else values
 
     def parts(self, config: Any, out_channels: int) -> Iterator[tuple[LayerKind, int]]:
-        """The layer and those of its branches that have channels, each with its output channels."""
+        """Yield the layer and those of its branches that have channels, each with its output channels."""
         yield self, out_channels
         if self.branches:
             first = round(out_channels * self.option_values(config)["branch_ratio"])
@@ -92,7 +93,7 @@ class LayerKind:
 
 
 def convolution(in_channels: int, out_channels: int, size: int, positions: int, *, bias: bool = True) -> Cost:
-    """A convolution over `size` positions; a linear layer is one over one position at one position."""
+    """Return a convolution over `size` positions; a linear layer is one over one position at one position."""
     weights = in_channels * out_channels * size
     return Cost(weights + (out_channels if bias else 0), 2 * weights * positions)
 
@@ -122,7 +123,7 @@ class Inner:
         scale = unshuffle_scale(shuffle_pattern, shuffle_scale)
         features = in_channels * scale**2
         channels = features + COORDINATES if aggregation_type == "Loc_Col" else features
-        return cls(features, channels, out_channels * scale**2, (side[0] // scale, side[1] // scale), scale)
+        return cls(features, channels, out_channels * scale**2, inner_side(side, shuffle_pattern, shuffle_scale), scale)
 
     @property
     def positions(self) -> int:
@@ -142,6 +143,12 @@ def unshuffle_scale(shuffle_pattern: str, shuffle_scale: int) -> int:
     return max(1, shuffle_scale) if shuffle_pattern == "BA" else 1
 
 
+def inner_side(side: Side, shuffle_pattern: str, shuffle_scale: int) -> Side:
+    """Return the (H, W) of the map that a layer computes on: after the unshuffle, before padding."""
+    scale = unshuffle_scale(shuffle_pattern, shuffle_scale)
+    return side[0] // scale, side[1] // scale
+
+
 def conv2d_cost(in_channels: int, out_channels: int, side: Side, *, kernel_size: int, bias: bool) -> Cost:
     return convolution(in_channels, out_channels, kernel_size**2, side[0] * side[1], bias=bias)
 
@@ -158,23 +165,44 @@ def coord_conv_saved(in_channels: int, out_channels: int, side: Side, **argument
 
 
 def candidate_count(
-    side: Side, *, padding: int, sampling_type: str, num_samples: int, sample_padding: int, **arguments: Any
+    side: Side,
+    *,
+    shuffle_pattern: str,
+    shuffle_scale: int,
+    padding: int,
+    sampling_type: str,
+    num_samples: int,
+    sample_padding: int,
+    **arguments: Any,
 ) -> int:
-    """Candidates of a ConvNN layer on a map of (H, W): all positions of the padded map, a draw or a grid of them."""
-    inner = Inner.of(1, 1, side, **arguments)
-    padded = inner.padded_positions(padding)
+    """Return the number of candidates of a ConvNN layer in a slot with a map of (H, W)."""
+    sides = inner_side(side, shuffle_pattern, shuffle_scale)
+    return pool_size(sides, padding, sampling_type, num_samples, sample_padding)
+
+
+def samples_all(sides: Sequence[int], padding: int, sampling_type: str, num_samples: int) -> bool:
+    """Return whether every position of the padded map is a candidate; `sides` are those of the map without padding.
+
+    A grid that is no coarser than its map is all of it, margin and padding included.
+    """
     if sampling_type == "random":
-        return min(num_samples, padded)
-    if sampling_type == "spatial" and num_samples < max(inner.side):
-        rows, columns = (min(num_samples, max(0, pixels - 2 * sample_padding)) for pixels in inner.side)
-        return rows * columns
-    return padded
+        return num_samples >= prod(side + 2 * padding for side in sides)
+    return sampling_type == "all" or all(num_samples >= side for side in sides)
+
+
+def pool_size(sides: Sequence[int], padding: int, sampling_type: str, num_samples: int, sample_padding: int) -> int:
+    """Return the number of candidates on a map: all positions of the padded map, `num_samples` of them, or a grid."""
+    if samples_all(sides, padding, sampling_type, num_samples):
+        return prod(side + 2 * padding for side in sides)
+    if sampling_type == "random":
+        return num_samples
+    return prod(min(num_samples, max(0, side - 2 * sample_padding)) for side in sides)
 
 
 def convnn_cost(
     in_channels: int, out_channels: int, side: Side, *, K: int, similarity_type: str, **arguments: Any
 ) -> Cost:
-    """Scores of all pairs, then a convolution over K neighbors."""
+    """Return scores of all pairs, then a convolution over K neighbors."""
     inner = Inner.of(in_channels, out_channels, side, **arguments)
     compared = {"Col": inner.features, "Loc": COORDINATES, "Loc_Col": inner.features + COORDINATES}[similarity_type]
     scores = Cost(0, 2 * inner.positions * candidate_count(side, **arguments) * compared)
@@ -184,7 +212,7 @@ def convnn_cost(
 def convnn_saved(
     in_channels: int, out_channels: int, side: Side, *, K: int, padding: int, **arguments: Any
 ) -> SavedTensors:
-    """The unshuffled input, and the indices of the neighbors in 2 or 4 bytes."""
+    """Return the unshuffled input, and the indices of the neighbors in 2 or 4 bytes."""
     inner = Inner.of(in_channels, out_channels, side, **arguments)
     index_bytes = 2 if inner.padded_positions(padding) < 2**15 else 4
     return SavedTensors(inner.unshuffled, index_bytes * inner.positions * K)
@@ -217,7 +245,7 @@ def attention_saved(
 
 
 def mix_cost(in_channels: int, out_channels: int, side: Side, **arguments: Any) -> Cost:
-    """The 1x1 convolution over both branches side by side; the branches are counted by their own rows."""
+    """Return the 1x1 convolution over both branches side by side; the branches are counted by their own rows."""
     return convolution(out_channels, out_channels, 1, side[0] * side[1])
 
 

@@ -17,7 +17,7 @@ ASCII_SIGNS = str.maketrans(
 )
 
 
-def number(value: float, digits: int = 3) -> str:
+def number(value: float) -> str:
     """Return a value in few characters: 0.812, 71.4, 12.5k, 3.0e-4, NaN, -inf."""
     if math.isnan(value):
         return "NaN"
@@ -30,9 +30,9 @@ def number(value: float, digits: int = 3) -> str:
         return power_of_ten(value)
     for bound, divisor, prefix in ((1e12, 1e12, "T"), (1e9, 1e9, "G"), (1e6, 1e6, "M"), (1e4, 1e3, "k")):
         if size >= bound:
-            return f"{value / divisor:.{digits}g}{prefix}"
+            return f"{value / divisor:.3g}{prefix}"
     integer_digits = len(str(int(size))) if size >= 1 else 0
-    return f"{value:.{max(0, digits - integer_digits)}f}"
+    return f"{value:.{max(0, 3 - integer_digits)}f}"
 
 
 def power_of_ten(value: float) -> str:

@@ -70,11 +70,7 @@ def _collect_values(group: RunGroup, field: Field) -> None:
 def copies_note(groups: Iterable[RunGroup]) -> list[str]:
     """Return the note that some runs are copies of others, or none."""
     count = sum(group.copies for group in groups)
-    if not count:
-        return []
-    if count == 1:
-        return ["1 run is a copy of another, epoch for epoch, and counts once"]
-    return [f"{count} runs are copies of others, epoch for epoch, and count once"]
+    return [f"left out: {plural(count, 'copy', 'copies')} of another run, epoch for epoch"] if count else []
 
 
 def interval_text(estimate: MeanEstimate, metric: str) -> str:

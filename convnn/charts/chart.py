@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 COLORS = ("#2f86d6", "#d9661f", "#2a9d6a", "#b35fd0", "#9c7d12", "#d9486e", "#17969b", "#8a7f78")
 LETTERS = "*+o#%@&="
 MARK, CURSOR = "┊", "│"
+MAX_CURVES = len(COLORS)
 MAX_MARK_PLACES = 3  # of marks with the same word that a note names
 
 
@@ -71,15 +72,13 @@ def draw(
     x: str = "epoch",
     log_y: bool = False,
     x_range: Range | None = None,
-    y_range: Range | None = None,
     cursor: float | None = None,
     marks: Sequence[tuple[float, str]] = (),
     smoothing: float = 0.0,
     letters: bool = False,
-    max_curves: int = 8,
     empty_text: str = "no points yet",
 ) -> Chart:
-    """Draw the first `max_curves` series in width x height cells.
+    """Draw the first MAX_CURVES series in width x height cells; those beyond are counted in the notes.
 
     Args:
         series: the curves, the first on top
@@ -88,24 +87,22 @@ def draw(
         x: the unit of x: "epoch", "step", "seconds" (written as time), or another word
         log_y: whether y has a logarithmic axis
         x_range: the x to show, by default all
-        y_range: the y to show, by default those of the points in sight
         cursor: an x at which every label shows the value of its nearest point
         marks: vertical lines, (x, word) each
         smoothing: the weight of `smooth`; the raw points stay behind the curve, dimmed
         letters: draw each curve with a letter of its own instead of braille, and labels in ASCII
-        max_curves: the series beyond it are counted in the notes
         empty_text: what a chart without points says
     """
     points = [_points(one_series) for one_series in series]
     labels = [_plain(one_series.label, letters) for one_series in series]
     cursor_values = [_value_at(xs, ys, cursor) for xs, ys in points]
-    visible = x_range or enclosing_range([end for xs, _ in points[:max_curves] if len(xs) for end in (xs[0], xs[-1])])
+    visible = x_range or enclosing_range([end for xs, _ in points[:MAX_CURVES] if len(xs) for end in (xs[0], xs[-1])])
     curves: list[Curve] = []
     hidden: list[int] = []
     notes: list[str] = []
     for index, (label, (xs, ys)) in enumerate(zip(labels, points, strict=True)):
         curve = None
-        if index < max_curves:
+        if index < MAX_CURVES:
             curve = _curve(label, xs, ys, visible, log_y, smoothing, notes)
         if curve is None:
             hidden.append(index)
@@ -128,7 +125,7 @@ def draw(
         message = fit(message, width)
         canvas.write(height // 2, max(0, (width - cell_len(message)) // 2), message, FAINT)
     elif width > 0 and height > 0:
-        frame = make_frame(canvas, curves, visible, y_range, log_y, notes)
+        frame = make_frame(canvas, curves, visible, log_y, notes)
         columns = frame.columns
         paint_curves(canvas, frame, curves)
         paint_axes(canvas, frame, x, log_y, cursor)

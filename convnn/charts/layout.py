@@ -64,15 +64,13 @@ class Frame:
         return round(min(1, max(0, fraction)) * (self.rows - 1))
 
 
-def make_frame(
-    canvas: Canvas, curves: list[Curve], x: Range, y_range: Range | None, log_y: bool, notes: list[str]
-) -> Frame:
+def make_frame(canvas: Canvas, curves: list[Curve], x: Range, log_y: bool, notes: list[str]) -> Frame:
     """Divide the canvas: numbers at the left and below, labels at the right, the notes in the last line."""
     axis_rows = (canvas.height >= 4) + (canvas.height >= 6)  # the numbers, then the line above them
     rows = canvas.height - axis_rows
     if rows >= 6 and (notes or len(curves) > rows):
         rows -= 1  # for the notes
-    y = _y_range(curves, y_range, log_y)
+    y = _y_range(curves)
     label_width = 0
     if canvas.width >= MIN_LABELED_WIDTH:
         label_width = min(max(cell_len(curve.label_text) for curve in curves) + 2, canvas.width // 3)
@@ -84,13 +82,10 @@ def make_frame(
     return Frame(left, canvas.width - left - label_width, rows, axis_rows, x, y)
 
 
-def _y_range(curves: list[Curve], y_range: Range | None, log_y: bool) -> Range:
-    """Return the range asked for in the unit of the axis or, where it is empty, that of the points in the window."""
+def _y_range(curves: list[Curve]) -> Range:
+    """Return the range of the points in the window, in the unit of the axis."""
     import numpy as np
 
-    low, high = to_axis(np.array(y_range or (np.nan, np.nan), float), log_y).tolist()
-    if low < high:
-        return low, high
     ends: list[float] = []
     for curve in curves:
         for y in (curve.y, curve.raw):

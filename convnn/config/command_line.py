@@ -40,7 +40,7 @@ def read(text: str) -> Parsed:
 
 
 def _arguments(tokens: Sequence[str]) -> Sequence[str]:
-    """The tokens after `convnn run`, `python -m convnn run` or `python main.py`."""
+    """Return the tokens after `convnn run`, `python -m convnn run` or `python main.py`."""
     for index, token in enumerate(tokens):
         if token.startswith("--"):
             break

@@ -161,7 +161,7 @@ class Option:
 
 
 def _shown(value: Any) -> str:
-    """A refused value as TOML would have it, and text from a person in quotes."""
+    """Return a refused value as TOML would have it, and text from a person in quotes."""
     if value is None:
         return "none"
     if isinstance(value, bool):

@@ -103,7 +103,7 @@ _cache: dict[tuple[Any, ...], _Derived] = {}
 
 
 def _plain(value: Any) -> Maybe:
-    """A value that an option can have as it is, and anything else that a file can hold as text."""
+    """Return a value that an option can have as it is, and anything else that a file can hold as text."""
     if value is UNKNOWN or value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, list) and all(isinstance(item, str) for item in value):

@@ -91,7 +91,7 @@ def _update(document: TOMLDocument, config: RunConfig, about: str) -> None:
 
 
 def _holds(item: Any, key: str, config: RunConfig) -> bool:
-    """Whether an item of a file is the value that the configuration has."""
+    """Return whether an item of a file is the value that the configuration has."""
     if item is None or key not in BY_KEY or key == "output.dir":
         return False
     try:

@@ -6,7 +6,7 @@ from math import ceil
 from typing import TYPE_CHECKING
 
 from convnn.costs.plan import plan
-from convnn.text import memory
+from convnn.text import memory, plural
 
 if TYPE_CHECKING:
     from convnn.config.schema import RunConfig
@@ -42,4 +42,4 @@ def shortage(config: RunConfig, image_size: tuple[int, int], classes: int, free:
         return f"{sentence}; no accumulation fits: use a smaller --width or another device"
     taken = memory(forecast(config, image_size, classes, micro_batches))
     images = ceil(config.training.batch_size / micro_batches)
-    return f"{sentence}; --accumulate {micro_batches} ({images} images at a time) takes {taken}"
+    return f"{sentence}; --accumulate {micro_batches} ({plural(images, 'image')} at a time) takes {taken}"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from convnn.layer_table import Cost, Inner, Side, layer_kind
+from convnn import layer_table
+from convnn.layer_table import Cost, Side, layer_kind
 from convnn.models.architectures import Slot, architecture
 
 if TYPE_CHECKING:
@@ -34,5 +35,4 @@ def candidates(config: RunConfig, slot: Slot) -> int | None:
 
 def inner_side(config: RunConfig, side: Side) -> Side:
     """Return the (H, W) of the map that neighbors are searched in: after the unshuffle, before padding."""
-    layer = config.layer
-    return Inner.of(1, 1, side, shuffle_pattern=layer.shuffle_pattern, shuffle_scale=layer.shuffle_scale).side
+    return layer_table.inner_side(side, config.layer.shuffle_pattern, config.layer.shuffle_scale)

@@ -60,7 +60,7 @@ class DataOptions:
     normalization: Normalization | None
 
     def splits_to_read(self, *, measures_normalization: bool) -> tuple[str, ...]:
-        """The splits to read: "train" also where the normalization must be measured on the training images."""
+        """Return the splits to read: "train" also where the normalization must be measured on the training images."""
         measure = measures_normalization and self.normalization is None
         return tuple(split for split in ("train", "test") if split in self.splits or (split == "train" and measure))
 

@@ -75,7 +75,7 @@ Stamps = tuple[tuple[str, int], ...]
 
 
 def published_info(name: object, resize: int | None = None) -> DatasetInfo:
-    """The published sizes of a data set; all None for one that has none, or that this version does not know."""
+    """Return the published sizes of a data set; all None for one that has none, or that this version does not know."""
     info = DATASETS[name].published if isinstance(name, str) and name in DATASETS else DatasetInfo()
     return replace(info, image_size=(resize, resize)) if resize else info
 

@@ -85,7 +85,7 @@ def _read_split(dataset_class: type[CIFAR10], path: Path, split: str) -> CIFAR10
 
 
 def _damaged_file(dataset_class: type[CIFAR10], folder: Path, split: str) -> tuple[Path, str]:
-    """The first file of a split whose MD5 is not the published one, and that one."""
+    """Return the first file of a split whose MD5 is not the published one, and that one."""
     from torchvision.datasets.utils import check_integrity
 
     meta = dataset_class.meta

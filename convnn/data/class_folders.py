@@ -11,7 +11,7 @@ from pathlib import Path
 from convnn.data.catalog import DatasetInfo
 from convnn.data.splits import holdout_count
 from convnn.errors import Exit, Problem, UserError
-from convnn.text import escaped
+from convnn.text import escaped, plural
 
 TEST_SHARE = 0.2  # of each class, in a tree without train/ and test/
 IMAGENET_FIX = "put its class folders into train/ and val/, as torchvision.datasets.ImageNet unpacks the archives"
@@ -138,21 +138,17 @@ def first_image_size(files: Sequence[str]) -> tuple[int, int]:
 
 
 def links_note(path: Path, count: int) -> list[str]:
-    """The note about links that were skipped; empty without any."""
-    if count == 0:
-        return []
-    if count == 1:
-        return [f"1 link leads out of {path} or to a folder, and was not followed"]
-    return [f"{count} links lead out of {path} or to a folder, and were not followed"]
+    """Return the note about links that were skipped; empty without any."""
+    return [f"not followed: {plural(count, 'link')} out of {path} or to a folder"] if count else []
 
 
 def data_error(path: str | Path, reason: str, fix: str) -> UserError:
-    """The error about data that is missing or damaged: "PATH REASON"."""
+    """Return the error about data that is missing or damaged: "PATH REASON"."""
     return UserError(Problem(f"{path} {reason}", key="data.path", value=str(path), fix=fix), Exit.DATA)
 
 
 def _class_entries(folder: Path, links: list[str]) -> list[os.DirEntry[str]]:
-    """The class folders of `folder` by name. Names of links are appended to `links`."""
+    """Return the class folders of `folder` by name. Names of links are appended to `links`."""
     entries = []
     for entry in _scan(folder):
         if entry.is_symlink():
@@ -163,7 +159,7 @@ def _class_entries(folder: Path, links: list[str]) -> list[os.DirEntry[str]]:
 
 
 def _walk_files(folder: str, root: str, links: list[str]) -> Iterator[str]:
-    """Regular files at any depth: opening a pipe or a device could block forever."""
+    """Yield regular files at any depth: opening a pipe or a device could block forever."""
     for entry in _scan(folder):
         if entry.is_dir(follow_symlinks=False):
             yield from _walk_files(entry.path, root, links)

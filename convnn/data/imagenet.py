@@ -170,7 +170,7 @@ def random_box(width: int, height: int, random: Random) -> Box:
 
 
 def center_box(width: int, height: int, share: float = CENTER_CROP) -> Box:
-    """The centered square whose side is `share` of the image's shorter side."""
+    """Return the centered square whose side is `share` of the image's shorter side."""
     side = min(width, height) * share
     x, y = (width - side) / 2, (height - side) / 2
     return x, y, x + side, y + side

@@ -53,7 +53,7 @@ class Normalize:
 
 
 def epoch_order(num_images: int, seed: int, epoch: int) -> Tensor:
-    """The order of the training images in an epoch, from a generator of its own. -> (N,)"""
+    """Return the order of the training images in an epoch, from a generator of its own. -> (N,)"""
     return torch.randperm(num_images, generator=torch.Generator().manual_seed(derive_seed("order", seed, epoch)))
 
 
@@ -98,7 +98,7 @@ class InMemoryLoader:
             yield self.normalize(self._augment(indices)), self._labels[indices]
 
     def _augment(self, indices: Tensor) -> Tensor:
-        """The images at these indices, cropped and flipped. (B,) -> uint8 (B, C, H, W)"""
+        """Return the images at these indices, cropped and flipped. (B,) -> uint8 (B, C, H, W)"""
         if not (self.crop or self.flip):
             return self._images.index_select(0, indices)
         offsets = torch.randint(2 * PAD + 1, (2, len(indices)))
@@ -112,7 +112,7 @@ class InMemoryLoader:
         return both.index_select(0, torch.arange(len(x), device=self.device) + flipped * len(x))
 
     def _crop(self, indices: Tensor, down: Tensor, right: Tensor) -> Tensor:
-        """A window of each padded image. (B,) three times -> (B, C, H, W)
+        """Return a window of each padded image. (B,) three times -> (B, C, H, W)
 
         Every W consecutive pixels are a row of one overlapping view, so that a window is a choice of C * H rows.
         """

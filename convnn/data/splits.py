@@ -11,7 +11,7 @@ from convnn.errors import Problem, UserError
 
 
 def derive_seed(*parts: object) -> int:
-    """A 63-bit seed from parts whose `repr` is the same everywhere."""
+    """Return a 63-bit seed from parts whose `repr` is the same everywhere."""
     return int.from_bytes(sha256(repr(parts).encode()).digest()[:8]) >> 1
 
 
@@ -27,7 +27,7 @@ def balanced_subset(labels: Sequence[int], count: int | None, seed: int) -> list
 
 
 def holdout_count(count: int, share: float) -> int:
-    """The number of images held out of a class of `count`: the nearest to `share`, but never all of them."""
+    """Return the number of images held out of a class of `count`: the nearest to `share`, but never all of them."""
     return min(int(count * share + 0.5), max(count - 1, 0))
 
 
@@ -35,7 +35,7 @@ def holdout_split(labels: Sequence[int], share: float, seed: int) -> tuple[list[
     """Return ascending positions of the labels that remain, and of the `share` of each class that is held out."""
     remaining: list[int] = []
     held_out: list[int] = []
-    for positions in _shuffled_by_class(labels, seed, "aside"):
+    for positions in _shuffled_by_class(labels, seed, "aside"):  # another word would change the splits of every seed
         count = holdout_count(len(positions), share)
         held_out += positions[:count]
         remaining += positions[count:]
@@ -52,7 +52,7 @@ def validation_split(labels: Sequence[int], share: float, seed: int) -> tuple[li
 
 
 def _shuffled_by_class(labels: Sequence[int], seed: int, purpose: str) -> list[list[int]]:
-    """The positions of each class in random order."""
+    """Return the positions of each class in random order."""
     classes: dict[int, list[int]] = {}
     for position, label in enumerate(labels):
         classes.setdefault(label, []).append(position)

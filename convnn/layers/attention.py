@@ -22,7 +22,7 @@ from convnn.layers.sampling import Sampling
 
 # fmt: off
 def attention_definition(layer: "_ConvNNAttention", x: Tensor) -> Tensor:
-    """The layer at its defaults without padding and dropout, written plainly; tests compare the layer with it.
+    """Compute the layer at its defaults without padding and dropout, written plainly; tests compare the layer with it.
 
     (B, C, *sides) -> (B, out, *sides)
     """

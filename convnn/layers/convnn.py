@@ -112,7 +112,7 @@ class _ConvNN(NeighborLayer):
         return spatial_neighbors(sides, self.padding, self.K, *options, device)
 
     def _kernel_size(self, sides: Sequence[int]) -> int | None:
-        """The kernel size of the ordinary convolution that this layer is on such a map; None if it is none."""
+        """Return the kernel size of the ordinary convolution that this layer is on such a map; None if it is none."""
         if self.similarity_type != "Loc" or not self.sampling.includes_all(sides, self.padding):
             return None
         size = round(self.K ** (1 / self.dims))
@@ -120,7 +120,7 @@ class _ConvNN(NeighborLayer):
         return size if is_kernel else None
 
     def _convolve(self, x: Tensor, kernel_size: int) -> Tensor:
-        """The layer as an ordinary convolution."""
+        """Compute the layer as an ordinary convolution."""
         sides, conv = x.shape[2:], (F.conv1d, F.conv2d)[self.dims - 1]
         weight = self.weight.unflatten(2, (kernel_size,) * self.dims)
         if not self.coords:

@@ -61,7 +61,7 @@ class NeighborLayer(ShuffledLayer):
         return self.sampling.pool(sides, self.padding, not self.training, device)
 
     def num_slots(self, sides: Sequence[int]) -> int:
-        """The number of slots that can hold anything but padding, where padding is zero.
+        """Return the number of slots that can hold anything but padding, where padding is zero.
 
         All padding has the same score: once a position of it is among the K, padding fills the slots after it, if
         there is enough.

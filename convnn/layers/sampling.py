@@ -12,6 +12,7 @@ from math import prod
 import torch
 from torch import Tensor
 
+from convnn.layer_table import pool_size, samples_all
 from convnn.layers.ops.coordinates import grid_positions, padded_sides
 
 SAMPLING_TYPES = ("all", "random", "spatial")
@@ -29,21 +30,15 @@ class Sampling:
     sample_padding: int = 0
 
     def includes_all(self, sides: Sequence[int], padding: int) -> bool:
-        """Whether every position of the padded map is a candidate."""
-        if self.sampling_type == "random":
-            return self.num_samples >= prod(padded_sides(sides, padding))
-        return self.sampling_type == "all" or all(self.num_samples >= side for side in sides)
+        """Return whether every position of the padded map is a candidate."""
+        return samples_all(sides, padding, self.sampling_type, self.num_samples)
 
     def pool_size(self, sides: Sequence[int], padding: int) -> int:
-        """The number of candidates of a map."""
-        if self.includes_all(sides, padding):
-            return prod(padded_sides(sides, padding))
-        if self.sampling_type == "random":
-            return self.num_samples
-        return prod([min(self.num_samples, max(0, side - 2 * self.sample_padding)) for side in sides])
+        """Return the number of candidates of a map."""
+        return pool_size(sides, padding, self.sampling_type, self.num_samples, self.sample_padding)
 
     def pool(self, sides: Sequence[int], padding: int, fixed: bool, device: torch.device) -> Tensor | None:
-        """The candidates of a map: None for all, else ascending positions (M,).
+        """Return the candidates of a map: None for all, else ascending positions (M,).
 
         Random candidates are drawn from torch's global generator, or are always the same ones if `fixed`.
         """
@@ -59,7 +54,7 @@ class Sampling:
         return order[: self.num_samples].sort().values
 
     def _grid_line(self, side: int, device: torch.device) -> Tensor:
-        """The indices of the grid along one side of the map, in pixels."""
+        """Return the indices of the grid along one side of the map, in pixels."""
         margin, n = self.sample_padding, self.num_samples
         if side - 2 * margin < n:
             return torch.arange(margin, max(margin, side - margin), device=device)
@@ -67,7 +62,7 @@ class Sampling:
 
 
 def fixed_order(sides: Sequence[int], padding: int, num_samples: int, device: torch.device) -> Tensor:
-    """A pseudo-random order of the padded map's positions that depends on the arguments alone. -> (N',)
+    """Return a pseudo-random order of the padded map's positions that depends on the arguments alone. -> (N',)
 
     Positions are sorted by a hash, without a generator: creating one in `forward` would break a full graph, and the
     global one must not advance in evaluation.

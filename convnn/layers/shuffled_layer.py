@@ -60,7 +60,7 @@ class ShuffledLayer(nn.Module):
         return self.shuffle(self.compute(self.unshuffle(x)))
 
     def compute(self, x: Tensor) -> Tensor:
-        """The layer between unshuffle and shuffle. (B, inner_in, *sides) -> (B, inner_out, *sides)"""
+        """Compute the layer between unshuffle and shuffle. (B, inner_in, *sides) -> (B, inner_out, *sides)"""
         raise NotImplementedError
 
     def require(self, condition: bool, message: str) -> None:
@@ -74,5 +74,5 @@ class ShuffledLayer(nn.Module):
 
 
 def format_sides(sides: Sequence[int]) -> str:
-    """The sides of a map as text: 32x32."""
+    """Return the sides of a map as text: 32x32."""
     return "x".join(str(int(side)) for side in sides)

@@ -10,12 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 
-from convnn.layer_table import Cost, convolution
+from convnn.layer_table import Cost, Side, convolution
 
 STEM = 64  # channels of a ResNet's first convolution
 HIDDEN = 4096  # units of the two hidden layers of a VGG's head
 POOLED = 7  # side of the map that a VGG's head reads, in pixels
-Side = tuple[int, int]  # height, width in pixels
 
 
 @dataclass(frozen=True)

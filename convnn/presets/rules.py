@@ -10,9 +10,10 @@ from convnn.config.schema import RunConfig
 from convnn.costs import slot_cost
 from convnn.errors import Problem
 from convnn.hardware import fp16_on_cpu
-from convnn.layer_table import Side, layer_kind
+from convnn.layer_table import Side, layer_kind, samples_all
 from convnn.models import architectures
 from convnn.models.architectures import Slot
+from convnn.text import plural
 
 
 def problems(config: RunConfig, image_size: Side | None) -> list[Problem]:
@@ -35,15 +36,12 @@ def notes(config: RunConfig) -> list[str]:
     if config.scheduler.name == "step" and config.scheduler.step >= config.training.num_epochs:
         epochs = config.training.num_epochs
         surprises.append(
-            f"scheduler.step is {config.scheduler.step}: the learning rate never decays in {epochs} epochs"
+            f"scheduler.step is {config.scheduler.step}: the learning rate never decays in {plural(epochs, 'epoch')}"
         )
     if config.runtime.compile and config.runtime.compile_mode == "reduce-overhead" and config.runtime.device == "cpu":
         surprises.append("compile_mode reduce-overhead uses CUDA graphs; on cpu it compiles as default does")
     if layer_kind(config.layer.type).branches and config.branching.ratio == 0:
-        surprises.append(
-            "branch_ratio 0 keeps the 1x1 mixing convolution, so the model is not the plain Conv2d model "
-            "(130,015,690 and 128,812,810 parameters in vgg11)"
-        )
+        surprises.append("branch_ratio 0 keeps the 1x1 mixing convolution, so the model is not the plain Conv2d model")
     return surprises
 
 
@@ -112,18 +110,19 @@ def _batches(config: RunConfig) -> Iterator[Problem]:
 
 
 def _too_small(config: RunConfig, image_size: Side, min_side: int) -> Problem:
+    smaller = [name for name, model in architectures.ARCHITECTURES.items() if model.min_side <= min(image_size)]
     return Problem(
         f"data.resize is {config.data.resize or 'none'}: {config.model.name} needs images of at least "
         f"{min_side}x{min_side}, these are {_size(image_size)}",
         key="data.resize",
         value=config.data.resize,
-        fix=f"use --resize {min_side}, or --model resnet18",
+        fix=" or ".join([f"use --resize {min_side}", *(f"--model {name}" for name in smaller[:1])]),
         change={"data.resize": min_side},
     )
 
 
 def _maps(config: RunConfig, image_size: Side, refused: set[str | None]) -> list[Problem]:
-    """The rules about feature maps: the first map that breaks one is named, and the fix suits every map."""
+    """Return what breaks a rule about feature maps: the first such map is named, and the fix suits every map."""
     if {"sampling.num_samples", "layer.shuffle_scale"} & refused:
         return []  # the candidates of such a configuration are undefined
     inactive = inactive_options(config)
@@ -155,10 +154,9 @@ def _shuffle_scale(config: RunConfig, slots: Sequence[Slot]) -> Problem | None:
 
 
 def _sample_padding(config: RunConfig, slots: Sequence[Slot]) -> Problem | None:
-    margin, samples = config.sampling.sample_padding, config.sampling.num_samples
+    margin, sampling = config.sampling.sample_padding, (config.sampling.type, config.sampling.num_samples)
     sides = {slot: slot_cost.inner_side(config, slot.side) for slot in slots}
-    # a grid that is no coarser than its map is all of it, margin and padding included
-    gridded = {slot: side for slot, side in sides.items() if samples < max(side)}
+    gridded = {slot: side for slot, side in sides.items() if not samples_all(side, config.layer.padding, *sampling)}
     emptied = next((slot for slot, side in gridded.items() if 2 * margin >= min(side)), None)
     if emptied is None:
         return None

@@ -189,8 +189,10 @@ def event_line(event: Event, history: History) -> tuple[str, Tone]:
         case Paused():
             return f"paused in epoch {event.epoch}, after step {event.step}", "warning"
         case Resumed():
-            note = f" ({event.note})" if event.note else ""
-            return f"resumed in epoch {event.epoch}, after step {event.step}{note}", "warning"
+            exactness = "" if event.exact else "not exact"
+            notes = ": ".join(filter(None, (exactness, event.note)))
+            end = f" ({notes})" if notes else ""
+            return f"resumed in epoch {event.epoch}, after step {event.step}{end}", "warning"
         case Changed():
             return f"note: {event.description}", "warning"
         case Warned():

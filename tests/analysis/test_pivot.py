@@ -101,7 +101,7 @@ def test_copies_and_runs_that_did_not_record_where_they_belong_are_counted():
     ]
     result = pivoted(runs)
     notes = "\n".join(result.notes)
-    assert "1 of 3 runs" in notes and "1 run is a copy" in notes and result.cells[0][0].n == 1
+    assert "1 of 3 runs" in notes and "1 copy of another run" in notes and result.cells[0][0].n == 1
 
 
 @pytest.mark.parametrize(("rows", "cols", "cell"), [("", "", "best"), ("K", "", "name"), ("K", "", "dataset")])

@@ -35,7 +35,7 @@ def test_a_copy_counts_once_and_a_run_without_a_value_not_at_all():
     assert (group.values, group.copies, group.missing) == ([80.0], 1, 1)
 
 
-@pytest.mark.parametrize(("count", "words"), [(2, "1 run is a copy"), (3, "2 runs are copies")])
+@pytest.mark.parametrize(("count", "words"), [(2, "1 copy"), (3, "2 copies")])
 def test_copies_are_counted_in_the_singular_and_in_the_plural(count, words):
     runs = [run(f"r{index}", test_top1=(1, 80.0), digest="x") for index in range(count)]
     (note,) = copies_note(group_repeats(runs, BEST))

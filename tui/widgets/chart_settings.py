@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
+from convnn.charts.layout import Range
 from convnn.runs.history import Axis
 
 AXES: tuple[Axis, ...] = ("epoch", "step", "seconds")
 SMOOTHING_WEIGHTS = (0.0, 0.6, 0.9, 0.97)  # in the order that the key goes through
 MAX_ZOOM = 2**10
-Range = tuple[float, float]
 T = TypeVar("T")
 
 

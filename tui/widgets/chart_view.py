@@ -14,8 +14,9 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from convnn.charts.chart import Chart, Series, draw
+from convnn.charts.layout import Range
 from convnn.runs.history import Axis
-from tui.widgets.chart_settings import ChartSettings, Range
+from tui.widgets.chart_settings import ChartSettings
 
 if TYPE_CHECKING:
     from tui.services import ServicesApp

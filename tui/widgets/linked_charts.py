@@ -7,8 +7,9 @@ from dataclasses import replace
 from textual.containers import VerticalScroll
 from textual.message import Message
 
+from convnn.charts.layout import Range
 from tui.keys import bindings
-from tui.widgets.chart_settings import ChartSettings, Range
+from tui.widgets.chart_settings import ChartSettings
 from tui.widgets.chart_view import ChartView
 
 

@@ -4,6 +4,8 @@
     C  channels  N'  positions of the padded map      T  rows of a tile
                  d   channels gathered: C, or C + n with coordinates
 
+A slot is one of the K here; `convnn.models` calls the convolutions of a model that a layer can replace slots, too.
+
 The definition, with all that is gathered in memory at once:
 
     neighbors = rows[image, index]                                      # (B, N, K, d)

@@ -14,18 +14,18 @@ from torch import Tensor
 
 
 def padded_sides(sides: Sequence[int], padding: int) -> list[int]:
-    """The sides of the map with `padding` pixels added at both ends of each."""
+    """Return the sides of the map with `padding` pixels added at both ends of each."""
     return [side + 2 * padding for side in sides]
 
 
 def coordinates(sides: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Coordinates of every position from -1 to 1, x (along the width) first. -> (N, n)"""
+    """Return coordinates of every position from -1 to 1, x (along the width) first. -> (N, n)"""
     lines = [torch.linspace(-1, 1, side, dtype=dtype, device=device) for side in sides]
     return torch.stack(torch.meshgrid(lines, indexing="ij")[::-1], dim=-1).reshape(prod(sides), len(sides))
 
 
 def grid_positions(lines: Sequence[Tensor], sides: Sequence[int]) -> Tensor:
-    """Positions, in a map of these sides, of the grid spanned by one line of indices per side. -> (M,)"""
+    """Return positions, in a map of these sides, of the grid spanned by one line of indices per side. -> (M,)"""
     positions = lines[0]
     for line, side in zip(lines[1:], sides[1:], strict=True):
         positions = positions[..., None] * side + line
@@ -33,7 +33,7 @@ def grid_positions(lines: Sequence[Tensor], sides: Sequence[int]) -> Tensor:
 
 
 def interior_positions(sides: Sequence[int], padding: int, device: torch.device) -> Tensor:
-    """Positions of the map within the padded map. -> (N,)"""
+    """Return positions of the map within the padded map. -> (N,)"""
     lines = [torch.arange(padding, padding + side, device=device) for side in sides]
     return grid_positions(lines, padded_sides(sides, padding))
 

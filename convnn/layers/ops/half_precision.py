@@ -22,7 +22,7 @@ EMULATED = not any(_CAPABILITIES.get(name) for name in INSTRUCTIONS)
 
 
 def autocast_dtype(x: Tensor) -> torch.dtype:
-    """The type in which products of x are computed: autocast's, where it is enabled and applies."""
+    """Return the type in which products of x are computed: autocast's, where it is enabled and applies."""
     if x.dtype != torch.float64 and torch.is_autocast_enabled(x.device.type):
         return torch.get_autocast_dtype(x.device.type)
     return x.dtype
@@ -70,7 +70,7 @@ def linear_in_float32_backward(grad: Tensor, x: Tensor, weight: Tensor) -> tuple
 
 
 def _row_tiles(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """The rows of tensors (B, N, d), a tile of each at a time."""
+    """Yield the rows of tensors (B, N, d), a tile of each at a time."""
     rows = [tensor.flatten(0, -2) for tensor in tensors]
     row_bytes = 4 * max(tensor.shape[-1] for tensor in tensors)
     for _, tile in tiles(1, len(rows[0]), row_bytes, tile_bytes(tensors[0].device)):
@@ -78,7 +78,7 @@ def _row_tiles(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
 
 
 def _round_to(x: Tensor, weight: Tensor) -> Tensor:
-    """The weight rounded to x's type, in float32."""
+    """Return the weight rounded to x's type, in float32."""
     return weight.to(x.dtype).float()
 
 

@@ -58,7 +58,7 @@ class SearchLayout(NamedTuple):
     padding_candidates: int | None  # if the candidates are the map's own positions and this many of the padding
 
     def source_rows(self, x: Tensor, sides: Sequence[int], padding: int, dtype: torch.dtype) -> Tensor:
-        """The map's own rows, or those of the padded map. (t, N, C) -> (t, N or N', C)"""
+        """Return the map's own rows, or those of the padded map. (t, N, C) -> (t, N or N', C)"""
         if self.padding_candidates is None:
             return pad_rows(x, sides, padding, dtype)
         return x.to(dtype).contiguous()
@@ -75,7 +75,7 @@ class SearchLayout(NamedTuple):
 
 
 def index_dtype(total: int) -> torch.dtype:
-    """The smallest type that numbers this many positions: indices are kept for the backward pass."""
+    """Return the smallest type that numbers this many positions: indices are kept for the backward pass."""
     return torch.int16 if total <= torch.iinfo(torch.int16).max else torch.int32
 
 
@@ -140,7 +140,7 @@ def _layout(
     padding_is_uniform: bool,
     metric: str,
 ) -> SearchLayout:
-    """The layout of a search among a pool or, without one, among all positions.
+    """Return the layout of a search among a pool or, without one, among all positions.
 
     If all padding is one vector (`padding_is_uniform`), at most k - 1 positions of it are candidates.
     """

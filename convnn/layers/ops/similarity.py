@@ -12,7 +12,7 @@ METRICS = ("cosine", "euclidean")
 
 
 def score_dtype(dtype: torch.dtype) -> torch.dtype:
-    """The type in which scores of vectors of this type are computed."""
+    """Return the type in which scores of vectors of this type are computed."""
     return torch.promote_types(dtype, torch.float32)
 
 
@@ -23,7 +23,7 @@ def normalize(vectors: Tensor) -> Tensor:
 
 
 def normalize_backward(grad: Tensor, vectors: Tensor) -> Tensor:
-    """The gradient by `vectors`, from the one by `normalize(vectors)`; zero for a vector that stays shorter."""
+    """Return the gradient by `vectors`, from the one by `normalize(vectors)`; zero for a vector that stays shorter."""
     norm, min_norm = _norm(vectors)
     direction = vectors / norm.clamp_min(min_norm)
     tangential = grad - direction * (direction * grad).sum(-1, keepdim=True)
@@ -49,7 +49,7 @@ def append_weighted_coordinates(rows: Tensor, coordinates: Tensor, lambda_param:
 
 
 def center_of(vectors: Tensor) -> Tensor:
-    """The mean of each image's vectors. (t, N, c) -> (t, 1, c)
+    """Return the mean of each image's vectors. (t, N, c) -> (t, 1, c)
 
     It is rounded to bfloat16: subtracting it from integers is then exact, so that ties stay ties.
     """

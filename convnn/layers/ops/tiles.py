@@ -28,7 +28,7 @@ def as_rows(x: Tensor) -> Tensor:
 
 
 def as_map(rows: Tensor, sides: Sequence[int]) -> Tensor:
-    """The map of position-major rows, channels last in memory. (B, N, C) -> (B, C, *sides)"""
+    """Return the map of position-major rows, channels last in memory. (B, N, C) -> (B, C, *sides)"""
     return rows.mT.unflatten(2, tuple(sides))
 
 

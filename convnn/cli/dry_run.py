@@ -52,7 +52,7 @@ def show_plan(resolved: Resolved, *, as_json: bool, takes_over: bool = False) ->
     candidates = sorted({layer.candidates for layer in cost.layers if layer.candidates is not None}, reverse=True)
     if candidates:
         counts = ", ".join(map(str, candidates))
-        out().print_line(f"K = {resolved.config.layer.K} of {counts} candidates, map by map")
+        out().print_line(f"K = {resolved.config.layer.K} neighbors; candidates at each map size: {counts}")
     return None
 
 

@@ -58,11 +58,8 @@ def verify_resume(
         write_json(document)
     else:
         verdict = "differs" if result.differences else "the same, bit for bit"
-        steps = ", ".join(map(str, result.kills)) or "no"
-        out().print_line(
-            f"{verdict}: killed {plural(len(result.kills), 'time')}, with {steps} steps saved; "
-            f"digest {result.digest[:16]}"
-        )
+        steps = f" (steps saved: {', '.join(map(str, result.kills))})" if result.kills else ""
+        out().print_line(f"{verdict}: killed {plural(len(result.kills), 'time')}{steps}; digest {result.digest[:16]}")
         for difference in result.differences[:MAX_DIFFERENCES]:
             out().print_line(f"  {difference}")
         if len(result.differences) > MAX_DIFFERENCES:

@@ -25,7 +25,7 @@ class MetricSummary(NamedTuple):
 
 @dataclass(slots=True)
 class Summary:
-    """A run in a few values: the R of the JSON documents, and what filters and tables need beside it."""
+    """A run in a few values: what JSON documents hold of it, and what filters and tables need beside that."""
 
     name: str
     path: str
@@ -47,7 +47,7 @@ class Summary:
         return Run(Path(self.path), self.name)
 
     def json(self) -> dict[str, Any]:
-        """Return the R of the JSON documents."""
+        """Return the run as JSON documents hold it."""
         return {
             "name": self.name,
             "path": self.path,

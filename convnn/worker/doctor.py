@@ -22,7 +22,7 @@ from convnn.errors import UserError
 from convnn.files import sync_directory, write_atomic
 from convnn.presets.resolve import resolve
 from convnn.runs.lock import is_locked, lock_run
-from convnn.text import plural
+from convnn.text import memory, plural
 from convnn.training import device as training_device
 from convnn.training.trainer import Trainer
 from convnn.worker.checkpoint import SPARE
@@ -57,11 +57,11 @@ def findings(runs: Path, data: str) -> Iterator[Finding]:
         "versions", None, f"convnn {metadata.version('convnn')}, python {platform.python_version()}, {packages}"
     )
     device = training_device.select_device(RunConfig())
-    memory = f"{training_device.total_memory(device) / 1e9:.1f} GB"
+    size = memory(training_device.total_memory(device))
     yield Finding(
         "device",
         None,
-        f"{training_device.describe(device)}, {memory}; here are {', '.join(training_device.available_devices())}",
+        f"{training_device.describe(device)}, {size}; available: {', '.join(training_device.available_devices())}",
     )
     yield from speeds()
     yield from storage(runs)
@@ -85,8 +85,8 @@ def speeds() -> Iterator[Finding]:
         except UserError as error:
             yield Finding(name, False, str(error.problems[0]))
             continue
-        gain = plain / seconds
-        verdict = f"{gain:.2f}x as fast" if gain >= 1 else f"{gain:.2f}x as fast: a loss here"
+        speedup = plain / seconds
+        verdict = f"{speedup:.2f}x the speed" + (", slower on this machine" if speedup < 1 else "")
         yield Finding(name, True, f"works; a step takes {1000 * seconds:.1f} ms, {verdict}")
 
 
@@ -124,7 +124,7 @@ def storage(runs: Path) -> Iterator[Finding]:
     if made:
         with suppress(OSError):  # not empty: a run was created there meanwhile
             runs.rmdir()
-    yield Finding("free space", free > 2 * SPARE, f"{free / 1e9:.1f} GB in {runs}")
+    yield Finding("free space", free > 2 * SPARE, f"{memory(free)} in {runs}")
 
 
 def _tried(name: str, attempt: Callable[[], None], success: str) -> Finding:

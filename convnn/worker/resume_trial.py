@@ -18,6 +18,7 @@ from convnn.config.toml import dumps
 from convnn.errors import Exit, Problem, UserError
 from convnn.metrics import metric_info
 from convnn.runs.run import Run
+from convnn.text import plural
 from convnn.worker import checkpoint
 
 LONGEST = 2000  # characters of a child's last words that are shown
@@ -59,7 +60,7 @@ def run_trial(config: RunConfig, runs: Path, kills: int, say: Callable[[str], No
         words: tuple[str, ...] = ("run", str(preset), "--output_dir", str(killed.path))
         while len(steps) < kills and (step := _train(folder, *words, kill=True)) is not None:
             steps.append(step)
-            say(f"killed with {step} steps saved, and resumed ...")
+            say(f"killed with {plural(step, 'step')} saved, and resumed ...")
             words = ("resume", f"{killed.path}/")
         if killed.status() != "done":
             _train(folder, *words)

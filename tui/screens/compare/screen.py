@@ -1,4 +1,4 @@
-"""The comparison of runs with a reference: what differs, figures at equal points, significance, and curves."""
+"""The comparison of runs with a reference: what differs, metrics at equal points, significance, and curves."""
 
 from __future__ import annotations
 
@@ -118,12 +118,12 @@ class CompareScreen(Screen[None]):
     # -- actions ----------------------------------------------------------------------------------------------------
 
     def action_metric(self) -> None:
-        """Choose the metric of the curves, the verdicts and the figures at equal points."""
+        """Choose the metric of the curves, the verdicts and the values at equal points."""
         if self.comparison is None:
             return
         names = compared_metrics(self.comparison.runs, shared_monitor(self.comparison.runs))
         answers = [(name, name, "lower is better" if lower_is_better(name) else "higher is better") for name in names]
-        self.app.push_screen(Choice("metric", "of the curves, the verdicts and the figures", answers), self._set_metric)
+        self.app.push_screen(Choice("metric", "of the curves, the verdicts and the values", answers), self._set_metric)
 
     def _set_metric(self, metric: str | None) -> None:
         if metric is not None:

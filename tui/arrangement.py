@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from convnn.analysis import fields, filters, run_table
 from convnn.analysis.fields import Field
 from convnn.analysis.run_table import REPEATS
-from convnn.analysis.statistics import MeanEstimate
 from convnn.config.recorded import UNKNOWN
 from convnn.errors import UserError
 from convnn.runs.summary import Summary
 from tui.selection import Selection
+
+if TYPE_CHECKING:
+    from convnn.analysis.statistics import MeanEstimate
 
 NOT_DIFFERENT = "the same but for the seed"
 

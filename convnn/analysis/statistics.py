@@ -10,7 +10,6 @@ from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from statistics import fmean, stdev
 
 ALPHA = 0.05  # a difference is significant where its p is below
 CONFIDENCE_LEVEL = 1 - ALPHA
@@ -55,6 +54,8 @@ class MeanDifference:
 
 def estimate_mean(values: Sequence[float]) -> MeanEstimate:
     """Return the mean of at least one value, with its standard deviation and confidence interval."""
+    from statistics import fmean, stdev  # not before the first frame of the app
+
     return MeanEstimate(len(values), fmean(values), stdev(values) if len(values) > 1 else None)
 
 

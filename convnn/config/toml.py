@@ -42,10 +42,11 @@ def to_tables(config: RunConfig, *, whole: bool = False) -> Tables:
     }
 
 
-def updated(text: str, config: RunConfig, about: str = "") -> str:
-    """Return TOML text with its values replaced by those of a configuration; comments, blank lines and order stay.
+def updated(text: str, config: RunConfig, about: str = "") -> tuple[str, bool]:
+    """Return TOML text with its values replaced by those of a configuration, and whether it was edited in place.
 
-    A value that is right is left as it is written. One that became the default is removed, and so is an unknown key.
+    Edited in place, comments, blank lines and order stay: a value that is right is left as it is written, and one that
+    became the default is removed, as is an unknown key. Text that cannot be edited so is written anew.
     """
     import tomlkit  # 30 ms, for saving alone
     from tomlkit.exceptions import TOMLKitError
@@ -57,8 +58,8 @@ def updated(text: str, config: RunConfig, about: str = "") -> str:
         edited = tomlkit.dumps(document)
         same = RunConfig.model_validate(_configured(edited)) == RunConfig.model_validate(_configured(new))
     except (TOMLKitError, UserError, ValueError, RecursionError):
-        return new  # not TOML, or an arrangement of tables that cannot be edited in place
-    return edited if same else new
+        return new, False  # not TOML, or an arrangement of tables that cannot be edited in place
+    return (edited, True) if same else (new, False)
 
 
 def _configured(text: str) -> dict[str, Any]:

@@ -163,15 +163,20 @@ def new_folder() -> Path:
 def save(path: Path, config: RunConfig, about: str, *, overwrite: bool = False) -> None:
     """Write a preset atomically. Raises UserError when the file exists and `overwrite` is not set.
 
-    Comments, blank lines and the order of a file that is replaced stay.
+    Comments, blank lines and the order of a file that is replaced stay where `keeps_comments` is true.
     """
     text = toml.dumps(config, about)
     if path.exists():
         if not overwrite:
             raise UserError(Problem(f"{path} exists", fix="choose another name, or confirm to overwrite it"))
-        text = toml.updated(path.read_text(errors="replace"), config, about)
+        text, _ = toml.updated(path.read_text(errors="replace"), config, about)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(path, text)
+
+
+def keeps_comments(text: str, config: RunConfig, about: str) -> bool:
+    """Whether the comments of a preset's text stay when a configuration is saved over it; true where it has none."""
+    return "#" not in text or toml.updated(text, config, about)[1]
 
 
 def is_ours(path: Path) -> bool:

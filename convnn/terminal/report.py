@@ -9,7 +9,6 @@ from bisect import bisect_right
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from convnn.charts.chart import COLORS, Series
 from convnn.config.options import BY_KEY, Option
 from convnn.events import Changed, Epoch, Event, Finished, Paused, Resumed, Saved, Started, Warned
 from convnn.metrics import METRICS, SPLITS, metric_info, split_of
@@ -19,6 +18,7 @@ from convnn.text import duration, memory, number, one_line, plural, power_of_ten
 
 if TYPE_CHECKING:
     from convnn.analysis.comparison import Comparison
+    from convnn.charts.chart import Series
 
 CHARTED = ("loss", "top1")  # the metrics with a chart of their own
 # the metrics in the line of an epoch
@@ -58,6 +58,8 @@ def followed_status(history: History) -> str:
 
 def split_series(history: History, metric: str, x: Axis = "epoch") -> list[Series]:
     """Return the curve by epoch of "loss", "top1", ... of each split that has it."""
+    from convnn.charts.chart import Series  # not before the first frame of the app
+
     curves = [Series(split, *history.series(f"{split}_{metric}", x), SERIES_COLORS[split]) for split in SPLITS]
     return [curve for curve in curves if curve.xs]
 
@@ -65,6 +67,7 @@ def split_series(history: History, metric: str, x: Axis = "epoch") -> list[Serie
 def comparison_series(comparison: Comparison, metric: str, x: Axis = "epoch") -> list[Series]:
     """Return the curve of a metric of each compared run that logged it, in the color of the run."""
     from convnn.analysis.comparison_report import curve_labels  # a run that trains does without
+    from convnn.charts.chart import COLORS, Series
 
     labels = curve_labels(comparison)
     curves = [

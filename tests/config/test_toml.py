@@ -160,7 +160,15 @@ def test_whatever_is_saved_over_the_preset_read_is_the_one_saved(tmp_path, text)
 @given(st.text(), st.sampled_from(["", COMMENTED]))
 def test_any_text_can_be_saved_over(text, before):
     config = configured(layer__K="7")
-    assert resolve.resolve(store.parse(toml.updated(before + text, config, "x"))).checked() == config
+    edited, _ = toml.updated(before + text, config, "x")
+    assert resolve.resolve(store.parse(edited)).checked() == config
+
+
+@pytest.mark.parametrize(("text", "kept"), [(COMMENTED, True), ("not [ toml # x", False)])
+def test_whether_comments_are_kept_is_known_before_saving(text, kept):
+    config = configured(layer__K="7")
+    assert store.keeps_comments(text, config, "x") is kept
+    assert ("#" in toml.updated(text, config, "x")[0]) is kept
 
 
 def test_a_whole_configuration_has_every_option_but_the_output():

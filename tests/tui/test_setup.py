@@ -308,9 +308,23 @@ async def test_overwriting_shows_what_changes_and_that_the_file_was_edited_elsew
         await pilot.press("enter")
         await until(pilot, lambda: "edited by another program" in text(pilot.app))
         assert "6 → 7" in text(pilot.app) and "K = 6" in path.read_text()
+        assert "comments will be lost" not in text(pilot.app)
+        path.write_text("[ # no TOML")
+        await pilot.press("enter")
+        await until(pilot, lambda: "comments will be lost" in text(pilot.app))
         await pilot.press("enter")
         await until(pilot, lambda: pilot.app.screen is screen)
         assert store.read("small").values == {"model.width": 0.125, "layer.K": 7, "data.dataset": "digits"}
+
+
+def test_the_dataset_of_a_draft_follows_what_is_typed():
+    draft = Draft()
+    original = draft.dataset_key
+    draft.type("data.dataset", "digits")
+    assert draft.dataset_key == ("digits", *original[1:])
+    draft.type("layer.K", "4")
+    draft.reset("data.dataset")
+    assert draft.dataset_key == original
 
 
 async def test_a_draft_with_a_problem_is_neither_saved_nor_launched(tmp_path):

@@ -6,6 +6,7 @@ import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ UNPLANNABLE = frozenset(
     {"layer.K", "layer.shuffle_scale", "sampling.num_samples", "sampling.sample_padding", "data.resize"}
 )
 """Options without a plan of the model while they have a problem: the sizes of its feature maps are unknown."""
+DATASET_OPTIONS = ("data.dataset", "data.path", "data.resize")
 DatasetKey = tuple[str, str, int | None]  # dataset, path and resize of [data]
 
 
@@ -63,6 +65,7 @@ class Draft:
     preset: Preset | None = None
     typed: dict[str, str] = field(default_factory=dict)  # by key, only what differs from the initial texts
     run: Preset | None = None  # without a preset, the run that the form started from, as a preset
+    _dataset_keys: dict[tuple[str | None, ...], DatasetKey] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def from_run(cls, config: RunConfig, name: str) -> Draft:
@@ -136,8 +139,12 @@ class Draft:
     @property
     def dataset_key(self) -> DatasetKey:
         """What the data set is known by."""
-        data = resolve.resolve(self.base, self.typed).config.data
-        return data.dataset, data.path, data.resize
+        texts = tuple(self.typed.get(key) for key in DATASET_OPTIONS)
+        if texts not in self._dataset_keys:  # every key press asks for it
+            typed = {key: text for key, text in zip(DATASET_OPTIONS, texts, strict=True) if text is not None}
+            data = resolve.resolve(self.base, typed).config.data
+            self._dataset_keys[texts] = data.dataset, data.path, data.resize
+        return self._dataset_keys[texts]
 
     def inspect_dataset(self) -> DatasetInfo:
         """Inspect the data set on disk; a large one takes a while."""
@@ -164,23 +171,31 @@ class Draft:
             model_plan = plan(config, dataset.image_size, dataset.num_classes)
         order = {option.key: index for index, option in enumerate(FIELDS)}
         problems.sort(key=lambda problem: order.get(problem.key or "", -1))
-        base = resolve.resolve(self.base).config
-        return CheckedDraft(config, base, tuple(problems), inactive_options(config), model_plan)
+        return CheckedDraft(config, self._base_config, tuple(problems), inactive_options(config), model_plan)
 
     def command(self, checked: CheckedDraft) -> str:
         """The command that does the same; values that are not allowed stand in it as they were typed."""
         if self.preset is None:
             words = command(checked.config)
         else:
-            paths = store.listed().get(self.preset.name, [])
-            path = self.preset.path
-            is_found_by_name = bool(paths) and path is not None and paths[0].absolute() == path.absolute()
-            words = command(checked.config, self.preset.name if is_found_by_name else str(path), checked.base)
+            words = command(checked.config, self._preset_word, checked.base)
         for key, text in self.typed.items():
             option = BY_KEY[key]
             if not _is_value(option, text, value_at(checked.config, key)):
                 words += f" {option.flag} {shlex.quote(text)}"
         return words
+
+    @cached_property
+    def _base_config(self) -> RunConfig:
+        return resolve.resolve(self.base).config
+
+    @cached_property
+    def _preset_word(self) -> str:
+        """The name of the preset, or its path where the name stands for another file."""
+        assert self.preset is not None
+        paths, path = store.listed().get(self.preset.name, []), self.preset.path
+        is_found_by_name = bool(paths) and path is not None and paths[0].absolute() == path.absolute()
+        return self.preset.name if is_found_by_name else str(path)
 
     @property
     def _base_values(self) -> Mapping[str, Any]:

@@ -98,7 +98,8 @@ class SavePreset(ModalScreen[Path | None]):
 
     def _differences(self, path: Path, content: bytes) -> Text:
         """What saving would change in an existing file."""
-        old_preset = store.parse(content.decode("utf-8", "replace"), path.stem, path)
+        old_text = content.decode("utf-8", "replace")
+        old_preset = store.parse(old_text, path.stem, path)
         old_config = resolve.resolve(old_preset).config
         text = Text()
         if self.preset is not None and path == self.preset.path and content != self.loaded_content:
@@ -115,6 +116,8 @@ class SavePreset(ModalScreen[Path | None]):
             text.append(f"{escaped(new) or 'nothing'}\n", "bold")
         if not changes:
             text.append("Nothing would change in it.\n")
+        if not store.keeps_comments(old_text, self.config, self._text("about")):
+            text.append("Its comments will be lost: its tables cannot be edited in place.\n", "bold")
         return text.append("enter replaces it, esc goes back", "italic")
 
     def action_back(self) -> None:

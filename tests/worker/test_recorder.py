@@ -5,7 +5,6 @@ from __future__ import annotations
 from support import training
 
 from convnn.events import Step, Warned
-from convnn.runs import event_log
 from convnn.runs.history import History
 from convnn.worker.recorder import Recorder
 
@@ -20,14 +19,25 @@ def test_what_is_shown_are_the_lines_of_the_file(tmp_path):
     assert run.events_path.read_text().splitlines() == lines
 
 
-def test_an_event_is_serialized_once(tmp_path, monkeypatch):
-    serialized = []
-    event_line = event_log.event_line
-    monkeypatch.setattr(event_log, "event_line", lambda event: serialized.append(event) or event_line(event))
-    run = training.create(tmp_path, training.config(num_epochs=1))
-    events = []
-    training.train_run(run, run.config(), show=lambda event, line: events.append(event))
-    assert serialized == events
+class CountedWarning(Warned):
+    """A warning that counts how often it is serialized."""
+
+    def model_dump_json(self, **options) -> str:
+        serialized.append(self)
+        return super().model_dump_json(**options)
+
+
+serialized: list[Warned] = []
+
+
+def test_an_event_is_serialized_once(tmp_path):
+    serialized.clear()
+    run = training.create(tmp_path, training.config())
+    recorder = Recorder(run, History(), lambda event, line: None)
+    event = CountedWarning(message="words")
+    recorder.emit(event)
+    recorder.close()
+    assert serialized == [event]
 
 
 def test_the_callers_history_is_folded_before_an_event_is_shown(tmp_path):

@@ -106,8 +106,11 @@ def convnn(
     """
 
 
-def build_app(names: Iterable[str]) -> typer.Typer:
-    """Return the app with these commands: a list of runs need not wait for the flags of training."""
+def build_app(names: Iterable[str], *, with_flags: bool = True) -> typer.Typer:
+    """Return the app with these commands: a list of runs need not wait for the flags of training.
+
+    Without `with_flags` the commands have no flags of the schema, which is enough for the list of commands.
+    """
     app = typer.Typer(
         name="convnn",
         cls=_Group,
@@ -129,8 +132,9 @@ def build_app(names: Iterable[str]) -> typer.Typer:
         help = _unbroken(inspect.getdoc(function) or "")
         if CONFIG_PARAMETER in inspect.signature(function).parameters:
             from convnn.cli.config_flags import with_config_flags
+            from convnn.config.options import OPTIONS
 
-            function = with_config_flags(function)
+            function = with_config_flags(function, OPTIONS if with_flags else [])
         app.command(name, cls=_Command, help=help, **shared)(function)
     return app
 
@@ -172,7 +176,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     try:
         names = words[:1] if words and words[0] in COMMANDS else list(COMMANDS)
         with gc_paused():
-            command = typer.main.get_command(build_app(names))
+            command = typer.main.get_command(build_app(names, with_flags=words[:1] not in (["--help"], ["-h"])))
         runs_long = len(names) > 1 or COMMANDS[names[0]].runs_long
         with nullcontext() if runs_long else gc_paused():
             code = command.main(words, prog_name="convnn", standalone_mode=False)

@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
 
 from convnn.cli.arguments import CONFIG_PARAMETER
-from convnn.config.options import OPTIONS, Option, effect_words
+from convnn.config.options import Option, effect_words
 from convnn.config.schema import RunConfig
 
 WIDEST_CHOICES = 24  # columns: longer lists of choices are part of the help text
 
 
-def with_config_flags(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command a flag for every option of the schema; `typed` gets the typed ones, as words by key."""
+def with_config_flags(command: Callable[..., Any], options: Sequence[Option]) -> Callable[..., Any]:
+    """Give a command a flag for each of these options; `typed` gets the typed ones, as words by key."""
 
     @functools.wraps(command)
     def with_flags(**values: Any) -> Any:
-        flags = {option.key: values.pop(_parameter(option)) for option in OPTIONS}
+        flags = {option.key: values.pop(_parameter(option)) for option in options}
         typed = {key: _word(value) for key, value in flags.items() if value is not None and value != []}
         return command(**values, **{CONFIG_PARAMETER: typed})
 
@@ -30,7 +30,7 @@ def with_config_flags(command: Callable[..., Any]) -> Callable[..., Any]:
     own = [parameter for name, parameter in signature.parameters.items() if name != CONFIG_PARAMETER]
     flags = [
         inspect.Parameter(_parameter(o), inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_annotation(o))
-        for o in OPTIONS
+        for o in options
     ]
     parameters = [*(p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own), *flags]
     with_flags.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]

@@ -14,11 +14,14 @@ from itertools import accumulate, product
 from string import ascii_uppercase
 from typing import Any, Literal, NamedTuple
 
+from pydantic import ValidationError
+
 from convnn.analysis.fields import Field, get_field, metric_names
 from convnn.analysis.repeats import NoiseFloor, RunGroup, group_repeats, noise_floor
 from convnn.analysis.verdict import GroupComparison, compare_groups
 from convnn.config.options import OPTIONS
 from convnn.config.recorded import NO_EFFECT, UNKNOWN
+from convnn.config.schema import RunConfig
 from convnn.costs.plan import Plan, plan
 from convnn.data.catalog import published_info
 from convnn.errors import Problem, UserError
@@ -73,8 +76,8 @@ class ComparedRun:
         if self.summary.not_launchable_reason is not None:
             return None
         try:
-            config = self.summary.run.config()
-        except (UserError, OSError):
+            config = RunConfig.model_validate(self.summary.config)
+        except ValidationError:
             return None
         published, started = published_info(config.data.dataset), self.history.started
         channels, image_size = 3, published.image_size

@@ -164,11 +164,11 @@ def test_any_text_can_be_saved_over(text, before):
     assert resolve.resolve(store.parse(edited)).checked() == config
 
 
-@pytest.mark.parametrize(("text", "kept"), [(COMMENTED, True), ("not [ toml # x", False)])
-def test_whether_comments_are_kept_is_known_before_saving(text, kept):
+@pytest.mark.parametrize(("text", "has_comments"), [(COMMENTED, True), ("not [ toml # x", False)])
+def test_whether_comments_are_kept_is_known_before_saving(text, has_comments):
     config = configured(layer__K="7")
-    assert store.keeps_comments(text, config, "x") is kept
-    assert ("#" in toml.updated(text, config, "x")[0]) is kept
+    assert store.keeps_comments(text, config, "x") is has_comments
+    assert ("#" in toml.updated(text, config, "x")[0]) is has_comments
 
 
 def test_a_whole_configuration_has_every_option_but_the_output():

@@ -68,6 +68,7 @@ from tui.screens.run.pane import TextPane
 class CountPane(TextPane):
     """The number of epochs."""
 
+    ID = "count"
     TITLE = "count"
     HELP = "How many epochs the run has."
     PLACEHOLDER = "nothing yet"

@@ -111,16 +111,20 @@ def groups_table(comparison: Comparison) -> Table:
 
 
 def notes(comparison: Comparison) -> list[str]:
-    """Return what the differences are worth, and what has to be known to read the tables, a sentence each."""
+    """Return what has to be known to read the tables and the verdicts, a sentence each."""
     return [*_group_notes(comparison), *_run_notes(comparison), *_metric_notes(comparison)]
 
 
-def _group_notes(comparison: Comparison) -> Iterator[str]:
+def verdicts(comparison: Comparison) -> list[str]:
+    """Return what the difference of each group to the first one is worth, a sentence each."""
     reference, *names = comparison.group_names
-    if not names:
-        yield "these are repeats of one configuration: there is nothing to tell apart"
-    for name, group_comparison in zip(names, comparison.group_comparisons, strict=True):
-        yield f"{name} - {reference}: {group_comparison.text}"
+    pairs = zip(names, comparison.group_comparisons, strict=True)
+    return [f"{name} - {reference}: {group_comparison.text}" for name, group_comparison in pairs]
+
+
+def _group_notes(comparison: Comparison) -> Iterator[str]:
+    if len(comparison.group_names) < 2:
+        yield "these are repeats of one configuration: there are no groups to compare"
     tests = sum(group_comparison.difference is not None for group_comparison in comparison.group_comparisons)
     if tests > 1:
         yield f"p is adjusted for {tests} comparisons, an interval is that of its pair alone"

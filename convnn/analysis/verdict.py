@@ -141,7 +141,7 @@ def _sentence(
     parts = [f"{value}, {interval.replace('%', ' %')}: {outcome} ({p_text})"]
     if noise_floor is not None:
         sd = f"{format_value(noise_floor.sd, metric)}{unit}"
-        parts.append(f"single runs, compared with a run-to-run standard deviation of {sd}")
+        parts.append(f"a single run, compared with a run-to-run standard deviation of {sd}")
     if p >= ALPHA:
         parts.append(_runs_needed_text(needed, effect_size, unit))
     return "; ".join(parts)

@@ -127,6 +127,8 @@ def build_app(names: Iterable[str], *, with_flags: bool = True) -> typer.Typer:
         function = getattr(module, command.module)
         shared: dict[str, Any] = {"epilog": _epilog(module), "rich_help_panel": command.panel}
         if isinstance(function, typer.Typer):
+            for command_info in function.registered_commands:
+                command_info.cls = _Command
             app.add_typer(function, name=name, cls=_Group, **shared)
             continue
         help = _unbroken(inspect.getdoc(function) or "")

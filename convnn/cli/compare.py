@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from convnn.cli import arguments, listing
-from convnn.cli.output import print_table, say_notes, write_json
+from convnn.cli.output import print_sentences, print_table, say_notes, write_json
 from convnn.errors import Exit, Problem, UserError
 from convnn.terminal.console import out
 
@@ -85,8 +85,13 @@ def compare(
 
         width = shutil.get_terminal_size((100, 24)).columns
         console.print(ComparisonCurves(result, width), soft_wrap=True)
+    verdicts, notes = comparison_report.verdicts(result), comparison_report.notes(result)
+    if format == "table":
+        print_sentences(verdicts)  # a part of the result, as the tables and the curves are
+    else:
+        notes = [*verdicts, *notes]
     sys.stdout.flush()
-    return say_notes(comparison_report.notes(result))
+    return say_notes(notes)
 
 
 def _selected(

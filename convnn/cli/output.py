@@ -68,11 +68,23 @@ def print_table(table: Table, format: str) -> None:
     say_notes(table.notes)
 
 
+def print_sentences(sentences: list[str]) -> None:
+    """Print sentences that are a part of the result, a line each; on a terminal broken between words."""
+    console = out()
+    for sentence in sentences:
+        console.print(Text(_broken(sentence, sys.stdout.isatty())), soft_wrap=True)
+
+
 def say_notes(notes: list[str]) -> None:
     """Print what has to be known to read the metrics: on stderr, a line each, on a terminal broken between words."""
-    width = shutil.get_terminal_size().columns if sys.stderr.isatty() else UNLIMITED
     for note in notes:
-        say(textwrap.fill(note, width, subsequent_indent="  ", break_long_words=False))
+        say(_broken(note, sys.stderr.isatty()))
+
+
+def _broken(sentence: str, is_terminal: bool) -> str:
+    """Return a sentence broken between words at the width of a terminal."""
+    width = shutil.get_terminal_size().columns if is_terminal else UNLIMITED
+    return textwrap.fill(sentence, width, subsequent_indent="  ", break_long_words=False)
 
 
 def show_error(error: UserError, as_json: bool = False) -> None:

@@ -16,7 +16,7 @@ from convnn.analysis.comparison import (
     metric_rows,
     option_differences,
 )
-from convnn.analysis.comparison_report import notes, tables, value_texts
+from convnn.analysis.comparison_report import notes, tables, value_texts, verdicts
 from convnn.config.recorded import NO_EFFECT
 from convnn.events import Epoch, Finished, Started
 from convnn.legacy.importer import import_tree
@@ -113,7 +113,7 @@ def test_tables_have_signed_differences_to_the_first_run(tmp_path, root):
     text = "\n".join(line for table in tables(comparison) for line in [table.title, *lines(table, 80)[0]])
     text = " ".join(text.split())
     assert "best on test 82.50 82.00 (-0.50)" in text and "branching.ratio 0.5 0.25" in text and "as published" in text
-    sentences = "\n".join(notes(comparison))
+    sentences = "\n".join([*verdicts(comparison), *notes(comparison)])
     assert "B - A: -0.50 points" in sentences and "2511.14137" in sentences and "best on test" in sentences
 
 

@@ -83,7 +83,7 @@ def test_single_runs_are_compared_with_the_noise_floor():
     floor = NoiseFloor(0.44, math.inf, "the paper")
     (comparison,) = compared(group(80.0), group(80.9, K=4), noise_floor=floor)
     assert comparison.noise_floor is floor and not comparison.distinguishable
-    assert "; single runs, compared with a run-to-run standard deviation of 0.44 points; " in comparison.text
+    assert "; a single run, compared with a run-to-run standard deviation of 0.44 points; " in comparison.text
 
 
 def test_the_json_has_the_keys_of_the_contract():

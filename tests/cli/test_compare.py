@@ -139,8 +139,8 @@ def test_compare_shows_differences_figures_and_what_they_are_worth(convnn, old):
     assert code == 0 and "layer.similarity_type" in out and "optimizer.lr" not in out
     assert (
         "(-27.08)" in out
-        and "distinguishable" in err
-        and "Holm-adjusted" in err
+        and "distinguishable" in out
+        and "Holm-adjusted" in out
         and err.count("run-to-run standard deviation: ") == 1
     )
     assert "p is adjusted for 2 comparisons, an interval is that of its pair alone" in err

@@ -61,11 +61,12 @@ class ComparedTables(VerticalScroll):
         if self.comparison is None or not self.size.width:
             return
         runs, options, *metrics = comparison_report.tables(self.comparison)
+        sentences = [*comparison_report.verdicts(self.comparison), *comparison_report.notes(self.comparison)]
         width = self.scrollable_content_region.width
         blocks = [
             table_text(runs, width, row_colors=COLORS),
             table_text(options, width),
-            Text("\n").join(Text(escaped(note)) for note in comparison_report.notes(self.comparison)),
+            Text("\n").join(Text(escaped(sentence)) for sentence in sentences),
             *(table_text(table, width) for table in metrics),
         ]
         self.query_one(Static).update(Text("\n\n").join(blocks))

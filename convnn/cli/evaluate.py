@@ -39,7 +39,7 @@ def evaluate(
     training_device.configure_torch(config, device)
     trained = load_run.TrainedRun(run)
     model = trained.model(checkpoint_name, device)
-    data = build.data(config, device, splits=("test",), normalization=trained.normalisation)
+    data = build.data(config, device, splits=("test",), normalization=trained.normalization)
     if tuple(data.classes) != trained.started.classes:
         message = "the data set has other classes than the run was trained on"
         raise UserError(Problem(message, key="data.path", value=config.data.path), Exit.DATA)

@@ -44,7 +44,7 @@ class TrainedRun:
         return started
 
     @property
-    def normalisation(self) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+    def normalization(self) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
         """Mean and standard deviation per channel that images were normalized with."""
         normalization = self.started.normalisation
         if not normalization or not {"mean", "std"} <= normalization.keys():

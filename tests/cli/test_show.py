@@ -154,7 +154,7 @@ def test_a_trained_model_is_loaded_and_gives_the_figures_of_the_run(trained):
     run = load_run("@last", trained)
     model = run.model("last")
     data = open_data(
-        "digits", ".", limit=100, batch_size=50, seed=7, device="cpu", splits=("test",), normalization=run.normalisation
+        "digits", ".", limit=100, batch_size=50, seed=7, device="cpu", splits=("test",), normalization=run.normalization
     )
     assert data.test is not None
     with torch.inference_mode():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from rich.segment import Segment
 from rich.style import Style
@@ -17,9 +16,6 @@ from convnn.charts.chart import Chart, Series, draw
 from convnn.charts.layout import Range
 from convnn.runs.history import Axis
 from tui.widgets.chart_settings import ChartSettings
-
-if TYPE_CHECKING:
-    from tui.services import ServicesApp
 
 
 @dataclass(frozen=True)
@@ -39,13 +35,13 @@ def no_data(x: Axis) -> ChartData:
 
 
 class ChartView(Widget):
-    """A chart that fills its container."""
+    """A chart that fills its container; `letters` draws curves as letters, for a terminal without braille."""
 
-    app: ServicesApp
     DEFAULT_CSS = "ChartView { width: 1fr; height: 1fr; }"
 
-    def __init__(self, placeholder: str, id: str | None = None) -> None:
+    def __init__(self, placeholder: str, *, letters: bool, id: str | None = None) -> None:
         super().__init__(id=id)
+        self.letters = letters
         self.placeholder = placeholder  # shown while there is no point to draw
         self.source: DataSource = no_data
         self.data = ChartData()
@@ -95,7 +91,7 @@ class ChartView(Widget):
             marks=self.data.marks,
             smoothing=self.settings.smoothing,
             empty_text=self.placeholder,
-            letters=self.app.ascii,
+            letters=self.letters,
         )
         base = self.rich_style
         return [Strip(_segments(line, base), width) for line in self.chart.lines]

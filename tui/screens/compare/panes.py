@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from rich.text import Text
 from textual.app import ComposeResult
@@ -19,6 +20,9 @@ from convnn.tables import Table, lines
 from convnn.terminal.report import comparison_series
 from convnn.text import escaped, plural
 from tui.widgets.chart_view import ChartData, ChartView
+
+if TYPE_CHECKING:
+    from tui.services import ServicesApp
 
 TWO_CHARTS_WIDTH = 110  # cells from which on there is room for a second chart
 
@@ -97,6 +101,7 @@ class ComparedCurves(Widget, can_focus=True):
         "chooses the metric, x goes through epochs, steps and seconds. At most eight curves are drawn; the others are "
         "counted."
     )
+    app: ServicesApp
     DEFAULT_CSS = "ComparedCurves { layout: horizontal; }"
 
     def __init__(self) -> None:
@@ -104,8 +109,8 @@ class ComparedCurves(Widget, can_focus=True):
         self.comparison: Comparison | None = None
 
     def compose(self) -> ComposeResult:
-        yield ChartView("reading the runs ...", id="chosen")
-        second = ChartView("", id="beside")
+        yield ChartView("reading the runs ...", letters=self.app.ascii, id="chosen")
+        second = ChartView("", letters=self.app.ascii, id="beside")
         second.display = False  # until there is something to draw, and room
         yield second
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import ClassVar, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from textual.app import ComposeResult
 
@@ -13,6 +13,9 @@ from convnn.terminal.report import SERIES_COLORS, chart_marks, split_series
 from tui.screens.run.pane import Changes, Pane
 from tui.screens.run.step_series import step_series
 from tui.widgets.chart_view import ChartData, ChartView
+
+if TYPE_CHECKING:
+    from tui.services import ServicesApp
 
 
 def loss(history: History, x: Axis) -> list[Series]:
@@ -54,13 +57,14 @@ class RunChart(NamedTuple):
 class CurvesPane(Pane):
     """A pane of charts, from top to bottom. The screen's `LinkedCharts` draws them after `show`."""
 
+    app: ServicesApp
     DEFAULT_CSS = "CurvesPane { layout: vertical; }"
     PLACEHOLDER: ClassVar[str]  # shown in an empty chart while the run may still log points
     CHARTS: ClassVar[tuple[RunChart, ...]]
 
     def compose(self) -> ComposeResult:
         for _ in self.CHARTS:
-            yield ChartView(self.PLACEHOLDER)
+            yield ChartView(self.PLACEHOLDER, letters=self.app.ascii)
 
     def show(self, history: History, changes: Changes) -> None:
         for view, chart in zip(self.query(ChartView), self.CHARTS, strict=True):

@@ -186,17 +186,18 @@ def samples_all(sides: Sequence[int], padding: int, sampling_type: str, num_samp
     A grid that is no coarser than its map is all of it, margin and padding included.
     """
     if sampling_type == "random":
-        return num_samples >= prod(side + 2 * padding for side in sides)
+        return num_samples >= prod([side + 2 * padding for side in sides])
     return sampling_type == "all" or all(num_samples >= side for side in sides)
 
 
 def pool_size(sides: Sequence[int], padding: int, sampling_type: str, num_samples: int, sample_padding: int) -> int:
     """Return the number of candidates on a map: all positions of the padded map, `num_samples` of them, or a grid."""
+    # products of lists, as torch.compile traces no generator
     if samples_all(sides, padding, sampling_type, num_samples):
-        return prod(side + 2 * padding for side in sides)
+        return prod([side + 2 * padding for side in sides])
     if sampling_type == "random":
         return num_samples
-    return prod(min(num_samples, max(0, side - 2 * sample_padding)) for side in sides)
+    return prod([min(num_samples, max(0, side - 2 * sample_padding)) for side in sides])
 
 
 def convnn_cost(

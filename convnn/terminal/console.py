@@ -9,6 +9,7 @@ import io
 import os
 import sys
 from collections.abc import Iterable
+from functools import cached_property
 from pathlib import Path
 from typing import TextIO
 
@@ -40,10 +41,15 @@ class EscapingConsole(Console):
             else:
                 yield Segment("\n".join(map(self.displayable, text.split("\n"))), style)
 
+    @cached_property
+    def is_ascii_only(self) -> bool:
+        """Whether the terminal shows no more than ASCII: asked once, as a table asks for each of its cells."""
+        return self.options.ascii_only
+
     def displayable(self, text: str) -> str:
         """Return a piece of a line as this console shows it."""
         text = escaped(text)
-        return to_ascii(text) if self.options.ascii_only else text
+        return to_ascii(text) if self.is_ascii_only else text
 
     def print_line(self, text: str, style: str = "") -> None:
         """Print text as exactly one line, however wide the terminal is."""

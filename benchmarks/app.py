@@ -37,6 +37,7 @@ LAUNCHING = ROOT / "tests" / "support" / "launching.py"
 RUNS = 1000
 PAIRS = int(os.environ.get("PAIRS", "10"))
 KEYS = 100
+PATIENCE = 120.0  # seconds to wait for a text on the screen
 SIZE = (120, 40)
 THREADS = {"OMP_NUM_THREADS": str(os.cpu_count() or 1)}
 DIGITS = {"data.dataset": "digits", "layer.type": "Branching", "training.batch_size": "64"}
@@ -87,7 +88,7 @@ def table() -> Iterator[str]:
         seconds = asyncio.run(_seconds_from_data(Path(folder)))
         yield f"first rows of {TABLE_RUNS:,} runs x {COLUMNS} columns after the data is read: median {_ms([seconds])}"
         with _open("-m", "convnn", "tui", "--runs", folder) as app:
-            _until(app, f"runs {TABLE_RUNS}", 0)
+            _until(app, f"runs {TABLE_RUNS:,}", 0)
             first, pages = [], []
             for _ in range(5):
                 time.sleep(1)
@@ -204,7 +205,10 @@ def _open(*words: str | Path) -> Iterator[Program]:
 
 
 def _until(app: Program, word: str, start: int) -> None:
+    end = time.perf_counter() + PATIENCE
     while word.encode() not in app.output[start:] and word not in app.text:
+        if time.perf_counter() > end:
+            raise RuntimeError(f"the app did not show {word!r}")
         time.sleep(0.002)
 
 

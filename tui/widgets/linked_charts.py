@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from textual.containers import VerticalScroll
-from textual.message import Message
 
 from convnn.charts.layout import Range
 from tui.keys import bindings
@@ -21,15 +21,9 @@ class LinkedCharts(VerticalScroll, can_focus=False):
         footer=("x-axis", "smooth"),
     )  # fmt: skip
 
-    class SettingsChanged(Message):
-        """The charts are drawn another way."""
-
-        def __init__(self, settings: ChartSettings) -> None:
-            super().__init__()
-            self.settings = settings
-
-    def __init__(self, *, id: str | None = None) -> None:
-        super().__init__(id=id)
+    def __init__(self, on_change: Callable[[], None]) -> None:
+        super().__init__()
+        self.on_change = on_change  # called, not posted: what it shows is painted with the charts, not a frame later
         self.settings = ChartSettings()
         self.full_range: Range = (0.0, 0.0)  # from the first x of all charts to the last
 
@@ -56,7 +50,7 @@ class LinkedCharts(VerticalScroll, can_focus=False):
         """Draw all charts with these settings."""
         self.settings = settings
         self.redraw()
-        self.post_message(self.SettingsChanged(settings))
+        self.on_change()
 
     def clear_cursor(self) -> bool:
         """Remove the value cursor; return whether there was one."""

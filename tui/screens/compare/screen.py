@@ -9,7 +9,6 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from textual import on
 from textual.app import ComposeResult
 from textual.screen import Screen
 
@@ -50,7 +49,7 @@ class CompareScreen(Screen[None]):
 
     def compose(self) -> ComposeResult:
         yield Header("compare", f"{len(self.runs)} runs")
-        with LinkedCharts():
+        with LinkedCharts(self._show_settings):
             yield ComparedTables()
             yield ComparedCurves()
         yield Footer()
@@ -99,7 +98,6 @@ class CompareScreen(Screen[None]):
         self.query_one(LinkedCharts).redraw()
         self._show_settings()
 
-    @on(LinkedCharts.SettingsChanged)
     def _show_settings(self) -> None:
         settings = self.query_one(LinkedCharts).settings
         parts = [settings.summary]

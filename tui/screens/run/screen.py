@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
-from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
@@ -81,7 +80,7 @@ class RunScreen(Screen[None]):
     def compose(self) -> ComposeResult:
         yield Header("run")
         numbers = iter(PANES)
-        with LinkedCharts():
+        with LinkedCharts(self._show_settings):
             for index, row in enumerate(PANE_ROWS):
                 with Horizontal(id=f"row-{index}"):
                     for pane in row:
@@ -177,7 +176,6 @@ class RunScreen(Screen[None]):
             pane.show(self.follower.history, changes)
         self.query_one(LinkedCharts).redraw()
 
-    @on(LinkedCharts.SettingsChanged)
     def _show_settings(self) -> None:
         if self.follower is not None and self._shown_status is not None:
             self._show_header(self.follower.run.name, self._shown_status)

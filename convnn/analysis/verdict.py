@@ -98,8 +98,8 @@ def _no_claim_text(group: RunGroup, reference: RunGroup) -> str:
     if not group.values or not reference.values:
         return "no value to compare"
     if not _share_dataset(group, reference):
-        return "nothing is claimed: single runs that are not known to be of one data set"
-    return "nothing is claimed: single runs, and no repeats on this data set that show how far runs differ by chance"
+        return "not tested: single runs that are not known to be of one data set"
+    return "not tested: single runs, and no repeats on this data set that show how far runs differ by chance"
 
 
 def _runs_needed(group: RunGroup, reference: RunGroup, noise: NoiseFloor | None, effect_size: float) -> int | None:

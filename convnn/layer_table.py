@@ -32,9 +32,12 @@ class Cost:
 
     parameters: int = 0
     flops: int = 0
+    search_flops: int = 0  # those of `flops` that have no backward pass: the choice of neighbors has no gradient
 
     def __add__(self, other: Cost) -> Cost:
-        return Cost(self.parameters + other.parameters, self.flops + other.flops)
+        return Cost(
+            self.parameters + other.parameters, self.flops + other.flops, self.search_flops + other.search_flops
+        )
 
 
 @dataclass(frozen=True)
@@ -206,8 +209,8 @@ def convnn_cost(
     """Return scores of all pairs, then a convolution over K neighbors."""
     inner = Inner.of(in_channels, out_channels, side, **arguments)
     compared = {"Col": inner.features, "Loc": COORDINATES, "Loc_Col": inner.features + COORDINATES}[similarity_type]
-    scores = Cost(0, 2 * inner.positions * candidate_count(side, **arguments) * compared)
-    return scores + convolution(inner.channels, inner.out_channels, K, inner.positions)
+    scores = 2 * inner.positions * candidate_count(side, **arguments) * compared
+    return Cost(0, scores, scores) + convolution(inner.channels, inner.out_channels, K, inner.positions)
 
 
 def convnn_saved(
@@ -220,11 +223,15 @@ def convnn_saved(
 
 
 def attention_cost(in_channels: int, out_channels: int, side: Side, *, K: int, padding: int, **arguments: Any) -> Cost:
-    """Query, key and value projections, scores of all pairs, a depthwise sum over K, and two projections back."""
+    """Query, key and value projections, scores of all pairs, a depthwise sum over K, and two projections back.
+
+    The scores of the K chosen candidates weight their values, so only those of the others have no backward pass.
+    """
     inner = Inner.of(in_channels, out_channels, side, **arguments)
     d, positions = inner.channels, inner.positions
     projections = convolution(d, 3 * d, 1, inner.padded_positions(padding), bias=False)
-    scores = Cost(0, 2 * positions * candidate_count(side, padding=padding, **arguments) * d)
+    candidates = candidate_count(side, padding=padding, **arguments)
+    scores = Cost(0, 2 * positions * candidates * d, 2 * positions * max(0, candidates - K) * d)
     depthwise = Cost(d * (K + 1), 2 * d * K * positions)
     attended = convolution(d, inner.out_channels, 1, positions)
     output = convolution(inner.out_channels, inner.out_channels, 1, positions, bias=False)

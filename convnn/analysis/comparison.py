@@ -30,7 +30,6 @@ from convnn.runs.history import History
 from convnn.runs.summary import Summary, json_value
 from convnn.text import prefixed
 
-BACKWARD_COST = 2  # a backward pass costs about twice its forward pass
 CostAxis = Literal["epochs", "seconds", "images", "FLOPs"]
 COST_AXES: tuple[CostAxis, ...] = ("epochs", "seconds", "images", "FLOPs")
 
@@ -101,7 +100,8 @@ class ComparedRun:
     def costs(self, axis: CostAxis) -> list[float] | None:
         """Return the cumulative cost of the training at the end of each epoch; None where it is unknown.
 
-        Seconds are those of training, without evaluation. FLOPs count the forward and the backward pass.
+        Seconds are those of training, without evaluation. FLOPs count the forward and the backward pass,
+        which the search for neighbors has none of.
         """
         epochs = [float(event.epoch) for event in self.history.epochs]
         if axis == "epochs":
@@ -120,7 +120,7 @@ class ComparedRun:
     def _epoch_flops(self) -> int | None:
         if self.train_images is None or self.plan is None:
             return None
-        return self.train_images * (1 + BACKWARD_COST) * self.plan.flops
+        return self.train_images * self.plan.training_flops
 
     def metric_at(self, metric: str, axis: CostAxis, cost: float) -> float | None:
         """Return the metric of the last epoch that had ended at that cost."""

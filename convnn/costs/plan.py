@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from convnn.config.schema import RunConfig
 
 
+BACKWARD_COST = 2  # a backward pass costs about twice its forward pass: the gradients of inputs and of weights
+
+
 @dataclass(frozen=True)
 class LayerPlan:
     """A slot filled with the configured layer; `candidates` and `K` are None where no neighbors are searched."""
@@ -48,6 +51,12 @@ class Plan:
     flops: int
     memory_bytes: int
     layers: tuple[LayerPlan, ...]
+    search_flops: int  # those of `flops` that have no backward pass
+
+    @property
+    def training_flops(self) -> int:
+        """FLOPs of one image forward and backward."""
+        return self.flops + BACKWARD_COST * (self.flops - self.search_flops)
 
     def json(self) -> dict[str, Any]:
         """Return the plan as `convnn summary --json` writes it."""
@@ -67,17 +76,18 @@ def plan(config: RunConfig, image_size: tuple[int, int], num_classes: int, in_ch
     """
     model, width = config.model.name, config.model.width
     slots = architectures.slots(model, width, image_size, in_channels)
-    layers = [_layer_plan(config, slot) for slot in slots]
+    layer_costs = [slot_cost.slot_cost(config, slot) for slot in slots]
     rest = architectures.architecture(model).family.rest(slots, width, num_classes, in_channels)
-    costs = [*(Cost(layer.parameters, layer.flops) for layer in layers), *rest]
+    costs = [*layer_costs, *rest]
     total = sum(costs, Cost())
     largest = max(cost.parameters for cost in costs)
     memory_bytes = memory.training_bytes(config, slots, total.parameters, largest)
-    return Plan(total.parameters, total.flops, memory_bytes, tuple(layers))
+    layers = tuple(_layer_plan(config, slot, cost) for slot, cost in zip(slots, layer_costs, strict=True))
+    return Plan(total.parameters, total.flops, memory_bytes, layers, total.search_flops)
 
 
-def _layer_plan(config: RunConfig, slot: architectures.Slot) -> LayerPlan:
-    cost, candidates = slot_cost.slot_cost(config, slot), slot_cost.candidates(config, slot)
+def _layer_plan(config: RunConfig, slot: architectures.Slot, cost: Cost) -> LayerPlan:
+    candidates = slot_cost.candidates(config, slot)
     return LayerPlan(
         slot=slot.name,
         in_channels=slot.in_channels,

@@ -82,6 +82,7 @@ def test_metrics_are_taken_where_equal_epochs_seconds_images_and_flops_were_spen
     assert row_values(both, "test_top1", "images") == [45.0, 65.0]
     flops = row_values(both, "FLOPs an image", "forward")
     assert flops[0] < flops[1] and both[0].costs("FLOPs")[0] == 3 * 50_000 * flops[0]
+    assert both[1].costs("FLOPs")[0] == 50_000 * both[1].plan.training_flops < 3 * 50_000 * flops[1]
     assert row_values(both, "parameters", "all")[0] == 130_015_690
     assert row_values(both, "s an epoch", "of training") == [10.0, 20.0]
 

@@ -9,6 +9,7 @@ import pytest
 from scipy import stats
 
 from convnn.analysis.statistics import (
+    ALPHA,
     MeanEstimate,
     difference_with_sd,
     estimate_mean,
@@ -16,6 +17,7 @@ from convnn.analysis.statistics import (
     pooled_sd,
     runs_needed,
     welch,
+    welch_power,
 )
 
 
@@ -63,17 +65,46 @@ def test_holm_multiplies_step_by_step_and_never_exceeds_one():
     assert holm([0.6, 0.9]) == [1.0, 1.0] and holm([0.02]) == [0.02] and holm([]) == []
 
 
-@pytest.mark.parametrize(
-    ("sd", "effect_size"), [(0.44, 1.0), (1.0, 1.0), (2.0, 1.0), (1.0, 0.25), (0.3, 1.0), (1.0, 0.05), (0.01, 1.0)]
-)
-def test_the_runs_needed_are_the_fewest_with_a_power_of_80_percent(sd, effect_size):
-    def power(n):
-        df, noncentrality = 2 * n - 2, effect_size / sd * math.sqrt(n / 2)
-        critical = stats.t.ppf(0.975, df)
-        return stats.nct.sf(critical, df, noncentrality) + stats.nct.cdf(-critical, df, noncentrality)
+def detected(n, sd, alpha, effect_size=1.0, samples=20_000):
+    """The share of simulated pairs of groups that scipy's Welch test finds different."""
+    generator = np.random.default_rng(n)
+    a, b = generator.normal(0.0, sd, (samples, n)), generator.normal(effect_size, sd, (samples, n))
+    return (stats.ttest_ind(a, b, axis=1, equal_var=False).pvalue < alpha).mean()
 
-    n = runs_needed(sd, effect_size)
-    assert n == 2 or power(n - 1) < 0.8 <= power(n)
+
+@pytest.mark.parametrize(("sd", "alpha"), [(0.3, 0.05), (0.44, 0.05), (0.44, 0.025), (0.8, 0.05 / 7), (1.5, 0.05)])
+def test_the_runs_needed_are_the_fewest_that_detect_80_percent_of_simulated_differences(sd, alpha):
+    n = runs_needed(sd, 1.0, alpha)
+    assert detected(n, sd, alpha) > 0.79 and detected(n - 1, sd, alpha) < 0.81  # 0.003 is the sd of such a share
+
+
+@pytest.mark.parametrize(("n", "effect", "alpha"), [(2, 0.0, 0.05), (2, 9.0, 0.05), (3, 2.5, 0.001), (20, 0.5, 0.01)])
+def test_the_power_is_that_of_simulated_tests(n, effect, alpha):
+    assert welch_power(n, effect, alpha) == pytest.approx(detected(n, 1.0, alpha, effect), abs=0.012)  # 3 sd and ours
+
+
+@pytest.mark.parametrize(("n", "effect"), [(64, 0.5), (500, 0.2), (6281, 0.05)])
+def test_the_power_with_many_runs_is_that_of_the_pooled_test(n, effect):
+    df, noncentrality = 2 * n - 2, effect * math.sqrt(n / 2)
+    expected = stats.nct.sf(stats.t.ppf(0.975, df), df, noncentrality)
+    assert welch_power(n, effect) == pytest.approx(expected, abs=2e-3)
+
+
+def test_more_comparisons_need_more_runs():
+    needed = [runs_needed(1.0, 1.0, 0.05 / comparisons) for comparisons in (1, 2, 5, 50)]
+    assert needed == sorted(set(needed))
+
+
+@pytest.mark.parametrize("groups", [2, 4, 8])
+def test_without_a_difference_adjusted_tests_find_one_in_at_most_5_percent(groups):
+    """Groups of three runs of one distribution, all compared with the first."""
+    samples = np.random.default_rng(groups).normal(80.0, 0.5, (2000, groups, 3))
+    false_claims = 0
+    for first, *others in samples.tolist():
+        reference = estimate_mean(first)
+        p_values = [welch(estimate_mean(values), reference).p_value for values in others]
+        false_claims += min(holm(p_values)) < ALPHA
+    assert false_claims / 2000 < 0.06  # 0.005 is the sd of such a share at 5 %
 
 
 def test_two_runs_are_needed_without_variance_and_no_number_is_given_beyond_reason():

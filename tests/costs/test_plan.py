@@ -3,10 +3,14 @@
 from itertools import pairwise
 
 import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from convnn.config.schema import LAYERS, RunConfig
 from convnn.costs import slot_cost
 from convnn.costs.plan import plan
+from convnn.layer_table import layer_kind
+from convnn.layers.convnn import convnn_definition
 from convnn.models import architectures
 
 PARAMETERS = {  # ten classes, K 9, kernel 3, ratio 0.5, Col, width 1; in the order of LAYERS
@@ -135,6 +139,30 @@ def test_flops_of_branches_add_up():
     n, padded = 12, 30
     neighbors = n * padded + n * 16 * 9
     assert first_slot(both, (3, 4)) == 2 * (neighbors + n * 48 * 9 + n * 64 * 64)
+
+
+def test_a_search_is_trained_without_a_backward_pass():
+    """Counted by torch: the scores choose neighbors, which has no gradient; only the convolution has one."""
+    x = torch.randn(1, 4, 5, 6, requires_grad=True)
+    weight, bias = torch.randn(8, 4, 9, requires_grad=True), torch.randn(8, requires_grad=True)
+    with FlopCounterMode(display=False) as counter:
+        convnn_definition(x, weight, bias, padding=1).sum().backward()
+    cost = layer_kind("ConvNN").cost(4, 8, (5, 6), **layer_kind("ConvNN").option_values(configured()))
+    assert cost.search_flops == 2 * 30 * 56 * 4
+    assert counter.get_total_flops() == cost.flops + 2 * (cost.flops - cost.search_flops)
+
+
+@pytest.mark.parametrize(("layer", "share"), [("ConvNN", 1.0), ("ConvNN_Attn", 1 - 9 / 30), ("Conv2d", 0.0)])
+def test_the_scores_that_weight_an_attention_have_a_backward_pass(layer, share):
+    costs = plan(configured(layer=layer), (3, 4), 10, in_channels=1)
+    (cost,) = [slot_cost.slot_cost(configured(layer=layer), architectures.Slot("slot", 1, 64, (3, 4)))]
+    assert cost.search_flops == pytest.approx(share * 2 * 12 * 30)
+    assert costs.training_flops == 3 * costs.flops - 2 * costs.search_flops
+
+
+def test_a_wide_search_makes_training_much_cheaper_than_three_times_its_forward_pass():
+    costs = plan(configured("resnet18", options={"K": 4}), (32, 32), 10)
+    assert 1.3 < 3 * costs.flops / costs.training_flops < 3
 
 
 def test_candidates_and_K_are_planned_only_where_a_layer_searches_neighbors():

@@ -58,7 +58,12 @@ class Meters:
         return {"sums": self.sums.tolist(), "bad": step, "images": self.images, "steps": self.steps}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.sums.copy_(torch.tensor(state["sums"], dtype=torch.float64))
+        """Take the sums over. Raises ValueError, TypeError or RuntimeError where they are none of these meters."""
+        sums = torch.tensor(state["sums"], dtype=torch.float64)
+        counts = state["bad"], state["images"], state["steps"]
+        if sums.shape != self.sums.shape or any(type(count) is not int or not 0 <= count <= NEVER for count in counts):
+            raise ValueError("the sums of the epoch are not those of loss, gradient norm and scores")
+        self.sums.copy_(sums)
         self.nonfinite_step.fill_(state["bad"])
         self.images, self.steps = state["images"], state["steps"]
 

@@ -20,11 +20,13 @@ from convnn.training import device as training_device
 from convnn.training.build import Scheduler
 from convnn.training.environment import versions
 from convnn.training.meters import Meters, Stopwatch
+from convnn.training.optimizer_state import checked_state, is_number, load_counters, load_scale, saved_rates
 
 if TYPE_CHECKING:
     from convnn.data import LoadedDataset
     from convnn.data.loaders import Loader
 
+LARGEST_STEP = 10**15  # names of checkpoints have no more digits
 Plateau = torch.optim.lr_scheduler.ReduceLROnPlateau
 
 
@@ -52,7 +54,13 @@ class Position:
 
     @classmethod
     def from_state_dict(cls, values: Mapping[str, Any]) -> Position:
-        return cls(values["epoch"], values["step"], values["total"], values["elapsed"])
+        """Return the saved position. Raises KeyError or ValueError where it is none."""
+        epoch, step, global_step = counts = values["epoch"], values["step"], values["total"]
+        if any(type(count) is not int or not 0 <= count < LARGEST_STEP for count in counts) or epoch == 0:
+            raise ValueError("the position is not an epoch and its steps")
+        if not is_number(values["elapsed"]) or values["elapsed"] < 0:
+            raise ValueError("the time of the position is not a number of seconds")
+        return cls(epoch, step, global_step, values["elapsed"])
 
 
 @dataclass
@@ -109,7 +117,7 @@ class TrainState:
     def load_state_dict(self, saved: StateDict) -> None:
         """Go on exactly where the saved state was. Raises UserError where it does not fit the model or the data."""
         try:
-            self.model.load_state_dict(saved.model)
+            load_weights(self.model, saved.model)
             self._check_data(saved.plain["data"])
             self._load_exactly(saved)
         except LOAD_ERRORS as error:
@@ -123,7 +131,7 @@ class TrainState:
         weights do not fit the model.
         """
         try:
-            self.model.load_state_dict(saved.model)
+            load_weights(self.model, saved.model)
             if self._continues(saved):
                 self._load_exactly(saved)
             else:
@@ -154,27 +162,37 @@ class TrainState:
 
     def _load_exactly(self, saved: StateDict) -> None:
         plain = saved.plain
-        self.optimizer.load_state_dict({"state": _optimizer_state(saved), "param_groups": plain["optimizer"]["groups"]})
+        self._load_optimizer(saved)
+        groups = self.optimizer.param_groups
+        for group, rate in zip(groups, saved_rates(plain["optimizer"]["groups"], len(groups)), strict=True):
+            group["lr"] = rate
         if self.scheduler is not None:
-            self.scheduler.load_state_dict(plain["scheduler"])
-        if plain["scaler"]:
-            self.scaler.load_state_dict(plain["scaler"])
+            load_counters(self.scheduler, plain["scheduler"])
+        if plain["scaler"] and self.scaler.is_enabled():
+            load_scale(self.scaler, plain["scaler"])
         self.position = Position.from_state_dict(plain["position"])
-        self.best = Best(**plain["best"]) if plain["best"] else None
+        self.best = _saved_best(plain)
         self.meters.load_state_dict(plain["tally"])
+        if not is_number(plain["train_s"]):
+            raise ValueError("the time of the epoch is not a number of seconds")
         self.epoch_timer.set(plain["train_s"])
+
+    def _load_optimizer(self, saved: StateDict) -> None:
+        """Take over what the optimizer remembers of each parameter; its options are those of the configuration."""
+        state = checked_state(self.optimizer, saved.optimizer or {}, saved.plain["optimizer"]["numbers"])
+        self.optimizer.load_state_dict({"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]})
 
     def _load_what_fits(self, saved: StateDict) -> None:
         plain = saved.plain
-        if saved.optimizer is not None and plain["config"].get("optimizer.name") == self.config.optimizer.name:
-            groups = self.optimizer.state_dict()["param_groups"]
-            self.optimizer.load_state_dict({"state": _optimizer_state(saved), "param_groups": groups})
+        if plain["config"].get("optimizer.name") == self.config.optimizer.name:
+            self._load_optimizer(saved)
         if plain["scaler"] and self.scaler.is_enabled():
-            self.scaler.load_state_dict(plain["scaler"])
+            load_scale(self.scaler, plain["scaler"])
         self.position = Position.from_state_dict(plain["position"])
         self.position.step = 0  # the order of the images may be another one
-        if plain["best"] and plain["best"]["metric"] == self.monitor:
-            self.best = Best(**plain["best"])
+        best = _saved_best(plain)
+        if best is not None and best.metric == self.monitor:
+            self.best = best
         if self.scheduler is not None and not isinstance(self.scheduler, Plateau):
             with warnings.catch_warnings():  # torch warns of a schedule stepped before the optimizer: it is meant here
                 warnings.simplefilter("ignore", UserWarning)
@@ -218,13 +236,23 @@ def is_finite(model: nn.Module) -> bool:
     return bool(torch.stack(largest).isfinite().all())
 
 
-def _optimizer_state(saved: StateDict) -> dict[int, dict[str, Any]]:
-    """Return the optimizer's state by parameter index and name, as its `load_state_dict` takes it."""
-    state: dict[int, dict[str, Any]] = {}
-    for key, value in {**(saved.optimizer or {}), **saved.plain["optimizer"]["numbers"]}.items():
-        index, _, name = key.partition(".")
-        state.setdefault(int(index), {})[name] = value
-    return state
+def load_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Load weights and buffers into a model. Raises RuntimeError or ValueError where one does not fit."""
+    own = model.state_dict()
+    for name in own.keys() & weights.keys():
+        if own[name].dtype != weights[name].dtype:  # it would be converted without a word
+            raise ValueError(f"{name} is {weights[name].dtype}, the model has {own[name].dtype}")
+    model.load_state_dict(weights)
+
+
+def _saved_best(plain: Mapping[str, Any]) -> Best | None:
+    """Return the best epoch that was saved. Raises ValueError or TypeError where it is none."""
+    if not plain["best"]:
+        return None
+    best = Best(**plain["best"])
+    if type(best.metric) is not str or not is_number(best.value) or type(best.epoch) is not int:
+        raise ValueError("the best epoch is not a metric, its value and an epoch")
+    return best
 
 
 def _describe(data: LoadedDataset) -> dict[str, Any]:
@@ -237,7 +265,8 @@ def _describe(data: LoadedDataset) -> dict[str, Any]:
     }
 
 
-LOAD_ERRORS = (KeyError, TypeError, ValueError, AttributeError, RuntimeError)  # what loading a wrong state raises
+# what loading a wrong state raises
+LOAD_ERRORS = (KeyError, TypeError, ValueError, AttributeError, RuntimeError, IndexError, OverflowError)
 
 
 def _misfit(error: Exception, code: Exit) -> UserError:

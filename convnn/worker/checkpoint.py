@@ -27,13 +27,16 @@ from torch import Tensor
 
 from convnn.errors import Exit, Problem, UserError
 from convnn.files import open_regular, sync_directory, write_atomic
+from convnn.hardware import free_memory
 from convnn.runs.run import CHECKPOINTS
+from convnn.text import memory
 from convnn.worker.crash_points import reach
 
 MODEL, OPTIMIZER, STATE, MANIFEST = "model.safetensors", "optimizer.safetensors", "state.json", "manifest.json"
 KEEP = 2  # complete checkpoints that stay, beside the best
 SPARE = 64 << 20  # bytes that a checkpoint leaves free on the disk
-LONGEST_MANIFEST = 1 << 16  # bytes
+LONGEST_MANIFEST, LONGEST_STATE = 1 << 16, 1 << 26  # bytes
+LONGEST_HEADER = 1 << 22  # bytes: names, types and shapes of the tensors of a file
 _NAME = re.compile(r"[0-9]{8,15}")
 
 
@@ -151,28 +154,58 @@ def read_pointer(run: Path, name: str) -> str | None:
 def load_verified(folder: Path) -> Checkpoint:
     """Read a checkpoint and return it; the bytes that are hashed are those that are loaded.
 
-    Raises DamagedCheckpointError.
+    Raises DamagedCheckpointError, and UserError (memory) where it is larger than the memory that is free.
     """
     try:
         listed = json.loads(_read(folder / MANIFEST, LONGEST_MANIFEST))["files"]
         needed = {MODEL, STATE}
         if not isinstance(listed, dict) or not needed <= set(listed) <= needed | {OPTIMIZER}:
             raise DamagedCheckpointError(f"{MANIFEST} does not list the files of a checkpoint")
-        content: dict[str, bytes] = {}
-        for name, entry in listed.items():
-            data = _read(folder / name, int(entry["size"]))
-            if len(data) != entry["size"] or hashlib.sha256(data).hexdigest() != entry["sha256"]:
-                raise DamagedCheckpointError(f"{name} does not have its size and SHA-256")
-            content[name] = data
+        _check_sizes(folder, listed)
+        content = {name: _read_verified(folder / name, entry) for name, entry in listed.items()}
         plain = json.loads(content[STATE])
         if not isinstance(plain, dict):
             raise DamagedCheckpointError(f"{STATE} is not an object")
-        optimizer = load(content[OPTIMIZER]) if OPTIMIZER in content else None
-        return Checkpoint(folder, load(content[MODEL]), optimizer, plain)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise DamagedCheckpointError(f"{type(error).__name__}: {error}"[:300]) from error
+        optimizer = _load_tensors(content[OPTIMIZER]) if OPTIMIZER in content else None
+        return Checkpoint(folder, _load_tensors(content[MODEL]), optimizer, plain)
     except safetensors.SafetensorError as error:
         raise DamagedCheckpointError(f"not a safetensors file: {error}"[:300]) from error
+    except READ_ERRORS as error:
+        raise DamagedCheckpointError(f"{type(error).__name__}: {error}"[:300]) from error
+
+
+def _check_sizes(folder: Path, listed: Mapping[str, Any]) -> None:
+    """Check the sizes in a manifest against the files and the memory before anything of them is read."""
+    total = 0
+    for name, entry in listed.items():
+        size, present = entry["size"], (folder / name).lstat().st_size
+        if type(size) is not int or size != present:
+            raise DamagedCheckpointError(f"{name} does not have its size and SHA-256")
+        if name == STATE and size > LONGEST_STATE:
+            raise DamagedCheckpointError(f"{name} has {size} bytes, more than any state")
+        total += size
+    free = free_memory("cpu")[1]
+    if free is not None and total > free:
+        message = f"checkpoint {folder} takes {memory(total)} of memory, {memory(free)} are free"
+        raise UserError(Problem(message, fix="free some memory"), Exit.MEMORY)
+
+
+def _read_verified(path: Path, entry: Mapping[str, Any]) -> bytes:
+    data = _read(path, entry["size"])
+    if len(data) != entry["size"] or hashlib.sha256(data).hexdigest() != entry["sha256"]:
+        raise DamagedCheckpointError(f"{path.name} does not have its size and SHA-256")
+    return data
+
+
+def _load_tensors(data: bytes) -> dict[str, Tensor]:
+    """Return the tensors of a safetensors file, whose library checks shapes and offsets against the data."""
+    if int.from_bytes(data[:8], "little") > LONGEST_HEADER:
+        raise DamagedCheckpointError("the header of a safetensors file is longer than that of any model")
+    return load(data)
+
+
+# what reading a file raises that a stranger wrote, or a disk damaged
+READ_ERRORS = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError, RuntimeError)
 
 
 def recover_newest(run: Path) -> tuple[Checkpoint | None, list[str]]:

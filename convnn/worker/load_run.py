@@ -77,14 +77,14 @@ def load_run(ref: str | Path, runs: str | Path | None = None) -> TrainedRun:
 
 
 def _check_fits(model: nn.Module, weights: dict[str, torch.Tensor], run: Run) -> None:
-    model_shapes = {name: tuple(value.shape) for name, value in model.state_dict().items()}
-    saved_shapes = {name: tuple(value.shape) for name, value in weights.items()}
-    names = sorted(model_shapes.keys() | saved_shapes.keys())
-    mismatches = [name for name in names if model_shapes.get(name) != saved_shapes.get(name)]
+    model_kinds = {name: _kind(value) for name, value in model.state_dict().items()}
+    saved_kinds = {name: _kind(value) for name, value in weights.items()}
+    names = sorted(model_kinds.keys() | saved_kinds.keys())
+    mismatches = [name for name in names if model_kinds.get(name) != saved_kinds.get(name)]
     if not mismatches:
         return
     details = [
-        f"{name} is {saved_shapes.get(name, 'missing')}, the model has {model_shapes.get(name, 'none')}"
+        f"{name} is {saved_kinds.get(name, 'missing')}, the model has {model_kinds.get(name, 'none')}"
         for name in mismatches[:5]
     ]
     if len(mismatches) > 5:
@@ -96,3 +96,9 @@ def _check_fits(model: nn.Module, weights: dict[str, torch.Tensor], run: Run) ->
         ),
         Exit.STORAGE,
     )
+
+
+def _kind(tensor: torch.Tensor) -> str:
+    """Return shape and, unless it is float32, number format: "(64, 3, 3, 3)", "() int64"."""
+    dtype = str(tensor.dtype).removeprefix("torch.")
+    return str(tuple(tensor.shape)) if dtype == "float32" else f"{tuple(tensor.shape)} {dtype}"

@@ -165,7 +165,9 @@ def _record_start(recorder: Recorder, state: TrainState, started: Started, resum
 def _resumed(resume_point: ResumePoint, state: TrainState) -> Resumed:
     """Return the event of going on from a checkpoint; on another machine the results may differ."""
     plain, machine = resume_point.saved.plain, state.machine()
-    saved_machine = plain.get("machine", {})
+    saved_machine = plain.get("machine")
+    if not isinstance(saved_machine, dict):
+        saved_machine = {}
     notes = [f"forked from {plain['forked']}"] if resume_point.fork else []
     for key, value in machine.items():
         if saved_machine.get(key) != value:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import pickle
@@ -136,6 +137,67 @@ def test_a_manifest_from_a_stranger_is_damage(tmp_path, state):
         checkpoint.load_verified(tmp_path / "checkpoints/00000001")
 
 
+@pytest.mark.parametrize("size", [1e999, -1, True, 1.5, "9", None, [], 10**400, 1 << 60])
+def test_a_size_that_no_file_has_is_damage(tmp_path, size):
+    written(tmp_path, 1)
+    manifest = tmp_path / "checkpoints/00000001/manifest.json"
+    listed = json.loads(manifest.read_text())
+    listed["files"]["model.safetensors"]["size"] = size
+    manifest.write_text(json.dumps(listed))
+    with pytest.raises(checkpoint.DamagedCheckpointError):
+        checkpoint.load_verified(manifest.parent)
+
+
+def test_a_file_larger_than_the_memory_is_refused_unread_and_stays(tmp_path):
+    written(tmp_path, 1)
+    model = tmp_path / "checkpoints/00000001/model.safetensors"
+    os.truncate(model, 1 << 43)  # a hole: it takes no room on the disk
+    manifest = model.with_name("manifest.json")
+    listed = json.loads(manifest.read_text())
+    listed["files"]["model.safetensors"]["size"] = 1 << 43
+    manifest.write_text(json.dumps(listed))
+    with pytest.raises(UserError, match="are free") as caught:
+        checkpoint.recover_newest(tmp_path)
+    assert caught.value.code == Exit.MEMORY
+    assert names(tmp_path) == ["00000001", "last"]
+
+
+def signed(folder: Path, name: str, data: bytes) -> None:
+    """Put a file into a checkpoint, with a manifest that agrees with it."""
+    (folder / name).write_bytes(data)
+    listed = json.loads((folder / "manifest.json").read_text())
+    listed["files"][name] = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    (folder / "manifest.json").write_text(json.dumps(listed))
+
+
+def test_any_header_of_a_tensor_file_may_be_hostile(tmp_path):
+    """Whatever its header claims, a file that agrees with the manifest is damage or a set of tensors."""
+    written(tmp_path, 1)
+    folder, draw = tmp_path / "checkpoints/00000001", random.Random(0)
+    data = (folder / "optimizer.safetensors").read_bytes()
+    length = int.from_bytes(data[:8], "little")
+    header, body = data[8 : 8 + length], data[8 + length :]
+    lengths = [0, 1, length - 1, length + 1, len(data), (1 << 22) + 1, 1 << 40, (1 << 64) - 1]
+    files = [number.to_bytes(8, "little") + data[8:] for number in lengths]
+    claims = (b"[9999999]", b"[0]", b"[-1]", b"[18446744073709551615,2]", b"[]", b"[300,1]", b"[[300]]", b"[3e2]")
+    headers = [header.replace(b"[300]", claim) for claim in claims]
+    headers += [header.replace(b"F32", kind) for kind in (b"F64", b"F4", b"BOOL", b"C64", b"F8_E8M0", b"X")]
+    headers += [header.replace(b"[0,1200]", offsets) for offsets in (b"[1200,0]", b"[0,99]", b"[4,1204]", b"[0,1e9]")]
+    for _ in range(200):
+        changed = bytearray(header)
+        for _ in range(draw.choice((1, 2, 8))):
+            changed[draw.randrange(len(changed))] = draw.choice(b'{}[]":,0123456789eF\x00\xff')
+        headers.append(bytes(changed))
+    files += [len(text).to_bytes(8, "little") + text + body for text in headers]
+    for content in files:
+        signed(folder, "optimizer.safetensors", content)
+        try:
+            tensors = checkpoint.load_verified(folder).optimizer
+        except checkpoint.DamagedCheckpointError:
+            continue
+        assert all(isinstance(value.sum().item(), int | float | bool) for value in tensors.values())
+
+
 def test_a_pickle_in_the_place_of_weights_is_not_opened(tmp_path):
     class Bomb:
         def __reduce__(self):
@@ -143,12 +205,7 @@ def test_a_pickle_in_the_place_of_weights_is_not_opened(tmp_path):
 
     written(tmp_path, 1)
     folder = tmp_path / "checkpoints/00000001"
-    data = pickle.dumps(Bomb())
-    (folder / "model.safetensors").write_bytes(data)
-    listed = json.loads((folder / "manifest.json").read_text())
-    entry = {"size": len(data), "sha256": __import__("hashlib").sha256(data).hexdigest()}
-    listed["files"]["model.safetensors"] = entry  # so that the sum agrees
-    (folder / "manifest.json").write_text(json.dumps(listed))
+    signed(folder, "model.safetensors", pickle.dumps(Bomb()))
     with pytest.raises(checkpoint.DamagedCheckpointError, match="safetensors"):
         checkpoint.load_verified(folder)
     assert not (tmp_path / "canary").exists()

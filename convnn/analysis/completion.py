@@ -29,7 +29,8 @@ def keys(runs: Sequence[Summary]) -> list[str]:
 def complete(text: str, runs: Sequence[Summary], limit: int = MAX_COMPLETIONS) -> list[str]:
     """Return whole filters that complete the last word of `text`: a key or, after an operator, a value.
 
-    Values that runs have come first, the most frequent before the others, then the choices of an option.
+    Values that runs have come first, the most frequent before the others, then the choices of an option. A value that
+    nobody can type, with a control character, is left out.
     """
     if match := _CONDITION.search(text):
         key, _, start = match.groups()
@@ -42,7 +43,8 @@ def complete(text: str, runs: Sequence[Summary], limit: int = MAX_COMPLETIONS) -
         else:
             completions = {key: f"{key}=" for key in keys(runs)}
     head = text[: len(text) - len(start)]
-    return [head + completion for word, completion in completions.items() if word.startswith(start)][:limit]
+    matches = [word for word in completions if word.startswith(start) and word.isprintable()]
+    return [head + completions[word] for word in matches[:limit]]
 
 
 def _values(key: str, runs: Sequence[Summary]) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import inspect
+import os
 import sys
 from collections.abc import Iterable
 from contextlib import nullcontext
@@ -179,6 +180,9 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         names = words[:1] if words and words[0] in COMMANDS else list(COMMANDS)
         with gc_paused():
             command = typer.main.get_command(build_app(names, with_flags=words[:1] not in (["--help"], ["-h"])))
+            if "_CONVNN_COMPLETE" in os.environ:  # a shell asks at a key press
+                shell_completion = import_module("convnn.cli.shell_completion")
+                shell_completion.register()
         runs_long = len(names) > 1 or COMMANDS[names[0]].runs_long
         with nullcontext() if runs_long else gc_paused():
             code = command.main(words, prog_name="convnn", standalone_mode=False)

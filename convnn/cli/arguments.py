@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from convnn.runs.status import STATUSES
 from convnn.tables import FORMATS
 
 if TYPE_CHECKING:
+    from convnn.runs.run import Run as RunDirectory
     from convnn.runs.summary import Summary
 
+MAX_NUMBERED = 9  # of @last, @2, ... that a shell offers
 CONFIG_PARAMETER = "typed"  # of a command that takes the flags of the schema: their texts by key
 
 # -- completion: called by the shell, so nothing here may load torch ---------------------------------------------------
@@ -25,12 +29,35 @@ def complete_presets(incomplete: str) -> list[str]:
 
 
 def complete_runs(context: typer.Context, incomplete: str) -> list[str]:
-    """Return the parts of run names that start with what was typed: shells take nothing else."""
+    """Return the parts of run names that start with what was typed, as shells take nothing else, or @last and so on."""
+    return _run_references(context, incomplete, lambda run: True)
+
+
+def complete_live_runs(context: typer.Context, incomplete: str) -> list[str]:
+    """Return what `complete_runs` does, of the runs that train."""
+    return _run_references(context, incomplete, lambda run: STATUSES[run.status()].is_live)
+
+
+def complete_resumable_runs(context: typer.Context, incomplete: str) -> list[str]:
+    """Return what `complete_runs` does, of the runs that can be continued; with --fork of all."""
+    if context.params.get("fork"):
+        return complete_runs(context, incomplete)
+    return _run_references(context, incomplete, lambda run: run.status() != "done" and not run.imported)
+
+
+def _run_references(context: typer.Context, incomplete: str, is_candidate: Callable[[RunDirectory], bool]) -> list[str]:
+    from convnn.metrics import known_metric_names
     from convnn.runs.find import list_runs
     from convnn.runs.run import runs_root
 
-    names = [run.name for run in list_runs(runs_root(context.params.get("runs")))[0]]
-    return [name[name.index(incomplete) :] for name in names if incomplete in name]
+    runs = list_runs(runs_root(context.params.get("runs")))[0]
+    if incomplete.startswith("@"):
+        numbers = ["@last", *(f"@{number}" for number in range(2, len(runs) + 1))][: len(runs)]
+        candidates = [name for name, run in zip(numbers, runs, strict=True) if is_candidate(run)][:MAX_NUMBERED]
+        candidates += [f"@best:{metric}" for metric in known_metric_names()]
+        return [name for name in candidates if name.startswith(incomplete)]
+    names = [run.name for run in runs if incomplete in run.name and is_candidate(run)]
+    return [name[name.index(incomplete) :] for name in names if not name.startswith("-")]
 
 
 def complete_filters(context: typer.Context, incomplete: str) -> list[str]:
@@ -76,6 +103,7 @@ _FILTER_HELP = (
 )
 
 Run = Annotated[str, typer.Argument(metavar="RUN", help=_RUN_HELP, autocompletion=complete_runs)]
+LiveRun = Annotated[str, typer.Argument(metavar="RUN", help=_RUN_HELP, autocompletion=complete_live_runs)]
 Runs = Annotated[
     list[str] | None,
     typer.Argument(metavar="RUN", help=_RUN_HELP, autocompletion=complete_runs, show_default=False),

@@ -24,7 +24,7 @@ def resume(
         typer.Argument(
             metavar="RUN",
             help="run to continue; without it the newest unfinished one",
-            autocompletion=arguments.complete_runs,
+            autocompletion=arguments.complete_resumable_runs,
             show_default=False,
         ),
     ] = None,

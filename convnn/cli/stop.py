@@ -16,7 +16,7 @@ convnn stop 3f2a --after-epoch
 
 
 def stop(
-    run: arguments.Run,
+    run: arguments.LiveRun,
     after_epoch: Annotated[bool, typer.Option("--after-epoch", help="let it finish the epoch first")] = False,
     runs: arguments.RunsFolder = None,
 ) -> None:

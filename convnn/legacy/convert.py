@@ -19,11 +19,11 @@ from convnn.config.options import BY_KEY, OPTIONS
 from convnn.costs import plan
 from convnn.data.catalog import published_info
 from convnn.events import SCHEMA, iso
+from convnn.json_values import json_number
 from convnn.legacy.result_files import Arguments, Results, SkippedLine
 from convnn.presets.resolve import resolve
 from convnn.presets.store import Preset
 from convnn.runs.history import History
-from convnn.runs.summary import json_number
 from convnn.runs.text_files import ARGS
 
 ADDED_OPTIONS = {  # that the original tool did not have; their defaults are what it did

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from convnn import json_values
 from convnn.config.recorded import UNKNOWN, Settings
 from convnn.events import iso
 from convnn.metrics import Best
@@ -61,28 +61,9 @@ class Summary:
         }
 
 
-def json_number(value: float) -> float | str:
-    """Return a number as our JSON spells it: those that are not finite are words."""
-    if math.isfinite(value):
-        return value
-    if math.isnan(value):
-        return "NaN"
-    return "Infinity" if value > 0 else "-Infinity"
-
-
 def json_value(value: Any) -> Any:
-    """Return a value of a configuration as JSON holds it: TOML also has dates, and numbers that are not finite."""
-    if value is UNKNOWN or value is None:
-        return None
-    if isinstance(value, bool | int | str):
-        return value
-    if isinstance(value, float):
-        return json_number(value)
-    if isinstance(value, list | tuple):
-        return [json_value(item) for item in value]
-    if isinstance(value, dict):
-        return {key: json_value(item) for key, item in value.items()}
-    return str(value)
+    """Return a value of a configuration as JSON holds it: null where it is unknown."""
+    return None if value is UNKNOWN else json_values.json_value(value)
 
 
 def summarize(run: Run) -> Summary:

@@ -94,6 +94,29 @@ def _free_cuda_memory(index: int) -> int | None:
         return None
 
 
+def visible_gpus() -> list[str]:
+    """Return the GPUs that a process started here may use, each as CUDA_VISIBLE_DEVICES takes it."""
+    visible = _visible_devices()
+    if visible is not None:
+        return visible if has_cuda() else []
+    nvml = load_nvml()
+    if nvml is None:
+        return []
+    return [str(index) for index in range(nvml.nvmlDeviceGetCount())]
+
+
+def gpu_in_use(name: str) -> bool:
+    """Return whether a process computes on a GPU that is called by index or UUID; False where that is unknown."""
+    nvml = load_nvml()
+    if nvml is None:
+        return False
+    try:
+        device = _nvml_device_called(nvml, name)
+        return device is not None and bool(nvml.nvmlDeviceGetComputeRunningProcesses(device))
+    except nvml.NVMLError:
+        return False
+
+
 @cache
 def load_nvml() -> Any | None:
     """Return the initialized module `pynvml`, None without NVIDIA's driver."""
@@ -112,9 +135,11 @@ def _nvml_device(nvml: Any, index: int) -> Any | None:
     visible = _visible_devices()
     if visible is None:
         return nvml.nvmlDeviceGetHandleByIndex(index)
-    if index >= len(visible):
-        return None
-    name = visible[index]
+    return _nvml_device_called(nvml, visible[index]) if index < len(visible) else None
+
+
+def _nvml_device_called(nvml: Any, name: str) -> Any | None:
+    """Return NVML's handle of a device by its index, its UUID or the beginning of that."""
     if name.isdecimal():
         return nvml.nvmlDeviceGetHandleByIndex(int(name))
     if name.startswith("MIG-"):

@@ -53,6 +53,8 @@ COMMANDS = {
     "run": Command("train", "run", runs_long=True),
     "resume": Command("train", "resume", runs_long=True),
     "stop": Command("train", "stop"),
+    "queue": Command("train", "queue"),
+    "work": Command("train", "work", runs_long=True),
     "tui": Command("train", "tui", runs_long=True),
     "presets": Command("configure", "presets"),
     "summary": Command("configure", "summary"),

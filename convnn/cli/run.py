@@ -69,6 +69,9 @@ def run(
             autocompletion=arguments.complete_checkpoints,
         ),
     ] = None,
+    queue: Annotated[
+        bool, typer.Option("--queue", help="add it to the queue, which trains in the background, and return")
+    ] = False,
     runs: arguments.RunsFolder = None,
 ) -> None:
     """Train a configuration: the defaults, then the preset, then the flags; the later wins.
@@ -91,6 +94,8 @@ def run(
         from convnn.cli.evaluate import evaluate
 
         return evaluate(resolved, runs, evaluated_run, checkpoint or "best", as_json=as_json)
+    if queue:
+        return _queue(config, preset, runs_root(runs))
     if not as_json:
         say("loading torch ...")
     train_run = partial(train, plain=plain, live=live, as_json=as_json, max_minutes=max_minutes)
@@ -100,6 +105,21 @@ def run(
     trained_run, ended = result
     report_end(trained_run, ended, config, debug)
     raise typer.Exit(ended.code)
+
+
+def _queue(config: RunConfig, preset: str | None, root: Path) -> None:
+    """Add the configuration to the queue, with a worker in the background where none serves it."""
+    from convnn.sweeps.queue import Entry, Queue
+    from convnn.sweeps.work import ensure_worker
+
+    target = Queue(root)
+    name = config.run.name or preset or f"{config.model.name}-{config.layer.type}"
+    entry = Entry(config=dumps(config, whole=True), name=name)
+    target.add([entry])
+    if ensure_worker(target):
+        say("a worker was started in the background")
+    position = [queued.id for queued in target.entries()[0]].index(entry.id) + 1
+    say(f"{name} is at position {position} of the queue; look at it with: convnn queue")
 
 
 def _check_flags(config: RunConfig, *, resume: bool, overwrite: bool, run: str | None, checkpoint: str | None) -> None:

@@ -144,13 +144,18 @@ def read_run(path: Path) -> RunConfig:
     Only values are checked, not how they fit each other: the run exists. Raises UserError with every value and key
     that the schema does not allow.
     """
-    tables = loads(read_text(path), str(path))
+    return parse_run(read_text(path), str(path))
+
+
+def parse_run(text: str, file: str | None = None) -> RunConfig:
+    """Return the configuration in the text of a `config.toml`; see `read_run`."""
+    tables = loads(text, file)
     tables.pop("about", None)
     try:
         return RunConfig.model_validate(tables)
     except ValidationError as error:
         problems = _problems(error.errors(include_url=False), tables)
-        raise UserError(problem.in_file(str(path)) for problem in problems) from error
+        raise UserError(problem.in_file(file) for problem in problems) from error
 
 
 def _problems(details: Iterable[ErrorDetails], tables: dict[str, Any]) -> Iterator[Problem]:

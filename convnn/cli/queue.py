@@ -1,0 +1,182 @@
+"""`convnn queue`: the configurations that wait for a slot, in their order."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from convnn.cli import arguments
+from convnn.cli.output import print_table, write_json
+from convnn.errors import Exit, Problem, UserError
+from convnn.tables import Column, Table
+from convnn.terminal.console import say
+from convnn.text import duration, plural
+
+if TYPE_CHECKING:
+    from convnn.sweeps.queue import Entry, Queue
+    from convnn.sweeps.queue_view import QueueRow
+
+queue = typer.Typer(help="List and reorder the runs that wait for a slot.", rich_markup_mode="rich")
+EXAMPLES = """
+convnn run quickstart --queue
+convnn queue
+convnn queue move 5 1
+convnn queue remove 3
+"""
+
+Positions = Annotated[list[int], typer.Argument(metavar="POSITION", min=1, help="as `convnn queue` lists it")]
+
+
+@queue.callback(invoke_without_command=True)
+def default(context: typer.Context, as_json: arguments.Json = False, runs: arguments.RunsFolder = None) -> None:
+    """List and reorder the runs that wait for a slot; without a command list them."""
+    if context.invoked_subcommand is None:
+        list_(as_json, runs)
+
+
+@queue.command("list")
+def list_(as_json: arguments.Json = False, runs: arguments.RunsFolder = None) -> None:
+    """List what waits and what trains, and what left the queue without being done."""
+    from convnn.sweeps.queue_view import queue_rows
+    from convnn.sweeps.work import live_workers
+
+    target = _queue(runs)
+    rows, warnings = queue_rows(target)
+    ended = target.ended()
+    if as_json:
+        entries = [_row_json(row) for row in rows]
+        left = [{"name": _name(entry), "sweep": entry.sweep, "cause": entry.cause} for entry in ended]
+        return write_json({"paused": target.paused, "entries": entries, "ended": left})
+    for warning in warnings:
+        say(f"warning: {warning}")
+    if rows:
+        _print_rows(rows)
+    else:
+        say("the queue is empty; add a run with: convnn run PRESET --queue")
+    if ended:
+        say(f"{plural(len(ended), 'entry', 'entries')} left it without being done:")
+        for entry in ended[:10]:
+            say(f"  {_name(entry)}  {entry.cause}")
+    if (reason := target.paused) is not None:
+        say(f"paused: {reason}; convnn queue resume starts it again")
+    elif rows and not live_workers(target):
+        say("no worker serves it; start one: convnn work")
+    return None
+
+
+@queue.command()
+def move(
+    position: Annotated[int, typer.Argument(metavar="POSITION", min=1, help="as `convnn queue` lists it")],
+    to: Annotated[int, typer.Argument(metavar="TO", min=1, help="where it should be; 1 is next")],
+    runs: arguments.RunsFolder = None,
+) -> None:
+    """Move an entry to another position."""
+    target = _queue(runs)
+    (entry,) = _at(target, [position])
+    target.move(entry, to)
+    say(f"{_name(entry)} is at position {min(to, len(target.entries()[0]))}")
+
+
+@queue.command()
+def remove(positions: Positions, runs: arguments.RunsFolder = None) -> None:
+    """Take entries out of the queue; those that train are left alone. `convnn queue undo` brings them back."""
+    target = _queue(runs)
+    _remove(target, _at(target, positions))
+
+
+@queue.command()
+def clear(runs: arguments.RunsFolder = None) -> None:
+    """Take out everything that does not train; `convnn queue undo` brings it back."""
+    target = _queue(runs)
+    _remove(target, [entry for entry in target.entries()[0] if not target.is_claimed(entry)])
+
+
+@queue.command()
+def undo(runs: arguments.RunsFolder = None) -> None:
+    """Bring back what was removed last, in its place."""
+    for entry in _queue(runs).undo():
+        say(f"{_name(entry)} is back")
+
+
+@queue.command()
+def pause(runs: arguments.RunsFolder = None) -> None:
+    """Start nothing more; what trains goes on."""
+    _queue(runs).pause("on request")
+    say("paused: what trains goes on, nothing starts")
+
+
+@queue.command()
+def resume(runs: arguments.RunsFolder = None) -> None:
+    """Start entries again, with a worker in the background where there is none."""
+    from convnn.sweeps.work import ensure_worker
+
+    target = _queue(runs)
+    target.resume()
+    waiting = len(target.entries()[0])
+    if waiting and ensure_worker(target):
+        say("a worker was started in the background")
+    say(f"{plural(waiting, 'entry', 'entries')} in the queue")
+
+
+def _queue(runs: Path | None) -> Queue:
+    from convnn.runs.run import runs_root
+    from convnn.sweeps.queue import Queue
+
+    return Queue(runs_root(runs))
+
+
+def _at(target: Queue, positions: list[int]) -> list[Entry]:
+    entries, _ = target.entries()
+    beyond = [position for position in positions if position > len(entries)]
+    if beyond:
+        message = f"there is no position {beyond[0]}: the queue has {plural(len(entries), 'entry', 'entries')}"
+        raise UserError(Problem(message, fix="list them: convnn queue"), Exit.NO_RUN)
+    return [entries[position - 1] for position in positions]
+
+
+def _remove(target: Queue, entries: list[Entry]) -> None:
+    removed = target.remove(entries)
+    for entry in removed:
+        say(f"{_name(entry)} is out of the queue")
+    if len(removed) < len(entries):
+        say(f"{plural(len(entries) - len(removed), 'live run')} left alone: stop with convnn stop RUN")
+    say(f"{plural(len(removed), 'entry', 'entries')} removed" + ("; undo with: convnn queue undo" if removed else ""))
+
+
+def _print_rows(rows: list[QueueRow]) -> None:
+    keys = list(dict.fromkeys(key for row in rows for key in row.options))
+    columns = [Column("#", right=True), Column("name"), Column("state"), Column("left", right=True)]
+    columns += [Column(key) for key in keys]
+    cells = [
+        [str(row.position), row.name, _state(row), _left(row), *(row.options.get(key, "") for key in keys)]
+        for row in rows
+    ]
+    print_table(Table(columns, cells, key_columns=2), "table")
+
+
+def _state(row: QueueRow) -> str:
+    if row.progress is not None and row.progress.steps:
+        return f"{row.state} {row.progress.step / row.progress.steps:.0%}"
+    return row.state
+
+
+def _left(row: QueueRow) -> str:
+    return "" if row.progress is None or row.progress.eta is None else duration(row.progress.eta)
+
+
+def _name(entry: Entry) -> str:
+    return entry.name if entry.run_path is None else entry.run_path.name
+
+
+def _row_json(row: QueueRow) -> dict[str, object]:
+    return {
+        "position": row.position,
+        "name": row.name,
+        "sweep": row.entry.sweep,
+        "state": row.state,
+        "run": row.entry.run,
+        "eta": None if row.progress is None else row.progress.eta,
+        "options": row.options,
+    }

@@ -1,0 +1,86 @@
+"""`convnn work`: train what is in the queue."""
+
+from __future__ import annotations
+
+import signal
+import time
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from convnn.cli import arguments
+from convnn.errors import Exit, Problem, UserError
+from convnn.terminal.console import say
+from convnn.text import plural
+
+if TYPE_CHECKING:
+    from convnn.sweeps.work import Worker
+
+EXAMPLES = """
+convnn work
+convnn work --slots 2 --threads 4
+convnn work --stop
+"""
+RETRY_SECONDS = 10.0  # after the disk refused something
+
+
+def work(
+    slots: Annotated[
+        int | None,
+        typer.Option("--slots", metavar="N", min=1, help="runs at once, else one a GPU, or one", show_default=False),
+    ] = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            "--threads", metavar="N", min=1, help="CPU threads a run, else an equal share", show_default=False
+        ),
+    ] = None,
+    once: Annotated[bool, typer.Option("--once", help="end when the queue is empty")] = False,
+    stop: Annotated[bool, typer.Option("--stop", help="have the workers end when their runs have ended")] = False,
+    now: Annotated[bool, typer.Option("--now", help="with --stop: the runs save and end too")] = False,
+    runs: arguments.RunsFolder = None,
+) -> None:
+    """Train what is in the queue, a run a slot; the runs outlive this process, which ctrl+c ends."""
+    from convnn.runs.run import runs_root
+    from convnn.sweeps.queue import Queue
+    from convnn.sweeps.slots import machine_slots
+    from convnn.sweeps.work import Worker, stop_workers
+
+    queue = Queue(runs_root(runs))
+    if now and not stop:
+        raise UserError(Problem("--now is only for --stop", fix="leave it out, or give --stop", key="now"))
+    if stop:
+        count = stop_workers(queue, now=now)
+        if not count:
+            raise UserError(f"no worker serves {queue.folder}", Exit.NO_RUN)
+        return say(f"{plural(count, 'worker')} will end {'after saving its runs' if now else 'after its runs'}")
+    places = machine_slots(slots, threads)
+    with Worker(queue, places, say) as worker:
+        say(f"{plural(len(places), 'slot')}: {', '.join(slot.name for slot in places)}; queue {queue.folder}")
+        _serve(worker, once=once)
+    return None
+
+
+def _serve(worker: Worker, *, once: bool) -> None:
+    from convnn.sweeps.work import POLL_SECONDS
+
+    def end(number: int, frame: FrameType | None) -> None:
+        raise typer.Exit(128 + number)  # the runs have sessions of their own and go on
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, end)
+    refused = ""
+    while True:
+        try:
+            busy, refused = worker.step(), ""
+        except OSError as error:  # a full disk may have room again
+            busy = True
+            if str(error) != refused:
+                refused = str(error)
+                say(f"warning: {refused}; trying again every {RETRY_SECONDS:.0f} s")
+            time.sleep(RETRY_SECONDS)
+        if not busy and (once or worker.command is not None):
+            return
+        time.sleep(POLL_SECONDS)

@@ -1,0 +1,1 @@
+"""Many runs: the queue that trains them in processes of their own."""

@@ -1,0 +1,399 @@
+"""The queue of a runs folder: configurations that wait for a slot, a file each in `ROOT/.queue`.
+
+    .queue/ORDER-ID.json   an entry; entries are trained in the order of their names
+    .queue/ended/ID.json   an entry that left the queue without being done, and its cause
+    .queue/removed/TIME-/  what one removal took out, until it is undone
+    .queue/paused          the reason why nothing starts
+    .queue/claims/, log/   a lock and the output of the process of each entry
+
+How far an entry is follows from its run directory and from whether a process holds its claim; nothing else is stored.
+Files are replaced as a whole and renamed; `.queue/lock` orders the processes that change them.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from convnn.errors import Exit, Problem, UserError
+from convnn.events import SCHEMA, Event, Finished, iso, now
+from convnn.files import open_regular, with_time, write_atomic
+from convnn.runs.run import CHECKPOINTS, Run, is_run, run_name
+from convnn.runs.status import STATUSES, last_status_event
+from convnn.sweeps.claims import Claim, exclusive, is_claimed, try_claim
+from convnn.worker.crash_points import reach
+
+FOLDER = ".queue"
+STEP = 1 << 20  # between the order of one entry and the next, so that others fit between
+FIRST = 1 << 50  # order of the first entry: there is room in front
+LARGEST_ENTRY = 1 << 20  # bytes
+MAX_STARTS = 3  # in a row without a new checkpoint
+MAX_FAILURES = 3  # in a row with one cause
+CAUSE_LENGTH = 500  # characters
+
+
+class Entry(BaseModel):
+    """A configuration that waits to be trained, or a run that waits to be resumed."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", strict=False)
+
+    id: str = Field(pattern=r"^[0-9a-f]{12}$", default_factory=lambda: secrets.token_hex(6))
+    added: str = Field(default_factory=lambda: iso(now()))
+    config: str  # TOML, as `config.toml` of its run has it
+    name: str = ""  # what a person sees before there is a run
+    run: str | None = None  # absolute path of the run directory, from the first start on
+    sweep: str | None = None
+    cell: int | None = None
+    threads: int | None = None  # threads of the first start, used at every later one: they decide the last bits
+    starts: int = 0  # in a row without a new checkpoint
+    checkpoint: str | None = None  # the last one at the latest start
+    events: int = 0  # bytes of the history at the latest start: what ended the run before that is past
+    cause: str = ""  # why it left the queue
+
+    @property
+    def run_path(self) -> Path | None:
+        return None if self.run is None else Path(self.run)
+
+
+@dataclass(frozen=True)
+class QueuedEntry:
+    """An entry and its file."""
+
+    entry: Entry
+    path: Path
+
+    @property
+    def order(self) -> int:
+        return int(self.path.name.partition("-")[0])
+
+
+class Queue:
+    """The queue of a runs folder. Reading it makes nothing on the disk."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.absolute()
+        self.folder = self.root / FOLDER
+
+    # -- reading ----------------------------------------------------------------------------------------------------
+
+    def entries(self) -> tuple[list[Entry], list[str]]:
+        """Return the entries in their order, and a warning for each damaged file."""
+        queued, warnings = self._read()
+        return [item.entry for item in queued], warnings
+
+    def ended(self) -> list[Entry]:
+        """Return the entries that left the queue without being done, the latest first."""
+        files = self._json_files(self.folder / "ended")
+        newest_first = sorted(files, key=lambda path: path.lstat().st_mtime_ns, reverse=True)
+        return [entry for entry in map(_read_or_none, newest_first) if entry is not None]
+
+    def status(self, entry: Entry) -> str:
+        """Return the status of an entry: that of its run where a process trains it, else "queued"."""
+        if not self.is_claimed(entry):
+            return "queued"
+        run = self.run_of(entry)
+        status = "running" if run is None else run.status()
+        return status if STATUSES[status].is_live else "running"  # it starts, or has just ended
+
+    def run_of(self, entry: Entry) -> Run | None:
+        """Return the run of an entry; None before its directory is made."""
+        path = entry.run_path
+        return Run(path, run_name(path, self.root)) if path is not None and is_run(path) else None
+
+    def is_claimed(self, entry: Entry) -> bool:
+        """Return whether a process trains the entry, or is about to."""
+        return is_claimed(self._claim_path(entry))
+
+    def holder(self, entry: Entry) -> str:
+        """Return process and host that the holder of the claim of an entry wrote down."""
+        try:
+            with open_regular(self._claim_path(entry)) as file:
+                return file.read(300).decode("utf-8", "replace").strip()
+        except OSError:
+            return ""
+
+    @property
+    def paused(self) -> str | None:
+        """The reason why nothing starts; None where entries are started."""
+        try:
+            with open_regular(self.folder / "paused") as file:
+                return file.read(CAUSE_LENGTH * 4).decode("utf-8", "replace").strip() or "paused"
+        except FileNotFoundError:
+            return None
+
+    # -- changes by a person ----------------------------------------------------------------------------------------
+
+    def add(self, entries: Sequence[Entry], *, front: bool = False) -> None:
+        """Append entries, or put them before all others."""
+        with self._changing():
+            queued, _ = self._read()
+            if front:
+                first = (queued[0].order if queued else FIRST) - STEP * len(entries)
+            else:
+                first = queued[-1].order + STEP if queued else FIRST
+            for index, entry in enumerate(entries):
+                self._write(entry, first + index * STEP)
+
+    def move(self, entry: Entry, position: int) -> None:
+        """Move an entry to a position, 1 for the first. Raises UserError where it is not in the queue."""
+        with self._changing():
+            queued, _ = self._read()
+            moved = _of_id(queued, entry.id)
+            others = [item for item in queued if item is not moved]
+            index = min(max(position - 1, 0), len(others))
+            before = others[index - 1].order if index > 0 else None
+            after = others[index].order if index < len(others) else None
+            order = _between(before, after)
+            if order is None:
+                # renamed from the last on, each to a name behind all that are not renamed yet: a crash reorders nothing
+                others.insert(index, moved)
+                top = queued[-1].order + STEP
+                for rank in reversed(range(len(others))):
+                    others[rank].path.rename(self._path(others[rank].entry, top + rank * STEP))
+            else:
+                moved.path.rename(self._path(moved.entry, order))
+
+    def remove(self, entries: Iterable[Entry]) -> list[Entry]:
+        """Take entries out, until `undo`; return those that were taken, without the ones that are being trained."""
+        with self._changing():
+            queued, _ = self._read()
+            by_id = {item.entry.id: item for item in queued}
+            items = [by_id[entry.id] for entry in entries if entry.id in by_id and not self.is_claimed(entry)]
+            if not items:
+                return []
+            folder = self.folder / "removed" / with_time("")
+            folder.mkdir(parents=True)
+            for item in items:
+                item.path.rename(folder / item.path.name)
+            return [item.entry for item in items]
+
+    def undo(self) -> list[Entry]:
+        """Bring back what was removed last, in its place. Raises UserError (NO_RUN) where nothing was removed."""
+        with self._changing():
+            folder = self.folder / "removed"
+            batches = sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+            if not batches:
+                raise UserError("nothing was removed from the queue", Exit.NO_RUN)
+            files = self._json_files(batches[-1])
+            entries = [entry for entry in map(_read_or_none, files) if entry is not None]
+            for path in files:
+                path.rename(self.folder / path.name)
+            shutil.rmtree(batches[-1])
+            return entries
+
+    def pause(self, reason: str) -> None:
+        """Start nothing more; what trains goes on."""
+        with self._changing():
+            write_atomic(self.folder / "paused", reason[:CAUSE_LENGTH] + "\n")
+
+    def resume(self) -> None:
+        """Start entries again."""
+        with self._changing():
+            (self.folder / "paused").unlink(missing_ok=True)
+            (self.folder / "failures.json").unlink(missing_ok=True)
+
+    # -- changes by a worker, which holds the claim of the entry ----------------------------------------------------
+
+    def claim(self, entry: Entry) -> Claim | None:
+        """Take an entry that nobody trains; return None where somebody does or where it has left the queue."""
+        path = self._claim_path(entry)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        claim = try_claim(path)
+        if claim is not None and self.current(entry) is None:
+            path.unlink(missing_ok=True)
+            claim.close()
+            return None
+        return claim
+
+    def current(self, entry: Entry) -> Entry | None:
+        """Return the entry as its file has it now; None where it has left the queue."""
+        matches = [item.entry for item in self._read()[0] if item.entry.id == entry.id]
+        return matches[0] if matches else None
+
+    def update(self, entry: Entry, **changes: Any) -> Entry:
+        """Write changed fields of an entry, wherever it has moved to, and return it."""
+        updated = entry.model_copy(update=changes)
+        with self._changing():
+            item = _of_id(self._read()[0], entry.id)
+            write_atomic(item.path, _json(updated))
+        return updated
+
+    def settle(self, entry: Entry, code: int | None = None) -> str | None:
+        """Let an entry leave the queue whose process has ended, if it has; return its cause, "" for done.
+
+        None means that it stays, to be resumed. `code` is the exit code of the process, where the worker knows it.
+        """
+        finished = self._last_event(entry)
+        if isinstance(finished, Finished) and finished.outcome == "done":
+            return self.leave(entry, "")
+        if isinstance(finished, Finished) and finished.outcome in ("failed", "diverged", "stopped"):
+            return self.leave(entry, f"{finished.outcome}: {finished.cause}"[:CAUSE_LENGTH])
+        if finished is None and code is not None and Exit.FAILED <= code < Exit.TIME_LIMIT and code != Exit.HELD:
+            return self.leave(entry, f"exit code {code}: {self.log_tail(entry)}"[:CAUSE_LENGTH])
+        if entry.starts >= MAX_STARTS and self.last_checkpoint(entry) == entry.checkpoint:
+            return self.leave(entry, f"ended {entry.starts} times without a new checkpoint: {self.log_tail(entry)}")
+        return None
+
+    def count_failure(self, cause: str) -> None:
+        """Pause the queue after MAX_FAILURES failures in a row with one cause; a cause of "" is a success."""
+        with self._changing():
+            path = self.folder / "failures.json"
+            if not cause:
+                path.unlink(missing_ok=True)
+                return
+            try:
+                with open_regular(path) as file:
+                    record = json.loads(file.read(LARGEST_ENTRY))
+                count = int(record["count"]) + 1 if record["cause"] == cause else 1
+            except (FileNotFoundError, ValueError, KeyError, TypeError, RecursionError):
+                count = 1
+            write_atomic(path, json.dumps({"cause": cause, "count": count}))
+        if count >= MAX_FAILURES:
+            self.pause(f"{count} runs in a row failed with one cause: {cause}")
+
+    def last_checkpoint(self, entry: Entry) -> str | None:
+        """Return the name of the last checkpoint of the run of an entry."""
+        if entry.run_path is None:
+            return None
+        try:
+            with open_regular(entry.run_path / CHECKPOINTS / "last") as file:
+                return file.read(200).decode("utf-8", "replace").strip()
+        except OSError:
+            return None
+
+    def _last_event(self, entry: Entry) -> Event | None:
+        """Return the last event of the run since the latest start that decides its status."""
+        run = self.run_of(entry)
+        if run is None or events_size(run) <= entry.events:
+            return None
+        return last_status_event(run.events_path)
+
+    def log_path(self, entry: Entry) -> Path:
+        """Return the file with the output of the process of an entry."""
+        return self.folder / "log" / f"{entry.id}.txt"
+
+    def log_tail(self, entry: Entry) -> str:
+        """Return the last line that the process of an entry printed."""
+        try:
+            with open_regular(self.log_path(entry)) as file:
+                file.seek(max(0, file.seek(0, 2) - 4 * CAUSE_LENGTH))
+                lines = file.read().decode("utf-8", "replace").split("\n")
+        except OSError:
+            return ""
+        errors = [line for line in lines if line.startswith("error: ")]
+        return (errors or [line for line in lines if line.strip()] or [""])[-1].removeprefix("error: ").strip()
+
+    # -- files ------------------------------------------------------------------------------------------------------
+
+    def leave(self, entry: Entry, cause: str) -> str:
+        """Take an entry out that is done (a cause of "") or that cannot be trained; return the cause."""
+        with self._changing():
+            item = _of_id(self._read()[0], entry.id)
+            if cause:
+                ended = self.folder / "ended"
+                ended.mkdir(exist_ok=True)
+                write_atomic(ended / f"{entry.id}.json", _json(entry.model_copy(update={"cause": cause})))
+            reach("queue.left")
+            item.path.unlink()
+            if not cause:
+                self.log_path(entry).unlink(missing_ok=True)
+            self._claim_path(entry).unlink(missing_ok=True)
+        return cause
+
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with exclusive(self.folder / "lock"):
+            yield
+
+    def _read(self) -> tuple[list[QueuedEntry], list[str]]:
+        queued, warnings = [], []
+        for path in self._json_files(self.folder):
+            order, _, _ = path.name.partition("-")
+            if not order.isdecimal():
+                continue
+            try:
+                queued.append(QueuedEntry(_read_entry(path, self.root), path))
+            except FileNotFoundError:
+                continue  # it left the queue meanwhile
+            except (OSError, UserError) as error:
+                warnings.append(str(error))
+        return queued, warnings
+
+    def _json_files(self, folder: Path) -> list[Path]:
+        return sorted(path for path in folder.iterdir() if path.suffix == ".json") if folder.is_dir() else []
+
+    def _path(self, entry: Entry, order: int) -> Path:
+        return self.folder / f"{order:016d}-{entry.id}.json"
+
+    def _write(self, entry: Entry, order: int) -> None:
+        write_atomic(self._path(entry, order), _json(entry))
+
+    def _claim_path(self, entry: Entry) -> Path:
+        return self.folder / "claims" / entry.id
+
+
+def resuming_entry(run: Run, config: str) -> Entry:
+    """Return an entry that resumes a run whose configuration is this TOML."""
+    return Entry(config=config, name=run.name, run=str(run.path), events=events_size(run))
+
+
+def events_size(run: Run) -> int:
+    """Return the bytes of the history of a run."""
+    try:
+        return run.events_path.lstat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+def _json(entry: Entry) -> str:
+    return json.dumps({"schema": SCHEMA, **entry.model_dump()}, indent=1) + "\n"
+
+
+def _read_entry(path: Path, root: Path) -> Entry:
+    """Return the entry of a file. Raises OSError, or UserError where it is damaged."""
+    with open_regular(path) as file:
+        data = file.read(LARGEST_ENTRY + 1)
+    try:
+        if len(data) > LARGEST_ENTRY:
+            raise ValueError("larger than any entry")
+        entry = Entry.model_validate(json.loads(data))
+        if not path.name.endswith(f"{entry.id}.json"):
+            raise ValueError(f"holds the entry {entry.id}")
+        if entry.run_path is not None and not entry.run_path.is_absolute():
+            raise ValueError("its run has no absolute path")
+    except (ValueError, ValidationError, RecursionError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(Problem(f"damaged entry of the queue: {reason}", file=str(path), fix="delete it")) from error
+    return entry
+
+
+def _read_or_none(path: Path) -> Entry | None:
+    try:
+        return _read_entry(path, path.parent)
+    except (OSError, UserError):
+        return None
+
+
+def _of_id(queued: Sequence[QueuedEntry], id: str) -> QueuedEntry:
+    for item in queued:
+        if item.entry.id == id:
+            return item
+    raise UserError("it is no longer in the queue", Exit.NO_RUN)
+
+
+def _between(before: int | None, after: int | None) -> int | None:
+    """Return an order between two neighbors; None where there is none."""
+    if before is None:
+        return FIRST if after is None else after - STEP
+    if after is None:
+        return before + STEP
+    return (before + after) // 2 if after - before > 1 else None

@@ -1,0 +1,57 @@
+"""The slots of this machine: a GPU each, or without one an equal share of the CPU's threads."""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+
+from convnn import hardware
+from convnn.errors import Problem, UserError
+from convnn.sweeps.claims import Claim, try_claim
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A place for one run: what its process gets to see of the machine."""
+
+    name: str  # "gpu0", "cpu1"
+    threads: int  # of computation on the CPU
+    gpu: str | None = None  # index or UUID, as CUDA_VISIBLE_DEVICES takes it
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Variables of the process: thread pools that are larger than their share wait for each other."""
+        variables = {"OMP_NUM_THREADS": str(self.threads)}
+        return variables if self.gpu is None else {**variables, "CUDA_VISIBLE_DEVICES": self.gpu}
+
+    def claim(self, folder: Path) -> Claim | None:
+        """Take the slot of this machine for the queue in `folder`; None while a process of any worker holds it."""
+        directory = folder / "slots"
+        directory.mkdir(parents=True, exist_ok=True)
+        return try_claim(directory / f"{socket.gethostname().partition('.')[0][:60]}-{self.name}")
+
+    @property
+    def is_free(self) -> bool:
+        """Whether no process computes on its GPU; a share of the CPU is always free."""
+        return self.gpu is None or not hardware.gpu_in_use(self.gpu)
+
+
+def machine_slots(count: int | None = None, threads: int | None = None) -> list[Slot]:
+    """Return the slots of this machine: `count` of them, by default one a GPU or one for the whole CPU.
+
+    `threads` is what each gets, by default an equal share of those this process may use. Raises UserError where there
+    are fewer GPUs than `count`.
+    """
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    gpus = hardware.visible_gpus()
+    if count is not None and gpus and count > len(gpus):
+        raise UserError(
+            Problem(f"--slots is {count}: this machine has {len(gpus)} GPUs", fix="give one slot a GPU, or fewer")
+        )
+    slots = count or len(gpus) or 1
+    share = threads or max(1, available // slots)
+    if gpus:
+        return [Slot(f"gpu{index}", share, gpu) for index, gpu in enumerate(gpus[:slots])]
+    return [Slot(f"cpu{index}", share) for index in range(slots)]

@@ -1,0 +1,268 @@
+"""A worker: it starts the entries of a queue, one a slot, each in a process of its own that outlives the worker."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from convnn.config.schema import RunConfig
+from convnn.config.toml import parse_run
+from convnn.errors import UserError
+from convnn.files import open_regular, write_atomic
+from convnn.runs.lock import is_locked
+from convnn.runs.run import Run, create_run, is_run, new_run_name
+from convnn.sweeps.claims import Claim, is_claimed, try_claim
+from convnn.sweeps.queue import Entry, Queue, events_size
+from convnn.sweeps.slots import Slot
+from convnn.worker.crash_points import reach
+
+WORKERS = "workers"
+STOP, STOP_NOW = "stop", "stop-now"
+POLL_SECONDS = 0.5
+KILL_POINTS = ("work.claimed", "work.named", "work.created", "work.started", "work.reaped", "queue.left")
+
+
+@dataclass
+class Child:
+    """A process that this worker started, and what it was started for."""
+
+    entry: Entry
+    slot: Slot
+    process: subprocess.Popen[bytes]
+    claims: tuple[Claim, ...]
+
+
+class Worker:
+    """Starts entries of a queue in its slots.
+
+    An entry and a slot are in use while any process holds their claims, which a child inherits: a worker that replaces
+    one that was killed finds both taken, and starts neither twice.
+    """
+
+    def __init__(self, queue: Queue, slots: Sequence[Slot], say: Callable[[str], None] = lambda line: None) -> None:
+        self.queue, self.slots, self.say = queue, slots, say
+        self.children: list[Child] = []
+        self._told_children = False
+        self._folder = queue.folder / WORKERS
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._name = f"{os.getpid()}-{secrets.token_hex(4)}"
+        claim = try_claim(self._folder / self._name)
+        assert claim is not None  # the name is new
+        self._claim = claim
+
+    def close(self) -> None:
+        """Leave the children to themselves and sign off."""
+        for path in (self._folder / self._name, self._folder / f"{self._name}.{STOP}"):
+            path.unlink(missing_ok=True)
+        self._claim.close()
+
+    def __enter__(self) -> Worker:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def step(self) -> bool:
+        """Settle what has ended and start what there are slots for; return whether anything is left to do."""
+        self._reap()
+        entries, _ = self.queue.entries()
+        waiting = [entry for entry in entries if not self._settle_orphan(entry)]
+        command = self.command
+        if command is not None:
+            if command == STOP_NOW and not self._told_children:
+                self._terminate(entries)
+                self._told_children = True
+            return any(self.queue.is_claimed(entry) for entry in entries)
+        if self.queue.paused is None:
+            self._start(waiting)
+        return bool(self.queue.entries()[0])
+
+    @property
+    def command(self) -> str | None:
+        """What a person asked this worker to do; None without a command."""
+        try:
+            with open_regular(self._folder / f"{self._name}.{STOP}") as file:
+                word = file.read(40).decode("utf-8", "replace").strip()
+        except FileNotFoundError:
+            return None
+        return STOP_NOW if word == STOP_NOW else STOP
+
+    # -- what has ended ---------------------------------------------------------------------------------------------
+
+    def _reap(self) -> None:
+        for child in list(self.children):
+            code = child.process.poll()
+            if code is None:
+                continue
+            reach("work.reaped")
+            self.children.remove(child)
+            self._report(child.entry, self.queue.settle(child.entry, code))
+            for claim in child.claims:
+                claim.close()
+
+    def _settle_orphan(self, entry: Entry) -> bool:
+        """Settle an entry whose process another worker had started; return whether it has left the queue."""
+        if entry.starts == 0 or self.queue.is_claimed(entry):
+            return False
+        claim = self.queue.claim(entry)
+        if claim is None:
+            return False
+        with claim:
+            present = self.queue.current(entry)
+            cause = None if present is None else self.queue.settle(present)
+            self._report(entry, cause)
+        return cause is not None
+
+    def _report(self, entry: Entry, cause: str | None) -> None:
+        name = entry.run_path.name if entry.run_path is not None else entry.name
+        if cause is None:
+            self.say(f"{name} ended early; it will be resumed")
+            return
+        if not cause.startswith(("diverged", "stopped")):
+            self.queue.count_failure(cause)
+        self.say(f"{name} {cause or 'done'}")
+
+    # -- what starts ------------------------------------------------------------------------------------------------
+
+    def _start(self, entries: Sequence[Entry]) -> None:
+        waiting = [entry for entry in entries if not self._is_trained(entry)]
+        for slot in self.slots:
+            if not waiting:
+                return
+            if (slot_claim := slot.claim(self.queue.folder)) is None:
+                continue
+            child = self._start_first(waiting, slot, slot_claim) if slot.is_free else None
+            if child is None:
+                slot_claim.close()
+            else:
+                self.children.append(child)
+
+    def _is_trained(self, entry: Entry) -> bool:
+        """Whether a process of a worker has the entry, or a person trains its run."""
+        path = entry.run_path
+        return self.queue.is_claimed(entry) or (path is not None and is_run(path) and is_locked(path))
+
+    def _start_first(self, waiting: list[Entry], slot: Slot, slot_claim: Claim) -> Child | None:
+        """Start the first of the waiting entries that can be started, and remove all up to it from the list."""
+        while waiting:
+            entry = waiting.pop(0)
+            claim = self.queue.claim(entry)
+            present = None if claim is None else self.queue.current(entry)
+            if claim is None or present is None:
+                continue  # another worker was first
+            reach("work.claimed")
+            try:
+                started, process = self._spawn(present, slot, (claim, slot_claim))
+            except (UserError, OSError) as error:
+                cause = str(error).splitlines()[0]
+                self._report(present, self.queue.leave(present, f"failed: {cause}"))
+                claim.close()
+                continue
+            reach("work.started")
+            return Child(started, slot, process, (claim, slot_claim))
+        return None
+
+    def _spawn(self, entry: Entry, slot: Slot, claims: tuple[Claim, ...]) -> tuple[Entry, subprocess.Popen[bytes]]:
+        """Start the process of an entry. Its run has a name before it has a directory: a kill leaves no stray run."""
+        config = parse_run(entry.config)
+        path = entry.run_path or self._new_path(config)
+        checkpoint = self.queue.last_checkpoint(entry.model_copy(update={"run": str(path)}))
+        progressed = checkpoint != entry.checkpoint
+        started = self.queue.update(
+            entry,
+            run=str(path),
+            threads=entry.threads or config.runtime.threads or slot.threads,
+            starts=1 if progressed else entry.starts + 1,
+            checkpoint=checkpoint,
+            events=events_size(Run(path, path.name)),
+        )
+        reach("work.named")
+        if not is_run(path):
+            model, layer = config.model.name, config.layer.type
+            create_run(entry.config, model=model, layer=layer, root=self.queue.root, directory=path)
+        reach("work.created")
+        log = self.queue.log_path(entry)
+        log.parent.mkdir(exist_ok=True)
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                [*self._command(started), "--threads", str(started.threads)],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,  # away from the signals of this terminal
+                env={**os.environ, **slot.environment},
+                pass_fds=[claim.descriptor for claim in claims],
+            )
+        os.pwrite(claims[0].descriptor, f"{process.pid} {socket.gethostname()}\n".encode(), 0)
+        self.say(f"{path.name} started on {slot.name}")
+        return started, process
+
+    def _command(self, entry: Entry) -> list[str]:
+        return [
+            sys.executable, "-P", "-m", "convnn", "resume", f"{entry.run}/", "--plain", "--runs", str(self.queue.root),
+        ]  # fmt: skip
+
+    def _new_path(self, config: RunConfig) -> Path:
+        if config.output.dir:
+            return Path(config.output.dir).absolute()
+        return self.queue.root / new_run_name(config.model.name, config.layer.type, config.run.name)
+
+    def _terminate(self, entries: Sequence[Entry]) -> None:
+        """Have the processes of this machine save and end, those that another worker started as well."""
+        for entry in entries:
+            if not self.queue.is_claimed(entry):
+                continue
+            pid, _, host = self.queue.holder(entry).partition(" ")
+            if host == socket.gethostname() and pid.isdecimal() and int(pid) > 1:
+                with suppress(OSError):  # it has just ended
+                    if os.getsid(int(pid)) == int(pid):  # as every process has that a worker starts
+                        os.kill(int(pid), signal.SIGTERM)
+
+
+def live_workers(queue: Queue) -> list[Path]:
+    """Return the files of the workers that serve a queue; those of workers that were killed are removed."""
+    folder = queue.folder / WORKERS
+    if not folder.is_dir():
+        return []
+    live = []
+    for path in sorted(folder.iterdir()):
+        if path.suffix:
+            continue
+        if is_claimed(path):
+            live.append(path)
+        else:
+            path.unlink(missing_ok=True)
+    return live
+
+
+def stop_workers(queue: Queue, *, now: bool) -> int:
+    """Tell every worker to start nothing more and to end; with `now` its children save and end too."""
+    workers = live_workers(queue)
+    for path in workers:
+        write_atomic(path.with_name(f"{path.name}.{STOP}"), (STOP_NOW if now else STOP) + "\n")
+    return len(workers)
+
+
+def ensure_worker(queue: Queue) -> bool:
+    """Start a worker in the background that ends when the queue is empty, unless one serves it; return whether."""
+    if live_workers(queue):
+        return False
+    log = queue.folder / "worker.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as output:
+        subprocess.Popen(
+            [sys.executable, "-P", "-m", "convnn", "work", "--once", "--runs", str(queue.root)],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    return True

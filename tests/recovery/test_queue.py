@@ -1,0 +1,145 @@
+"""The queue and its workers under kills: no entry is lost, none is trained twice, and the results do not change."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from support import training
+from support.processes import Command, convnn, until
+
+from convnn.events import Started
+from convnn.runs.find import list_runs
+from convnn.runs.run import Run
+from convnn.sweeps.queue import Queue
+from convnn.sweeps.work import KILL_POINTS, live_workers
+from convnn.worker.crash_points import VARIABLE
+
+OPTIONS = training.SMALL | {"threads": 1, "limit": 40}
+torture = pytest.mark.torture
+
+
+def enqueue(tmp_path: Path, *seeds: int) -> Queue:
+    from convnn.config.toml import dumps
+    from convnn.sweeps.queue import Entry
+
+    queue = Queue(tmp_path / "runs")
+    configs = [training.config(OPTIONS | {"seed": seed}) for seed in seeds]
+    queue.add([Entry(config=dumps(config, whole=True), name=f"seed-{config.training.seed}") for config in configs])
+    return queue
+
+
+def started_once(run: Run) -> bool:
+    """Whether the run was trained from its beginning once, whatever came after."""
+    return sum(isinstance(event, Started) for event in training.recorded_events(run)) == 1
+
+
+def check_trained(tmp_path: Path, seeds: set[int], *, anew: bool = False) -> None:
+    """Each seed was trained to its end, once, to the trace of a run on its own.
+
+    With `anew` the process was killed before there was a checkpoint, so that the run began again.
+    """
+    runs, warnings = list_runs(tmp_path / "runs")
+    assert not warnings
+    assert sorted(run.config().training.seed for run in runs) == sorted(seeds)
+    for run in runs:
+        assert run.status() == "done"
+        assert anew or started_once(run)
+        alone, _ = training.train(
+            tmp_path / f"alone-{run.name}", training.config(OPTIONS | {"seed": run.config().training.seed})
+        )
+        assert run.history().digest() == alone.history().digest()
+    queue = Queue(tmp_path / "runs")
+    assert queue.entries() == ([], [])
+    assert queue.ended() == []
+
+
+def test_entries_are_trained_in_order_and_one_added_meanwhile_too(tmp_path: Path) -> None:
+    queue = enqueue(tmp_path, 1)
+    worker = Command(["work", "--once", "--threads", "1"], tmp_path)
+    until(lambda: queue.is_claimed(queue.entries()[0][0]))
+    enqueue(tmp_path, 2)
+    result = worker.wait()
+    assert result.code == 0, result
+    check_trained(tmp_path, {1, 2})
+    assert live_workers(queue) == []
+
+
+@pytest.mark.parametrize(
+    "point", [point if point == "work.started" else pytest.param(point, marks=torture) for point in KILL_POINTS]
+)
+def test_a_worker_is_killed_at_a_named_point(tmp_path: Path, point: str) -> None:
+    enqueue(tmp_path, 1, 2)
+    killed = convnn("work", "--once", "--threads", "1", cwd=tmp_path, **{VARIABLE: point})
+    assert killed.code == -signal.SIGKILL, killed
+    finished = convnn("work", "--once", "--threads", "1", cwd=tmp_path)
+    assert finished.code == 0, finished
+    check_trained(tmp_path, {1, 2})
+
+
+@torture
+def test_two_workers_with_two_slots_at_once(tmp_path: Path) -> None:
+    queue = enqueue(tmp_path, 1, 2, 3, 4)
+    workers = [Command(["work", "--once", "--slots", "2"], tmp_path) for _ in range(2)]
+    for worker in workers:
+        result = worker.wait(240)
+        assert result.code == 0, result
+    check_trained(tmp_path, {1, 2, 3, 4})
+    assert live_workers(queue) == []
+
+
+@torture
+@pytest.mark.parametrize("point", ["step:1", "checkpoint.renamed:1", "epoch.logged:2", "run.ended:1"])
+def test_a_child_is_killed_and_resumed(tmp_path: Path, point: str) -> None:
+    enqueue(tmp_path, 1)
+    worker = Command(["work", "--once", "--threads", "1"], tmp_path, {VARIABLE: point})  # its children inherit it
+    queue = Queue(tmp_path / "runs")
+    until(lambda: any(entry.starts == 2 for entry in queue.entries()[0]) or not queue.entries()[0], 120)
+    worker.signal(signal.SIGKILL)
+    worker.wait()
+    until(lambda: not any(queue.is_claimed(entry) for entry in queue.entries()[0]))
+    finished = convnn("work", "--once", "--threads", "1", cwd=tmp_path)
+    assert finished.code == 0, finished
+    check_trained(tmp_path, {1}, anew=point == "step:1")
+
+
+@torture
+def test_everything_is_killed_and_started_again(tmp_path: Path) -> None:
+    queue = enqueue(tmp_path, 1, 2, 3)
+    worker = Command(["work", "--once", "--slots", "2"], tmp_path)
+    until(lambda: sum(queue.is_claimed(entry) for entry in queue.entries()[0]) == 2)
+    worker.signal(signal.SIGKILL)
+    worker.wait()
+    for entry in queue.entries()[0]:
+        if queue.is_claimed(entry):
+            until(lambda entry=entry: bool(queue.holder(entry)))
+            os.kill(int(queue.holder(entry).split()[0]), signal.SIGKILL)
+    until(lambda: not any(queue.is_claimed(entry) for entry in queue.entries()[0]))
+    finished = convnn("work", "--once", "--slots", "2", "--threads", "1", cwd=tmp_path)
+    assert finished.code == 0, finished
+    check_trained(tmp_path, {1, 2, 3})
+
+
+@torture
+def test_workers_that_are_told_to_stop_now_have_their_runs_saved_and_resumed(tmp_path: Path) -> None:
+    queue = enqueue(tmp_path, 1, 2)
+    worker = Command(["work", "--threads", "1"], tmp_path)
+    until(lambda: any(run.has_checkpoint or run.history().epochs for run in list_runs(tmp_path / "runs")[0]))
+    assert convnn("work", "--stop", "--now", cwd=tmp_path).code == 0
+    assert worker.wait().code == 0
+    assert not any(queue.is_claimed(entry) for entry in queue.entries()[0])
+    finished = convnn("work", "--once", "--threads", "1", cwd=tmp_path)
+    assert finished.code == 0, finished
+    check_trained(tmp_path, {1, 2})
+
+
+def test_an_entry_that_cannot_start_leaves_the_queue_with_its_cause(tmp_path: Path) -> None:
+    queue = enqueue(tmp_path, 1)
+    (entry,) = queue.entries()[0]
+    queue.update(entry, config=entry.config.replace("resnet18", "resnet19"))
+    assert convnn("work", "--once", cwd=tmp_path).code == 0
+    assert queue.entries() == ([], [])
+    (ended,) = queue.ended()
+    assert "model.name" in ended.cause

@@ -1,0 +1,207 @@
+"""The queue on the disk: order, removal and undo, damage, and when an entry leaves it."""
+
+from __future__ import annotations
+
+import os
+import random
+from pathlib import Path
+
+import pytest
+
+from convnn.config.schema import RunConfig
+from convnn.config.toml import dumps
+from convnn.errors import UserError
+from convnn.events import Finished, Started
+from convnn.runs.event_log import append_event
+from convnn.runs.run import create_run
+from convnn.sweeps.queue import MAX_FAILURES, MAX_STARTS, Entry, Queue, events_size, resuming_entry
+from convnn.sweeps.queue_view import differing_options
+
+CONFIG = dumps(RunConfig(), whole=True)
+
+
+@pytest.fixture
+def queue(tmp_path: Path) -> Queue:
+    return Queue(tmp_path)
+
+
+def entries(count: int) -> list[Entry]:
+    return [Entry(config=CONFIG, name=str(index)) for index in range(count)]
+
+
+def names(queue: Queue) -> list[str]:
+    return [entry.name for entry in queue.entries()[0]]
+
+
+def test_reading_an_empty_queue_makes_nothing_on_the_disk(queue: Queue, tmp_path: Path) -> None:
+    assert queue.entries() == ([], [])
+    assert queue.ended() == []
+    assert queue.paused is None
+    assert not queue.folder.exists()
+
+
+def test_entries_keep_their_order_and_everything_that_was_queued(queue: Queue) -> None:
+    queue.add(entries(3))
+    queue.add([Entry(config=CONFIG, name="first", sweep="grid", cell=7)], front=True)
+    assert names(queue) == ["first", "0", "1", "2"]
+    first = queue.entries()[0][0]
+    assert (first.config, first.sweep, first.cell) == (CONFIG, "grid", 7)
+
+
+def test_any_series_of_moves_gives_the_order_of_a_list(queue: Queue) -> None:
+    queue.add(entries(6))
+    expected = names(queue)
+    generator = random.Random(0)
+    for _ in range(60):  # more than fit between two neighbors, so that all are renumbered on the way
+        origin, position = generator.randrange(6), generator.choice([1, 2, 2, 3, 6, 99])
+        queue.move(queue.entries()[0][origin], position)
+        expected.insert(min(position, 6) - 1, expected.pop(origin))
+        assert names(queue) == expected
+
+
+def test_entries_that_are_moved_between_the_same_neighbors_never_run_out_of_room(queue: Queue) -> None:
+    queue.add(entries(3))
+    for _ in range(100):
+        queue.move(queue.entries()[0][2], 2)
+    assert sorted(names(queue)) == ["0", "1", "2"]
+    assert names(queue)[0] == "0"
+
+
+def test_what_was_removed_comes_back_in_its_place_the_latest_removal_first(queue: Queue) -> None:
+    queue.add(entries(4))
+    queued = queue.entries()[0]
+    queue.remove(queued[1:3])
+    queue.remove([queued[0]])
+    assert names(queue) == ["3"]
+    queue.undo()
+    assert names(queue) == ["0", "3"]
+    queue.undo()
+    assert names(queue) == ["0", "1", "2", "3"]
+    with pytest.raises(UserError, match="nothing was removed"):
+        queue.undo()
+
+
+def test_an_entry_that_a_process_trains_is_not_removed(queue: Queue) -> None:
+    queue.add(entries(2))
+    trained, waiting = queue.entries()[0]
+    claim = queue.claim(trained)
+    assert claim is not None
+    assert queue.claim(trained) is None
+    assert [entry.name for entry in queue.remove([trained, waiting])] == ["1"]
+    claim.close()
+    assert not queue.is_claimed(trained)
+
+
+def test_a_claim_outlives_the_process_that_took_it_with_the_child_that_inherited_it(queue: Queue) -> None:
+    queue.add(entries(1))
+    (entry,) = queue.entries()[0]
+    claim = queue.claim(entry)
+    assert claim is not None
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(write)
+        os.read(read, 1)  # until the parent closes its end
+        os._exit(0)
+    claim.close()
+    assert queue.is_claimed(entry)
+    os.close(write)
+    os.waitpid(child, 0)
+    os.close(read)
+    assert not queue.is_claimed(entry)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"\xff\xfe",
+        b'{"id": "../../x", "config": ""}',
+        b'{"id": "000000000000", "config": ""}',
+        b'{"id": "0123456789ab", "config": "", "run": "relative"}',
+        b'{"id": "0123456789ab", "config": 1' + b"0" * 5000 + b"}",
+        b"[" * 100_000,
+        b" " * (1 << 20) + b"{}",
+    ],
+)
+def test_a_damaged_entry_costs_a_warning_that_names_its_file(queue: Queue, content: bytes) -> None:
+    queue.add(entries(1))
+    (queue.folder / f"{1:016d}-0123456789ab.json").write_bytes(content)
+    queued, warnings = queue.entries()
+    assert [entry.name for entry in queued] == ["0"]
+    assert len(warnings) == 1
+    assert "0123456789ab.json" in warnings[0]
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo, lambda path: path.symlink_to("/etc/passwd")])
+def test_what_is_no_file_costs_a_warning(queue: Queue, make) -> None:
+    queue.add(entries(1))
+    make(queue.folder / f"{1:016d}-0123456789ab.json")
+    queued, warnings = queue.entries()
+    assert len(queued) == len(warnings) == 1
+
+
+def test_five_hundred_entries_are_all_there(queue: Queue) -> None:
+    queue.add(entries(500))
+    assert names(queue) == [str(index) for index in range(500)]
+
+
+@pytest.mark.parametrize("outcome", ["done", "failed", "diverged", "stopped", "interrupted"])
+def test_an_entry_leaves_the_queue_by_the_outcome_of_its_run(queue: Queue, tmp_path: Path, outcome: str) -> None:
+    run = create_run(CONFIG, model="m", layer="l", root=tmp_path)
+    queue.add([resuming_entry(run, CONFIG).model_copy(update={"starts": 1})])
+    (entry,) = queue.entries()[0]
+    append_event(run.events_path, Started())
+    append_event(run.events_path, Finished(outcome=outcome, cause="why"))
+    cause = queue.settle(entry)
+    stays = outcome == "interrupted"
+    assert bool(names(queue)) is stays
+    assert cause == {"done": "", "interrupted": None}.get(outcome, f"{outcome}: why")
+    assert [ended.cause for ended in queue.ended()] == ([cause] if cause else [])
+
+
+def test_what_ended_a_run_before_it_was_queued_is_past(queue: Queue, tmp_path: Path) -> None:
+    run = create_run(CONFIG, model="m", layer="l", root=tmp_path)
+    append_event(run.events_path, Started())
+    append_event(run.events_path, Finished(outcome="stopped", cause="asked"))
+    queue.add([resuming_entry(run, CONFIG)])
+    (entry,) = queue.entries()[0]
+    assert entry.events == events_size(run) > 0
+    assert queue.settle(entry) is None
+    assert len(names(queue)) == 1
+
+
+def test_an_entry_that_is_killed_again_and_again_without_progress_is_set_aside(queue: Queue) -> None:
+    queue.add(entries(1))
+    (entry,) = queue.entries()[0]
+    for start in range(1, MAX_STARTS):
+        entry = queue.update(entry, starts=start)
+        assert queue.settle(entry) is None
+    entry = queue.update(entry, starts=MAX_STARTS)
+    assert queue.settle(entry)
+    assert names(queue) == []
+    assert str(MAX_STARTS) in queue.ended()[0].cause
+
+
+def test_failures_with_one_cause_pause_the_queue_and_a_success_between_them_does_not(queue: Queue) -> None:
+    for cause in ("disk full", "disk full", "", "disk full", "other", "disk full", "disk full"):
+        queue.count_failure(cause)
+        assert queue.paused is None
+    queue.count_failure("disk full")
+    assert queue.paused is not None
+    assert "disk full" in queue.paused
+    assert str(MAX_FAILURES) in queue.paused
+    queue.resume()
+    queue.count_failure("disk full")
+    assert queue.paused is None
+
+
+def test_entries_are_told_apart_by_the_options_in_which_they_differ() -> None:
+    configs = [
+        RunConfig.model_validate({"layer": {"K": K}, "training": {"seed": seed}}) for K, seed in ((4, 0), (9, 1))
+    ]
+    rows = differing_options([Entry(config=dumps(config, whole=True)) for config in configs])
+    assert rows == [{"K": "4", "seed": "0"}, {"K": "9", "seed": "1"}]
+    assert differing_options([Entry(config="not TOML")]) == [{}]

@@ -6,6 +6,8 @@ import errno
 import os
 import secrets
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
@@ -13,6 +15,34 @@ from typing import BinaryIO
 TRASH = ".trash"  # a directory of removed things, beside the others
 TIME_FORMAT = "%Y%m%d-%H%M%S-%f-"  # of one length, so that the name after it is known
 TIME_LENGTH = len("20261122-151500-123456-")
+# How a file system says that it has no such call. To create, write, rename and list files is essential; to sync, to
+# set modes and times, to link and to allocate is not: over a network or in user space many can do without.
+UNSUPPORTED = frozenset(
+    {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOTTY, errno.EBADF, errno.EPERM, errno.EACCES}
+)
+
+
+@contextmanager
+def optional_call() -> Iterator[None]:
+    """Pass over the refusal of a call that is not essential; what a full or a broken disk reports is raised."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in UNSUPPORTED:
+            raise
+
+
+def sync_file(descriptor: int) -> None:
+    """Bring a file to disk. Raises OSError where the disk is full or broken."""
+    with optional_call():
+        os.fsync(descriptor)
+
+
+def allocate(path: Path, size: int) -> None:
+    """Make a file of `size` bytes that take room on the disk. Raises OSError where it, or a quota, has none."""
+    with path.open("wb") as file, optional_call():
+        if size and hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, size)
 
 
 def write_atomic(path: Path, data: str | bytes) -> None:
@@ -24,7 +54,7 @@ def write_atomic(path: Path, data: str | bytes) -> None:
         with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666), "wb") as file:  # noqa: PTH123
             file.write(data)
             file.flush()
-            os.fsync(file.fileno())
+            sync_file(file.fileno())
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -34,11 +64,12 @@ def write_atomic(path: Path, data: str | bytes) -> None:
 
 def sync_directory(path: Path) -> None:
     """Bring the entries of a directory to disk: a rename is not durable before that."""
-    directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+    with optional_call():
+        directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
 
 
 def open_regular(path: Path) -> BinaryIO:

@@ -21,7 +21,7 @@ from typing import Any, Literal
 
 from convnn.errors import Exit, UserError
 from convnn.events import SCHEMA
-from convnn.files import open_regular, sync_directory, write_atomic
+from convnn.files import open_regular, sync_directory, sync_file, write_atomic
 from convnn.legacy import convert, result_files
 from convnn.legacy.result_files import SkippedLine
 from convnn.runs.find import list_runs
@@ -200,7 +200,7 @@ def _update(index: _Index, source: Path, lines: convert.EventLines, files: dict[
     with run.events_path.open("ab") as file:
         file.write("".join(new_lines).encode())
         file.flush()
-        os.fsync(file.fileno())
+        sync_file(file.fileno())
     for name, data in files.items():
         write_atomic(run.path / name, data)
     return run

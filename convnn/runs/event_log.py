@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from convnn.events import Changed, Epoch, Event, Finished, Paused, Resumed, Saved, Started, Step, UnknownEvent, Warned
-from convnn.files import open_regular
+from convnn.files import open_regular, sync_file
 
 LONGEST = 1_000_000  # bytes of a line; a longer one is damage, and is never held in memory
 CHUNK = 1 << 18  # bytes read at once
@@ -69,7 +69,7 @@ def _write(descriptor: int, event: Event, line: str) -> None:
             os.ftruncate(descriptor, size)
         raise OSError(errno.ENOSPC, f"only {written} of the {len(data)} bytes of a line were written")
     if not isinstance(event, Step):
-        os.fsync(descriptor)
+        sync_file(descriptor)
 
 
 def read_events(path: Path, start: int = 0, *, steps: bool = True) -> tuple[list[Event], int, list[tuple[int, str]]]:

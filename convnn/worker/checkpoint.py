@@ -16,7 +16,7 @@ import os
 import re
 import shlex
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from safetensors.torch import load, save_file
 from torch import Tensor
 
 from convnn.errors import Exit, Problem, UserError
-from convnn.files import open_regular, sync_directory, write_atomic
+from convnn.files import allocate, open_regular, optional_call, sync_directory, sync_file, write_atomic
 from convnn.hardware import free_memory
 from convnn.runs.run import CHECKPOINTS
 from convnn.text import memory
@@ -34,7 +34,7 @@ from convnn.worker.crash_points import reach
 
 MODEL, OPTIMIZER, STATE, MANIFEST = "model.safetensors", "optimizer.safetensors", "state.json", "manifest.json"
 KEEP = 2  # complete checkpoints that stay, beside the best
-SPARE = 64 << 20  # bytes that a checkpoint leaves free on the disk
+SPARE = 1 << 17  # bytes that a checkpoint takes beside its tensors: the state, the manifest, directories
 LONGEST_MANIFEST, LONGEST_STATE = 1 << 16, 1 << 26  # bytes
 LONGEST_HEADER = 1 << 22  # bytes: names, types and shapes of the tensors of a file
 _NAME = re.compile(r"[0-9]{8,15}")
@@ -69,15 +69,8 @@ def write(
 
     Without an optimizer it can be evaluated but not resumed from. Raises OSError; then the earlier ones are untouched.
     """
-    folder = run / CHECKPOINTS
-    if folder.is_symlink():
-        raise OSError(errno.ELOOP, f"{CHECKPOINTS} is a symbolic link, which is not followed", str(folder))
-    if not folder.is_dir():
-        folder.mkdir()
-        sync_directory(run)
+    folder = _open_folder(run)
     final, temporary, before = folder / f"{step:08d}", folder / f".tmp-{step:08d}", folder / f".tmp-{step:08d}-before"
-    _undo_exchange(folder)
-    _clean(folder)
     files = {MODEL: model} | ({OPTIMIZER: optimizer} if optimizer is not None else {})
     _check_free_space(folder, *files.values())
     try:
@@ -105,13 +98,42 @@ def write(
     return final
 
 
+def _open_folder(run: Path) -> Path:
+    """Return the folder of the checkpoints, without what was left of earlier writes."""
+    folder = run / CHECKPOINTS
+    if folder.is_symlink():
+        raise OSError(errno.ELOOP, f"{CHECKPOINTS} is a symbolic link, which is not followed", str(folder))
+    if not folder.is_dir():
+        folder.mkdir()
+        sync_directory(run)
+    _undo_exchange(folder)
+    _clean(folder)
+    return folder
+
+
+def try_room(run: Path, sizes: Sequence[int]) -> None:
+    """Try whether the disk takes a checkpoint with files of these sizes in bytes, and leave nothing behind.
+
+    Raises OSError where it does not: it is full, a quota is used up, or files may not grow that large.
+    """
+    trial = _open_folder(run) / ".tmp-room"
+    trial.mkdir()
+    try:
+        for index, size in enumerate((*sizes, SPARE)):
+            allocate(trial / str(index), size)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(trial.parent)) from error
+    finally:
+        shutil.rmtree(trial, ignore_errors=True)
+
+
 def write_pointer(run: Path, name: str, step: int) -> None:
     """Point `last` or `best` at the checkpoint of a step."""
     write_atomic(run / CHECKPOINTS / name, f"{step:08d}\n")
 
 
-def prune(run: Path, *, finished: bool = False) -> None:
-    """Remove all but the newest two and the best checkpoint, of which only the weights stay.
+def prune(run: Path, *, keep: int = KEEP, finished: bool = False) -> None:
+    """Remove all but the newest two (or `keep`) and the best checkpoint, of which only the weights stay.
 
     A finished run keeps no optimizer state.
     """
@@ -119,7 +141,7 @@ def prune(run: Path, *, finished: bool = False) -> None:
     names = _names(run)
     complete = [name for name in names if (run / CHECKPOINTS / name / OPTIMIZER).exists()]
     pointed_at = {read_pointer(run, "best"), read_pointer(run, "last")}
-    resumable = set() if finished else set(complete[-KEEP:])
+    resumable = set() if finished else set(complete[-keep:])
     for name in names:
         folder = run / CHECKPOINTS / name
         if name not in resumable | pointed_at:
@@ -279,10 +301,11 @@ def _clean(folder: Path) -> None:
 
 
 def _check_free_space(folder: Path, *tensors: Mapping[str, Tensor]) -> None:
-    size = sum(t.numel() * t.element_size() for group in tensors for t in group.values())
-    free = shutil.disk_usage(folder).free
-    if free < size + SPARE:
-        raise OSError(errno.ENOSPC, f"a checkpoint needs {size + SPARE} bytes, {free} are free", str(folder))
+    needed = SPARE + sum(t.numel() * t.element_size() for group in tensors for t in group.values())
+    usage = shutil.disk_usage(folder)
+    if usage.total and usage.free < needed:  # some file systems do not know how large they are
+        message = f"a checkpoint needs {memory(needed)}, {memory(usage.free)} are free"
+        raise OSError(errno.ENOSPC, message, str(folder))
 
 
 def _save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
@@ -291,16 +314,17 @@ def _save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     except safetensors.SafetensorError as error:  # it says "I/O error: ... (os error 28)" in words of its own
         number = re.search(r"os error ([0-9]+)", str(error))
         raise OSError(int(number[1]) if number else errno.EIO, str(error), str(path)) from error
-    path.chmod(path.parent.stat().st_mode & 0o666)  # the library allows nobody else to read it, whatever the umask
+    with optional_call():  # the library allows nobody else to read it, whatever the umask
+        path.chmod(path.parent.stat().st_mode & 0o666)
     with path.open("rb") as file:
-        os.fsync(file.fileno())
+        sync_file(file.fileno())
 
 
 def _write_synced(path: Path, data: bytes) -> None:
     with path.open("wb") as file:
         file.write(data)
         file.flush()
-        os.fsync(file.fileno())
+        sync_file(file.fileno())
 
 
 def _manifest(folder: Path, names: tuple[str, ...]) -> bytes:

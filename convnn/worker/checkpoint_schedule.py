@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+from convnn.costs.memory import optimizer_states
 from convnn.errors import Exit, Problem, UserError
 from convnn.events import Event, Saved, Warned
 from convnn.runs.run import CHECKPOINTS, EVENTS
+from convnn.text import memory
 from convnn.training.state import Position, StateDict, TrainState
 from convnn.worker import checkpoint
 from convnn.worker.crash_points import reach
+from convnn.worker.failures import storage_error
 
 SHARE = 0.05  # of a run's time that saving may take
+FULL = (errno.ENOSPC, errno.EDQUOT)
 RETRY_SECONDS = 30.0  # after a failed write
 
 
@@ -42,6 +47,18 @@ class Checkpointer:
         self._retry_at: float | None = None
         self._stretched = False  # a warning was given
         self._best: tuple[int, StateDict] | None = None  # global step and weights of the best epoch, not yet written
+
+    def try_room(self) -> None:
+        """Try whether the disk takes a checkpoint of this run. Raises UserError (storage) where it does not."""
+        model = sum(value.nbytes for value in self.state.model.state_dict().values())
+        parameters = sum(value.nbytes for value in self.state.model.parameters())
+        sizes = model, parameters * optimizer_states(self.config)
+        try:
+            checkpoint.try_room(self.run, sizes)
+        except OSError as error:
+            problem = storage_error(error, self.run / CHECKPOINTS, in_runs=True).problems[0]
+            message = f"a checkpoint of {memory(sum(sizes))} cannot be written: {problem.message}"
+            raise UserError(Problem(message, fix=problem.fix), Exit.STORAGE) from error
 
     def epoch_ended(self, epoch: int) -> None:
         """Save if a checkpoint is due after this epoch; else keep its weights in memory if they are the best so far."""
@@ -85,7 +102,13 @@ class Checkpointer:
         timed, start = self.state.epoch_timer.running, time.monotonic()
         self.state.epoch_timer.stop()
         try:
-            self._write(best)
+            try:
+                self._write(best)
+            except OSError as error:
+                if error.errno not in FULL:
+                    raise
+                checkpoint.prune(self.run, keep=1)  # on a small disk the newest one makes way for none but the next
+                self._write(best)
             self._retry_at = None
             self._prune()
         except OSError as error:

@@ -128,10 +128,6 @@ def _train(
 ) -> Finished:
     saved = resume_point.saved if resume_point else None
     trainer = Trainer.from_config(config, saved, fork=resume_point is not None and resume_point.fork)
-    stream = trainer.run()
-    started = next(stream)
-    assert isinstance(started, Started)
-    _record_start(recorder, trainer.state, started, resume_point)
     checkpointer = Checkpointer(
         recorder.run.path,
         trainer.state,
@@ -139,6 +135,12 @@ def _train(
         flush_history=recorder.flush,
         saved=resume_point.position if resume_point else None,
     )
+    if trainer.state.position.epoch <= config.training.num_epochs:
+        checkpointer.try_room()
+    stream = trainer.run()
+    started = next(stream)
+    assert isinstance(started, Started)
+    _record_start(recorder, trainer.state, started, resume_point)
     reach("run.logged")
     return Loop(recorder.run, trainer, recorder, checkpointer, commands, deadline).consume(stream)
 

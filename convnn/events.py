@@ -62,6 +62,8 @@ class Started(Event):
     num_classes: int | None = None
     image_size: tuple[int, ...] | None = None  # (channels, height, width)
     images: dict[str, int] = {}  # images by split: train, test and, if any, val
+    data_path: Text | None = None  # absolute, of a data set that is read from disk
+    data_digest: dict[str, str] = {}  # SHA-256 by split: of pixels and labels, or of a streamed set's file list
     parameters: int | None = None
     trainable_parameters: int | None = None
     flops: float | None = None  # per image, forward
@@ -123,9 +125,14 @@ class Saved(Event):
 
 
 class Warned(Event):
-    """Something happened that a person should know; the run continues."""
+    """Something happened that a person should know; the run continues. A note is no reason for concern."""
 
     message: Text
+    level: Literal["warning", "note"] | str = "warning"
+
+    @property
+    def is_note(self) -> bool:
+        return self.level == "note"
 
 
 class Finished(Event):

@@ -11,6 +11,8 @@ from convnn.config.active import inactive_options
 from convnn.config.options import OPTIONS, SECTIONS, value_at
 from convnn.costs.memory_fit import shortage
 from convnn.costs.plan import Plan, plan
+from convnn.data.catalog import data_summary, split_sizes
+from convnn.data.splits import num_batches, small_last_batch
 from convnn.errors import Exit
 from convnn.hardware import free_memory
 from convnn.presets.resolve import Resolved
@@ -39,6 +41,9 @@ def show_plan(resolved: Resolved, *, as_json: bool, takes_over: bool = False) ->
     if as_json:
         return write_json(_document(resolved, cost))
     print_grid(_grid(resolved))
+    out().print_line(f"data: {_data_summary(resolved)}")
+    for note in resolved.dataset.notes:
+        out().print_line(f"  {note}")
     if cost is None:
         return out().print_line("cost: unknown until the images are there")
     facts = [
@@ -46,8 +51,9 @@ def show_plan(resolved: Resolved, *, as_json: bool, takes_over: bool = False) ->
         f"{number(cost.flops)} FLOPs/image",
         f"about {memory(cost.memory_bytes)} of memory while training",
     ]
-    if steps := _steps_per_epoch(resolved):
-        facts.append(f"{steps:,} steps/epoch")
+    if num_images := _training_images(resolved):
+        training = resolved.config.training
+        facts.append(f"{num_batches(num_images, training.batch_size, drop_last=training.drop_last):,} steps/epoch")
     out().print_line(" · ".join(facts))
     candidates = sorted({layer.candidates for layer in cost.layers if layer.candidates is not None}, reverse=True)
     if candidates:
@@ -72,6 +78,10 @@ def _warn(resolved: Resolved, takes_over: bool) -> None:
         classes = dataset.num_classes or ASSUMED_CLASSES
         if warning := shortage(resolved.config, dataset.image_size, classes, free):
             say(f"warning: {warning}")
+    if num_images := _training_images(resolved):
+        training = resolved.config.training
+        if warning := small_last_batch(num_images, training.batch_size, drop_last=training.drop_last):
+            say(f"warning: {warning}")
 
 
 def _device_problem(resolved: Resolved) -> str | None:
@@ -84,13 +94,14 @@ def _device_problem(resolved: Resolved) -> str | None:
     return None if name in available_devices() else f"runtime.device is {name!r}: there is no such device here"
 
 
-def _steps_per_epoch(resolved: Resolved) -> int | None:
-    images, config = resolved.dataset.train_images, resolved.config
-    if images is None:
-        return None
-    images = min(images, config.data.limit or images)
-    images -= round(images * config.data.val_share)
-    return -(-images // config.training.batch_size)
+def _data_summary(resolved: Resolved) -> str:
+    data = resolved.config.data
+    return data_summary(data.dataset, data.path, resolved.dataset, limit=data.limit, val_share=data.val_share)
+
+
+def _training_images(resolved: Resolved) -> int | None:
+    data = resolved.config.data
+    return split_sizes(resolved.dataset, data.limit, data.val_share).get("train")
 
 
 def _grid(resolved: Resolved) -> Table:
@@ -110,10 +121,23 @@ def _grid(resolved: Resolved) -> Table:
     return grid
 
 
+def _data_document(resolved: Resolved) -> dict[str, object]:
+    dataset, data = resolved.dataset, resolved.config.data
+    return {
+        "classes": list(dataset.classes),
+        "num_classes": dataset.num_classes,
+        "images": split_sizes(dataset, data.limit, data.val_share),
+        "notes": list(dataset.notes),
+        "problem": dataset.problem.json() if dataset.problem else None,
+        "download_bytes": dataset.download.bytes if dataset.download else None,
+    }
+
+
 def _document(resolved: Resolved, cost: Plan | None) -> dict[str, object]:
     return {
         "config": resolved.config.model_dump(mode="json"),
         "origins": dict(resolved.origins),
         "notes": list(resolved.notes),
+        "data": _data_document(resolved),
         "cost": cost.json() if cost else None,
     }

@@ -14,7 +14,7 @@ import typer
 
 from convnn.cli import arguments
 from convnn.config.toml import dumps
-from convnn.data.catalog import DATASETS
+from convnn.data.catalog import data_summary
 from convnn.errors import Exit, Problem, UserError
 from convnn.gc_pause import gc_paused
 from convnn.presets.resolve import resolve_with_data
@@ -88,8 +88,10 @@ def run(
         from convnn.cli.dry_run import show_plan
 
         return show_plan(resolved, as_json=as_json, takes_over=resume or overwrite)
-    if resolved.dataset.problem is not None and DATASETS[config.data.dataset].download is None:
+    if resolved.dataset.problem is not None:
         raise UserError(resolved.dataset.problem, Exit.DATA)
+    if resolved.dataset.download is not None:
+        say(f"note: {data_summary(config.data.dataset, config.data.path, resolved.dataset)}")
     if config.output.test_only:
         from convnn.cli.evaluate import evaluate
 

@@ -8,7 +8,6 @@ import typer
 
 from convnn.cli import arguments
 from convnn.cli.output import write_json
-from convnn.data.catalog import DATASETS
 from convnn.errors import Exit, UserError
 from convnn.presets.resolve import resolve_with_data
 from convnn.presets.store import read
@@ -38,7 +37,7 @@ def verify_resume(
     """
     resolved = resolve_with_data(None if preset is None else read(preset), typed)
     full_config = resolved.checked()
-    if resolved.dataset.problem is not None and DATASETS[full_config.data.dataset].download is None:
+    if resolved.dataset.problem is not None:
         raise UserError(resolved.dataset.problem, Exit.DATA)
     from convnn.runs.run import runs_root
     from convnn.worker import resume_trial

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from convnn.config.active import active_options
+from convnn.config.options import EARLIER_VALUES
 from convnn.config.recorded import NO_EFFECT, value_text
 from convnn.config.schema import RunConfig
 from convnn.errors import Problem
@@ -16,7 +17,7 @@ MACHINE = ("runtime.device", "runtime.threads", "runtime.deterministic", "data.w
 
 def config_diff(recorded: Mapping[str, Any], config: RunConfig) -> list[Problem]:
     """Return a problem for each option that decides the metrics and differs; `recorded` holds active options by key."""
-    active = active_options(config)
+    recorded, active = EARLIER_VALUES | dict(recorded), active_options(config)
     keys = sorted((recorded.keys() | active.keys()) - set(MACHINE))
     return [
         Problem(f"{key} differs: {_text(key, recorded)} before, {_text(key, active)} now", key=key)

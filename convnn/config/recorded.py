@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Any, Final, Literal, NamedTuple
 
 from convnn.config.active import UNCOUNTED, active_options, inactive_options
-from convnn.config.options import BY_KEY, OPTIONS, SECTIONS, Value
+from convnn.config.options import BY_KEY, EARLIER_VALUES, OPTIONS, SECTIONS, Value
 from convnn.config.schema import LAYERS, RunConfig, Section
 
 SEED = "training.seed"
@@ -37,7 +37,7 @@ class Settings(dict[str, dict[str, Any]]):
     def value(self, key: str) -> Maybe:
         """Return the value of an option, UNKNOWN where the file does not hold it."""
         section, _, field = key.partition(".")
-        return _plain(self.get(section, {}).get(field, UNKNOWN))
+        return _plain(self.get(section, {}).get(field, EARLIER_VALUES.get(key, UNKNOWN)))
 
     def lenient(self) -> RunConfig:
         """Return these values over the defaults as an unchecked configuration."""

@@ -6,8 +6,8 @@ To add one, write `convnn/data/NAME.py` with a function `open_NAME(path, options
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING
@@ -34,7 +34,9 @@ class LoadedDataset:
     mean: PerChannel
     std: PerChannel
     image_size: tuple[int, int]  # height, width in pixels
-    notes: tuple[str, ...] = ()  # for the person: how the images were split, what was left out
+    notes: tuple[str, ...] = ()  # for the person: how the images were split, what was passed over
+    warnings: tuple[str, ...] = ()  # images that cannot be read
+    digests: Mapping[str, str] = field(default_factory=dict)  # SHA-256 by split, of pixels and labels or of the files
 
     @property
     def splits(self) -> dict[str, Loader]:
@@ -56,6 +58,7 @@ class DataOptions:
     seed: int
     device: str | torch.device
     workers: int
+    drop_last: bool
     splits: Sequence[str]
     normalization: Normalization | None
 
@@ -78,6 +81,7 @@ def open_data(
     seed: int,
     device: str | torch.device,
     workers: int = 4,
+    drop_last: bool = False,
     splits: Sequence[str] = ("train", "test"),
     normalization: Normalization | None = None,
 ) -> LoadedDataset:
@@ -91,14 +95,27 @@ def open_data(
         noise: standard deviation of Gaussian noise added to normalized training images.
         seed: determines which images `limit` and `val_share` pick, and the order of every epoch.
         workers: processes that decode images, where they are decoded during training.
+        drop_last: leave out a smaller last training batch.
         splits: "train" (which includes the validation split), "test" or both.
         normalization: (mean, std) to use instead of the published or the measured one.
 
     Raises:
-        UserError: the data is missing or damaged, does not fit into memory, or holds too few images.
+        UserError: the data is missing or damaged, does not fit into memory, holds too few images, or has a validation
+            folder beside a `val_share`.
     """
     options = DataOptions(
-        resize, limit, val_share, augment, noise, batch_size, seed, device, workers, tuple(splits), normalization
+        resize=resize,
+        limit=limit,
+        val_share=val_share,
+        augment=augment,
+        noise=noise,
+        batch_size=batch_size,
+        seed=seed,
+        device=device,
+        workers=workers,
+        drop_last=drop_last,
+        splits=tuple(splits),
+        normalization=normalization,
     )
-    dataset: LoadedDataset = resolve_name(DATASETS[name].open)(Path(path), options)
+    dataset: LoadedDataset = resolve_name(DATASETS[name].open)(Path(path).expanduser(), options)
     return dataset

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import time
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 from pkgutil import resolve_name
 
+from convnn.data.splits import holdout_count
 from convnn.errors import Problem, UserError
+from convnn.text import plural
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,10 @@ class DatasetInfo:
     train_images: int | None = None  # before data.limit and data.val_share
     test_images: int | None = None
     problem: Problem | None = None
+    val_images: int | None = None  # of a validation folder
+    classes: tuple[str, ...] = ()  # their names, where folders have them
+    download: Download | None = None  # that the run begins with
+    notes: tuple[str, ...] = ()  # how the folders are read, and what is passed over
 
 
 @dataclass(frozen=True)
@@ -29,7 +34,12 @@ class Download:
 
     folder: str  # that the archive unpacks to
     archive: str
-    megabytes: int
+    bytes: int
+
+    @property
+    def megabytes(self) -> int:
+        """The size of the archive."""
+        return round(self.bytes / 1e6)
 
 
 @dataclass(frozen=True)
@@ -38,7 +48,7 @@ class Dataset:
 
     open: str  # (path, DataOptions) -> LoadedDataset
     published: DatasetInfo = DatasetInfo()
-    inspect: str | None = None  # (path, published) -> DatasetInfo: counts files, loads no torch, may raise UserError
+    inspect: str | None = None  # (path, published, visited) -> DatasetInfo: counts files without torch; UserError
     download: Download | None = None
 
 
@@ -46,12 +56,12 @@ DATASETS = {
     "cifar10": Dataset(
         open="convnn.data.cifar:open_cifar10",
         published=DatasetInfo((32, 32), 10, 50_000, 10_000),
-        download=Download("cifar-10-batches-py", "cifar-10-python.tar.gz", 170),
+        download=Download("cifar-10-batches-py", "cifar-10-python.tar.gz", 170_498_071),
     ),
     "cifar100": Dataset(
         open="convnn.data.cifar:open_cifar100",
         published=DatasetInfo((32, 32), 100, 50_000, 10_000),
-        download=Download("cifar-100-python", "cifar-100-python.tar.gz", 169),
+        download=Download("cifar-100-python", "cifar-100-python.tar.gz", 169_001_437),
     ),
     "imagenet": Dataset(
         open="convnn.data.imagenet:open_imagenet",
@@ -70,8 +80,11 @@ DATASETS = {
 
 
 SETTLED = 1.0  # seconds after which a later change of a folder is certain to show in its modification time
-SPLITS = ("train", "val", "test")  # folders that hold class folders
-Stamps = tuple[tuple[str, int], ...]
+MOST_INSPECTIONS = 16  # that are remembered
+MOST_CLASS_NAMES = 5  # in a summary
+Stamps = tuple[tuple[str, int], ...]  # folders with their modification times in ns
+
+_inspections: dict[tuple[str, str, int | None], tuple[Stamps, DatasetInfo]] = {}
 
 
 def published_info(name: object, resize: int | None = None) -> DatasetInfo:
@@ -81,61 +94,104 @@ def published_info(name: object, resize: int | None = None) -> DatasetInfo:
 
 
 def dataset_info(name: str, path: str | Path, resize: int | None = None) -> DatasetInfo:
-    """Return the sizes of the data set `name` at `path`.
+    """Return the sizes of the data set `name` at `path`, and whether it must be downloaded first.
 
-    Files are counted where there are no published sizes, once and again when a folder changes; at most one image
-    header is read. An error becomes the `problem` of what is returned, and so does a download that is still to come.
+    Files are counted where there are no published sizes, once and again when a folder changes; at most one image is
+    opened. An error becomes the `problem` of what is returned.
     """
-    dataset, info = DATASETS[name], published_info(name, resize)
+    dataset, info, root = DATASETS[name], published_info(name, resize), Path(path).expanduser()
     if dataset.download is not None:
-        return replace(info, problem=_download_problem(Path(path), dataset.download))
+        return _with_download(info, root, dataset.download)
     if dataset.inspect is None:
         return info
-    stamps = _stamps(path)
-    if max((changed for _, changed in stamps), default=0) > time.time_ns() - SETTLED * 1e9:
-        return _inspect(name, str(path), resize)
-    return _inspect_once(name, str(path), resize, stamps)
+    key = name, str(root.absolute()), resize
+    if key in _inspections and _stamps([folder for folder, _ in _inspections[key][0]]) == _inspections[key][0]:
+        return _inspections[key][1]
+    visited: list[str] = []
+    info = _inspect(dataset.inspect, root, info, visited)
+    stamps = _stamps(visited)
+    if stamps and max(changed for _, changed in stamps) <= time.time_ns() - SETTLED * 1e9:
+        while len(_inspections) >= MOST_INSPECTIONS:
+            _inspections.pop(next(iter(_inspections)), None)
+        _inspections[key] = stamps, info
+    return info
 
 
-def _stamps(path: str | Path) -> Stamps:
-    """The folder, its split folders and the class folders, with their modification times in ns; () without a folder.
+def data_summary(
+    name: str, path: str | Path, info: DatasetInfo, *, limit: int | None = None, val_share: float = 0.0
+) -> str:
+    """Return in a line what is known of a data set, for `--dry-run` and the form; nothing is read.
+
+    "2 classes (cat, dog): 48 train, 12 test images, no val", or what is missing or will be downloaded, and its size.
+    `info` is what `dataset_info` returned for it.
+    """
+    if info.problem is not None:
+        return f"not usable: {info.problem.message}"
+    if info.num_classes is None:
+        return "the images are not counted yet"
+    images = images_text(info.num_classes, split_sizes(info, limit, val_share), info.classes)
+    if info.download is not None:
+        return f"{name} is not in {path}: {info.download.megabytes} MB will be downloaded ({images})"
+    return images
+
+
+def split_sizes(info: DatasetInfo, limit: int | None = None, val_share: float = 0.0) -> dict[str, int]:
+    """Return the images of each split that a run has, as far as they are known.
+
+    Those held out by `val_share` are counted as if the classes were equally large.
+    """
+    counts = {"train": info.train_images, "val": info.val_images, "test": info.test_images}
+    sizes = {split: min(count, limit or count) for split, count in counts.items() if count is not None}
+    if val_share > 0 and "train" in sizes and "val" not in sizes and info.num_classes:
+        per_class, larger = divmod(sizes["train"], info.num_classes)
+        held_out = larger * holdout_count(per_class + 1, val_share)
+        held_out += (info.num_classes - larger) * holdout_count(per_class, val_share)
+        sizes |= {"train": sizes["train"] - held_out, "val": held_out}
+    return sizes
+
+
+def images_text(num_classes: int, images: Mapping[str, int], classes: Sequence[str] = ()) -> str:
+    """Return "2 classes (cat, dog): 48 train, 12 test images, no val" for the images of each split."""
+    text = plural(num_classes, "class", "classes")
+    if classes:
+        more = f" and {len(classes) - MOST_CLASS_NAMES} more" if len(classes) > MOST_CLASS_NAMES else ""
+        text += f" ({', '.join(classes[:MOST_CLASS_NAMES])}{more})"
+    counts = ", ".join(f"{images[split]:,} {split}" for split in ("train", "val", "test") if split in images)
+    if counts:
+        text += f": {counts} images"
+    return text if "val" in images else f"{text}, no val"
+
+
+def _stamps(folders: Iterable[str]) -> Stamps:
+    """Return the folders with their modification times; () where one is gone.
 
     The time of a class folder tells when an image was added or removed; the images are not listed.
     """
     try:
-        root = os.path.realpath(path)
-        folders = _subfolders(root)
-        classes = [folder for split in folders if Path(split).name in SPLITS for folder in _subfolders(split)]
-        return tuple((folder, Path(folder).stat().st_mtime_ns) for folder in (root, *folders, *classes))
+        return tuple((folder, Path(folder).stat().st_mtime_ns) for folder in sorted(set(folders)))
     except OSError:
         return ()
 
 
-def _subfolders(path: str) -> list[str]:
-    with os.scandir(path) as entries:
-        return sorted(entry.path for entry in entries if entry.is_dir(follow_symlinks=False))
-
-
-def _inspect(name: str, path: str, resize: int | None) -> DatasetInfo:
-    inspect, info = DATASETS[name].inspect, published_info(name, resize)
-    assert inspect is not None
+def _inspect(function: str, path: Path, info: DatasetInfo, visited: list[str]) -> DatasetInfo:
     try:
-        inspected: DatasetInfo = resolve_name(inspect)(Path(path), info)
+        inspected: DatasetInfo = resolve_name(function)(path, info, visited)
     except UserError as error:
         return replace(info, problem=error.problems[0])
     return inspected
 
 
-@lru_cache(maxsize=16)
-def _inspect_once(name: str, path: str, resize: int | None, stamps: Stamps) -> DatasetInfo:
-    return _inspect(name, path, resize)
-
-
-def _download_problem(path: Path, download: Download) -> Problem | None:
-    if (path / download.folder).is_dir() or (path / download.archive).is_file():
-        return None
-    message = (
-        f"{path} contains neither {download.folder}/ nor {download.archive}: "
-        f"the run begins by downloading {download.megabytes} MB"
-    )
-    return Problem(message, key="data.path", value=str(path), fix=f"without a network, put {download.archive} there")
+def _with_download(info: DatasetInfo, path: Path, download: Download) -> DatasetInfo:
+    """Return what is known of a data set that can be downloaded: is it there, and is its archive whole?"""
+    archive = path / download.archive
+    if (path / download.folder).is_dir():
+        return info
+    try:
+        size = archive.stat().st_size
+    except OSError:
+        return replace(info, download=download)
+    if size == download.bytes:
+        return info
+    message = f"{archive} is damaged or incomplete: it has {size:,} bytes, not {download.bytes:,}"
+    problem = Problem(message, key="data.path", value=str(path), fix="remove it, so that it is downloaded again")
+    return replace(info, problem=problem)

@@ -1,7 +1,8 @@
-"""ImageNet, or any data set too large for memory: train/ and val/ class folders, decoded by worker processes."""
+"""ImageNet, or any data set too large for memory: split folders of class folders, decoded by worker processes."""
 
 from __future__ import annotations
 
+import hashlib
 import math
 import multiprocessing
 import os
@@ -17,56 +18,92 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from convnn.data import DataOptions, LoadedDataset
-from convnn.data.class_folders import IMAGENET_FIX, ClassFolders, data_error, links_note, list_splits
-from convnn.data.folder import Box, to_rgb
+from convnn.data.class_folders import IMAGENET_FIX, ClassFolders, data_error, list_image_folders
+from convnn.data.folder import too_many_unreadable, unreadable_error, unreadable_message
+from convnn.data.images import Box, decoding, read_rgb
+from convnn.data.in_memory import check_batches
 from convnn.data.loaders import Normalize, epoch_order
-from convnn.data.splits import balanced_subset, derive_seed, validation_split
-from convnn.errors import Exit, Problem, UserError
+from convnn.data.splits import balanced_subset, derive_seed, num_batches, val_share_problem, validation_split
+from convnn.errors import UserError
 
 SIDE = 224  # pixels, unless resized
 CENTER_CROP = 224 / 256  # share of the shorter side
 NORMALIZATION = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 BatchKey = tuple[int, list[int]]  # an epoch, and indices of images
+DecodedBatch = tuple[Tensor, Tensor, dict[int, str]]  # images, labels, and why an index cannot be read
 
 
 def open_imagenet(path: Path, options: DataOptions) -> LoadedDataset:
-    """Open train/ and val/ in `path`: random crops and flips of the training images with `augment`, else the center.
+    """Open the split folders in `path`: random crops and flips of the training images with `augment`, else the center.
 
-    Raises UserError if the folders are unusable; a loader raises it for an image that cannot be read.
+    Raises UserError if the folders are unusable; a loader raises it where more than 1 % of its images cannot be read.
     """
-    splits = list_splits(path, "val")
-    if splits is None:
+    folders = list_image_folders(path)
+    if "test" not in folders.splits:
         raise data_error(path, "contains no train/ and val/", IMAGENET_FIX)
-    train_files, test_files = splits
+    if "val" in folders.splits and (problem := val_share_problem(options.val_share)):
+        raise UserError(problem)
     normalization = options.normalization or NORMALIZATION
     side = options.resize or SIDE
     device = torch.device(options.device)
+    digests: dict[str, str] = {}
 
-    def loader(folders: ClassFolders, indices: list[int], *, is_train: bool = False) -> StreamingLoader:
-        images = ImageBatches(
-            [folders.files[i] for i in indices],
-            [folders.labels[i] for i in indices],
-            side=side,
-            seed=options.seed,
-            augment=is_train and options.augment,
-        )
+    def loader(split: str, listed: ClassFolders, indices: list[int]) -> StreamingLoader:
+        is_train = split == "train"
+        files, labels = [listed.files[i] for i in indices], [listed.labels[i] for i in indices]
+        digests[split] = file_digest(files, labels, folders.root)
+        images = ImageBatches(files, labels, side=side, seed=options.seed, augment=is_train and options.augment)
         normalize = Normalize(normalization, options.noise if is_train else 0.0, device)
-        return StreamingLoader(images, options.batch_size, normalize, device, workers=options.workers, shuffle=is_train)
+        return StreamingLoader(
+            images,
+            options.batch_size,
+            normalize,
+            device,
+            workers=options.workers,
+            shuffle=is_train,
+            drop_last=is_train and options.drop_last,
+            path=path,
+        )
 
-    train = val = test = None
-    if "train" in options.splits:
-        subset = balanced_subset(train_files.labels, options.limit, options.seed)
-        subset_labels = [train_files.labels[i] for i in subset]
-        remaining, held_out = validation_split(subset_labels, options.val_share, options.seed)
-        train = loader(train_files, [subset[i] for i in remaining], is_train=True)
-        val = loader(train_files, [subset[i] for i in held_out]) if held_out else None
-    if "test" in options.splits:
-        test = loader(test_files, balanced_subset(test_files.labels, options.limit, options.seed))
-    notes = links_note(path, train_files.skipped_links + test_files.skipped_links)
-    return LoadedDataset(train, val, test, train_files.classes, *normalization, (side, side), tuple(notes))
+    loaders: dict[str, StreamingLoader] = {}
+    for split, listed in folders.splits.items():
+        if ("test" if split == "test" else "train") not in options.splits:
+            continue
+        subset = balanced_subset(listed.labels, options.limit, options.seed)
+        if split == "train":
+            subset_labels = [listed.labels[i] for i in subset]
+            remaining, held_out = validation_split(subset_labels, options.val_share, options.seed)
+            if held_out:
+                loaders["val"] = loader("val", listed, [subset[i] for i in held_out])
+            subset = [subset[i] for i in remaining]
+            check_batches(len(subset), options)
+        loaders[split] = loader(split, listed, subset)
+    return LoadedDataset(
+        loaders.get("train"),
+        loaders.get("val"),
+        loaders.get("test"),
+        folders.classes,
+        *normalization,
+        (side, side),
+        notes=folders.notes,
+        digests=digests,
+    )
 
 
-class ImageBatches(Dataset[tuple[Tensor, Tensor] | str]):
+def file_digest(files: Sequence[str], labels: Sequence[int], root: Path) -> str:
+    """Return the SHA-256 of the files' paths below `root`, their sizes and labels: the images are not read."""
+    digest = hashlib.sha256()
+    prefix = len(os.fspath(root)) + 1
+    for file, label in zip(files, labels, strict=True):
+        try:
+            size = os.stat(file).st_size  # noqa: PTH116
+        except OSError:
+            size = -1  # gone since it was listed: reported when it is read
+        digest.update(b"%b\0%d %d\n" % (os.fsencode(file[prefix:]), size, label))
+    return digest.hexdigest()
+
+
+class ImageBatches(Dataset[DecodedBatch]):
     """Batches of decoded images by (epoch, indices). It is copied to the workers, and therefore kept compact."""
 
     def __init__(self, files: Sequence[str], labels: Sequence[int], *, side: int, seed: int, augment: bool) -> None:
@@ -77,33 +114,43 @@ class ImageBatches(Dataset[tuple[Tensor, Tensor] | str]):
     def __len__(self) -> int:
         return len(self.files)
 
-    def __getitem__(self, key: BatchKey) -> tuple[Tensor, Tensor] | str:
-        """Images uint8 (B, 3, S, S) and labels (B,), or the error as text: exceptions of a worker lose their type."""
+    def __getitem__(self, key: BatchKey) -> DecodedBatch:
+        """Images uint8 (B, 3, S, S) and labels (B,) of the files that can be read, and the reason for each other."""
         epoch, indices = key
         images = torch.empty((len(indices), 3, self.side, self.side), dtype=torch.uint8)
-        for out, index in zip(images.numpy(), indices, strict=True):
-            file = os.fsdecode(self.files[index])
-            try:
-                out[:] = np.asarray(self._load(file, epoch, index)).transpose(2, 0, 1)
-            except Exception as error:  # on a damaged file a decoder may raise nearly anything
-                return f"{file} cannot be read: {type(error).__name__}: {error}"
-        return images, self.labels[indices]
+        readable: list[int] = []
+        errors: dict[int, str] = {}
+        with decoding():
+            for index in indices:
+                try:
+                    pixels = np.asarray(self._read(self.file(index), epoch, index)).transpose(2, 0, 1)
+                except MemoryError:
+                    raise
+                except Exception as error:  # on a damaged file a decoder may raise nearly anything
+                    errors[index] = f"{type(error).__name__}: {error}"
+                    continue
+                images[len(readable)] = torch.from_numpy(pixels)
+                readable.append(index)
+        return images[: len(readable)], self.labels[readable], errors
 
-    def _load(self, file: str, epoch: int, index: int) -> Image.Image:
+    def file(self, index: int) -> str:
+        """The path of an image."""
+        return os.fsdecode(self.files[index])
+
+    def _read(self, file: str, epoch: int, index: int) -> Image.Image:
         size = (self.side, self.side)
-        with Image.open(file) as image:
-            if not self.augment:
-                return to_rgb(image, size, center_box(*image.size))
-            random = Random(derive_seed(self.seed, epoch, index))  # one image can be repeated without the others
-            crop = to_rgb(image, size, random_box(*image.size, random))
-            return crop.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if random.random() < 0.5 else crop
+        if not self.augment:
+            return read_rgb(file, size, center_box)
+        random = Random(derive_seed(self.seed, epoch, index))  # one image can be repeated without the others
+        crop = read_rgb(file, size, lambda width, height: random_box(width, height, random))
+        return crop.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if random.random() < 0.5 else crop
 
 
 class _BatchSampler(Sampler[BatchKey]):
-    """The batches of one epoch from a step on; in file order if `seed` is None."""
+    """`num_batches` batches of one epoch from a step on; in file order if `seed` is None."""
 
-    def __init__(self, num_images: int, batch_size: int, seed: int | None) -> None:
-        self.num_images, self.batch_size, self.seed = num_images, batch_size, seed
+    def __init__(self, num_images: int, batch_size: int, num_batches: int, seed: int | None) -> None:
+        self.num_images, self.batch_size, self.num_batches, self.seed = num_images, batch_size, num_batches, seed
         self.epoch = self.first_step = 0
 
     def __iter__(self) -> Iterator[BatchKey]:
@@ -111,12 +158,15 @@ class _BatchSampler(Sampler[BatchKey]):
             order = list(range(self.num_images))
         else:
             order = epoch_order(self.num_images, self.seed, self.epoch).tolist()
-        for start in range(self.first_step * self.batch_size, self.num_images, self.batch_size):
-            yield self.epoch, order[start : start + self.batch_size]
+        for step in range(self.first_step, self.num_batches):
+            yield self.epoch, order[step * self.batch_size : (step + 1) * self.batch_size]
 
 
 class StreamingLoader:
-    """A split that is decoded during the epoch, by workers that live as long as the epoch; one epoch at a time."""
+    """A split that is decoded during the epoch, by workers that live as long as the epoch; one epoch at a time.
+
+    Images that cannot be read are left out of their batch and reported once in `warnings`, up to 1 % of the split.
+    """
 
     def __init__(
         self,
@@ -127,9 +177,14 @@ class StreamingLoader:
         *,
         workers: int,
         shuffle: bool,
+        drop_last: bool,
+        path: Path,
     ) -> None:
         self.num_images, self.batch_size, self.device, self.normalize = len(images), batch_size, device, normalize
-        self._sampler = _BatchSampler(self.num_images, batch_size, images.seed if shuffle else None)
+        self.path, self.warnings = path, list[str]()
+        self._num_batches = num_batches(self.num_images, batch_size, drop_last=drop_last)
+        self._images, self._unreadable = images, dict[int, str]()
+        self._sampler = _BatchSampler(self.num_images, batch_size, self._num_batches, images.seed if shuffle else None)
         context = None
         if workers:
             context = multiprocessing.get_context("forkserver")  # fork would copy a process that has threads
@@ -146,15 +201,26 @@ class StreamingLoader:
         )
 
     def __len__(self) -> int:
-        return math.ceil(self.num_images / self.batch_size)
+        return self._num_batches
 
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         self._sampler.epoch, self._sampler.first_step = epoch, first_step
-        for batch in self._loader:
-            if isinstance(batch, str):
-                raise UserError(Problem(batch, key="data.path", fix="replace or remove the file"), Exit.DATA)
-            pixels, labels = (x.to(self.device, non_blocking=True) for x in batch)
-            yield self.normalize(pixels), labels
+        for images, labels, errors in self._loader:
+            if errors:
+                self._report(errors)
+            yield self.normalize(images.to(self.device, non_blocking=True)), labels.to(self.device, non_blocking=True)
+
+    def _report(self, errors: dict[int, str]) -> None:
+        """Add a warning about images that could not be read. Raises UserError where they are too many."""
+        new_errors = {index: error for index, error in errors.items() if index not in self._unreadable}
+        self._unreadable |= new_errors
+        if too_many_unreadable(len(self._unreadable), self.num_images):
+            raise unreadable_error(self.path, self._by_file(self._unreadable), self.num_images)
+        if new_errors:
+            self.warnings.append(unreadable_message(self._by_file(new_errors), self.num_images))
+
+    def _by_file(self, errors: dict[int, str]) -> dict[str, str]:
+        return {self._images.file(index): error for index, error in errors.items()}
 
 
 def random_box(width: int, height: int, random: Random) -> Box:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from convnn.data import DataOptions, LoadedDataset, Normalization
 from convnn.data.loaders import InMemoryLoader
-from convnn.data.splits import balanced_subset, validation_split
+from convnn.data.splits import balanced_subset, drop_last_problem, val_share_problem, validation_split
 from convnn.errors import Exit, Problem, UserError
 from convnn.text import memory
 
@@ -29,20 +30,23 @@ def load_in_memory(
     size: tuple[int, int],
     normalization: Normalization | None = None,
     flip: bool = True,
-    notes: list[str] | None = None,
+    notes: Sequence[str] = (),
+    warnings: Sequence[str] = (),
 ) -> LoadedDataset:
-    """Read the splits in `labels` ("train", "test") into memory and make their loaders.
+    """Read the splits in `labels` ("train", "test" and, if the data set has one, "val") and make their loaders.
 
     Args:
         labels: the labels of all images of a split, before `options.limit` and `options.val_share`.
-        read_images: reads images of one size by their positions in `labels`; it may append to `notes`.
+        read_images: reads images of one size by their positions in `labels`; it may append to `warnings`.
         size: height and width of an image in pixels.
         normalization: the published one; None measures it on the training images.
         flip: whether augmentation includes horizontal flips.
 
     Raises:
-        UserError: the images do not fit into memory.
+        UserError: the images do not fit into memory, or the options do not fit the splits.
     """
+    if "val" in labels and (problem := val_share_problem(options.val_share)):
+        raise UserError(problem)
     sources: dict[str, tuple[str, list[int]]] = {}  # split -> the split it is read from, and positions there
     for split, split_labels in labels.items():
         positions = balanced_subset(split_labels, options.limit, options.seed)
@@ -53,13 +57,18 @@ def load_in_memory(
                 sources["val"] = split, [positions[i] for i in val]
             positions = [positions[i] for i in train]
         sources[split] = split, positions
+    if "train" in options.splits:
+        check_batches(len(sources["train"][1]), options)
     check_memory(sum(len(positions) for _, positions in sources.values()), size)
 
     images: dict[str, Tensor] = {}
     targets: dict[str, Tensor] = {}
+    digests: dict[str, str] = {}
     for split, (source, positions) in sources.items():
         images[split], read_positions = read_images(source, positions)
         targets[split] = torch.tensor([labels[source][position] for position in read_positions])
+        if split in options.splits or split == "val":
+            digests[split] = image_digest(images[split], targets[split])
     normalization = options.normalization or normalization or measure_normalization(images["train"])
     if "train" not in options.splits:
         images.pop("train", None)  # read for its normalization alone
@@ -79,10 +88,36 @@ def load_in_memory(
             crop=is_train and options.augment,
             flip=is_train and options.augment and flip,
             noise=options.noise if is_train else 0.0,
+            drop_last=is_train and options.drop_last,
         )
 
     train_loader, val_loader, test_loader = loader("train"), loader("val"), loader("test")
-    return LoadedDataset(train_loader, val_loader, test_loader, classes, *normalization, size, tuple(notes or ()))
+    return LoadedDataset(
+        train_loader,
+        val_loader,
+        test_loader,
+        classes,
+        *normalization,
+        size,
+        notes=tuple(notes),
+        warnings=tuple(warnings),
+        digests=digests,
+    )
+
+
+def check_batches(num_images: int, options: DataOptions) -> None:
+    """Raise UserError if no training batch is left without a smaller last one."""
+    if problem := drop_last_problem(num_images, options.batch_size, drop_last=options.drop_last):
+        raise UserError(problem)
+
+
+def image_digest(images: Tensor, labels: Tensor) -> str:
+    """Return the SHA-256 of the pixels and labels of a split, in their order. uint8 (N, C, H, W), int64 (N,)"""
+    digest = hashlib.sha256(repr(tuple(images.shape)).encode())
+    for chunk in images.split(CHUNK):
+        digest.update(chunk.contiguous().numpy().data)
+    digest.update(labels.contiguous().numpy().data)
+    return digest.hexdigest()
 
 
 def measure_normalization(images: Tensor) -> Normalization:

@@ -6,7 +6,6 @@ B  images of a batch           H, W  height and width in pixels
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from typing import Protocol
 
@@ -15,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from convnn.data import Normalization
-from convnn.data.splits import derive_seed
+from convnn.data.splits import derive_seed, num_batches
 
 PAD = 4  # pixels on each side of an image that is cropped at random
 
@@ -25,9 +24,10 @@ class Loader(Protocol):
 
     batch_size: int
     num_images: int
+    warnings: list[str]  # that reading the images has raised; who reports them clears the list
 
     def __len__(self) -> int:
-        """Batches per epoch; the last may be smaller."""
+        """Batches per epoch; the last may be smaller, unless it is dropped."""
 
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """Batches from step `first_step` on: normalized images float32 (B, C, H, W) and labels int64 (B,).
@@ -78,17 +78,19 @@ class InMemoryLoader:
         crop: bool = False,
         flip: bool = False,
         noise: float = 0.0,
+        drop_last: bool = False,
     ) -> None:
+        self.warnings: list[str] = []
         self.num_images, self.channels, self.height, self.width = images.shape
         self.batch_size, self.seed, self.device = batch_size, seed, device
-        self.shuffle, self.crop, self.flip = shuffle, crop, flip
+        self.shuffle, self.crop, self.flip, self.drop_last = shuffle, crop, flip, drop_last
         self.normalize = Normalize(normalization, noise, device)
         images = images.to(device)
         self._images = F.pad(images, (PAD,) * 4) if crop else images.contiguous()
         self._labels = labels.to(device)
 
     def __len__(self) -> int:
-        return math.ceil(self.num_images / self.batch_size)
+        return num_batches(self.num_images, self.batch_size, drop_last=self.drop_last)
 
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         order = epoch_order(self.num_images, self.seed, epoch) if self.shuffle else torch.arange(self.num_images)

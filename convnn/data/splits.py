@@ -9,6 +9,8 @@ from random import Random
 
 from convnn.errors import Problem, UserError
 
+SMALL_BATCH = 0.1  # share of the batch size under which a last batch is a warning
+
 
 def derive_seed(*parts: object) -> int:
     """Return a 63-bit seed from parts whose `repr` is the same everywhere."""
@@ -49,6 +51,41 @@ def validation_split(labels: Sequence[int], share: float, seed: int) -> tuple[li
         message = f"data.val_share {share:g} of {len(labels)} training images leaves no image for validation"
         raise UserError(Problem(message, key="data.val_share", value=share, fix="raise it, or set it to 0"))
     return train, val
+
+
+def val_share_problem(share: float) -> Problem | None:
+    """Return the problem that validation images are to be held out although the data set has a validation folder."""
+    if share == 0:
+        return None
+    message = f"data.val_share is {share:g}, but the data set has a validation folder"
+    fix = "use --val_share 0, or set data.path to folders without one"
+    return Problem(message, key="data.val_share", value=share, fix=fix, change={"data.val_share": 0.0})
+
+
+def num_batches(num_images: int, batch_size: int, *, drop_last: bool = False) -> int:
+    """Return the batches of an epoch; without the smaller last one if `drop_last`."""
+    return num_images // batch_size if drop_last else -(-num_images // batch_size)
+
+
+def drop_last_problem(num_images: int, batch_size: int, *, drop_last: bool) -> Problem | None:
+    """Return the problem that no batch is left without the smaller last one."""
+    if not drop_last or num_images >= batch_size:
+        return None
+    message = f"training.drop_last leaves no batch: {num_images} training images, and batches of {batch_size}"
+    fix = f"use --no_drop_last, or --batch_size {max(num_images, 1)} or less"
+    return Problem(message, key="training.drop_last", value=True, fix=fix, change={"training.drop_last": False})
+
+
+def small_last_batch(num_images: int, batch_size: int, *, drop_last: bool) -> str | None:
+    """Return the warning that the last training batch is under a tenth of the others; None where it is not."""
+    last = num_images % batch_size
+    if drop_last or num_images < batch_size or last == 0 or last >= SMALL_BATCH * batch_size:
+        return None
+    size = "1 image" if last == 1 else f"{last} images"
+    return (
+        f"the last batch of an epoch has {size}, the others {batch_size}: its step weighs as much as theirs, which can "
+        "move the metrics of the epoch by points; --drop_last leaves it out"
+    )
 
 
 def _shuffled_by_class(labels: Sequence[int], seed: int, purpose: str) -> list[list[int]]:

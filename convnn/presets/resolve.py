@@ -95,7 +95,8 @@ class _Merged:
 
     def _broken_rules(self, dataset: DatasetInfo) -> list[Problem]:
         refused = {problem.key for problem in self.problems}
-        return [problem for problem in rules.problems(self.config, dataset.image_size) if problem.key not in refused]
+        problems = [*rules.problems(self.config, dataset.image_size), *rules.data_problems(self.config, dataset)]
+        return [problem for problem in problems if problem.key not in refused]
 
     def _located(self, problem: Problem) -> Problem:
         """Name the preset's file where the value is the preset's, or a default that clashes with nothing typed."""

@@ -8,6 +8,8 @@ from collections.abc import Iterator, Sequence
 from convnn.config.active import inactive_options
 from convnn.config.schema import RunConfig
 from convnn.costs import slot_cost
+from convnn.data.catalog import DatasetInfo, split_sizes
+from convnn.data.splits import drop_last_problem, val_share_problem
 from convnn.errors import Problem
 from convnn.hardware import fp16_on_cpu
 from convnn.layer_table import Side, layer_kind, samples_all
@@ -28,6 +30,18 @@ def problems(config: RunConfig, image_size: Side | None) -> list[Problem]:
     if min(image_size) < min_side:
         return [*broken, _too_small(config, image_size, min_side)]  # the maps of such a model do not exist
     return broken + _maps(config, image_size, refused={problem.key for problem in broken})
+
+
+def data_problems(config: RunConfig, dataset: DatasetInfo) -> list[Problem]:
+    """Return what contradicts the splits of the data set, as far as they are known."""
+    sizes = split_sizes(dataset, config.data.limit, config.data.val_share)
+    problems = []
+    if "train" in sizes:
+        training = config.training
+        problems.append(drop_last_problem(sizes["train"], training.batch_size, drop_last=training.drop_last))
+    if dataset.val_images is not None:
+        problems.append(val_share_problem(config.data.val_share))
+    return [problem for problem in problems if problem is not None]
 
 
 def notes(config: RunConfig) -> list[str]:

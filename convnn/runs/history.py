@@ -67,6 +67,7 @@ class History:
         self.epochs: list[Epoch] = []
         self.steps: list[StepRecord] = []
         self.warnings: list[Warned] = []
+        self.notes: list[Warned] = []
         self.changes: list[Changed] = []  # notes, and options changed by hand
         self.marks: list[Mark] = []
         self.skipped_lines: list[tuple[int, str]] = []  # (first byte, reason) of each line that is not an event
@@ -108,7 +109,7 @@ class History:
                     self.changes.append(event)
                     self.marks.append(Mark("changed", self.epoch, self.step))
                 case Warned():
-                    self.warnings.append(event)
+                    (self.notes if event.is_note else self.warnings).append(event)
                 case Finished():
                     self.finished, self.paused = event, False
         return self

@@ -91,6 +91,8 @@ class LiveView(RunView):
             return
         try:
             self._live.stop()
+            for note in self.history.notes:
+                self.console.print(Text(f"note: {one_line(note.message)}"))
             for warning in self.history.warnings:
                 self.console.print(Text(f"warning: {one_line(warning.message)}", STYLES["warning"]))
         except OSError:  # the terminal hung up

@@ -6,6 +6,7 @@ import sys
 from types import TracebackType
 from typing import Self
 
+from convnn.data.catalog import images_text
 from convnn.events import Changed, Epoch, Event, Finished, Paused, Resumed, Started, Warned
 from convnn.runs import event_log
 from convnn.runs.history import History
@@ -68,6 +69,8 @@ def _started_words(started: Started) -> list[str]:
     words = []
     if started.parameters is not None:
         words.append(f"{started.parameters:,} parameters")
+    if started.num_classes and started.images:
+        words.append(images_text(started.num_classes, started.images))
     if started.device:
         words.append(device_text(started))
     if started.steps_per_epoch:

@@ -199,7 +199,7 @@ def event_line(event: Event, history: History) -> tuple[str, Tone]:
         case Changed():
             return f"note: {event.description}", "warning"
         case Warned():
-            return f"warning: {event.message}", "warning"
+            return f"{event.level}: {event.message}", "" if event.is_note else "warning"
         case Finished():
             return outcome_sentence(event, history.elapsed), outcome_tone(event)
     return "", ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from inspect import unwrap
+from pathlib import Path
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from convnn.config.active import inactive_options
 from convnn.config.schema import RunConfig
 from convnn.layer_table import LayerKind, layer_kind
 from convnn.models.architectures import architecture
@@ -118,6 +120,13 @@ def scheduler(config: RunConfig, optimizer: torch.optim.Optimizer) -> Scheduler 
     return None
 
 
+def data_path(config: RunConfig) -> str | None:
+    """Return the absolute path of the data set; None for one that comes with the package."""
+    if "data.path" in inactive_options(config):
+        return None
+    return str(Path(config.data.path).expanduser().absolute())
+
+
 def data(
     config: RunConfig,
     on: torch.device,
@@ -141,6 +150,7 @@ def data(
         seed=config.training.seed,
         device=on,
         workers=section.workers,
+        drop_last=config.training.drop_last,
         splits=splits,
         normalization=normalization,
     )

@@ -35,6 +35,8 @@ def evaluation_steps(
     torch.manual_seed(seed)
     meters = Meters(device)
     for x, y in loader.epoch(0):
+        if not len(y):  # no image of the batch can be read
+            continue
         with torch.inference_mode():
             with autocast(device, amp):
                 logits = model(x)

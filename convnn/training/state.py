@@ -157,7 +157,7 @@ class TrainState:
 
     def _continues(self, saved: StateDict) -> bool:
         """Return whether a fork continues its run: under the same configuration, on the same images."""
-        same_data = bool(saved.plain["data"] == _describe(self.data))
+        same_data = not data_differences(saved.plain["data"], _describe(self.data))
         return same_data and not config_diff(saved.plain["config"], self.config)
 
     def _load_exactly(self, saved: StateDict) -> None:
@@ -200,19 +200,16 @@ class TrainState:
                     self.scheduler.step()
 
     def _check_data(self, saved: Mapping[str, Any]) -> None:
-        current = _describe(self.data)
-        for name in current:
-            if current[name] != saved[name]:
-                raise UserError(
-                    Problem(
-                        f"the data set has changed since the checkpoint: {name} {str(saved[name])[:100]} then, "
-                        f"{str(current[name])[:100]} now",
-                        key="data.path",
-                        value=self.config.data.path,
-                        fix="bring the images back, or add --fork to `convnn resume` to train on the present ones",
-                    ),
-                    Exit.DATA,
-                )
+        if differences := data_differences(saved, _describe(self.data)):
+            raise UserError(
+                Problem(
+                    f"the data set has changed since the checkpoint: {differences[0]}",
+                    key="data.path",
+                    value=self.config.data.path,
+                    fix="bring the images back, or add --fork to `convnn resume` to train on the present ones",
+                ),
+                Exit.DATA,
+            )
 
 
 def build_train_state(config: RunConfig, data: LoadedDataset, device: torch.device) -> TrainState:
@@ -262,7 +259,25 @@ def _describe(data: LoadedDataset) -> dict[str, Any]:
         "images": {name: split.num_images for name, split in data.splits.items()},
         "mean": list(data.mean),
         "std": list(data.std),
+        "digest": dict(data.digests),
     }
+
+
+def data_differences(saved: Mapping[str, Any], current: Mapping[str, Any]) -> list[str]:
+    """Return in words how the images differ from those of a checkpoint; a checkpoint without digests differs in none.
+
+    Classes, counts and normalization come first, as they say more than a digest.
+    """
+    differences = [
+        f"{name} {str(saved[name])[:100]} then, {str(current[name])[:100]} now"
+        for name in ("classes", "images", "mean", "std")
+        if saved[name] != current[name]
+    ]
+    saved_digests = saved.get("digest") or {}
+    changed = [split for split, digest in current["digest"].items() if saved_digests.get(split, digest) != digest]
+    if changed:
+        differences.append(f"the {' and '.join(changed)} images or their labels are others")
+    return differences
 
 
 # what loading a wrong state raises

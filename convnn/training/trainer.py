@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from convnn.config.schema import RunConfig
 from convnn.costs.memory_fit import shortage
 from convnn.costs.plan import plan
+from convnn.data.splits import small_last_batch
 from convnn.events import Epoch, Event, Finished, Started, Step, Warned
 from convnn.metrics import Best
 from convnn.training import build, environment
@@ -63,14 +64,19 @@ class Trainer:
         new = self.state.position.global_step == 0
         report = self._preflight(time_amp=new and self.amp is not None and self.device.type == "cpu")
         yield self._started(report.graphs)
-        notes = [*self.state.data.notes, *report.notes] if new else []  # a resumed run reported them when it started
-        for warning in [*self.warnings, *notes]:
+        for warning in self.warnings:
             yield Warned(message=warning)
+        if new:  # a resumed run reported them when it started
+            for note in self.state.data.notes:
+                yield Warned(message=note, level="note")
+            for warning in [*self.state.data.warnings, *report.notes, *self._batch_warnings()]:
+                yield Warned(message=warning)
         while self.state.position.epoch <= self.config.training.num_epochs:
             if (cause := (yield from self._train_epoch())) is not None:
                 yield Finished(outcome="diverged", cause=f"{cause} (epoch {self.state.position.epoch})")
                 return
             yield from self._finish_epoch()
+            yield from self._read_warnings()
         yield Finished(outcome="done")
 
     def train_step(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -108,17 +114,17 @@ class Trainer:
         while position.step < steps:
             torch.manual_seed(step_seed(self.config.training.seed, position.epoch, position.step))
             x, y = next(batches)
-            loss, norm = self.train_step(x, y)
+            step = self.train_step(x, y) if len(y) else None  # None where no image of the batch can be read
             position.step += 1
             position.global_step += 1
             too_soon = time.monotonic() - event_time < SECONDS_PER_STEP_EVENT or position.step < next_event_step
-            if too_soon and position.global_step > 1:
+            if step is None or (too_soon and position.global_step > 1):
                 yield None
                 continue
             if (cause := state.loss_diverged()) is not None:
                 return cause
             speed = (state.meters.images - event_images) / max(time.monotonic() - event_time, 1e-9)
-            yield self._step_event(loss, norm, speed)
+            yield self._step_event(*step, speed)
             event_time, event_images = time.monotonic(), state.meters.images
             next_event_step = position.step + max(1, steps // STEP_EVENTS_PER_EPOCH)
         return state.diverged()
@@ -194,6 +200,18 @@ class Trainer:
         x = torch.randn(size, 3, *data.image_size, device=self.device)
         return x, torch.arange(size, device=self.device) % len(data.classes)
 
+    def _batch_warnings(self) -> list[str]:
+        training, loader = self.config.training, self.state.train_loader
+        warning = small_last_batch(loader.num_images, training.batch_size, drop_last=training.drop_last)
+        return [warning] if warning else []
+
+    def _read_warnings(self) -> Iterator[Warned]:
+        """Yield what reading the images has raised since the last epoch."""
+        for loader in self.state.data.splits.values():
+            messages, loader.warnings = loader.warnings, []
+            for message in messages:
+                yield Warned(message=message)
+
     def _step_event(self, loss: Tensor, norm: Tensor, images_per_s: float) -> Step:
         position = self.state.position
         return Step(
@@ -220,6 +238,8 @@ class Trainer:
             num_classes=len(data.classes),
             image_size=(3, *data.image_size),
             images={name: split.num_images for name, split in data.splits.items()},
+            data_path=build.data_path(config),
+            data_digest=dict(data.digests),
             parameters=sum(p.numel() for p in parameters),
             trainable_parameters=sum(p.numel() for p in parameters if p.requires_grad),
             flops=cost.flops,

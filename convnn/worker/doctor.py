@@ -17,7 +17,7 @@ from typing import Any
 
 from convnn.config.options import BY_NAME
 from convnn.config.schema import RunConfig
-from convnn.data.catalog import DATASETS, DatasetInfo, dataset_info
+from convnn.data.catalog import DATASETS, DatasetInfo, data_summary, dataset_info
 from convnn.errors import UserError
 from convnn.files import sync_directory, write_atomic
 from convnn.presets.resolve import resolve
@@ -68,11 +68,9 @@ def findings(runs: Path, data: str) -> Iterator[Finding]:
     for name, dataset in DATASETS.items():
         if dataset.published == DatasetInfo():
             continue  # a person's own images
-        problem = dataset_info(name, data).problem
-        if problem:
-            yield Finding(f"data {name}", None, problem.message)
-        else:
-            yield Finding(f"data {name}", True, "found")
+        info = dataset_info(name, data)
+        is_present = info.problem is None and info.download is None
+        yield Finding(f"data {name}", True if is_present else None, data_summary(name, data, info))
 
 
 def speeds() -> Iterator[Finding]:

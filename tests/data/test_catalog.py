@@ -7,7 +7,7 @@ from pkgutil import resolve_name
 import pytest
 from PIL import Image
 
-from convnn.data.catalog import DATASETS, DatasetInfo, dataset_info, published_info
+from convnn.data.catalog import DATASETS, DatasetInfo, data_summary, dataset_info, published_info
 
 
 def write(root, counts, size=(8, 6)):
@@ -30,21 +30,26 @@ def test_digits_are_always_there(tmp_path):
 @pytest.mark.parametrize("name", ["cifar10", "cifar100"])
 def test_a_download_to_come_is_said(tmp_path, name):
     known = dataset_info(name, tmp_path)
-    assert replace(known, problem=None) == DATASETS[name].published
-    assert "the run begins by downloading 1" in known.problem.message
-    (tmp_path / {"cifar10": "cifar-10-batches-py", "cifar100": "cifar-100-python"}[name]).mkdir()
-    assert dataset_info(name, tmp_path).problem is None
+    assert replace(known, download=None) == DATASETS[name].published
+    assert f"{name} is not in {tmp_path}: 1" in data_summary(name, tmp_path, known)
+    archive = tmp_path / known.download.archive
+    archive.write_bytes(b"cut off")
+    assert "it has 7 bytes, not 1" in dataset_info(name, tmp_path).problem.message
+    (tmp_path / known.download.folder).mkdir()
+    assert dataset_info(name, tmp_path) == DATASETS[name].published
 
 
 def test_a_folder_is_counted_without_decoding(tmp_path):
     write(tmp_path, {"train/cat": 3, "train/dog": 2, "test/cat": 1, "test/dog": 1})
     for file in (tmp_path / "train").rglob("[!0].png"):
         file.write_bytes(b"no image")
-    assert dataset_info("folder", tmp_path) == DatasetInfo((6, 8), 2, 5, 2)
+    assert dataset_info("folder", tmp_path) == DatasetInfo((6, 8), 2, 5, 2, classes=("cat", "dog"))
 
 
 def test_one_tree_is_counted_as_it_will_be_split(tmp_path):
-    assert dataset_info("folder", write(tmp_path, {"cat": 10, "dog": 7, "cow": 1})) == DatasetInfo((6, 8), 3, 15, 3)
+    known = dataset_info("folder", write(tmp_path, {"cat": 10, "dog": 7, "cow": 1}))
+    assert (known.num_classes, known.train_images, known.test_images) == (3, 15, 3)
+    assert known.notes == ("20% of the images of each class, drawn with the seed, are the test images",)
 
 
 def test_a_missing_folder_is_a_problem_and_no_exception(tmp_path):
@@ -56,8 +61,9 @@ def test_a_missing_folder_is_a_problem_and_no_exception(tmp_path):
 
 
 def test_a_folder_without_an_image_is_a_problem(tmp_path):
-    (tmp_path / "cat").mkdir()
-    (tmp_path / "cat" / "text.png").write_text("no image")
+    for name in ("cat", "dog"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "text.png").write_text("no image")
     assert "contains no file that is an image" in dataset_info("folder", tmp_path).problem.message
 
 
@@ -66,7 +72,8 @@ def test_imagenet_is_counted_where_it_is_another_set(tmp_path):
     assert replace(absent, problem=None) == DATASETS["imagenet"].published
     assert "does not exist" in absent.problem.message
     write(tmp_path, {"train/a": 3, "train/b": 2, "val/a": 1, "val/b": 1})
-    assert dataset_info("imagenet", tmp_path) == DatasetInfo((224, 224), 2, 5, 2)
+    known = dataset_info("imagenet", tmp_path)
+    assert (known.image_size, known.classes, known.train_images, known.test_images) == ((224, 224), ("a", "b"), 5, 2)
 
 
 def test_a_file_in_place_of_the_folder_is_a_problem(tmp_path):
@@ -94,11 +101,11 @@ def test_folders_are_listed_again_when_they_change(tmp_path):
 
 
 def test_images_in_the_folders_of_a_split_are_counted_again(tmp_path):
-    write(tmp_path, {"train/cat": 2, "test/cat": 1})
+    write(tmp_path, {"train/cat/near": 2, "train/dog": 1, "test/cat": 1, "test/dog": 1})
     age(tmp_path)
-    assert dataset_info("folder", tmp_path).train_images == 2
-    Image.new("RGB", (8, 6)).save(tmp_path / "train" / "cat" / "more.png")
     assert dataset_info("folder", tmp_path).train_images == 3
+    Image.new("RGB", (8, 6)).save(tmp_path / "train" / "cat" / "near" / "more.png")
+    assert dataset_info("folder", tmp_path).train_images == 4
 
 
 def test_dataset_info_needs_neither_torch_nor_numpy():

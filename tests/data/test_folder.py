@@ -80,7 +80,7 @@ def test_a_few_damaged_images_are_named_and_left_out(opened, tree):
     data = opened("folder", root)
     assert data.train.num_images == 199
     assert torch.cat([y for _, y in data.train.epoch(1)]).bincount().tolist() == [99, 100]
-    (note,) = data.notes
+    (note,) = data.warnings
     assert note.startswith(f"1 of 200 images cannot be read and are left out: {root}/train/cat/007.png (")
 
 
@@ -95,7 +95,7 @@ def test_more_than_1_percent_damaged_images_are_an_error(opened, tree):
 
 def test_an_image_of_too_many_pixels_is_not_decoded(opened, tree, monkeypatch):
     root = tree(TWO)
-    monkeypatch.setattr("convnn.data.folder.MAX_PIXELS", 47)
+    monkeypatch.setattr("convnn.data.images.MAX_PIXELS", 47)
     assert "8x6 pixels are more than 47" in refused(opened, root)
 
 
@@ -124,8 +124,8 @@ def test_the_classes_of_test_must_be_those_of_train(opened, tree):
 @pytest.mark.parametrize(
     ("counts", "reason"),
     [
-        ({"train/cat": 2}, "contains train/ but no test/"),
-        ({"test/cat": 2}, "contains test/ but no train/"),
+        ({"train/cat": 2, "train/dog": 2}, "contains train/ but no test/ or val/"),
+        ({"test/cat": 2, "test/dog": 2}, "contains test/ but no train/"),
         ({"cat": 2, "dog": 0}, "dog contains no image"),
         ({"train": 0, "test": 0}, "train contains no class folders"),
         ({"cat": 1, "dog": 1}, "too few images in every class"),

@@ -17,7 +17,7 @@ from convnn.config.command_line import Parsed, command, spelled
 from convnn.config.options import BY_FLAG, BY_KEY, OPTIONS, Option, value_at
 from convnn.config.schema import RunConfig
 from convnn.costs.plan import Plan, plan
-from convnn.data.catalog import DATASETS, DatasetInfo, dataset_info
+from convnn.data.catalog import DatasetInfo, dataset_info
 from convnn.errors import Problem, UserError, did_you_mean
 from convnn.presets import resolve, store
 from convnn.presets.store import Preset
@@ -159,8 +159,7 @@ class Draft:
         config, dataset = resolved.config, resolved.dataset
         problems = list(resolved.problems)
         keys = {problem.key for problem in problems}
-        is_downloaded = DATASETS[config.data.dataset].download is not None
-        if dataset.problem is not None and not is_downloaded and "data.dataset" not in keys:
+        if dataset.problem is not None and "data.dataset" not in keys:
             problems.append(dataset.problem)
         if "runtime.device" not in keys and (problem := hardware.missing(config.runtime.device)):
             problems.append(problem)

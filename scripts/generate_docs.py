@@ -22,7 +22,12 @@ WALK_STEPS = (3, 4, 10, 11)  # the steps of the walk that the page shows
 SCREENS = {
     "Everywhere": ("tui.app:ConvnnApp",),
     "Home": ("tui.screens.home:HomeScreen",),
-    "Form": ("tui.screens.setup.screen:SetupScreen", "tui.screens.setup.form:Form"),
+    "Form": (
+        "tui.screens.setup.screen:SetupScreen",
+        "tui.screens.setup.form:Form",
+        "tui.screens.setup.controls:PickControl",
+        "tui.screens.setup.controls:NumberControl",
+    ),
     "Run": ("tui.screens.run.screen:RunScreen", "tui.widgets.linked_charts:LinkedCharts"),
     "Runs table": ("tui.screens.runs:RunsScreen", "tui.widgets.run_grid:RunGrid"),
     "Comparison": ("tui.screens.compare.screen:CompareScreen", "tui.widgets.linked_charts:LinkedCharts"),
@@ -59,10 +64,12 @@ def keys() -> str:
 
 def _key_rows(name: str) -> Iterator[str]:
     module, _, attribute = name.partition(":")
+    keys: dict[str, list[str]] = {}
     for binding in getattr(import_module(module), attribute).BINDINGS:
         if isinstance(binding, Binding) and binding.tooltip:
-            keys = binding.key_display or "`, `".join(binding.key.split(","))
-            yield f"| `{keys}` | {binding.tooltip} |"
+            keys.setdefault(binding.tooltip, []).append(binding.key_display or binding.key)
+    for help, names in keys.items():
+        yield f"| `{'`, `'.join(names)}` | {help} |"
 
 
 def walk() -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from textual import events
 from textual.app import App, SystemCommand
 from textual.binding import ActiveBinding, Binding
+from textual.notifications import SeverityLevel
 from textual.screen import Screen
 from textual.widgets import Input, TextArea
 
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 FOLDER = Path(__file__).parent
 TEXTUAL_ACTIONS = frozenset({"command_palette", "help_quit"})  # without a line in help and palette
 LAUNCH_POLL = 0.5  # seconds between two looks at the launches
+MESSAGE_TIMEOUT, ERROR_TIMEOUT = 4.0, 8.0  # seconds that a message is shown
 
 
 class ConvnnApp(App[int]):
@@ -64,7 +66,7 @@ class ConvnnApp(App[int]):
     ) -> None:
         super().__init__(**options)
         self.launcher = launcher or Launcher(root)
-        self.shutdown = Shutdown(self, self.launcher)
+        self.shutdown = Shutdown(self, self.launcher, self.say, self.leave_forms)
         self.root = root
         self.preset = preset  # opened in the form at once
         self.now = now
@@ -115,6 +117,14 @@ class ConvnnApp(App[int]):
 
     action_leave_now = action_leave
 
+    def leave_forms(self, leave: Callable[[], object], *, insists: bool = False) -> None:
+        """Call `leave`, after a question where an open form has unsaved changes."""
+        for screen in reversed(self.screen_stack):
+            if ask_to_leave := getattr(screen, "ask_to_leave", None):
+                ask_to_leave(leave, insists=insists)
+                return
+        leave()
+
     def action_interrupt(self) -> None:
         self.shutdown.interrupt()
 
@@ -128,7 +138,7 @@ class ConvnnApp(App[int]):
         """Return every action that does something now, with its keys."""
         keys: dict[str, list[str]] = {}
         bindings_by_help: dict[str, Binding] = {}
-        for active in self._active_bindings():
+        for active in self._active_bindings(self.screen):
             binding = active.binding
             keys.setdefault(binding.tooltip, []).append(self.get_key_display(binding))
             bindings_by_help.setdefault(binding.tooltip, binding)
@@ -138,11 +148,11 @@ class ConvnnApp(App[int]):
             (self.COMMAND_PALETTE_DISPLAY, palette),
         ]
 
-    def _active_bindings(self) -> list[ActiveBinding]:
-        """The bindings from `tui.keys` that do something on the present screen."""
+    def _active_bindings(self, screen: Screen[Any]) -> list[ActiveBinding]:
+        """The bindings from `tui.keys` that do something on a screen."""
         return [
             active
-            for active in self.screen.active_bindings.values()
+            for active in screen.active_bindings.values()
             if active.enabled
             and active.binding.id
             and active.binding.tooltip
@@ -150,8 +160,8 @@ class ConvnnApp(App[int]):
         ]
 
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
-        """Yield every action that does something now, and the themes, for the command palette."""
-        by_help = {active.binding.tooltip: active for active in reversed(self._active_bindings())}
+        """Yield every action that does something on a screen, and the themes, for the command palette."""
+        by_help = {active.binding.tooltip: active for active in reversed(self._active_bindings(screen))}
         for help, active in by_help.items():
             title = f"{active.binding.description.capitalize()}  ({self.get_key_display(active.binding)})"
             yield SystemCommand(title, help, partial(self.run_action, active.binding.action, active.node))
@@ -162,8 +172,12 @@ class ConvnnApp(App[int]):
     # -- services ---------------------------------------------------------------------------------------------------
 
     def say(self, message: str, *, error: bool = False) -> None:
-        """Show a message in the corner for a few seconds."""
-        self.notify(escaped(message), severity="error" if error else "information", markup=False)
+        """Show a message over the footer for a few seconds, in place of the one before."""
+        lines = [escaped(line) for line in message.splitlines()]
+        self.clear_notifications()
+        severity: SeverityLevel = "error" if error else "information"
+        timeout = ERROR_TIMEOUT if error else MESSAGE_TIMEOUT
+        self.notify("\n".join(lines), severity=severity, timeout=timeout, markup=False)
 
     @property
     def runs(self) -> list[Summary]:

@@ -14,18 +14,18 @@ from textual.binding import Binding, BindingType
 class Key:
     """Keys that do one thing everywhere."""
 
-    keys: str  # Textual's names, with commas between
+    keys: str  # Textual's names, with commas between; the first one is the one that is shown
     word: str  # in the footer
     help: str  # in the help and the palette
-    label: str | None = None  # the key as people write it, where that is not its Textual name
+    label: str | None = None  # the first key as people write it, where that is not its Textual name
     priority: bool = False  # handled before the focused widget and any later key
     action: str | None = None  # where the id does not name it
 
 
 KEYS = {
     "help": Key("question_mark,f1", "help", "what the focused pane shows, and its keys", "?"),
-    "leave": Key("q", "quit", "quit; asks first while a run trains here"),
-    "leave-now": Key("ctrl+q", "quit", "quit from anywhere; asks first while a run trains here", priority=True),
+    "leave": Key("q", "quit", "quit; asks first while a run trains here or a form has unsaved changes"),
+    "leave-now": Key("ctrl+q", "quit", "quit from anywhere; asks as q does", priority=True),
     "interrupt": Key(
         "ctrl+c", "stop", "stop the live run after its step; twice within 3 s quits at once", priority=True
     ),
@@ -53,8 +53,7 @@ KEYS = {
     "first": Key("home,g", "first", "to the first row"),
     "last": Key("end,G", "last", "to the last row"),
     "new": Key("n", "new run", "a new run from the defaults, in the form"),
-    "new-from": Key("n", "new from this", "a new run from the options of this one, in the form"),
-    "duplicate": Key("ctrl+d", "duplicate", "open the options of a run in the form, or copy a preset"),
+    "duplicate": Key("ctrl+d", "duplicate", "a new run from the options of this one, in the form; copies a preset"),
     "delete": Key("delete", "delete", "move to the trash", "del"),
     "undo": Key("u", "undo", "undo the last deletion"),
     "next": Key("tab", "next", "to the next pane or field", priority=True, action="app.focus_next"),
@@ -63,7 +62,7 @@ KEYS = {
     ),
     "launch": Key("f5", "run", "train this configuration in the app"),
     "launch-letter": Key("r", "run", "train this configuration in the app"),
-    "detach": Key("f6", "run detached", "train in a process of its own, which continues when the app is closed"),
+    "detach": Key("f6", "background", "train in a process of its own, which continues when the app is closed"),
     "fix": Key("f4", "apply fix", "apply the fix of the problem at the cursor, or else of the first one"),
     "next-problem": Key("f8", "next problem", "to the next problem"),
     "previous-problem": Key("shift+f8", "previous problem", "to the previous problem"),
@@ -72,8 +71,15 @@ KEYS = {
     "command": Key("f2", "command", "go to the command line: a command typed or pasted there fills the form"),
     "reset": Key("ctrl+r", "reset", "reset the focused field"),
     "time": Key("ctrl+t", "time", "time a few training steps in another process"),
-    "increase": Key("up", "more", "the next value", "↑"),
-    "decrease": Key("down", "less", "the previous value", "↓"),
+    "previous-field": Key("up", "previous field", "to the previous field", "↑"),
+    "next-field": Key("down", "next field", "to the next field", "↓"),
+    "find-field": Key("slash", "field", "go to a field by name", "/", priority=True),
+    "find-field-anywhere": Key("ctrl+g", "field", "go to a field by name, also while a text is edited"),
+    "pick": Key("enter,space", "choose", "list the choices of a field, or switch it on or off"),
+    "previous-value": Key("left,ctrl+up,shift+up", "previous value", "the choice above, or off", "←"),
+    "next-value": Key("right,ctrl+down,shift+down", "next value", "the choice below, or on", "→"),
+    "increase": Key("ctrl+up,shift+up", "more", "a larger number"),
+    "decrease": Key("ctrl+down,shift+down", "less", "a smaller number"),
     "next-section": Key("ctrl+pagedown,pagedown", "next section", "to the next section", "pgdn"),
     "previous-section": Key("ctrl+pageup,pageup", "previous section", "to the previous section", "pgup"),
     "x-axis": Key("x", "x axis", "x axis in epochs, steps or seconds"),
@@ -90,14 +96,15 @@ def bindings(*ids: str, footer: tuple[str, ...] = ()) -> list[BindingType]:
     """Return the bindings of a screen or widget for these ids; those in `footer` are shown there."""
     return [
         Binding(
-            key.keys,
+            name,
             key.action or id.replace("-", "_"),
             key.word,
             show=id in footer,
-            key_display=key.label,
+            key_display=key.label if index == 0 else None,  # where a text takes the first key, another one is shown
             priority=key.priority,
             tooltip=key.help,
             id=id,
         )
         for id, key in ((id, KEYS[id]) for id in ids)
+        for index, name in enumerate(key.keys.split(","))
     ]

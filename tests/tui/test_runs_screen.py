@@ -174,10 +174,10 @@ async def test_a_new_run_from_an_old_one_shows_what_was_changed(tmp_path):
     repeats(tmp_path / "runs")
     async with app(tmp_path / "runs").run_test(size=(120, 40)) as pilot:
         await opened(pilot, 4)
-        screen = await form(pilot, "n")
+        screen = await form(pilot, "ctrl+d")
         assert screen.draft.typed == {} and screen.checked.config.layer.K == 3
         screen.query_one("#form").go_to("layer.K")
-        await pilot.press("up")
+        await pilot.press("ctrl+up")
         await until(pilot, lambda: screen.draft.typed == {"layer.K": "4"})
         screen.query_one("#form").go_to("layer.padding")
         await until(pilot, lambda: "run 3" in text(pilot.app) and "from run run-3-0  1 changed" in text(pilot.app))

@@ -10,11 +10,13 @@ from support import bad_options as bad_inputs
 from support import file_access
 from support.app import app, form, put, text, until
 from textual import events
+from textual.command import CommandPalette
 
 from convnn.config.command_line import read
 from convnn.config.options import BY_KEY, OPTIONS
 from convnn.errors import UserError
 from convnn.presets import store
+from tui.dialogs.choice import Choice
 from tui.screens.setup.command_box import CommandBox
 from tui.screens.setup.controls import ChoiceControl, NumberControl, SwitchControl, TextControl
 from tui.screens.setup.draft import Draft
@@ -79,7 +81,7 @@ async def test_the_focused_field_shows_its_help_and_others_their_default(tmp_pat
         assert field(screen, "layer.padding").note.plain == "pixels · default 1"
         await pilot.press("f1")
         await until(pilot, lambda: "A whole number" in text(pilot.app) or "a whole number" in text(pilot.app))
-        assert "the next value" in text(pilot.app)
+        await until(pilot, lambda: "a larger number" in text(pilot.app))
 
 
 async def test_what_is_typed_right_after_tab_goes_to_the_next_field(tmp_path):
@@ -91,18 +93,87 @@ async def test_what_is_typed_right_after_tab_goes_to_the_next_field(tmp_path):
         await until(pilot, lambda: screen.draft.typed == {"layer.K": "7"})
 
 
-async def test_up_and_down_change_numbers_choices_and_switches(tmp_path):
+async def test_up_and_down_move_between_fields_and_change_nothing(tmp_path):
+    async with opened(tmp_path) as (pilot, screen):
+        form_widget = screen.query_one(Form)
+        keys = []
+        for press in ["up", *["down"] * (len(form_widget.fields)), "up"]:
+            await pilot.press(press)
+            keys.append(form_widget.focused_field.option.key)
+        names = list(form_widget.fields)
+        assert keys == [names[0], *names[1:], names[-1], names[-2]]
+        assert not screen.draft.typed
+
+
+async def test_left_and_right_change_choices_and_switches_and_ctrl_up_and_down_numbers(tmp_path):
     async with opened(tmp_path) as (pilot, screen):
         for key, press, word in [
-            ("layer.K", "up", "6"), ("model.width", "down", "none"), ("optimizer.lr", "up", "0.002"),
-            ("layer.type", "down", "ConvNN_Attn"), ("data.augment", "space", "true"), ("runtime.amp", "up", "true"),
+            ("layer.K", "ctrl+up", "6"), ("model.width", "ctrl+down", "none"), ("optimizer.lr", "shift+up", "0.002"),
+            ("layer.type", "right", "ConvNN_Attn"), ("data.augment", "space", "true"), ("runtime.amp", "right", "true"),
+            ("model.name", "left", "resnet34"), ("layer.magnitude_type", "ctrl+down", "euclidean"),
+            ("runtime.compile", "enter", "true"),
         ]:  # fmt: skip
             screen.query_one(Form).go_to(key)
             await pilot.press(press)
             if key != "model.width":
-                assert screen.draft.typed[key] == word
+                assert screen.draft.typed[key] == word, key
             else:  # the step below 0.125 would be 0, which is not allowed
                 assert key not in screen.draft.typed
+
+
+async def test_the_list_of_choices_opens_on_the_present_one_and_enter_changes_nothing(tmp_path):
+    async with opened(tmp_path) as (pilot, screen):
+        await put(pilot, screen, "layer.type", "Branching_Attn")
+        before = dict(screen.draft.typed)
+        for key in ("enter", "space"):
+            await pilot.press(key)
+            await until(pilot, lambda: isinstance(pilot.app.screen, Choice))
+            assert "● Branching_Attn" in text(pilot.app) and text(pilot.app).count("●") == 1
+            await pilot.press("enter")
+            await until(pilot, lambda: pilot.app.screen is screen)
+            assert screen.draft.typed == before
+
+
+async def test_a_letter_goes_to_the_next_choice_that_begins_with_it(tmp_path):
+    async with opened(tmp_path) as (pilot, screen):
+        screen.query_one(Form).go_to("layer.type")
+        await pilot.press("b")  # opens the list there
+        await until(pilot, lambda: isinstance(pilot.app.screen, Choice))
+        assert not screen.draft.typed
+        await pilot.press("b", "b", "C", "enter")
+        await until(pilot, lambda: pilot.app.screen is screen)
+        choices = [choice.lower() for choice in BY_KEY["layer.type"].choices]
+        assert screen.draft.text(BY_KEY["layer.type"]).lower().startswith("c")
+        assert any(choice.startswith("b") for choice in choices)
+
+
+async def test_a_field_is_found_by_its_name(tmp_path):
+    async with opened(tmp_path, size=(80, 24)) as (pilot, screen):
+        for start, keys, key in [
+            ("layer.K", ("slash", *"lr", "enter"), "optimizer.lr"),
+            ("run.name", ("ctrl+g", *"seed", "enter"), "training.seed"),
+            ("model.name", ("ctrl+p", *"clip_grad", "enter"), "training.clip_grad_norm"),
+            ("layer.type", ("slash", *"epochs", "enter"), "training.num_epochs"),
+        ]:
+            screen.query_one(Form).go_to(start)
+            await pilot.press(*keys[:1])
+            await until(pilot, lambda: isinstance(pilot.app.screen, CommandPalette))
+            await pilot.press(*keys[1:-1])
+            await until(pilot, lambda key=key: key in text(pilot.app))
+            await pilot.press("enter")
+            await until(pilot, lambda: pilot.app.screen is screen)
+            await until(pilot, lambda key=key: screen.query_one(Form).focused_field.option.key == key)
+        screen.query_one(Form).go_to("data.path")
+        await pilot.press("slash", "x")
+        await until(pilot, lambda: screen.draft.typed == {"data.path": "/x"})
+
+
+async def test_the_title_of_a_section_comes_to_the_top_with_its_first_field(tmp_path):
+    async with opened(tmp_path, size=(80, 24)) as (pilot, screen):
+        for section in ("layer", "sampling", "branching", "data"):
+            await pilot.press("pagedown")
+            await until(pilot, lambda section=section: text(pilot.app).splitlines()[2].split()[1] == section)
+            assert screen.query_one(Form).focused_field.option.section == section
 
 
 async def test_a_problem_stands_under_its_field_and_f4_applies_the_fix(tmp_path):
@@ -337,13 +408,46 @@ async def test_a_draft_with_a_problem_is_neither_saved_nor_launched(tmp_path):
             assert screen.query_one(Form).focused_field.option.key == "layer.K"
 
 
-async def test_leaving_a_changed_form_asks(tmp_path):
+@pytest.mark.parametrize("keys", [("escape",), ("q",), ("ctrl+q",), ("ctrl+c", "ctrl+c"), ("ctrl+p", *"quit", "enter")])
+async def test_leaving_a_changed_form_asks_by_every_key(tmp_path, keys):
+    async with opened(tmp_path) as (pilot, screen):
+        await put(pilot, screen, "layer.K", "7")
+        screen.query_one(Form).go_to("layer.type")  # which takes no letters
+
+        async def leave() -> None:
+            for key in keys:
+                await pilot.press(key)
+                if key == "t":  # the palette searches in the background
+                    await until(pilot, lambda: "Quit" in text(pilot.app))
+                    await pilot.pause(0.2)
+            await until(pilot, lambda: isinstance(pilot.app.screen, Choice))
+            assert "1 option was changed here and not saved" in text(pilot.app)
+
+        await leave()
+        await pilot.press("escape")
+        await until(pilot, lambda: pilot.app.screen is screen)
+        assert pilot.app.is_running and screen.draft.typed
+        await leave()
+        await pilot.press("down", "down", "enter")
+        left = (lambda: not screen.is_attached) if keys == ("escape",) else (lambda: not pilot.app.is_running)
+        await until(pilot, left)
+
+
+async def test_saving_on_the_way_out_leaves_after_the_preset_is_saved(tmp_path):
     async with opened(tmp_path) as (pilot, screen):
         await put(pilot, screen, "layer.K", "7")
         await pilot.press("escape")
-        await until(pilot, lambda: "is not saved" in text(pilot.app))
-        await pilot.press("escape")
-        await until(pilot, lambda: pilot.app.screen is screen)
+        await until(pilot, lambda: isinstance(pilot.app.screen, Choice))
+        await pilot.press("s", "enter")
+        await until(pilot, lambda: isinstance(pilot.app.screen, SavePreset))
+        await pilot.press("ctrl+s", "ctrl+s")
+        await until(pilot, lambda: not screen.is_attached)
+        assert store.read("small").values["layer.K"] == 7 and pilot.app.is_running
+
+
+async def test_an_unchanged_form_is_left_without_a_question(tmp_path):
+    async with opened(tmp_path) as (pilot, screen):
+        await put(pilot, screen, "layer.K", "7")
         await pilot.press("ctrl+r")
         await until(pilot, lambda: not screen.draft.typed)
         await pilot.press("escape")

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from rich.text import Text
+from textual import events
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Vertical
@@ -17,10 +18,15 @@ from convnn.text import escaped
 from tui.keys import bindings
 
 Answer = tuple[str, str, str]  # the result of the dialog, the label, what it means
+CURRENT = "●"  # at the label of the present value
 
 
 class Choice(ModalScreen[str | None]):
-    """Ask a question and return the first item of the chosen answer, or None after esc."""
+    """Ask a question and return the first item of the chosen answer, or None after esc.
+
+    A question about a value opens on its present one, `current`, and marks it. A letter moves the cursor to the next
+    answer that begins with it; `letter` does so at once.
+    """
 
     DEFAULT_CSS = """
     Choice { align: center middle; }
@@ -32,9 +38,12 @@ class Choice(ModalScreen[str | None]):
     """
     BINDINGS: ClassVar[list[BindingType]] = bindings("back", footer=("back",))
 
-    def __init__(self, question: str, message: str, answers: Sequence[Answer]) -> None:
+    def __init__(
+        self, question: str, message: str, answers: Sequence[Answer], *, current: str | None = None, letter: str = ""
+    ) -> None:
         super().__init__()
         self.question, self.message, self.answers = question, message, answers
+        self.current, self.letter = current, letter
 
     def compose(self) -> ComposeResult:
         with Vertical() as box:
@@ -42,16 +51,40 @@ class Choice(ModalScreen[str | None]):
             box.border_subtitle = "enter chooses, esc goes back"
             if self.message:
                 yield Static(escaped(self.message), markup=False)
-            label_width = max(len(label) for _, label, _ in self.answers) + 2
-            yield OptionList(
-                *(
-                    Option(Text.assemble((label.ljust(label_width), "bold"), (meaning, "dim")), id=result)
-                    for result, label, meaning in self.answers
-                )
-            )
+            yield OptionList(*(Option(line) for line in self._lines()))
+
+    def _lines(self) -> list[Text]:
+        label_width = max(len(label) for _, label, _ in self.answers) + 2
+        lines = []
+        for result, label, meaning in self.answers:
+            sign = ""
+            if self.current is not None:
+                sign = f"{CURRENT if result == self.current else ' '} "
+            lines.append(Text.assemble(sign, (escaped(label).ljust(label_width), "bold"), (escaped(meaning), "dim")))
+        return lines
+
+    def on_mount(self) -> None:
+        results = [result for result, _, _ in self.answers]
+        if self.current in results:
+            self.query_one(OptionList).highlighted = results.index(self.current)
+        if self.letter:
+            self._go_to(self.letter)
+
+    def on_key(self, event: events.Key) -> None:
+        if event.character is not None and event.character.isalnum():
+            self._go_to(event.character)
+
+    def _go_to(self, letter: str) -> None:
+        """Move the cursor to the next answer that begins with a letter."""
+        options = self.query_one(OptionList)
+        start = 0 if options.highlighted is None else options.highlighted + 1
+        for index in [*range(start, len(self.answers)), *range(start)]:
+            if self.answers[index][1].lower().startswith(letter.lower()):
+                options.highlighted = index
+                return
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
-        self.dismiss(event.option_id)
+        self.dismiss(self.answers[event.option_index][0])
 
     def action_back(self) -> None:
         self.dismiss(None)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from collections.abc import Callable
 from functools import partial
+from typing import Protocol
 
 from rich.console import Console
 from textual.app import App
@@ -28,12 +30,23 @@ ANSWERS: tuple[Answer, ...] = (
 )
 
 
-class Shutdown:
-    """Ends the app: at once without a live run, else when the run was told how to end."""
+class Confirm(Protocol):
+    """Calls `leave`, after a question where something is not saved; see `ConvnnApp.leave_forms`."""
 
-    def __init__(self, app: App[int], launcher: Launcher) -> None:
+    def __call__(self, leave: Callable[[], object], *, insists: bool = False) -> None: ...
+
+
+class Shutdown:
+    """Ends the app: at once without a live run, else when the run was told how to end.
+
+    Keys ask `confirm` first; signals do not ask.
+    """
+
+    def __init__(self, app: App[int], launcher: Launcher, say: Callable[[str], None], confirm: Confirm) -> None:
         self.app = app
         self.launcher = launcher
+        self.say = say
+        self.confirm = confirm
         self.interruption: Interruption | None = None  # the first signal that ends the app
         self.at_once = False  # without waiting for the live run
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -56,7 +69,10 @@ class Shutdown:
             self._loop.call_soon_threadsafe(self.app.exit)
 
     def request(self) -> None:
-        """End the app, after a question where a run trains or waits."""
+        """End the app, after a question where something is not saved, or a run trains or waits."""
+        self.confirm(self._ask_about_runs)
+
+    def _ask_about_runs(self) -> None:
         current, queued = self.launcher.current, self.launcher.queued
         if current is None and not queued:
             self.app.exit()
@@ -72,7 +88,7 @@ class Shutdown:
             self.app.exit()
         elif answer == ControlCommand.STOP_EPOCH.value:
             self.launcher.close(ControlCommand.STOP_EPOCH)
-            self.app.notify("the app quits when this epoch has ended")
+            self.say("the app quits when this epoch has ended")
             self.app.set_interval(POLL, self._exit_when_idle)
 
     def _exit_when_idle(self) -> None:
@@ -85,13 +101,16 @@ class Shutdown:
         is_second = now - self._last_interrupt < TWICE
         self._last_interrupt = now
         if is_second:
-            self.at_once = True
-            self.handle_signal(Interruption.CTRL_C)
+            self.confirm(self._quit_at_once, insists=True)
         elif self.launcher.current is not None:
             self.launcher.send(Interruption.CTRL_C)
-            self.app.notify("stopping after this step: press ctrl+c again to quit")
+            self.say("stopping after this step: press ctrl+c again to quit")
         else:
-            self.app.notify("nothing is training here: press ctrl+c again, or ctrl+q, to quit")
+            self.say("nothing is training here: press ctrl+c again, or ctrl+q, to quit")
+
+    def _quit_at_once(self) -> None:
+        self.at_once = True
+        self.handle_signal(Interruption.CTRL_C)
 
 
 def run_app(app: App[int], shutdown: Shutdown, terminal: Terminal) -> int:

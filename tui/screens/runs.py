@@ -38,7 +38,7 @@ class RunsScreen(Screen[None]):
     app: ServicesApp
     CSS_PATH = "runs.tcss"
     BINDINGS = bindings(
-        "mark", "unmark", "diff", "filter", "group", "sort", "reverse", "columns", "pin", "new-from", "duplicate",
+        "mark", "unmark", "diff", "filter", "group", "sort", "reverse", "columns", "pin", "new", "duplicate",
         "delete", "undo", "back", footer=("mark", "diff", "filter"),
     )  # fmt: skip
     AUTO_FOCUS = "RunGrid"
@@ -143,12 +143,13 @@ class RunsScreen(Screen[None]):
     def action_diff(self) -> None:
         self.app.compare(self.run)
 
-    def action_new_from(self) -> None:
+    def action_new(self) -> None:
+        self.app.show_form()
+
+    def action_duplicate(self) -> None:
         """Open the options of the run under the cursor in the form."""
         if self.run is not None:
             self.app.show_form(run=self.run)
-
-    action_duplicate = action_new_from
 
     def action_delete(self) -> None:
         """Move the marked runs, or without marks the one under the cursor, to the trash."""

@@ -41,7 +41,10 @@ class Header(Widget):
 
 
 class Footer(Widget):
-    """The keys that do something here: at most six, those of the focused pane first."""
+    """The keys that do something here: at most six, those of the focused pane first.
+
+    A screen whose state leaves a key without a use names its id in `unneeded_keys`: the key still says why.
+    """
 
     DEFAULT_CSS = "Footer { height: 1; dock: bottom; background: $panel; padding: 0 1; }"
 
@@ -51,9 +54,10 @@ class Footer(Widget):
     def keys(self) -> list[tuple[str, str, str]]:
         """Return (action, key, word) of each key in the footer."""
         keys: dict[str, tuple[str, str, str]] = {}
+        unneeded = getattr(self.screen, "unneeded_keys", ())
         for active in self.screen.active_bindings.values():
             binding = active.binding
-            if binding.show and active.enabled and binding.action not in keys:
+            if binding.show and active.enabled and binding.action not in keys and binding.id not in unneeded:
                 keys[binding.action] = (binding.action, self.app.get_key_display(binding), binding.description)
         last = [key for action, key in keys.items() if action in ALWAYS_SHOWN]
         first = [key for action, key in keys.items() if action not in ALWAYS_SHOWN]

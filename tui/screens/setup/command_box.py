@@ -43,6 +43,7 @@ class CommandBox(TextArea):
 
     def on_mount(self) -> None:
         self.border_title = "command"
+        self.border_subtitle = "f2 paste or edit, ctrl+y copy"
 
     def show(self, command: str) -> None:
         """Show the form's command, unless another one is being written."""

@@ -33,9 +33,9 @@ class CommandPasted(Message):
 
 
 class PickControl(Widget, can_focus=True):
-    """A value out of a few: the keys `increase` and `decrease` go through them."""
+    """A value out of a few: left and right go through them."""
 
-    BINDINGS = bindings("increase", "decrease")
+    BINDINGS = bindings("pick", "previous-value", "next-value")
 
     def __init__(self, option: Option, text: str) -> None:
         super().__init__(classes="control")
@@ -54,9 +54,7 @@ class PickControl(Widget, can_focus=True):
 
 
 class SwitchControl(PickControl):
-    """On or off: space toggles, up is on, down is off."""
-
-    BINDINGS = bindings("mark")
+    """On or off: space or enter toggles, right is on, left is off."""
 
     @property
     def is_on(self) -> bool:
@@ -65,23 +63,21 @@ class SwitchControl(PickControl):
     def render(self) -> Text:
         return Text("◉ on" if self.is_on else "○ off")
 
-    def action_mark(self) -> None:
+    def action_pick(self) -> None:
         self.pick(self.option.text(not self.is_on))
 
-    def action_increase(self) -> None:
+    def action_next_value(self) -> None:
         self.pick(self.option.text(True))
 
-    def action_decrease(self) -> None:
+    def action_previous_value(self) -> None:
         self.pick(self.option.text(False))
 
     def on_click(self) -> None:
-        self.action_mark()
+        self.action_pick()
 
 
 class ChoiceControl(PickControl):
-    """One of the choices of an option; enter lists them."""
-
-    BINDINGS = bindings("open", "left", "right")
+    """One of the choices of an option; space or enter lists them."""
 
     def render(self) -> Text:
         return Text(f"{escaped(self.text)} ", no_wrap=True).append("▾", "dim")
@@ -91,27 +87,39 @@ class ChoiceControl(PickControl):
         index = choices.index(self.text) + distance if self.text in choices else 0
         self.pick(choices[index % len(choices)])
 
-    def action_increase(self) -> None:
-        self._pick_neighbor(-1)
-
-    def action_decrease(self) -> None:
+    def action_next_value(self) -> None:
         self._pick_neighbor(1)
 
-    action_left, action_right = action_increase, action_decrease
+    def action_previous_value(self) -> None:
+        self._pick_neighbor(-1)
 
-    def action_open(self) -> None:
+    def action_pick(self) -> None:
+        self._list_choices()
+
+    def _list_choices(self, letter: str = "") -> None:
+        """List the choices, with the cursor on the present one or on the next that begins with a letter."""
+
         def pick(choice: str | None) -> None:
-            if choice is not None:
+            if choice is not None and choice != self.text:
                 self.pick(choice)
 
         answers = [
             (choice, choice, "default" if choice == self.option.default else "") for choice in self.option.choices
         ]
-        self.app.push_screen(Choice(self.option.key, self.option.help, answers), pick)
+        dialog = Choice(self.option.key, self.option.help, answers, current=self.text, letter=letter)
+        self.app.push_screen(dialog, pick)
+
+    def on_key(self, event: events.Key) -> None:
+        """Take a letter that a choice begins with as the wish to go there."""
+        letter = event.character or ""
+        if letter.isalnum() and any(choice.lower().startswith(letter.lower()) for choice in self.option.choices):
+            event.stop()
+            event.prevent_default()
+            self._list_choices(letter)
 
     def on_click(self, event: events.Click) -> None:
         event.stop()
-        self.action_open()
+        self.action_pick()
 
 
 class TextControl(Input):
@@ -142,7 +150,7 @@ class TextControl(Input):
 
 
 class NumberControl(TextControl):
-    """A number, which the keys `increase` and `decrease` step."""
+    """A number, which ctrl+up and ctrl+down step."""
 
     BINDINGS = bindings("increase", "decrease")
 

@@ -18,7 +18,7 @@ from tui.screens.setup.field import FieldState, FormField, problem_text
 class Form(VerticalScroll, can_focus=False):
     """The fields by option key. `show` changes what differs from the last time."""
 
-    BINDINGS = bindings("next-section", "previous-section")
+    BINDINGS = bindings("previous-field", "next-field", "next-section", "previous-section")
     DEFAULT_CSS = """
     Form { padding: 0 1; scrollbar-size-vertical: 1; }
     Form > .section { color: $text-muted; text-style: bold; height: auto; margin-top: 1; }
@@ -31,6 +31,8 @@ class Form(VerticalScroll, can_focus=False):
         self.fields = {option.key: FormField(option, FieldState.of(option, draft, checked)) for option in FIELDS}
         self.general_problems = Static("", classes="problems", markup=False)
         self.general_problems.display = False
+        self.titles: dict[str, Static] = {}  # by section
+        self._title_on_top: Static | None = None  # of the section that was gone to, while its first field has the focus
 
     def compose(self) -> ComposeResult:
         yield self.general_problems
@@ -38,6 +40,7 @@ class Form(VerticalScroll, can_focus=False):
             about = (RunConfig.model_fields[section].annotation.__doc__ or "").rstrip(".")
             title = Static(f"{section}  {about[:1].lower()}{about[1:]}", classes="section", markup=False)
             title.set_class(section == FIELDS[0].section, "-first")
+            self.titles[section] = title
             yield title
             yield from fields
 
@@ -78,6 +81,7 @@ class Form(VerticalScroll, can_focus=False):
     def go_to(self, key: str) -> None:
         """Focus the field of an option and scroll it into view with its problems."""
         field = self.fields[key]
+        self._title_on_top = None
         field.control.focus(scroll_visible=False)
         self._reveal(field)
 
@@ -99,22 +103,40 @@ class Form(VerticalScroll, can_focus=False):
             if field.problem_box is not None and field.problem_box.display:
                 self.scroll_to_widget(field.problem_box, animate=False)
             self.scroll_to_widget(field, animate=False)
+            if self._title_on_top is not None:
+                self.scroll_to(y=self._title_on_top.virtual_region.y, animate=False)
 
         self.call_after_refresh(scroll)
 
     def on_descendant_focus(self, event: events.DescendantFocus) -> None:
-        if isinstance(event.widget.parent, FormField):
-            self._reveal(event.widget.parent)
+        field = event.widget.parent
+        if isinstance(field, FormField):
+            if self._title_on_top is not self.titles[field.option.section]:
+                self._title_on_top = None
+            self._reveal(field)
+
+    def _go_to_field(self, distance: int) -> None:
+        fields = list(self.fields.values())
+        focused = self.focused_field
+        if focused is not None:
+            index = fields.index(focused) + distance
+            self.go_to(fields[max(0, min(index, len(fields) - 1))].option.key)
+
+    def action_next_field(self) -> None:
+        self._go_to_field(1)
+
+    def action_previous_field(self) -> None:
+        self._go_to_field(-1)
 
     def _go_to_section(self, distance: int) -> None:
-        first_fields: dict[str, FormField] = {}
-        for field in self.fields.values():
-            first_fields.setdefault(field.option.section, field)
-        sections = list(first_fields)
+        """Focus the first field of another section, with the title of the section at the top of the view."""
+        sections = list(self.titles)
         focused = self.focused_field
         index = sections.index(focused.option.section) if focused else 0
-        index = max(0, min(index + distance, len(sections) - 1))
-        self.go_to(first_fields[sections[index]].option.key)
+        section = sections[max(0, min(index + distance, len(sections) - 1))]
+        first_field = next(field for field in self.fields.values() if field.option.section == section)
+        self.go_to(first_field.option.key)
+        self._title_on_top = self.titles[section]
 
     def action_next_section(self) -> None:
         self._go_to_section(1)

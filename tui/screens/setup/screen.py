@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from textual import events, on
+from textual.actions import SkipAction
 from textual.app import ComposeResult
+from textual.command import CommandPalette
 from textual.containers import Container
 from textual.screen import Screen
-from textual.widgets import Input
+from textual.widgets import Input, TextArea
 
 from convnn.config import command_line
 from convnn.data.catalog import DatasetInfo, dataset_info
@@ -20,10 +24,11 @@ from convnn.text import plural
 from tui.dialogs.choice import Choice
 from tui.keys import bindings
 from tui.screens.setup.command_box import CommandBox, is_command
-from tui.screens.setup.controls import CommandPasted, ControlChanged
+from tui.screens.setup.controls import CommandPasted, ControlChanged, NumberControl
 from tui.screens.setup.cost_panel import CostPanel
 from tui.screens.setup.cost_watch import CostWatch
 from tui.screens.setup.draft import CheckedDraft, DatasetKey, Draft
+from tui.screens.setup.field_search import EveryField, FieldProvider
 from tui.screens.setup.form import Form
 from tui.screens.setup.paste_errors import PasteErrors
 from tui.screens.setup.preset_file import PresetFile
@@ -38,7 +43,7 @@ POLL_INTERVAL = 5.0  # seconds between two polls of the free memory and of the p
 LEAVE_ANSWERS = (
     ("stay", "stay", "nothing happens"),
     ("save", "save", "keep it as a preset"),
-    ("leave", "leave", "the changes are lost"),
+    ("leave", "leave", "the changes are discarded"),
 )
 
 
@@ -47,15 +52,18 @@ class SetupScreen(Screen[None]):
 
     app: ServicesApp
     BINDINGS = bindings(
-        "launch", "launch-letter", "detach", "save", "fix", "next-problem", "previous-problem", "reset", "time", "copy",
-        "command", "next", "previous", "back", footer=("launch", "save", "fix", "next-problem"),
+        "fix", "next-problem", "previous-problem", "launch", "detach", "save", "find-field", "find-field-anywhere",
+        "reset", "time", "copy", "command", "next", "previous", "back",
+        footer=("fix", "next-problem", "launch", "detach", "save", "find-field", "find-field-anywhere"),
     )  # fmt: skip
+    COMMANDS = Screen.COMMANDS | {FieldProvider}
     AUTO_FOCUS = "#field-model-name .control"
     CSS_PATH = "setup.tcss"
 
     def __init__(self, draft: Draft) -> None:
         super().__init__()
         self._datasets: dict[DatasetKey, DatasetInfo] = {}  # as last inspected
+        self._is_asked = False  # whether to leave without saving
         self.start_from(draft)
 
     def compose(self) -> ComposeResult:
@@ -68,6 +76,7 @@ class SetupScreen(Screen[None]):
             yield form.add_class("pane")
             cost_panel = CostPanel(CostWatch(self.app.free_memory), id="cost")
             cost_panel.border_title = "cost"
+            cost_panel.border_subtitle = "ctrl+t times steps"
             yield cost_panel.add_class("pane")
         yield CommandBox(id="command")
         yield Footer()
@@ -83,6 +92,20 @@ class SetupScreen(Screen[None]):
         self.draft = draft
         self.preset_file = PresetFile(draft.preset.path if draft.preset else None)
         self.checked = draft.check(self._datasets.get(draft.dataset_key))
+
+    @property
+    def unneeded_keys(self) -> tuple[str, ...]:
+        """The keys of the footer that have no use now."""
+        unneeded = ["find-field" if self._is_writing else "find-field-anywhere"]
+        unneeded += ["launch", "detach"] if self.checked.problems else ["next-problem"]
+        if self.checked.fixable_problem(None) is None:
+            unneeded.append("fix")
+        return tuple(unneeded)
+
+    @property
+    def _is_writing(self) -> bool:
+        """Whether a slash is a part of what is written: in a text, but not in a number."""
+        return isinstance(self.focused, Input | TextArea) and not isinstance(self.focused, NumberControl)
 
     async def _poll(self) -> None:
         """Read the free memory, and whether the preset's file was edited."""
@@ -122,6 +145,7 @@ class SetupScreen(Screen[None]):
             self.query_one(CommandBox).show(self.command)
             self.query_one(CostPanel).show(self.checked)
             self._show_header()
+            self.query_one(Footer).refresh()
 
     def refill(self) -> None:
         """Show a draft that was changed by something else than its controls."""
@@ -156,10 +180,24 @@ class SetupScreen(Screen[None]):
     @on(events.DescendantBlur)
     def _show_focus(self) -> None:
         self.query_one(Form).show(self.draft, self.checked)
+        self.query_one(Footer).refresh()
 
     @on(Input.Submitted)
     def _focus_next_field(self) -> None:
         self.focus_next()
+
+    def go_to(self, key: str) -> None:
+        """Focus the field of an option."""
+        self.query_one(Form).go_to(key)
+
+    def action_find_field(self) -> None:
+        """Search the fields by name."""
+        if self._is_writing:
+            raise SkipAction
+        self.action_find_field_anywhere()
+
+    def action_find_field_anywhere(self) -> None:
+        self.app.push_screen(CommandPalette(providers=[EveryField], placeholder="name of a field"))
 
     def action_reset(self) -> None:
         """Reset the focused field."""
@@ -256,8 +294,6 @@ class SetupScreen(Screen[None]):
             self.app.pop_screen()
             self.app.launch(checked.config, self._preset_name)
 
-    action_launch_letter = action_launch
-
     async def action_detach(self) -> None:
         """Train in a process of its own."""
         checked = await self._check_before_use()
@@ -266,29 +302,43 @@ class SetupScreen(Screen[None]):
 
     async def action_save(self) -> None:
         """Save as a preset."""
+        await self._save()
+
+    async def _save(self, then: Callable[[], object] | None = None) -> None:
+        """Save as a preset, start from that, and then do something else."""
         if checked := await self._check_before_use():
             dialog = SavePreset(checked.config, self.draft.preset, self.preset_file.loaded)
-            self.app.push_screen(dialog, self._start_from_saved)
+            self.app.push_screen(dialog, partial(self._start_from_saved, then))
 
-    def _start_from_saved(self, path: Path | None) -> None:
+    def _start_from_saved(self, then: Callable[[], object] | None, path: Path | None) -> None:
         if path is None:
             return
         self.start_from(Draft(store.read(str(path.absolute()))))
         self.refill()
         self.app.say(f"saved {path}")
+        if then is not None:
+            then()
 
     def action_back(self) -> None:
         """Go from the command box to the form, and from the form back."""
         if isinstance(self.focused, CommandBox):
             self.query_one("#field-model-name .control").focus()
-        elif self.draft.typed:
-            dialog = Choice("leave the form", "What was changed here is not saved.", LEAVE_ANSWERS)
-            self.app.push_screen(dialog, self._leave)
         else:
-            self.app.pop_screen()
+            self.ask_to_leave(self.app.pop_screen)
 
-    async def _leave(self, answer: str | None) -> None:
+    def ask_to_leave(self, leave: Callable[[], object], *, insists: bool = False) -> None:
+        """Leave, after a question where the form has unsaved changes; who insists while it is open leaves at once."""
+        if not self.draft.typed or (self._is_asked and insists):
+            leave()
+        elif not self._is_asked:
+            self._is_asked = True
+            changes = plural(len(self.draft.typed), "option was", "options were")
+            dialog = Choice("leave the form", f"{changes} changed here and not saved.", LEAVE_ANSWERS)
+            self.app.push_screen(dialog, partial(self._leave, leave))
+
+    async def _leave(self, leave: Callable[[], object], answer: str | None) -> None:
+        self._is_asked = False
         if answer == "leave":
-            self.app.pop_screen()
+            leave()
         elif answer == "save":
-            await self.action_save()
+            await self._save(leave)

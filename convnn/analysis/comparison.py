@@ -17,7 +17,8 @@ from typing import Any, Literal, NamedTuple
 from pydantic import ValidationError
 
 from convnn.analysis.fields import Field, get_field, metric_names
-from convnn.analysis.repeats import NoiseFloor, RunGroup, group_repeats, noise_floor
+from convnn.analysis.repeats import RunGroup, group_repeats, noise_floor
+from convnn.analysis.training_data import train_images
 from convnn.analysis.verdict import GroupComparison, compare_groups
 from convnn.config.options import OPTIONS
 from convnn.config.recorded import NO_EFFECT, UNKNOWN
@@ -87,16 +88,6 @@ class ComparedRun:
             return None
         return plan(config, image_size, classes, channels)
 
-    @cached_property
-    def train_images(self) -> int | None:
-        """Training images per epoch; None where it is unknown."""
-        if self.history.started and (count := self.history.started.images.get("train")):
-            return count
-        settings = self.summary.config
-        if settings.value("data.limit") is not None or settings.value("data.val_share") != 0:
-            return None
-        return published_info(settings.value("data.dataset")).train_images
-
     def costs(self, axis: CostAxis) -> list[float] | None:
         """Return the cumulative cost of the training at the end of each epoch; None where it is unknown.
 
@@ -109,7 +100,7 @@ class ComparedRun:
         if axis == "seconds":
             times = [event.metrics.get("train_s", math.nan) for event in self.history.epochs]
             return list(accumulate(times)) if all(map(math.isfinite, times)) else None
-        per_epoch = self.train_images
+        per_epoch = train_images(self.summary)
         if axis == "FLOPs":
             per_epoch = self._epoch_flops
         if per_epoch is None:
@@ -118,9 +109,10 @@ class ComparedRun:
 
     @property
     def _epoch_flops(self) -> int | None:
-        if self.train_images is None or self.plan is None:
+        images = train_images(self.summary)
+        if images is None or self.plan is None:
             return None
-        return self.train_images * self.plan.training_flops
+        return images * self.plan.training_flops
 
     def metric_at(self, metric: str, axis: CostAxis, cost: float) -> float | None:
         """Return the metric of the last epoch that had ended at that cost."""
@@ -161,9 +153,13 @@ class Comparison:
 
     @cached_property
     def group_names(self) -> list[str]:
-        """The letters of the runs of each group: "A+C"."""
+        """The letters of the runs of each group that count in its mean, or of all if none does: "A+C"."""
+        return ["+".join(self.letters(group.finished or group.runs)) for group in self.groups]
+
+    def letters(self, runs: Iterable[Summary]) -> list[str]:
+        """Return the letters of some of the runs."""
         names = {run.summary.path: name for name, run in zip(self.names, self.runs, strict=True)}
-        return ["+".join(names[run.path] for run in group.runs) for group in self.groups]
+        return [names[run.path] for run in runs]
 
     def json(self) -> dict[str, Any]:
         """Return the document of `convnn compare --json`."""
@@ -179,14 +175,16 @@ class Comparison:
 
     def _group_json(self, group: RunGroup, comparison: dict[str, Any] | None) -> dict[str, Any]:
         estimate = group.estimate
+        low, high = group.interval or (None, None)
         return {
             "figure": self.field.key,
-            "runs": [run.name for run in group.runs],
+            "runs": [run.name for run in group.finished],
+            "unfinished": [run.name for run in group.unfinished],
             "n": estimate.n if estimate else 0,
             "mean": estimate and estimate.mean,
             "sd": estimate and estimate.sd,
-            "low": estimate and estimate.low,
-            "high": estimate and estimate.high,
+            "low": low,
+            "high": high,
             "against_first": comparison,
         }
 
@@ -198,6 +196,7 @@ def compare(
     key: str = "best",
     metric: str | None = None,
     effect_size: float = 1.0,
+    unfinished: bool = False,
 ) -> Comparison:
     """Compare runs with the first of them.
 
@@ -207,6 +206,7 @@ def compare(
         key: the field by which groups of repeats are compared, such as "best" or "best:test_loss"
         metric: of the curves and at equal cost; by default the one that all runs monitor
         effect_size: the difference that the number of runs needed is computed for
+        unfinished: average runs that did not train to their end, too; nothing is claimed of them
 
     Raises:
         UserError: where `key` is no number, or no run has the metric
@@ -221,8 +221,9 @@ def compare(
         raise UserError(Problem(f"{key} is no number", key="figure", value=key, fix=fix))
     compared = [ComparedRun.read(run) for run in runs]
     metric = metric or shared_monitor(compared)
-    groups = group_repeats(runs, field)
-    noise = _noise_floor(runs, all_runs, field)
+    groups = group_repeats(runs, field, only_finished=not unfinished)
+    by_path = {run.path: run for run in [*all_runs, *runs]}
+    noise = noise_floor(by_path.values(), [run for run in runs if run.status == "done"], field)
     return Comparison(
         compared,
         metric,
@@ -232,13 +233,6 @@ def compare(
         compare_groups(groups, field, effect_size, noise),
         field,
     )
-
-
-def _noise_floor(runs: Sequence[Summary], all_runs: Iterable[Summary], field: Field) -> NoiseFloor | None:
-    """Return the noise floor on the data set of the first run, with which the others are compared."""
-    dataset = runs[0].config.value("data.dataset")
-    by_path = {run.path: run for run in [*all_runs, *runs]}
-    return noise_floor(by_path.values(), str(dataset), field)
 
 
 def letters(count: int) -> list[str]:

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 from convnn.analysis.comparison import Comparison, MetricRow, unknown_options
 from convnn.analysis.fields import RUN_FIELDS, choosing_metrics, get_field
-from convnn.analysis.repeats import copies_note, interval_text
+from convnn.analysis.repeats import TRIAL_SHARE, copies_note, drawn_note, interval_text
+from convnn.analysis.training_data import may_differ
 from convnn.analysis.verdict import signed
 from convnn.config.recorded import value_text
 from convnn.metrics import format_value, lower_is_better, split_of
@@ -25,7 +26,7 @@ MAX_UNKNOWN = 3  # options that a note names
 def tables(comparison: Comparison) -> list[Table]:
     """Return the runs, their options, their metrics and, where there are repeats, the groups."""
     result = [runs_table(comparison), options_table(comparison), metrics_table(comparison)]
-    if any(len(group.runs) > 1 for group in comparison.groups):
+    if any(len(group.finished) > 1 for group in comparison.groups):
         result.append(groups_table(comparison))
     return result
 
@@ -105,14 +106,19 @@ def groups_table(comparison: Comparison) -> Table:
             continue
         sd = MISSING if estimate.sd is None else format_value(estimate.sd, metric)
         rows.append(
-            [name, str(estimate.n), format_value(estimate.mean, metric), sd, interval_text(estimate, metric) or MISSING]
+            [name, str(estimate.n), format_value(estimate.mean, metric), sd, interval_text(group, metric) or MISSING]
         )
     return Table(columns, rows, f"repeats, which differ in the seed alone, by {comparison.field.key}")
 
 
+def caveats(comparison: Comparison) -> list[str]:
+    """Return what the verdicts do not cover, a sentence each; they stand before the verdicts."""
+    return [*_left_out(comparison), *_data_caveats(comparison), *_run_caveats(comparison), *_best_caveats(comparison)]
+
+
 def notes(comparison: Comparison) -> list[str]:
-    """Return what has to be known to read the tables and the verdicts, a sentence each."""
-    return [*_group_notes(comparison), *_run_notes(comparison), *_metric_notes(comparison)]
+    """Return how to read the tables and the verdicts, a sentence each."""
+    return [*_group_notes(comparison), *_metric_notes(comparison)]
 
 
 def verdicts(comparison: Comparison) -> list[str]:
@@ -122,19 +128,34 @@ def verdicts(comparison: Comparison) -> list[str]:
     return [f"{name} - {reference}: {group_comparison.text}" for name, group_comparison in pairs]
 
 
-def _group_notes(comparison: Comparison) -> Iterator[str]:
-    if len(comparison.group_names) < 2:
-        yield "these are repeats of one configuration: there are no groups to compare"
-    tests = sum(group_comparison.difference is not None for group_comparison in comparison.group_comparisons)
-    if tests > 1:
-        yield f"p is adjusted for {tests} comparisons, an interval is that of its pair alone"
-    sources = dict.fromkeys(group.noise_floor.source for group in comparison.group_comparisons if group.noise_floor)
-    for source in sources:
-        yield f"run-to-run standard deviation: {source}"
+def _left_out(comparison: Comparison) -> Iterator[str]:
+    named_runs = zip(comparison.names, comparison.runs, strict=True)
+    unfinished = [(name, run.summary) for name, run in named_runs if run.summary.status != "done"]
+    if unfinished:
+        count = plural(len(unfinished), "unfinished run")
+        runs = ", ".join(f"{name} ({run.status} at epoch {run.epoch})" for name, run in unfinished)
+        if any(group.unfinished for group in comparison.groups):
+            yield f"left out of means and verdicts: {count}, {runs}; convnn compare --unfinished averages them"
+        else:
+            yield f"averaged, but not tested: {count}, {runs}"
     yield from copies_note(comparison.groups)
 
 
-def _run_notes(comparison: Comparison) -> Iterator[str]:
+def _data_caveats(comparison: Comparison) -> Iterator[str]:
+    reference, *others = (run.summary for run in comparison.runs)
+    without_digest = [run for run in (reference, *others) if not run.data.digests]
+    if without_digest:
+        names = "these runs"
+        if len(without_digest) < len(comparison.runs):
+            names = ", ".join(comparison.letters(without_digest))
+        yield f"data not verified: no digest of the images was recorded by {names}"
+    if not_comparable := [run for run in others if may_differ(reference, run)]:
+        names = ", ".join(comparison.letters(not_comparable))
+        yield f"data not verified: data.limit or data.resize makes the images of {names} others than those of A"
+    yield from drawn_note(comparison.groups, comparison.field)
+
+
+def _run_caveats(comparison: Comparison) -> Iterator[str]:
     for name, run in zip(comparison.names, comparison.runs, strict=True):
         if keys := unknown_options(run.summary):
             examples = keys[:MAX_UNKNOWN]
@@ -142,14 +163,30 @@ def _run_notes(comparison: Comparison) -> Iterator[str]:
                 examples.append("...")
             options = plural(len(keys), "option")
             yield f"{name} did not record {options}, which may differ, too: {', '.join(examples)}"
-        if run.summary.status != "done":
-            yield f"{name}: {run.summary.status} at epoch {run.summary.epoch}, so its metrics are not of a whole run"
 
 
-def _metric_notes(comparison: Comparison) -> Iterator[str]:
+def _best_caveats(comparison: Comparison) -> Iterator[str]:
     metrics = choosing_metrics(comparison.field, [run.summary for run in comparison.runs])
     if any(split_of(metric) == "test" for metric in metrics):
         yield "best on test: the epoch was chosen on the test set, which flatters every run"
+    floors = {group.noise_floor for group in comparison.group_comparisons if group.noise_floor}
+    epochs = min((run.summary.epoch for run in comparison.runs if run.summary.status == "done"), default=0)
+    if any(epochs < TRIAL_SHARE * floor.epochs for floor in floors):
+        longest = plural(max(floor.epochs for floor in floors), "epoch")
+        yield f"the run-to-run standard deviation is that of runs of {longest}: shorter ones vary more"
+
+
+def _group_notes(comparison: Comparison) -> Iterator[str]:
+    if len(comparison.group_names) < 2:
+        yield "these are repeats of one configuration: there are no groups to compare"
+    tests = sum(group_comparison.difference is not None for group_comparison in comparison.group_comparisons)
+    if tests > 1:
+        yield f"p is adjusted for {tests} comparisons, an interval is that of its pair alone"
+    for floor in dict.fromkeys(group.noise_floor for group in comparison.group_comparisons if group.noise_floor):
+        yield f"run-to-run standard deviation: {floor.source}, {plural(round(floor.df), 'degree')} of freedom"
+
+
+def _metric_notes(comparison: Comparison) -> Iterator[str]:
     if any(run.summary.source for run in comparison.runs):
         yield "metrics of imported runs are as published; their seconds are of training alone"
     if lower_is_better(comparison.metric):

@@ -136,6 +136,11 @@ def choosing_metrics(field: Field, runs: Iterable[Summary]) -> set[str]:
     return {run.best.metric for run in runs if run.best is not None}
 
 
+def measuring_metrics(field: Field, runs: Iterable[Summary]) -> set[str]:
+    """Return the metrics that the field's value is one of: its own, or those that the runs monitor for `best`."""
+    return {field.metric} if field.metric is not None else choosing_metrics(field, runs)
+
+
 def parse_duration(text: str) -> float:
     """Return the seconds of a time span such as 90s, 5m, 12h, 30d or 2w. Raises ValueError."""
     if text[-1:] not in SECONDS:

@@ -139,7 +139,7 @@ class GroupTable:
         estimate = group.estimate
         if estimate is None:
             return {"n": 0, "mean": None, "sd": None, "low": None, "high": None}
-        low, high = (estimate.low, estimate.high) if self.has_intervals else (None, None)
+        low, high = (self.has_intervals and group.interval) or (None, None)
         return {"n": estimate.n, "mean": estimate.mean, "sd": estimate.sd, "low": low, "high": high}
 
     def table(self) -> Table:
@@ -165,7 +165,7 @@ class GroupTable:
         sd = "" if estimate.sd is None else format_value(estimate.sd, metric)
         cells = [str(estimate.n), format_value(estimate.mean, metric), sd, format_value(best_of(group.values), metric)]
         if self.has_intervals:
-            cells.append(interval_text(estimate, metric))
+            cells.append(interval_text(group, metric))
         return cells
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from convnn.analysis.fields import Field
+from convnn.analysis.fields import Field, measuring_metrics
 from convnn.analysis.repeats import NoiseFloor, RunGroup
 from convnn.analysis.statistics import (
     ALPHA,
@@ -18,6 +18,7 @@ from convnn.analysis.statistics import (
     runs_needed,
     welch,
 )
+from convnn.analysis.training_data import first_conflict
 from convnn.config.recorded import UNKNOWN
 from convnn.metrics import format_value, metric_info
 from convnn.runs.summary import json_value
@@ -48,7 +49,7 @@ class GroupComparison:
             "p": self.adjusted_p,
             "distinguishable": self.distinguishable,
             "needed": self.runs_needed,
-            "noise": noise and {"sd": noise.sd, "source": noise.source},
+            "noise": noise and {"sd": noise.sd, "df": noise.df, "source": noise.source},
             "words": self.text,
         }
 
@@ -59,34 +60,61 @@ def compare_groups(
     """Compare every group but the first with the first; the p-values of several are adjusted by Holm's method.
 
     Two groups of repeats are compared by Welch's t-test, a single run by the noise floor, which is that of the first
-    group's data set. `effect_size` has the unit of the field.
+    group's data set. Nothing is claimed across data that differ or with a run that is not done. `effect_size` has the
+    unit of the field.
     """
     reference, *others = groups
-    differences = [_difference(group, reference, noise_floor) for group in others]
+    reasons = [_not_tested_reason(group, reference, field, noise_floor) for group in others]
+    differences = [
+        None if reason else _difference(group, reference, noise_floor)
+        for group, reason in zip(others, reasons, strict=True)
+    ]
     adjusted_ps = _adjusted_ps(differences)
     tests = sum(difference is not None for difference in differences)
     comparisons = []
-    for group, difference, p in zip(others, differences, adjusted_ps, strict=True):
+    for group, reason, difference, p in zip(others, reasons, differences, adjusted_ps, strict=True):
         if difference is None or p is None:
-            comparisons.append(GroupComparison(_no_claim_text(group, reference)))
+            comparisons.append(GroupComparison(f"not tested: {reason}"))
             continue
         noise = None if _are_repeats(group, reference) else noise_floor
-        needed = _runs_needed(group, reference, noise, effect_size)
+        needed = _runs_needed(group, reference, noise, effect_size, ALPHA / tests)
         text = _sentence(difference, p, noise, needed, field, effect_size, is_adjusted=tests > 1)
         comparisons.append(GroupComparison(text, difference, p, noise, needed))
     return comparisons
 
 
+def _not_tested_reason(
+    group: RunGroup, reference: RunGroup, field: Field, noise_floor: NoiseFloor | None
+) -> str | None:
+    """Return why the difference of two groups is not tested; None where it is."""
+    for compared_group in (group, reference):
+        if not compared_group.finished:
+            return "no run was trained to its end"
+        if not compared_group.values:
+            return "no value to compare"
+    if any(run.status != "done" for run in (*group.finished, *reference.finished)):
+        return "not every run was trained to its end"
+    if conflict := first_conflict(reference.finished, group.finished):
+        return f"the runs are on different data: {conflict}"
+    if len(metrics := measuring_metrics(field, [*reference.finished, *group.finished])) > 1:
+        return f"the best epoch is by {' in some runs and by '.join(sorted(metrics))} in others"
+    if _are_repeats(group, reference):
+        return None
+    if reference.runs[0].config.value("data.dataset") is UNKNOWN:
+        return "single runs that are not known to be of one data set"
+    if noise_floor is None:
+        return "single runs, and no repeats on this data set that show how far runs differ by chance"
+    return None
+
+
 def _difference(group: RunGroup, reference: RunGroup, noise_floor: NoiseFloor | None) -> MeanDifference | None:
-    """Return group - reference; None where nothing can be claimed."""
+    """Return group - reference; None where there is nothing to test it by."""
     a, b = group.estimate, reference.estimate
     if a is None or b is None:
         return None
     if _are_repeats(group, reference):
         return welch(a, b)
-    if noise_floor is None or not _share_dataset(group, reference):
-        return None
-    return difference_with_sd(a, b, noise_floor.sd, noise_floor.df)
+    return difference_with_sd(a, b, noise_floor.sd, noise_floor.df) if noise_floor else None
 
 
 def _adjusted_ps(differences: Sequence[MeanDifference | None]) -> list[float | None]:
@@ -94,29 +122,18 @@ def _adjusted_ps(differences: Sequence[MeanDifference | None]) -> list[float | N
     return [next(adjusted) if difference else None for difference in differences]
 
 
-def _no_claim_text(group: RunGroup, reference: RunGroup) -> str:
-    if not group.values or not reference.values:
-        return "no value to compare"
-    if not _share_dataset(group, reference):
-        return "not tested: single runs that are not known to be of one data set"
-    return "not tested: single runs, and no repeats on this data set that show how far runs differ by chance"
-
-
-def _runs_needed(group: RunGroup, reference: RunGroup, noise: NoiseFloor | None, effect_size: float) -> int | None:
+def _runs_needed(
+    group: RunGroup, reference: RunGroup, noise: NoiseFloor | None, effect_size: float, alpha: float
+) -> int | None:
     """Return the runs needed by the noise floor, or by the pooled deviation of two groups of repeats."""
     if noise is not None:
-        return runs_needed(noise.sd, effect_size)
+        return runs_needed(noise.sd, effect_size, alpha)
     pooled = pooled_sd(estimate for estimate in (group.estimate, reference.estimate) if estimate)
-    return runs_needed(pooled[0], effect_size) if pooled else None
+    return runs_needed(pooled[0], effect_size, alpha) if pooled else None
 
 
 def _are_repeats(*groups: RunGroup) -> bool:
     return all(len(group.values) > 1 for group in groups)
-
-
-def _share_dataset(*groups: RunGroup) -> bool:
-    datasets = {run.config.value("data.dataset") for group in groups for run in group.runs}
-    return len(datasets) == 1 and UNKNOWN not in datasets
 
 
 def _sentence(
@@ -143,17 +160,18 @@ def _sentence(
         sd = f"{format_value(noise_floor.sd, metric)}{unit}"
         parts.append(f"a single run, compared with a run-to-run standard deviation of {sd}")
     if p >= ALPHA:
-        parts.append(_runs_needed_text(needed, effect_size, unit))
+        parts.append(_runs_needed_text(needed, effect_size, unit, is_adjusted=is_adjusted))
     return "; ".join(parts)
 
 
-def _runs_needed_text(needed: int | None, effect_size: float, unit: str) -> str:
+def _runs_needed_text(needed: int | None, effect_size: float, unit: str, *, is_adjusted: bool) -> str:
     size = f"{effect_size:g}{unit}"
     if unit and effect_size == 1:
         size = size.removesuffix("s")
     if needed is None:
         return f"no feasible number of runs detects {size}"
-    return f"about {needed} runs per group are needed to detect {size}"
+    text = f"about {needed} runs per group are needed to detect {size}"
+    return f"{text}, Holm-adjusted" if is_adjusted else text
 
 
 def _point(field: Field) -> str:

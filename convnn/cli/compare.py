@@ -57,6 +57,12 @@ def compare(
             help="smallest difference of interest, in points: sample sizes are given for it",
         ),
     ] = 1.0,
+    unfinished: Annotated[
+        bool,
+        typer.Option(
+            "--unfinished", help="average runs that were not trained to their end, too; no claim is made of them"
+        ),
+    ] = False,
     curves: Annotated[bool, typer.Option("--curves/--no_curves", help="draw the curves", show_default=False)] = True,
     format: arguments.Format = "table",
     as_json: arguments.FormatJson = False,
@@ -70,7 +76,9 @@ def compare(
     root = runs_root(runs)
     summaries = listing.read_summaries(root)
     selected = _selected(names or [], where, pin, summaries, root)
-    result = comparison.compare(selected, summaries, key=figure, metric=metric, effect_size=effect)
+    result = comparison.compare(
+        selected, summaries, key=figure, metric=metric, effect_size=effect, unfinished=unfinished
+    )
     if format == "json":
         return write_json(result.json())
     console = out()
@@ -85,13 +93,14 @@ def compare(
 
         width = shutil.get_terminal_size((100, 24)).columns
         console.print(ComparisonCurves(result, width), soft_wrap=True)
-    verdicts, notes = comparison_report.verdicts(result), comparison_report.notes(result)
-    if format == "table":
-        print_sentences(verdicts)  # a part of the result, as the tables and the curves are
-    else:
-        notes = [*verdicts, *notes]
+    caveats, verdicts = comparison_report.caveats(result), comparison_report.verdicts(result)
+    notes = comparison_report.notes(result)
+    if format != "table":
+        return say_notes([*caveats, *notes, *verdicts])
+    print_sentences(caveats)  # a part of the result, as the tables, the curves and the verdicts are
     sys.stdout.flush()
-    return say_notes(notes)
+    say_notes(notes)
+    return print_sentences(verdicts)
 
 
 def _selected(

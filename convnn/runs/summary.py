@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,6 +24,15 @@ class MetricSummary(NamedTuple):
     epoch: int | None  # of the best value
 
 
+class RecordedData(NamedTuple):
+    """The data that a run recorded at its last start; None and empty where it did not."""
+
+    num_classes: int | None = None
+    class_digest: str | None = None  # of the names of the classes, which may be thousands
+    images: Mapping[str, int] = {}  # by split, as many as are used
+    digests: Mapping[str, str] = {}  # of the images and labels, by split
+
+
 @dataclass(slots=True)
 class Summary:
     """A run in a few values: what JSON documents hold of it, and what filters and tables need beside that."""
@@ -40,6 +50,7 @@ class Summary:
     source: str | None  # the directory an imported run came from: its values are as published
     not_launchable_reason: str | None  # of an imported run that cannot be launched
     damaged_lines: int = 0  # of its event log
+    data: RecordedData = field(default_factory=RecordedData)
 
     @property
     def run(self) -> Run:
@@ -85,7 +96,19 @@ def summarize(run: Run) -> Summary:
         source=str(import_record["source"]) if "source" in import_record else None,
         not_launchable_reason=str(import_record["reason"]) if import_record.get("reason") else None,
         damaged_lines=len(history.skipped_lines),
+        data=_recorded_data(history),
     )
+
+
+def _recorded_data(history: History) -> RecordedData:
+    started = history.started
+    if started is None:
+        return RecordedData()
+    class_digest = None
+    if started.classes:
+        class_digest = hashlib.sha256("\0".join(started.classes).encode()).hexdigest()[:16]
+    num_classes = started.num_classes or len(started.classes) or None
+    return RecordedData(num_classes, class_digest, started.images, started.data_digest)
 
 
 def _metric_summary(history: History, metric: str) -> MetricSummary:

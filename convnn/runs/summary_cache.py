@@ -20,11 +20,11 @@ from convnn.runs.find import creation_order, entry_warning, run_of_entry, scan_r
 from convnn.runs.lock import is_locked
 from convnn.runs.run import CONFIG, EVENTS
 from convnn.runs.status import STATUSES
-from convnn.runs.summary import MetricSummary, Summary, summarize
+from convnn.runs.summary import MetricSummary, RecordedData, Summary, summarize
 from convnn.text import plural
 
 CACHE = ".summaries.json"  # a view: may be deleted at any time
-VERSION = "convnn summaries 6"  # of the format and of the fields of a summary
+VERSION = "convnn summaries 7"  # of the format and of the fields of a summary
 FIELDS = Summary.__slots__
 
 Stamp = list[int]
@@ -176,5 +176,6 @@ def _parse(data: bytes) -> dict[str, _Entry]:
         fields["config"] = configs[numbers]
         fields["best"] = Best(*fields["best"]) if fields["best"] else None
         fields["metrics"] = {metric: MetricSummary(*value) for metric, value in fields["metrics"].items()}
+        fields["data"] = RecordedData(*fields["data"])
         entries[name] = _Entry(tuple(stamps), tuple(created), Summary(**fields))
     return entries

@@ -16,7 +16,7 @@ from convnn.analysis.comparison import (
     metric_rows,
     option_differences,
 )
-from convnn.analysis.comparison_report import notes, tables, value_texts, verdicts
+from convnn.analysis.comparison_report import caveats, notes, tables, value_texts, verdicts
 from convnn.config.recorded import NO_EFFECT
 from convnn.events import Epoch, Finished, Started
 from convnn.legacy.importer import import_tree
@@ -62,7 +62,7 @@ def test_an_option_that_a_run_did_not_record_is_no_difference(root):
     assert option_differences([a, c]) == []
     (difference,) = option_differences([a, b, c])
     assert difference.json() == {"option": "layer.K", "values": [9, 12, "?"]}
-    assert any(note.startswith("B did not record") for note in notes(compare([a, c])))
+    assert any(caveat.startswith("B did not record") for caveat in caveats(compare([a, c])))
 
 
 def test_counts_are_short_and_values_that_are_not_finite_have_no_difference():
@@ -104,7 +104,7 @@ def test_runs_on_a_validation_share_are_decided_by_it_and_not_called_best_on_tes
         runs.append(summary.summarize(run))
     comparison = compare(runs)
     assert comparison.metric == "val_top1" and "best" in {row.point for row in comparison.metric_rows}
-    assert not any("best on test" in note for note in notes(comparison))
+    assert not any("best on test" in caveat for caveat in caveats(comparison))
 
 
 def test_tables_have_signed_differences_to_the_first_run(tmp_path, root):
@@ -114,7 +114,7 @@ def test_tables_have_signed_differences_to_the_first_run(tmp_path, root):
     text = "\n".join(line for table in tables(comparison) for line in [table.title, *lines(table, 80)[0]])
     text = " ".join(text.split())
     assert "best on test 82.50 82.00 (-0.50)" in text and "branching.ratio 0.5 0.25" in text and "as published" in text
-    sentences = "\n".join([*verdicts(comparison), *notes(comparison)])
+    sentences = "\n".join([*caveats(comparison), *notes(comparison), *verdicts(comparison)])
     assert "B - A: -0.50 points" in sentences and "2511.14137" in sentences and "best on test" in sentences
 
 

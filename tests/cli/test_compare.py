@@ -150,6 +150,35 @@ def test_compare_shows_differences_figures_and_what_they_are_worth(convnn, old):
     assert convnn("compare", "g_Col_br0500")[0] == 2 and convnn("compare", "nothing", "@last")[0] == 6
 
 
+def test_unfinished_runs_are_left_out_of_verdicts_and_counted(convnn, root):
+    """A run stopped after its first epoch is not averaged with others; asked for, it is, and nothing is claimed."""
+    for name, top1s, outcome in (
+        ("whole", (50.0, 60.0, 70.0), "done"),
+        ("cut", (10.0,), "stopped"),
+        ("late", (20.0, 30.0), "interrupted"),
+    ):
+        epochs = [epoch(number, top1) for number, top1 in enumerate(top1s, 1)]
+        new(root, Started(), *epochs, Finished(outcome=outcome), name=name)
+    names = ("whole", "cut", "late")
+    code, out, err = convnn("compare", *names, "--no_curves")
+    assert code == 0 and "2 unfinished runs, B (stopped at epoch 1), C (interrupted at epoch 2)" in out
+    assert "distinguishable" not in out + err and "repeats  n" not in out
+    groups = json.loads(convnn("compare", *names, "--json")[1])["groups"]
+    assert [(group["n"], group["mean"], len(group["unfinished"])) for group in groups] == [(1, 70.0, 2)]
+    group = json.loads(convnn("compare", *names, "--json", "--unfinished")[1])["groups"][0]
+    assert group["n"] == 3 and group["mean"] == pytest.approx(110 / 3)
+    assert group["low"] is None and group["unfinished"] == []
+    assert "averaged, but not tested: 2 unfinished runs" in convnn("compare", *names, "--unfinished")[1]
+
+
+def test_caveats_stand_before_the_verdicts(convnn, old):
+    out = convnn("compare", "g_Col_br0500", "g_Col_br1000", "--no_curves")[1]
+    places = [out.index(words) for words in ("parameters", "data not verified", "best on test: ", "B - A: ")]
+    assert places == sorted(places) and out.splitlines()[-1].startswith("B - A: ")
+    err = convnn("compare", "g_Col_br0500", "g_Col_br1000", "--format", "csv")[2]
+    assert err.index("data not verified") < err.index("B - A: ")
+
+
 def test_show_says_where_an_imported_run_came_from_and_its_figures_as_published(convnn, old):
     out = " ".join(convnn("show", "g_Col_br0500")[1].split())
     assert "imported from" in out and "old/Branching_Col_br0500_s42" in out.replace(" ", "")

@@ -53,13 +53,14 @@ async def test_differences_verdict_and_figures_stand_in_this_order(tmp_path):
         parts = (
             "A few-neighbours done 4/4 B more-neighbours done 3/4",
             "options that differ and have an effect option A B layer.K 3 5",
-            "B - A: not tested: single runs",
+            "data not verified",
             "best on test: the epoch was chosen on the test set",
+            "B - A: not tested: single runs",
             "test_top1 last epoch 82.50 80.00 (-2.50)",
             "test_top1 best on test",
             "test_top1 3 epochs 80.00 80.00 (0.00)",
             "test_top1 27 seconds",
-            "images",
+            "images 80.00",
             "FLOPs",
         )
         places = [tables.find(part) for part in parts]

@@ -65,7 +65,8 @@ class ComparedTables(VerticalScroll):
         if self.comparison is None or not self.size.width:
             return
         runs, options, *metrics = comparison_report.tables(self.comparison)
-        sentences = [*comparison_report.verdicts(self.comparison), *comparison_report.notes(self.comparison)]
+        parts = (comparison_report.caveats, comparison_report.notes, comparison_report.verdicts)
+        sentences = [sentence for part in parts for sentence in part(self.comparison)]
         width = self.scrollable_content_region.width
         blocks = [
             table_text(runs, width, row_colors=COLORS),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from difflib import get_close_matches
 from enum import IntEnum
 from typing import Any
@@ -35,16 +35,12 @@ class Problem:
     key: str | None = None  # option of the schema, e.g. "layer.K"
     value: Any = None
     file: str | None = None
-    fix: str | None = None  # how, in words
+    fix: str | None = None  # how, in words, with flags: `config.fixes` says it for other places
     change: Mapping[str, Any] | None = None  # the fix as values by option key, which the form can apply
 
     def __str__(self) -> str:
         where = f"{self.file}: " if self.file else ""
         return where + self.message + (f"\n  fix: {self.fix}" if self.fix else "")
-
-    def in_file(self, file: str | None) -> Problem:
-        """Return the problem located in a file."""
-        return replace(self, file=file)
 
     def json(self) -> dict[str, Any]:
         """Return the problem as `--json` writes it."""

@@ -60,6 +60,7 @@ class ConvnnApp(App[int]):
         *,
         launcher: Launcher | None = None,
         preset: str | None = None,
+        theme_name: str | None = None,  # "dark" or "light"; without it what the terminal says
         now: Callable[[], float] = time.time,
         free_memory: Callable[[str], tuple[str, int | None]] = hardware.free_memory,
         **options: Any,
@@ -80,7 +81,8 @@ class ConvnnApp(App[int]):
             self._filters.append(theme.AsciiFilter())
         self.register_theme(theme.DARK)
         self.register_theme(theme.LIGHT)
-        self.theme = theme.LIGHT.name if theme.wants_light() else theme.DARK.name
+        is_light = theme.wants_light() if theme_name is None else theme_name == "light"
+        self.theme = theme.LIGHT.name if is_light else theme.DARK.name
 
     def get_default_screen(self) -> Screen[Any]:
         return HomeScreen(self.preset)

@@ -49,6 +49,7 @@ class Command:
     runs_long: bool = False
 
 
+ALIASES = {"ls": "runs", "list": "runs", "diff": "compare", "eval": "evaluate", "train": "run"}
 COMMANDS = {
     "run": Command("train", "run", runs_long=True),
     "resume": Command("train", "resume", runs_long=True),
@@ -60,6 +61,7 @@ COMMANDS = {
     "summary": Command("configure", "summary"),
     "runs": Command("look and compare", "runs"),
     "show": Command("look and compare", "show", runs_long=True),
+    "evaluate": Command("look and compare", "evaluate", runs_long=True),
     "compare": Command("look and compare", "compare"),
     "table": Command("look and compare", "table"),
     "note": Command("manage runs", "note"),
@@ -69,6 +71,7 @@ COMMANDS = {
     "doctor": Command("check", "doctor", runs_long=True),
     "verify-resume": Command("check", "verify_resume", runs_long=True),
 }
+WITH_FLAGS = ("run", "resume", "summary", "evaluate", "verify-resume")  # of the schema
 
 
 class _QuietTypes:
@@ -87,7 +90,9 @@ class _Command(_QuietTypes, TyperCommand):
 
 
 class _Group(_QuietTypes, TyperGroup):
-    pass
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Return the command of a name, which may be an alias."""
+        return super().get_command(ctx, cmd_name) or super().get_command(ctx, ALIASES.get(cmd_name, cmd_name))
 
 
 def _print_version(requested: bool) -> None:
@@ -121,7 +126,7 @@ def build_app(names: Iterable[str], *, with_flags: bool = True) -> typer.Typer:
         rich_markup_mode="rich",
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"], "token_normalize_func": _underscored},
-        epilog=EXIT_CODES,
+        epilog=f"{_aliases_help()}\n\n{EXIT_CODES}",
     )
     app.callback()(convnn)
     for name in names:
@@ -139,9 +144,20 @@ def build_app(names: Iterable[str], *, with_flags: bool = True) -> typer.Typer:
             from convnn.cli.config_flags import with_config_flags
             from convnn.config.options import OPTIONS
 
-            function = with_config_flags(function, OPTIONS if with_flags else [])
+            options = getattr(module, "FLAGS", OPTIONS)
+            function = with_config_flags(function, options if with_flags else [])
         app.command(name, cls=_Command, help=help, **shared)(function)
     return app
+
+
+def _aliases_help() -> str:
+    """Return the aliases of commands and flags, each beside what it stands for."""
+    from convnn.config.command_line import FLAG_ALIASES, GPU_ALIAS
+
+    commands = "  ".join(f"{alias} = {name}" for alias, name in ALIASES.items())
+    flags = [*(f"{alias} = {flag}" for alias, flag in FLAG_ALIASES.items()), f"{GPU_ALIAS} N = --device cuda:N"]
+    lines = ["Aliases:", commands, "  ".join(flags[:3]), "  ".join(flags[3:])]
+    return "\n  ".join(lines)
 
 
 def _underscored(name: str) -> str:
@@ -157,6 +173,12 @@ def _epilog(module: Any) -> str | None:
 def _unbroken(text: str) -> str:
     """Return the text with a line per paragraph: Typer breaks lines where the source does, and the terminal again."""
     return "\n\n".join(paragraph.replace("\n", " ") for paragraph in text.split("\n\n"))
+
+
+def _without_flag_aliases(words: list[str]) -> list[str]:
+    from convnn.config.command_line import without_aliases
+
+    return without_aliases(words)
 
 
 def _help_hint(error: TyperException) -> str:
@@ -179,7 +201,10 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     as_json = "--json" in words or "--format=json" in words or ("--format", "json") in pairwise(words)
     prepare_streams()
     try:
-        names = words[:1] if words and words[0] in COMMANDS else list(COMMANDS)
+        name = ALIASES.get(words[0], words[0]) if words else ""
+        names = [name] if name in COMMANDS else list(COMMANDS)
+        if name in WITH_FLAGS:
+            words = _without_flag_aliases(words)
         with gc_paused():
             command = typer.main.get_command(build_app(names, with_flags=words[:1] not in (["--help"], ["-h"])))
             if "_CONVNN_COMPLETE" in os.environ:  # a shell asks at a key press
@@ -192,9 +217,10 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         show_error(error, as_json)
         code = error.code
     except TyperException as error:
-        if error.format_message():  # empty where nothing was typed: the help was printed, and says enough
+        code = Exit.DONE  # where nothing was typed: the help was printed
+        if error.format_message():
             show_error(UserError(Problem(error.format_message(), fix=_help_hint(error))), as_json)
-        code = Exit.USAGE
+            code = Exit.USAGE
     except (BrokenPipeError, SystemExit) as error:
         if isinstance(error, SystemExit) and not isinstance(error.__context__, BrokenPipeError):
             raise

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from convnn.errors import Problem
 from convnn.runs.status import STATUSES
 from convnn.tables import FORMATS
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from convnn.runs.run import Run as RunDirectory
     from convnn.runs.summary import Summary
 
+CHECKPOINTS = ("best", "last")
 MAX_NUMBERED = 9  # of @last, @2, ... that a shell offers
 CONFIG_PARAMETER = "typed"  # of a command that takes the flags of the schema: their texts by key
 
@@ -83,7 +85,7 @@ def complete_formats(incomplete: str) -> list[str]:
 
 def complete_checkpoints(incomplete: str) -> list[str]:
     """Return the checkpoints that `--checkpoint` takes."""
-    return [name for name in ("best", "last") if name.startswith(incomplete)]
+    return [name for name in CHECKPOINTS if name.startswith(incomplete)]
 
 
 def _known_summaries(context: typer.Context) -> list[Summary]:
@@ -91,6 +93,12 @@ def _known_summaries(context: typer.Context) -> list[Summary]:
     from convnn.runs.summary_cache import summaries
 
     return summaries(runs_root(context.params.get("runs")))[0]
+
+
+def unknown_checkpoint(name: str) -> Problem:
+    """Return the problem that `--checkpoint` takes no such name."""
+    message = f"--checkpoint is {name!r}: must be {' or '.join(CHECKPOINTS)}"
+    return Problem(message, key="checkpoint", value=name)
 
 
 # -- arguments ---------------------------------------------------------------------------------------------------------
@@ -151,6 +159,15 @@ FormatJson = Annotated[bool, typer.Option("--json", help="short for --format jso
 Json = Annotated[bool, typer.Option("--json", help="print one JSON document")]
 Plain = Annotated[bool, typer.Option("--plain", help="print one line per epoch")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="show what would happen, change nothing")]
+Checkpoint = Annotated[
+    str,
+    typer.Option(
+        "--checkpoint",
+        metavar="|".join(CHECKPOINTS),
+        help="the weights to evaluate",
+        autocompletion=complete_checkpoints,
+    ),
+]
 
 # of commands that train
 JsonEvents = Annotated[bool, typer.Option("--json", help="print events as JSON lines")]

@@ -91,7 +91,11 @@ def _device_problem(resolved: Resolved) -> str | None:
         return None
     from convnn.training.device import available_devices
 
-    return None if name in available_devices() else f"runtime.device is {name!r}: there is no such device here"
+    devices = available_devices()
+    if name in devices:
+        return None
+    available = ", ".join(devices)
+    return f"runtime.device is {name!r}: there is no such device here (available: {available}); use --device auto"
 
 
 def _data_summary(resolved: Resolved) -> str:

@@ -1,10 +1,11 @@
-"""`convnn run --test_only`: the metrics of a run's checkpoint on its test split; nothing is written."""
+"""`convnn evaluate`, also `convnn run --test_only`: the test metrics of a run's checkpoint; nothing is written."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from convnn.cli import arguments
 from convnn.cli.output import write_json
 from convnn.config.active import active_options
 from convnn.config.options import BY_KEY, OPTIONS, value_at
@@ -12,7 +13,7 @@ from convnn.config.recorded import Maybe, Settings
 from convnn.config.schema import RunConfig
 from convnn.errors import Exit, Problem, UserError
 from convnn.metrics import metric_info
-from convnn.presets.resolve import Resolved, build_config
+from convnn.presets.resolve import Resolved, build_config, resolve
 from convnn.terminal.console import out, say
 from convnn.text import plural
 
@@ -23,11 +24,32 @@ if TYPE_CHECKING:
 FREE = {"data.path", "data.workers", "training.batch_size"} | {o.key for o in OPTIONS if o.section == "runtime"}
 
 
+FLAGS = [option for option in OPTIONS if option.key in FREE]
+EXAMPLES = """
+convnn evaluate @last
+convnn evaluate @best:test_top1 --checkpoint last --device cpu
+"""
+
+
 def evaluate(
+    run: arguments.Run = "@last",
+    *,
+    typed: dict[str, Any],
+    checkpoint: arguments.Checkpoint = "best",
+    as_json: arguments.Json = False,
+    runs: arguments.RunsFolder = None,
+) -> None:
+    """Evaluate a checkpoint of a run on its test split; nothing is written."""
+    if checkpoint not in arguments.CHECKPOINTS:
+        raise UserError(arguments.unknown_checkpoint(checkpoint))
+    evaluate_checkpoint(resolve(None, typed), runs, run, checkpoint, as_json=as_json)
+
+
+def evaluate_checkpoint(
     resolved: Resolved, runs: Path | None, reference: str | None, checkpoint_name: str, *, as_json: bool
 ) -> None:
     """Print the test metrics of a checkpoint. Raises UserError (no such run) when there is none to evaluate."""
-    run = _select_run(resolved.config, runs, reference)
+    run = _select_run(resolved.checked(), runs, reference)
     config = _merged_config(run, resolved)
     say(f"evaluating the {checkpoint_name} checkpoint of {run.name}")
     from convnn.training import build

@@ -12,7 +12,7 @@ from convnn.cli import arguments
 from convnn.cli.output import cell, print_grid, write_json
 from convnn.errors import Exit, Problem, UserError
 from convnn.presets.resolve import resolve_with_data
-from convnn.presets.store import Preset, read, read_all, shadowed_by, source
+from convnn.presets.store import Preset, hidden_by, origin, read, read_all, source
 from convnn.terminal.console import out, say
 from convnn.text import plural
 
@@ -36,17 +36,26 @@ def list_(as_json: arguments.Json = False) -> None:
     """List the presets with what they say about themselves."""
     listed_presets = list(read_all())
     if as_json:
-        rows = [{"name": preset.name, "path": str(preset.path), "about": preset.about} for preset in listed_presets]
-        return write_json({"presets": rows})
+        return write_json({"presets": [_entry(preset) for preset in listed_presets]})
     grid = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, show_header=False)
     for preset in listed_presets:
+        assert preset.path is not None
         warning = " (has problems: convnn presets check)" if preset.problems else ""
-        grid.add_row(cell(preset.name, "bold"), cell(preset.about + warning))
+        hides = f", hides {hidden}" if (hidden := hidden_by(preset.path)) else ""
+        grid.add_row(cell(preset.name, "bold"), cell(origin(preset.path) + hides, "dim"), cell(preset.about + warning))
     print_grid(grid)
-    for preset in listed_presets:
-        if preset.shadowed:
-            say(f"note: {shadowed_by(preset)}")
     return None
+
+
+def _entry(preset: Preset) -> dict[str, object]:
+    assert preset.path is not None
+    return {
+        "name": preset.name,
+        "path": str(preset.path),
+        "about": preset.about,
+        "origin": origin(preset.path),
+        "hides": [str(path) for path in preset.shadowed],
+    }
 
 
 @presets.command()
@@ -92,3 +101,5 @@ def copy(
     target.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(target, source(original))
     out().print_line(str(target))
+    if hidden := hidden_by(target):
+        say(f"note: it hides {hidden}")

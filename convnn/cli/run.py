@@ -93,9 +93,9 @@ def run(
     if resolved.dataset.download is not None:
         say(f"note: {data_summary(config.data.dataset, config.data.path, resolved.dataset)}")
     if config.output.test_only:
-        from convnn.cli.evaluate import evaluate
+        from convnn.cli.evaluate import evaluate_checkpoint
 
-        return evaluate(resolved, runs, evaluated_run, checkpoint or "best", as_json=as_json)
+        return evaluate_checkpoint(resolved, runs, evaluated_run, checkpoint or "best", as_json=as_json)
     if queue:
         return _queue(config, preset, runs_root(runs))
     if not as_json:
@@ -129,9 +129,8 @@ def _check_flags(config: RunConfig, *, resume: bool, overwrite: bool, run: str |
     test_only = config.output.test_only
     takes_over = "--resume" if resume else "--overwrite"
     problems = []
-    if checkpoint not in (None, "best", "last"):
-        message = f"--checkpoint is {checkpoint!r}: must be best or last"
-        problems.append(Problem(message, key="checkpoint", value=checkpoint))
+    if checkpoint is not None and checkpoint not in arguments.CHECKPOINTS:
+        problems.append(arguments.unknown_checkpoint(checkpoint))
     if (resume or overwrite) and config.output.dir is None:
         fix = "name the run's directory, or use `convnn resume RUN`"
         problems.append(Problem(f"{takes_over} needs --output_dir", fix=fix))

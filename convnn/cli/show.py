@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from convnn.cli import arguments
 from convnn.cli.output import write_json
-from convnn.errors import Problem, UserError
+from convnn.errors import Exit, Problem, UserError
 from convnn.runs.status import STATUSES
 from convnn.terminal.console import out, say
 
@@ -59,18 +61,29 @@ def show(
     return None
 
 
+@contextmanager
+def leaving_the_run_alone(run: Run) -> Iterator[None]:
+    """End at ctrl+c with a word on the run, which its own process goes on to train."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        say(f"no longer following {run.name}, which continues; stop it with: convnn stop {run.name}")
+        raise typer.Exit(Exit.INTERRUPTED) from None
+
+
 def _follow(run: Run, *, plain: bool, as_json: bool) -> None:
     """Show the events of a run as they are written, until a final one or until its process is gone."""
     from convnn.runs.event_log import read_events
     from convnn.runs.history import History
-    from convnn.terminal.live import run_view
+    from convnn.terminal.live import FOLLOW_HINT, run_view
 
     config = run.sections()
     words = [config.get(section, {}).get(key) for section, key in (("model", "name"), ("layer", "type"))]
     words.append(config.get("data", {}).get("dataset"))
     about = " ".join(str(word) for word in words if word)
     byte, history = 0, History()
-    with run_view(run.name, about, history=history, plain=plain, json=as_json) as view:
+    view = run_view(run.name, about, history=history, plain=plain, json=as_json, hint=FOLLOW_HINT)
+    with view, leaving_the_run_alone(run):
         while True:
             # checked before reading: what is written after that is read in the next round
             trains = STATUSES[run.status()].is_live

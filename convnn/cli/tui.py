@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import threading
+from typing import Annotated
 
 import typer
 
 from convnn.cli import arguments
+from convnn.errors import Problem, UserError
 from convnn.gc_pause import gc_paused
 
 EXAMPLES = """
@@ -15,8 +17,36 @@ convnn tui
 convnn tui quickstart
 """
 
+THEMES = ("dark", "light")
 
-def tui(preset: arguments.Preset = None, runs: arguments.RunsFolder = None) -> None:
+
+def _complete_themes(incomplete: str) -> list[str]:
+    return [name for name in THEMES if name.startswith(incomplete)]
+
+
+def _checked_theme(name: str | None) -> str | None:
+    """Return the theme of the flag, else of the environment. Raises UserError for an unknown one."""
+    place, value = ("--theme", name) if name is not None else ("CONVNN_THEME", os.environ.get("CONVNN_THEME"))
+    if value and value not in THEMES:
+        fix = f"use {' or '.join(THEMES)}{', or leave it empty' if name is None else ''}"
+        raise UserError(Problem(f"{place} is {value!r}: there is no such theme", key="theme", value=value, fix=fix))
+    return value or None
+
+
+def tui(
+    preset: arguments.Preset = None,
+    theme: Annotated[
+        str | None,
+        typer.Option(
+            "--theme",
+            metavar="|".join(THEMES),
+            help="colors, else $CONVNN_THEME",
+            autocompletion=_complete_themes,
+            show_default=False,
+        ),
+    ] = None,
+    runs: arguments.RunsFolder = None,
+) -> None:
     """Build, validate, save, launch and watch runs without leaving the terminal.
 
     It trains in this process, one run after the other; with a preset it opens the form with it. The exit code is 0, 1
@@ -32,9 +62,9 @@ def tui(preset: arguments.Preset = None, runs: arguments.RunsFolder = None) -> N
         from tui.process.launcher import Launcher
         from tui.process.shutdown import run_app
 
-    root = runs_root(runs)
+    root, theme = runs_root(runs), _checked_theme(theme)
     with Terminal() as terminal:
-        app = ConvnnApp(root, launcher=Launcher(root, terminal), preset=preset)
+        app = ConvnnApp(root, launcher=Launcher(root, terminal), preset=preset, theme_name=theme)
         code = run_app(app, app.shutdown, terminal)
     if any(not thread.daemon for thread in threading.enumerate() if thread is not threading.main_thread()):
         os._exit(code)  # Textual's threads never end on a terminal that went away while it was written to

@@ -15,6 +15,13 @@ from convnn.config.schema import RunConfig
 
 SWITCHES = ("--dry_run", "--plain", "--live", "--json", "--debug", "--overwrite", "--resume")
 WITH_VALUE = ("--max_minutes", "--run", "--checkpoint", "--runs")  # of the command, never of a configuration
+FLAG_ALIASES = {  # of other programs and of habit; an option has one name in files, tables and help
+    "--epochs": "--num_epochs",
+    "--bs": "--batch_size",
+    "--learning_rate": "--lr",
+    "--wd": "--weight_decay",
+}
+GPU_ALIAS = "--gpu"  # "--gpu 1" is "--device cuda:1"
 
 
 @dataclass
@@ -31,6 +38,22 @@ def spelled(token: str) -> str:
     """Return a flag with underscores, as the schema spells it: `--num-samples=8` is `--num_samples=8`."""
     name, equals, value = token.partition("=")
     return name[:2] + name[2:].replace("-", "_") + equals + value if token.startswith("--") else token
+
+
+def without_aliases(tokens: Iterable[str]) -> list[str]:
+    """Return the tokens with the aliases of flags replaced by the flags."""
+    rest, replaced = list(tokens), []
+    while rest:
+        token = rest.pop(0)
+        name, equals, value = spelled(token).partition("=")
+        if name == GPU_ALIAS:
+            number = value if equals else rest.pop(0) if rest and rest[0].isdecimal() else ""
+            replaced += ["--device", f"cuda:{number}" if number else "cuda"]
+        elif name in FLAG_ALIASES:
+            replaced.append(FLAG_ALIASES[name] + equals + value)
+        else:
+            replaced.append(token)
+    return replaced
 
 
 def read(text: str) -> Parsed:
@@ -51,7 +74,7 @@ def _arguments(tokens: Sequence[str]) -> Sequence[str]:
 
 def parse(tokens: Iterable[str]) -> Parsed:
     """Parse the arguments of `convnn run`."""
-    parsed, rest = Parsed(), list(tokens)
+    parsed, rest = Parsed(), without_aliases(tokens)
     while rest:
         token = rest.pop(0)
         if not token.startswith("--"):

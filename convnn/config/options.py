@@ -128,6 +128,12 @@ class Option:
             return f"{value:g}"
         return str(value)
 
+    def flag_text(self, value: Value) -> str:
+        """Return the flag that sets a value: "--K 9", "--no_augment"."""
+        if self.kind == "bool":
+            return self.flag if value else self.off_flag
+        return f"{self.flag} {self.text(value)}"
+
     def problem(self, value: Any) -> Problem:
         """Return the problem that `value` is not allowed here, with the nearest value that is."""
         nearest_value = self._nearest(value)
@@ -135,7 +141,7 @@ class Option:
             f"{self.key} is {_shown(value)}: must be {self.allowed()}",
             key=self.key,
             value=value,
-            fix=f"use {self.flag} {self.text(nearest_value)}".rstrip(),
+            fix=f"use {self.flag_text(nearest_value)}".rstrip(),
             change={self.key: nearest_value},
         )
 
@@ -144,6 +150,9 @@ class Option:
             return nearest(value, self.choices, cutoff=0.5) or self.default
         if self.kind in ("int", "float") and isinstance(value, int | float) and not isinstance(value, bool):
             return self._inside(value)
+        if self.pattern is not None and isinstance(value, str):
+            name = re.sub(r"[^A-Za-z0-9._+=-]+", "-", value).strip("-.")[:80]
+            return name if re.fullmatch(self.pattern, name) else self.default
         return self.default
 
     def _inside(self, value: float) -> Value:

@@ -12,6 +12,7 @@ import tomli_w
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from convnn.config.fixes import in_file
 from convnn.config.options import BY_KEY, SECTIONS, nearest_option, value_at
 from convnn.config.schema import RunConfig
 from convnn.errors import Problem, UserError, did_you_mean
@@ -122,20 +123,59 @@ def loads(text: str, file: str | None = None) -> dict[str, Any]:
     """Return the tables of TOML text. Raises UserError that names the line and column of a syntax error."""
     try:
         return tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError, ValueError) as error:
-        message = f"not valid TOML: {str(error) or 'nested too deeply'}"
-        raise UserError(Problem(message, file=file, fix=_syntax_fix(text, str(error)))) from error
+    except RecursionError as error:
+        message, fix = (
+            "not valid TOML: nested too deeply",
+            "remove the brackets: an option holds a value, or a list of words",
+        )
+        raise UserError(Problem(message, file=file, fix=fix)) from error
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(Problem(f"not valid TOML: {error}", file=file, fix=_syntax_fix(text, str(error)))) from error
+    except ValueError as error:  # Python refuses to read an integer of more than 4,300 digits
+        message = "not valid TOML: a number has too many digits"
+        raise UserError(Problem(message, file=file, fix="write a number of at most 19 digits")) from error
 
 
 def _syntax_fix(text: str, error: str) -> str:
+    """Return what to do about a syntax error, from what the parser says and the line it names."""
     position = re.search(r"at line (\d+), column (\d+)", error)
-    if position is None:
-        return "check the last lines: a quote or bracket is not closed"
-    number, column = int(position[1]), position[2]
-    line = "".join(text.splitlines()[number - 1 : number])
-    return (
-        f"line {number}, column {column} reads {line.strip()[:100]!r}: text needs quotes, true and false are lower case"
-    )
+    lines = text.splitlines() or [""]
+    number = int(position[1]) if position else len(lines)
+    line = "".join(lines[number - 1 : number])
+    column = int(position[2]) if position else len(line) + 1
+    return f"line {number} reads {line.strip()[:100]!r}: {_advice(error, line, column)}"
+
+
+def _advice(error: str, line: str, column: int) -> str:
+    """Return how to write what a line of TOML means, from what the parser says about the column."""
+    value = re.split(r"[\s,\]}]", line[column - 1 :].strip())[0]
+    for pattern, advice in _ADVICE:
+        if re.match(pattern, error):
+            return advice
+    if error.startswith("Expected newline") and line.lstrip().startswith("["):
+        return "the name of a section is in one pair of brackets, alone on its line"
+    if error.startswith("Expected newline"):
+        return "a line holds one key = value; text needs quotes, and a number is written as 0.5, 1e-3 or 20"
+    if re.match(r"[+-]?\.\d", value):
+        return f"a number needs a digit before its point: {value.replace('.', '0.', 1)}"
+    if value.lower() in ("true", "yes", "on", "false", "no", "off"):
+        return f"write {str(value.lower() in ('true', 'yes', 'on')).lower()}, in lower case"
+    if value:
+        return f'text needs quotes: "{value}"'
+    return "a value is missing after ="
+
+
+_ADVICE = (  # by how the message of the parser begins
+    (r"Expected '\]", "close the name of the section with ]"),
+    (r"Expected '='", "a key is one word, and = stands before its value"),
+    (r"Cannot (declare|overwrite|mutate)|Duplicate", "this key or section is there already: write it once"),
+    (r"Unclosed array", "close the list with ], with commas between its items"),
+    (r"Unclosed inline", "close the table with }"),
+    (r"Illegal character '\\n'|Unterminated|Expected ['\"]", "a quote is not closed"),
+    (r"Illegal character", "the line holds a control character: remove it"),
+    (r"Invalid hex|Unescaped", "a backslash in double quotes starts an escape: use single quotes"),
+    (r"Invalid initial|Invalid statement", "a line begins with [section], or with a key of letters, digits and _"),
+)
 
 
 def read_run(path: Path) -> RunConfig:
@@ -155,7 +195,7 @@ def parse_run(text: str, file: str | None = None) -> RunConfig:
         return RunConfig.model_validate(tables)
     except ValidationError as error:
         problems = _problems(error.errors(include_url=False), tables)
-        raise UserError(problem.in_file(file) for problem in problems) from error
+        raise UserError(in_file(problem, file) for problem in problems) from error
 
 
 def _problems(details: Iterable[ErrorDetails], tables: dict[str, Any]) -> Iterator[Problem]:
@@ -174,11 +214,25 @@ def _problems(details: Iterable[ErrorDetails], tables: dict[str, Any]) -> Iterat
 
 def unknown_key(key: str, value: Any) -> Problem:
     """Return the problem that the schema has no such section or option, with the nearest that it has."""
-    kind, known = ("option", [*BY_KEY, *SECTIONS]) if "." in key else ("section", SECTIONS)
+    is_option, is_section = "." in key, isinstance(value, dict)
+    kind = "option" if is_option else "section" if is_section else "key"
     option = nearest_option(key.rpartition(".")[2])
-    guess = f". Did you mean {option}?" if option else did_you_mean(key, known)
-    message = f"there is no {kind} {key}{guess}"
-    return Problem(message, key=key, value=value, fix="remove it, or correct its name")
+    if option is not None and not is_section:
+        section, _, field = option.partition(".")
+        guess, fix = f". Did you mean {option}?", f"write {field} in [{section}]"
+    else:
+        guess = did_you_mean(key, _names_beside(key, is_section))
+        nearest_name = guess.removeprefix(". Did you mean ").rstrip("?").rpartition(".")[2]
+        fix = f"rename it to {nearest_name}, or remove it" if guess else "remove it"
+    return Problem(f"there is no {kind} {key}{guess}", key=key, value=value, fix=fix)
+
+
+def _names_beside(key: str, is_section: bool) -> list[str]:
+    """Return the names that a key of a file may have where it stands: in its section, or outside of all."""
+    if "." in key:
+        section = key.partition(".")[0]
+        return [known for known in BY_KEY if known.startswith(f"{section}.")] or list(BY_KEY)
+    return list(SECTIONS) if is_section else ["about", *SECTIONS]
 
 
 def not_a_table(section: str, value: Any) -> Problem:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from convnn.config.active import inactive_messages
+from convnn.config.fixes import in_file
 from convnn.config.options import BY_KEY, OPTIONS, Option, Value, value_at
 from convnn.config.schema import RunConfig
 from convnn.data.catalog import DatasetInfo, dataset_info, published_info
@@ -82,7 +83,7 @@ class _Merged:
                 value = option.parse(value)
             self.values[option.key] = option.validate(value)
         except ValueError:
-            self.problems.append(option.problem(value).in_file(file))
+            self.problems.append(in_file(option.problem(value), file))
 
     def check(self, dataset: DatasetInfo) -> Resolved:
         """Check the rules across options, where their own values are allowed."""
@@ -91,6 +92,8 @@ class _Merged:
         notes = [*inactive_messages(self.config, set_keys), *rules.notes(self.config)]
         if self.preset and self.preset.shadowed:
             notes.insert(0, shadowed_by(self.preset))
+        if dataset.problem is not None:
+            dataset = replace(dataset, problem=self._located(dataset.problem))
         return Resolved(self.config, self.origins, tuple(problems), tuple(notes), dataset)
 
     def _broken_rules(self, dataset: DatasetInfo) -> list[Problem]:
@@ -102,7 +105,7 @@ class _Merged:
         """Name the preset's file where the value is the preset's, or a default that clashes with nothing typed."""
         origin = self.origins.get(problem.key or "", "default")
         is_in_file = origin.startswith("preset ") or (origin == "default" and not self.typed)
-        return problem.in_file(self.file) if is_in_file else problem
+        return in_file(problem, self.file) if is_in_file else problem
 
 
 def build_config(values: Mapping[str, Value]) -> RunConfig:

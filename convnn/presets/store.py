@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from convnn.config import toml
+from convnn.config.fixes import in_file
 from convnn.config.options import BY_KEY, SECTIONS
 from convnn.config.schema import SAFE_NAME, RunConfig
 from convnn.errors import Problem, UserError, did_you_mean
@@ -90,6 +91,29 @@ def shadowed_by(preset: Preset) -> str:
     return f"preset {preset.name} of {used} is used; it hides the one in {', '.join(hidden)}"
 
 
+def origin(path: Path) -> str:
+    """Return whose a preset file is, as lists say it."""
+    return "yours" if is_ours(path) else "ships with convnn"
+
+
+def hidden_by(path: Path) -> str:
+    """Return which presets a file hides, or will hide once it is saved, as an end of a sentence: "" for none.
+
+    A file that is in no folder where names are looked up hides nothing.
+    """
+    known = folders()
+    places = [index for index, folder in enumerate(known) if folder.absolute() == path.parent.absolute()]
+    later = known[places[0] + 1 :] if places else []
+    hidden = [folder / path.name for folder in later if (folder / path.name).is_file()]
+    if path.exists():
+        hidden = [file for file in hidden if not path.samefile(file)]
+    return " and ".join(f"the {path.stem} that {_belongs(file)}" for file in hidden)
+
+
+def _belongs(path: Path) -> str:
+    return f"is yours in {path.parent}" if is_ours(path) else "ships with convnn"
+
+
 def parse(text: str, name: str = "preset", path: Path | None = None) -> Preset:
     """Return a preset from its text: what is wrong becomes problems, the rest becomes values."""
     file = str(path) if path else name
@@ -115,12 +139,12 @@ def parse(text: str, name: str = "preset", path: Path | None = None) -> Preset:
     if values.pop("output.dir", None) is not None:
         problems.append(
             Problem(
-                "output.dir cannot be set in a preset: the directory belongs to one run",
+                "output.dir cannot be set in a preset: the directory belongs to one run, as --output_dir sets it",
                 key="output.dir",
-                fix="remove it, and use --output_dir on the command line",
+                fix="remove it",
             )
         )
-    return Preset(name, path, about, values, tuple(problem.in_file(file) for problem in problems))
+    return Preset(name, path, about, values, tuple(in_file(problem, file) for problem in problems))
 
 
 def source(preset: Preset) -> str:

@@ -11,6 +11,7 @@ from convnn.errors import Problem, UserError
 from convnn.events import iso
 from convnn.runs.history import STEP_FIELDS, History
 from convnn.runs.run import Run
+from convnn.text import escaped
 
 
 def csv_text(history: History) -> str:
@@ -18,7 +19,7 @@ def csv_text(history: History) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     metrics = history.metrics
-    writer.writerow(["epoch", "step", "time", *metrics])
+    writer.writerow(["epoch", "step", "time", *map(escaped, metrics)])
     for epoch in history.epochs:
         writer.writerow([epoch.epoch, epoch.step, iso(epoch.time), *(epoch.metrics.get(name, "") for name in metrics)])
     return text.getvalue()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,8 +40,9 @@ def resumable_run(reference: str | None, root: Path) -> Run:
 def check_same_config(run: Run, before: Mapping[str, Any], config: RunConfig) -> None:
     """Raise UserError with every difference between the active options of a run and `config`."""
     if problems := config_diff(before, config):
-        fix = f"leave those options as they were, or fork a new run: {resume_command(run)} --fork"
-        raise UserError([Problem(f"{run.name} has another configuration", fix=fix), *problems])
+        options = "this option as it was" if len(problems) == 1 else "these options as they were"
+        fix = f"leave {options}, or fork a new run: {resume_command(run)} --fork"
+        raise UserError([*problems[:-1], replace(problems[-1], fix=fix)])
 
 
 def resume_command(run: Run, flags: Sequence[str] = (), config: RunConfig | None = None) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from types import TracebackType
 from typing import Self
@@ -26,8 +26,11 @@ from convnn.text import fit, one_line
 FRAME_SECONDS = 0.25  # between two frames, at least
 DRAWING_SHARE = 50  # a frame that took t seconds is followed by none for 50 t: drawing costs training under 2 %
 SMALLEST = (60, 15)
+SHORTEST_BAR, LONGEST_BAR = 4, 60  # columns
+NOTES_ROOM = 30  # columns, so that the bar keeps its length while times become longer
 BAR_COLOR = "#2f86d6"
 STOP_HINT = "ctrl+c stops after this step, to be resumed; twice within 3 s stops at once"
+FOLLOW_HINT = "ctrl+c ends this view; the run continues"
 RESUME_HINT = "resume it in convnn tui"
 
 
@@ -39,15 +42,17 @@ def run_view(
     plain: bool = False,
     json: bool = False,
     live: bool = False,
+    hint: str = STOP_HINT,
 ) -> RunView:
     """Return the view of the run `name` that fits this process.
 
-    `about` says what the run is; the caller folds each event into `history` before it shows it.
+    `about` says what the run is, and `hint` what ctrl+c does; the caller folds each event into `history` before it
+    shows it.
     """
     if json:
         return JsonLines()
     if draws_in_place(plain=plain, live=live):
-        return LiveView(name, about, history=history)
+        return LiveView(name, about, history=history, hint=hint)
     return PlainLines(name, about, history)
 
 
@@ -69,9 +74,16 @@ class LiveView(RunView):
     """The run drawn in place, at most four times a second; the last frame stays when it ends."""
 
     def __init__(
-        self, name: str, about: str = "", *, history: History | None = None, console: Console | None = None
+        self,
+        name: str,
+        about: str = "",
+        *,
+        history: History | None = None,
+        console: Console | None = None,
+        hint: str = STOP_HINT,
     ) -> None:
         self.console = console or out()
+        self.hint = hint
         self.name, self.about = one_line(name), one_line(about)
         self.history = history or History()
         self._live: Live | None = None
@@ -112,7 +124,7 @@ class LiveView(RunView):
         """Return the picture of this moment, a line less than the terminal is high."""
         width, height = self.console.size
         values = [Text.assemble(" ", line, no_wrap=True) for line in pair_lines(key_values(self.history), width - 2, 2)]
-        bars = [_bar_line(bar, width) for bar in progress_bars(self.history, followed_status(self.history))]
+        bars = _bar_lines(progress_bars(self.history, followed_status(self.history)), width)
         header, footer = [self._title(width), *bars], [*(Text(" ") + line for line in values), self._status(width)]
         if width < SMALLEST[0] or height < SMALLEST[1]:
             too_small = f"the curves need a terminal of {SMALLEST[0]}x{SMALLEST[1]}, this is {width}x{height}"
@@ -131,7 +143,7 @@ class LiveView(RunView):
         sentence, tone = status_sentence(self.history, followed_status(self.history))
         if self.history.paused:
             sentence += f": {RESUME_HINT}"
-        return Text(" " + fit(sentence or STOP_HINT, width - 2), STYLES[tone if sentence else "dim"], no_wrap=True)
+        return Text(" " + fit(sentence or self.hint, width - 2), STYLES[tone if sentence else "dim"], no_wrap=True)
 
     def _start(self) -> Live:
         # without a refresh thread: frames are drawn by the thread that trains, when something happened
@@ -156,10 +168,23 @@ class LiveView(RunView):
         self._next_frame = time.monotonic() + max(FRAME_SECONDS, DRAWING_SHARE * (time.perf_counter() - start))
 
 
-def _bar_line(bar: ProgressBar, width: int) -> Text:
-    length = max(4, min(60, width - 49))
-    filled = round(bar.fraction * length)
-    line = Text(f" {bar.name:<6}", no_wrap=True)
-    line.append("━" * filled, BAR_COLOR).append("─" * (length - filled), "dim")
-    count = f"{bar.done}/{bar.total or '?'}"
-    return line.append(f" {count:>11} {bar.fraction:>4.0%}   ", "bold").append("   ".join(bar.notes))
+def _bar_lines(bars: Sequence[ProgressBar], width: int) -> list[Text]:
+    """Return a line per bar, of one length, which leaves room for what stands beside them."""
+    counts = [f"{bar.done}/{bar.total or '?'}" for bar in bars]
+    count_width = max(11, *map(len, counts))
+    room = width - len(" epoch   100%   ") - count_width
+    notes = [_fitting(bar.notes, room - SHORTEST_BAR) for bar in bars]
+    length = max(SHORTEST_BAR, min(LONGEST_BAR, room - max(NOTES_ROOM, *map(cell_len, notes))))
+    lines = []
+    for bar, count, note in zip(bars, counts, notes, strict=True):
+        filled = round(bar.fraction * length)
+        line = Text(f" {bar.name:<6}", no_wrap=True)
+        line.append("━" * filled, BAR_COLOR).append("─" * (length - filled), "dim")
+        lines.append(line.append(f" {count:>{count_width}} {bar.fraction:>4.0%}   ", "bold").append(note))
+    return lines
+
+
+def _fitting(notes: Sequence[str], width: int) -> str:
+    """Return the notes beside a bar; where there is no room for all, the last ones, such as the time left."""
+    texts = ["   ".join(notes[start:]) for start in range(len(notes))]
+    return next((text for text in texts if cell_len(text) <= width), texts[-1] if texts else "")

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from convnn.config.schema import RunConfig
 from convnn.config.toml import dumps
@@ -96,9 +97,11 @@ def _train(folder: Path, *words: str, kill: bool = False) -> int | None:
         subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stderr, text=True) as child,
     ):
         assert child.stdout is not None
+        cause = ""
         try:
             for line in child.stdout:
-                event = json.loads(line)
+                event = _event(line)
+                cause = str(event.get("cause") or cause)
                 if kill and event.get("event") == "Saved":
                     child.kill()
                     saved = int(event["step"])
@@ -110,10 +113,19 @@ def _train(folder: Path, *words: str, kill: bool = False) -> int | None:
                 child.kill()
         if (code := child.wait()) != Exit.DONE:
             stderr.seek(0)
-            output = stderr.read()[-LONGEST:].strip()
-            fix = "see that `convnn run` works with this preset"
+            output = stderr.read()[-LONGEST:].strip() or cause
+            fix = "see that `convnn run` works with this configuration"
             raise UserError(Problem(f"the child ended with code {code}: {output}", fix=fix), Exit.FAILED)
     return None
+
+
+def _event(line: str) -> dict[str, Any]:
+    """Return the event of a line; nothing for a line of a refusal, which is one document over several lines."""
+    try:
+        event = json.loads(line)
+    except ValueError:
+        return {}
+    return event if isinstance(event, dict) else {}
 
 
 def _differences(undisturbed: Run, resumed: Run) -> Iterator[str]:

@@ -12,9 +12,12 @@ from importlib import import_module
 from itertools import takewhile
 
 import pytest
+import typer
 from support import bad_options as bad_inputs
+from support.runs import new
 
-from convnn.cli.app import COMMANDS, Command
+from convnn.cli.app import ALIASES, COMMANDS, Command
+from convnn.cli.show import leaving_the_run_alone
 from convnn.config import command_line
 from convnn.config.options import BY_KEY, OPTIONS
 from convnn.errors import Exit
@@ -328,7 +331,63 @@ def test_closed_descriptors_are_no_error(closed):
 def test_without_a_command_short_help_is_shown(convnn):
     code, out, err = convnn()
     assert all(name in out + err for name in COMMANDS)
-    assert code == 2 and "error" not in err
+    assert code == 0 and "error" not in err
+
+
+@pytest.mark.parametrize(("alias", "name"), [*ALIASES.items(), ("runs", "runs")])
+def test_an_alias_is_the_command_and_the_help_lists_it_once(alias, name, convnn):
+    help = convnn(alias, "--help")[1].replace(f"convnn {alias} ", f"convnn {name} ")
+    assert help.split() == convnn(name, "--help")[1].split()
+    assert alias == name or f"{alias} = {name}" in convnn("--help")[1]
+
+
+def test_aliases_of_flags_are_the_flags_wherever_a_configuration_is_typed(convnn):
+    words = ["--dataset", "digits", "--epochs", "3", "--bs=8", "--learning-rate", "0.5", "--wd", "0.25", "--gpu", "1"]
+    config = json.loads(convnn("run", *words, "--dry-run", "--json")[1])["config"]
+    assert (config["training"]["num_epochs"], config["training"]["batch_size"]) == (3, 8)
+    assert (config["optimizer"]["lr"], config["optimizer"]["weight_decay"]) == (0.5, 0.25)
+    assert config["runtime"]["device"] == "cuda:1"
+    parsed = command_line.read(shlex.join(["convnn", "run", *words]))
+    assert parsed.typed["training.num_epochs"] == "3" and parsed.typed["runtime.device"] == "cuda:1"
+    assert not parsed.unknown
+
+
+def test_presets_are_marked_as_yours_or_as_shipped_and_say_what_they_hide(convnn, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    _, _, err = convnn("presets", "copy", "quickstart", "quickstart")
+    assert "hides the quickstart that ships with convnn" in err
+    lines = {line.split()[0]: line for line in convnn("presets")[1].splitlines()}
+    assert "yours, hides the quickstart that ships with convnn" in lines["quickstart"]
+    assert "ships with convnn" in lines["vgg11-conv2d"] and "hides" not in lines["vgg11-conv2d"]
+    rows = {row["name"]: row for row in json.loads(convnn("presets", "--json")[1])["presets"]}
+    assert rows["quickstart"]["origin"] == "yours" and len(rows["quickstart"]["hides"]) == 1
+    assert convnn("presets", "copy", "quickstart", "mine")[2] == ""
+
+
+def test_a_theme_that_there_is_not_is_refused_by_the_name_of_its_place(convnn, monkeypatch):
+    monkeypatch.setattr("tui.process.descriptors.check_terminal", lambda: None)
+    code, _, err = convnn("tui", "--theme", "blue")
+    assert code == 2 and "--theme is 'blue'" in err and "dark or light" in err
+    monkeypatch.setenv("CONVNN_THEME", "blue")
+    code, _, err = convnn("tui")
+    assert code == 2 and "CONVNN_THEME is 'blue'" in err
+
+
+def test_one_difference_of_a_resumed_run_is_one_problem_with_the_fix(convnn, tmp_path):
+    line = shlex.split("--dataset digits --limit 40 --width 0.0625 --layer Conv2d --batch_size 20 --threads 1")
+    assert convnn("run", *line, "--num_epochs", "2", "--max-minutes", "0", "--plain")[0] == 75
+    code, out, _ = convnn("resume", "@last", "--lr", "0.5", "--json")
+    (problem,) = json.loads(out)["error"]["problems"]
+    assert code == 2 and problem["key"] == "optimizer.lr" and "--fork" in problem["fix"]
+
+
+def test_following_ends_at_ctrl_c_and_says_that_the_run_continues(capsys, tmp_path):
+    run = new(tmp_path / "runs")
+    with pytest.raises(typer.Exit) as end, leaving_the_run_alone(run):
+        raise KeyboardInterrupt
+    assert end.value.exit_code == Exit.INTERRUPTED
+    assert "continues" in capsys.readouterr().err
 
 
 def test_the_same_seed_may_be_written_with_either_spelling(convnn):

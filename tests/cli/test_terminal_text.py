@@ -50,6 +50,7 @@ LINES = {
     "resume": [[HOSTILE], [ANY, "--K", HOSTILE], [ANY, "--seed", "3"]],
     "stop": [[ANY], [HOSTILE]],
     "show": [[ANY], [ANY, "--all"], [ANY, "--json"], [ANY, "--follow"], [HOSTILE]],
+    "evaluate": [[ANY], [HOSTILE], [ANY, "--checkpoint", HOSTILE]],
     "note": [[ANY, HOSTILE]],
     "runs": [[], [HOSTILE], ["--columns", HOSTILE], ["--group", "layer.K"]],
     "compare": [[ANY, "@2"], [ANY, HOSTILE]],

@@ -175,3 +175,43 @@ def test_a_whole_configuration_has_every_option_but_the_output():
     tables = tomllib.loads(toml.dumps(RunConfig(), whole=True))
     keys = {f"{section}.{field}" for section, fields in tables.items() for field in fields}
     assert keys == {key for key in BY_KEY if not key.startswith("output.")}
+
+
+@pytest.mark.parametrize(
+    ("text", "advice"),
+    [
+        ("[layer\nK = 9", "close the name of the section"),
+        ("[layer]]\nK = 9", "one pair of brackets"),
+        ("[optimizer]\nlr = .5", "0.5"),
+        ("[optimizer]\nlr = 1\nlr = 2", "write it once"),
+        ("[layer]\n[layer]", "write it once"),
+        ("[layer]\ntype = ConvNN", '"ConvNN"'),
+        ("[data]\naugment = True", "write true"),
+        ("[layer]\nK : 9", "= stands before"),
+        ("[layer]\nK = ", "a value is missing"),
+        ("[run]\ntags = ['a'", "close the list"),
+        ('[layer]\ntype = "ConvNN', "quote is not closed"),
+        ('[data]\npath = "C:\\Users"', "single quotes"),
+        ("x = " + "[" * 3000, "remove the brackets"),
+        (f"[training]\nseed = {'9' * 5000}", "19 digits"),
+    ],
+)
+def test_what_to_do_about_a_syntax_error_fits_it(text, advice):
+    with pytest.raises(UserError) as refused:
+        toml.loads(text)
+    assert advice in refused.value.problems[0].fix
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "fix"),
+    [
+        ("abut", "a word", "rename it to about, or remove it"),
+        ("lr", 0.1, "write lr in [optimizer]"),
+        ("optimizer.batch_size", 3, "write batch_size in [training]"),
+        ("optimizer.momentun", 3, "rename it to momentum, or remove it"),
+        ("optimiser", {}, "rename it to optimizer, or remove it"),
+        ("zzz", 3, "remove it"),
+    ],
+)
+def test_an_unknown_key_is_corrected_where_it_stands(key, value, fix):
+    assert toml.unknown_key(key, value).fix == fix

@@ -16,9 +16,10 @@ from convnn.runs.event_log import event_line
 from convnn.runs.history import History
 from convnn.terminal import report
 from convnn.terminal.console import EscapingConsole
-from convnn.terminal.live import LiveView, draws_in_place, run_view
+from convnn.terminal.live import FOLLOW_HINT, LiveView, _bar_lines, draws_in_place, run_view
 from convnn.terminal.panes import RunReport
-from convnn.terminal.report import epoch_line, outcome_sentence
+from convnn.terminal.report import ProgressBar, epoch_line, outcome_sentence
+from convnn.text import duration
 
 HOSTILE = "\x1b[2J\x1b]0;x\x07[bold]run[/bold]"
 
@@ -56,6 +57,25 @@ def lines_of(live):
         "".join(segment.text for segment in row)
         for row in live.console.render_lines(live.frame(), live.console.options, pad=False)
     ]
+
+
+@pytest.mark.parametrize("width", [60, 72, 80, 100, 200])
+@pytest.mark.parametrize("seconds", [0.1, 41.3, 3599, 7.3e4, 4.3e6])
+@pytest.mark.parametrize("epochs", [150, 300_000])
+def test_the_time_left_is_never_cut_and_both_bars_are_of_one_length(width, seconds, epochs):
+    eta = f"eta {duration(seconds)}"
+    notes = [f"{duration(seconds * 1.7)} so far", eta]
+    bars = ProgressBar("epoch", 3, epochs, 0.02, notes), ProgressBar("step", 12, 196, 0.06, ["2312 images/s"])
+    lines = _bar_lines(bars, width)
+    assert all(line.cell_len <= width for line in lines) and lines[0].plain.endswith(eta)
+    assert len({sum(sign in "━─" for sign in line.plain) for line in lines}) == 1
+
+
+def test_the_last_line_says_what_ctrl_c_does_to_a_run_that_is_only_followed():
+    history = History(story(finished=False))
+    view = LiveView("x", history=history, console=recorded(80, 24)[0], hint=FOLLOW_HINT)
+    assert lines_of(view)[-1].strip() == FOLLOW_HINT
+    assert "stops after this step" in lines_of(LiveView("x", history=history, console=recorded(80, 24)[0]))[-1]
 
 
 @pytest.mark.parametrize(("width", "height"), [(60, 15), (80, 24), (120, 40), (200, 60)])

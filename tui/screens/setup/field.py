@@ -13,6 +13,7 @@ from textual.geometry import Size
 from textual.widget import Widget
 from textual.widgets import Static
 
+from convnn.config.fixes import form_fix
 from convnn.config.options import Option
 from convnn.errors import Problem
 from convnn.text import escaped
@@ -202,7 +203,7 @@ def problem_text(problems: Iterable[Problem]) -> Text:
     blocks = []
     for problem in problems:
         block = Text().append(escaped(problem.message), "bold")
-        if problem.fix:
-            block.append("\n→ f4 " if problem.change else "\n→ ", "bold").append(escaped(problem.fix))
+        if fix := form_fix(problem):
+            block.append("\n→ f4 " if problem.change else "\n→ ", "bold").append(escaped(fix))
         blocks.append(block)
     return Text("\n").join(blocks)

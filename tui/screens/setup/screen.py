@@ -17,6 +17,7 @@ from textual.screen import Screen
 from textual.widgets import Input, TextArea
 
 from convnn.config import command_line
+from convnn.config.fixes import form_fix
 from convnn.data.catalog import DatasetInfo, dataset_info
 from convnn.errors import Problem, UserError
 from convnn.presets import store
@@ -281,7 +282,7 @@ class SetupScreen(Screen[None]):
         form = self.query_one(Form)
         if problem.key in form.fields:
             form.go_to(problem.key)
-        self.app.say("\n".join(filter(None, (problem.message, problem.fix))), error=True)
+        self.app.say("\n".join(filter(None, (problem.message, form_fix(problem)))), error=True)
         return None
 
     @property

@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 DEV := .venv/.dev
 
-.PHONY: quickstart test check format bench docs soak torture clean
+.PHONY: quickstart test check format bench gpu docs soak torture clean
 
 quickstart: $(READY)  ## install, then train the quickstart preset
 	$(BIN)/convnn run quickstart
@@ -26,6 +26,9 @@ format: $(DEV)
 
 bench: $(DEV)  ## the figures of docs/measured.md, measured here
 	$(BIN)/python -m benchmarks
+
+gpu:  ## what a GPU computes and how fast, in 9 minutes: needs PYTHON with torch, installs nothing
+	$(PYTHON) -m benchmarks.gpu
 
 docs: $(DEV)  ## the generated parts of docs/, and its pictures by running the app; some minutes
 	$(BIN)/python -m scripts.walk

@@ -132,6 +132,11 @@ def test_what_is_saved_names_machine_and_versions(tmp_path):
     assert {"device", "threads", "torch", "python"} <= set(json.loads((tmp_path / "a.json").read_text())["machine"])
 
 
-@pytest.mark.parametrize("name", sorted(path.stem for path in Path(table.__file__).parent.glob("*.py")))
+FOLDER = Path(table.__file__).parent
+
+
+@pytest.mark.parametrize(
+    "name", sorted(".".join(path.relative_to(FOLDER).with_suffix("").parts) for path in FOLDER.rglob("*.py"))
+)
 def test_every_part_can_be_imported(name):
     import_module(f"benchmarks.{name}")

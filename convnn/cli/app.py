@@ -97,9 +97,9 @@ class _Group(_QuietTypes, TyperGroup):
 
 def _print_version(requested: bool) -> None:
     if requested:
-        from importlib.metadata import version
+        from convnn.version import version as package_version
 
-        print(f"convnn {version('convnn')}")
+        print(f"convnn {package_version()}")
         raise typer.Exit
 
 

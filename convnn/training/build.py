@@ -30,6 +30,7 @@ COMPILER_HOOKS = (  # what torch wraps around the methods of an optimizer
     "_use_grad_for_differentiable.<locals>._use_grad",
     "Optimizer.profile_hook_step.<locals>.wrapper",  # around step once an optimizer of the class was made
 )
+FUSED_DEVICES = ("cpu", "cuda", "mps", "meta")  # meta: tensors without data, with which a step is counted
 MEMORY_BUDGET = 0.5  # share of the activations that reduce-memory keeps; the rest is computed again
 
 
@@ -73,7 +74,7 @@ def loss_fn(config: RunConfig) -> LossFn:
 def optimizer(config: RunConfig, model: nn.Module) -> torch.optim.Optimizer:
     """Return the optimizer over all parameters, fused where the device has it."""
     section = config.optimizer
-    fused = next(model.parameters()).device.type in ("cpu", "cuda", "mps")
+    fused = next(model.parameters()).device.type in FUSED_DEVICES
     options: dict[str, Any] = {"lr": section.lr, "weight_decay": section.weight_decay, "fused": fused}
     if section.name == "sgd":
         options["momentum"] = section.momentum

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import subprocess
 from functools import cache
-from importlib import metadata
 
 import torch
+
+from convnn.version import version
 
 
 def versions() -> dict[str, str]:
     """Return the versions that results may depend on."""
-    return {"convnn": metadata.version("convnn"), "torch": torch.__version__}
+    return {"convnn": version(), "torch": torch.__version__}
 
 
 @cache

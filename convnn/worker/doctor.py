@@ -25,6 +25,7 @@ from convnn.runs.lock import is_locked, lock_run
 from convnn.text import memory, plural
 from convnn.training import device as training_device
 from convnn.training.trainer import Trainer
+from convnn.version import version
 
 STEPS = 5  # timed, after one that warms up
 KILLS = 5
@@ -53,9 +54,7 @@ def small(**options: str) -> RunConfig:
 def findings(runs: Path, data: str) -> Iterator[Finding]:
     """Yield the findings of every check but the deep one, each as soon as it is known."""
     packages = ", ".join(f"{name} {metadata.version(name)}" for name in PACKAGES)
-    yield Finding(
-        "versions", None, f"convnn {metadata.version('convnn')}, python {platform.python_version()}, {packages}"
-    )
+    yield Finding("versions", None, f"convnn {version()}, python {platform.python_version()}, {packages}")
     device = training_device.select_device(RunConfig())
     size = memory(training_device.total_memory(device))
     yield Finding(

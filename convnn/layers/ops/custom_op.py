@@ -12,6 +12,9 @@ import torch
 from torch.autograd.function import once_differentiable
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
+OPERATORS: dict[Any, "Operator"] = {}
+"""Our operators by the overload that torch dispatches."""
+
 
 class Operator:
     """A torch operator "namespace::name" made of a function that mutates none of its arguments."""
@@ -23,6 +26,7 @@ class Operator:
         torch.library.impl(name, "CompositeExplicitAutograd", function)
         namespace, _, own_name = name.partition("::")
         self.overload = getattr(getattr(torch.ops, namespace), own_name).default
+        OPERATORS[self.overload] = self
 
     def __call__(self, *args: Any) -> Any:
         is_traced = torch.compiler.is_compiling() or is_in_torch_dispatch_mode()
@@ -40,6 +44,11 @@ class Operator:
         torch.library.register_autograd(self.name, once_differentiable(backward), setup_context=setup_context)
 
 
+def is_autocast_enabled(device_type: str) -> bool:
+    """Return whether autocast is enabled for a type of device; it never is for "meta", tensors without data."""
+    return device_type != "meta" and torch.is_autocast_enabled(device_type)
+
+
 def operator(name: str) -> Callable[[Callable[..., Any]], Operator]:
     """Decorator that makes a function of tensors an operator in which autocast is off, so that sums stay exact."""
 
@@ -47,7 +56,7 @@ def operator(name: str) -> Callable[[Callable[..., Any]], Operator]:
         @wraps(function)
         def without_autocast(*args: Any) -> Any:
             device = args[0].device.type
-            if not torch.is_autocast_enabled(device):  # entering the context costs as much as several small operators
+            if not is_autocast_enabled(device):  # entering the context costs as much as several small operators
                 return function(*args)
             with torch.autocast(device, enabled=False):
                 return function(*args)

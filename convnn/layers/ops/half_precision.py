@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from convnn.layers.ops.custom_op import operator
+from convnn.layers.ops.custom_op import is_autocast_enabled, operator
 from convnn.layers.ops.tiles import add_product, tile_bytes, tiles
 
 INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "bf16")  # for products of bfloat16, on x86 and on ARM
@@ -23,7 +23,7 @@ EMULATED = not any(_CAPABILITIES.get(name) for name in INSTRUCTIONS)
 
 def autocast_dtype(x: Tensor) -> torch.dtype:
     """Return the type in which products of x are computed: autocast's, where it is enabled and applies."""
-    if x.dtype != torch.float64 and torch.is_autocast_enabled(x.device.type):
+    if x.dtype != torch.float64 and is_autocast_enabled(x.device.type):
         return torch.get_autocast_dtype(x.device.type)
     return x.dtype
 

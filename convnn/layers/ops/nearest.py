@@ -27,6 +27,7 @@ from convnn.layers.ops.coordinates import coordinates, interior_positions, padde
 from convnn.layers.ops.custom_op import operator
 from convnn.layers.ops.similarity import append_weighted_coordinates, center_of, normalize, score_dtype, score_products
 from convnn.layers.ops.tiles import pad_rows, tile_bytes, tiles
+from convnn.layers.ops.top_k import best_columns, group_size
 
 SCORE_BYTES = 5 << 20
 """Bytes of the score buffer on a CPU: it should still be in the cache when it is read."""
@@ -266,7 +267,8 @@ def _best_candidates(
     scores.scatter_(2, query_columns.expand(len(queries), -1, -1), -torch.inf)
     if first:
         scores[..., :first] = _sentinel(scores[..., first:end], count)
-    return layout.column_positions[scores.topk(count, dim=2).indices]
+    best = scores.topk(count, dim=2).indices if scores.device.type == "cpu" else best_columns(scores, count)
+    return layout.column_positions[best]
 
 
 def _score_bytes(columns: int, x: Tensor) -> int:
@@ -284,7 +286,10 @@ def _buffer_columns(count: int, k: int, device: torch.device, *, needs_spare: bo
     widened, and begins with k sentinels just below the best scores: few candidates then enter the heap by chance. (For
     1,024 columns and k = 8 this saves 30 %.)
     """
-    if device.type != "cpu" or count < 20 * k:
+    if device.type != "cpu":
+        size = group_size(count + needs_spare, k) if k else 1
+        return 0, -(-(count + needs_spare) // size) * size  # whole groups of `best_columns`
+    if count < 20 * k:
         return 0, count + needs_spare
     return k, max(64 * k, count + k + needs_spare)
 

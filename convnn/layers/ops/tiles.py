@@ -20,6 +20,8 @@ TILE_BYTES = 8 << 20
 An operator holds one or two buffers, its scores, and its own copies of the weights. glibc returns buffers of 32 MiB
 and more to the system on every free, and each new one then pays for its page faults again.
 """
+GPU_SHARE, META_MEMORY = 64, 80 << 30
+"""A buffer on a GPU takes one part in 64 of its memory; tensors without data are computed as on a GPU of 80 GiB."""
 
 
 def as_rows(x: Tensor) -> Tensor:
@@ -36,10 +38,17 @@ def tile_bytes(device: torch.device) -> int:
     """Bytes that one working buffer may take.
 
     On a GPU it is a fixed share of its memory, not of what is free: results must not depend on other processes.
+    Tensors without data ("meta") take the path of a GPU.
     """
     if device.type == "cuda":
-        return max(TILE_BYTES, torch.cuda.get_device_properties(device).total_memory // 64)
-    return TILE_BYTES
+        memory = torch.cuda.get_device_properties(device).total_memory
+    elif device.type == "mps":
+        memory = torch.mps.recommended_max_memory()
+    elif device.type == "meta":
+        memory = META_MEMORY
+    else:
+        return TILE_BYTES
+    return max(TILE_BYTES, memory // GPU_SHARE)
 
 
 def tiles(batch: int, length: int, row_bytes: int, limit: int) -> Iterator[tuple[slice, slice]]:

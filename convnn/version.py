@@ -1,0 +1,16 @@
+"""The version of the package."""
+
+from __future__ import annotations
+
+import tomllib
+from importlib import metadata
+from pathlib import Path
+
+
+def version() -> str:
+    """Return the version that is installed or, in a checkout that is not, the one of its pyproject.toml."""
+    try:
+        return metadata.version("convnn")
+    except metadata.PackageNotFoundError:
+        project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())
+        return str(project["project"]["version"])

@@ -76,9 +76,14 @@ class GroupNode:
                 yield from node.rows(expanded, depth + 1)
 
     @cached_property
-    def estimate(self) -> MeanEstimate | None:
-        """The mean metric of the runs that were trained to their end; identical repeats count once."""
-        return run_table.merge_repeats([run for run in self.runs if run.status == "done"], self.metric).estimate
+    def mean(self) -> tuple[MeanEstimate | None, str]:
+        """The mean metric of the runs that were trained to their end, and what they differ in beside the seed.
+
+        Identical repeats count once.
+        """
+        finished = [run for run in self.runs if run.status == "done"]
+        group, averaged_over = run_table.merge_repeats(finished, self.metric)
+        return group.estimate, run_table.averaged_over_text(averaged_over)
 
 
 class GridRow(NamedTuple):

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from convnn.analysis.fields import Field, choosing_metrics
-from convnn.analysis.repeats import RunGroup, copies_note, group_repeats
+from convnn.analysis.repeats import RunGroup, copies_note, differing_values, drawn_note, group_repeats
 from convnn.analysis.run_table import imported_note
 from convnn.analysis.statistics import MeanEstimate
-from convnn.config.options import BY_KEY
-from convnn.config.recorded import NO_EFFECT, UNKNOWN, value_text
+from convnn.analysis.training_data import data_conflict
+from convnn.config.recorded import UNKNOWN
 from convnn.errors import Problem, UserError
 from convnn.metrics import format_value, split_of
 from convnn.runs.summary import Summary, json_value
@@ -107,7 +107,7 @@ def _sorted(fields: Sequence[Field], values: Iterable[Values]) -> list[Values]:
 
 
 def _notes(groups: list[RunGroup], cell: Field) -> list[str]:
-    notes = copies_note(groups)
+    notes = copies_note(groups) + drawn_note(groups, cell)
     if missing := sum(group.missing for group in groups):
         notes.append(f"without {cell.key}: {plural(missing, 'run')}")
     duplicates = len(groups) - len({group.runs[0].config.key for group in groups})
@@ -125,35 +125,21 @@ def _check_repeats(cells: Cells, rows: Sequence[Field], cols: Sequence[Field]) -
     mixed = {pair: groups for pair, groups in cells.items() if len(groups) > 1}
     if not mixed:
         return
-    differing = _differing_values(mixed.values())
+    differing = differing_values(mixed.values())
     values = "; ".join(f"{key} ({', '.join(sorted(values))})" for key, values in differing.items())
     (row, col), groups = next(iter(mixed.items()))
     values_by_field = zip([*rows, *cols], row + col, strict=True)
     place = ", ".join(f"{field.key} {field.show(value)}" for field, value in values_by_field)
     names = ", ".join(group.runs[0].name for group in groups[:MAX_NAMES])
-    options = ", ".join(differing)
+    fix = f"add {', '.join(differing)} to --rows or --cols, or keep one value with --where (at {place}: {names})"
+    if not differing:
+        values = f"the data, {data_conflict(groups[0].runs[0], groups[1].runs[0])}"
+        fix = f"keep the runs on one of them with --where (at {place}: {names})"
     raise UserError(
         Problem(
             f"runs differ in more than the seed in {len(mixed)} of {plural(len(cells), 'cell')}: {values}",
             key="table",
             value=list(differing),
-            fix=f"add {options} to --rows or --cols, or keep one value with --where (at {place}: {names})",
+            fix=fix,
         )
     )
-
-
-def _differing_values(cells: Iterable[list[RunGroup]]) -> dict[str, set[str]]:
-    """Return the options that differ inside a cell, with their values as text.
-
-    An option that differs only by having no effect in some runs is left out where another one explains that.
-    """
-    no_effect = value_text("", NO_EFFECT)
-    differing: dict[str, set[str]] = {}
-    for groups in cells:
-        configs = [dict(group.runs[0].config.key) for group in groups]
-        for key in BY_KEY:
-            values = {config.get(key, no_effect) for config in configs}
-            if len(values) > 1:
-                differing.setdefault(key, set()).update(values)
-    explaining = {key: values for key, values in differing.items() if len(values - {no_effect}) > 1}
-    return explaining or differing

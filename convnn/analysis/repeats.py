@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from convnn.analysis.fields import Field, choosing_metrics, measuring_metrics
 from convnn.analysis.statistics import MeanEstimate, estimate_mean, pooled_sd
 from convnn.analysis.training_data import data_conflict, drawn_splits, images_trained
-from convnn.config.recorded import UNKNOWN
+from convnn.config.options import BY_KEY
+from convnn.config.recorded import NO_EFFECT, UNKNOWN, value_text
 from convnn.metrics import format_value, monitored
 from convnn.runs.summary import Summary
 from convnn.text import plural
@@ -101,6 +102,24 @@ def _collect_values(group: RunGroup, field: Field) -> None:
         else:
             group.values.append(value)
             digests.add(run.digest or run.path)
+
+
+def differing_values(cells: Iterable[Sequence[RunGroup]]) -> dict[str, set[str]]:
+    """Return the options in which groups that lie in one cell differ, with their values as text.
+
+    An option that differs only by having no effect in some runs is left out where another one explains that. None
+    differ where the groups are on other data alone.
+    """
+    no_effect = value_text("", NO_EFFECT)
+    differing: dict[str, set[str]] = {}
+    for groups in cells:
+        configs = [dict(group.runs[0].config.key) for group in groups]
+        for key in BY_KEY:
+            values = {config.get(key, no_effect) for config in configs}
+            if len(values) > 1:
+                differing.setdefault(key, set()).update(values)
+    explaining = {key: values for key, values in differing.items() if len(values - {no_effect}) > 1}
+    return explaining or differing
 
 
 def copies_note(groups: Iterable[RunGroup]) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from convnn.analysis import fields
 from convnn.analysis.fields import RUN_FIELDS, Field
-from convnn.analysis.repeats import RunGroup, copies_note, group_repeats, interval_text
+from convnn.analysis.repeats import RunGroup, copies_note, differing_values, drawn_note, group_repeats, interval_text
 from convnn.config.options import OPTIONS
 from convnn.config.recorded import SEED, UNKNOWN, Settings
 from convnn.errors import Problem, UserError
@@ -16,8 +16,12 @@ from convnn.metrics import format_value, lower_is_better
 from convnn.runs.status import STATUSES
 from convnn.runs.summary import Summary, json_value
 from convnn.tables import Column, Table
+from convnn.text import plural
 
 REPEATS = "repeats"  # the key that groups runs by being repeats of each other
+DATA = "data"  # stands for data that are known to differ where no option does
+AVERAGED_OVER = "averages over"
+MAX_AVERAGED = 3  # options that a row names
 AS_PUBLISHED = "metrics of imported runs are as published"
 _OPTION_NAMES = {option.key: option.name for option in OPTIONS}
 _NUMBER_KINDS = {"number", "age", "size"}
@@ -107,10 +111,11 @@ def _cell(field: Field, run: Summary, glyphs: bool) -> str:
 
 @dataclass(frozen=True)
 class GroupRow:
-    """A group of runs as a row: its value of each key, and its runs."""
+    """A group of runs as a row: its value of each key, its runs, and what they differ in beside the seed."""
 
     values: list[Any]
     group: RunGroup
+    averaged_over: list[str]  # keys of options, or DATA
 
 
 @dataclass(frozen=True)
@@ -131,6 +136,7 @@ class GroupTable:
                 "runs": [run.name for run in row.group.runs],
                 "figure": self.field.key,
                 **self._estimate_json(row.group),
+                "averaged_over": row.averaged_over,
             }
             for row in self.rows
         ]
@@ -147,6 +153,10 @@ class GroupTable:
         titles = [Column(key.key, right=key.kind in _NUMBER_KINDS) for key in self.keys]
         titles += [Column(name, right=True) for name in self._statistics]
         rows = [[*self._key_cells(row), *self._statistic_cells(row.group)] for row in self.rows]
+        if any(row.averaged_over for row in self.rows):
+            titles.append(Column(AVERAGED_OVER))
+            for cells, row in zip(rows, self.rows, strict=True):
+                cells.append(averaged_over_text(row.averaged_over))
         return Table(titles, rows, notes=self.notes, key_columns=len(self.keys))
 
     @property
@@ -184,8 +194,13 @@ def group_runs(runs: Sequence[Summary], by: str, field: Field) -> GroupTable:
     members: dict[tuple[Any, ...], list[Summary]] = {}
     for run in runs:
         members.setdefault(tuple(key.get(run) for key in keys), []).append(run)
-    rows = [GroupRow(list(values), merge_repeats(group, field)) for values, group in members.items()]
+    rows = [GroupRow(list(values), *merge_repeats(group, field)) for values, group in members.items()]
     rows.sort(key=lambda row: [key.sort_key(value) for key, value in zip(keys, row.values, strict=True)])
+    if mixed := sum(bool(row.averaged_over) for row in rows):
+        count = f"{mixed} of {plural(len(rows), 'row')}"
+        notes.append(
+            f"no repeats: the runs of {count} differ in more than the seed, so mean and sd are over all of that"
+        )
     return GroupTable(keys, field, rows, notes, has_intervals=False)
 
 
@@ -193,8 +208,11 @@ def _group_by_repeats(runs: Sequence[Summary], field: Field, notes: list[str]) -
     groups = group_repeats(runs, field)
     options = differing_options(group.runs[0] for group in groups)
     keys = [fields.get_field(_OPTION_NAMES[key]) for key in options if key not in (SEED, "run.name", "run.tags")]
-    rows = [GroupRow([_active_value(key, group.runs[0]) for key in keys], group) for group in groups]
-    return GroupTable(keys, field, rows, notes + copies_note(groups), has_intervals=True)
+    rows = [GroupRow([_active_value(key, group.runs[0]) for key in keys], group, []) for group in groups]
+    if len({group.runs[0].config.key for group in groups}) < len(groups):
+        notes.append("rows with the same options are on different data")
+    notes += copies_note(groups) + drawn_note(groups, field)
+    return GroupTable(keys, field, rows, notes, has_intervals=True)
 
 
 def _active_value(field: Field, run: Summary) -> Any:
@@ -204,11 +222,24 @@ def _active_value(field: Field, run: Summary) -> Any:
     return field.get(run)
 
 
-def merge_repeats(runs: list[Summary], field: Field) -> RunGroup:
-    """Return runs as one group, whatever they differ in; copies among repeats count once."""
+def averaged_over_text(keys: Sequence[str]) -> str:
+    """Return what is averaged over as text: "K, lr, dataset and 3 more"."""
+    names = [_OPTION_NAMES.get(key, key) for key in keys]
+    more = len(names) - MAX_AVERAGED
+    return ", ".join(names) if more <= 0 else f"{', '.join(names[:MAX_AVERAGED])} and {more} more"
+
+
+def merge_repeats(runs: list[Summary], field: Field) -> tuple[RunGroup, list[str]]:
+    """Return runs as one group, and what they differ in beside the seed: keys of options with an effect, or DATA.
+
+    Copies among repeats count once. Repeats differ in nothing.
+    """
     merged = RunGroup(runs)
-    for group in group_repeats(runs, field):
+    groups = group_repeats(runs, field)
+    for group in groups:
         merged.values += group.values
         merged.copies += group.copies
         merged.missing += group.missing
-    return merged
+    if len(groups) < 2:
+        return merged, []
+    return merged, list(differing_values([groups])) or [DATA]

@@ -11,6 +11,7 @@ from convnn.analysis.fields import get_field, parse_fields
 from convnn.analysis.pivot import pivot
 from convnn.errors import UserError
 from convnn.metrics import Best
+from convnn.runs.summary import RecordedData
 from convnn.tables import csv_text
 
 BEST = get_field("best:test_top1")
@@ -102,6 +103,14 @@ def test_copies_and_runs_that_did_not_record_where_they_belong_are_counted():
     result = pivoted(runs)
     notes = "\n".join(result.notes)
     assert "1 of 3 runs" in notes and "1 copy of another run" in notes and result.cells[0][0].n == 1
+
+
+def test_runs_of_a_cell_on_different_data_are_refused():
+    runs = [run("a", test_top1=(1.0, 2.0)), run("b", test_top1=(1.0, 2.0), seed=1)]
+    for repeat, count in zip(runs, (10, 4), strict=True):
+        repeat.data = RecordedData(num_classes=count)
+    with pytest.raises(UserError, match="the data, 10 and 4 classes"):
+        pivoted(runs)
 
 
 @pytest.mark.parametrize(("rows", "cols", "cell"), [("", "", "best"), ("K", "", "name"), ("K", "", "dataset")])

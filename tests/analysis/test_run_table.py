@@ -11,6 +11,7 @@ from convnn.analysis.fields import get_field
 from convnn.analysis.filters import parse_filter
 from convnn.analysis.run_table import columns, differing_options, group_runs, run_table, sort_runs
 from convnn.errors import UserError
+from convnn.runs.summary import RecordedData
 from convnn.tables import csv_text
 
 A = run("a", K=9, lr=1e-3, test_top1=(80.0, 82.0), dataset="cifar100")
@@ -91,4 +92,31 @@ def test_repeats_are_one_row_with_mean_deviation_and_interval():
 def test_groups_by_options_have_no_interval_for_they_are_no_repeats():
     result = group_runs(RUNS, "lr", BEST)
     (row,) = result.table().rows
-    assert row == ["0.001", "2", "76.50", "7.78", "82.00"] and result.json()[0]["low"] is None
+    assert row[:-1] == ["0.001", "2", "76.50", "7.78", "82.00"] and result.json()[0]["low"] is None
+
+
+def test_a_row_says_what_it_averages_over():
+    result = group_runs([A, B, run("b2", K=12, lr=1e-3, test_top1=(70.0, 73.0), seed=4)], "K,lr", BEST)
+    assert len(result.table().columns) == 6 and result.notes == []  # repeats differ in the seed alone
+    result = group_runs([A, B, run("d", test_top1=(1.0, 1.0), lr=0.1)], "lr", BEST)
+    assert [row[-1] for row in result.table().rows] == ["K, dataset", ""]
+    assert [row["averaged_over"] for row in result.json()] == [["layer.K", "data.dataset"], []]
+    assert any("1 of 2 rows differ in more than the seed" in note for note in result.notes)
+    many = [run("x", test_top1=(1.0, 1.0)), run("y", K=4, lr=1, padding=0, width=0.5, batch_size=7)]
+    (row,) = group_runs(many, "model", BEST).table().rows
+    assert row[-1].endswith("and 2 more")
+
+
+def test_rows_of_the_same_options_on_other_data_are_noted():
+    runs = [run(name, test_top1=(1.0, 1.0), seed=seed) for seed, name in enumerate("ab")]
+    for repeat in runs:
+        repeat.data = RecordedData(digests={"train": repeat.name})
+    result = group_runs(runs, "repeats", BEST)
+    assert len(result.rows) == 2 and any("different data" in note for note in result.notes)
+    assert group_runs(runs, "K", BEST).rows[0].averaged_over == ["data"]
+
+
+def test_unfinished_repeats_have_a_mean_without_an_interval():
+    runs = [run("a", test_top1=(80.0, 80.0)), run("b", test_top1=(40.0, 40.0), seed=1, status="stopped")]
+    (row,) = group_runs(runs, "repeats", BEST).table().rows
+    assert row[:2] == ["2", "60.00"] and row[-1] == ""

@@ -137,6 +137,17 @@ async def test_groups_are_a_tree_with_n_mean_and_deviation(tmp_path):
         await until(pilot, lambda: names(grid) == ["K=3", "K=5"])
 
 
+async def test_a_group_of_runs_that_are_no_repeats_says_what_its_mean_is_over(tmp_path):
+    repeats(tmp_path / "runs")
+    async with app(tmp_path / "runs").run_test(size=(120, 40)) as pilot:
+        grid = await opened(pilot, 4)
+        for key, words in (("status", "4 runs, mean over K"), ("K", "2 runs")):
+            pilot.app.screen._set_groups([key])
+            await until(pilot, lambda key=key: names(grid)[0].startswith(f"{key}="))
+            lines = [line for line in text(pilot.app).splitlines() if "▸" in line]
+            assert all(words in line for line in lines) and ("mean over" in lines[0]) == (key == "status")
+
+
 async def test_a_group_is_named_by_what_tells_it_from_the_others_first(tmp_path):
     for K, lr in ((3, "0.1"), (5, "0.1"), (7, "0.2")):
         make_run(tmp_path / "runs", f"run-{K}", layer__K=str(K), optimizer__lr=lr)

@@ -196,7 +196,9 @@ class RunGrid(VirtualList[GridRow]):
         line.append(_left(f"{'  ' * row.depth}{arrow} {escaped(group.label)}", name_width), "bold")
         for text, (_, column_width) in zip(_statistics(group), GROUP_COLUMNS, strict=True):
             line.append(_right(text, column_width))
-        return line.append(plural(len(group.runs), "run"), "dim")
+        _, averaged_over = group.mean
+        count = plural(len(group.runs), "run")
+        return line.append(f"{count}, mean over {averaged_over}" if averaged_over else count, "dim")
 
     def _run_line(self, row: GridRow, run: Summary, name_width: int, width: int) -> Text:
         line = Text().append(self.selection.glyphs(run.path) + " ", self._color("accent"))
@@ -226,7 +228,7 @@ class RunGrid(VirtualList[GridRow]):
 
 def _statistics(group: GroupNode) -> list[str]:
     """Return the texts of GROUP_COLUMNS."""
-    estimate, metric = group.estimate, group.metric.format_as
+    (estimate, _), metric = group.mean, group.metric.format_as
     if estimate is None:
         return ["0", "", ""]
     sd = "" if estimate.sd is None else format_value(estimate.sd, metric)

@@ -116,6 +116,7 @@ Runs = Annotated[
     list[str] | None,
     typer.Argument(metavar="RUN", help=_RUN_HELP, autocompletion=complete_runs, show_default=False),
 ]
+NamedRuns = Annotated[list[str], typer.Argument(metavar="RUN...", help=_RUN_HELP, autocompletion=complete_runs)]
 Preset = Annotated[
     str | None,
     typer.Argument(metavar="PRESET", help=_PRESET_HELP, autocompletion=complete_presets, show_default=False),

@@ -109,12 +109,12 @@ def _training_images(resolved: Resolved) -> int | None:
 
 
 def _grid(resolved: Resolved) -> Table:
-    """Return a row per option: key, value, and where the value comes from."""
+    """Return a row per option: key, value, and where the value comes from; what is no default comes first."""
     grid = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
     for heading in ("option", "value", "from"):
         grid.add_column(heading, overflow="fold")
     inactive = inactive_options(resolved.config)
-    for option in sorted(OPTIONS, key=lambda option: SECTIONS.index(option.section)):
+    for option in sorted(OPTIONS, key=lambda o: (resolved.origins[o.key] == "default", SECTIONS.index(o.section))):
         origin, style = resolved.origins[option.key], "bold"
         if option.key in inactive:
             origin, style = f"{origin} (no effect here)", "dim"

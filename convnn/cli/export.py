@@ -1,4 +1,4 @@
-"""`convnn export`: the metrics of a run for other programs."""
+"""`convnn export`: the metrics of runs for other programs."""
 
 from __future__ import annotations
 
@@ -8,20 +8,23 @@ from typing import Annotated
 import typer
 
 from convnn.cli import arguments
-from convnn.cli.output import write_data
+from convnn.cli.output import write_data, write_json
 from convnn.errors import Problem, UserError
 from convnn.terminal.console import say
 
 EXAMPLES = """
 convnn export @last --csv > curves.csv
+convnn export 3f2a 77c0 --json --steps
 convnn export 3f2a --tensorboard logs && tensorboard --logdir logs
 """
 
 
 def export(
-    run: arguments.Run,
+    names: arguments.NamedRuns,
     *,
     csv: Annotated[bool, typer.Option("--csv", help="print a line per epoch")] = False,
+    as_json: arguments.Json = False,
+    steps: Annotated[bool, typer.Option("--steps", help="the recorded steps instead of the epochs")] = False,
     tensorboard: Annotated[
         Path | None,
         typer.Option(
@@ -33,15 +36,24 @@ def export(
     ] = None,
     runs: arguments.RunsFolder = None,
 ) -> None:
-    """Write the metrics of a run as CSV, or as a TensorBoard log."""
-    from convnn.runs.export import csv_text, write_tensorboard
+    """Write the metrics of runs as CSV or JSON, or as TensorBoard logs."""
+    from convnn.runs.export import csv_text, epoch_rows, step_rows, write_tensorboard
     from convnn.runs.find import find_run
     from convnn.runs.run import runs_root
 
-    if csv == (tensorboard is not None):
-        message = "--csv and --tensorboard exclude each other" if csv else "no format is given"
-        raise UserError(Problem(message, fix="choose --csv or --tensorboard DIR"))
-    source = find_run(run, runs_root(runs))
+    formats = {"--csv": csv, "--json": as_json, "--tensorboard": tensorboard is not None}
+    requested = [name for name, value in formats.items() if value]
+    if len(requested) != 1:
+        message = f"{' and '.join(requested)} exclude each other" if requested else "no format is given"
+        raise UserError(Problem(message, fix="choose --csv, --json or --tensorboard DIR"))
+    root = runs_root(runs)
+    sources = {run.path: run for run in (find_run(name, root) for name in names)}.values()
     if tensorboard is not None:
-        return say(f"written to {write_tensorboard(source, tensorboard)}")
-    return write_data(csv_text(source.history(steps=False)))
+        for run in sources:
+            say(f"written to {write_tensorboard(run, tensorboard)}")
+        return None
+    rows = {run: (step_rows if steps else epoch_rows)(run.history(steps=steps)) for run in sources}
+    if as_json:
+        kind = "steps" if steps else "epochs"
+        return write_json({"runs": [{"name": run.name, kind: run_rows} for run, run_rows in rows.items()]})
+    return write_data(csv_text({run.name: run_rows for run, run_rows in rows.items()}))

@@ -84,6 +84,9 @@ def _print(name: str, resolved: Resolved, cost: Plan) -> None:
             f"{layer.parameters:,}",
             number(layer.flops),
         )
+    rest = cost.parameters - sum(layer.parameters for layer in cost.layers)
+    rest_flops = cost.flops - sum(layer.flops for layer in cost.layers)
+    table.add_row("head and others", "", "", "", "", "", f"{rest:,}", number(rest_flops))
     print_grid(table)
     out().print_line(
         f"{cost.parameters:,} parameters · {number(cost.flops)} FLOPs/image · "

@@ -9,6 +9,7 @@ import re
 import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 
 from convnn.config.options import BY_FLAG, OPTIONS, value_at
 from convnn.config.schema import RunConfig
@@ -59,7 +60,10 @@ def without_aliases(tokens: Iterable[str]) -> list[str]:
 def read(text: str) -> Parsed:
     """Parse a pasted command, also one over several lines. Raises ValueError when a quote is not closed."""
     tokens = shlex.split(re.sub(r"\\\s*\n", " ", text), comments=False)
-    return parse(_arguments(tokens))
+    variables = list(takewhile(lambda token: re.match(r"[A-Za-z_]\w*=", token), tokens))
+    parsed = parse(_arguments(tokens[len(variables) :]))
+    parsed.passed_over += variables  # of the environment: they belong where convnn is started
+    return parsed
 
 
 def _arguments(tokens: Sequence[str]) -> Sequence[str]:

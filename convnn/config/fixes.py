@@ -13,7 +13,7 @@ from convnn.config.options import BY_FLAG, Option
 from convnn.errors import Problem
 
 # a flag, with "use" before it if that is there, and the word after it, which may be its value
-_FLAG = re.compile(r"(?P<use>\buse )?(?<![\w-])(?P<flag>--[A-Za-z_]+)(?: (?P<word>[^\s,;()]+))?")
+_FLAG = re.compile(r"(?P<use>\buse )?(?<![\w-])(?P<flag>--[A-Za-z_]+)(?: (?P<word>'[^']*'|[^\s,;()]+))?")
 _NO_VALUES = ("or", "and", "to", "with", "in", "on", "for", "the", "a", "is")
 
 
@@ -42,7 +42,7 @@ def _translated(fix: str, key: Callable[[Option], str], assignment: Callable[[Op
             value = "true" if match["flag"] == option.flag else "false"
             rest = f" {word}" if word else ""
         elif word is not None and _is_value(option, word):
-            value, rest = word, ""
+            value, rest = word.strip("'"), ""
         else:
             return f"{use}{key(option)}{f' {word}' if word else ''}"
         return f"{use and verb + ' '}{assignment(option, value)}{rest}"
@@ -54,6 +54,7 @@ def _is_value(option: Option, word: str) -> bool:
     """Return whether the word after a flag is its value, not the next word of the sentence."""
     if word in _NO_VALUES:
         return False
+    word = word.strip("'")
     try:
         value = option.parse(word)
     except ValueError:

@@ -117,7 +117,7 @@ def _download(dataset_class: type[CIFAR10], name: str, path: Path) -> None:
             (Path(folder) / dataset_class.base_folder).rename(path / dataset_class.base_folder)
     except (OSError, HTTPException, RuntimeError, EOFError, tarfile.TarError, zlib.error) as error:
         message = f"{name} is not in {path} and could not be downloaded: {error}"
-        fix = f"download {url} ({download.megabytes} MB) and put it into {path}, or set data.dataset to digits"
+        fix = f"download {url} ({download.megabytes} MB) and put it into {path}, or use --dataset digits"
         raise UserError(Problem(message, key="data.path", value=str(path), fix=fix), Exit.DATA) from error
     finally:
         socket.setdefaulttimeout(timeout)

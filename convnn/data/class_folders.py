@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -190,7 +191,7 @@ def find_layout(path: Path, tree: FolderTree) -> Layout | None:
     """
     if not path.is_dir():
         reason = "is not a folder" if path.exists() else "does not exist"
-        fix = "set data.path to a folder that contains train/ and test/, or class folders of images"
+        fix = "use --data_path with a folder that contains train/ and test/, or class folders of images"
         raise data_error(path, reason, fix)
     root = path
     for _ in range(DEEPEST_ROOT):
@@ -236,7 +237,7 @@ def _layout(root: Path, names: dict[str, list[str]], tree: FolderTree) -> Layout
     folders = {split: root / names[split][0] for split in SPLIT_WORDS if split in names}
     for folder in folders.values():
         if folder.is_symlink():
-            fix = "set data.path to its destination"
+            fix = "use --data_path with its destination"
             raise data_error(folder, "is a link, and links to folders are not followed", fix)
     notes = []
     if "test" in folders and "val" in folders and not tree.listing(folders["test"]).folders:
@@ -267,7 +268,7 @@ def _check_split_names(path: Path, tree: FolderTree) -> None:
         return
     name, first_split = next(iter(names.items()))
     missing = "train/" if first_split != "train" else "test/ or val/"
-    fix = f"add {missing}, set data.path to {path / name}, or rename {name}/ if it is a class"
+    fix = f"add {missing}, use --data_path {shlex.quote(str(path / name))}, or rename {name}/ if it is a class"
     raise data_error(path, f"contains {_join([f'{name}/' for name in names])} but no {missing}", fix)
 
 
@@ -297,7 +298,7 @@ def _level_error(path: Path, names: list[str], reason: str) -> UserError:
         f"{path} is a level too high: {reason} {_join([f'{name}/' for name in names])}",
         key="data.path",
         value=str(path),
-        fix=f"set data.path to {' or '.join(below[:3])}",
+        fix=f"use --data_path {' or '.join(map(shlex.quote, below[:3]))}",
         change={"data.path": below[0]} if len(below) == 1 else None,
     )
     return UserError(problem, Exit.DATA)

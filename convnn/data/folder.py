@@ -129,7 +129,7 @@ def _size_error(file: str, size: tuple[int, int], size_file: str, expected: tupl
         "without data.resize all images must have one size"
     )
     side = max(expected)
-    fix = f"set data.resize, for example to {side}"
+    fix = f"use --resize, for example --resize {side}"
     return UserError(Problem(message, key="data.resize", fix=fix, change={"data.resize": side}), Exit.DATA)
 
 

@@ -76,7 +76,7 @@ def first_image_size(files: Sequence[str]) -> tuple[int, int]:
                 raise
             except Exception as error:  # on a damaged file a decoder may raise nearly anything
                 reason = reason or f"{type(error).__name__}: {error}"
-    fix = "set data.path to a tree of images"
+    fix = "use --data_path with a tree of images"
     raise data_error(Path(files[0]).parent, f"contains no file that is an image ({reason})", fix)
 
 

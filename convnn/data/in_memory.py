@@ -156,4 +156,4 @@ def check_memory(num_images: int, size: tuple[int, int]) -> None:
             f"{num_images:,} images of {size[1]}x{size[0]} pixels need {memory(needed)}, "
             f"and the machine has {memory(available)} of memory"
         )
-        raise UserError(Problem(message, key="data.resize", fix="set data.resize smaller, or data.limit"), Exit.MEMORY)
+        raise UserError(Problem(message, key="data.resize", fix="use a smaller --resize or --limit"), Exit.MEMORY)

@@ -49,7 +49,9 @@ def validation_split(labels: Sequence[int], share: float, seed: int) -> tuple[li
     train, val = holdout_split(labels, share, seed)
     if share > 0 and not val:
         message = f"data.val_share {share:g} of {len(labels)} training images leaves no image for validation"
-        raise UserError(Problem(message, key="data.val_share", value=share, fix="raise it, or set it to 0"))
+        raise UserError(
+            Problem(message, key="data.val_share", value=share, fix="use a larger --val_share, or --val_share 0")
+        )
     return train, val
 
 
@@ -58,7 +60,7 @@ def val_share_problem(share: float) -> Problem | None:
     if share == 0:
         return None
     message = f"data.val_share is {share:g}, but the data set has a validation folder"
-    fix = "use --val_share 0, or set data.path to folders without one"
+    fix = "use --val_share 0, or --data_path with folders without one"
     return Problem(message, key="data.val_share", value=share, fix=fix, change={"data.val_share": 0.0})
 
 

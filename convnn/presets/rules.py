@@ -56,6 +56,9 @@ def notes(config: RunConfig) -> list[str]:
         surprises.append("compile_mode reduce-overhead uses CUDA graphs; on cpu it compiles as default does")
     if layer_kind(config.layer.type).branches and config.branching.ratio == 0:
         surprises.append("branch_ratio 0 keeps the 1x1 mixing convolution, so the model is not the plain Conv2d model")
+    layer = config.layer
+    if layer.type == "Conv2d_New" and layer.aggregation_type == "Col" and layer.shuffle_pattern == "NA":
+        surprises.append("layer Conv2d_New with aggregation_type Col and shuffle_pattern NA is the plain Conv2d layer")
     return surprises
 
 

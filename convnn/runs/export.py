@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from convnn.errors import Problem, UserError
 from convnn.events import iso
@@ -14,14 +16,29 @@ from convnn.runs.run import Run
 from convnn.text import escaped
 
 
-def csv_text(history: History) -> str:
-    """Return a CSV table with a row per epoch: its number, the step and time (UTC) it ended at, and every metric."""
+def epoch_rows(history: History) -> list[dict[str, Any]]:
+    """Return a row per epoch: its number, the step and time (UTC) it ended at, and every metric."""
+    return [{"epoch": e.epoch, "step": e.step, "time": iso(e.time), **e.metrics} for e in history.epochs]
+
+
+def step_rows(history: History) -> list[dict[str, Any]]:
+    """Return a row per recorded step: its epoch, number and time (UTC), and its values."""
+    return [
+        {"epoch": step.epoch, "step": step.step, "time": iso(step.time)}
+        | {name: value for name in STEP_FIELDS if (value := getattr(step, name)) is not None}
+        for step in history.steps
+    ]
+
+
+def csv_text(rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+    """Return the rows of runs, by name, as CSV with a column per value; of several runs with the name in front."""
+    columns = dict.fromkeys(name for run_rows in rows.values() for row in run_rows for name in row)
+    lead = ["run"] if len(rows) > 1 else []
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    metrics = history.metrics
-    writer.writerow(["epoch", "step", "time", *map(escaped, metrics)])
-    for epoch in history.epochs:
-        writer.writerow([epoch.epoch, epoch.step, iso(epoch.time), *(epoch.metrics.get(name, "") for name in metrics)])
+    writer.writerow([*lead, *map(escaped, columns or ("epoch", "step", "time"))])
+    for run, run_rows in rows.items():
+        writer.writerows([*(escaped(run) for _ in lead), *(row.get(name, "") for name in columns)] for row in run_rows)
     return text.getvalue()
 
 

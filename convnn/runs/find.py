@@ -108,10 +108,12 @@ def find_run(reference: str, root: Path) -> Run:
     if reference and is_run(Path(reference)):
         path = Path(reference).resolve()
         return Run(path, run_name(path, root))
-    nearest = get_close_matches(reference, [run.name for run in runs], 3, 0.3) or [run.name for run in runs[:3]]
-    raise UserError(
-        Problem(f"no run is called {reference!r}", value=reference, fix=f"nearest: {', '.join(nearest)}"), Exit.NO_RUN
-    )
+    known = [run.name for run in runs]
+    nearest = get_close_matches(reference, known, 3, 0.5)
+    fix = f"nearest: {', '.join(nearest)}"
+    if not nearest:
+        fix = f"`convnn runs` lists them, the newest: {', '.join(known[:3])}"
+    raise UserError(Problem(f"no run is called {reference!r}", value=reference, fix=fix), Exit.NO_RUN)
 
 
 def _best_run(metric: str, runs: list[Run]) -> Run:

@@ -50,6 +50,8 @@ LINES = {
     "resume": [[HOSTILE], [ANY, "--K", HOSTILE], [ANY, "--seed", "3"]],
     "stop": [[ANY], [HOSTILE]],
     "show": [[ANY], [ANY, "--all"], [ANY, "--json"], [ANY, "--follow"], [HOSTILE]],
+    "queue": [[], ["move", "9", "1"], ["remove", HOSTILE]],
+    "work": [["--once"], [f"--{HOSTILE}"]],
     "evaluate": [[ANY], [HOSTILE], [ANY, "--checkpoint", HOSTILE]],
     "note": [[ANY, HOSTILE]],
     "runs": [[], [HOSTILE], ["--columns", HOSTILE], ["--group", "layer.K"]],
@@ -70,7 +72,11 @@ LINES = {
     "doctor": [[f"--{HOSTILE}"]],  # trying the compiler takes minutes
     "verify-resume": [[HOSTILE], ["--layer", HOSTILE]],
 }
-DATA = [["runs", "--format", format] for format in ("csv", "md", "latex", "json")] + [["export", ANY, "--csv"]]
+DATA = [
+    *(["runs", "--format", format] for format in ("csv", "md", "latex", "json")),
+    ["export", ANY, "@2", "--csv"],
+    ["export", ANY, "@2", "--json"],
+]
 
 
 def only_printable(text: str) -> bool:

@@ -69,7 +69,7 @@ def test_another_size_is_an_error_that_names_both_files(opened, tree):
     message = refused(opened, root)
     expected = f"{root}/train/dog/003.png is 5x9 pixels and {root}/train/cat/000.png is 8x6"
     assert expected in message
-    assert "set data.resize" in message
+    assert "use --resize" in message
     assert opened("folder", root, resize=4).image_size == (4, 4)
 
 
@@ -138,7 +138,7 @@ def test_a_tree_that_is_no_data_set_says_why(opened, tree, counts, reason):
 def test_a_path_that_is_not_there_says_what_to_do(opened, tmp_path):
     message = refused(opened, tmp_path / "absent\x1b")
     assert f"{tmp_path}/absent\x1b does not exist" in message
-    assert "fix: set data.path" in message
+    assert "fix: use --data_path" in message
 
 
 def test_links_are_not_followed_out_of_the_folder(opened, tree, tmp_path_factory):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, field_serializer
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
 SCHEMA = "convnn/1"
 LONGEST_TEXT = 10_000  # characters of a text field, so that no event we write is longer than a line may be
@@ -18,11 +18,6 @@ def now() -> datetime:
     return time.replace(microsecond=time.microsecond // 1000 * 1000)
 
 
-def iso(time: datetime) -> str:
-    """Return a time as files and JSON spell it: 2026-11-22T15:15:00.123Z."""
-    return time.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
 def _storable(text: object) -> object:
     if not isinstance(text, str):
         return text
@@ -30,21 +25,25 @@ def _storable(text: object) -> object:
 
 
 Text = Annotated[str, BeforeValidator(_storable)]
-Time = Annotated[AwareDatetime, AfterValidator(lambda time: time.astimezone(UTC))]
+Count = Annotated[int, Field(ge=-(2**63), lt=2**63)]  # a larger one is no number for any other program
+
+
+def _in_calendar(time: datetime) -> datetime:
+    """Return a time in UTC. Raises ValueError where some time zone has no date for it."""
+    if not 1900 <= time.year < 9900:
+        raise ValueError("a time outside of the years 1900 to 9899")
+    return time.astimezone(UTC)
+
+
+Time = Annotated[AwareDatetime, AfterValidator(_in_calendar)]
 
 
 class Event(BaseModel):
     """Something that happened in a run, and when (UTC). Fields that a later version added are kept."""
 
-    model_config = ConfigDict(
-        frozen=True, extra="allow", populate_by_name=True, ser_json_inf_nan="strings", defer_build=True
-    )
+    model_config = ConfigDict(frozen=True, extra="allow", populate_by_name=True, defer_build=True)
 
     time: Time = Field(default_factory=now)
-
-    @field_serializer("time")
-    def _iso(self, time: datetime) -> str:
-        return iso(time)
 
 
 class Started(Event):
@@ -53,23 +52,23 @@ class Started(Event):
     schema_: str = Field(default=SCHEMA, alias="schema")
     versions: dict[str, str] = {}
     device: Text = ""
-    threads: int | None = None
+    threads: Count | None = None
     git_commit: Text | None = None
     host: Text = ""
-    seed: int | None = None
+    seed: Count | None = None
     normalisation: dict[str, tuple[float, ...]] | None = None  # "mean" and "std", a number per channel
     classes: tuple[Text, ...] = ()
-    num_classes: int | None = None
-    image_size: tuple[int, ...] | None = None  # (channels, height, width)
-    images: dict[str, int] = {}  # images by split: train, test and, if any, val
+    num_classes: Count | None = None
+    image_size: tuple[Count, ...] | None = None  # (channels, height, width)
+    images: dict[str, Count] = {}  # images by split: train, test and, if any, val
     data_path: Text | None = None  # absolute, of a data set that is read from disk
     data_digest: dict[str, str] = {}  # SHA-256 by split: of pixels and labels, or of a streamed set's file list
-    parameters: int | None = None
-    trainable_parameters: int | None = None
+    parameters: Count | None = None
+    trainable_parameters: Count | None = None
     flops: float | None = None  # per image, forward
-    memory_bytes: int | None = None  # estimated for one training step
-    epochs: int | None = None
-    steps_per_epoch: int | None = None
+    memory_bytes: Count | None = None  # estimated for one training step
+    epochs: Count | None = None
+    steps_per_epoch: Count | None = None
     amp: dict[str, Any] | None = None  # "mode" and "dtype"
     compile: dict[str, Any] | None = None  # "mode", "graphs" and "breaks"
 
@@ -77,8 +76,8 @@ class Started(Event):
 class Step(Event):
     """A training step ended. Not every step is written: at most one per half second and 200 per epoch."""
 
-    epoch: int
-    step: int  # of the whole run, from 1
+    epoch: Count
+    step: Count  # of the whole run, from 1
     loss: float
     lr: float | None = None
     grad_norm: float | None = None
@@ -88,23 +87,23 @@ class Step(Event):
 class Epoch(Event):
     """An epoch ended; `metrics` by name, accuracies in percent, times in seconds."""
 
-    epoch: int
-    step: int
+    epoch: Count
+    step: Count
     metrics: dict[str, float]
 
 
 class Paused(Event):
     """Training paused."""
 
-    epoch: int
-    step: int
+    epoch: Count
+    step: Count
 
 
 class Resumed(Event):
     """Training continued after `step`, from a checkpoint or a pause; events of later steps no longer count."""
 
-    epoch: int
-    step: int
+    epoch: Count
+    step: Count
     exact: bool = True
     note: Text = ""
 
@@ -119,7 +118,7 @@ class Changed(Event):
 class Saved(Event):
     """A checkpoint was written."""
 
-    step: int
+    step: Count
     path: Text
     kind: Text = "last"  # always this one; runs of earlier versions may hold others
 
@@ -140,7 +139,7 @@ class Finished(Event):
 
     outcome: Outcome
     cause: Text = ""
-    code: int | None = None
+    code: Count | None = None
 
 
 class UnknownEvent(Event):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import secrets
 import stat
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
 
+NOT_REGULAR = "not a regular file"
 TRASH = ".trash"  # a directory of removed things, beside the others
 TIME_FORMAT = "%Y%m%d-%H%M%S-%f-"  # of one length, so that the name after it is known
 TIME_LENGTH = len("20261122-151500-123456-")
@@ -72,13 +74,62 @@ def sync_directory(path: Path) -> None:
             os.close(directory)
 
 
-def open_regular(path: Path) -> BinaryIO:
-    """Open a regular file to read. Raises OSError for a link, which may lead anywhere, and for a pipe."""
-    file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
-    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-        file.close()
-        raise OSError(errno.EINVAL, "not a regular file", str(path))
-    return file
+def open_regular(path: Path, *, single_link: bool = True) -> BinaryIO:
+    """Open a regular file to read, at once whatever is there.
+
+    Raises OSError for a symbolic link, which may lead anywhere, for a pipe, a device, a socket or a directory and, with
+    `single_link`, for a file that has other names too.
+    """
+    return os.fdopen(_open_checked(path, os.O_RDONLY, single_link=single_link), "rb")
+
+
+def read_regular(path: Path, limit: int, *, single_link: bool = True) -> bytes:
+    """Return the bytes of a file that `open_regular` opens. Raises OSError (EFBIG) where it is larger than `limit`."""
+    with open_regular(path, single_link=single_link) as file:
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        raise OSError(errno.EFBIG, f"larger than {limit} bytes, the limit of such a file", str(path))
+    return data
+
+
+def open_append(path: Path) -> int:
+    """Return a descriptor to append to a regular file with, which is made where it is missing; it can be read, too.
+
+    Raises OSError as `open_regular` does: what is appended must not end in a file elsewhere.
+    """
+    return _open_checked(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, single_link=True)
+
+
+def _open_checked(path: Path, flags: int, *, single_link: bool) -> int:
+    try:
+        descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        reasons = {errno.ELOOP: "a symbolic link, which is not followed", errno.ENXIO: NOT_REGULAR}
+        if (reason := reasons.get(error.errno or 0)) is None:
+            raise
+        raise OSError(error.errno, reason, str(path)) from None
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, NOT_REGULAR, str(path))
+    if single_link and status.st_nlink > 1:
+        os.close(descriptor)
+        raise OSError(errno.EMLINK, f"one of {status.st_nlink} hard links to a file", str(path))
+    return descriptor
+
+
+def expand_home(path: str) -> str:
+    """Return a path with `~` and `~user` at its beginning replaced by that home directory.
+
+    Raises ValueError where there is no such directory, and for a path that no file can have.
+    """
+    if "\0" in path:
+        raise ValueError("a path cannot hold a null character")
+    expanded = os.path.expanduser(path)  # noqa: PTH111 pathlib raises RuntimeError, and drops "./"
+    if path.startswith("~") and expanded == path:
+        name = path.partition("/")[0]
+        raise ValueError(f"there is no home directory {name}; a file of that name is ./{name}")
+    return expanded
 
 
 def with_time(name: str) -> str:
@@ -89,6 +140,11 @@ def with_time(name: str) -> str:
 def without_time(name: str) -> str:
     """Return the name that `with_time` was called with."""
     return name[TIME_LENGTH:]
+
+
+def has_time(name: str) -> bool:
+    """Return whether a name is one that `with_time` makes."""
+    return re.match(r"\d{8}-\d{6}-\d{6}-.", name) is not None
 
 
 def directory_size(path: Path) -> int:

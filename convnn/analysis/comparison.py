@@ -26,9 +26,10 @@ from convnn.config.schema import RunConfig
 from convnn.costs.plan import Plan, plan
 from convnn.data.catalog import published_info
 from convnn.errors import Problem, UserError
+from convnn.json_values import json_value
 from convnn.metrics import metric_info, monitored, split_of
 from convnn.runs.history import History
-from convnn.runs.summary import Summary, json_value
+from convnn.runs.summary import Summary
 from convnn.text import prefixed
 
 CostAxis = Literal["epochs", "seconds", "images", "FLOPs"]

@@ -13,8 +13,9 @@ from convnn.analysis.statistics import MeanEstimate
 from convnn.analysis.training_data import data_conflict
 from convnn.config.recorded import UNKNOWN
 from convnn.errors import Problem, UserError
+from convnn.json_values import json_value
 from convnn.metrics import format_value, split_of
-from convnn.runs.summary import Summary, json_value
+from convnn.runs.summary import Summary
 from convnn.tables import Column, Table
 from convnn.text import plural
 

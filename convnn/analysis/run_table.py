@@ -12,9 +12,10 @@ from convnn.analysis.repeats import RunGroup, copies_note, differing_values, dra
 from convnn.config.options import OPTIONS
 from convnn.config.recorded import SEED, UNKNOWN, Settings
 from convnn.errors import Problem, UserError
+from convnn.json_values import json_value
 from convnn.metrics import format_value, lower_is_better
 from convnn.runs.status import STATUSES
-from convnn.runs.summary import Summary, json_value
+from convnn.runs.summary import Summary
 from convnn.tables import Column, Table
 from convnn.text import plural
 

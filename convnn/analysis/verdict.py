@@ -20,8 +20,8 @@ from convnn.analysis.statistics import (
 )
 from convnn.analysis.training_data import first_conflict
 from convnn.config.recorded import UNKNOWN
+from convnn.json_values import json_value
 from convnn.metrics import format_value, metric_info
-from convnn.runs.summary import json_value
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from convnn.data.splits import num_batches, small_last_batch
 from convnn.errors import Exit
 from convnn.hardware import free_memory
 from convnn.presets.resolve import Resolved
-from convnn.runs.run import is_run
+from convnn.runs.run import not_free
 from convnn.terminal.console import out, say
 from convnn.text import memory, number
 
@@ -69,9 +69,11 @@ def _warn(resolved: Resolved, takes_over: bool) -> None:
             say(f"warning: {problem}")
             say(f"  (a run would end with exit code {int(Exit.DATA)})")
     output = resolved.config.output
-    if output.dir is not None and not output.test_only and not takes_over and is_run(Path(output.dir)):
-        say(f"warning: {output.dir} holds a run already: --resume continues it, --overwrite replaces it")
-        say(f"  (a run would end with exit code {int(Exit.USAGE)})")
+    if output.dir is not None and not output.test_only:
+        problem = not_free(Path(output.dir), takes_over=takes_over)
+        if problem is not None:
+            say(f"warning: {problem}")
+            say(f"  (a run would end with exit code {int(Exit.USAGE)})")
     dataset = resolved.dataset
     if dataset.image_size is not None:
         free = free_memory(resolved.config.runtime.device)[1]

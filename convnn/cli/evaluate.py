@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -102,8 +103,9 @@ def _select_run(config: RunConfig, runs: Path | None, reference: str | None) -> 
         return find_run(f"{config.output.dir}/", root)
     network = config.model.name, config.layer.type
     for run in list_runs(root)[0]:
-        if run.status() == "done" and not run.imported and _network(run) == network:
-            return run
+        with suppress(UserError):  # damaged, which lists say
+            if run.status() == "done" and not run.imported and _network(run) == network:
+                return run
     message = f"there is no finished run of {network[0]} with layer {network[1]} in {root}"
     raise UserError(Problem(message, fix="train one, or name one with --run"), Exit.NO_RUN)
 

@@ -42,8 +42,9 @@ def import_runs(
     importing it again adds nothing, and one that grew is brought up to date.
     """
     from convnn.legacy.importer import import_tree
-    from convnn.runs.run import runs_root
+    from convnn.runs.run import runs_root, typed_path
 
+    path = typed_path(path)
     if not path.exists():
         raise UserError(f"{path} does not exist", Exit.NO_RUN)
     if not path.is_dir():

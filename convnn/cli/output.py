@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import sys
@@ -14,7 +13,7 @@ from rich.text import Text
 
 from convnn.errors import Problem, UserError
 from convnn.events import SCHEMA
-from convnn.json_values import json_value
+from convnn.json_values import json_text
 from convnn.tables import FORMATS, Table, blocks, csv_text, latex, markdown
 from convnn.terminal.console import EscapingConsole, err, indented, out, say
 from convnn.text import escaped
@@ -33,7 +32,7 @@ def write_data(text: str) -> None:
 
 def write_json(document: dict[str, Any]) -> None:
     """Write one JSON document of our schema to stdout."""
-    write_data(json.dumps(json_value({"schema": SCHEMA, **document}), indent=2, allow_nan=False) + "\n")
+    write_data(json_text({"schema": SCHEMA, **document}, indent=2) + "\n")
 
 
 def print_grid(grid: Grid) -> None:

@@ -19,6 +19,7 @@ from convnn.errors import Exit, Problem, UserError
 from convnn.gc_pause import gc_paused
 from convnn.presets.resolve import resolve_with_data
 from convnn.presets.store import read
+from convnn.runs.marker import is_ours
 from convnn.runs.run import create_run, is_run, runs_root
 from convnn.terminal.console import err, say
 
@@ -156,7 +157,7 @@ def _launch(
 
     device.select_device(config)
     directory = Path(config.output.dir) if config.output.dir else None
-    if resume and directory is not None and is_run(directory):
+    if resume and directory is not None and is_run(directory) and is_ours(directory):
         return _continue(directory, config, root, train_run)
     new_run = create_run(
         dumps(config, whole=True),

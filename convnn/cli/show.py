@@ -51,7 +51,7 @@ def show(
     if as_json:
         from convnn.runs.summary import summary_json
 
-        epochs = [{"epoch": epoch.epoch, **epoch.model_dump(mode="json")["metrics"]} for epoch in history.epochs]
+        epochs = [{"epoch": epoch.epoch, **epoch.metrics} for epoch in history.epochs]
         return write_json({"run": summary_json(target), "epochs": epochs})
     from convnn.terminal.panes import RunReport
 

@@ -17,7 +17,7 @@ CACHE_SIZE = 10_000  # configurations that differ in more than the seed
 class Unknown(Enum):
     """The value of an option that a run's file does not hold."""
 
-    UNKNOWN = "unknown"
+    UNKNOWN = None
 
 
 class NoEffect(Enum):

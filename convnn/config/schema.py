@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from convnn.data.catalog import DATASETS
+from convnn.files import expand_home
 from convnn.layer_table import LAYER_TABLE
 from convnn.models.architectures import ARCHITECTURES
 
@@ -52,6 +53,7 @@ def _option(
 AsTuple = BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)
 # TOML has no null: the word "none" stands for it
 NoneAsWord = BeforeValidator(lambda value: None if value == "none" else value)
+HomeExpanded = AfterValidator(lambda path: None if path is None else expand_home(path))
 
 
 class Section(BaseModel):
@@ -149,10 +151,11 @@ class DataSection(Section):
     """The data set, and what is done to its images."""
 
     dataset: Dataset = _option("cifar10", "--dataset", "data set")
-    path: str = _option(
+    path: Annotated[str, HomeExpanded] = _option(
         "./Data",
         "--data_path",
         "directory of the data set; CIFAR is downloaded to it",
+        hint="text: a path, where ~ is a home directory",
         min_length=1,
         when={"data.dataset": ("cifar10", "cifar100", "imagenet", "folder")},
     )
@@ -282,8 +285,12 @@ class RunSection(Section):
 class OutputSection(Section):
     """Where the run is written; never part of a preset."""
 
-    dir: Annotated[str | None, NoneAsWord] = _option(
-        None, "--output_dir", "directory of the run; none creates one under ./runs", min_length=1
+    dir: Annotated[str | None, NoneAsWord, HomeExpanded] = _option(
+        None,
+        "--output_dir",
+        "directory of the run, empty or not there yet; none creates one under ./runs",
+        hint="text: a path, where ~ is a home directory",
+        min_length=1,
     )
     test_only: bool = _option(False, "--test_only", "evaluate a checkpoint instead of training")
 

@@ -16,11 +16,18 @@ from convnn.config.fixes import in_file
 from convnn.config.options import BY_KEY, SECTIONS, nearest_option, value_at
 from convnn.config.schema import RunConfig
 from convnn.errors import Problem, UserError, did_you_mean
+from convnn.files import read_regular
+from convnn.json_values import check_depth
 
 if TYPE_CHECKING:
     from tomlkit import TOMLDocument
 
 MAX_BYTES = 1 << 20  # of a configuration file
+MAX_DEPTH = 16  # levels of tables in one
+# more words with points between them; a word begins where none was before, so that no text is scanned twice
+_LONG_KEY = re.compile(
+    r"""(?<![\w-])(?:(?:"[^"\n]*+"|'[^'\n]*+'|[\w-]++)[ \t]*+\.[ \t]*+){%d}""" % MAX_DEPTH  # noqa: UP031
+)
 Tables = dict[str, dict[str, Any]]  # values by section and field
 
 
@@ -102,15 +109,12 @@ def _holds(item: Any, key: str, config: RunConfig) -> bool:
         return False
 
 
-def read_text(path: Path) -> str:
+def read_text(path: Path, *, single_link: bool = True) -> str:
     """Return the text of a configuration file. Raises UserError where it is unreadable, too large or not UTF-8."""
     try:
-        with path.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
+        data = read_regular(path, MAX_BYTES, single_link=single_link)
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from error
-    if len(data) > MAX_BYTES:
-        raise UserError(f"{path} is larger than {MAX_BYTES} bytes, the limit of a configuration file")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -120,9 +124,14 @@ def read_text(path: Path) -> str:
 
 
 def loads(text: str, file: str | None = None) -> dict[str, Any]:
-    """Return the tables of TOML text. Raises UserError that names the line and column of a syntax error."""
+    """Return the tables of TOML text. Raises UserError that names the line and column of a syntax error.
+
+    Numbers of more than 64 bits, which TOML does not have, and deep nesting are refused.
+    """
     try:
-        return tomllib.loads(text)
+        if _LONG_KEY.search(text):  # the parser takes minutes for a key of thousands of words
+            raise RecursionError
+        tables = tomllib.loads(text)
     except RecursionError as error:
         message, fix = (
             "not valid TOML: nested too deeply",
@@ -134,6 +143,28 @@ def loads(text: str, file: str | None = None) -> dict[str, Any]:
     except ValueError as error:  # Python refuses to read an integer of more than 4,300 digits
         message = "not valid TOML: a number has too many digits"
         raise UserError(Problem(message, file=file, fix="write a number of at most 19 digits")) from error
+    try:
+        check_depth(tables, MAX_DEPTH)
+    except ValueError as error:
+        fix = "write a [section] for each table, and its keys below it"
+        raise UserError(Problem(f"not valid here: {error}", file=file, fix=fix)) from error
+    if problems := list(_large_numbers(tables, file)):
+        raise UserError(problems)
+    return tables
+
+
+def _large_numbers(tables: dict[str, Any], file: str | None) -> Iterator[Problem]:
+    """Yield a problem for each number of more than 64 bits: no other program can read it, and text of it takes long."""
+    values = list(tables.items())
+    while values:
+        key, value = values.pop()
+        if isinstance(value, dict):
+            values += [(f"{key}.{name}", item) for name, item in value.items()]
+        elif isinstance(value, list):
+            values += [(key, item) for item in value]
+        elif isinstance(value, int) and not -(2**63) <= value < 2**63:
+            message = f"{key} is a number of {value.bit_length()} bits: whole numbers have at most 64"
+            yield Problem(message, key=key, file=file, fix="write a smaller number")
 
 
 def _syntax_fix(text: str, error: str) -> str:

@@ -18,8 +18,8 @@ from convnn.config.active import inactive_options
 from convnn.config.options import BY_KEY, OPTIONS
 from convnn.costs import plan
 from convnn.data.catalog import published_info
-from convnn.events import SCHEMA, iso
-from convnn.json_values import json_number
+from convnn.events import SCHEMA
+from convnn.json_values import iso, json_number
 from convnn.legacy.result_files import Arguments, Results, SkippedLine
 from convnn.presets.resolve import resolve
 from convnn.presets.store import Preset

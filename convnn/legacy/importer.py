@@ -16,16 +16,18 @@ import stat
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
 from convnn.errors import Exit, UserError
 from convnn.events import SCHEMA
-from convnn.files import open_regular, sync_directory, sync_file, write_atomic
+from convnn.files import open_append, open_regular, sync_directory, sync_file, write_atomic
 from convnn.legacy import convert, result_files
 from convnn.legacy.result_files import SkippedLine
 from convnn.runs.find import list_runs
-from convnn.runs.run import CONFIG, EVENTS, IMPORTED, Run, is_run
+from convnn.runs.marker import EVENTS, IMPORTED, MARKER, is_ours, marker_text
+from convnn.runs.run import CONFIG, Run
 from convnn.runs.text_files import ARGS, MODEL, RESULTS
 
 FILES = (ARGS, RESULTS, MODEL)
@@ -125,7 +127,7 @@ def _result_directories(
         subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
         directory = Path(folder)
         names = [name for name in FILES if _is_file(f"{folder}/{name}")]
-        if (ARGS in names or RESULTS in names) and not is_run(directory):
+        if (ARGS in names or RESULTS in names) and not is_ours(directory):
             yield directory, names
 
 
@@ -137,7 +139,7 @@ def _is_file(path: str) -> bool:
 
 
 def _read(path: Path) -> bytes:
-    with open_regular(path) as file:
+    with open_regular(path, single_link=False) as file:  # a person's own, which a backup may share
         return file.read(MAX_BYTES)
 
 
@@ -186,6 +188,7 @@ def _import_directory(
     outcome: Literal["new", "grown"] = "grown" if run else "new"
     if run is None:
         files[EVENTS] = "".join(lines.all()).encode()
+        files[MARKER] = marker_text(datetime.fromtimestamp(start_time, UTC)).encode()  # it is listed where it began
         run = _stage(_run_name(source.name, start_time, digest, root, staging), files, root, staging)
         index.by_source[str(source)] = run
     index.by_digest[digest] = run
@@ -197,7 +200,7 @@ def _update(index: _Index, source: Path, lines: convert.EventLines, files: dict[
     run = index.by_source.get(str(source))
     if run is None or (new_lines := lines.beyond(run.history(steps=False))) is None:
         return None
-    with run.events_path.open("ab") as file:
+    with os.fdopen(open_append(run.events_path), "ab") as file:
         file.write("".join(new_lines).encode())
         file.flush()
         sync_file(file.fileno())

@@ -17,7 +17,7 @@ from convnn.config.fixes import in_file
 from convnn.config.options import BY_KEY, SECTIONS
 from convnn.config.schema import SAFE_NAME, RunConfig
 from convnn.errors import Problem, UserError, did_you_mean
-from convnn.files import TRASH, with_time, without_time, write_atomic
+from convnn.files import TRASH, expand_home, read_regular, with_time, without_time, write_atomic
 
 
 @dataclass(frozen=True)
@@ -34,9 +34,12 @@ class Preset:
 
 def folders() -> list[Path]:
     """Return where a preset's name is looked up, in order: ./presets, the user's own, those that come with convnn."""
-    config_home = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
     bundled = Path(__file__).resolve().parents[1] / "_presets"
-    return [Path("presets"), config_home / "convnn" / "presets", bundled]
+    try:
+        config_home = expand_home(os.environ.get("XDG_CONFIG_HOME") or "~/.config")
+    except ValueError:  # a user without a home
+        return [Path("presets"), bundled]
+    return [Path("presets"), Path(config_home, "convnn", "presets"), bundled]
 
 
 def listed() -> dict[str, list[Path]]:
@@ -53,9 +56,10 @@ def listed() -> dict[str, list[Path]]:
 def find(name: str) -> Path:
     """Return the file of a preset. Raises UserError that names the nearest known one."""
     if name.endswith(".toml") or "/" in name:
-        if not Path(name).is_file():
+        path = _typed_path(name)
+        if not path.is_file():
             raise UserError(f"there is no preset file {name}")
-        return Path(name)
+        return path
     known = listed()
     if name not in known:
         searched = ", ".join(str(folder) for folder in folders())
@@ -68,11 +72,24 @@ def find(name: str) -> Path:
     return known[name][0]
 
 
+def _typed_path(path: str) -> Path:
+    """Return a path that a person typed, with `~` expanded. Raises UserError where that is no directory."""
+    try:
+        return Path(expand_home(path))
+    except ValueError as error:
+        raise UserError(Problem(str(error), value=path)) from error
+
+
+def _text(path: Path) -> str:
+    """Return the text of a preset. Those that come with convnn may be hard links: installers share their files."""
+    return toml.read_text(path, single_link=path.parent != folders()[-1])
+
+
 def read(name: str) -> Preset:
     """Return a preset by name or path, with what is wrong in it. Raises UserError when there is no such file."""
     path = find(name)
-    shadowed = () if path == Path(name) else tuple(listed()[name][1:])
-    return replace(parse(toml.read_text(path), path.stem, path), shadowed=shadowed)
+    shadowed = () if name.endswith(".toml") or "/" in name else tuple(listed()[name][1:])
+    return replace(parse(_text(path), path.stem, path), shadowed=shadowed)
 
 
 def read_all() -> Iterator[Preset]:
@@ -150,7 +167,7 @@ def parse(text: str, name: str = "preset", path: Path | None = None) -> Preset:
 def source(preset: Preset) -> str:
     """Return the text of a preset's file."""
     assert preset.path is not None
-    return toml.read_text(preset.path)
+    return _text(preset.path)
 
 
 def own_path(name: str) -> Path:
@@ -159,9 +176,9 @@ def own_path(name: str) -> Path:
     Raises UserError when the name is not a safe file name.
     """
     if name.endswith(".toml"):
-        return Path(name)
+        return _typed_path(name)
     if "/" in name:
-        return Path(f"{name}.toml")
+        return _typed_path(f"{name}.toml")
     return Path("presets") / f"{_safe(name)}.toml"
 
 
@@ -180,8 +197,8 @@ def _safe(name: str) -> str:
 
 def new_folder() -> Path:
     """Return where a new preset is saved: ./presets where there is one, else the user's own folder."""
-    local, own, _ = folders()
-    return local if local.is_dir() else own
+    local, *others = folders()
+    return local if local.is_dir() or len(others) < 2 else others[0]
 
 
 def save(path: Path, config: RunConfig, about: str, *, overwrite: bool = False) -> None:
@@ -190,12 +207,20 @@ def save(path: Path, config: RunConfig, about: str, *, overwrite: bool = False) 
     Comments, blank lines and the order of a file that is replaced stay where `keeps_comments` is true.
     """
     text = toml.dumps(config, about)
-    if path.exists():
+    if os.path.lexists(path):
         if not overwrite:
             raise UserError(Problem(f"{path} exists", fix="choose another name, or confirm to overwrite it"))
-        text, _ = toml.updated(path.read_text(errors="replace"), config, about)
+        text, _ = toml.updated(content(path).decode("utf-8", "replace"), config, about)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(path, text)
+
+
+def content(path: Path) -> bytes:
+    """Return the bytes of a preset. Raises UserError for a file that `open_regular` does not open, and a large one."""
+    try:
+        return read_regular(path, toml.MAX_BYTES, single_link=is_ours(path))
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from error
 
 
 def keeps_comments(text: str, config: RunConfig, about: str) -> bool:
@@ -205,7 +230,7 @@ def keeps_comments(text: str, config: RunConfig, about: str) -> bool:
 
 def is_ours(path: Path) -> bool:
     """Return whether a preset file may be changed: those that come with convnn may not, except in its source tree."""
-    local, _, bundled = folders()
+    local, *_, bundled = folders()
     return path.parent != bundled or bundled == local.absolute()
 
 
@@ -215,7 +240,7 @@ def duplicate(path: Path) -> Path:
     while (copy := new_folder() / f"{path.stem}-{number}.toml").exists():
         number += 1
     copy.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(copy, path.read_bytes())
+    write_atomic(copy, content(path))
     return copy
 
 
@@ -227,6 +252,8 @@ def discard(path: Path) -> tuple[Path, Path]:
     if not is_ours(path):
         raise UserError(Problem(f"{path.stem} came with convnn", fix="ctrl+d makes a copy that is yours"))
     trash = path.parent / TRASH
+    if trash.is_symlink():
+        raise UserError(f"{trash} is a symbolic link: the trash has to be a directory of its own")
     trash.mkdir(exist_ok=True)
     trashed = trash / with_time(path.name)
     path.rename(trashed)

@@ -6,13 +6,17 @@ import errno
 import json
 import os
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 
 from convnn.events import Changed, Epoch, Event, Finished, Paused, Resumed, Saved, Started, Step, UnknownEvent, Warned
-from convnn.files import open_regular, sync_file
+from convnn.files import open_append, open_regular, sync_file
+from convnn.json_values import check_depth, json_text
 
 LONGEST = 1_000_000  # bytes of a line; a longer one is damage, and is never held in memory
 CHUNK = 1 << 18  # bytes read at once
+MAX_DEPTH = 20  # levels of lists and objects in an event
 KINDS: dict[str, type[Event]] = {
     kind.__name__: kind for kind in (Started, Step, Epoch, Paused, Resumed, Changed, Saved, Warned, Finished)
 }
@@ -20,14 +24,15 @@ KINDS: dict[str, type[Event]] = {
 
 def event_line(event: Event) -> str:
     """Return an event as one line of JSON without its newline; numbers that are not finite are strings."""
-    fields = json.loads(event.model_dump_json(by_alias=True))
-    return json.dumps({"event": type(event).__name__, "time": fields.pop("time"), **fields})
+    fields = event.model_dump(by_alias=True)
+    return json_text({"event": type(event).__name__, "time": fields.pop("time"), **fields})
 
 
 def parse_event(line: str | bytes) -> Event:
     """Return the event of one line. Raises ValueError, which says what is wrong, and nothing else."""
     try:
         fields = json.loads(line)
+        check_depth(fields, MAX_DEPTH)
         if not isinstance(fields, dict) or not isinstance(fields.get("event"), str):
             raise ValueError("no event")
         if not fields.get("time"):
@@ -37,21 +42,17 @@ def parse_event(line: str | bytes) -> Event:
             return UnknownEvent.model_validate(fields)
         del fields["event"]
         return kind.model_validate(fields)
-    except (RecursionError, OverflowError) as error:  # deep nesting, a time beyond the calendar
+    except (RecursionError, OverflowError) as error:  # deep nesting, a number beyond any float
         raise ValueError(f"{type(error).__name__}: {error}") from error
 
 
 def append_event(path: Path, event: Event) -> None:
     """Add an event to the end of a log, which is made where it is missing. Raises OSError as `EventLog.append` may."""
-    descriptor = _open(path)
+    descriptor = open_append(path)
     try:
         _write(descriptor, event, event_line(event))
     finally:
         os.close(descriptor)
-
-
-def _open(path: Path) -> int:
-    return os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
 
 
 def _write(descriptor: int, event: Event, line: str) -> None:
@@ -92,6 +93,20 @@ def read_events(path: Path, start: int = 0, *, steps: bool = True) -> tuple[list
     return events, end, skipped_lines
 
 
+def first_start(path: Path) -> datetime | None:
+    """Return when the first Started event of a log was written; None where its beginning has none. Raises OSError."""
+    try:
+        with open_regular(path) as file:
+            lines = file.read(CHUNK).split(b"\n")
+    except FileNotFoundError:
+        return None
+    for line in lines:
+        if line.startswith(b'{"event": "Started"'):
+            with suppress(ValueError):
+                return parse_event(line).time
+    return None
+
+
 def _read_lines(path: Path, start: int) -> Iterator[tuple[int, int, bytes | None]]:
     """Yield (first byte, byte after the newline, line) of each whole line; None for a line too long to hold."""
     with open_regular(path) as file:
@@ -120,7 +135,7 @@ class EventLog:
     """
 
     def __init__(self, path: Path, warn: Callable[[Event, str], None]) -> None:
-        self._descriptor = _open(path)
+        self._descriptor = open_append(path)
         self._warn = warn
         self._waiting: list[tuple[Event, str]] = []  # with their lines
         self.problem: OSError | None = None  # why events wait

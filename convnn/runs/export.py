@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from convnn.errors import Problem, UserError
-from convnn.events import iso
+from convnn.json_values import iso
 from convnn.runs.history import STEP_FIELDS, History
-from convnn.runs.run import Run
+from convnn.runs.run import Run, typed_path
 from convnn.text import escaped
 
 
@@ -53,7 +53,7 @@ def write_tensorboard(run: Run, directory: Path) -> Path:
     except ImportError as error:
         message = "tensorboard is not installed"
         raise UserError(Problem(message, fix="pip install 'convnn[tensorboard]', or use --csv")) from error
-    log_directory = directory / run.name
+    log_directory = typed_path(directory) / run.name
     if log_directory.exists():
         message = f"{log_directory} exists: a second log there would mix with the first"
         raise UserError(Problem(message, fix="give another directory, or remove it"))

@@ -6,23 +6,27 @@ import os
 import re
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
 
 from convnn.errors import Exit, Problem, UserError
 from convnn.metrics import lower_is_better
 from convnn.runs import trash
-from convnn.runs.run import CONFIG, EVENTS, Run, is_run, run_name
+from convnn.runs.event_log import first_start
+from convnn.runs.marker import EVENTS, created_time
+from convnn.runs.run import CONFIG, Run, damage_named, is_run, run_name, typed_path
 from convnn.text import plural
 
 MAX_NAMES = 10  # in a message
+STAMP_LENGTH = len("20261122-151500")
 
 
 def list_runs(root: Path) -> tuple[list[Run], list[str]]:
     """Return all runs of a root, newest first, and a warning for each damaged entry."""
     if not root.is_dir():
         return [], []
-    runs: dict[Path, tuple[tuple[str, int], Run]] = {}
+    runs: dict[Path, tuple[tuple[float, int], Run]] = {}
     warnings: list[str] = []
     for entry in scan_root(root):
         try:
@@ -51,7 +55,7 @@ def run_of_entry(entry: os.DirEntry[str]) -> Run | None:
     if entry.is_dir(follow_symlinks=False):
         if (path / CONFIG).is_file():
             return Run(path, entry.name)
-        if (path / EVENTS).is_file():
+        if os.path.lexists(path / EVENTS):
             raise UserError(f"a run without its {CONFIG}")
         return None
     if not entry.name.endswith(".link") or not entry.is_file(follow_symlinks=False):
@@ -70,12 +74,20 @@ def entry_warning(entry: os.DirEntry[str], error: OSError | UserError) -> str:
     return message if entry.path in message else f"{entry.path}: {message}"
 
 
-def creation_order(run: Run) -> tuple[str, int]:
-    """Return a key that sorts runs by creation: the time in the name, then the time of the configuration file."""
-    created = run.config_path.stat().st_mtime_ns
-    if stamp := re.match(r"\d{8}-\d{6}", run.name):
-        return stamp[0], created
-    return time.strftime("%Y%m%d-%H%M%S", time.localtime(created / 1e9)), created
+@damage_named
+def creation_order(run: Run) -> tuple[float, int]:
+    """Return a key that sorts runs by creation: the recorded time, then the time of the configuration file.
+
+    A run of an earlier version that never started has neither marker nor start: the local time in its name counts.
+    """
+    changed = run.config_path.stat().st_mtime_ns
+    recorded = created_time(run.path) or first_start(run.events_path)
+    if recorded is not None:
+        return recorded.timestamp(), changed
+    try:
+        return time.mktime(time.strptime(run.name[:STAMP_LENGTH], "%Y%m%d-%H%M%S")), changed
+    except (ValueError, OverflowError):
+        return changed / 1e9, changed
 
 
 def find_run(reference: str, root: Path) -> Run:
@@ -84,7 +96,7 @@ def find_run(reference: str, root: Path) -> Run:
     Raises UserError: with the nearest names (NO_RUN), or with the names that the part fits.
     """
     if ("/" in reference or reference in {".", ".."}) and not reference.startswith("@"):
-        path = Path(reference).resolve()
+        path = typed_path(reference).resolve()
         if not is_run(path):
             raise UserError(f"there is no run in {path}", Exit.NO_RUN)
         return Run(path, run_name(path, root))
@@ -122,8 +134,9 @@ def _best_run(metric: str, runs: list[Run]) -> Run:
         raise _invalid_reference("@best:")
     values: list[tuple[float, Run]] = []
     for run in runs:
-        if best := run.history(steps=False).best(metric):
-            values.append((best[0], run))
+        with suppress(UserError):  # damaged, which lists say
+            if best := run.history(steps=False).best(metric):
+                values.append((best[0], run))
     if not values:
         raise UserError(f"no run has a value of {metric}", Exit.NO_RUN)
     choose = min if lower_is_better(metric) else max

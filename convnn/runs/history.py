@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple, Self
 
 from convnn.events import Changed, Epoch, Event, Finished, Paused, Resumed, Saved, Started, Step, Warned
+from convnn.json_values import json_value
 from convnn.metrics import METRICS, lower_is_better, monitored
 from convnn.runs import event_log
 
@@ -234,7 +235,7 @@ class History:
         """Return the SHA-256 of all epochs without time, speed and memory: equal for runs that computed the same."""
         trace = hashlib.sha256()
         for epoch in self.epochs:
-            fields = json.loads(epoch.model_dump_json(exclude={"time"}))
+            fields = json_value(epoch.model_dump(exclude={"time"}))
             fields["metrics"] = {name: value for name, value in fields["metrics"].items() if name not in UNTRACED}
             trace.update(json.dumps(fields, sort_keys=True, separators=(",", ":")).encode() + b"\n")
         return trace.hexdigest()

@@ -14,8 +14,10 @@ from pathlib import Path
 
 from convnn.errors import Exit, Problem, UserError
 from convnn.events import now
+from convnn.files import read_regular
 
 LOCK_FILE = "run.lock"
+MAX_NOTE = 1000  # bytes of the file that are read
 TIMEOUT = 1.0  # seconds: longer than a reader holds the lock to test it
 
 _descriptors: set[int] = set()  # of the locks that this process holds
@@ -57,19 +59,30 @@ def _acquire(descriptor: int, directory: Path) -> None:
             return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if time.monotonic() >= deadline:
-                message = f"{directory.name} is in use by {_holder(descriptor)}"
+                message = (
+                    f"{directory.name} is in use by {_holder(os.pread(descriptor, MAX_NOTE, 0)) or 'another process'}"
+                )
                 fix = f"wait for it, or stop it: convnn stop {shlex.quote(f'{directory}/')}"
                 raise UserError(Problem(message, fix=fix), Exit.HELD) from None
             time.sleep(0.02)
 
 
-def _holder(descriptor: int) -> str:
+def _holder(note: bytes) -> str | None:
     """Return what the holder wrote about itself: for messages alone, since anybody may write there."""
     try:
-        note = json.loads(os.pread(descriptor, 1000, 0))
-        return f"process {note['pid']} on {note['host']} since {note['started']}"[:200]
+        fields = json.loads(note)
+        return f"process {fields['pid']} on {fields['host']} since {fields['started']}"[:200]
     except (ValueError, KeyError, TypeError, RecursionError):
-        return "another process"
+        return None
+
+
+def is_lock_note(path: Path) -> bool:
+    """Return whether a file is a lock that we made: it holds nothing that a person wrote."""
+    try:
+        note = read_regular(path, MAX_NOTE)
+    except OSError:
+        return False
+    return not note or _holder(note) is not None
 
 
 def is_locked(directory: Path) -> bool:

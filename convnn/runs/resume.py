@@ -31,7 +31,10 @@ def resumable_run(reference: str | None, root: Path) -> Run:
             raise UserError(Problem(f"{run.name} is imported: it has no weights to resume from", fix=fix))
         return run
     for run in list_runs(root)[0]:
-        status = run.status()
+        try:
+            status = run.status()
+        except UserError:
+            continue  # damaged, which lists say
         if status != "done" and not STATUSES[status].is_live and not run.imported:
             return run
     raise UserError(Problem(f"there is no unfinished run in {root}", fix="start one: convnn run"), Exit.NO_RUN)

@@ -2,30 +2,61 @@
 
 from __future__ import annotations
 
-import json
+import functools
 import os
 import re
 import secrets
 import time
-import tomllib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from convnn.config.options import BY_KEY
-from convnn.errors import Problem, UserError
-from convnn.files import sync_directory, write_atomic
-from convnn.runs import trash
+from convnn.errors import Exit, Problem, UserError
+from convnn.files import expand_home, sync_directory, write_atomic
+from convnn.runs import marker, text_files, trash
 from convnn.runs.history import History
-from convnn.runs.lock import lock_run
+from convnn.runs.lock import LOCK_FILE, is_lock_note, lock_run
+from convnn.runs.marker import EVENTS as EVENTS
+from convnn.runs.marker import IMPORTED as IMPORTED
+from convnn.runs.marker import MARKER, is_ours, write_marker
 from convnn.runs.status import derive_status, last_status_event
+from convnn.text import one_line
 
 if TYPE_CHECKING:
     from convnn.config.schema import RunConfig
 
-CONFIG, EVENTS, LOG = "config.toml", "events.jsonl", "log.txt"
+CONFIG, LOG = "config.toml", "log.txt"
 CHECKPOINTS = "checkpoints"
-IMPORTED = "imported.json"  # where the values of a run come from that was not trained here
+UNFINISHED = {MARKER, LOCK_FILE, LOG}  # what a run has whose making was cut short
+MAX_REASON = 200  # characters of an exception in a message
+MAX_NAMES = 3  # of files in a message
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def damage_named(read: Callable[Concatenate[Run, P], T]) -> Callable[Concatenate[Run, P], T]:
+    """Make a function that reads a run raise UserError (STORAGE), which names the run, whatever its files hold.
+
+    A stranger's run may hold anything: what is damaged is that run alone, and never the list it stands in.
+    """
+
+    @functools.wraps(read)
+    def guarded(run: Run, *args: P.args, **options: P.kwargs) -> T:
+        try:
+            return read(run, *args, **options)
+        except UserError:
+            raise
+        except OSError as error:
+            path = error.filename or run.path
+            raise UserError(f"{path} cannot be read: {error.strerror or error}", Exit.STORAGE) from error
+        except Exception as error:
+            message = f"damaged: {type(error).__name__}: {one_line(str(error))[:MAX_REASON]}"
+            raise UserError(Problem(message, file=str(run.path)), Exit.STORAGE) from error
+
+    return guarded
 
 
 @dataclass(frozen=True)
@@ -57,57 +88,71 @@ class Run:
         """Whether it was trained by the original tool, so that there are no weights to resume from."""
         return (self.path / IMPORTED).is_file()
 
+    @damage_named
     def import_record(self) -> dict[str, Any]:
-        """Return the contents of `imported.json`; an empty dict where it is missing or damaged."""
-        try:
-            record = json.loads((self.path / IMPORTED).read_bytes())
-        except (OSError, ValueError, RecursionError):
-            return {}
-        return record if isinstance(record, dict) else {}
+        """Return the contents of `imported.json`; an empty dict where it is missing or not ours."""
+        return marker.import_record(self.path)
 
+    @damage_named
     def config(self) -> RunConfig:
         """Return the configuration of the run. Raises UserError where its file is damaged."""
         from convnn.config.toml import read_run
 
         return read_run(self.config_path)
 
+    @damage_named
     def sections(self) -> dict[str, dict[str, Any]]:
         """Return the unchecked values of `config.toml` by section and key. Raises UserError where it is not TOML."""
-        try:
-            tables = tomllib.loads(self.config_path.read_text())
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise UserError(Problem(f"damaged: {error}", file=str(self.config_path))) from error
+        from convnn.config.toml import loads, read_text
+
+        tables = loads(read_text(self.config_path), str(self.config_path))
         return {
             section: {key: _parsed(section, key, value) for key, value in table.items()}
             for section, table in tables.items()
             if isinstance(table, dict)
         }
 
+    @damage_named
     def history(self, *, steps: bool = True) -> History:
         """Return the history so far; without `steps` the Step events are left out, which is much faster."""
         history = History()
         history.update(self.events_path, steps=steps)
         return history
 
+    @damage_named
     def status(self) -> str:
         """Return the status, a key of STATUSES."""
         return derive_status(self.path, last_status_event(self.events_path))
 
 
 def _parsed(section: str, key: str, value: Any) -> Any:
-    """Return a value of the file; TOML has no null, so "none" stands for None where an option allows it."""
+    """Return a value of the file; TOML has no null, so "none" stands for None where an option allows it.
+
+    What no option can be, such as a table or a date, is text.
+    """
     option = BY_KEY.get(f"{section}.{key}")
-    is_none = value == "none" and option is not None and option.optional
-    return None if is_none else value
+    if value == "none" and option is not None and option.optional:
+        return None
+    is_scalar = isinstance(value, bool | int | float | str)
+    is_words = isinstance(value, list) and all(isinstance(word, str) for word in value)
+    return value if is_scalar or is_words else str(value)
 
 
 def runs_root(path: Path | None = None) -> Path:
     """Return the absolute directory of all runs: `path`, else $CONVNN_RUNS, else ./runs."""
-    return (path or Path(os.environ.get("CONVNN_RUNS") or "runs")).absolute()
+    return typed_path(path or os.environ.get("CONVNN_RUNS") or "runs").absolute()
+
+
+def typed_path(path: Path | str) -> Path:
+    """Return a path that a person typed, with `~` expanded. Raises UserError where that is no directory."""
+    try:
+        return Path(expand_home(os.fspath(path)))
+    except ValueError as error:
+        raise UserError(Problem(str(error), value=str(path))) from error
 
 
 def is_run(path: Path) -> bool:
-    """Return whether a directory is a run."""
+    """Return whether a directory holds a run, to be shown; what may be replaced or removed is for `is_ours` to say."""
     return (path / CONFIG).is_file() or (path / EVENTS).is_file()
 
 
@@ -132,15 +177,16 @@ def create_run(
 ) -> Run:
     """Make the directory of a new run, with its `config.toml`: in `root` or, linked from there, at `directory`.
 
-    Raises UserError where `directory` holds a run already; with `overwrite` that one is moved to the trash first.
+    Raises UserError where `directory` is not empty; with `overwrite` a run in it is moved to the trash first.
     """
-    root.mkdir(parents=True, exist_ok=True)
     if directory is not None:
         return _create_at(directory.resolve(), config_toml, new_run_name(model, layer, name), root, overwrite)
+    root.mkdir(parents=True, exist_ok=True)
     path = root / new_run_name(model, layer, name)
     while path.exists():
         path = root / new_run_name(model, layer, name)
     path.mkdir()
+    write_marker(path)
     write_atomic(path / CONFIG, config_toml)
     sync_directory(root)
     return Run(path, path.name)
@@ -149,13 +195,15 @@ def create_run(
 def _create_at(path: Path, config_toml: str, name: str, root: Path, overwrite: bool) -> Run:
     """Make a run at any path; outside of `root`, a link in there gives it its name."""
     _check_directory(path, root)
-    if overwrite and is_run(path):
+    if overwrite and is_run(path) and is_ours(path):
         trash.discard(path, run_name(path, root), root)
+    _check_free(path)
     path.mkdir(parents=True, exist_ok=True)
-    with lock_run(path):  # of two processes that start a run here at once, one gets it
-        if is_run(path):
-            fix = "resume it (--resume), move it to the trash first (--overwrite) or give another directory"
-            raise UserError(Problem(f"{path} holds a run already", fix=fix))
+    root.mkdir(parents=True, exist_ok=True)  # which may lie in it
+    with lock_run(path):
+        if is_run(path):  # of two processes that start a run here at once, one gets it
+            _check_free(path)
+        write_marker(path)
         write_atomic(path / CONFIG, config_toml)
     if path.parent == root.resolve() and not path.name.startswith("."):
         return Run(path, path.name)
@@ -164,6 +212,49 @@ def _create_at(path: Path, config_toml: str, name: str, root: Path, overwrite: b
             link.unlink()
     trash.write_link(root / f"{name}.link", path)
     return Run(path, name)
+
+
+def reserve(path: Path) -> None:
+    """Make an empty directory one that a run can be made in, although its log is there already.
+
+    Raises UserError where it holds anything.
+    """
+    _check_free(path)
+    path.mkdir(parents=True, exist_ok=True)
+    write_marker(path)
+
+
+def _check_free(path: Path) -> None:
+    if (problem := not_free(path)) is not None:
+        raise UserError(problem)
+
+
+def not_free(path: Path, *, takes_over: bool = False) -> Problem | None:
+    """Return why no run can be made in a directory: it holds something; None for one that is empty or not there.
+
+    With `takes_over` a run of ours is resumed or replaced; what else is there is never touched.
+    """
+    if not path.is_dir():
+        return None
+    if is_ours(path) and is_run(path):
+        fix = "resume it (--resume), move it to the trash first (--overwrite) or give another directory"
+        return None if takes_over else Problem(f"{path} holds a run already", key="output.dir", fix=fix)
+    names = sorted(entry.name for entry in path.iterdir() if not _is_leftover(entry))
+    if not names:
+        return None
+    first_names = ", ".join(names[:MAX_NAMES]) + (", ..." if len(names) > MAX_NAMES else "")
+    fix = "give --output_dir a directory that is empty or not there yet"
+    if {text_files.ARGS, text_files.RESULTS} & set(names):
+        fix += "; results of the original tool become runs with convnn import"
+    return Problem(f"{path} is not empty and not a run of convnn: it holds {first_names}", key="output.dir", fix=fix)
+
+
+def _is_leftover(entry: Path) -> bool:
+    """Return whether a file was left by making a run here that was cut short."""
+    if entry.name == LOCK_FILE:
+        return is_lock_note(entry)
+    is_temporary = re.fullmatch(rf"\.({CONFIG}|{MARKER})\.[0-9a-f]{{8}}\.tmp", entry.name) is not None
+    return is_temporary or (entry.name in UNFINISHED and is_ours(entry.parent))
 
 
 def _check_directory(path: Path, root: Path) -> None:

@@ -8,12 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from convnn import json_values
-from convnn.config.recorded import UNKNOWN, Settings
-from convnn.events import iso
+from convnn.config.recorded import Settings
+from convnn.json_values import iso, json_value
 from convnn.metrics import Best
 from convnn.runs.history import History
-from convnn.runs.run import Run
+from convnn.runs.run import Run, damage_named
 
 
 class MetricSummary(NamedTuple):
@@ -72,13 +71,11 @@ class Summary:
         }
 
 
-def json_value(value: Any) -> Any:
-    """Return a value of a configuration as JSON holds it: null where it is unknown."""
-    return None if value is UNKNOWN else json_values.json_value(value)
-
-
+@damage_named
 def summarize(run: Run) -> Summary:
-    """Return the summary of a run, read from its files. Raises UserError where its configuration is damaged."""
+    """Return the summary of a run, read from its files. Raises UserError where the run is damaged."""
+    config = Settings(run.sections())
+    _ = config.key, config.inactive  # what lists and comparisons derive from it, which may be damaged, too
     history = run.history(steps=False)
     best = history.best()
     import_record = run.import_record()
@@ -88,7 +85,7 @@ def summarize(run: Run) -> Summary:
         status=run.status(),
         started=iso(history.first_started) if history.first_started else None,
         finished=iso(history.finished.time) if history.finished else None,
-        config=Settings(run.sections()),
+        config=config,
         epoch=history.epochs[-1].epoch if history.epochs else 0,
         best=Best(history.best_metric, *best) if best else None,
         digest=history.digest() if history.epochs else None,

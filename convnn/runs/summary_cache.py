@@ -8,12 +8,13 @@ import os
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from convnn.config.recorded import Settings
 from convnn.errors import UserError
-from convnn.files import write_atomic
+from convnn.files import read_regular, write_atomic
 from convnn.metrics import Best
 from convnn.runs import trash
 from convnn.runs.find import creation_order, entry_warning, run_of_entry, scan_root
@@ -26,6 +27,7 @@ from convnn.text import plural
 CACHE = ".summaries.json"  # a view: may be deleted at any time
 VERSION = "convnn summaries 7"  # of the format and of the fields of a summary
 FIELDS = Summary.__slots__
+MAX_CACHE = 1 << 30  # bytes
 
 Stamp = list[int]
 
@@ -35,7 +37,7 @@ class _Entry:
     """A summary, the stamps of the two files it was made from, and the order in which its run was created."""
 
     stamps: tuple[Stamp | None, Stamp | None]
-    created: tuple[str, int]
+    created: tuple[float, int]
     summary: Summary
 
 
@@ -124,7 +126,7 @@ def _cached_entries(root: Path) -> dict[str, _Entry]:
     if parsed is not None and parsed[0] == stamp:
         return parsed[1]
     try:
-        entries = _parse((root / CACHE).read_bytes())
+        entries = _parse(read_regular(root / CACHE, MAX_CACHE))
     except OSError:
         entries = {}
     if stamp is not None:
@@ -161,10 +163,18 @@ def _format(entries: Mapping[str, _Entry]) -> bytes:
 
 
 def _parse(data: bytes) -> dict[str, _Entry]:
-    """Return the entries of a cache; none where it is damaged or of another version."""
+    """Return the entries of a cache; none where it is damaged, forged or of another version."""
     header, _, body = data.partition(b"\n")
     if header != f"{VERSION} {zlib.crc32(body):08x}".encode():
         return {}
+    try:
+        return _entries(body)
+    except (ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError):
+        return {}
+
+
+def _entries(body: bytes) -> dict[str, _Entry]:
+    """Return the entries in a line of JSON. Raises an error of any kind where a stranger wrote it."""
     entries: dict[str, _Entry] = {}
     configs: dict[tuple[tuple[str, int], ...], Settings] = {}
     sections, rows = json.loads(body)
@@ -177,5 +187,33 @@ def _parse(data: bytes) -> dict[str, _Entry]:
         fields["best"] = Best(*fields["best"]) if fields["best"] else None
         fields["metrics"] = {metric: MetricSummary(*value) for metric, value in fields["metrics"].items()}
         fields["data"] = RecordedData(*fields["data"])
-        entries[name] = _Entry(tuple(stamps), tuple(created), Summary(**fields))
+        entries[name] = _Entry(tuple(stamps), tuple(created), _checked(Summary(**fields)))
     return entries
+
+
+def _checked(summary: Summary) -> Summary:
+    """Return a summary whose values have their types. Raises ValueError for others, which would end a list of runs."""
+    numbers = [value for metric in summary.metrics.values() for value in (metric.last, metric.best, metric.epoch)]
+    settings = [value for section in summary.config.values() for value in section.values()]
+    is_sound = (
+        isinstance(summary.name, str)
+        and isinstance(summary.path, str)
+        and summary.status in STATUSES
+        and all(time is None or datetime.fromisoformat(time).tzinfo for time in (summary.started, summary.finished))
+        and all(text is None or isinstance(text, str) for text in _texts(summary))
+        and all(isinstance(count, int) for count in (summary.epoch, summary.damaged_lines))
+        and all(number is None or isinstance(number, int | float) for number in [*numbers, *(summary.best or ())[1:]])
+        and all(not isinstance(value, dict) for value in settings)
+        and isinstance(summary.data.num_classes, int | None)
+        and isinstance(summary.data.class_digest, str | None)
+        and all(isinstance(count, int) for count in summary.data.images.values())
+        and all(isinstance(digest, str) for digest in summary.data.digests.values())
+    )
+    if not is_sound:
+        raise ValueError(f"the summary of {summary.name!r} has values of other types")
+    return summary
+
+
+def _texts(summary: Summary) -> list[str | None]:
+    metric = summary.best.metric if summary.best else None
+    return [summary.digest, summary.source, summary.not_launchable_reason, metric]

@@ -1,14 +1,26 @@
-"""Removed runs: `ROOT/.trash/TIME-NAME`, until the trash is emptied. A run from elsewhere keeps its link beside it."""
+"""Removed runs: `ROOT/.trash/TIME-NAME`, until the trash is emptied. A run from elsewhere keeps its link beside it.
+
+Only runs are moved and deleted, and nothing leaves the root: a run from elsewhere returns there if this person removed
+it, which a signature in its link tells. The key lies in the person's home, so that a stranger's trash has none.
+"""
 
 from __future__ import annotations
 
+import errno
+import hmac
 import os
+import secrets
 import shutil
 from pathlib import Path
 
 from convnn.errors import Exit, Problem, UserError
-from convnn.files import TRASH, with_time, without_time, write_atomic
+from convnn.files import TRASH, expand_home, has_time, read_regular, with_time, without_time, write_atomic
 from convnn.runs.lock import lock_run
+from convnn.runs.marker import MARKER, is_ours
+
+KEY = "trash.key"  # in the person's own folder of state
+MAX_LINK = 5000  # bytes of a link
+MAX_REASON = 200  # characters of an error in a message
 
 
 def _trash_directory(root: Path) -> Path:
@@ -25,13 +37,12 @@ def _entries(root: Path) -> list[Path]:
 
 def trashed_runs(root: Path) -> list[Path]:
     """Return the directories of the runs in the trash, the one removed last at the end."""
-    return [entry for entry in _entries(root) if entry.is_dir() and not entry.is_symlink()]
+    return [entry for entry in _entries(root) if has_time(entry.name) and is_ours(entry)]
 
 
 def link_target(link: Path) -> Path | None:
-    """Return the absolute path in a `.link` file; None where it holds none."""
-    with link.open("rb") as file:
-        text = os.fsdecode(file.read(5000).partition(b"\n")[0])
+    """Return the absolute path in a `.link` file; None where it holds none. Raises OSError."""
+    text = os.fsdecode(read_regular(link, MAX_LINK).partition(b"\n")[0])
     return Path(text) if text.startswith("/") and "\0" not in text else None
 
 
@@ -40,28 +51,67 @@ def write_link(link: Path, target: Path) -> None:
     write_atomic(link, os.fsencode(target) + b"\n")
 
 
+def _signature(entry: Path, target: Path) -> bytes | None:
+    """Return what tells that this person moved the run at `target` to `entry`; None without a home for the key."""
+    try:
+        folder = Path(os.environ.get("XDG_STATE_HOME") or expand_home("~/.local/state")) / "convnn"
+        folder.mkdir(parents=True, exist_ok=True)
+        if not (folder / KEY).exists():
+            write_atomic(folder / KEY, secrets.token_hex(32))
+        key = read_regular(folder / KEY, MAX_LINK)
+    except (OSError, ValueError):
+        return None
+    message = os.fsencode(entry.name) + b"\n" + os.fsencode(target)
+    return hmac.new(key, message, "sha256").hexdigest().encode()
+
+
+def _original_place(entry: Path) -> Path | None:
+    """Return where a run from elsewhere was when this person removed it; None for a run of the root."""
+    link = _link_of(entry)
+    try:
+        target, signature = link_target(link), read_regular(link, MAX_LINK).split(b"\n")[1]
+    except (OSError, IndexError):
+        return None
+    if target is None or (expected := _signature(entry, target)) is None:
+        return None
+    return target if hmac.compare_digest(signature, expected) else None
+
+
 def discard(path: Path, name: str, root: Path) -> Path:
     """Move the run at `path`, called `name` in `root`, to the trash and return its place there.
 
-    Raises UserError (HELD) while a process trains it.
+    Raises UserError (HELD) while a process trains it, and for a directory that is not a run of ours.
     """
     directory = _trash_directory(root)
+    if not is_ours(path):
+        message = f"{path} cannot be removed: it has neither {MARKER} nor a history of ours"
+        raise UserError(Problem(message, fix="if it is a run all the same, remove it by hand"))
     if directory.resolve().is_relative_to(path.resolve()):
         raise UserError(f"{path} cannot be removed: it holds the runs in {root}")
     directory.mkdir(parents=True, exist_ok=True)
     with lock_run(path):
         entry = directory / with_time(name)
         if path.parent.resolve() != root.resolve() or path.name != name:
-            write_link(_link_of(entry), path)
-        shutil.move(path, entry)
+            signature = _signature(entry, path) or b""
+            write_atomic(_link_of(entry), os.fsencode(path) + b"\n" + signature + b"\n")
+        _move(path, entry)
     link = root / f"{name}.link"
     if link.is_file() and link_target(link) == path:
         link.unlink()
     return entry
 
 
+def _move(path: Path, target: Path) -> None:
+    """Move a directory, also to another file system. Raises OSError and leaves it where it was."""
+    try:
+        shutil.move(path, target)
+    except shutil.Error as error:  # it holds what cannot be copied, such as a pipe
+        shutil.rmtree(target, ignore_errors=True)
+        raise OSError(errno.EIO, f"{path} cannot be moved: {str(error)[:MAX_REASON]}", str(path)) from error
+
+
 def undo(root: Path) -> Path:
-    """Restore the run that was removed last and return its path.
+    """Restore the run that was removed last and return its path: where it was or, if it is a stranger's, in the root.
 
     Raises UserError where something else is at its path, or (NO_RUN) where the trash is empty.
     """
@@ -71,13 +121,15 @@ def undo(root: Path) -> Path:
     entry = entries[-1]
     name = without_time(entry.name)
     link = _link_of(entry)
-    target = (link_target(link) if link.is_file() else None) or root / name
+    original = _original_place(entry)
+    target = original or root / name
     if os.path.lexists(target):
         raise UserError(Problem(f"{name} cannot be restored: {target} exists", fix="move that away first"))
     target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.move(entry, target)
-    if link.is_file():
-        link.replace(root / f"{name}.link")
+    _move(entry, target)
+    link.unlink(missing_ok=True)
+    if original is not None and (original.parent, original.name) != (root, name):
+        write_link(root / f"{name}.link", original)
     return target
 
 
@@ -86,11 +138,15 @@ def _link_of(entry: Path) -> Path:
 
 
 def empty(root: Path) -> int:
-    """Delete everything in the trash for good and return the number of runs."""
-    runs = set(trashed_runs(root))
+    """Delete the runs in the trash for good, and the links in it, and return the number of runs."""
+    runs = trashed_runs(root)
+    for run in runs:
+        try:
+            shutil.rmtree(run)
+        except RecursionError as error:
+            raise UserError(Problem(f"{run} holds folders nested too deeply", fix="remove it by hand")) from error
     for entry in _entries(root):
-        if entry in runs:
-            shutil.rmtree(entry)
-        else:
+        is_link = has_time(entry.name) and entry.suffix == ".link" and entry.is_file()
+        if entry.is_symlink() or is_link:
             entry.unlink()
     return len(runs)

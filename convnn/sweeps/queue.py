@@ -24,8 +24,9 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from convnn.errors import Exit, Problem, UserError
-from convnn.events import SCHEMA, Event, Finished, iso, now
+from convnn.events import SCHEMA, Event, Finished, now
 from convnn.files import open_regular, with_time, write_atomic
+from convnn.json_values import iso
 from convnn.runs.run import CHECKPOINTS, Run, is_run, run_name
 from convnn.runs.status import STATUSES, last_status_event
 from convnn.sweeps.claims import Claim, exclusive, is_claimed, try_claim

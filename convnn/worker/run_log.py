@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from io import TextIOWrapper
 from pathlib import Path
 
+from convnn.files import open_append
 from convnn.runs.run import LOG
 from convnn.text import escaped
 
@@ -19,8 +20,7 @@ class RunLog(logging.FileHandler):
     problem: OSError | None = None
 
     def _open(self) -> TextIOWrapper:
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW  # a link may lead anywhere
-        return os.fdopen(os.open(self.baseFilename, flags, 0o666), "a", encoding=self.encoding, errors=self.errors)
+        return os.fdopen(open_append(Path(self.baseFilename)), "a", encoding=self.encoding, errors=self.errors)
 
     def emit(self, record: logging.LogRecord) -> None:
         try:

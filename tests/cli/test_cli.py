@@ -22,6 +22,7 @@ from convnn.config import command_line
 from convnn.config.options import BY_KEY, OPTIONS
 from convnn.errors import Exit
 from convnn.presets import resolve, store
+from convnn.runs.marker import write_marker
 
 
 @pytest.fixture
@@ -286,6 +287,10 @@ def test_tables_are_folded_for_terminals_only(convnn, monkeypatch):
 def test_a_dry_run_says_that_its_directory_is_taken(convnn, tmp_path):
     (tmp_path / "config.toml").write_text("")
     line = ("run", "--dataset", "digits", "--output_dir", str(tmp_path), "--dry-run")
+    for words in (line, (*line, "--overwrite"), (*line, "--resume")):  # a file of somebody else
+        code, _, err = convnn(*words)
+        assert code == 0 and "not a run of convnn" in err and "exit code 2" in err
+    write_marker(tmp_path)
     code, _, err = convnn(*line)
     assert code == 0 and "holds a run already" in err and "exit code 2" in err
     assert "holds a run" not in convnn(*line, "--overwrite")[2]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,8 @@ from convnn.runs import find, lock, summary, summary_cache, trash
 from convnn.runs import run as runs_run
 from convnn.runs.event_log import event_line
 from convnn.runs.lock import lock_run
+from convnn.runs.marker import MARKER, is_ours, write_marker
+from convnn.runs.resume import resumable_run
 from convnn.runs.run import Run
 
 
@@ -61,9 +64,72 @@ def test_an_output_directory_in_the_root_needs_no_link(root):
     assert [path.name for path in root.iterdir()] == ["mine"]
 
 
-def test_an_output_directory_with_other_files_is_used_as_it_is(root, tmp_path):
-    (tmp_path / "notes").write_text("mine")
-    assert new(root, directory=tmp_path).path == tmp_path and (tmp_path / "notes").read_text() == "mine"
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize(
+    "files",
+    [
+        ["notes"],
+        [".hidden"],
+        ["args.txt", "model.txt", "train_eval_results.txt"],  # results of the original tool
+        ["config.toml", "thesis.tex"],
+        ["config.toml"],
+        ["run.lock"],
+        ["log.txt"],
+        ["run.json"],
+        ["events.jsonl"],
+        ["imported.json"],
+        ["checkpoints/20240101/weights.pt", "checkpoints/.git/config"],
+    ],
+)
+def test_an_output_directory_with_other_files_is_refused_and_not_touched(root, tmp_path, files, overwrite):
+    directory = tmp_path / "mine"
+    for file in files:
+        (directory / file).parent.mkdir(parents=True, exist_ok=True)
+        (directory / file).write_text('{"a": "person wrote this"}')
+    with pytest.raises(UserError, match="not empty") as refused:
+        new(root, directory=directory, overwrite=overwrite)
+    assert refused.value.code is Exit.USAGE
+    written = [path for path in directory.rglob("*") if path.is_file()]
+    assert sorted(str(path.relative_to(directory)) for path in written) == sorted(files)
+    assert {path.read_text() for path in written} == {'{"a": "person wrote this"}'}
+    assert not root.exists() or list(root.iterdir()) == []
+
+
+@pytest.mark.parametrize("files", [{}, {"run.lock": ""}, {"run.lock": "note"}, {".config.toml.0a1b2c3d.tmp": "x"}])
+def test_an_output_directory_whose_making_was_cut_short_is_used(root, tmp_path, files):
+    directory = tmp_path / "out"
+    directory.mkdir()
+    if files.get("run.lock") == "note":
+        with lock_run(directory):
+            files = {"run.lock": (directory / "run.lock").read_text()}
+    for name, text in files.items():
+        (directory / name).write_text(text)
+    assert new(root, directory=directory).path == directory
+
+
+def test_a_reserved_directory_takes_a_run_beside_its_log(root, tmp_path):
+    runs_run.reserve(tmp_path / "out")
+    (tmp_path / "out" / "log.txt").write_text("words")
+    assert new(root, directory=tmp_path / "out").path == tmp_path / "out"
+    with pytest.raises(UserError, match="holds a run"):
+        runs_run.reserve(tmp_path / "out")
+
+
+def test_an_empty_directory_that_the_root_lies_in_takes_a_run(tmp_path):
+    assert new(tmp_path / "runs", directory=tmp_path).path == tmp_path
+
+
+def test_a_run_is_told_by_its_marker_or_made_by_an_earlier_version_by_its_history(root):
+    run = new(root, Started())
+    assert is_ours(run.path)
+    (run.path / MARKER).unlink()
+    assert is_ours(run.path)  # by its history
+    run.events_path.write_text('{"event": "Login", "time": "2026-01-01T00:00:00Z"}\n')
+    assert not is_ours(run.path)
+    (run.path / "imported.json").write_text('{"schema": "convnn/1", "source": "/a", "digest": "0"}')
+    assert is_ours(run.path)
+    (root / "link").symlink_to(run.path)
+    assert not is_ours(root / "link") and not is_ours(root / "nothing")
 
 
 def test_an_output_directory_with_a_run_is_refused_or_with_overwrite_moved_to_the_trash(root, tmp_path):
@@ -107,9 +173,23 @@ def test_runs_are_listed_newest_first_also_within_a_second(root):
     order = ["20260102-000000-a", "20260101-000000-b", "20260101-000000-c", "20260101-000000-a"]
     for age, name in enumerate(order):
         run = new(root)
+        (run.path / MARKER).unlink()  # of an earlier version, and never started: the name counts
         run.path.rename(root / name)
         os.utime(root / name / "config.toml", (0, 1000 - age))
     assert names(find.list_runs(root)[0]) == order
+
+
+def test_runs_are_listed_by_the_time_they_recorded_whatever_zone_their_names_were_made_in(root):
+    """Tokyo is nine hours ahead: its earlier run has the later name."""
+    tokyo, utc, unmarked = new(root), new(root), new(root, Started(time=datetime(2026, 1, 1, 2, tzinfo=UTC)))
+    write_marker(tokyo.path, datetime(2026, 1, 1, 0, tzinfo=UTC))
+    write_marker(utc.path, datetime(2026, 1, 1, 1, tzinfo=UTC))
+    (unmarked.path / MARKER).unlink()
+    order = ["20260101-010000-unmarked", "20260101-020000-utc", "20260101-090000-tokyo"]
+    for run, name in zip([unmarked, utc, tokyo], order, strict=True):
+        run.path.rename(root / name)
+    assert names(find.list_runs(root)[0]) == [run.name for run in summary_cache.summaries(root)[0]] == order
+    assert find.find_run("@last", root).name == order[0] and resumable_run(None, root).name == order[0]
 
 
 def test_a_missing_root_holds_no_runs(root):

@@ -129,5 +129,5 @@ def test_a_detached_run_that_is_refused_says_why(tmp_path):
     assert "runtime.device" in str(launch.error)
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / runs_run.CONFIG).write_text("")
-    with pytest.raises(UserError, match="holds a run already"):
+    with pytest.raises(UserError, match="not a run of convnn"):
         launcher.detach(config(output__dir=str(tmp_path / "taken")))

@@ -22,9 +22,9 @@ def test_what_is_shown_are_the_lines_of_the_file(tmp_path):
 class CountedWarning(Warned):
     """A warning that counts how often it is serialized."""
 
-    def model_dump_json(self, **options) -> str:
+    def model_dump(self, **options) -> dict:
         serialized.append(self)
-        return super().model_dump_json(**options)
+        return super().model_dump(**options)
 
 
 serialized: list[Warned] = []

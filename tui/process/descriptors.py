@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import IO, Self
 
 from convnn.errors import UserError
+from convnn.files import open_append
 
 BUFFERED = 1 << 16  # bytes printed while no run trains that are copied to the log of the next run
 LEAVE_APP_MODE = "\x1b[?2004l\x1b[?1000l\x1b[?1003l\x1b[?1015l\x1b[?1006l\x1b[<u\x1b[?1049l\x1b[?1004l\x1b[?7h\x1b[?25h"
@@ -81,7 +82,7 @@ class Terminal:
     @contextmanager
     def redirect_to(self, path: Path) -> Iterator[None]:
         """Append what Python and C code print while the block runs to the file at `path`."""
-        with path.open("ab") as log:
+        with os.fdopen(open_append(path), "ab") as log:
             log.write(self._take_buffered())
             log.flush()
             _redirect(log.fileno())

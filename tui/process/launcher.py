@@ -6,6 +6,7 @@ All torch work of this process happens on that thread.
 from __future__ import annotations
 
 import logging
+import os
 import shlex
 import subprocess
 import sys
@@ -21,9 +22,10 @@ from typing import TYPE_CHECKING, Literal, Protocol
 from convnn.config.command_line import command
 from convnn.config.schema import RunConfig
 from convnn.config.toml import dumps
-from convnn.errors import Exit, Problem, UserError
+from convnn.errors import Exit, UserError
+from convnn.files import open_append, open_regular
 from convnn.gc_pause import gc_paused
-from convnn.runs.run import LOG, Run, create_run, is_run, new_run_name, run_name
+from convnn.runs.run import LOG, Run, create_run, is_run, new_run_name, reserve, run_name
 from convnn.training import allocator
 from convnn.worker.signals import Command
 from tui.process.torch_preload import load_ahead
@@ -31,7 +33,7 @@ from tui.process.torch_preload import load_ahead
 if TYPE_CHECKING:
     from convnn.worker.train_run import RunResult
 
-LOG_TAIL = 2000  # characters of a detached process's log that its error has
+LOG_TAIL = 2000  # bytes of a detached process's log that its error has
 
 LaunchState = Literal["queued", "starting", "running", "ended", "refused"]
 
@@ -121,16 +123,14 @@ class Launcher:
     def detach(self, config: RunConfig, preset: str | None = None) -> Launch:
         """Start a run in a process of its own, which outlives this one; `poll` finds its directory.
 
-        Raises OSError where the process cannot be started, and UserError where its directory holds a run already.
+        Raises OSError where the process cannot be started, and UserError where its directory is not empty.
         """
         name = new_run_name(config.model.name, config.layer.type, config.run.name)
         directory = Path(config.output.dir).resolve() if config.output.dir else self.root / name
-        if is_run(directory):
-            raise UserError(Problem(f"{directory} holds a run already", fix="give another directory"))
+        reserve(directory)
         output = config.output.model_copy(update={"dir": str(directory)})
         arguments = shlex.split(command(config.model_copy(update={"output": output})))[1:]
-        directory.mkdir(parents=True, exist_ok=True)
-        with (directory / LOG).open("ab") as log:
+        with os.fdopen(open_append(directory / LOG), "ab") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", "convnn", *arguments, "--runs", str(self.root), "--plain"],
                 stdin=subprocess.DEVNULL,
@@ -151,7 +151,7 @@ class Launcher:
             if is_run(launch.directory):
                 launch.run = Run(launch.directory, run_name(launch.directory, self.root))
             elif code is not None:
-                output = (launch.directory / LOG).read_text(errors="replace")[-LOG_TAIL:].strip()
+                output = _log_tail(launch.directory / LOG)
                 launch.error = UserError(f"the detached process ended with code {code}: {output}")
 
     def drop(self, launch: Launch) -> bool:
@@ -250,5 +250,14 @@ class Launcher:
     def _log_traceback(self, launch: Launch, error: Exception) -> None:
         """Append the traceback to the log of the run, where the disk allows it."""
         if launch.run is not None:
-            with suppress(OSError), launch.run.log_path.open("a") as log:
+            with suppress(OSError), os.fdopen(open_append(launch.run.log_path), "a", encoding="utf-8") as log:
                 log.write("".join(traceback.format_exception(error)))
+
+
+def _log_tail(path: Path) -> str:
+    try:
+        with open_regular(path) as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - LOG_TAIL))
+            return file.read(LOG_TAIL).decode("utf-8", "replace").strip()
+    except OSError as error:
+        return f"{path.name} cannot be read: {error.strerror}"

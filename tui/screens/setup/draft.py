@@ -21,7 +21,7 @@ from convnn.data.catalog import DatasetInfo, dataset_info
 from convnn.errors import Problem, UserError, did_you_mean
 from convnn.presets import resolve, store
 from convnn.presets.store import Preset
-from convnn.runs.run import is_run
+from convnn.runs.run import not_free
 
 FIELDS = tuple(option for option in OPTIONS if option.key != "output.test_only")
 TEST_ONLY_PROBLEM = "--test_only evaluates a checkpoint and prints the result: use `convnn run --test_only` in a shell"
@@ -163,8 +163,9 @@ class Draft:
             problems.append(dataset.problem)
         if "runtime.device" not in keys and (problem := hardware.missing(config.runtime.device)):
             problems.append(problem)
-        if config.output.dir and is_run(Path(config.output.dir)):
-            problems.append(_directory_in_use(config.output.dir))
+        if config.output.dir and (problem := not_free(Path(config.output.dir))):
+            fix = "choose another directory, or none for a new one under ./runs"
+            problems.append(replace(problem, value=config.output.dir, fix=fix, change={"output.dir": None}))
         model_plan = None
         if dataset.image_size and dataset.num_classes and UNPLANNABLE.isdisjoint(problem.key for problem in problems):
             model_plan = plan(config, dataset.image_size, dataset.num_classes)
@@ -213,16 +214,6 @@ def _is_value(option: Option, text: str, value: Any) -> bool:
         return bool(option.parse(text) == value)
     except ValueError:
         return False
-
-
-def _directory_in_use(directory: str) -> Problem:
-    return Problem(
-        f"{directory} contains a run already",
-        key="output.dir",
-        value=directory,
-        fix="choose another directory, or none for a new one under ./runs",
-        change={"output.dir": None},
-    )
 
 
 def _suggestion(word: str) -> str:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from convnn.errors import UserError
+from convnn.presets.store import content
+
 
 class PresetFile:
     """Remembers the content of the file as it was loaded; without a path there is nothing to watch."""
@@ -19,6 +22,6 @@ class PresetFile:
 
     def _read(self) -> bytes | None:
         try:
-            return self.path.read_bytes() if self.path else None
-        except OSError:
+            return content(self.path) if self.path else None
+        except UserError:
             return None

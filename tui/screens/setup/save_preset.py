@@ -85,7 +85,7 @@ class SavePreset(ModalScreen[Path | None]):
         """Save; an existing file is replaced only after its differences were shown."""
         try:
             path = self._path()
-            content = path.read_bytes() if path.exists() else None
+            content = store.content(path) if path.exists() else None
             if content is not None and self.confirmed != (path, content):
                 self.confirmed = (path, content)
                 self._show(self._differences(path, content))

@@ -200,11 +200,11 @@ def _synchronize(device: str) -> None:
 
 def reset_peak_memory() -> None:
     """Reset this process's peak resident memory (VmHWM) to its present one."""
-    Path("/proc/self/clear_refs").write_text("5")
+    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
 
 
 def memory_status(field: str) -> int:
     """Bytes of this process's memory, by a field of /proc/self/status."""
-    match = re.search(rf"{field}:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    match = re.search(rf"{field}:\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="utf-8"))
     assert match
     return int(match[1]) * 1024

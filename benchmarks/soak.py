@@ -45,7 +45,7 @@ def append_events(root: Path, seconds: float) -> None:
 
 def resident_bytes(pid: int) -> int:
     """Resident memory of a process in bytes."""
-    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return int(Path(f"/proc/{pid}/statm").read_text(encoding="utf-8").split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def open_files(pid: int) -> int:

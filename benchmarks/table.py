@@ -65,12 +65,12 @@ def machine(bench: BenchOptions) -> dict[str, str]:
 
 def save(file: Path, machine: dict[str, str], rows: list[Row]) -> None:
     """Write the rows and the machine as JSON."""
-    file.write_text(json.dumps({"machine": machine, "rows": rows}, indent=1) + "\n")
+    file.write_text(json.dumps({"machine": machine, "rows": rows}, indent=1) + "\n", encoding="utf-8")
 
 
 def compare(file: Path, rows: list[Row]) -> Iterator[Row | str]:
     """A row for every number that the saved file has too."""
-    saved = json.loads(file.read_text())
+    saved = json.loads(file.read_text(encoding="utf-8"))
     yield f"compared with {file}: {', '.join(f'{key} {value}' for key, value in saved['machine'].items())}"
     saved_rows = {_name(row): row for row in saved["rows"]}
     for row in rows:

@@ -6,10 +6,10 @@ one of them is asked for.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from convnn.layers import (
         Branching1d,
         Branching2d,
@@ -42,5 +42,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'convnn' has no attribute {name!r}")
+    from importlib import import_module
+
     module = "convnn.worker.load_run" if name == "load_run" else "convnn.layers"
     return getattr(import_module(module), name)

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
 from functools import cache
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from convnn.errors import Problem
 
 MEMORY_INFO = Path("/proc/meminfo")
-CONTROL_GROUP = Path("/sys/fs/cgroup")  # a container's share of the machine
+CONTROL_GROUP = Path("/sys/fs/cgroup")
+PROCESS_GROUPS = Path("/proc/self/cgroup")  # of this process, a line a hierarchy: "ID:CONTROLLERS:PATH"
+V1_FILES = "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"  # the last one in memory.stat
+V2_FILES = "memory.max", "memory.current", "inactive_file"
 NVIDIA = (Path("/proc/driver/nvidia/gpus"), Path("/dev/nvidiactl"), Path("/usr/lib/wsl/lib/libcuda.so.1"))
 ROCM = Path("/dev/kfd")
 
@@ -49,21 +53,64 @@ def free_memory(device: str) -> tuple[str, int | None]:
 
 
 def _free_host_memory() -> int | None:
-    """Return the bytes that the host can spare; in a container, no more than its group may still take."""
+    """Return the bytes that the host can spare; in a container or a job, no more than its group may still take."""
     try:
-        lines = MEMORY_INFO.read_text().splitlines()
+        lines = MEMORY_INFO.read_text(encoding="utf-8").splitlines()
     except OSError:
         return None
     free = next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable")), None)
-    limit, used = _read_number(CONTROL_GROUP / "memory.max"), _read_number(CONTROL_GROUP / "memory.current")
-    if limit is not None and used is not None and free is not None:
-        return min(free, max(0, limit - used))
-    return free
+    if free is None:
+        return None
+    return min([free, *(max(0, group.limit - group.used) for group in _memory_groups())])
+
+
+def host_memory() -> int:
+    """Return the bytes of memory that the host has; in a container or a job, no more than its group may take."""
+    installed = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return min([installed, *(group.limit for group in _memory_groups())])
+
+
+# -- control groups: the share of a container, of a Slurm job, of a systemd service -----------------------------------
+
+
+class MemoryGroup(NamedTuple):
+    """Bytes that a control group may take and has taken, without the file cache that the kernel drops for more."""
+
+    limit: int
+    used: int
+
+
+def _memory_groups() -> Iterator[MemoryGroup]:
+    """Yield the limited groups among that of this process and those above it, of either version of control groups."""
+    try:
+        entries = [line.split(":", 2) for line in PROCESS_GROUPS.read_text(encoding="utf-8").splitlines()]
+    except OSError:
+        return
+    for _, controllers, path in (entry for entry in entries if len(entry) == 3):
+        if controllers and "memory" not in controllers.split(","):
+            continue
+        root, names = (CONTROL_GROUP / "memory", V1_FILES) if controllers else (CONTROL_GROUP, V2_FILES)
+        folder = Path(os.path.normpath("/" + path.lstrip("/")))
+        for group in (folder, *folder.parents):
+            if (values := _read_group(root / group.relative_to("/"), *names)) is not None:
+                yield values
+
+
+def _read_group(folder: Path, limit_file: str, used_file: str, cache_field: str) -> MemoryGroup | None:
+    limit, used = _read_number(folder / limit_file), _read_number(folder / used_file)
+    if limit is None or used is None:
+        return None
+    try:
+        fields = [line.split() for line in (folder / "memory.stat").read_text(encoding="utf-8").splitlines()]
+    except OSError:
+        fields = []
+    cache = next((int(words[1]) for words in fields if words[:1] == [cache_field]), 0)
+    return MemoryGroup(limit, max(0, used - cache))
 
 
 def _read_number(path: Path) -> int | None:
     try:
-        return int(path.read_text())
+        return int(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):  # there is no group, or "max": no limit
         return None
 

@@ -58,7 +58,7 @@ def rows(bench: GpuBench) -> Iterator[Row | str]:
                 mode, options = waiting.pop(0)
                 case = {"mode": mode, "options": options, "lock": str(lock), "device": bench.device.type}
                 name = " ".join([mode, *(f"{key} {value}" for key, value in options.items())])
-                output = tempfile.TemporaryFile("w+")  # noqa: SIM115
+                output = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115
                 command = [sys.executable, "-m", "benchmarks.gpu.modes", json.dumps(case)]
                 running.append((name, subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=output), output))
             for entry in list(running):
@@ -125,7 +125,7 @@ def measure(case: dict[str, Any]) -> Row:
         ready_s = ready_s or time.monotonic() - start
     apart = [abs(a - b) for a, b in zip(*losses, strict=True)]
     is_equal = trainer.amp is not None or (apart[0] < FIRST_TOLERANCE and max(apart) < TOLERANCE)
-    with Path(case["lock"]).open("w") as file:
+    with Path(case["lock"]).open("w", encoding="utf-8") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         compiled_ms, eager_ms = (bench.milliseconds(run) for run in runs)
     return {

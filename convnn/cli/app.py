@@ -23,6 +23,7 @@ from convnn.cli.arguments import CONFIG_PARAMETER
 from convnn.cli.output import show_error
 from convnn.errors import Exit, Problem, UserError
 from convnn.gc_pause import gc_paused
+from convnn.startup import Interrupted
 from convnn.terminal.console import prepare_streams, say, silence
 
 EXIT_CODES = """Exit codes:
@@ -233,8 +234,8 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         refusal = storage_error(error, error.filename or "a file", in_runs=in_runs)
         show_error(refusal, as_json)
         code = refusal.code
-    except (KeyboardInterrupt, typer.Abort):
+    except (KeyboardInterrupt, typer.Abort) as error:  # Typer's own comes from the other
         say("interrupted")
-        code = Exit.INTERRUPTED
+        code = next((e.code for e in (error, error.__cause__) if isinstance(e, Interrupted)), Exit.INTERRUPTED)
     gc.freeze()  # at its end the interpreter looks for garbage once more: among all modules, for a tenth of a second
     sys.exit(code if isinstance(code, int) else Exit.DONE)

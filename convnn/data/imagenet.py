@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import math
-import multiprocessing
 import os
-import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from random import Random
 
@@ -24,6 +23,7 @@ from convnn.data.images import Box, decoding, read_rgb
 from convnn.data.in_memory import check_batches
 from convnn.data.loaders import Normalize, epoch_order
 from convnn.data.splits import balanced_subset, derive_seed, num_batches, val_share_problem, validation_split
+from convnn.data.worker_processes import POLL_SECONDS, poll_batches, prepare_worker, start_server
 from convnn.errors import UserError
 
 SIDE = 224  # pixels, unless resized
@@ -185,17 +185,14 @@ class StreamingLoader:
         self._num_batches = num_batches(self.num_images, batch_size, drop_last=drop_last)
         self._images, self._unreadable = images, dict[int, str]()
         self._sampler = _BatchSampler(self.num_images, batch_size, self._num_batches, images.seed if shuffle else None)
-        context = None
-        if workers:
-            context = multiprocessing.get_context("forkserver")  # fork would copy a process that has threads
-            context.set_forkserver_preload([__name__])  # torch is imported once, not by every worker
         self._loader = DataLoader(
             images,
             batch_size=None,  # an item is a batch
             sampler=self._sampler,
             num_workers=workers,
-            multiprocessing_context=context,
-            worker_init_fn=_ignore_terminal_signals,
+            multiprocessing_context=start_server(preload=__name__) if workers else None,
+            worker_init_fn=prepare_worker,
+            timeout=POLL_SECONDS if workers else 0,
             pin_memory=device.type == "cuda",
             generator=torch.Generator(),  # else it draws from the global one when an epoch begins
         )
@@ -204,11 +201,25 @@ class StreamingLoader:
         return self._num_batches
 
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        return (batch for batch in self.poll_epoch(epoch, first_step) if batch is not None)
+
+    def poll_epoch(self, epoch: int, first_step: int = 0) -> Generator[tuple[Tensor, Tensor] | None]:
         self._sampler.epoch, self._sampler.first_step = epoch, first_step
-        for images, labels, errors in self._loader:
-            if errors:
-                self._report(errors)
-            yield self.normalize(images.to(self.device, non_blocking=True)), labels.to(self.device, non_blocking=True)
+        with closing(self._batches()) as batches:
+            for batch in batches:
+                if batch is None:
+                    yield None
+                    continue
+                images, labels, errors = batch
+                if errors:
+                    self._report(errors)
+                images = images.to(self.device, non_blocking=True)
+                yield self.normalize(images), labels.to(self.device, non_blocking=True)
+
+    def _batches(self) -> Generator[DecodedBatch | None]:
+        if self._loader.num_workers:
+            return poll_batches(self._loader, self.batch_size * 3 * self._images.side**2)
+        return (batch for batch in self._loader)
 
     def _report(self, errors: dict[int, str]) -> None:
         """Add a warning about images that could not be read. Raises UserError where they are too many."""
@@ -240,9 +251,3 @@ def center_box(width: int, height: int, share: float = CENTER_CROP) -> Box:
     side = min(width, height) * share
     x, y = (width - side) / 2, (height - side) / 2
     return x, y, x + side, y + side
-
-
-def _ignore_terminal_signals(worker_id: int) -> None:
-    """Ctrl-C reaches the whole process group: a worker that obeyed it would fail the run that is being stopped."""
-    for number in (signal.SIGINT, signal.SIGHUP):  # the parent ends a worker with SIGTERM
-        signal.signal(number, signal.SIG_IGN)

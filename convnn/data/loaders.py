@@ -6,7 +6,7 @@ B  images of a batch           H, W  height and width in pixels
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Protocol
 
 import torch
@@ -35,6 +35,9 @@ class Loader(Protocol):
         The order of the training images depends on (seed, epoch) alone. Augmentation and noise draw from torch's
         global generators inside next(): seeding those before a step repeats the step.
         """
+
+    def poll_epoch(self, epoch: int, first_step: int = 0) -> Generator[tuple[Tensor, Tensor] | None]:
+        """Batches as `epoch` yields them, and None several times a second while one is not ready."""
 
 
 class Normalize:
@@ -98,6 +101,9 @@ class InMemoryLoader:
         for step in range(first_step, len(self)):
             indices = order[step * self.batch_size : (step + 1) * self.batch_size]
             yield self.normalize(self._augment(indices)), self._labels[indices]
+
+    def poll_epoch(self, epoch: int, first_step: int = 0) -> Generator[tuple[Tensor, Tensor] | None]:
+        yield from self.epoch(epoch, first_step)
 
     def _augment(self, indices: Tensor) -> Tensor:
         """Return the images at these indices, cropped and flipped. (B,) -> uint8 (B, C, H, W)"""

@@ -90,12 +90,12 @@ def peak_bytes(device: torch.device) -> int:
 
 
 def total_memory(device: torch.device) -> int:
-    """Return the bytes of memory that the device has or, on cpu and mps, the machine."""
+    """Return the bytes of memory that the device has or, on cpu and mps, the machine or this job."""
     if device.type == "cuda":
         return int(torch.cuda.get_device_properties(device).total_memory)
     limit = resource.getrlimit(resource.RLIMIT_AS)[0]
-    installed = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return installed if limit == resource.RLIM_INFINITY else min(installed, limit)
+    host = hardware.host_memory()
+    return host if limit == resource.RLIM_INFINITY else min(host, limit)
 
 
 def free_memory(device: torch.device) -> int | None:
@@ -115,7 +115,7 @@ def describe(device: torch.device) -> str:
 
 def _processor() -> str:
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         lines = []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]

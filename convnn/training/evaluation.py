@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -26,22 +26,24 @@ def evaluation_steps(
     *,
     seed: int,
 ) -> Generator[None, None, dict[str, float]]:
-    """Yield after each batch, so that evaluation can be interrupted; return loss and scores in percent, as SPLIT_NAME.
+    """Yield after each batch and while one is waited for, so that evaluation can be interrupted.
 
+    It returns loss and scores in percent, as SPLIT_NAME.
     Sums are kept in float64 over single images, so the batch size does not show beyond rounding. Random candidates are
     drawn from the seed, whatever was drawn before: the same in every epoch, and in every later evaluation.
     """
     model.eval()
     torch.manual_seed(seed)
     meters = Meters(device)
-    for x, y in loader.epoch(0):
-        if not len(y):  # no image of the batch can be read
-            continue
-        with torch.inference_mode():
-            with autocast(device, amp):
-                logits = model(x)
-            meters.add(loss_fn(logits, y), logits, y)
-        yield None
+    with closing(loader.poll_epoch(0)) as batches:
+        for batch in batches:
+            if batch is not None and len(batch[1]):  # ready, and some image of it can be read
+                x, y = batch
+                with torch.inference_mode():
+                    with autocast(device, amp):
+                        logits = model(x)
+                    meters.add(loss_fn(logits, y), logits, y)
+            yield None
     return meters.metrics(split)
 
 

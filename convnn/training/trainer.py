@@ -9,6 +9,7 @@ import hashlib
 import platform
 import time
 from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
 
 import torch
 from torch import Tensor, nn
@@ -60,7 +61,10 @@ class Trainer:
         return cls(state, [warning] if warning else [])
 
     def run(self) -> Iterator[Event | None]:
-        """Yield Started, then an event or None after each step and each evaluated batch, and Finished in the end."""
+        """Yield Started, then an event or None after each step and each evaluated batch, and Finished in the end.
+
+        While a batch is waited for it yields None several times a second.
+        """
         new = self.state.position.global_step == 0
         report = self._preflight(time_amp=new and self.amp is not None and self.device.type == "cpu")
         yield self._started(report.graphs)
@@ -110,23 +114,27 @@ class Trainer:
         state.epoch_timer.start()
         next_event_step = position.step
         event_time, event_images = time.monotonic(), state.meters.images
-        batches = loader.epoch(position.epoch, position.step)
-        while position.step < steps:
-            torch.manual_seed(step_seed(self.config.training.seed, position.epoch, position.step))
-            x, y = next(batches)
-            step = self.train_step(x, y) if len(y) else None  # None where no image of the batch can be read
-            position.step += 1
-            position.global_step += 1
-            too_soon = time.monotonic() - event_time < SECONDS_PER_STEP_EVENT or position.step < next_event_step
-            if step is None or (too_soon and position.global_step > 1):
-                yield None
-                continue
-            if (cause := state.loss_diverged()) is not None:
-                return cause
-            speed = (state.meters.images - event_images) / max(time.monotonic() - event_time, 1e-9)
-            yield self._step_event(*step, speed)
-            event_time, event_images = time.monotonic(), state.meters.images
-            next_event_step = position.step + max(1, steps // STEP_EVENTS_PER_EPOCH)
+        with closing(loader.poll_epoch(position.epoch, position.step)) as batches:
+            while position.step < steps:
+                torch.manual_seed(step_seed(self.config.training.seed, position.epoch, position.step))
+                batch = next(batches)
+                if batch is None:  # not ready
+                    yield None
+                    continue
+                x, y = batch
+                step = self.train_step(x, y) if len(y) else None  # None where no image of the batch can be read
+                position.step += 1
+                position.global_step += 1
+                too_soon = time.monotonic() - event_time < SECONDS_PER_STEP_EVENT or position.step < next_event_step
+                if step is None or (too_soon and position.global_step > 1):
+                    yield None
+                    continue
+                if (cause := state.loss_diverged()) is not None:
+                    return cause
+                speed = (state.meters.images - event_images) / max(time.monotonic() - event_time, 1e-9)
+                yield self._step_event(*step, speed)
+                event_time, event_images = time.monotonic(), state.meters.images
+                next_event_step = position.step + max(1, steps // STEP_EVENTS_PER_EPOCH)
         return state.diverged()
 
     def _clip_gradient(self) -> Tensor:

@@ -136,7 +136,7 @@ def _tried(name: str, attempt: Callable[[], None], success: str) -> Finding:
 def _rename(folder: Path) -> None:
     for word in ("old", "new"):
         write_atomic(folder / "renamed", word)
-    if (folder / "renamed").read_text() != "new":
+    if (folder / "renamed").read_text(encoding="utf-8") != "new":
         raise OSError("a renamed file does not hold what was written")
 
 

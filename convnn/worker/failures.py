@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from convnn.config.schema import RunConfig
 
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory")
-DATA_WORKER = "dataloader worker"
 OTHER_FOLDER = "choose another --runs folder"
 FREE_SPACE = "free some space"
 MAKE_WRITABLE = "make it writable"
@@ -64,9 +63,6 @@ def classify_failure(error: Exception, context: RunContext) -> Failure:
         return _out_of_memory(context)
     if _is_device_error(error):
         return Failure(f"the device was lost ({summary})", Exit.DATA)
-    if DATA_WORKER in str(error).lower():
-        cause = f"a data worker was killed, as by a lack of memory ({summary}); fewer --workers take less"
-        return Failure(cause, Exit.FAILED)
     if isinstance(error, OSError):
         path = error.filename or context.config.data.dataset
         return Failure(f"the data cannot be read: {path}: {error.strerror or error}", Exit.DATA)

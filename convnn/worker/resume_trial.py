@@ -19,6 +19,7 @@ from convnn.config.toml import dumps
 from convnn.errors import Exit, Problem, UserError
 from convnn.metrics import metric_info
 from convnn.runs.run import Run
+from convnn.safe_path import python_module
 from convnn.text import plural
 from convnn.worker import checkpoint
 
@@ -53,7 +54,7 @@ def run_trial(config: RunConfig, runs: Path, kills: int, say: Callable[[str], No
     """
     with _folder(runs) as folder:
         preset = folder / "preset.toml"
-        preset.write_text(dumps(config))
+        preset.write_text(dumps(config), encoding="utf-8")
         undisturbed, killed = Run(folder / "undisturbed", "undisturbed"), Run(folder / "killed", "killed")
         say("undisturbed ...")
         _train(folder, "run", str(preset), "--output_dir", str(undisturbed.path))
@@ -91,10 +92,12 @@ def _folder(runs: Path) -> Iterator[Path]:
 
 def _train(folder: Path, *words: str, kill: bool = False) -> int | None:
     """Run the command to its end; or kill it once it has saved, and return the step: None if it ended before."""
-    command = [sys.executable, "-m", "convnn", *words, "--json", "--runs", str(folder)]
+    command = python_module("convnn", *words, "--json", "--runs", str(folder))
     with (
-        (folder / "stderr.txt").open("w+") as stderr,
-        subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stderr, text=True) as child,
+        (folder / "stderr.txt").open("w+", encoding="utf-8", errors="replace") as stderr,
+        subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stderr, encoding="utf-8"
+        ) as child,
     ):
         assert child.stdout is not None
         cause = ""

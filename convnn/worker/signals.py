@@ -1,5 +1,7 @@
 """Signals while a run trains: the first stops it after the step, a second Ctrl-C within 3 s ends the process at once.
 
+A signal that was ignored when the process started stays ignored: so `nohup` and a shell's `&` protect a run.
+
 Python handles a signal between two bytecodes, which a long operator delays; a thread reading `signal.set_wakeup_fd`
 does not wait for that. Files are valid at any moment: every write is atomic or an append.
 """
@@ -10,12 +12,14 @@ import os
 import signal
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import Enum
 
 from convnn.errors import Exit
 from convnn.runs.control import ControlCommand
+from convnn.startup import Interrupted
 
 
 class Interruption(Enum):
@@ -29,6 +33,11 @@ class Interruption(Enum):
     def __init__(self, cause: str, code: Exit) -> None:
         self.cause, self.code = cause, code
 
+    @classmethod
+    def of_code(cls, code: int) -> Interruption:
+        """Return the one that ends a process with this exit code."""
+        return next(interruption for interruption in cls if interruption.code == code)
+
 
 Command = ControlCommand | Interruption  # what the loop obeys between two steps
 
@@ -39,6 +48,7 @@ SIGNALS: dict[signal.Signals, Command] = {
     signal.SIGUSR1: ControlCommand.CHECKPOINT,
 }
 TWICE = 3.0  # seconds within which a second Ctrl-C ends the process at once
+_starting = False  # a signal that ends the run is raised on the main thread
 
 
 @contextmanager
@@ -51,9 +61,13 @@ def obeyed(send: Callable[[Command], None], restore: Callable[[], None] = lambda
     os.set_blocking(write, False)
 
     def handle(number: int, _: object) -> None:
-        send(SIGNALS[signal.Signals(number)])
+        command = SIGNALS[signal.Signals(number)]
+        send(command)
+        if _starting and isinstance(command, Interruption):
+            raise Interrupted(command.code)
 
-    handlers = {number: signal.signal(number, handle) for number in SIGNALS}
+    obeyed_signals = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    handlers = {number: signal.signal(number, handle) for number in obeyed_signals}
     wakeup = signal.set_wakeup_fd(write, warn_on_full_buffer=False)
     threading.Thread(target=_watch, args=(read, restore), daemon=True, name="signals").start()
     try:
@@ -63,6 +77,27 @@ def obeyed(send: Callable[[Command], None], restore: Callable[[], None] = lambda
         for number, handler in handlers.items():
             signal.signal(number, handler)
         os.close(write)  # ends the thread, which closes the other end
+
+
+@contextmanager
+def raised(commands: deque[Command]) -> Iterator[None]:
+    """Raise Interrupted for a signal that ends the run while the block runs, and for one in `commands` before it.
+
+    For the start of a run, which may take minutes before there is a step to wait for. It is raised on the main thread;
+    elsewhere, and where a library swallows it, the command in `commands` ends the run at its first step.
+    """
+    global _starting
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    _starting = True
+    try:
+        for command in tuple(commands):
+            if isinstance(command, Interruption):
+                raise Interrupted(command.code)
+        yield
+    finally:
+        _starting = False
 
 
 def _watch(read: int, restore: Callable[[], None]) -> None:

@@ -19,6 +19,7 @@ from convnn.runs import control, text_files
 from convnn.runs.history import History
 from convnn.runs.lock import lock_run
 from convnn.runs.run import EVENTS, Run
+from convnn.startup import Interrupted
 from convnn.training import device as training_device
 from convnn.training.state import Position, StateDict, TrainState
 from convnn.training.trainer import Trainer
@@ -28,7 +29,7 @@ from convnn.worker.crash_points import reach
 from convnn.worker.loop import Loop, not_written
 from convnn.worker.recorder import Recorder, Show
 from convnn.worker.run_log import RunLog, logged
-from convnn.worker.signals import Command
+from convnn.worker.signals import Command, Interruption, raised
 
 
 @dataclass
@@ -109,6 +110,9 @@ def _train_to_end(
     memory = training_device.total_memory(device)  # a lost device cannot be asked any more
     try:
         finished = _train(recorder, config, resume_point, commands, deadline)
+    except Interrupted as interrupted:  # before the first step
+        interruption = Interruption.of_code(interrupted.code)
+        finished = Finished(outcome="interrupted", cause=interruption.cause, code=interruption.code)
     except Exception as error:
         if not isinstance(error, UserError):
             logging.getLogger("convnn").error("%s", "".join(traceback.format_exception(error)))
@@ -127,7 +131,8 @@ def _train(
     deadline: float | None,
 ) -> Finished:
     saved = resume_point.saved if resume_point else None
-    trainer = Trainer.from_config(config, saved, fork=resume_point is not None and resume_point.fork)
+    with raised(commands):
+        trainer = Trainer.from_config(config, saved, fork=resume_point is not None and resume_point.fork)
     checkpointer = Checkpointer(
         recorder.run.path,
         trainer.state,
@@ -137,8 +142,9 @@ def _train(
     )
     if trainer.state.position.epoch <= config.training.num_epochs:
         checkpointer.try_room()
-    stream = trainer.run()
-    started = next(stream)
+    with raised(commands):
+        stream = trainer.run()
+        started = next(stream)
     assert isinstance(started, Started)
     _record_start(recorder, trainer.state, started, resume_point)
     reach("run.logged")

@@ -60,7 +60,6 @@ def test_out_of_memory_before_the_data_is_known():
     ("error", "code", "word"),
     [
         (torch.AcceleratorError("CUDA error: unspecified launch failure"), Exit.DATA, "device was lost"),
-        (RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed."), Exit.FAILED, "worker was killed"),
         (OSError(errno.EIO, "Input/output error", "/data/a.png"), Exit.DATA, "/data/a.png"),
         (UserError("the file is damaged", Exit.DATA), Exit.DATA, "the file is damaged"),
         (ZeroDivisionError("division by zero"), Exit.FAILED, "log.txt"),

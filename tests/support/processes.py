@@ -5,9 +5,10 @@ from __future__ import annotations
 import multiprocessing
 import os
 import resource
+import signal
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,13 +41,14 @@ class Command:
         environment: Mapping[str, str] | None = None,
         largest_file: int | None = None,
         more_memory: int | None = None,
+        ignored: Collection[int] = (),
     ) -> None:
         _forkserver.set_forkserver_preload(PRELOAD)
         self.out, self.err = cwd / f".out-{time.monotonic_ns()}", cwd / f".err-{time.monotonic_ns()}"
         words = [str(word) for word in arguments]
         files = str(cwd), str(self.out), str(self.err)
         limits = largest_file, more_memory
-        self.process = _forkserver.Process(target=_run, args=(words, *files, dict(environment or {}), limits))
+        self.process = _forkserver.Process(target=_run, args=(words, *files, dict(environment or {}), limits, ignored))
         self.process.start()
 
     @property
@@ -64,6 +66,13 @@ class Command:
         for path in (self.out, self.err):
             path.unlink(missing_ok=True)
         return Result(self.process.exitcode, *texts)
+
+
+def set_signals(ignored: Collection[int] = ()) -> None:
+    """Ignore these signals, as nohup and a shell's & do, and no others, however the tests were started."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
+        default = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+        signal.signal(number, signal.SIG_IGN if number in ignored else default)
 
 
 def convnn(*arguments: object, cwd: Path, **environment: str) -> Result:
@@ -86,8 +95,10 @@ def _run(
     err: str,
     environment: dict[str, str],
     limits: tuple[int | None, int | None],
+    ignored: Collection[int],
 ) -> None:
     os.chdir(cwd)
+    set_signals(ignored)
     largest_file, more_memory = limits
     if largest_file is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))

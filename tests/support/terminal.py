@@ -15,6 +15,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from .processes import set_signals
+
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = {"TERM": "xterm-256color", "LANG": "C.UTF-8", "OMP_NUM_THREADS": "1", "COLORTERM": "truecolor"}
 PATIENCE = 60.0  # seconds: only a test that fails waits as long
@@ -100,5 +102,6 @@ class Program:
 
 
 def _own_terminal() -> None:
+    set_signals()
     os.setsid()
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)

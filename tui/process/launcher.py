@@ -9,7 +9,6 @@ import logging
 import os
 import shlex
 import subprocess
-import sys
 import threading
 import traceback
 from collections import deque
@@ -26,6 +25,7 @@ from convnn.errors import Exit, UserError
 from convnn.files import open_append, open_regular
 from convnn.gc_pause import gc_paused
 from convnn.runs.run import LOG, Run, create_run, is_run, new_run_name, reserve, run_name
+from convnn.safe_path import python_module
 from convnn.training import allocator
 from convnn.worker.signals import Command
 from tui.process.torch_preload import load_ahead
@@ -132,7 +132,7 @@ class Launcher:
         arguments = shlex.split(command(config.model_copy(update={"output": output})))[1:]
         with os.fdopen(open_append(directory / LOG), "ab") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "convnn", *arguments, "--runs", str(self.root), "--plain"],
+                python_module("convnn", *arguments, "--runs", str(self.root), "--plain"),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -250,8 +250,8 @@ class Launcher:
     def _log_traceback(self, launch: Launch, error: Exception) -> None:
         """Append the traceback to the log of the run, where the disk allows it."""
         if launch.run is not None:
-            with suppress(OSError), os.fdopen(open_append(launch.run.log_path), "a", encoding="utf-8") as log:
-                log.write("".join(traceback.format_exception(error)))
+            with suppress(OSError), os.fdopen(open_append(launch.run.log_path), "ab") as log:
+                log.write("".join(traceback.format_exception(error)).encode("utf-8", "backslashreplace"))
 
 
 def _log_tail(path: Path) -> str:

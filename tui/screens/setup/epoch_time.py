@@ -6,7 +6,6 @@ import asyncio
 import json
 import socket
 import statistics
-import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -16,6 +15,7 @@ from convnn.config.toml import dumps
 from convnn.errors import UserError
 from convnn.runs.run import Run
 from convnn.runs.summary import Summary
+from convnn.safe_path import python_module
 from convnn.text import duration
 
 TIMEOUT = 180.0  # seconds that timing may take
@@ -79,9 +79,7 @@ def _costly_options(config: RunConfig) -> dict[str, object]:
 async def from_timed_steps(config: RunConfig) -> EpochTime:
     """Time a few real steps in a child process. Raises UserError that says why it could not be done."""
     child = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "tui.screens.setup.timing_probe",
+        *python_module("tui.screens.setup.timing_probe"),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,

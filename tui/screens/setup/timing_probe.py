@@ -26,8 +26,9 @@ def measure(config: RunConfig) -> dict[str, object]:
     stream = trainer.run()
     times: list[float] = []
     first_start = total = 0.0
+    start = time.perf_counter()
     while len(times) < WARM_UP_STEPS + MAX_STEPS and total < MAX_SECONDS:
-        start, step = time.perf_counter(), state.position.global_step
+        step = state.position.global_step
         event = next(stream)
         if trainer.device.type == "cuda":
             torch.cuda.synchronize(trainer.device)
@@ -35,8 +36,9 @@ def measure(config: RunConfig) -> dict[str, object]:
             times.append(time.perf_counter() - start)
             first_start = first_start or start
             total = time.perf_counter() - first_start
-        elif times and state.position.global_step == step:
-            break  # the epoch is over
+            start = time.perf_counter()
+        elif state.position.step == len(state.train_loader):
+            break  # the epoch is over; before, a batch is waited for, which is a part of the next step
     steady = times[WARM_UP_STEPS:] or times
     step_time = sum(steady) / len(steady)
     train, test = len(state.train_loader), len(state.data.test or ())

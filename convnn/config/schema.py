@@ -182,7 +182,9 @@ class TrainingSection(Section):
 
     batch_size: int = _option(256, "--batch_size", "images per step", unit="images", step=16, ge=1)
     drop_last: bool = _option(False, "--drop_last", "leave out a smaller last batch of training images")
-    accumulate: int = _option(1, "--accumulate", "gradient accumulation: micro-batches per step", ge=1)
+    accumulate: int = _option(
+        1, "--accumulate", "gradient accumulation: micro-batches per step, each normalized by BatchNorm alone", ge=1
+    )
     num_epochs: int = _option(150, "--num_epochs", "passes over the training images", unit="epochs", ge=1)
     criterion: Literal["CrossEntropy", "MSE"] = _option(
         "CrossEntropy", "--criterion", "loss function; MSE takes one-hot targets"

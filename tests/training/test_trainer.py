@@ -10,6 +10,7 @@ import torch
 from support import training
 from torch.nn import functional as F
 
+from convnn.config.options import BY_KEY
 from convnn.events import Epoch, Finished, Started, Step
 from convnn.training import build
 from convnn.training.evaluation import evaluate
@@ -79,6 +80,16 @@ def test_accumulation_is_the_whole_batch():
     assert len(x) % 3  # parts of different sizes
     for name in expected:  # to the rounding of sums in another order
         torch.testing.assert_close(gradients[name], expected[name], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("accumulate", [1, 3])
+def test_batch_norm_sees_micro_batches(accumulate):
+    trainer = build_trainer(accumulate=accumulate)
+    trainer.state.model.train()
+    trainer.train_step(*next(trainer.state.train_loader.epoch(1)))
+    norms = [module for module in trainer.state.model.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    assert norms and {int(norm.num_batches_tracked) for norm in norms} == {accumulate}
+    assert "BatchNorm" in BY_KEY["training.accumulate"].help
 
 
 def test_mse_is_against_one_hot_targets():

@@ -191,10 +191,10 @@ class ConvnnApp(App[int]):
         """Whether the focused widget takes letters as text."""
         return isinstance(self.focused, Input | TextArea)
 
-    def launch(self, config: RunConfig, preset: str | None = None) -> Launch:
+    def launch(self, config: RunConfig, preset: str | None = None, forks: Run | None = None) -> Launch:
         """Train a configuration in this process, after the launches before it."""
         is_first = self.launcher.current is None and not self.launcher.queued
-        launch = self.launcher.launch(config, preset)
+        launch = self.launcher.launch(config, preset, forks)
         if is_first:
             self.show_run(launch)
         else:
@@ -212,10 +212,10 @@ class ConvnnApp(App[int]):
         else:
             self.launch(checked.config, name)
 
-    def detach(self, config: RunConfig, preset: str | None = None) -> Launch | None:
+    def detach(self, config: RunConfig, preset: str | None = None, forks: Run | None = None) -> Launch | None:
         """Train a configuration in a process of its own; return None where that could not be started."""
         try:
-            launch = self.launcher.detach(config, preset)
+            launch = self.launcher.detach(config, preset, forks)
         except (OSError, UserError) as error:
             self.say(str(error), error=True)
             return None
@@ -230,18 +230,29 @@ class ConvnnApp(App[int]):
                 self._reported.add(launch)
                 self.say(f"{launch.title}: {launch.error}", error=True)
 
-    def show_form(self, *, preset: str | None = None, run: Run | None = None) -> None:
-        """Open the form with the defaults, a preset (by name or path) or the options of a run."""
-        draft = self._draft(preset=preset, run=run)
+    def show_form(self, *, preset: str | None = None, run: Run | None = None, forks: bool = False) -> None:
+        """Open the form with the defaults, a preset (by name or path) or the options of a run, perhaps to fork it."""
+        draft = self._draft(preset=preset, run=run, forks=forks)
         if draft is not None:
             self._show_draft(draft)
 
-    def _draft(self, *, preset: str | None = None, run: Run | None = None) -> Draft | None:
+    def show_menu(self, run: Summary | None) -> None:
+        """Open the menu of a run."""
+        from tui.screens.run.run_menu import RunMenu  # not before the first frame
+
+        if run is None:
+            self.say("move the cursor to a run")
+        elif run.status == "queued":
+            self.say("it waits for the runs before it: press delete to take it out of the queue")
+        else:
+            RunMenu(self, run.run, run.status).open()  # type: ignore[arg-type]
+
+    def _draft(self, *, preset: str | None = None, run: Run | None = None, forks: bool = False) -> Draft | None:
         from tui.screens.setup.draft import Draft  # not before the first frame
 
         try:
             if run is not None:
-                return Draft.from_run(run.config(), run.name)
+                return Draft.from_run(run.config(), run.name, forks=run if forks else None)
             return Draft(store.read(preset)) if preset is not None else Draft()
         except (UserError, OSError) as error:
             self.say(str(error), error=True)

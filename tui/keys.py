@@ -88,7 +88,10 @@ KEYS = {
     "zoom-in": Key("plus", "zoom in", "zoom in", "+"),
     "zoom-out": Key("minus", "zoom out", "zoom out", "-"),
     "zoom-reset": Key("0", "zoom reset", "show the whole curves"),
-    "stop-menu": Key("full_stop", "pause or stop", "pause, resume, or stop the run after the epoch or now", "."),
+    "stop-menu": Key("full_stop", "pause or stop", "pause, checkpoint or stop the run, and what else can be done", "."),
+    "resume-menu": Key("full_stop", "resume", "resume the run, fork or evaluate it, and what else can be done", "."),
+    "run-menu": Key("full_stop", "actions", "fork or evaluate the run, and what else can be done with it", "."),
+    "note": Key("N", "note", "write a line into the history of the run"),
 }
 
 

@@ -46,17 +46,20 @@ class Services(Protocol):
     def say(self, message: str, *, error: bool = False) -> None:
         """Show a message in the corner for a few seconds."""
 
-    def launch(self, config: RunConfig, preset: str | None = None) -> Launch:
+    def launch(self, config: RunConfig, preset: str | None = None, forks: Run | None = None) -> Launch:
         """Train a configuration in this process, after the launches before it."""
 
-    def detach(self, config: RunConfig, preset: str | None = None) -> Launch | None:
+    def detach(self, config: RunConfig, preset: str | None = None, forks: Run | None = None) -> Launch | None:
         """Train a configuration in a process of its own; return None where that could not be started."""
 
     def launch_preset(self, path: str, name: str) -> None:
         """Train a preset as it is, or open the form where it has problems."""
 
-    def show_form(self, *, preset: str | None = None, run: Run | None = None) -> None:
-        """Open the form with the defaults, a preset (by name or path) or the options of a run."""
+    def show_form(self, *, preset: str | None = None, run: Run | None = None, forks: bool = False) -> None:
+        """Open the form with the defaults, a preset (by name or path) or the options of a run, perhaps to fork it."""
+
+    def show_menu(self, run: Summary | None) -> None:
+        """Open the menu of a run."""
 
     def show_run(self, run: Run | Launch) -> None:
         """Open the screen of a run, or of a launch that will be one."""

@@ -121,8 +121,13 @@ def _value(rest: list[str]) -> list[str]:
 
 def command(config: RunConfig, preset: str | None = None, base: RunConfig | None = None) -> str:
     """Return the command for a configuration: what differs from the defaults or, with `base`, from a preset."""
-    words = ["convnn", "run", *([shlex.quote(preset)] if preset else [])]
-    base = base or RunConfig()
+    words = ["convnn", "run", *([preset] if preset else []), *changed_flags(config, base or RunConfig())]
+    return shlex.join(words)
+
+
+def changed_flags(config: RunConfig, base: RunConfig) -> list[str]:
+    """Return the flags that make a configuration from another one."""
+    words: list[str] = []
     for option in OPTIONS:
         value = value_at(config, option.key)
         if value == value_at(base, option.key):
@@ -130,7 +135,7 @@ def command(config: RunConfig, preset: str | None = None, base: RunConfig | None
         if isinstance(value, bool):
             words.append(option.flag if value else option.off_flag)
         elif isinstance(value, tuple):
-            words += [part for word in value for part in (option.flag, shlex.quote(word))]
+            words += [part for word in value for part in (option.flag, word)]
         else:
-            words += [option.flag, shlex.quote(option.text(value))]
-    return " ".join(words)
+            words += [option.flag, option.text(value)]
+    return words

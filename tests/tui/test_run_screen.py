@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 from datetime import timedelta
 
 import pytest
@@ -25,6 +26,7 @@ from tui.process.launcher import Launch
 from tui.screens.run.pane import Pane
 from tui.screens.run.run_menu import CONFIRMATIONS
 from tui.screens.run.screen import RunScreen
+from tui.screens.setup.screen import SetupScreen
 from tui.theme import AsciiFilter
 from tui.widgets.chart_view import ChartView
 
@@ -46,8 +48,8 @@ class Opened:
     async def __aexit__(self, *error):
         await self._running.__aexit__(*error)
 
-    async def until(self, happened) -> None:
-        for _ in range(200):
+    async def until(self, happened, seconds: float = 4.0) -> None:
+        for _ in range(round(seconds / 0.02)):
             await self.pilot.pause(0.02)
             if happened():
                 return
@@ -172,7 +174,7 @@ async def test_pause_resume_change_and_stop_are_marked_on_the_curves(tmp_path):
             while opened.charts[0].settings.x != axis:
                 await opened.press("x")
             marks = {word: x for x, word in opened.charts[0].data.marks}
-            assert marks.keys() == {"paused", "resumed", "changed", "stopped"}
+            assert marks.keys() == {"paused", "resumed", "note", "stopped"}
             assert marks["paused"] == pause
             assert "stopped on request after" in opened.text
 
@@ -219,7 +221,68 @@ async def test_a_paused_run_can_be_resumed_and_an_ended_one_not_be_stopped(tmp_p
     done = make(tmp_path / "done", outcome="done")
     async with Opened(done, tmp_path) as opened:
         await opened.press("full_stop")
-        assert opened.app.screen is opened.screen
+        words = {result for result, _, _ in opened.app.screen.answers}
+        assert "note" in words and words.isdisjoint({"pause", "resume", "stop", "stop-epoch", "resume-here"})
+
+
+@pytest.mark.parametrize(
+    ("outcome", "word"),
+    [("done", ". actions"), ("stopped", ". resume"), (None, ". pause or stop"), ("failed", ". resume")],
+)
+async def test_the_footer_names_the_menu_after_what_the_status_calls_for(tmp_path, outcome, word):
+    run = make(tmp_path, outcome=outcome)
+    with lock_run(run.path) if outcome is None else nullcontext():
+        async with Opened(run, tmp_path, (80, 24)) as opened:
+            await opened.until(lambda: word in opened.text.splitlines()[-1])
+            assert sum(words in opened.text for words in (". actions", ". resume", ". pause or stop")) == 1
+
+
+async def test_a_note_is_written_into_the_history_and_marked_on_the_curves(tmp_path):
+    run = make(tmp_path, outcome="done")
+    async with Opened(run, tmp_path) as opened:
+        await opened.press("N", "enter", *"looks good", "enter")
+        await opened.until(lambda: "note: looks good" in opened.log)
+        assert [e.description for e in event_log.read_events(run.events_path)[0] if isinstance(e, events.Changed)][
+            -1
+        ] == "looks good"
+        assert "note" in {word for _, word in opened.charts[0].data.marks}
+
+
+async def test_a_run_is_duplicated_marked_and_deleted_on_its_screen(tmp_path):
+    run = make(tmp_path, outcome="done")
+    async with Opened(run, tmp_path) as opened:
+        await opened.press("space")
+        assert opened.app.selection.marked == {str(run.path): None}
+        await opened.press("ctrl+d")
+        await opened.until(lambda: isinstance(opened.app.screen, SetupScreen))
+        assert opened.app.screen.draft.run.name == run.name and opened.app.screen.draft.forks is None
+        await opened.press("escape")
+        await opened.until(lambda: opened.app.screen is opened.screen)
+        await opened.press("delete")
+        await opened.until(lambda: not run.path.exists() and not opened.screen.is_attached)
+
+
+async def test_a_finished_run_is_forked_with_more_epochs_and_evaluated(tmp_path):
+    run, _ = training.train(tmp_path, training.config())
+    before = run.events_path.read_bytes()
+    async with Opened(run, tmp_path) as opened:
+        await opened.press("full_stop", "f", "enter")
+        await opened.until(lambda: isinstance(opened.app.screen, SetupScreen) and opened.app.screen.checked)
+        form = opened.app.screen
+        epochs = training.config().training.num_epochs
+        assert form.checked.config.training.num_epochs == 2 * epochs
+        assert form.command == f"convnn resume {run.path}/ --fork --num_epochs {2 * epochs}"
+        await opened.press("f5")
+        await opened.until(lambda: opened.app.launcher.launches and opened.app.launcher.launches[-1].ended, 60)
+        forked = opened.app.launcher.launches[-1].run
+        history = forked.history()
+        assert forked.path != run.path and [epoch.epoch for epoch in history.epochs] == list(range(1, 2 * epochs + 1))
+        assert run.events_path.read_bytes() == before
+        while opened.app.screen is not opened.screen:
+            await opened.press("escape")
+        await opened.press("full_stop", "e", "enter")
+        await opened.until(lambda: "test metrics" in opened.text, 90)  # a process that imports torch
+        assert "top1" in opened.text
 
 
 async def test_a_run_that_ended_early_goes_on_where_it_was(tmp_path):

@@ -18,7 +18,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from convnn.config.command_line import command
+from convnn.config.command_line import changed_flags, command
 from convnn.config.schema import RunConfig
 from convnn.config.toml import dumps
 from convnn.errors import Exit, UserError
@@ -45,6 +45,7 @@ class Launch:
     config: RunConfig
     preset: str | None = None
     resumes: Run | None = None  # the run that is resumed, instead of a new one
+    forks: Run | None = None  # the run whose checkpoint the new one begins with
     run: Run | None = None  # from the moment it has a directory
     ended: RunResult | None = None
     error: UserError | None = None  # why there is no run, or why it did not end by itself
@@ -98,9 +99,9 @@ class Launcher:
 
     # -- launching --------------------------------------------------------------------------------------------------
 
-    def launch(self, config: RunConfig, preset: str | None = None) -> Launch:
-        """Queue a new run in this process; it starts when those before it have ended."""
-        return self._enqueue(Launch(config, preset))
+    def launch(self, config: RunConfig, preset: str | None = None, forks: Run | None = None) -> Launch:
+        """Queue a new run in this process, from scratch or from a checkpoint of the run that it forks."""
+        return self._enqueue(Launch(config, preset, forks=forks))
 
     def resume(self, run: Run) -> Launch:
         """Queue a run that ended early; it resumes from its newest valid checkpoint.
@@ -120,7 +121,7 @@ class Launcher:
         self._queue.put(launch)
         return launch
 
-    def detach(self, config: RunConfig, preset: str | None = None) -> Launch:
+    def detach(self, config: RunConfig, preset: str | None = None, forks: Run | None = None) -> Launch:
         """Start a run in a process of its own, which outlives this one; `poll` finds its directory.
 
         Raises OSError where the process cannot be started, and UserError where its directory is not empty.
@@ -129,18 +130,31 @@ class Launcher:
         directory = Path(config.output.dir).resolve() if config.output.dir else self.root / name
         reserve(directory)
         output = config.output.model_copy(update={"dir": str(directory)})
-        arguments = shlex.split(command(config.model_copy(update={"output": output})))[1:]
-        with os.fdopen(open_append(directory / LOG), "ab") as log:
-            process = subprocess.Popen(
+        config_there = config.model_copy(update={"output": output})
+        if forks is None:
+            arguments = shlex.split(command(config_there))[1:]
+        else:
+            arguments = ["resume", f"{forks.path}/", "--fork", *changed_flags(config_there, forks.config())]
+        process = self._start_child(arguments, directory / LOG)
+        launch = Launch(config, preset, starting=True, process=process, directory=directory)
+        self.launches.append(launch)
+        return launch
+
+    def resume_detached(self, run: Run) -> None:
+        """Resume a run in a process of its own. Raises OSError where it cannot be started."""
+        process = self._start_child(["resume", f"{run.path}/"], run.log_path)
+        self.launches.append(Launch(run.config(), resumes=run, starting=True, process=process, directory=run.path))
+
+    def _start_child(self, arguments: list[str], log_path: Path) -> subprocess.Popen[bytes]:
+        """Start a command in a process that outlives this one."""
+        with os.fdopen(open_append(log_path), "ab") as log:
+            return subprocess.Popen(
                 python_module("convnn", *arguments, "--runs", str(self.root), "--plain"),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,  # away from the signals of this terminal
             )
-        launch = Launch(config, preset, starting=True, process=process, directory=directory)
-        self.launches.append(launch)
-        return launch
 
     def poll(self) -> None:
         """Update the detached launches; the app calls this on a timer."""
@@ -234,6 +248,10 @@ class Launcher:
         if self.closed_by is not None:
             return
         config = launch.config
+        if launch.forks is not None:
+            from convnn.worker.fork import fork_run
+
+            launch.resumes, _ = fork_run(launch.forks, config, self.root)
         run = launch.resumes or create_run(
             dumps(config, whole=True),
             model=config.model.name,

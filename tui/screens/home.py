@@ -47,8 +47,8 @@ class HomeScreen(Screen[None]):
 
     app: ServicesApp
     BINDINGS = bindings(
-        "new", "filter", "table", "mark", "unmark", "diff", "duplicate", "delete", "undo", "launch", "launch-letter",
-        "next", "previous", "back", footer=("new", "filter", "table"),
+        "new", "filter", "table", "mark", "unmark", "diff", "run-menu", "duplicate", "delete", "undo", "launch",
+        "launch-letter", "next", "previous", "back", footer=("new", "filter", "table"),
     )  # fmt: skip
     AUTO_FOCUS = "#runs"
 
@@ -203,6 +203,11 @@ class HomeScreen(Screen[None]):
         elif summary and (launch := self._queued.get(summary.path)) and not self.app.launcher.drop(launch):
             self.app.say("it has already started", error=True)
         self._read_again()
+
+    def action_run_menu(self) -> None:
+        """Open the menu of the run under the cursor."""
+        grid = self.query_one(RunGrid)
+        self.app.show_menu(grid.current_run if grid.has_focus else None)
 
     def action_undo(self) -> None:
         self.app.deletion.undo()

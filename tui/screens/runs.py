@@ -38,8 +38,8 @@ class RunsScreen(Screen[None]):
     app: ServicesApp
     CSS_PATH = "runs.tcss"
     BINDINGS = bindings(
-        "mark", "unmark", "diff", "filter", "group", "sort", "reverse", "columns", "pin", "new", "duplicate",
-        "delete", "undo", "back", footer=("mark", "diff", "filter"),
+        "mark", "unmark", "diff", "filter", "group", "sort", "reverse", "columns", "pin", "run-menu", "new",
+        "duplicate", "delete", "undo", "back", footer=("mark", "diff", "filter"),
     )  # fmt: skip
     AUTO_FOCUS = "RunGrid"
 
@@ -167,6 +167,11 @@ class RunsScreen(Screen[None]):
     def _delete(self, runs: list[Run]) -> None:
         self.app.deletion.delete_runs(runs)
         self.app.run_feed.read_now()
+
+    def action_run_menu(self) -> None:
+        """Open the menu of the run under the cursor."""
+        row = self.grid.current
+        self.app.show_menu(row.run if row is not None else None)
 
     def action_undo(self) -> None:
         self.app.deletion.undo()

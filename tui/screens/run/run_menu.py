@@ -1,18 +1,26 @@
-"""The menu of a run: pause, stop and checkpoint it while it trains, or resume it after it ended early."""
+"""What can be done with a run: pause, stop and checkpoint it while it trains, afterwards resume, fork, evaluate it."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from convnn.errors import UserError
 from convnn.runs import control
 from convnn.runs.control import ControlCommand
+from convnn.runs.note import add_note
 from convnn.runs.run import Run
+from convnn.runs.status import STATUSES
 from tui.dialogs.choice import Answer, Choice
+from tui.dialogs.prompt import Prompt
+from tui.process.evaluation import evaluate
+from tui.widgets.run_name import short_name
 
 if TYPE_CHECKING:
     from tui.services import ServicesApp
 
+NAME_WIDTH = 60  # cells of the run's name in the title
 RUNNING_ANSWERS: tuple[Answer, ...] = (
     (ControlCommand.PAUSE.value, "pause", "hold after this step"),
     (ControlCommand.CHECKPOINT.value, "checkpoint", "save now and continue"),
@@ -30,10 +38,34 @@ CONFIRMATIONS = {
     ControlCommand.STOP_EPOCH: "stop requested: the run saves a checkpoint and ends after the current epoch",
     ControlCommand.STOP: "stop requested: the run saves a checkpoint and ends after the current step",
 }
-ENDED_ANSWERS: tuple[Answer, ...] = (
-    ("resume", "resume", "from its newest intact checkpoint, in this app"),
-    ("cancel", "cancel", "leave it as it is"),
+RESUME_ANSWERS: tuple[Answer, ...] = (
+    ("resume-here", "resume", "from its newest intact checkpoint, in this app"),
+    ("resume-detached", "resume in the background", "in a process of its own, which outlives the app"),
 )
+FORK_ANSWER: Answer = ("fork", "fork", "a new run from its checkpoint, with more epochs or other options")
+EVALUATE_ANSWER: Answer = ("evaluate", "evaluate", "its best checkpoint on the test split, in a child process")
+ANY_ANSWERS: tuple[Answer, ...] = (
+    ("duplicate", "duplicate", "a new run from its options, in the form"),
+    ("compare", "compare", "with the marked runs"),
+    ("note", "note", "write a line into its history"),
+)
+
+
+def answers_for(run: Run, status: str) -> tuple[Answer, ...]:
+    """Return what can be done with a run of this status."""
+    if STATUSES[status].is_live:
+        return (*(PAUSED_ANSWERS if status == "paused" else RUNNING_ANSWERS), *ANY_ANSWERS)
+    answers = ANY_ANSWERS
+    if run.has_checkpoint:
+        answers = (FORK_ANSWER, EVALUATE_ANSWER, *answers)
+    if can_resume(run, status):
+        answers = (*RESUME_ANSWERS, *answers)
+    return answers
+
+
+def can_resume(run: Run, status: str) -> bool:
+    """Return whether a run of this status can be resumed."""
+    return not (STATUSES[status].is_live or status in ("done", "queued") or run.imported)
 
 
 class RunMenu:
@@ -43,34 +75,72 @@ class RunMenu:
         self.app, self.run, self.status = app, run, status
 
     def open(self) -> None:
-        """Show the answers that this status allows, or say that there are none."""
-        if self.status == "paused":
-            self.app.push_screen(Choice("pause or stop", "", PAUSED_ANSWERS), self._control)
-        elif self.status == "running":
-            self.app.push_screen(Choice("pause or stop", "", RUNNING_ANSWERS), self._control)
-        elif self.status == "done" or self.run.imported:
-            self.app.say(f"there is nothing to pause, stop or resume: the run is {self.status}")
-        elif any(launch.resumes == self.run for launch in self.app.launcher.queued):
+        """Show what this status allows."""
+        title = short_name(self.run.name, NAME_WIDTH)
+        dialog = Choice(title, f"The run is {self.status}.", answers_for(self.run, self.status))
+        self.app.push_screen(dialog, self._do)
+
+    def resume(self) -> None:
+        """Resume the run in this app, after the launches before it."""
+        if any(launch.resumes == self.run for launch in self.app.launcher.queued):
             self.app.say("it is queued behind the runs before it")
-        else:
-            self.app.push_screen(Choice("resume", f"The run is {self.status}.", ENDED_ANSWERS), self._resume)
-
-    def _control(self, word: str | None) -> None:
-        if word is None:
             return
+        self.app.launcher.resume(self.run)
+        self.app.say(f"{self.run.name} resumes after any runs before it")
+
+    def ask_for_note(self) -> None:
+        """Ask for a line and write it into the history of the run."""
+        self.app.push_screen(Prompt("note", "one line, kept with the time and your name"), self._add_note)
+
+    def _do(self, word: str | None) -> None:
+        match word:
+            case None:
+                return
+            case "resume-here":
+                self._guarded(self.resume)
+            case "resume-detached":
+                self._guarded(self._resume_detached)
+            case "fork":
+                self.app.show_form(run=self.run, forks=True)
+            case "evaluate":
+                self.app.run_worker(self._evaluate(), group="evaluate", exit_on_error=False)
+            case "duplicate":
+                self.app.show_form(run=self.run)
+            case "compare":
+                self.app.compare(self.run)
+            case "note":
+                self.ask_for_note()
+            case _:
+                self._guarded(partial(self._control, ControlCommand(word)))
+
+    def _guarded(self, action: Callable[[], None]) -> None:
+        """Do something with the run, and say why it failed."""
         try:
-            control.send(self.run.path, ControlCommand(word))
+            action()
+        except (UserError, OSError) as error:
+            self.app.say(str(error), error=True)
+
+    def _control(self, command: ControlCommand) -> None:
+        control.send(self.run.path, command)
+        self.app.say(CONFIRMATIONS[command])
+
+    def _resume_detached(self) -> None:
+        self.app.launcher.resume_detached(self.run)
+        self.app.say(f"{self.run.name} resumes in a process of its own and continues when the app is closed")
+
+    def _add_note(self, text: str | None) -> None:
+        if text is not None:
+            self._guarded(partial(self._write_note, text))
+
+    def _write_note(self, text: str) -> None:
+        add_note(self.run, text)
+        self.app.say(f"noted in {self.run.name}")
+
+    async def _evaluate(self) -> None:
+        self.app.say(f"evaluating {self.run.name} in a child process ...")
+        try:
+            result = await evaluate(self.run, self.app.root)
         except (UserError, OSError) as error:
             self.app.say(str(error), error=True)
         else:
-            self.app.say(CONFIRMATIONS[ControlCommand(word)])
-
-    def _resume(self, word: str | None) -> None:
-        if word != "resume":
-            return
-        try:
-            self.app.launcher.resume(self.run)
-        except (UserError, OSError) as error:
-            self.app.say(str(error), error=True)
-        else:
-            self.app.say(f"{self.run.name} resumes after any runs before it")
+            self.app.push_screen(Choice("test metrics", result, (("close", "close", ""),)))

@@ -27,7 +27,7 @@ from tui.screens.run.follower import MIN_INTERVAL, PollInterval, RunFollower
 from tui.screens.run.log import LogPane
 from tui.screens.run.pane import Changes, Pane, tone_style
 from tui.screens.run.progress import ProgressPane
-from tui.screens.run.run_menu import RunMenu
+from tui.screens.run.run_menu import RunMenu, can_resume
 from tui.widgets.header_footer import Footer, Header
 from tui.widgets.linked_charts import LinkedCharts
 from tui.widgets.run_name import short_name
@@ -43,6 +43,7 @@ PANE_ROWS: tuple[tuple[type[Pane], ...], ...] = (
 )
 PANES = dict(enumerate((pane for row in PANE_ROWS for pane in row), 1))  # by number, which is the key of the pane
 TALL = 32  # lines of a terminal from which on secondary panes are shown at first
+MENU_ACTIONS = ("stop_menu", "resume_menu", "run_menu")  # of one key
 MIN_NAME = 24  # cells of the run's name in the header
 
 
@@ -51,7 +52,21 @@ class RunScreen(Screen[None]):
 
     app: ServicesApp
     BINDINGS: ClassVar[list[BindingType]] = [
-        *bindings("stop-menu", "next", "previous", "back", footer=("stop-menu",)),
+        *bindings(
+            "stop-menu",
+            "resume-menu",
+            "run-menu",
+            "note",
+            "diff",
+            "mark",
+            "new",
+            "duplicate",
+            "delete",
+            "next",
+            "previous",
+            "back",
+            footer=("stop-menu", "resume-menu", "run-menu", "diff", "duplicate"),
+        ),
         *(
             Binding(
                 str(number),
@@ -170,6 +185,8 @@ class RunScreen(Screen[None]):
         changes = Changes(self.follower.run, self.status, events, self.follower.read_log())
         if not (changes.events or changes.log_lines) and changes.status == self._shown_status:
             return
+        if changes.status != self._shown_status:
+            self.refresh_bindings()
         self._shown_status = changes.status
         self._show_header(changes.run.name, changes.status)
         for pane in self.query(Pane):
@@ -226,9 +243,65 @@ class RunScreen(Screen[None]):
         if not self.query_one(LinkedCharts).clear_cursor():
             self.dismiss()
 
-    def action_stop_menu(self) -> None:
-        """Open the menu of the run."""
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Name the key of the menu after what the status of the run calls for."""
+        if action in MENU_ACTIONS:
+            return action == self._menu_action
+        return super().check_action(action, parameters)
+
+    @property
+    def _menu_action(self) -> str:
         if self.follower is None:
-            self.app.say(f"there is nothing to pause, stop or resume: the run is {self.status}")
-        else:
-            RunMenu(self.app, self.follower.run, self.status).open()
+            return "run_menu"
+        status = self.status
+        if status == "paused" or can_resume(self.follower.run, status):
+            return "resume_menu"
+        return "stop_menu" if STATUSES[status].is_live else "run_menu"
+
+    @property
+    def run(self) -> Run | None:
+        """The run; without one yet, this says why nothing can be done with it."""
+        if self.follower is None:
+            self.app.say(f"the run is {self.status}: it has no directory yet")
+            return None
+        return self.follower.run
+
+    def action_run_menu(self) -> None:
+        """Open the menu of the run."""
+        if run := self.run:
+            RunMenu(self.app, run, self.status).open()
+
+    action_stop_menu = action_resume_menu = action_run_menu
+
+    def action_note(self) -> None:
+        """Write a line into the history of the run."""
+        if run := self.run:
+            RunMenu(self.app, run, self.status).ask_for_note()
+
+    def action_diff(self) -> None:
+        """Compare the run with the marked ones."""
+        if run := self.run:
+            self.app.compare(run)
+
+    def action_mark(self) -> None:
+        """Mark or unmark the run."""
+        if run := self.run:
+            self.app.selection.toggle_mark([str(run.path)])
+            marked = len(self.app.selection.marked)
+            word = "marked" if str(run.path) in self.app.selection.marked else "not marked any more"
+            self.app.say(f"{word}: {plural(marked, 'run is', 'runs are')} marked, d compares")
+
+    def action_new(self) -> None:
+        self.app.show_form()
+
+    def action_duplicate(self) -> None:
+        """Open the options of the run in the form."""
+        if run := self.run:
+            self.app.show_form(run=run)
+
+    def action_delete(self) -> None:
+        """Move the run to the trash and go back."""
+        if run := self.run:
+            self.app.deletion.delete_runs([run])
+            if not run.path.exists():
+                self.dismiss()

@@ -13,7 +13,7 @@ from typing import Any
 from convnn import hardware
 from convnn.config import toml
 from convnn.config.active import inactive_options
-from convnn.config.command_line import Parsed, command, spelled
+from convnn.config.command_line import Parsed, changed_flags, command, spelled
 from convnn.config.options import BY_FLAG, BY_KEY, OPTIONS, Option, value_at
 from convnn.config.schema import RunConfig
 from convnn.costs.plan import Plan, plan
@@ -21,7 +21,8 @@ from convnn.data.catalog import DatasetInfo, dataset_info
 from convnn.errors import Problem, UserError, did_you_mean
 from convnn.presets import resolve, store
 from convnn.presets.store import Preset
-from convnn.runs.run import not_free
+from convnn.runs.resume import resume_command
+from convnn.runs.run import Run, not_free
 
 FIELDS = tuple(option for option in OPTIONS if option.key != "output.test_only")
 TEST_ONLY_PROBLEM = "--test_only evaluates a checkpoint and prints the result: use `convnn run --test_only` in a shell"
@@ -65,18 +66,22 @@ class Draft:
     preset: Preset | None = None
     typed: dict[str, str] = field(default_factory=dict)  # by key, only what differs from the initial texts
     run: Preset | None = None  # without a preset, the run that the form started from, as a preset
+    forks: Run | None = None  # the run whose checkpoint the new one begins with
     _dataset_keys: dict[tuple[str | None, ...], DatasetKey] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
-    def from_run(cls, config: RunConfig, name: str) -> Draft:
-        """A draft of a run's settings, without its directory and its name."""
+    def from_run(cls, config: RunConfig, name: str, forks: Run | None = None) -> Draft:
+        """A draft of a run's settings, without its directory and its name; a fork of it has twice the epochs."""
         preset = store.parse(toml.dumps(config), name)
         values = {
             key: value
             for key, value in preset.values.items()
             if key != "run.name" and not key.startswith("output.")
         }  # fmt: skip
-        return cls(run=replace(preset, values=values))
+        draft = cls(run=replace(preset, values=values), forks=forks)
+        if forks is not None:
+            draft.type("training.num_epochs", str(2 * config.training.num_epochs))
+        return draft
 
     @classmethod
     def from_command(cls, parsed: Parsed) -> Draft:
@@ -175,7 +180,9 @@ class Draft:
 
     def command(self, checked: CheckedDraft) -> str:
         """The command that does the same; values that are not allowed stand in it as they were typed."""
-        if self.preset is None:
+        if self.forks is not None:
+            words = f"{resume_command(self.forks)} --fork {shlex.join(changed_flags(checked.config, checked.base))}"
+        elif self.preset is None:
             words = command(checked.config)
         else:
             words = command(checked.config, self._preset_word, checked.base)

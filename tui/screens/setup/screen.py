@@ -163,7 +163,7 @@ class SetupScreen(Screen[None]):
         if preset:
             title, about = f"preset {preset.name}", preset.about
         elif run:
-            title, about = f"from run {run.name}", ""
+            title, about = f"{'fork of' if self.draft.forks else 'from run'} {run.name}", ""
         else:
             title, about = "a new run", "from the defaults"
         notes = [f"{changes} changed" if changes else about]
@@ -293,12 +293,12 @@ class SetupScreen(Screen[None]):
         """Train in this app."""
         if checked := await self._check_before_use():
             self.app.pop_screen()
-            self.app.launch(checked.config, self._preset_name)
+            self.app.launch(checked.config, self._preset_name, self.draft.forks)
 
     async def action_detach(self) -> None:
         """Train in a process of its own."""
         checked = await self._check_before_use()
-        if checked and self.app.detach(checked.config, self._preset_name):
+        if checked and self.app.detach(checked.config, self._preset_name, self.draft.forks):
             self.app.pop_screen()
 
     async def action_save(self) -> None:

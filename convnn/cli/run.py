@@ -22,6 +22,7 @@ from convnn.presets.store import read
 from convnn.runs.marker import is_ours
 from convnn.runs.run import create_run, is_run, runs_root
 from convnn.terminal.console import err, say
+from convnn.text import escaped
 
 if TYPE_CHECKING:
     from convnn.config.schema import RunConfig
@@ -219,7 +220,8 @@ def train(
     def end_at_once() -> None:
         view.restore()
         with suppress(OSError):  # hung up; and no console, whose lock the main thread may hold
-            os.write(2, f"ended at once; resume with: {resume_command(run, config=config)}\n".encode())
+            line = escaped(f"ended at once; resume with: {resume_command(run, config=config)}")
+            os.write(2, f"{line}\n".encode("utf-8", "backslashreplace"))
 
     with view, obeyed(commands.append, end_at_once):
         return train_run(

@@ -29,10 +29,15 @@ _LATEX = {char: f"\\{char}" for char in "&%$#_{}"} | {
 
 @dataclass(frozen=True)
 class Column:
-    """A column: its title, and whether it is aligned to the right, as numbers are."""
+    """A column: its title, whether it is aligned to the right, as numbers are, and what its cells can do without.
+
+    `removable` is a pattern at the beginning of cells that is left out where the table is too wide, if the cells still
+    differ without it.
+    """
 
     title: str
     right: bool = False
+    removable: str = ""
 
 
 @dataclass
@@ -88,6 +93,8 @@ def lines(table: Table, width: int | None = None) -> tuple[list[str], list[str]]
     The widest column of text is shortened before a column is left out. Without a width everything is written.
     """
     rows = _escaped_rows(table)
+    if width is not None and _full_width(rows) > width:
+        rows = _without_removable(rows, table.columns)
     sizes = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
     count = len(sizes)
     if width is not None:
@@ -113,6 +120,22 @@ def _escaped_rows(table: Table) -> list[list[str]]:
     """Return the titles, then the cells of each row."""
     titles = [column.title for column in table.columns]
     return [[escaped(cell) for cell in row] for row in [titles, *table.rows]]
+
+
+def _full_width(rows: Sequence[Sequence[str]]) -> int:
+    sizes = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
+    return sum(sizes) + len(GAP) * (len(sizes) - 1)
+
+
+def _without_removable(rows: list[list[str]], columns: Sequence[Column]) -> list[list[str]]:
+    """Return the rows without what their columns allow to leave out."""
+    cells_by_column = [list(cells) for cells in zip(*rows, strict=True)]
+    for index, column in enumerate(columns):
+        title, *cells = cells_by_column[index]
+        short_cells = [re.sub(f"^(?:{column.removable})", "", cell) for cell in cells] if column.removable else cells
+        if len(set(short_cells)) == len(set(cells)):
+            cells_by_column[index] = [title, *short_cells]
+    return [list(row) for row in zip(*cells_by_column, strict=True)]
 
 
 def _fit(sizes: list[int], columns: Sequence[Column], width: int) -> int:

@@ -65,3 +65,13 @@ def test_markdown_and_latex_escape_what_they_would_take_for_theirs():
 
 def test_an_empty_table_is_its_header():
     assert lines(Table(TABLE.columns, []))[0] == ["name  status  best"]
+
+
+def test_a_table_that_is_too_wide_first_does_without_what_its_cells_need_not_tell():
+    columns = [Column("name", removable=r"\d{8}-"), Column("value", right=True)]
+    rows = [["20260101-first-1a2b", "1"], ["20260102-second-3c4d", "2"]]
+    assert lines(Table(columns, rows), 40)[0][1].startswith("20260101-first")
+    narrow, hidden = lines(Table(columns, rows), 24)
+    assert [line.split() for line in narrow[1:]] == [["first-1a2b", "1"], ["second-3c4d", "2"]] and not hidden
+    equal = [["20260101-same", "1"], ["20260102-same", "2"]]
+    assert "20260101" in lines(Table(columns, equal), 18)[0][1]

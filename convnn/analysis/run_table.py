@@ -23,6 +23,7 @@ REPEATS = "repeats"  # the key that groups runs by being repeats of each other
 DATA = "data"  # stands for data that are known to differ where no option does
 AVERAGED_OVER = "averages over"
 MAX_AVERAGED = 3  # options that a row names
+TIME_IN_NAME = r"\d{8}-\d{6}-"  # at the beginning of a run's name
 AS_PUBLISHED = "metrics of imported runs are as published"
 _OPTION_NAMES = {option.key: option.name for option in OPTIONS}
 _NUMBER_KINDS = {"number", "age", "size"}
@@ -97,7 +98,10 @@ def _sort_by_field(runs: list[Summary], field: Field, *, descending: bool) -> li
 
 def run_table(runs: Sequence[Summary], columns: Sequence[Field], *, glyphs: bool = True) -> Table:
     """Return a table with a row for each run; a status gets its glyph unless `glyphs` is False."""
-    titles = [Column(field.key, right=field.kind in _NUMBER_KINDS) for field in columns]
+    titles = [
+        Column(field.key, right=field.kind in _NUMBER_KINDS, removable=TIME_IN_NAME if field.key == "name" else "")
+        for field in columns
+    ]
     rows = [[_cell(field, run, glyphs) for field in columns] for run in runs]
     if any(field.key == "imported" for field in columns):
         return Table(titles, rows)

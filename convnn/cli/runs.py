@@ -41,7 +41,9 @@ def runs(
             show_default=False,
         ),
     ] = None,
-    all_options: Annotated[bool, typer.Option("--all", help="show every option as a column")] = False,
+    all_options: Annotated[
+        bool, typer.Option("--all", help="every option as a column, and the runs that failed before their first step")
+    ] = False,
     group: Annotated[
         str | None,
         typer.Option(
@@ -67,6 +69,12 @@ def runs(
     root = runs_root(runs)
     summaries = listing.read_summaries(root)
     matches = run_table.sort_runs(parse_filter(condition or "", summaries).select(summaries), sort)
+    if not condition and not all_options:
+        trained = [run for run in matches if not run.failed_early]
+        if len(trained) < len(matches):
+            failures = plural(len(matches) - len(trained), "run")
+            say(f"note: {failures} failed before the first step and left out (--all includes them)")
+        matches = trained
     if group is not None:
         finished, notes = listing.finished_runs(matches, unfinished)
         groups = run_table.group_runs(finished, group, fields.get_field(figure, fields.metric_names(finished)))

@@ -33,6 +33,8 @@ def resumable_run(reference: str | None, root: Path) -> Run:
     for run in list_runs(root)[0]:
         try:
             status = run.status()
+            if run.failed_early():
+                continue  # it would fail again
         except UserError:
             continue  # damaged, which lists say
         if status != "done" and not STATUSES[status].is_live and not run.imported:

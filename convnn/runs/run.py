@@ -83,6 +83,10 @@ class Run:
         """Whether there is a checkpoint to resume from."""
         return (self.path / CHECKPOINTS / "last").is_file()
 
+    def failed_early(self) -> bool:
+        """Return whether it failed before its first step, so that nothing of it can be resumed or compared."""
+        return self.status() == "failed" and self.history().step == 0
+
     @property
     def imported(self) -> bool:
         """Whether it was trained by the original tool, so that there are no weights to resume from."""

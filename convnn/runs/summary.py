@@ -50,6 +50,7 @@ class Summary:
     not_launchable_reason: str | None  # of an imported run that cannot be launched
     damaged_lines: int = 0  # of its event log
     data: RecordedData = field(default_factory=RecordedData)
+    failed_early: bool = False  # before its first step: not listed unless it is asked for
 
     @property
     def run(self) -> Run:
@@ -94,6 +95,7 @@ def summarize(run: Run) -> Summary:
         not_launchable_reason=str(import_record["reason"]) if import_record.get("reason") else None,
         damaged_lines=len(history.skipped_lines),
         data=_recorded_data(history),
+        failed_early=not history.epochs and run.failed_early(),
     )
 
 

@@ -25,7 +25,7 @@ from convnn.runs.summary import MetricSummary, RecordedData, Summary, summarize
 from convnn.text import plural
 
 CACHE = ".summaries.json"  # a view: may be deleted at any time
-VERSION = "convnn summaries 7"  # of the format and of the fields of a summary
+VERSION = "convnn summaries 8"  # of the format and of the fields of a summary
 FIELDS = Summary.__slots__
 MAX_CACHE = 1 << 30  # bytes
 

@@ -21,8 +21,10 @@ from convnn.cli.show import leaving_the_run_alone
 from convnn.config import command_line
 from convnn.config.options import BY_KEY, OPTIONS
 from convnn.errors import Exit
+from convnn.events import Finished, Started, Step
 from convnn.presets import resolve, store
 from convnn.runs.marker import write_marker
+from convnn.runs.resume import resumable_run
 
 
 @pytest.fixture
@@ -402,3 +404,15 @@ def test_the_same_seed_may_be_written_with_either_spelling(convnn):
         for flag in ("--num_samples", "--num-samples")
     ]
     assert documents[0] == documents[1]
+
+
+def test_runs_that_failed_before_their_first_step_are_listed_on_request_and_never_resumed(convnn, tmp_path):
+    interrupted = new(tmp_path / "runs", Started(), Step(epoch=1, step=1, loss=1.0), Finished(outcome="interrupted"))
+    failed = new(tmp_path / "runs", Started(), Finished(outcome="failed"))
+    late = new(tmp_path / "runs", Started(), Step(epoch=1, step=1, loss=1.0), Finished(outcome="failed"))
+    for _ in range(2):  # the second time from the cache
+        _, out, err = convnn("runs")
+        assert interrupted.name in out and late.name in out and failed.name not in out and "--all" in err
+    assert failed.name[-4:] in convnn("runs", "--all")[1] and failed.name[-4:] in convnn("runs", "status=failed")[1]
+    late.path.rename(tmp_path / "late")
+    assert resumable_run(None, tmp_path / "runs").name == interrupted.name

@@ -15,6 +15,7 @@ from convnn.config.schema import RunConfig
 from convnn.errors import Exit, Problem, UserError
 from convnn.metrics import metric_info
 from convnn.presets.resolve import Resolved, build_config, resolve
+from convnn.runs.resume import with_data_path
 from convnn.terminal.console import out, say
 from convnn.text import plural
 
@@ -67,6 +68,9 @@ def evaluate_checkpoint(
         message = "the data set has other classes than the run was trained on"
         raise UserError(Problem(message, key="data.path", value=config.data.path), Exit.DATA)
     assert data.test is not None
+    recorded_digest = trained.started.data_digest.get("test")
+    if recorded_digest is not None and recorded_digest != data.digests.get("test"):
+        say("warning: the test images or their labels are not those that the run was evaluated on")
     metrics = evaluate_model(
         model,
         data.test,
@@ -76,6 +80,8 @@ def evaluate_checkpoint(
         "test",
         seed=config.training.seed,
     )
+    for warning in [*data.warnings, *data.test.warnings]:
+        say(f"warning: {warning}")
     step = int(checkpoint.read_pointer(run.path, checkpoint_name) or 0)
     images = data.test.num_images
     if as_json:
@@ -124,7 +130,7 @@ def _merged_config(run: Run, resolved: Resolved) -> RunConfig:
 
     Raises UserError with every other option that differs from the run's.
     """
-    recorded = run.config()
+    recorded = with_data_path(run, run.config())
     typed = [key for key, origin in resolved.origins.items() if origin != "default"]
     values = {option.key: value_at(recorded, option.key) for option in OPTIONS}
     values |= {key: value_at(resolved.config, key) for key in typed if key in FREE}

@@ -46,11 +46,11 @@ def resume(
     --fork only the device, threads, workers and the path of the data may differ.
     """
     from convnn.config.active import active_options
-    from convnn.runs.resume import check_same_config, resumable_run
+    from convnn.runs.resume import check_same_config, resumable_run, with_data_path
     from convnn.runs.run import runs_root
 
     target = resumable_run(run, runs_root(runs))
-    recorded = target.config()
+    recorded = with_data_path(target, target.config())
     resolved = resolve_with_data(None, typed, base=recorded)
     if fork:
         from convnn.worker.fork import fork_run

@@ -90,14 +90,14 @@ def run(
         from convnn.cli.dry_run import show_plan
 
         return show_plan(resolved, as_json=as_json, takes_over=resume or overwrite)
-    if resolved.dataset.problem is not None:
-        raise UserError(resolved.dataset.problem, Exit.DATA)
-    if resolved.dataset.download is not None:
-        say(f"note: {data_summary(config.data.dataset, config.data.path, resolved.dataset)}")
     if config.output.test_only:
         from convnn.cli.evaluate import evaluate_checkpoint
 
         return evaluate_checkpoint(resolved, runs, evaluated_run, checkpoint or "best", as_json=as_json)
+    if resolved.dataset.problem is not None:
+        raise UserError(resolved.dataset.problem, Exit.DATA)
+    if resolved.dataset.download is not None:
+        say(f"note: {data_summary(config.data.dataset, config.data.path, resolved.dataset)}")
     if queue:
         return _queue(config, preset, runs_root(runs))
     if not as_json:

@@ -11,7 +11,7 @@ import sys
 import tarfile
 import zlib
 from collections.abc import Sequence
-from contextlib import redirect_stdout
+from contextlib import redirect_stdout, suppress
 from http.client import HTTPException
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -104,6 +104,7 @@ def _download(dataset_class: type[CIFAR10], name: str, path: Path) -> None:
     download = DATASETS[name].download
     assert download is not None
     timeout = socket.getdefaulttimeout()
+    is_new = not path.exists()
     try:
         path.mkdir(parents=True, exist_ok=True)
         if archive.is_file() and not check_integrity(archive, md5):
@@ -121,3 +122,6 @@ def _download(dataset_class: type[CIFAR10], name: str, path: Path) -> None:
         raise UserError(Problem(message, key="data.path", value=str(path), fix=fix), Exit.DATA) from error
     finally:
         socket.setdefaulttimeout(timeout)
+        if is_new:
+            with suppress(OSError):  # not empty: the data set is there
+                path.rmdir()

@@ -77,6 +77,8 @@ def inspect_folder(path: Path, published: DatasetInfo, visited: list[str]) -> Da
     notes = folders.notes
     if "test" not in folders.splits:
         counts["test"] = sum(holdout_count(count, TEST_SHARE) for count in Counter(train.labels).values())
+        if not counts["test"]:
+            raise too_few_to_split(path)
         counts["train"] -= counts["test"]
         notes = (*notes, holdout_note())
     image_size = published.image_size or first_image_size(train.files)
@@ -248,16 +250,16 @@ def _layout(root: Path, names: dict[str, list[str]], tree: FolderTree) -> Layout
     used = {name for alternatives in names.values() for name in alternatives}
     if unused := [f"{name}/" for name in tree.listing(root).folders if name not in used]:
         notes.append(f"not used: {_join(unused)} in {root}")
-    return Layout(root, {split: _inner(folder, split, tree) for split, folder in folders.items()}, tuple(notes))
+    return Layout(root, {split: _inner(folder, tree) for split, folder in folders.items()}, tuple(notes))
 
 
-def _inner(folder: Path, split: str, tree: FolderTree) -> Path:
+def _inner(folder: Path, tree: FolderTree) -> Path:
     """Return the folder of class folders of a split: seg_train/seg_train, as some archives unpack, or the folder."""
     listing = tree.listing(folder)
     if len(listing.folders) == 1 and not listing.images:
-        name = listing.folders[0]
-        if (inner_split := split_of(name)) is not None and inner_split[0] == split:
-            return folder / name
+        split, inner_split = split_of(folder.name), split_of(listing.folders[0])
+        if split and inner_split and split[0] == inner_split[0]:
+            return folder / listing.folders[0]
     return folder
 
 
@@ -346,11 +348,13 @@ def list_class_folders(folder: Path, root: Path, tree: FolderTree) -> ClassFolde
     files: list[str] = []
     labels: list[int] = []
     for label, name in enumerate(listing.folders):
-        skipped_before = skipped.copy()
+        skipped_before, links_before = skipped.copy(), len(links)
         class_files = sorted(_walk_images(str(folder / name), real_root, tree, links, skipped))
         if not class_files:
-            counts = _file_counts(skipped - skipped_before)
-            reason = f"contains no image{f' ({counts})' if counts else ''}"
+            skipped_words = _file_counts(skipped - skipped_before)
+            if len(links) > links_before:
+                skipped_words = f"{plural(len(links) - links_before, 'link')} out of {root}, which are not followed"
+            reason = f"contains no image{f' ({skipped_words})' if skipped_words else ''}"
             raise data_error(
                 folder / name, reason, f"add images ({', '.join(SUFFIXES[:2])}, ...), or remove the folder"
             )
@@ -413,6 +417,12 @@ def holdout_note(seed: int | None = None) -> str:
     """Return the note that a share of a tree without split folders is drawn as the test images."""
     drawn = "the seed" if seed is None else f"seed {seed}"
     return f"{TEST_SHARE:.0%} of the images of each class, drawn with {drawn}, are the test images"
+
+
+def too_few_to_split(path: Path) -> UserError:
+    """Return the error that no class has enough images for the share of `TEST_SHARE` to be one of them."""
+    reason = "contains too few images in every class to hold some out for testing"
+    return data_error(path, reason, "add images, or add test/")
 
 
 def _skip_notes(root: Path, splits: Iterable[ClassFolders]) -> Iterator[str]:

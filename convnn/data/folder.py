@@ -19,6 +19,7 @@ from convnn.data.class_folders import (
     data_error,
     holdout_note,
     list_image_folders,
+    too_few_to_split,
 )
 from convnn.data.images import decoding, first_image_size, read_rgb
 from convnn.data.in_memory import load_in_memory
@@ -69,8 +70,7 @@ def split_files(folders: ImageFolders, seed: int, notes: list[str]) -> dict[str,
     notes.append(holdout_note(seed))
     train, test = holdout_split(tree.labels, TEST_SHARE, seed)
     if not test:
-        reason = "contains too few images in every class to hold some out for testing"
-        raise data_error(folders.root, reason, "add images, or add test/")
+        raise too_few_to_split(folders.root)
 
     def subset(positions: list[int]) -> ClassFolders:
         return ClassFolders(tree.classes, [tree.files[i] for i in positions], [tree.labels[i] for i in positions])

@@ -17,6 +17,7 @@ from convnn.runs.status import STATUSES
 
 if TYPE_CHECKING:
     from convnn.config.schema import RunConfig
+    from convnn.runs.history import History
 
 
 def resumable_run(reference: str | None, root: Path) -> Run:
@@ -40,6 +41,21 @@ def resumable_run(reference: str | None, root: Path) -> Run:
         if status != "done" and not STATUSES[status].is_live and not run.imported:
             return run
     raise UserError(Problem(f"there is no unfinished run in {root}", fix="start one: convnn run"), Exit.NO_RUN)
+
+
+def with_data_path(run: Run, config: RunConfig, history: History | None = None) -> RunConfig:
+    """Return the configuration of a run with the absolute path at which it read its data, if that still exists.
+
+    So a run whose path is relative goes on from another folder. Where the recorded path is gone, or `config` has
+    another path than the run, the path is used as it is.
+    """
+    started = (history or run.history(steps=False)).started
+    if started is None or not started.data_path or config.data.path != run.config().data.path:
+        return config
+    recorded = Path(started.data_path)
+    if recorded == Path(config.data.path).expanduser().absolute() or not recorded.is_dir():
+        return config
+    return config.model_copy(update={"data": config.data.model_copy(update={"path": str(recorded)})})
 
 
 def check_same_config(run: Run, before: Mapping[str, Any], config: RunConfig) -> None:

@@ -10,6 +10,7 @@ from convnn.config.toml import dumps
 from convnn.errors import Problem, UserError
 from convnn.runs.event_log import append_event
 from convnn.runs.lock import lock_run
+from convnn.runs.resume import with_data_path
 from convnn.runs.run import CHECKPOINTS, Run, create_run
 from convnn.text import plural
 
@@ -26,6 +27,7 @@ def fork_run(source: Run, config: RunConfig, root: Path) -> tuple[Run, list[str]
     """
     from convnn.worker import checkpoint
 
+    config = with_data_path(source, config)
     newest, notes = _newest(source)
     epoch = newest.plain["position"]["epoch"]
     if epoch > config.training.num_epochs:

@@ -18,6 +18,7 @@ from convnn.events import Finished, Resumed, Started, Warned
 from convnn.runs import control, text_files
 from convnn.runs.history import History
 from convnn.runs.lock import lock_run
+from convnn.runs.resume import with_data_path
 from convnn.runs.run import EVENTS, Run
 from convnn.startup import Interrupted
 from convnn.training import device as training_device
@@ -84,6 +85,7 @@ def train_run(
             history = History() if history is None else history
             if resume:
                 history.update(run.events_path)
+                config = with_data_path(run, config, history)
             if history.finished is not None and history.finished.outcome == "done":
                 return RunResult(history.finished)  # by another process, while this one started
             training_device.select_device(config)  # raises UserError where it is missing

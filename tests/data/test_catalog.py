@@ -63,7 +63,8 @@ def test_a_missing_folder_is_a_problem_and_no_exception(tmp_path):
 def test_a_folder_without_an_image_is_a_problem(tmp_path):
     for name in ("cat", "dog"):
         (tmp_path / name).mkdir()
-        (tmp_path / name / "text.png").write_text("no image")
+        for index in range(3):
+            (tmp_path / name / f"{index}.png").write_text("no image")
     assert "contains no file that is an image" in dataset_info("folder", tmp_path).problem.message
 
 

@@ -174,3 +174,68 @@ def test_a_resized_image_is_a_square(opened, tree):
     data = opened("folder", tree({"a": 5, "b": 5}, size=(40, 20), suffix="jpg"), resize=10)
     assert next(data.train.epoch(1))[0].shape[1:] == (3, 10, 10)
     assert not re.search("left out", "".join(data.notes))
+
+
+VAL = {"train/cat": 6, "train/dog": 6, "valid/cat": 3, "valid/dog": 3, "test/cat": 2, "test/dog": 2}
+
+
+def test_a_validation_folder_is_the_validation_split(opened, tree):
+    root = tree(VAL)
+    data = opened("folder", root)
+    assert {split: loader.num_images for split, loader in data.splits.items()} == {"train": 12, "val": 6, "test": 4}
+    assert set(data.digests) == {"train", "val", "test"}
+    assert set(opened("folder", root, splits=("test",)).splits) == {"test"}
+    assert opened("folder", root, limit=4).val.num_images == 4
+    with pytest.raises(UserError, match=r"val_share is 0.2, but the data set has a validation folder"):
+        opened("folder", root, val_share=0.2)
+
+
+def test_without_a_test_folder_the_validation_images_are_the_test_images_and_that_is_noted(opened, tree):
+    data = opened("folder", tree({split: count for split, count in VAL.items() if not split.startswith("test")}))
+    assert (set(data.splits), data.test.num_images) == ({"train", "test"}, 6)
+    assert data.notes == ("there is no test folder with labels: the images of valid/ are the test images",)
+
+
+def test_files_that_are_no_images_are_passed_over_and_counted(opened, tree):
+    root = tree(TWO)
+    for name in ("a.xml", "b.XML", "labels.csv", "LICENSE"):
+        (root / "train/cat" / name).write_text("text")
+    (root / "train/beside.png").write_bytes((root / "train/cat/000.png").read_bytes())
+    assert opened("folder", root).notes == (
+        "passed over: 2 .xml files, 1 file without suffix, 1 .csv file",
+        "passed over: 1 image beside the class folders",
+    )
+
+
+def test_the_digest_is_of_pixels_and_labels(opened, tree):
+    root = tree(TWO)
+    digests = opened("folder", root).digests
+    assert opened("folder", root).digests == digests
+    assert opened("folder", root, augment=True, batch_size=4).digests == digests
+    (root / "train/cat").rename(root / "train/cow")
+    (root / "train/dog").rename(root / "train/cat")
+    (root / "train/cow").rename(root / "train/dog")
+    exchanged = opened("folder", root).digests
+    assert exchanged["train"] != digests["train"] and exchanged["test"] == digests["test"]
+
+
+def test_a_large_photograph_is_decoded_at_a_fraction_of_its_size(opened, tree, monkeypatch):
+    root = tree(TWO, suffix="png")
+    gradient = np.linspace(0, 255, 640).astype(np.uint8)
+    image = Image.fromarray(np.broadcast_to(gradient, (400, 640)).copy())
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image.transpose(Image.Transpose.ROTATE_90).save(root / "train/cat/000.jpg", exif=exif, quality=95)
+    (root / "train/cat/000.png").unlink()
+    whole = opened("folder", root, resize=16).train._images[0]
+    monkeypatch.setattr("convnn.data.images.LARGE_PIXELS", 1000)
+    monkeypatch.setattr("convnn.data.images.MAX_PIXELS", 4000)  # of what is decoded: an eighth of each side
+    reduced = opened("folder", root, resize=16).train._images[0]
+    assert (whole.int() - reduced.int()).abs().max() <= 6
+    assert whole[0, 0, 0] < 20 and whole[0, 0, -1] > 235
+
+
+def test_pillow_keeps_its_own_limit_outside(opened, tree):
+    limit = Image.MAX_IMAGE_PIXELS
+    opened("folder", tree(TWO))
+    assert limit == Image.MAX_IMAGE_PIXELS

@@ -123,3 +123,47 @@ def test_a_folder_without_train_and_val_says_what_to_do(opened, tree):
     with pytest.raises(UserError, match=r"contains no train/ and val/\n  fix: put its class folders into") as caught:
         opened("imagenet", tree({"n01": 1, "n02": 1}))
     assert caught.value.code == Exit.DATA
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_up_to_1_percent_of_damaged_images_is_left_out_and_reported_once(opened, tree, workers):
+    root = tree({"train/a": 60, "train/b": 60, "val/a": 1, "val/b": 1}, size=(16, 16), suffix="jpg")
+    (root / "train/a/007.jpg").write_bytes(b"\xff\xd8 no image")
+    train = opened("imagenet", root, resize=16, batch_size=50, workers=workers).train
+    assert sum(len(y) for _, y in epoch(train)) == 119
+    (warning,) = train.warnings
+    assert "1 of 120 images cannot be read" in warning and "train/a/007.jpg (Unidentified" in warning
+    assert sum(len(y) for _, y in epoch(train, 2)) == 119
+    assert len(train.warnings) == 1
+    (root / "train/b/007.jpg").unlink()
+    with pytest.raises(UserError, match=r"2 of 120 images that cannot be read"):
+        epoch(train, 3)
+
+
+def test_a_batch_without_a_readable_image_is_empty(opened, tree):
+    root = tree({"train/a": 101, "train/b": 100, "val/a": 1, "val/b": 1}, size=(16, 16))
+    files = sorted((root / "train").rglob("*.png"))
+    files[epoch_order(201, 0, 1)[-1]].write_text("no image")
+    batches = epoch(opened("imagenet", root, resize=16, batch_size=50, workers=0).train)
+    assert [len(y) for _, y in batches] == [50, 50, 50, 50, 0]
+
+
+def test_the_digest_is_of_paths_sizes_and_labels_without_reading(stream, images):
+    digests = stream().digests
+    assert set(digests) == {"train", "test"} and stream(augment=False).digests == digests
+    (images / "train/n01/000.jpg").write_bytes(b"another size")
+    assert stream().digests["train"] != digests["train"] and stream().digests["test"] == digests["test"]
+
+
+def test_a_crop_of_a_large_photograph_is_decoded_at_a_fraction(stream, monkeypatch, images):
+    Image.radial_gradient("L").resize((800, 600)).save(images / "val/n01/000.jpg")
+    whole = next(stream().test.epoch(1))[0][0]
+    monkeypatch.setattr("convnn.data.images.LARGE_PIXELS", 1000)
+    monkeypatch.setattr("convnn.data.images.MAX_PIXELS", 100_000)
+    reduced = next(stream().test.epoch(1))[0][0]
+    torch.testing.assert_close(reduced, whole, atol=0.15, rtol=0)  # 8 of 255 shades
+
+
+def test_the_last_batch_can_be_dropped(stream):
+    train = stream(drop_last=True).train
+    assert len(train) == 2 and [len(y) for _, y in epoch(train)] == [8, 8]

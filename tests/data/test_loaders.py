@@ -87,3 +87,11 @@ def test_noise_has_the_standard_deviation_that_was_asked_for():
     torch.manual_seed(0)
     noisy, clean = (torch.cat([x for x, _ in make(200, noise=noise)[0].epoch(1)]) for noise in (0.5, 0.0))
     assert (noisy - clean).std().item() == pytest.approx(0.5, rel=0.03)  # 21,000 draws: 0.5 % is one standard error
+
+
+def test_a_smaller_last_batch_can_be_dropped():
+    batches, _ = make(shuffle=True, drop_last=True)
+    assert [len(y) for _, y in batches.epoch(1)] == [4, 4]
+    assert len(batches) == 2
+    assert len(labels(batches, 1) + labels(batches, 2)) == 16
+    assert len(make(8, drop_last=True)[0]) == 2

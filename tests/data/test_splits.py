@@ -4,7 +4,14 @@ from collections import Counter
 
 import pytest
 
-from convnn.data.splits import balanced_subset, derive_seed, holdout_split, validation_split
+from convnn.data.splits import (
+    balanced_subset,
+    derive_seed,
+    drop_last_problem,
+    holdout_split,
+    small_last_batch,
+    validation_split,
+)
 from convnn.errors import UserError
 
 LABELS = [0] * 50 + [1] * 5 + [2] * 45
@@ -51,3 +58,25 @@ def test_seeds_differ_and_fit_a_generator():
     seeds = {derive_seed("order", seed, epoch) for seed in range(10) for epoch in range(10)}
     assert len(seeds) == 100
     assert all(0 <= seed < 2**63 for seed in seeds)
+
+
+@pytest.mark.parametrize(
+    ("num_images", "drop_last", "size"),
+    [
+        (257, False, "1 image"),
+        (281, False, "25 images"),
+        (282, False, ""),
+        (256, False, ""),
+        (10, False, ""),
+        (257, True, ""),
+    ],
+)
+def test_a_last_batch_under_a_tenth_of_the_others_is_warned_of(num_images, drop_last, size):
+    warning = small_last_batch(num_images, 256, drop_last=drop_last)
+    assert (size in warning and "--drop_last" in warning) if size else warning is None
+
+
+def test_dropping_the_only_batch_is_a_problem():
+    problem = drop_last_problem(10, 16, drop_last=True)
+    assert problem.change == {"training.drop_last": False}
+    assert drop_last_problem(10, 16, drop_last=False) is drop_last_problem(16, 16, drop_last=True) is None

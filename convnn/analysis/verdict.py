@@ -23,6 +23,8 @@ from convnn.config.recorded import UNKNOWN
 from convnn.json_values import json_value
 from convnn.metrics import format_value, metric_info
 
+NO_VARIATION = "the repeats have equal values, which do not show how far runs differ by chance"
+
 
 @dataclass(frozen=True)
 class GroupComparison:
@@ -99,12 +101,13 @@ def _not_tested_reason(
     if len(metrics := measuring_metrics(field, [*reference.finished, *group.finished])) > 1:
         return f"the best epoch is by {' in some runs and by '.join(sorted(metrics))} in others"
     if _are_repeats(group, reference):
-        return None
+        sds = [estimate.sd for estimate in (group.estimate, reference.estimate) if estimate]
+        return None if any(sds) else NO_VARIATION
     if reference.runs[0].config.value("data.dataset") is UNKNOWN:
         return "single runs that are not known to be of one data set"
     if noise_floor is None:
         return "single runs, and no repeats on this data set that show how far runs differ by chance"
-    return None
+    return None if noise_floor.sd else NO_VARIATION
 
 
 def _difference(group: RunGroup, reference: RunGroup, noise_floor: NoiseFloor | None) -> MeanDifference | None:

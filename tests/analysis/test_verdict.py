@@ -155,6 +155,15 @@ def test_nothing_is_claimed_of_runs_that_did_not_train_to_their_end():
         assert comparison.difference is None and "no run was trained to its end" in comparison.text
 
 
+def test_repeats_of_equal_values_claim_nothing():
+    """A few hundred test images make equal accuracies likely: their deviation of zero is no certainty."""
+    (comparison,) = compared(group(80.0, 80.0), group(80.3, 80.3, K=4))
+    assert comparison.difference is None and "equal values" in comparison.text
+    floor = NoiseFloor(0.0, 1, "repeats", 100)
+    assert compared(group(80.0), group(80.3, K=4), noise_floor=floor)[0].difference is None
+    assert compared(group(80.0, 80.0), group(80.3, 80.4, K=4))[0].difference is not None
+
+
 def test_runs_whose_best_epoch_is_by_another_metric_are_not_compared():
     chosen = group(80.0, 80.1, K=4)
     for repeat in chosen.runs:

@@ -43,10 +43,17 @@ def resume(
     """Continue a run that was stopped, interrupted, failed or died.
 
     On the same machine the finished run has the weights and metrics it would have had undisturbed, bit for bit. Without
-    --fork only the device, threads, workers and the path of the data may differ.
+    --fork only the device, threads, workers and the path of the data may differ. A finished run is trained for more
+    epochs with --fork --num_epochs N: the new run continues with the weights, the optimizer state and the schedule.
     """
     from convnn.config.active import active_options
-    from convnn.runs.resume import check_same_config, resumable_run, with_data_path
+    from convnn.runs.resume import (
+        check_nothing_left,
+        check_same_config,
+        more_epochs,
+        resumable_run,
+        with_data_path,
+    )
     from convnn.runs.run import runs_root
 
     target = resumable_run(run, runs_root(runs))
@@ -60,7 +67,9 @@ def resume(
         for line in [f"{target.name} continues from {source.name}", *notes]:
             say(line)
     elif target.status() == "done":
-        return say(f"{target.name} is finished: there is nothing left to do")
+        check_nothing_left(target, active_options(recorded), resolved.config)
+        say(f"{target.name} is finished: there is nothing left to do")
+        return say(more_epochs(target, recorded.training.num_epochs))
     else:
         check_same_config(target, active_options(recorded), resolved.config)
         say(f"continuing {target.name}")

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
 
-from convnn.config.options import BY_FLAG, OPTIONS, value_at
+from convnn.config.options import BY_FLAG, BY_KEY, OPTIONS, value_at
 from convnn.config.schema import RunConfig
 
 SWITCHES = ("--dry_run", "--plain", "--live", "--json", "--debug", "--overwrite", "--resume")
@@ -127,11 +127,15 @@ def command(config: RunConfig, preset: str | None = None, base: RunConfig | None
 
 def changed_flags(config: RunConfig, base: RunConfig) -> list[str]:
     """Return the flags that make a configuration from another one."""
+    keys = [option.key for option in OPTIONS if value_at(config, option.key) != value_at(base, option.key)]
+    return flags(config, keys)
+
+
+def flags(config: RunConfig, keys: Iterable[str]) -> list[str]:
+    """Return the words of a command line that set some options, by key, to what they are in a configuration."""
     words: list[str] = []
-    for option in OPTIONS:
-        value = value_at(config, option.key)
-        if value == value_at(base, option.key):
-            continue
+    for key in keys:
+        option, value = BY_KEY[key], value_at(config, key)
         if isinstance(value, bool):
             words.append(option.flag if value else option.off_flag)
         elif isinstance(value, tuple):

@@ -267,6 +267,9 @@ class CheckpointSection(Section):
     every_minutes: Annotated[float | None, NoneAsWord] = _option(
         None, "--checkpoint_minutes", "minutes between two checkpoints within an epoch", unit="minutes", gt=0
     )
+    keep_optimizer: bool = _option(
+        True, "--keep_optimizer", "a finished run keeps the optimizer state in its last checkpoint, for a fork"
+    )
 
 
 class RunSection(Section):

@@ -132,6 +132,9 @@ class History:
         """Add the time since the last event to `elapsed`, if the run trained."""
         if isinstance(event, Started | Resumed):
             self._last_time = event.time
+        elif isinstance(event, Epoch) and self.first_started is None:  # of the run that this one was forked from
+            seconds = sum(event.metrics.get(name, 0.0) for name in ("train_s", "eval_s"))
+            self.elapsed += seconds if 0 <= seconds < math.inf else 0.0
         elif self._last_time is not None and not isinstance(event, Changed):  # a note may come at any time
             self.elapsed += max(0.0, (event.time - self._last_time).total_seconds())  # clocks may be set back
             self._last_time = None if isinstance(event, Paused | Finished) else max(event.time, self._last_time)

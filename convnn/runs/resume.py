@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -9,11 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convnn.config import command_line
+from convnn.config.active import active_options
 from convnn.config.diff import config_diff
 from convnn.errors import Exit, Problem, UserError
 from convnn.runs.find import find_run, list_runs
 from convnn.runs.run import Run, runs_root
 from convnn.runs.status import STATUSES
+from convnn.text import plural
 
 if TYPE_CHECKING:
     from convnn.config.schema import RunConfig
@@ -62,8 +65,50 @@ def check_same_config(run: Run, before: Mapping[str, Any], config: RunConfig) ->
     """Raise UserError with every difference between the active options of a run and `config`."""
     if problems := config_diff(before, config):
         options = "this option as it was" if len(problems) == 1 else "these options as they were"
-        fix = f"leave {options}, or fork a new run: {resume_command(run)} --fork"
+        fix = f"leave {options}, or fork a new run: {_fork_command(run, problems, config)}"
         raise UserError([*problems[:-1], replace(problems[-1], fix=fix)])
+
+
+def check_nothing_left(run: Run, before: Mapping[str, Any], config: RunConfig) -> None:
+    """Raise UserError where a finished run is to be resumed with other options than it has, such as more epochs."""
+    problems = config_diff(before, config)
+    if not problems:
+        return
+    epochs, done = config.training.num_epochs, len(run.history(steps=False).epochs)
+    if epochs <= done:
+        message = f"{run.name} is finished: it has done {plural(done, 'epoch')} already"
+        raise UserError(Problem(message, key="training.num_epochs", value=epochs, fix=more_epochs(run, done)))
+    fix = f"train on as a new run, from its last checkpoint: {_fork_command(run, problems, config)}"
+    problems = [Problem(f"{run.name} is finished", key=problems[0].key, fix=fix), *problems]
+    if (note := cosine_note(before, config, done)) is not None:
+        problems.append(Problem(note, key="scheduler.name"))
+    raise UserError(problems)
+
+
+def more_epochs(run: Run, done: int) -> str:
+    """Return a sentence that says how a finished run is trained for more epochs."""
+    return f"for more epochs: {resume_command(run, ['--num_epochs', str(2 * done)])}"
+
+
+def cosine_note(before: Mapping[str, Any], config: RunConfig, done: int) -> str | None:
+    """Return what becomes of the learning rate where a cosine schedule is stretched after `done` epochs; else None."""
+    epochs = config.training.num_epochs
+    if config.scheduler.name != "cosine" or before.get("scheduler.name") != "cosine":
+        return None
+    rates = [_cosine_rate(config.optimizer.lr, done, span) for span in (before["training.num_epochs"], epochs)]
+    if before["training.num_epochs"] == epochs:
+        return None
+    return f"the cosine schedule spans {epochs} epochs now: the learning rate was {rates[0]:.3g}, it is {rates[1]:.3g}"
+
+
+def _cosine_rate(rate: float, epoch: int, epochs: int) -> float:
+    return rate * (1 + math.cos(math.pi * epoch / epochs)) / 2
+
+
+def _fork_command(run: Run, problems: Sequence[Problem], config: RunConfig) -> str:
+    """Return the command that forks a run with the options that differ."""
+    keys = [problem.key for problem in problems if problem.key in active_options(config)]
+    return resume_command(run, command_line.flags(config, keys)) if keys else f"{resume_command(run)} --fork"
 
 
 def resume_command(run: Run, flags: Sequence[str] = (), config: RunConfig | None = None) -> str:

@@ -198,17 +198,22 @@ def create_run(
 
 def _create_at(path: Path, config_toml: str, name: str, root: Path, overwrite: bool) -> Run:
     """Make a run at any path; outside of `root`, a link in there gives it its name."""
-    _check_directory(path, root)
+    check_directory(path, root)
     if overwrite and is_run(path) and is_ours(path):
         trash.discard(path, run_name(path, root), root)
-    _check_free(path)
+    check_free(path)
     path.mkdir(parents=True, exist_ok=True)
     root.mkdir(parents=True, exist_ok=True)  # which may lie in it
     with lock_run(path):
         if is_run(path):  # of two processes that start a run here at once, one gets it
-            _check_free(path)
+            check_free(path)
         write_marker(path)
         write_atomic(path / CONFIG, config_toml)
+    return named_run(path, name, root)
+
+
+def named_run(path: Path, name: str, root: Path) -> Run:
+    """Return the run at `path`, whose name outside of `root` is that of a link in there, which is made."""
     if path.parent == root.resolve() and not path.name.startswith("."):
         return Run(path, path.name)
     for link in _links(root):  # left by a run that was deleted by hand
@@ -223,12 +228,13 @@ def reserve(path: Path) -> None:
 
     Raises UserError where it holds anything.
     """
-    _check_free(path)
+    check_free(path)
     path.mkdir(parents=True, exist_ok=True)
     write_marker(path)
 
 
-def _check_free(path: Path) -> None:
+def check_free(path: Path) -> None:
+    """Raise UserError where a directory holds anything."""
     if (problem := not_free(path)) is not None:
         raise UserError(problem)
 
@@ -261,7 +267,7 @@ def _is_leftover(entry: Path) -> bool:
     return is_temporary or (entry.name in UNFINISHED and is_ours(entry.parent))
 
 
-def _check_directory(path: Path, root: Path) -> None:
+def check_directory(path: Path, root: Path) -> None:
     """Raises UserError where no run can be made at `path`."""
     if path == root.resolve():
         raise UserError(Problem(f"{path} is the directory of all runs", fix="give --output_dir a directory in it"))

@@ -126,14 +126,17 @@ class TrainState:
     def load_fork(self, saved: StateDict) -> None:
         """Go on from the state of another run, whose configuration may differ.
 
+        With another number of epochs alone it goes on exactly, but for a cosine schedule, which spans all epochs.
         Under another configuration or on other images it takes over the weights, what the same optimizer remembers, and
-        the epoch, which begins anew; the learning rate follows the new configuration. Raises UserError where the
-        weights do not fit the model.
+        the epoch, which begins anew; the learning rate follows the new configuration, but where the same plateau
+        schedule has cut it. Raises UserError where the weights do not fit the model.
         """
         try:
             load_weights(self.model, saved.model)
             if self._continues(saved):
                 self._load_exactly(saved)
+                if saved.plain["config"]["training.num_epochs"] != self.config.training.num_epochs:
+                    self._stretch_schedule()
             else:
                 self._load_what_fits(saved)
         except LOAD_ERRORS as error:
@@ -156,9 +159,10 @@ class TrainState:
         return None if step is None else f"the loss is not finite since step {step}"
 
     def _continues(self, saved: StateDict) -> bool:
-        """Return whether a fork continues its run: under the same configuration, on the same images."""
+        """Return whether a fork continues its run: on the same images, with another number of epochs at the most."""
         same_data = not data_differences(saved.plain["data"], _describe(self.data))
-        return same_data and not config_diff(saved.plain["config"], self.config)
+        differences = {problem.key for problem in config_diff(saved.plain["config"], self.config)}
+        return same_data and differences <= {"training.num_epochs"}
 
     def _load_exactly(self, saved: StateDict) -> None:
         plain = saved.plain
@@ -193,11 +197,38 @@ class TrainState:
         best = _saved_best(plain)
         if best is not None and best.metric == self.monitor:
             self.best = best
-        if self.scheduler is not None and not isinstance(self.scheduler, Plateau):
-            with warnings.catch_warnings():  # torch warns of a schedule stepped before the optimizer: it is meant here
-                warnings.simplefilter("ignore", UserWarning)
-                for _ in range(1, self.position.epoch):
-                    self.scheduler.step()
+        if isinstance(self.scheduler, Plateau):
+            self._continue_plateau(plain)
+        elif self.scheduler is not None:
+            self._step_schedule()
+
+    def _stretch_schedule(self) -> None:
+        """Let a schedule that spans all epochs span those of this configuration."""
+        if isinstance(self.scheduler, torch.optim.lr_scheduler.CosineAnnealingLR):
+            for group in self.optimizer.param_groups:
+                group["lr"] = group["initial_lr"]
+            self.scheduler = build.scheduler(self.config, self.optimizer)
+            self._step_schedule()
+
+    def _step_schedule(self) -> None:
+        """Bring a schedule that has not begun to the epoch of the position."""
+        assert self.scheduler is not None and not isinstance(self.scheduler, Plateau)
+        with warnings.catch_warnings():  # torch warns of a schedule stepped before the optimizer: it is meant here
+            warnings.simplefilter("ignore", UserWarning)
+            for _ in range(1, self.position.epoch):
+                self.scheduler.step()
+
+    def _continue_plateau(self, plain: Mapping[str, Any]) -> None:
+        """Go on with the rate and the counters of a plateau schedule, unless another rate or another metric is set."""
+        assert isinstance(self.scheduler, Plateau)
+        config, groups = plain["config"], self.optimizer.param_groups
+        same_schedule = config.get("scheduler.name") == self.config.scheduler.name
+        if not same_schedule or config.get("optimizer.lr") != self.config.optimizer.lr:
+            return
+        for group, rate in zip(groups, saved_rates(plain["optimizer"]["groups"], len(groups)), strict=True):
+            group["lr"] = rate
+        if self.best is not None:  # it is of the metric that the schedule follows
+            load_counters(self.scheduler, plain["scheduler"])
 
     def _check_data(self, saved: Mapping[str, Any]) -> None:
         if differences := data_differences(saved, _describe(self.data)):

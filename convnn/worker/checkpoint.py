@@ -132,16 +132,13 @@ def write_pointer(run: Path, name: str, step: int) -> None:
     write_atomic(run / CHECKPOINTS / name, f"{step:08d}\n")
 
 
-def prune(run: Path, *, keep: int = KEEP, finished: bool = False) -> None:
-    """Remove all but the newest two (or `keep`) and the best checkpoint, of which only the weights stay.
-
-    A finished run keeps no optimizer state.
-    """
+def prune(run: Path, *, keep: int = KEEP) -> None:
+    """Remove all checkpoints but the newest `keep` complete ones; of the last and the best the weights stay."""
     _clean(run / CHECKPOINTS)
     names = _names(run)
     complete = [name for name in names if (run / CHECKPOINTS / name / OPTIMIZER).exists()]
     pointed_at = {read_pointer(run, "best"), read_pointer(run, "last")}
-    resumable = set() if finished else set(complete[-keep:])
+    resumable = set(complete[len(complete) - keep :]) if keep < len(complete) else set(complete)
     for name in names:
         folder = run / CHECKPOINTS / name
         if name not in resumable | pointed_at:

@@ -26,6 +26,12 @@ POINTS = (
     "run.ended",  # it is written, the optimizer is not yet dropped
     "run.pruned",
 )
+FORK_POINTS = (
+    "fork.created",  # below a hidden name, with its configuration
+    "fork.saved",  # with its checkpoints
+    "fork.logged",  # complete, but for its name
+    "fork.published",
+)
 _reached: Counter[str] = Counter()
 
 

@@ -6,13 +6,17 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from convnn.config.active import active_options
 from convnn.config.toml import dumps
-from convnn.errors import Problem, UserError
-from convnn.runs.event_log import append_event
+from convnn.errors import Exit, Problem, UserError
+from convnn.files import write_atomic
+from convnn.runs.event_log import event_line
 from convnn.runs.lock import lock_run
-from convnn.runs.resume import with_data_path
-from convnn.runs.run import CHECKPOINTS, Run, create_run
+from convnn.runs.resume import cosine_note, with_data_path
+from convnn.runs.run import CHECKPOINTS, Run
+from convnn.runs.staging import publish, staged_run
 from convnn.text import plural
+from convnn.worker.crash_points import reach
 
 if TYPE_CHECKING:
     from convnn.config.schema import RunConfig
@@ -22,34 +26,48 @@ if TYPE_CHECKING:
 def fork_run(source: Run, config: RunConfig, root: Path) -> tuple[Run, list[str]]:
     """Create a run that goes on from the newest good checkpoint of `source`; return it with notes for the person.
 
-    It begins with the epochs so far. A finished run keeps no optimizer state: its fork has none.
+    It begins with the epochs so far, and appears when it is complete: what kills this process leaves no half of it.
     Raises UserError where there is no checkpoint, where no epoch would be left, or where the source is being trained.
     """
-    from convnn.worker import checkpoint
-
     config = with_data_path(source, config)
     newest, notes = _newest(source)
-    epoch = newest.plain["position"]["epoch"]
-    if epoch > config.training.num_epochs:
+    epoch = _epoch(newest)
+    done, epochs = epoch - 1, config.training.num_epochs
+    if epoch > epochs:
         raise UserError(
             Problem(
-                f"{source.name} has already done {plural(config.training.num_epochs, 'epoch')}",
+                f"{source.name} has already done {plural(done, 'epoch')}",
                 key="training.num_epochs",
-                value=config.training.num_epochs,
-                fix=f"give the fork more of them: --num_epochs {2 * config.training.num_epochs}",
-                change={"training.num_epochs": 2 * config.training.num_epochs},
+                value=epochs,
+                fix=f"give the fork more of them: --num_epochs {2 * done}",
+                change={"training.num_epochs": 2 * done},
             )
         )
-    forked = create_run(
-        dumps(config, whole=True),
-        model=config.model.name,
-        layer=config.layer.type,
-        root=root,
-        name=config.run.name,
-        directory=Path(config.output.dir) if config.output.dir else None,
-    )
-    if newest.optimizer is None:
-        notes.append("a finished run keeps no optimizer state: the fork begins with a fresh one")
+    if not newest.optimizer:
+        notes.append(f"{source.name} kept no optimizer state: the fork begins with a fresh one")
+    if (note := cosine_note(active_options(source.config()), config, done)) is not None:
+        notes.append(note)
+    directory = Path(config.output.dir) if config.output.dir else None
+    if directory is not None and directory.resolve() == source.path:  # recorded, not given
+        directory = None
+        config = config.model_copy(update={"output": config.output.model_copy(update={"dir": None})})
+    stage = root if directory is None else directory.resolve().parent  # of one file system
+    with staged_run(dumps(config, whole=True), config.model.name, config.layer.type, stage, config.run.name) as forked:
+        reach("fork.created")
+        _write_checkpoints(source, newest, forked)
+        reach("fork.saved")
+        epochs_so_far = [event for event in source.history(steps=False).epochs if event.epoch < epoch]
+        write_atomic(forked.events_path, "".join(f"{event_line(event)}\n" for event in epochs_so_far))
+        reach("fork.logged")
+        result = publish(forked, root, directory)
+    reach("fork.published")
+    return result, notes
+
+
+def _write_checkpoints(source: Run, newest: Checkpoint, forked: Run) -> None:
+    """Write the best and the newest checkpoint of a run as those of its fork."""
+    from convnn.worker import checkpoint
+
     best = checkpoint.read_pointer(source.path, "best")
     if best is not None and best != newest.path.name:
         weights = checkpoint.load_verified(source.path / CHECKPOINTS / best)
@@ -61,10 +79,17 @@ def fork_run(source: Run, config: RunConfig, root: Path) -> tuple[Run, list[str]
     checkpoint.write_pointer(forked.path, "last", newest.step)
     if best == newest.path.name:
         checkpoint.write_pointer(forked.path, "best", newest.step)
-    for event in source.history(steps=False).epochs:
-        if event.epoch < epoch:
-            append_event(forked.events_path, event)
-    return forked, notes
+
+
+def _epoch(newest: Checkpoint) -> int:
+    """Return the epoch that a checkpoint goes on with. Raises UserError (storage) where it says none."""
+    from convnn.training.state import Position
+
+    try:
+        return Position.from_state_dict(newest.plain["position"]).epoch
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        message = f"checkpoint {newest.path} has no position: {type(error).__name__}: {error}"[:300]
+        raise UserError(message, Exit.STORAGE) from error
 
 
 def _newest(source: Run) -> tuple[Checkpoint, list[str]]:

@@ -119,10 +119,10 @@ def _train_to_end(
         if not isinstance(error, UserError):
             logging.getLogger("convnn").error("%s", "".join(traceback.format_exception(error)))
         failure = failures.classify_failure(error, _context(config, recorder.history, memory, log))
-        finished = _end(recorder, Finished(outcome="failed", cause=failure.cause, code=failure.code))
+        finished = _end(recorder, config, Finished(outcome="failed", cause=failure.cause, code=failure.code))
         return RunResult(finished, error, failure.flags)
     flags = ("--lr", f"{config.optimizer.lr / 10:g}") if finished.outcome == "diverged" else ()
-    return RunResult(_end(recorder, finished), None, flags)
+    return RunResult(_end(recorder, config, finished), None, flags)
 
 
 def _train(
@@ -186,7 +186,7 @@ def _resumed(resume_point: ResumePoint, state: TrainState) -> Resumed:
     return Resumed(epoch=position.epoch, step=position.global_step, exact=not notes, note="; ".join(notes))
 
 
-def _end(recorder: Recorder, finished: Finished) -> Finished:
+def _end(recorder: Recorder, config: RunConfig, finished: Finished) -> Finished:
     """Record the last event, and leave the directory as a run of its outcome is left."""
     recorder.write_results()
     reach("run.results")
@@ -199,7 +199,7 @@ def _end(recorder: Recorder, finished: Finished) -> Finished:
     reach("run.ended")
     if finished.outcome == "done":
         try:
-            checkpoint.prune(recorder.run.path, finished=True)
+            checkpoint.prune(recorder.run.path, keep=int(config.checkpoint.keep_optimizer))
         except OSError as error:
             recorder.show(Warned(message=f"earlier checkpoints could not be removed: {error.strerror}"))
     reach("run.pruned")

@@ -60,6 +60,7 @@ BESIDE = {
 ELSEWHERE = {
     "checkpoint.every_epochs",
     "checkpoint.every_minutes",
+    "checkpoint.keep_optimizer",  # tests of forks
     "run.name",
     "run.tags",
     "output.dir",

@@ -59,15 +59,22 @@ def test_weights_of_the_best_do_not_count_as_one_of_the_two(tmp_path):
     assert names(tmp_path) == ["00000010", "00000020", "00000030", "best", "last"]
 
 
-def test_a_finished_run_keeps_no_optimizer(tmp_path):
+def test_a_run_that_keeps_no_optimizer_keeps_weights(tmp_path):
     written(tmp_path, 10, 20, 30, best=10)
-    checkpoint.prune(tmp_path, finished=True)
+    checkpoint.prune(tmp_path, keep=0)
     assert names(tmp_path) == ["00000010", "00000030", "best", "last"]
     assert not list(tmp_path.rglob("optimizer*"))
     assert checkpoint.load_named(tmp_path, "best").step == 10
     with pytest.raises(UserError, match="weights only") as caught:
         checkpoint.recover_newest(tmp_path)
     assert caught.value.code == Exit.STORAGE
+
+
+def test_the_last_checkpoint_alone_may_keep_its_optimizer(tmp_path):
+    written(tmp_path, 10, 20, 30, best=10)
+    checkpoint.prune(tmp_path, keep=1)
+    assert names(tmp_path) == ["00000010", "00000030", "best", "last"]
+    assert [path.parent.name for path in tmp_path.rglob("optimizer*")] == ["00000030"]
 
 
 def test_steps_sort_as_numbers(tmp_path):

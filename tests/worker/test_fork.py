@@ -1,0 +1,165 @@
+"""A fork goes on where its run was: with weights, optimizer state, schedule, epochs and time; or it does not exist."""
+
+from __future__ import annotations
+
+import shlex
+import signal
+
+import pytest
+from support import killing, training
+from support.processes import convnn
+
+from convnn.errors import Exit, UserError
+from convnn.events import Finished, Started
+from convnn.runs.find import list_runs
+from convnn.runs.staging import STAGING
+from convnn.worker import checkpoint
+from convnn.worker.crash_points import FORK_POINTS, VARIABLE
+from convnn.worker.fork import fork_run
+
+SHORT = training.SMALL | {"limit": 20, "batch_size": 10}
+CHECKPOINT_POINTS = ("checkpoint.begun", "checkpoint.model", "checkpoint.optimizer", "checkpoint.renamed")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"optimizer": "sgd", "scheduler": "step", "lr_step": 1}, {"scheduler": "plateau", "val_share": 0.2}],
+    ids=["none", "step", "plateau"],
+)
+def test_more_epochs_end_as_a_run_that_had_them_from_the_start(tmp_path, options):
+    run, _ = training.train(tmp_path, training.config(training.SMALL, **options, num_epochs=2))
+    longer = training.config(training.SMALL, **options, num_epochs=4)
+    forked, notes = fork_run(run, longer, tmp_path)
+    assert notes == []
+    assert training.resume(forked).finished.outcome == "done"
+    whole, _ = training.train(tmp_path / "whole", longer)
+    assert forked.history().digest() == whole.history().digest()
+    assert training.same_weights(forked, whole)
+
+
+def test_a_run_of_an_unfinished_epoch_loses_no_step(tmp_path):
+    run, _ = training.train(tmp_path, training.config(), commands=training.StopAt(3))
+    longer = training.config(num_epochs=3)
+    forked, _ = fork_run(run, longer, tmp_path)
+    assert training.resume(forked).code == Exit.DONE
+    whole, _ = training.train(tmp_path / "whole", longer)
+    assert training.same_weights(forked, whole)
+
+
+def test_a_cosine_schedule_spans_all_epochs(tmp_path):
+    run, _ = training.train(tmp_path, training.config(SHORT, scheduler="cosine", num_epochs=2))
+    longer = training.config(SHORT, scheduler="cosine", num_epochs=4)
+    forked, notes = fork_run(run, longer, tmp_path)
+    assert notes == ["the cosine schedule spans 4 epochs now: the learning rate was 0, it is 0.0005"]
+    training.resume(forked)
+    whole, _ = training.train(tmp_path / "whole", longer)
+    rates = [epoch.metrics["lr"] for epoch in forked.history().epochs]
+    assert rates[2:] == pytest.approx([epoch.metrics["lr"] for epoch in whole.history().epochs][2:])
+
+
+def test_a_plateau_schedule_keeps_the_rate_that_it_cut(tmp_path):
+    run, _ = training.train(tmp_path, training.config(SHORT, scheduler="plateau", num_epochs=20, lr=0.01))
+    rate = run.history().epochs[-1].metrics["lr"]
+    assert rate < 0.01
+    for change, expected in (({}, rate), ({"weight_decay": 0.1}, rate), ({"lr": 0.5}, 0.5)):
+        longer = training.config(SHORT | {"scheduler": "plateau", "num_epochs": 21, "lr": 0.01} | change)
+        forked, _ = fork_run(run, longer, tmp_path)
+        before = checkpoint.load_named(forked.path, "last").plain["scheduler"]
+        training.resume(forked)
+        after = checkpoint.load_named(forked.path, "last").plain["scheduler"]
+        assert forked.history().epochs[-1].metrics["lr"] == pytest.approx(expected)
+        assert after["last_epoch"] == (1 if "lr" in change else before["last_epoch"] + 1)
+
+
+def test_a_finished_run_keeps_its_optimizer_unless_told_otherwise(tmp_path):
+    complete, _ = training.train(tmp_path, training.config(SHORT))
+    assert checkpoint.load_named(complete.path, "last").optimizer
+    weights_only, _ = training.train(tmp_path, training.config(SHORT, keep_optimizer=False))
+    assert checkpoint.load_named(weights_only.path, "last").optimizer is None
+    forked, notes = fork_run(weights_only, training.config(SHORT, num_epochs=3), tmp_path)
+    assert "kept no optimizer state" in notes[0]
+    assert training.resume(forked).code == Exit.DONE
+
+
+def test_the_time_axis_goes_on(tmp_path):
+    run, _ = training.train(tmp_path, training.config(num_epochs=3))
+    forked, _ = fork_run(run, training.config(num_epochs=5), tmp_path)
+    training.resume(forked)
+    seconds, _ = forked.history().series("test_top1", "seconds")
+    assert len(seconds) == 5
+    assert all(later > earlier for earlier, later in zip([0.0, *seconds], seconds, strict=False))
+    epochs = run.history().epochs
+    assert seconds[2] == pytest.approx(sum(epoch.metrics["train_s"] + epoch.metrics["eval_s"] for epoch in epochs))
+
+
+def test_a_fork_in_a_directory_of_its_own_is_linked_and_needs_an_empty_one(tmp_path):
+    run, _ = training.train(tmp_path / "runs", training.config(SHORT))
+    (tmp_path / "empty").mkdir()
+    longer = training.config(SHORT, num_epochs=3, output_dir=str(tmp_path / "empty"))
+    forked, _ = fork_run(run, longer, tmp_path / "runs")
+    assert forked.path == tmp_path / "empty" and forked in list_runs(tmp_path / "runs")[0]
+    with pytest.raises(UserError, match="holds a run already"):
+        fork_run(run, longer, tmp_path / "runs")
+    assert not list(tmp_path.rglob(f"{STAGING}*"))
+    assert training.resume(forked).code == Exit.DONE
+
+
+def test_a_fork_of_a_run_with_a_directory_of_its_own_gets_another(tmp_path):
+    ended = convnn("run", *killing.arguments(SHORT), "--output_dir", "here", "--plain", cwd=tmp_path)
+    assert ended.code == Exit.DONE, ended
+    forked = convnn("resume", "here/", "--fork", "--num_epochs", "3", "--plain", cwd=tmp_path)
+    assert forked.code == Exit.DONE, forked
+
+
+def test_more_epochs_on_a_finished_run_name_the_fork(tmp_path):
+    run, _ = training.train(tmp_path / "runs", training.config(SHORT, scheduler="cosine"))
+    refused = convnn("resume", run.name, "--num_epochs", "4", cwd=tmp_path)
+    assert refused.code == Exit.USAGE
+    assert "the cosine schedule spans 4 epochs now: the learning rate was 0, it is 0.0005" in refused.err
+    line = next(line for line in refused.err.splitlines() if "--fork" in line)
+    words = shlex.split(line[line.index("convnn resume") :])[1:]
+    assert words[2:] == ["--fork", "--num_epochs", "4"]
+    assert convnn(*words, cwd=tmp_path).code == Exit.DONE
+    assert list_runs(tmp_path / "runs")[0][0].history().epochs[-1].epoch == 4
+    nothing = convnn("resume", run.name, cwd=tmp_path)
+    assert nothing.code == 0 and "--fork --num_epochs 4" in nothing.err
+    fewer = convnn("resume", run.name, "--num_epochs", "1", cwd=tmp_path)
+    assert fewer.code == Exit.USAGE and "--fork --num_epochs 4" in fewer.err
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    run, _ = training.train(tmp_path_factory.mktemp("source") / "runs", training.config(SHORT))
+    return run
+
+
+@pytest.mark.parametrize("point", [*FORK_POINTS, *CHECKPOINT_POINTS, "checkpoint.renamed:2"])
+def test_a_fork_that_is_killed_is_whole_or_not_there(tmp_path, source, point):
+    """The best checkpoint of the source may be another than the last: the second is written in some forks only."""
+    words = ["resume", f"{source.path}/", "--fork", "--num_epochs", "3", "--runs", "runs", "--plain"]
+    killed = convnn(*words, cwd=tmp_path, **{VARIABLE: point})
+    if killed.code == Exit.DONE:
+        assert point.endswith(":2")
+        return
+    assert killed.code == -signal.SIGKILL, killed
+    runs, warnings = list_runs(tmp_path / "runs")
+    assert warnings == []
+    if point == "fork.published":
+        assert convnn("resume", "--runs", "runs", "--plain", cwd=tmp_path).code == Exit.DONE
+    else:
+        assert runs == []
+        assert convnn(*words, cwd=tmp_path).code == Exit.DONE
+    [forked] = list_runs(tmp_path / "runs")[0]
+    assert [epoch.epoch for epoch in forked.history().epochs] == [1, 2, 3]
+    whole, _ = training.train(tmp_path / "whole", training.config(SHORT, num_epochs=3))
+    assert training.same_weights(forked, whole)
+    assert not list((tmp_path / "runs").glob(f"{STAGING}*"))
+    kinds = [type(event) for event in training.recorded_events(forked)]
+    assert kinds.count(Started) == 1 and kinds[-1] is Finished
+
+
+def test_a_checkpoint_of_another_shape_is_refused_in_words(tmp_path):
+    run, _ = training.train(tmp_path, training.config(SHORT))
+    forked, _ = fork_run(run, training.config(SHORT, width=0.125, num_epochs=3), tmp_path)
+    ended = training.resume(forked)
+    assert ended.code == Exit.USAGE and "does not fit this configuration" in ended.finished.cause

@@ -53,7 +53,11 @@ def evaluate_checkpoint(
     """Print the test metrics of a checkpoint. Raises UserError (no such run) when there is none to evaluate."""
     run = _select_run(resolved.checked(), runs, reference)
     config = _merged_config(run, resolved)
-    say(f"evaluating the {checkpoint_name} checkpoint of {run.name}")
+    chosen = ""
+    if reference is None and resolved.config.output.dir is None:
+        network = resolved.config.model.name, resolved.config.layer.type
+        chosen = f", the newest finished run of {network[0]} with layer {network[1]}; name another with --run"
+    say(f"evaluating the {checkpoint_name} checkpoint of {run.name}{chosen}")
     from convnn.training import build
     from convnn.training import device as training_device
     from convnn.training.evaluation import evaluate as evaluate_model

@@ -194,6 +194,8 @@ def find_layout(path: Path, tree: FolderTree) -> Layout | None:
     if not path.is_dir():
         reason = "is not a folder" if path.exists() else "does not exist"
         fix = "use --data_path with a folder that contains train/ and test/, or class folders of images"
+        if variable := re.search(r"\$\w+|\$\{\w+\}", str(path)):
+            fix += f"; {variable[0]} is not expanded here: write its value"
         raise data_error(path, reason, fix)
     root = path
     for _ in range(DEEPEST_ROOT):

@@ -106,7 +106,7 @@ def pair_lines(pairs: Iterable[tuple[str, str]], width: int, most: int | None = 
     """Return names and values in lines of at most that width, as many pairs a line as fit; at most `most` lines."""
     lines, used = [Text(no_wrap=True)], 0
     for name, value in pairs:
-        value = one_line(value)
+        name, value = one_line(name), one_line(value)
         size = len(name) + 1 + Text(value).cell_len
         if used and used + 3 + size > width:
             if len(lines) == most:
@@ -176,7 +176,7 @@ class RunReport:
 def _section_lines(options: list[OptionValue], width: int) -> list[Text]:
     lines = []
     for section, rows in groupby(options, key=lambda option: option.section):
-        label = section
+        label = one_line(section)
         for line in pair_lines([(option.name, option.value) for option in rows], max(20, width - 14)):
             lines.append(Text.assemble(f"  {label:<12}", line))
             label = ""

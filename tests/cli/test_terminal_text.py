@@ -31,7 +31,9 @@ def convnn(in_process, tmp_path, monkeypatch):
         ):
             append_event(run.events_path, event)
         append_event(run.events_path, Finished(outcome="stopped", cause=HOSTILE))
-        (run.path / "config.toml").write_text('[layer]\nK = 5\n[run]\nname = "\\u001b[2J"\n"\\u009b" = "\\u009b"\n')
+        (run.path / "config.toml").write_text(
+            '[layer]\nK = 5\n[run]\nname = "\\u001b[2J"\n"\\u009b" = "\\u009b"\n["x\\nerror: x"]\n"y\\nerror: x" = 1\n'
+        )
         run.path.rename(run.path.with_name(f"2026010{index}-000000-{HOSTILE.replace('/', '')}"))
     presets = tmp_path / "presets"
     presets.mkdir()

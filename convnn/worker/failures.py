@@ -44,13 +44,14 @@ class Failure:
 
 @dataclass(frozen=True)
 class RunContext:
-    """The run that failed: (H, W) in pixels and classes of its data, None before it was read; bytes of memory."""
+    """The run that failed: (H, W) in pixels and classes of its data, None where they are not known; bytes of memory."""
 
     config: RunConfig
     image_size: tuple[int, int] | None
     num_classes: int | None
     memory: int
     has_traceback: bool = True  # log.txt took it
+    started: bool = True  # the data was read and the model was built
 
 
 def classify_failure(error: Exception, context: RunContext) -> Failure:
@@ -90,6 +91,9 @@ def _out_of_memory(context: RunContext) -> Failure:
     config, image_size, num_classes = context.config, context.image_size, context.num_classes
     if image_size is None or num_classes is None:
         return Failure("out of memory while the data was read; try a smaller --limit or --resize", Exit.MEMORY)
+    if not context.started and forecast(config, image_size, num_classes, config.training.batch_size) <= context.memory:
+        cause = "out of memory while the data was read or the model was built; try a smaller --limit or --resize"
+        return Failure(cause, Exit.MEMORY)
     batch_size, accumulate = config.training.batch_size, config.training.accumulate
     cause = (
         f"out of memory: a step of {plural(-(-batch_size // accumulate), 'image')} was forecast at "

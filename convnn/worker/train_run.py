@@ -13,6 +13,7 @@ from typing import Any
 
 from convnn.config.diff import config_diff
 from convnn.config.schema import RunConfig
+from convnn.data.catalog import dataset_info
 from convnn.errors import Exit, Problem, UserError
 from convnn.events import Finished, Resumed, Started, Warned
 from convnn.runs import control, text_files
@@ -209,7 +210,8 @@ def _end(recorder: Recorder, config: RunConfig, finished: Finished) -> Finished:
 def _context(config: RunConfig, history: History, memory: int, log: RunLog) -> failures.RunContext:
     started, has_traceback = history.started, log.problem is None
     if started is None:
-        return failures.RunContext(config, None, None, memory, has_traceback)
+        info = dataset_info(config.data.dataset, config.data.path, config.data.resize)
+        return failures.RunContext(config, info.image_size, info.num_classes, memory, has_traceback, started=False)
     image_size = (started.image_size[-2], started.image_size[-1]) if started.image_size else None
     return failures.RunContext(config, image_size, started.num_classes, memory, has_traceback)
 

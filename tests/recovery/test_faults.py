@@ -54,6 +54,14 @@ def test_where_no_accumulation_fits_another_way_is_named():
 
 def test_out_of_memory_before_the_data_is_known():
     assert classify_failure(MemoryError(), RunContext(BIG, None, None, 10**9)).code == Exit.MEMORY
+    not_started = classify_failure(MemoryError(), RunContext(BIG, (32, 32), 10, 10**12, started=False))
+    assert "--limit or --resize" in not_started.cause
+
+
+def test_a_model_that_cannot_be_built_is_not_blamed_on_the_data():
+    wide = training.config(width=16, layer="Conv2d", resize=32)
+    failure = classify_failure(MemoryError(), RunContext(wide, (32, 32), 10, 10**9, started=False))
+    assert "--width" in failure.cause and "--limit" not in failure.cause
 
 
 @pytest.mark.parametrize(

@@ -93,3 +93,56 @@ def test_the_library_has_what_is_used_of_it():
     names = ("Init", "DeviceGetCount", "DeviceGetHandleByIndex", "DeviceGetHandleByUUID", "DeviceGetUUID")
     assert all(hasattr(pynvml, f"nvml{name}") for name in (*names, "DeviceGetMemoryInfo"))
     assert issubclass(pynvml.NVMLError, Exception)
+
+
+GROUPS = {  # the lines of /proc/self/cgroup, and the files of the groups
+    "version 2": (
+        "0::/jobs/one",
+        {
+            "jobs/memory.max": "900",
+            "jobs/memory.current": "400",
+            "jobs/memory.stat": "inactive_file 100",
+            "jobs/one/memory.max": "max",
+            "jobs/one/memory.current": "50",
+        },
+    ),
+    "version 1": (
+        "4:cpu:/other\n5:memory:/jobs/one",
+        {
+            "memory/jobs/one/memory.limit_in_bytes": "900",
+            "memory/jobs/one/memory.usage_in_bytes": "400",
+            "memory/jobs/one/memory.stat": "total_inactive_file 100",
+            "memory/memory.limit_in_bytes": str(2**63 - 4096),
+            "memory/memory.usage_in_bytes": "5000",
+        },
+    ),
+    "version 1, in a container": (
+        "5:memory:/docker/4711",
+        {"memory/memory.limit_in_bytes": "900", "memory/memory.usage_in_bytes": "300"},
+    ),
+    "version 2, above the root of a container": (
+        "0::/../../jobs",
+        {"memory.max": "900", "memory.current": "300"},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", GROUPS)
+def test_a_limit_of_the_group_or_of_one_above_it_holds(monkeypatch, tmp_path, name):
+    """The file cache counts as free: the kernel drops it for a process that needs memory."""
+    entries, files = GROUPS[name]
+    for path, text in {"cgroup": entries, **files}.items():
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(text + "\n")
+    monkeypatch.setattr(hardware, "CONTROL_GROUP", tmp_path)
+    monkeypatch.setattr(hardware, "PROCESS_GROUPS", tmp_path / "cgroup")
+    assert hardware.free_memory("cpu") == ("cpu", 600)
+    assert hardware.host_memory() == 900
+
+
+def test_without_a_limit_the_memory_is_that_of_the_machine(monkeypatch, tmp_path):
+    for groups in ("", "garbage\n", "0::/\n"):
+        (tmp_path / "cgroup").write_text(groups)
+        monkeypatch.setattr(hardware, "CONTROL_GROUP", tmp_path)
+        monkeypatch.setattr(hardware, "PROCESS_GROUPS", tmp_path / "cgroup")
+        assert hardware.host_memory() > 2**28

@@ -60,7 +60,11 @@ def _norm(channels: int) -> Cost:
 def _vgg_rest(slots: tuple[Slot, ...], width: float, num_classes: int, in_channels: int) -> list[Cost]:
     hidden = scaled(HIDDEN, width)
     sizes = [slots[-1].out_channels * POOLED**2, hidden, hidden, num_classes]
+    side = (slots[-1].side[0] // 2, slots[-1].side[1] // 2)
+    is_pooled = side not in ((1, 1), (POOLED, POOLED))
+    pool = Cost(0, 2 * slots[-1].out_channels * POOLED**2 * side[0] * side[1] * is_pooled)
     return [
+        pool,
         *(_norm(slot.out_channels) for slot in slots),
         *(convolution(before, after, 1, 1) for before, after in pairwise(sizes)),
     ]

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from convnn.models import architectures
+from convnn.models.architectures import POOLED
 
 
 class VGG(nn.Sequential):
@@ -54,15 +56,39 @@ class VGG(nn.Sequential):
 class PooledLinear(nn.Linear):
     """Adaptive average pool to 7x7, then a linear layer over all of it. (B, C, H, W) -> (B, out)
 
-    A map of one position is repeated 49 times by the pool, so there the weight is summed over the 49 instead: the
-    same result for a 49th of the multiplications, and each of the 49 gets the one gradient.
+    The pool is a product with a constant matrix: torch's own has no deterministic backward pass on CUDA. A map of one
+    position is repeated 49 times by the pool, so there the weight is summed over the 49 instead: the same result for a
+    49th of the multiplications, and each of the 49 gets the one gradient.
     """
 
     def __init__(self, channels: int, out_features: int) -> None:
-        super().__init__(channels * architectures.POOLED**2, out_features)
+        super().__init__(channels * POOLED**2, out_features)
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.shape[2:] == (1, 1):
-            weight = self.weight.unflatten(1, (-1, architectures.POOLED**2)).sum(2)  # (out, C)
+        sides = x.shape[2:]
+        if sides == (POOLED, POOLED):
+            return F.linear(x.flatten(1), self.weight, self.bias)
+        if sides == (1, 1):
+            weight = self.weight.unflatten(1, (-1, POOLED**2)).sum(2)  # (out, C)
             return F.linear(x.flatten(1), weight, self.bias)
-        return F.linear(F.adaptive_avg_pool2d(x, architectures.POOLED).flatten(1), self.weight, self.bias)
+        windows, areas = pool_windows(x.shape[2], x.shape[3], x)
+        pooled = x.flatten(2) @ windows.mT / areas  # (B, C, 49)
+        return F.linear(pooled.flatten(1), self.weight, self.bias)
+
+
+def pool_windows(height: int, width: int, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Return which positions of a map lie in the windows of the pool, as 0 and 1, and how many. -> (49, H * W), (49,)
+
+    Type and device are those of `like`.
+    """
+    vertical, horizontal = (_line_windows(side, like.device) for side in (height, width))
+    windows = (vertical[:, None, :, None] & horizontal[None, :, None, :]).reshape(POOLED**2, height * width)
+    return windows.to(like.dtype), windows.sum(1).to(like.dtype)
+
+
+def _line_windows(side: int, device: torch.device) -> Tensor:
+    """Return which pixels of a line lie in each of its 7 windows, whose ends are those of torch's pool. -> (7, side)"""
+    index = torch.arange(POOLED, device=device)[:, None]
+    first, end = index * side // POOLED, ((index + 1) * side + POOLED - 1) // POOLED  # (7, 1)
+    pixels = torch.arange(side, device=device)
+    return (pixels >= first) & (pixels < end)

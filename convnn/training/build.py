@@ -31,6 +31,7 @@ COMPILER_HOOKS = (  # what torch wraps around the methods of an optimizer
     "Optimizer.profile_hook_step.<locals>.wrapper",  # around step once an optimizer of the class was made
 )
 FUSED_DEVICES = ("cpu", "cuda", "mps", "meta")  # meta: tensors without data, with which a step is counted
+BATCH_SIZES = 32  # for which a model is compiled at most: full, last and micro-batches of three splits
 MEMORY_BUDGET = 0.5  # share of the activations that reduce-memory keeps; the rest is computed again
 
 
@@ -56,12 +57,24 @@ def model(config: RunConfig, num_classes: int, in_channels: int = 3) -> nn.Modul
 
 
 def compiled(config: RunConfig, model: nn.Module) -> nn.Module:
-    """Return the model wrapped by `torch.compile`; the parameters are shared and nothing is compiled yet."""
+    """Return the model wrapped by `torch.compile`; the parameters are shared and nothing is compiled yet.
+
+    Every size of a batch has a graph of its own: with symbolic sizes, the smaller last batch of an epoch would replace
+    the graph of the full ones by a slower one that serves both.
+    """
+    from torch._dynamo import config as dynamo
     from torch._functorch import config as functorch
 
     mode = config.runtime.compile_mode
     functorch.activation_memory_budget = MEMORY_BUDGET if mode == "reduce-memory" else 1.0
-    return torch.compile(model, mode=None if mode in ("default", "reduce-memory") else mode)  # type: ignore[return-value]
+    dynamo.recompile_limit = max(dynamo.recompile_limit, BATCH_SIZES)
+    compiler_mode = None if mode in ("default", "reduce-memory") else mode
+    return torch.compile(model, mode=compiler_mode, dynamic=False)  # type: ignore[return-value]
+
+
+def captures_graphs(config: RunConfig) -> bool:
+    """Return whether the compiled model runs as CUDA graphs, which overwrite the tensors that they return."""
+    return config.runtime.compile and config.runtime.compile_mode in ("reduce-overhead", "max-autotune")
 
 
 def loss_fn(config: RunConfig) -> LossFn:
@@ -74,7 +87,7 @@ def loss_fn(config: RunConfig) -> LossFn:
 def optimizer(config: RunConfig, model: nn.Module) -> torch.optim.Optimizer:
     """Return the optimizer over all parameters, fused where the device has it."""
     section = config.optimizer
-    fused = next(model.parameters()).device.type in FUSED_DEVICES
+    fused = is_fused(config, next(model.parameters()).device)
     options: dict[str, Any] = {"lr": section.lr, "weight_decay": section.weight_decay, "fused": fused}
     if section.name == "sgd":
         options["momentum"] = section.momentum
@@ -84,6 +97,15 @@ def optimizer(config: RunConfig, model: nn.Module) -> torch.optim.Optimizer:
         "adamw": torch.optim.AdamW,
     }[section.name]
     return without_compiler_hooks(kind)(model.parameters(), **options)
+
+
+def is_fused(config: RunConfig, device: torch.device) -> bool:
+    """Return whether the optimizer updates all parameters in one call.
+
+    On mps torch before 2.14 refuses gradients that a scaler has scaled, or applies them where they overflowed.
+    """
+    scales_gradient = config.runtime.amp and config.runtime.amp_dtype == "fp16"
+    return device.type in FUSED_DEVICES and not (device.type == "mps" and scales_gradient)
 
 
 def without_compiler_hooks(kind: type[torch.optim.Optimizer]) -> type[torch.optim.Optimizer]:

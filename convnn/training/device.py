@@ -50,14 +50,14 @@ def available_devices() -> list[str]:
 
 
 def amp_dtype(config: RunConfig, device: torch.device) -> torch.dtype | None:
-    """Return the number format of autocast, None without AMP; `auto` is bf16 where it is native, else fp16."""
+    """Return the number format of autocast, None without AMP; `auto` is bf16 unless the device only emulates it."""
     if not config.runtime.amp:
         return None
     if config.runtime.amp_dtype != "auto":
         return torch.bfloat16 if config.runtime.amp_dtype == "bf16" else torch.float16
     if device.type == "cuda" and torch.cuda.get_device_capability(device) < (8, 0):  # emulated before Ampere
         return torch.float16
-    return torch.float16 if device.type == "mps" else torch.bfloat16
+    return torch.bfloat16
 
 
 @cache

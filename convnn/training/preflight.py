@@ -47,6 +47,7 @@ def preflight(
     model.train()
     try:
         if compiled_model is not None:
+            _fill_caches(model, batch[0], amp)
             graphs = _compile(compiled_model, loss_fn, batch, amp)
         if time_amp and amp is not None:
             notes = (_amp_speed(model, loss_fn, batch, amp),)
@@ -62,6 +63,18 @@ def _forward_backward(model: nn.Module, loss_fn: LossFn, batch: tuple[Tensor, Te
     with autocast(x.device, amp):
         logits = model(x)
     loss_fn(logits, y).mean().backward()
+
+
+@torch.no_grad()
+def _fill_caches(model: nn.Module, x: Tensor, amp: torch.dtype | None) -> None:
+    """Run an image through the uncompiled model, whose layers then keep what depends on the map's size alone.
+
+    Within a compiled graph they keep nothing: see `DeviceCache`.
+    """
+    model.eval()
+    with autocast(x.device, amp):
+        model(x[:1])
+    model.train()
 
 
 def _compile(

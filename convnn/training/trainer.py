@@ -87,7 +87,7 @@ class Trainer:
         """Take an optimizer step on x (B, C, H, W), y (B,); return mean loss and gradient norm, on the device."""
         state = self.state
         total = torch.zeros((), device=self.device)
-        state.optimizer.zero_grad(set_to_none=True)
+        self._reset_gradients()
         micro_batches = min(self.config.training.accumulate, len(y))
         for xs, ys in zip(x.tensor_split(micro_batches), y.tensor_split(micro_batches), strict=True):
             with autocast(self.device, self.amp):
@@ -136,6 +136,20 @@ class Trainer:
                 event_time, event_images = time.monotonic(), state.meters.images
                 next_event_step = position.step + max(1, steps // STEP_EVENTS_PER_EPOCH)
         return state.diverged()
+
+    def _reset_gradients(self) -> None:
+        """Drop the gradients, or zero them where CUDA graphs would overwrite those of an earlier micro-batch.
+
+        A gradient that a graph returns is the parameter's own until the graph runs again; one that exists before is
+        added to.
+        """
+        if self.config.training.accumulate == 1 or not build.captures_graphs(self.config):
+            self.state.optimizer.zero_grad(set_to_none=True)
+            return
+        for parameter in self.state.model.parameters():
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        self.state.optimizer.zero_grad(set_to_none=False)
 
     def _clip_gradient(self) -> Tensor:
         """Return the global norm of the gradient before clipping."""

@@ -13,7 +13,7 @@ def pooled(linear: PooledLinear, x: Tensor) -> Tensor:
     return F.linear(F.adaptive_avg_pool2d(x, 7).flatten(1), linear.weight, linear.bias)
 
 
-@pytest.mark.parametrize("side", [(1, 1), (1, 2), (2, 2), (7, 7), (3, 10)])
+@pytest.mark.parametrize("side", [(1, 1), (1, 2), (2, 2), (6, 6), (7, 7), (7, 8), (3, 10), (8, 9), (14, 14)])
 def test_head_equals_pool_then_linear_in_outputs_and_gradients(side):
     torch.manual_seed(0)
     linear = PooledLinear(5, 4).double()  # double: the order of the sums differs

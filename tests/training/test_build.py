@@ -7,8 +7,9 @@ import sys
 
 import pytest
 import torch
+from support import training
 
-from convnn.training import build
+from convnn.training import build, device
 
 METHODS = ("add_param_group", "load_state_dict", "state_dict", "zero_grad", "step")
 
@@ -52,3 +53,47 @@ def test_a_step_does_not_import_the_compiler():
         "raise SystemExit('torch._dynamo' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("device_type", "options", "fused"),
+    [
+        ("mps", {}, True),
+        ("mps", {"use_amp": True}, True),
+        ("mps", {"use_amp": True, "amp_dtype": "fp16"}, False),
+        ("cuda", {"use_amp": True, "amp_dtype": "fp16"}, True),
+        ("cpu", {}, True),
+        ("xpu", {}, False),
+    ],
+)
+def test_a_fused_step_is_taken_where_it_honors_the_scaler(device_type, options, fused):
+    config = training.config(**options | {"device": device_type if device_type in ("mps", "cuda") else "cpu"})
+    assert build.is_fused(config, torch.device(device_type)) is fused
+
+
+def test_mixed_precision_on_mps_needs_no_scaler_unless_fp16_is_chosen():
+    mps = torch.device("mps")
+    assert device.amp_dtype(training.config(use_amp=True), mps) is torch.bfloat16
+    assert device.amp_dtype(training.config(use_amp=True, amp_dtype="fp16", device="mps"), mps) is torch.float16
+
+
+def test_every_size_of_a_batch_is_compiled_for_itself(monkeypatch):
+    """A smaller last batch must not replace the graph of the full ones by one with symbolic sizes."""
+    from torch._dynamo import config as dynamo
+
+    graphs = []
+
+    def backend(graph, inputs):
+        graphs.append([size for x in inputs for size in x.shape])
+        return graph.forward
+
+    compile_model = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda model, **options: compile_model(model, backend=backend, **options))
+    torch.compiler.reset()
+    model = build.compiled(training.config(use_compiled=True), torch.nn.Linear(3, 2))
+    batches = [8, 5, 8, 3, 8, *range(9, 20)]
+    for batch in batches:
+        model(torch.ones(batch, 3))
+    torch.compiler.reset()
+    assert len(graphs) == len(set(batches)) <= dynamo.recompile_limit
+    assert all(isinstance(size, int) for sizes in graphs for size in sizes)

@@ -92,6 +92,35 @@ def test_batch_norm_sees_micro_batches(accumulate):
     assert "BatchNorm" in BY_KEY["training.accumulate"].help
 
 
+class GraphMemory(torch.nn.Module):
+    """Overwrites at every call what an earlier call and its backward pass allocated, as a captured CUDA graph does."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model, self.own_memory = model, None
+
+    def forward(self, x):
+        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+        if self.own_memory is None:
+            self.own_memory = {gradient.data_ptr() for gradient in gradients}
+        for gradient in gradients:
+            if gradient.data_ptr() not in self.own_memory:
+                gradient.fill_(math.nan)
+        return self.model(x)
+
+
+@pytest.mark.parametrize("mode", ["reduce-overhead", "max-autotune"])
+def test_accumulation_outlives_the_memory_of_cuda_graphs(mode):
+    options = {"clip_grad_norm": 0, "accumulate": 3}
+    eager, compiled = build_trainer(**options), build_trainer(use_compiled=True, compile_mode=mode, **options)
+    compiled.compiled_model = GraphMemory(compiled.state.model)
+    x, y = next(eager.state.train_loader.epoch(1))
+    for _ in range(2):
+        expected, gradients = one_step(eager, x, y), one_step(compiled, x, y)
+        for name in expected:
+            torch.testing.assert_close(gradients[name], expected[name])
+
+
 def test_mse_is_against_one_hot_targets():
     loss_fn = build.loss_fn(training.config(criterion="MSE"))
     logits, y = torch.randn(7, 10), torch.arange(7)

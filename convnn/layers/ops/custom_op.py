@@ -6,14 +6,16 @@ made with that imports the compiler, which adds more than a second to the start 
 
 from collections.abc import Callable
 from functools import wraps
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch.autograd.function import once_differentiable
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
+T = TypeVar("T")
 OPERATORS: dict[Any, "Operator"] = {}
 """Our operators by the overload that torch dispatches."""
+CPU_ENTRIES = 64  # of a cache, by which an operator on maps of many sizes is limited
 
 
 class Operator:
@@ -21,9 +23,10 @@ class Operator:
 
     def __init__(self, name: str, function: Callable[..., Any]) -> None:
         self.name, self.function, self.has_gradient = name, function, False
+        self.kernel = _without_new_entries(function)  # for the dispatcher
         schema = torch.library.infer_schema(function, mutates_args=())
         torch.library.define(name, schema, tags=(torch.Tag.pt2_compliant_tag,))
-        torch.library.impl(name, "CompositeExplicitAutograd", function)
+        torch.library.impl(name, "CompositeExplicitAutograd", self.kernel)
         namespace, _, own_name = name.partition("::")
         self.overload = getattr(getattr(torch.ops, namespace), own_name).default
         OPERATORS[self.overload] = self
@@ -42,6 +45,44 @@ class Operator:
         """Register the backward pass, which cannot be differentiated again."""
         self.has_gradient = True
         torch.library.register_autograd(self.name, once_differentiable(backward), setup_context=setup_context)
+
+
+class DeviceCache(Generic[T]):
+    """Decorator that keeps the results of a function, which hold tensors, by its hashable arguments.
+
+    A compiled graph calls operators through the dispatcher, perhaps while a CUDA graph is captured or prepared. What is
+    made then lies in memory which the graph reuses, so such a call adds nothing to the caches of a GPU. What they hold
+    is never dropped, because a captured graph reads it at its address.
+    """
+
+    adds = True  # of this process, in which one thread does all work of torch
+
+    def __init__(self, make: Callable[..., T]) -> None:
+        self.make, self.results = make, dict[tuple[Any, ...], T]()
+
+    def __call__(self, device: torch.device, *arguments: Any) -> T:
+        key = (device, *arguments)
+        if (result := self.results.get(key)) is None:
+            result = self.make(*key)
+            if device.type == "cpu":
+                cpu_keys = [entry for entry in self.results if entry[0].type == "cpu"]
+                for entry in cpu_keys[: max(0, len(cpu_keys) + 1 - CPU_ENTRIES)]:
+                    del self.results[entry]
+            if device.type == "cpu" or DeviceCache.adds:
+                self.results[key] = result
+        return result
+
+
+def _without_new_entries(function: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(function)
+    def call(*args: Any) -> Any:
+        before, DeviceCache.adds = DeviceCache.adds, False
+        try:
+            return function(*args)
+        finally:
+            DeviceCache.adds = before
+
+    return call
 
 
 def is_autocast_enabled(device_type: str) -> bool:

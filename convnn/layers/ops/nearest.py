@@ -15,7 +15,6 @@ tile at a time into one buffer, small enough for a CPU's cache. The operators ar
 """
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from math import prod
 from typing import NamedTuple
 
@@ -24,7 +23,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from convnn.layers.ops.coordinates import coordinates, interior_positions, padded_sides
-from convnn.layers.ops.custom_op import operator
+from convnn.layers.ops.custom_op import DeviceCache, operator
 from convnn.layers.ops.similarity import append_weighted_coordinates, center_of, normalize, score_dtype, score_products
 from convnn.layers.ops.tiles import pad_rows, tile_bytes, tiles
 from convnn.layers.ops.top_k import best_columns, group_size
@@ -145,20 +144,19 @@ def _layout(
 
     If all padding is one vector (`padding_is_uniform`), at most k - 1 positions of it are candidates.
     """
-    # on other devices the cached tensors could lie in the memory of a captured graph
-    make_layout = _cached_layout if pool is None and device.type == "cpu" else _make_layout
-    return make_layout(pool, tuple(sides), padding, k, device, padding_is_uniform, metric)
+    arguments = (tuple(sides), padding, k, padding_is_uniform, metric)
+    return _cached_layout(device, *arguments) if pool is None else _make_layout(device, *arguments, pool)
 
 
 @torch.inference_mode(False)
 def _make_layout(
-    pool: Tensor | None,
+    device: torch.device,
     sides: tuple[int, ...],
     padding: int,
     k: int,
-    device: torch.device,
     padding_is_uniform: bool,
     metric: str,
+    pool: Tensor | None = None,
 ) -> SearchLayout:
     queries, total = interior_positions(sides, padding, device), prod(padded_sides(sides, padding))
     padding_candidates = None
@@ -192,7 +190,7 @@ def _make_layout(
     )
 
 
-_cached_layout = lru_cache(maxsize=64)(_make_layout)
+_cached_layout = DeviceCache(_make_layout)
 
 
 def _search(vectors: Vectors, x: Tensor, layout: SearchLayout, k: int, metric: str) -> Tensor:

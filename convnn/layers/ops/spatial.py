@@ -8,7 +8,7 @@ with all positions as candidates only the offsets that can be among the nearest 
 """
 
 from collections.abc import Sequence
-from functools import lru_cache, partial
+from functools import partial
 from itertools import product
 from math import prod
 
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from convnn.layers.ops.coordinates import interior_positions, padded_sides
-from convnn.layers.ops.custom_op import Operator
+from convnn.layers.ops.custom_op import DeviceCache, Operator
 from convnn.layers.ops.nearest import index_dtype
 from convnn.layers.ops.tiles import tile_bytes
 from convnn.layers.sampling import Sampling
@@ -35,7 +35,7 @@ def spatial_neighbors(
     """Padded positions of the k candidates nearest each query, which depend on the options alone. -> (1, N, k)"""
     sampling = Sampling(sampling_type, num_samples, sample_padding)
     # a copy: the output of an operator may be overwritten
-    return _cached_neighbors(tuple(sides), padding, k, sampling, device).clone()
+    return _cached_neighbors(device, tuple(sides), padding, k, sampling).clone()
 
 
 @partial(Operator, "convnn::spatial_neighbors_in_pool")
@@ -71,8 +71,8 @@ def _(pool, sides, padding, k):  # type: ignore[no-untyped-def]
     return pool.new_empty(1, prod(sides), k, dtype=index_dtype(prod(padded_sides(sides, padding))))
 
 
-@lru_cache(maxsize=64)
-def _cached_neighbors(sides: tuple[int, ...], padding: int, k: int, sampling: Sampling, device: torch.device) -> Tensor:
+@DeviceCache
+def _cached_neighbors(device: torch.device, sides: tuple[int, ...], padding: int, k: int, sampling: Sampling) -> Tensor:
     with torch.inference_mode(False):
         pool = sampling.pool(sides, padding, True, device)
         if pool is None:

@@ -13,8 +13,10 @@ from pathlib import Path
 from convnn.events import Changed, Epoch, Event, Finished, Paused, Resumed, Saved, Started, Step, UnknownEvent, Warned
 from convnn.files import open_append, open_regular, sync_file
 from convnn.json_values import check_depth, json_text
+from convnn.text import plural
 
 LONGEST = 1_000_000  # bytes of a line; a longer one is damage, and is never held in memory
+STEP = b'{"event": "Step"'  # how the line of a step begins
 CHUNK = 1 << 18  # bytes read at once
 MAX_DEPTH = 20  # levels of lists and objects in an event
 KINDS: dict[str, type[Event]] = {
@@ -55,10 +57,11 @@ def append_event(path: Path, event: Event) -> None:
         os.close(descriptor)
 
 
-def _write(descriptor: int, event: Event, line: str) -> None:
+def _write(descriptor: int, event: Event, line: str) -> int:
     """Write the line of an event in one write, so that writers never mix; all but steps are on disk when this returns.
 
-    Raises OSError when the disk takes only a part; the next event then starts on a line of its own.
+    Returns the first byte of the line. Raises OSError when the disk takes only a part; the next event then starts on a
+    line of its own.
     """
     data = line.encode() + b"\n"
     size = os.fstat(descriptor).st_size
@@ -71,6 +74,15 @@ def _write(descriptor: int, event: Event, line: str) -> None:
         raise OSError(errno.ENOSPC, f"only {written} of the {len(data)} bytes of a line were written")
     if not isinstance(event, Step):
         sync_file(descriptor)
+    return os.lseek(descriptor, 0, os.SEEK_CUR) - len(line.encode()) - 1
+
+
+def _lasting_lines(descriptor: int) -> list[bytes]:
+    """Return the whole lines of an open log without those of steps, which may be lost."""
+    with open(os.dup(descriptor), "rb") as file:  # noqa: PTH123
+        file.seek(0)
+        pieces = iter(lambda: file.readline(LONGEST), b"")  # a line may be too long to hold
+        return [line.rstrip(b"\r\n") for line in pieces if line.endswith(b"\n") and not line.startswith(STEP)]
 
 
 def read_events(path: Path, start: int = 0, *, steps: bool = True) -> tuple[list[Event], int, list[tuple[int, str]]]:
@@ -85,7 +97,7 @@ def read_events(path: Path, start: int = 0, *, steps: bool = True) -> tuple[list
     for first_byte, end, line in _read_lines(path, start):  # noqa: B007 the last end is returned
         if line is None:
             skipped_lines.append((first_byte, f"longer than {LONGEST} bytes"))
-        elif line.strip() and (steps or not line.startswith(b'{"event": "Step"')):
+        elif line.strip() and (steps or not line.startswith(STEP)):
             try:
                 events.append(parse_event(line))
             except ValueError as error:
@@ -130,14 +142,19 @@ def _read_lines(path: Path, start: int) -> Iterator[tuple[int, int, bytes | None
 class EventLog:
     """The event log of a run that trains, open for appending.
 
-    An event that the disk refuses waits in memory, and all after it wait behind it. Steps may be lost, others not.
-    `warn` is called with the warning that the first refusal adds to the log, and its line.
+    An event that the disk refuses waits in memory, and all after it wait behind it. Steps may be lost, others not:
+    where another program replaces, cuts or deletes the file, such as an editor that saves an older state of it, the
+    lines that it then lacks are written again. `warn` is called with the warning that the first refusal or such a
+    repair adds to the log, and its line.
     """
 
     def __init__(self, path: Path, warn: Callable[[Event, str], None]) -> None:
+        self._path = path
         self._descriptor = open_append(path)
         self._warn = warn
         self._waiting: list[tuple[Event, str]] = []  # with their lines
+        self._lines = _lasting_lines(self._descriptor)  # all but steps, as they were written
+        self._last: tuple[int, bytes] | None = None  # first byte and content of the line that was written last
         self.problem: OSError | None = None  # why events wait
 
     def append(self, event: Event) -> str:
@@ -160,7 +177,10 @@ class EventLog:
         while self._waiting:
             event, line = self._waiting[0]
             try:
-                _write(self._descriptor, event, line)
+                self._repair()
+                self._last = _write(self._descriptor, event, line), line.encode()
+                if not isinstance(event, Step):
+                    self._lines.append(line.encode())
             except OSError as error:
                 if not isinstance(event, Step):  # a step that is refused is dropped
                     self.problem = error
@@ -168,6 +188,43 @@ class EventLog:
             del self._waiting[0]
         self.problem = None
         return True
+
+    def _repair(self) -> None:
+        """Write the lines again that the file at the path lacks, if it is not as it was written. Raises OSError."""
+        if self._is_intact():
+            return
+        descriptor = open_append(self._path)
+        try:
+            present = set(_lasting_lines(descriptor))
+            known = max((index for index, line in enumerate(self._lines) if line in present), default=-1)
+            missing = self._lines[known + 1 :]
+            message = f"{self._path.name} was replaced or changed by another program"
+            if missing:
+                message += f"; written again: {plural(len(missing), 'line')}"
+            warning = Warned(message=message)
+            warning_line = event_line(warning)
+            lines = [*missing, warning_line.encode()]
+            self._last = _write(descriptor, warning, b"\n".join(lines).decode()), lines[0]
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(self._descriptor)
+        self._descriptor = descriptor
+        self._lines.append(warning_line.encode())
+        self._warn(warning, warning_line)
+
+    def _is_intact(self) -> bool:
+        """Return whether the path still names the file that was written, and the last line is where it was written."""
+        try:
+            status = self._path.lstat()
+        except FileNotFoundError:
+            return not self._path.parent.is_dir()  # the whole directory has moved: the file goes with it
+        if not os.path.samestat(status, os.fstat(self._descriptor)):
+            return False
+        if self._last is None:
+            return True
+        first_byte, line = self._last
+        return os.pread(self._descriptor, len(line), first_byte) == line
 
     def close(self) -> None:
         """Close the file; events that still wait are lost."""

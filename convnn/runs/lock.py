@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
 import shlex
 import socket
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,10 +16,12 @@ from pathlib import Path
 
 from convnn.errors import Exit, Problem, UserError
 from convnn.events import now
-from convnn.files import read_regular
+from convnn.files import open_regular, read_regular
 
 LOCK_FILE = "run.lock"
 MAX_NOTE = 1000  # bytes of the file that are read
+FILE_FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+FOLDER_FLAGS = os.O_CLOEXEC | os.O_DIRECTORY
 TIMEOUT = 1.0  # seconds: longer than a reader holds the lock to test it
 
 _descriptors: set[int] = set()  # of the locks that this process holds
@@ -33,38 +37,124 @@ def _drop_in_child() -> None:
 os.register_at_fork(after_in_child=_drop_in_child)
 
 
-@contextmanager
-def lock_run(directory: Path) -> Iterator[None]:
-    """Hold the lock of a run while the block runs. Raises UserError (HELD), which names the holder, after a second."""
-    descriptor = os.open(directory / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
-    _descriptors.add(descriptor)
-    try:
-        _acquire(descriptor, directory)
-        note = {"pid": os.getpid(), "host": socket.gethostname(), "started": now().isoformat()}
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, json.dumps(note).encode() + b"\n", 0)
+class LockLostError(UserError):
+    """Another process has taken the lock of a run that trains here: this one must write nothing more."""
+
+
+class RunLock:
+    """The lock of a run, held from here to `release`. Raises UserError (HELD), which names the holder, after a second.
+
+    It is on the directory and on the file in it: a file can be deleted or replaced while the run trains, the directory
+    cannot; but only the file is locked by earlier versions, and on file systems that lock no directories.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._folder: int | None = None
+        self._file: int | None = None
         try:
-            yield
-        finally:
-            fcntl.flock(descriptor, fcntl.LOCK_UN)
+            self._folder = self._locked_folder()
+            self._file = self._locked_file()
+        except BaseException:
+            self.release()
+            raise
+
+    def check(self) -> None:
+        """Make the lock file anew where it was deleted or replaced.
+
+        Raises LockLostError where another process has it.
+        """
+        assert self._file is not None
+        try:
+            if os.path.samestat(os.fstat(self._file), (self.directory / LOCK_FILE).lstat()):
+                return
+        except OSError:
+            pass
+        try:
+            file = self._locked_file()
+        except OSError:
+            return  # the directory has vanished, or takes nothing: the next event says so
+        except UserError as error:
+            message = f"{self.directory.name} is trained by another process now: {LOCK_FILE} was removed or replaced"
+            fix = "this process has stopped writing; leave the lock file alone while a run trains"
+            raise LockLostError(Problem(message, fix=fix), Exit.HELD) from error
+        _close(self._file)
+        self._file = file
+
+    def release(self) -> None:
+        """Let the lock go."""
+        for descriptor in (self._file, self._folder):
+            if descriptor is not None:
+                fcntl.flock(descriptor, fcntl.LOCK_UN)
+                _close(descriptor)
+        self._folder = self._file = None
+
+    def _locked_folder(self) -> int | None:
+        """Return a descriptor of the directory that holds its lock; None where the file system locks no directories."""
+        descriptor = os.open(self.directory, FOLDER_FLAGS)
+        _descriptors.add(descriptor)
+        try:
+            _acquire(descriptor, self.directory)
+        except OSError:
+            _close(descriptor)
+            return None
+        except BaseException:
+            _close(descriptor)
+            raise
+        return descriptor
+
+    def _locked_file(self) -> int:
+        descriptor = os.open(self.directory / LOCK_FILE, FILE_FLAGS | os.O_RDWR | os.O_CREAT, 0o666)
+        _descriptors.add(descriptor)
+        try:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
+                raise OSError(errno.EINVAL, f"{LOCK_FILE} is not a file of its own", str(self.directory / LOCK_FILE))
+            _acquire(descriptor, self.directory)
+            note = {"pid": os.getpid(), "host": socket.gethostname(), "started": now().isoformat()}
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, json.dumps(note).encode() + b"\n", 0)
+        except BaseException:
+            _close(descriptor)
+            raise
+        return descriptor
+
+
+@contextmanager
+def lock_run(directory: Path) -> Iterator[RunLock]:
+    """Hold the lock of a run while the block runs. Raises UserError (HELD), which names the holder, after a second."""
+    lock = RunLock(directory)
+    try:
+        yield lock
     finally:
-        _descriptors.discard(descriptor)
-        os.close(descriptor)
+        lock.release()
+
+
+def _close(descriptor: int) -> None:
+    _descriptors.discard(descriptor)
+    os.close(descriptor)
 
 
 def _acquire(descriptor: int, directory: Path) -> None:
+    """Lock an open file. Raises UserError (HELD) where another process has it, OSError where it cannot be locked."""
     deadline = time.monotonic() + TIMEOUT
     while True:
         try:
             return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if time.monotonic() >= deadline:
-                message = (
-                    f"{directory.name} is in use by {_holder(os.pread(descriptor, MAX_NOTE, 0)) or 'another process'}"
-                )
+                message = f"{directory.name} is in use by {_read_holder(directory) or 'another process'}"
                 fix = f"wait for it, or stop it: convnn stop {shlex.quote(f'{directory}/')}"
                 raise UserError(Problem(message, fix=fix), Exit.HELD) from None
             time.sleep(0.02)
+
+
+def _read_holder(directory: Path) -> str | None:
+    try:
+        with open_regular(directory / LOCK_FILE) as file:
+            return _holder(file.read(MAX_NOTE))
+    except OSError:
+        return None
 
 
 def _holder(note: bytes) -> str | None:
@@ -87,8 +177,12 @@ def is_lock_note(path: Path) -> bool:
 
 def is_locked(directory: Path) -> bool:
     """Return whether a process holds the lock of a run now."""
+    return _is_held(directory / LOCK_FILE, FILE_FLAGS) or _is_held(directory, FOLDER_FLAGS)
+
+
+def _is_held(path: Path, flags: int) -> bool:
     try:
-        descriptor = os.open(directory / LOCK_FILE, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        descriptor = os.open(path, os.O_RDONLY | flags)
     except FileNotFoundError:
         return False
     try:
@@ -96,6 +190,8 @@ def is_locked(directory: Path) -> bool:
         fcntl.flock(descriptor, fcntl.LOCK_UN)
     except BlockingIOError:
         return True
+    except OSError:
+        return False  # nothing that can be locked
     finally:
         os.close(descriptor)
     return False

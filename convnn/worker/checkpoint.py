@@ -38,6 +38,11 @@ SPARE = 1 << 17  # bytes that a checkpoint takes beside its tensors: the state, 
 LONGEST_MANIFEST, LONGEST_STATE = 1 << 16, 1 << 26  # bytes
 LONGEST_HEADER = 1 << 22  # bytes: names, types and shapes of the tensors of a file
 _NAME = re.compile(r"[0-9]{8,15}")
+_OURS = re.compile(
+    rf"{MODEL}|{OPTIMIZER}|{STATE}|{MANIFEST}|\.{MANIFEST}\.[0-9a-f]{{8}}\.tmp|[0-9]"
+)  # digits: `try_room`
+_TEMPORARY = re.compile(r"\.tmp-([0-9]{8,15}(-before|-gone)?|room)")
+_TEMPORARY_POINTER = re.compile(r"\.(last|best)\.[0-9a-f]{8}\.tmp")
 
 
 @dataclass(frozen=True)
@@ -84,6 +89,8 @@ def write(
         _write_synced(temporary / MANIFEST, _manifest(temporary, (*files, STATE)))
         sync_directory(temporary)
         reach("checkpoint.manifest")
+        if final.exists() and final.name not in _names(run):
+            raise OSError(errno.EEXIST, "a folder of somebody else has the name of the checkpoint", str(final))
         if final.exists():  # of the same step: weights alone, or from before an inexact resume
             final.rename(before)
             reach("checkpoint.replaced")
@@ -141,10 +148,12 @@ def prune(run: Path, *, keep: int = KEEP) -> None:
     resumable = set(complete[len(complete) - keep :]) if keep < len(complete) else set(complete)
     for name in names:
         folder = run / CHECKPOINTS / name
+        if not _holds_only_ours(folder) or _manifest_files(folder) is None:
+            continue  # what a person put there stays
         if name not in resumable | pointed_at:
             removed = folder.with_name(f".tmp-{name}-gone")
             folder.rename(removed)  # in one go: half of it would look damaged
-            shutil.rmtree(removed)
+            _remove(removed)
         elif name not in resumable:
             _drop_optimizer(folder)
 
@@ -152,13 +161,33 @@ def prune(run: Path, *, keep: int = KEEP) -> None:
 def _drop_optimizer(folder: Path) -> None:
     if not (folder / OPTIMIZER).exists():
         return
-    try:
-        files = json.loads(_read(folder / MANIFEST, LONGEST_MANIFEST))["files"]
-        files.pop(OPTIMIZER, None)
-    except (ValueError, KeyError, TypeError, AttributeError):
+    if (files := _manifest_files(folder)) is None:
         return  # damaged: that is reported when it is verified
+    files.pop(OPTIMIZER, None)
     write_atomic(folder / MANIFEST, json.dumps({"files": files}, indent=1))  # first: a stray file is no damage
     (folder / OPTIMIZER).unlink()
+
+
+def _manifest_files(folder: Path) -> dict[str, Any] | None:
+    """Return the files that the manifest of a checkpoint lists; None where it is no manifest of ours."""
+    try:
+        files = json.loads(_read(folder / MANIFEST, LONGEST_MANIFEST))["files"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+    is_ours = isinstance(files, dict) and {MODEL, STATE} <= files.keys() <= {MODEL, STATE, OPTIMIZER}
+    return files if is_ours else None
+
+
+def _holds_only_ours(folder: Path) -> bool:
+    return all(_OURS.fullmatch(path.name) and not path.is_dir() for path in folder.iterdir())
+
+
+def _remove(folder: Path) -> None:
+    """Remove a checkpoint, whole or in part: the files that we write, never a tree. Raises OSError for more."""
+    for path in folder.iterdir():
+        if _OURS.fullmatch(path.name):
+            path.unlink()
+    folder.rmdir()
 
 
 def read_pointer(run: Path, name: str) -> str | None:
@@ -272,17 +301,21 @@ def load_named(run: Path, name: str) -> Checkpoint:
 
 
 def _names(run: Path) -> list[str]:
-    """Return the names of the checkpoints in the order of their steps; links are not followed."""
+    """Return the names of the checkpoints in the order of their steps; a folder without any file of ours is none."""
     folder = run / CHECKPOINTS
     if folder.is_symlink() or not folder.is_dir():
         return []
     paths = [path for path in folder.iterdir() if path.is_dir() and not path.is_symlink()]
-    return sorted((path.name for path in paths if _NAME.fullmatch(path.name)), key=int)
+    files = (MODEL, OPTIMIZER, STATE, MANIFEST)
+    ours = [path for path in paths if any(os.path.lexists(path / file) for file in files)]
+    return sorted((path.name for path in ours if _NAME.fullmatch(path.name)), key=int)
 
 
 def _undo_exchange(folder: Path) -> None:
     """Restore a checkpoint whose replacement was cut off between its two renames."""
     for before in [] if folder.is_symlink() else folder.glob(".tmp-*-before"):
+        if not _TEMPORARY.fullmatch(before.name):
+            continue
         if not (final := before.with_name(before.name[5:-7])).exists():
             before.rename(final)
 
@@ -290,10 +323,10 @@ def _undo_exchange(folder: Path) -> None:
 def _clean(folder: Path) -> None:
     """Remove what interrupted writes left; what cannot be removed yet (on NFS, while it is read) is passed over."""
     for rest in folder.glob(".*"):
-        if rest.is_dir() and not rest.is_symlink():
-            shutil.rmtree(rest, ignore_errors=True)
-        else:
-            with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):
+            if _TEMPORARY.fullmatch(rest.name) and rest.is_dir() and not rest.is_symlink():
+                _remove(rest)
+            elif _TEMPORARY_POINTER.fullmatch(rest.name):
                 rest.unlink()
 
 

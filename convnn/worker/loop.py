@@ -10,6 +10,7 @@ from convnn.errors import Exit, UserError
 from convnn.events import Epoch, Event, Finished, Paused, Resumed, Warned
 from convnn.runs import control
 from convnn.runs.control import ControlCommand
+from convnn.runs.lock import RunLock
 from convnn.runs.run import Run
 from convnn.training.trainer import Trainer
 from convnn.worker import checkpoint
@@ -35,7 +36,9 @@ class Loop:
         checkpointer: Checkpointer,
         commands: deque[Command],
         deadline: float | None,
+        lock: RunLock,
     ) -> None:
+        self.lock = lock
         self.run, self.trainer, self.recorder, self.checkpointer = run, trainer, recorder, checkpointer
         self.commands, self.deadline = commands, deadline
         self._stop_after_epoch = False
@@ -94,6 +97,8 @@ class Loop:
             self._poll_control_file()
 
     def _poll_control_file(self) -> None:
+        """Queue the command in the control file. Raises LockLostError where another process trains the run by now."""
+        self.lock.check()
         path = self.run.path / control.NAME
         if not path.exists():  # cheaper than to receive it, and allowed on a read-only disk
             return

@@ -18,7 +18,7 @@ from convnn.errors import Exit, Problem, UserError
 from convnn.events import Finished, Resumed, Started, Warned
 from convnn.runs import control, text_files
 from convnn.runs.history import History
-from convnn.runs.lock import lock_run
+from convnn.runs.lock import LockLostError, RunLock, lock_run
 from convnn.runs.resume import with_data_path
 from convnn.runs.run import EVENTS, Run
 from convnn.startup import Interrupted
@@ -79,7 +79,7 @@ def train_run(
     deadline = None if max_minutes is None else time.monotonic() + 60 * max_minutes
     commands = deque() if commands is None else commands
     try:
-        with lock_run(run.path), logged(run.path) as log:
+        with lock_run(run.path) as lock, logged(run.path) as log:
             reach("run.locked")
             control.discard(run.path)  # it was for a process that is gone
             _remove_partial_files(run)
@@ -93,7 +93,7 @@ def train_run(
             resume_point = _find_resume_point(run, config, history) if resume else None
             recorder = Recorder(run, history, show)
             try:
-                return _train_to_end(recorder, log, config, resume_point, commands, deadline)
+                return _train_to_end(recorder, log, config, resume_point, commands, deadline, lock)
             finally:
                 recorder.close()
     except OSError as error:
@@ -107,15 +107,18 @@ def _train_to_end(
     resume_point: ResumePoint | None,
     commands: deque[Command],
     deadline: float | None,
+    lock: RunLock,
 ) -> RunResult:
     """Train, and record what ended it as the last event."""
     device = training_device.select_device(config)
     memory = training_device.total_memory(device)  # a lost device cannot be asked any more
     try:
-        finished = _train(recorder, config, resume_point, commands, deadline)
+        finished = _train(recorder, config, resume_point, commands, deadline, lock)
     except Interrupted as interrupted:  # before the first step
         interruption = Interruption.of_code(interrupted.code)
         finished = Finished(outcome="interrupted", cause=interruption.cause, code=interruption.code)
+    except LockLostError:
+        raise  # not a word more into files that another process writes
     except Exception as error:
         if not isinstance(error, UserError):
             logging.getLogger("convnn").error("%s", "".join(traceback.format_exception(error)))
@@ -132,6 +135,7 @@ def _train(
     resume_point: ResumePoint | None,
     commands: deque[Command],
     deadline: float | None,
+    lock: RunLock,
 ) -> Finished:
     saved = resume_point.saved if resume_point else None
     with raised(commands):
@@ -151,7 +155,7 @@ def _train(
     assert isinstance(started, Started)
     _record_start(recorder, trainer.state, started, resume_point)
     reach("run.logged")
-    return Loop(recorder.run, trainer, recorder, checkpointer, commands, deadline).consume(stream)
+    return Loop(recorder.run, trainer, recorder, checkpointer, commands, deadline, lock).consume(stream)
 
 
 def _record_start(recorder: Recorder, state: TrainState, started: Started, resume_point: ResumePoint | None) -> None:

@@ -7,6 +7,7 @@ import math
 import multiprocessing
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,9 +15,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from convnn import events
-from convnn.events import Changed, Epoch, Finished, Paused, Resumed, Saved, Started, Step, UnknownEvent, Warned
+from convnn.events import Changed, Epoch, Event, Finished, Paused, Resumed, Saved, Started, Step, UnknownEvent, Warned
 from convnn.runs import event_log
-from convnn.runs.event_log import KINDS, LONGEST
+from convnn.runs.event_log import KINDS, LONGEST, EventLog
+from convnn.runs.history import History
 
 EXAMPLES = [
     Started(
@@ -208,3 +210,72 @@ def test_eight_writers_and_a_reader_see_no_torn_line(tmp_path):
     for writer in writers:
         writer.join()
     assert sorted((step.epoch, step.step) for step in events_read) == [(w, n) for w in range(8) for n in range(50)]
+
+
+def edited(path: Path, change: Callable[[str], str]) -> None:
+    """Save a changed copy over a file, as an editor does."""
+    copy = path.with_name("copy")
+    copy.write_text(change(path.read_text()))
+    copy.replace(path)
+
+
+EDITS: dict[str, Callable[[Path, str], object]] = {
+    "replaced by its older state": lambda path, older: edited(path, lambda text: older),
+    "replaced with a changed line": lambda path, older: edited(path, lambda text: text.replace('"here"', '"x"')),
+    "replaced with every line changed": lambda path, older: edited(path, lambda text: text.replace("{", "{ ")),
+    "replaced by nothing": lambda path, older: edited(path, lambda text: ""),
+    "cut in place": lambda path, older: path.write_text(older),
+    "cut within a line": lambda path, older: path.write_text(older[:-20]),
+    "emptied in place": lambda path, older: path.write_text(""),
+    "deleted": lambda path, older: path.unlink(),
+}
+
+
+@pytest.mark.parametrize("name", EDITS)
+def test_a_log_that_another_program_saves_over_loses_no_epoch(tmp_path, name):
+    path = tmp_path / "events.jsonl"
+    event_log.append_event(path, Started(host="here"))
+    warnings: list[Event] = []
+    log = EventLog(path, lambda event, line: warnings.append(event))
+    for number in range(1, 4):
+        log.append(Step(epoch=number, step=10 * number - 5, loss=1.0))
+        log.append(Epoch(epoch=number, step=10 * number, metrics={"test_top1": number}))
+        if number == 1:
+            older = path.read_text()
+    EDITS[name](path, older)
+    log.append(Epoch(epoch=4, step=40, metrics={"test_top1": 4}))
+    log.append(Finished(outcome="done"))
+    log.close()
+    history = History()
+    history.update(path)
+    assert [epoch.epoch for epoch in history.epochs] == [1, 2, 3, 4] and history.first_started
+    assert history.finished is not None and len(history.skipped_lines) == (name == "cut within a line")
+    assert [type(event) for event in warnings] == [Warned] and len(history.warnings) == 1
+
+
+def test_a_log_that_became_a_link_is_not_written_through(tmp_path):
+    path, victim = tmp_path / "events.jsonl", tmp_path / "victim"
+    log = EventLog(path, lambda event, line: None)
+    log.append(Started())
+    victim.write_text("words")
+    path.unlink()
+    path.symlink_to(victim)
+    log.append(Epoch(epoch=1, step=1, metrics={}))
+    assert log.problem is not None and not log.flush() and victim.read_text() == "words"
+    path.unlink()
+    assert log.flush()
+    log.close()
+    history = History()
+    history.update(path)
+    assert history.first_started and len(history.epochs) == 1
+
+
+def test_a_log_moves_with_its_directory(tmp_path):
+    directory = tmp_path / "run"
+    directory.mkdir()
+    log = EventLog(directory / "events.jsonl", lambda event, line: None)
+    log.append(Started())
+    directory.rename(tmp_path / "moved")
+    log.append(Epoch(epoch=1, step=1, metrics={}))
+    log.close()
+    assert len((tmp_path / "moved" / "events.jsonl").read_text().splitlines()) == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import multiprocessing
 import os
@@ -67,6 +68,47 @@ def test_the_pid_in_the_lock_file_does_not_decide(tmp_path):
     with lock.lock_run(tmp_path):
         assert lock.is_locked(tmp_path)
     assert not lock.is_locked(tmp_path)
+
+
+@pytest.mark.parametrize("replaced", [False, True], ids=["deleted", "replaced"])
+def test_a_lock_file_that_goes_admits_no_second_writer_and_comes_back(tmp_path, monkeypatch, replaced):
+    monkeypatch.setattr(lock, "TIMEOUT", 0.0)
+    path = tmp_path / lock.LOCK_FILE
+    with lock.lock_run(tmp_path) as run_lock:
+        path.unlink()
+        if replaced:
+            path.write_text("somebody's")
+        assert lock.is_locked(tmp_path)
+        with pytest.raises(UserError) as refused, lock.lock_run(tmp_path):
+            pass
+        assert refused.value.code is Exit.HELD
+        run_lock.check()
+        assert json.loads(path.read_text())["pid"] == os.getpid()
+        run_lock.check()
+    assert not lock.is_locked(tmp_path)
+
+
+def test_a_writer_whose_lock_file_another_process_has_taken_is_told_so(tmp_path, monkeypatch):
+    """As one of an earlier version would, which does not lock the directory."""
+    monkeypatch.setattr(lock, "TIMEOUT", 0.0)
+    with lock.lock_run(tmp_path) as run_lock:
+        (tmp_path / lock.LOCK_FILE).unlink()
+        with (tmp_path / lock.LOCK_FILE).open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            with pytest.raises(lock.LockLostError) as lost:
+                run_lock.check()
+    assert lost.value.code is Exit.HELD
+
+
+def test_a_lock_file_that_is_a_file_of_somebody_else_is_not_written(tmp_path):
+    precious = tmp_path / "precious"
+    precious.write_text("words")
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / lock.LOCK_FILE).hardlink_to(precious)
+    with pytest.raises(OSError, match="not a file of its own"), lock.lock_run(run):
+        pass
+    assert precious.read_text() == "words" and not lock.is_locked(run)
 
 
 def test_a_copy_of_a_running_directory_is_not_running(tmp_path):

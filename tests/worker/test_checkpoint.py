@@ -272,3 +272,31 @@ def test_a_disk_without_room_is_refused_before_anything_is_written(tmp_path, mon
     with pytest.raises(OSError, match="free"):
         checkpoint.write(tmp_path, 6, MODEL, OPTIMIZER, PLAIN)
     assert names(tmp_path) == ["00000005", "last"]
+
+
+def test_only_checkpoints_of_ours_are_removed(tmp_path):
+    """A person may keep things in the folder, under names that look like steps or like leftovers."""
+    folder = tmp_path / checkpoint.CHECKPOINTS
+    for name in ("20240101/weights.pt", ".git/config", ".tmp-mine/notes", ".notes", "00000001/notes.txt", "readme"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("precious")
+    for step in range(1, 6):
+        if step == 1:  # a checkpoint into which a person put a file
+            saved = checkpoint.write(tmp_path, 99999999, {}, {}, {})
+            for path in saved.iterdir():
+                path.rename(folder / "00000001" / path.name)
+            saved.rmdir()
+        else:
+            checkpoint.write(tmp_path, step, {}, {}, {})
+    (folder / ".tmp-00000009").mkdir()
+    (folder / ".tmp-00000009" / checkpoint.MODEL).write_text("half of it")
+    checkpoint.write_pointer(tmp_path, "last", 5)
+    checkpoint.prune(tmp_path)
+    assert {
+        path.read_text() for path in folder.rglob("*") if path.name in ("weights.pt", "config", "notes", ".notes")
+    } == {"precious"}
+    assert sorted(path.name for path in folder.iterdir()) == sorted(
+        ["00000001", "00000004", "00000005", "20240101", ".git", ".tmp-mine", ".notes", "readme", "last"]
+    )
+    assert (folder / "00000001" / "notes.txt").exists()
+    assert checkpoint.recover_newest(tmp_path)[0].step == 5

@@ -69,6 +69,14 @@ def columns(runs: Sequence[Summary], keys: str | None, *, all_options: bool = Fa
     return [fields.get_field(key) for key in column_keys]
 
 
+def ranked(columns: Sequence[Field], runs: Sequence[Summary]) -> list[Field]:
+    """Return the columns with the options that tell the most runs apart first: not all may have room."""
+    options = [field for field in columns if field.option is not None]
+    options.sort(key=lambda field: -len({field.text(run) for run in runs}))
+    next_option = iter(options)
+    return [field if field.option is None else next(next_option) for field in columns]
+
+
 def column_key(option: str) -> str:
     """Return the flag of an option, but for the name it gives a run: "name" is that of the directory."""
     return option if option == "run.name" else _OPTION_NAMES[option]
@@ -97,7 +105,10 @@ def _sort_by_field(runs: list[Summary], field: Field, *, descending: bool) -> li
 
 
 def run_table(runs: Sequence[Summary], columns: Sequence[Field], *, glyphs: bool = True) -> Table:
-    """Return a table with a row for each run; a status gets its glyph unless `glyphs` is False."""
+    """Return a table with a row for each run.
+
+    Unless `glyphs` is False it is one for people: a status has its glyph, and an unfinished run its planned epochs.
+    """
     titles = [
         Column(field.key, right=field.kind in _NUMBER_KINDS, removable=TIME_IN_NAME if field.key == "name" else "")
         for field in columns
@@ -111,6 +122,8 @@ def run_table(runs: Sequence[Summary], columns: Sequence[Field], *, glyphs: bool
 def _cell(field: Field, run: Summary, glyphs: bool) -> str:
     if glyphs and field is RUN_FIELDS["status"]:
         return STATUSES[run.status].label
+    if glyphs and field is RUN_FIELDS["epoch"] and run.status != "done":
+        return f"{run.epoch}/{fields.get_field('num_epochs').text(run) or '?'}"
     return field.text(run)
 
 

@@ -88,5 +88,7 @@ def runs(
         return say(f"there are no runs in {root}: convnn run starts one")
     if format == "table" and not matches:
         return say(f"no match among {plural(len(summaries), 'run')} in {root}")
-    shown_columns = run_table.columns(matches, columns, all_options=all_options)
-    return print_table(run_table.run_table(matches, shown_columns, glyphs=format == "table"), format)
+    fields_by_column = run_table.columns(matches, columns, all_options=all_options)
+    if format == "table" and columns is None and not all_options:
+        fields_by_column = run_table.ranked(fields_by_column, matches)
+    return print_table(run_table.run_table(matches, fields_by_column, glyphs=format == "table"), format)

@@ -29,7 +29,7 @@ from convnn.runs.text_files import ARGS
 ADDED_OPTIONS = {  # that the original tool did not have; their defaults are what it did
     "model.width", "data.limit", "data.val_share", "data.workers", "training.accumulate", "training.drop_last",
     "runtime.threads", "runtime.deterministic", "runtime.amp_dtype", "checkpoint.every_epochs",
-    "checkpoint.every_minutes", "run.name", "run.tags",
+    "checkpoint.every_minutes", "checkpoint.keep_optimizer", "run.name", "run.tags",
 }  # fmt: skip
 NOT_IN_CONFIG = {"output.dir", "output.test_only"}
 MAX_TIME = 2.5e11  # seconds since 1970, within the calendar

@@ -9,7 +9,7 @@ from support.event_streams import run
 
 from convnn.analysis.fields import get_field
 from convnn.analysis.filters import parse_filter
-from convnn.analysis.run_table import columns, differing_options, group_runs, run_table, sort_runs
+from convnn.analysis.run_table import columns, differing_options, group_runs, ranked, run_table, sort_runs
 from convnn.errors import UserError
 from convnn.runs.summary import RecordedData
 from convnn.tables import csv_text
@@ -120,3 +120,11 @@ def test_unfinished_repeats_have_a_mean_without_an_interval():
     runs = [run("a", test_top1=(80.0, 80.0)), run("b", test_top1=(40.0, 40.0), seed=1, status="stopped")]
     (row,) = group_runs(runs, "repeats", BEST).table().rows
     assert row[:2] == ["2", "60.00"] and row[-1] == ""
+
+
+def test_options_that_tell_more_runs_apart_come_first_and_unfinished_runs_show_their_plan():
+    runs = [run(f"r{seed}", K=4 + seed // 3, seed=seed, status="died", num_epochs=9) for seed in range(6)]
+    assert [field.key for field in ranked(columns(runs, None), runs)][-2:] == ["seed", "K"]
+    table = run_table([*runs, replace(A, name="done")], columns(runs, "name,epoch"))
+    assert [row[1] for row in table.rows] == ["0/9"] * 6 + ["2"]
+    assert run_table(runs, columns(runs, "epoch"), glyphs=False).rows[0] == ["0"]

@@ -68,7 +68,11 @@ def steps() -> list[Step]:
             ("ctrl+s", *NAME),
             f"enter saves .*/{NAME}.toml",
         ),
-        Step("`enter`: the form shows the new preset, and so does the command", ("enter",), f"convnn run {NAME}"),
+        Step(
+            "`enter`, twice: the form shows the new preset, and so does the command",
+            ("enter", "enter"),
+            f"convnn run {NAME}",
+        ),
         Step("`f5` trains it in the app: the first steps", ("f5",), r"step .*\b[1-9]\d+%(.|\n)*started on"),
         Step("after an epoch", (), r"epoch 2/12(.|\n)*step .*\b[2-9]\d%"),
         Step("after two epochs", (), r"epoch 3/12(.|\n)*step .*\b[2-9]\d%"),

@@ -51,6 +51,7 @@ class ConvnnApp(App[int]):
     CSS_PATH = [FOLDER / "app.tcss", FOLDER / "screens/home.tcss"]  # noqa: RUF012 Textual skips that of the first screen
     BINDINGS = bindings("help", "leave", "leave-now", "interrupt", footer=("help", "leave"))
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (110, "-wide")]  # noqa: RUF012 Textual declares it so
+    VERTICAL_BREAKPOINTS = [(0, "-low"), (22, "-high")]  # noqa: RUF012
     ENABLE_COMMAND_PALETTE = True
     COMMAND_PALETTE_DISPLAY = "^p"
 
@@ -60,7 +61,7 @@ class ConvnnApp(App[int]):
         *,
         launcher: Launcher | None = None,
         preset: str | None = None,
-        theme_name: str | None = None,  # "dark" or "light"; without it what the terminal says
+        theme_name: str | None = None,  # "dark" or "light"; without it the one chosen last, else what the terminal says
         now: Callable[[], float] = time.time,
         free_memory: Callable[[str], tuple[str, int | None]] = hardware.free_memory,
         **options: Any,
@@ -81,8 +82,8 @@ class ConvnnApp(App[int]):
             self._filters.append(theme.AsciiFilter())
         self.register_theme(theme.DARK)
         self.register_theme(theme.LIGHT)
-        is_light = theme.wants_light() if theme_name is None else theme_name == "light"
-        self.theme = theme.LIGHT.name if is_light else theme.DARK.name
+        by_terminal = "light" if theme.wants_light() else "dark"
+        self.theme = theme.THEMES[theme_name or theme.remembered_theme() or by_terminal].name
 
     def get_default_screen(self) -> Screen[Any]:
         return HomeScreen(self.preset)
@@ -167,9 +168,17 @@ class ConvnnApp(App[int]):
         for help, active in by_help.items():
             title = f"{active.binding.description.capitalize()}  ({self.get_key_display(active.binding)})"
             yield SystemCommand(title, help, partial(self.run_action, active.binding.action, active.node))
-        for name, chosen in (("dark", theme.DARK), ("light", theme.LIGHT)):
-            set_theme = partial(setattr, self, "theme", chosen.name)
-            yield SystemCommand(f"{name.capitalize()} theme", f"{name} colors", set_theme)
+        for name in theme.THEMES:
+            help = f"{name} colors, also the next time"
+            yield SystemCommand(f"{name.capitalize()} theme", help, partial(self._choose_theme, name))
+
+    def _choose_theme(self, name: str) -> None:
+        """Switch to a theme and remember it."""
+        self.theme = theme.THEMES[name].name
+        try:
+            theme.remember_theme(name)
+        except (OSError, ValueError) as error:
+            self.say(f"the theme is not remembered: {error}", error=True)
 
     # -- services ---------------------------------------------------------------------------------------------------
 

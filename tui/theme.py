@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import locale
 import os
+import tomllib
 from collections.abc import Mapping
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from rich.cells import cell_len
@@ -15,6 +17,7 @@ from textual.color import Color
 from textual.filter import LineFilter
 from textual.theme import Theme
 
+from convnn.files import expand_home, open_regular, write_atomic
 from convnn.text import ASCII_SIGNS, ascii_only
 
 DARK = Theme(
@@ -46,6 +49,8 @@ LIGHT = Theme(
     dark=False,
     variables={"border": "#b4bec8", "scrollbar": "#ccd4db", "scrollbar-background": "#f0f2f4"},
 )
+THEMES = {"dark": DARK, "light": LIGHT}
+MOST_SETTINGS = 1 << 16  # bytes of the settings that are read
 # a cell for a cell, so that nothing moves
 ASCII = ASCII_SIGNS | {ord("±"): "~"}
 
@@ -80,6 +85,28 @@ def muted(app: App[Any], opacity: float = 0.6) -> str:
 def wants_ascii(environment: Mapping[str, str] = os.environ) -> bool:
     """Return whether this terminal has no more than ASCII."""
     return ascii_only(locale.getpreferredencoding(False), environment)
+
+
+def remembered_theme() -> str | None:
+    """Return "dark" or "light" where one was chosen in the app before, else None."""
+    try:
+        with open_regular(_settings_path()) as file:
+            name = tomllib.loads(file.read(MOST_SETTINGS).decode("utf-8")).get("theme")
+    except (OSError, ValueError):  # none yet, or damaged: the terminal decides
+        return None
+    return name if name in THEMES else None
+
+
+def remember_theme(name: str) -> None:
+    """Write the theme into the user's settings. Raises OSError, or ValueError for a user without a home."""
+    path = _settings_path()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, f'theme = "{name}"\n')
+
+
+def _settings_path() -> Path:
+    config_home = expand_home(os.environ.get("XDG_CONFIG_HOME") or "~/.config")
+    return Path(config_home, "convnn", "settings.toml")
 
 
 def wants_light(environment: Mapping[str, str] = os.environ) -> bool:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from support.app import app, form, make_runs, text, until
@@ -86,6 +88,17 @@ async def test_the_palette_knows_every_action_and_does_it(root):
         await pilot.pause(0.3)
         await pilot.press("enter")
         await until(pilot, lambda: pilot.app.theme == "convnn-light")
+
+
+async def test_a_theme_chosen_in_the_palette_is_remembered(root, monkeypatch):
+    monkeypatch.delenv("COLORFGBG", raising=False)
+    async with app(root).run_test() as pilot:
+        assert pilot.app.theme == "convnn-dark"
+        light = next(c for c in pilot.app.get_system_commands(pilot.app.screen) if c.title == "Light theme")
+        light.callback()
+    assert app(root).theme == "convnn-light" and app(root, theme_name="dark").theme == "convnn-dark"
+    Path(os.environ["XDG_CONFIG_HOME"], "convnn", "settings.toml").write_text("theme = [no TOML")
+    assert app(root).theme == "convnn-dark"
 
 
 async def test_letters_are_text_in_a_field_and_keys_elsewhere(root):

@@ -11,8 +11,9 @@ from support.app import NOW, app, make_run, text, until
 from convnn.events import Epoch
 from convnn.runs.event_log import append_event
 from convnn.runs.lock import lock_run
+from convnn.tables import Column, Table
 from tui.dialogs.help import HelpScreen
-from tui.screens.compare.panes import ComparedCurves, ComparedTables
+from tui.screens.compare.panes import ComparedCurves, ComparedTables, hidden_columns, scrolled, table_text
 from tui.screens.compare.screen import CompareScreen
 from tui.screens.home import HomeScreen
 from tui.widgets.chart_view import ChartView
@@ -66,6 +67,17 @@ async def test_differences_verdict_and_figures_stand_in_this_order(tmp_path):
         places = [tables.find(part) for part in parts]
         assert -1 not in places and places == sorted(places)
         assert screen.comparison.metric == "test_top1"
+
+
+def test_tables_scroll_sideways_to_their_last_column_and_no_further():
+    columns = [Column("metric"), *(Column(name * 12, right=True) for name in "ABCD")]
+    table = Table(columns, [["loss", "1", "2", "3", "4"]], key_columns=1)
+    assert [column.title[0] for column in scrolled(table, 40, 0).columns] == ["m", "A", "B", "C", "D"]
+    assert hidden_columns(table, 40, 0) == ["C" * 12, "D" * 12]
+    for first in (2, 9):
+        assert [column.title[0] for column in scrolled(table, 40, first).columns] == ["m", "C", "D"]
+        assert hidden_columns(table, 40, first) == []
+        assert "D" * 12 in table_text(table, 40, first).plain and "4" in table_text(table, 40, first).plain
 
 
 async def test_one_marked_run_is_held_against_the_one_at_the_cursor(tmp_path):

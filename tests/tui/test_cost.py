@@ -76,7 +76,24 @@ async def test_the_cost_follows_the_fields(tmp_path, monkeypatch):
         await put(pilot, screen, "training.batch_size", "100000")
         await until(pilot, lambda: "will not fit" in text(pilot.app))
         await put(pilot, screen, "layer.K", "40")
-        await until(pilot, lambda: "Unknown: the configuration does not" in text(pilot.app))
+        await until(pilot, lambda: "Unknown: layer.K does not fit" in text(pilot.app))
+        await put(pilot, screen, "layer.K", "9")
+        await put(pilot, screen, "optimizer.lr", "-1")
+        assert screen.checked.problems
+        await until(pilot, lambda: "will not fit" in text(pilot.app))  # a problem elsewhere hides no cost
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 40)])
+async def test_the_form_says_what_will_be_downloaded_and_how_many_images_there_are(tmp_path, monkeypatch, size):
+    monkeypatch.chdir(tmp_path)
+    async with app(tmp_path / "runs").run_test(size=size) as pilot:
+        screen = await form(pilot)
+        await until(pilot, lambda: "170 MB" in text(pilot.app))
+        await put(pilot, screen, "data.dataset", "digits")
+        await until(pilot, lambda: "1,442 train" in text(pilot.app))
+        await put(pilot, screen, "data.dataset", "folder")
+        await put(pilot, screen, "data.path", "./nowhere")
+        await until(pilot, lambda: "nowhere" in screen.checked.unplannable and "Unknown: the size" in text(pilot.app))
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,7 @@ def test_saving(snap_compare, size):
         await until(pilot, lambda: pilot.app.screen.presets)
         await pilot.app.push_screen(SavePreset(resolve.resolve(None, {"layer.K": "5"}).config, None, None))
         pilot.app.screen.focused.cursor_blink = False
-        await pilot.press(*"quick-look", "enter")
+        await pilot.press(*"quick-look", "ctrl+s")
         await pilot.pause(0.1)
 
     assert snap_compare(app(Path("runs")), terminal_size=size, run_before=saving)

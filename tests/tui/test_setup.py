@@ -372,20 +372,33 @@ async def test_overwriting_shows_what_changes_and_that_the_file_was_edited_elsew
         await put(pilot, screen, "layer.K", "7")
         await pilot.press("ctrl+s")
         await until(pilot, lambda: isinstance(pilot.app.screen, SavePreset))
-        await pilot.press("enter")
+        await pilot.press("ctrl+s")
         await until(pilot, lambda: "enter replaces it" in text(pilot.app))
         assert "5 → 7" in text(pilot.app) and "edited by another program" not in text(pilot.app)
         path.write_text(PRESET.replace("5", "6"))
-        await pilot.press("enter")
+        await pilot.press("ctrl+s")
         await until(pilot, lambda: "edited by another program" in text(pilot.app))
         assert "6 → 7" in text(pilot.app) and "K = 6" in path.read_text()
         assert "comments will be lost" not in text(pilot.app)
         path.write_text("[ # no TOML")
-        await pilot.press("enter")
+        await pilot.press("ctrl+s")
         await until(pilot, lambda: "comments will be lost" in text(pilot.app))
-        await pilot.press("enter")
+        await pilot.press("ctrl+s")
         await until(pilot, lambda: pilot.app.screen is screen)
         assert store.read("small").values == {"model.width": 0.125, "layer.K": 7, "data.dataset": "digits"}
+
+
+async def test_saving_under_the_name_of_a_shipped_preset_says_that_it_hides_it(tmp_path):
+    async with opened(tmp_path, "quickstart") as (pilot, screen):
+        await pilot.press("ctrl+s")
+        await until(pilot, lambda: isinstance(pilot.app.screen, SavePreset))
+        await until(
+            pilot, lambda: "it hides the quickstart that ships" in str(pilot.app.screen.query_one("#message").render())
+        )
+        await pilot.press("enter")  # goes on to the about line
+        assert pilot.app.screen is not screen and not (tmp_path / "presets" / "quickstart.toml").exists()
+        await pilot.press("enter")
+        await until(pilot, lambda: (tmp_path / "presets" / "quickstart.toml").exists())
 
 
 def test_the_dataset_of_a_draft_follows_what_is_typed():

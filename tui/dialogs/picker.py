@@ -55,9 +55,9 @@ class Picker(ModalScreen[list[str] | None]):
     """Return the chosen names, or None after esc."""
 
     DEFAULT_CSS = """
-    Picker > Vertical { width: 76; max-width: 96%; height: 80%; padding: 1 2;
+    Picker > Vertical { width: 76; max-width: 96%; height: auto; max-height: 80%; padding: 1 2;
                         background: $surface; border: round $primary; border-title-style: bold; }
-    Picker CheckList { height: 1fr; background: $surface; scrollbar-size-vertical: 1; }
+    Picker CheckList { height: auto; max-height: 100%; background: $surface; scrollbar-size-vertical: 1; }
     """
     BINDINGS: ClassVar[list[BindingType]] = bindings("back")
 

@@ -24,6 +24,7 @@ class PresetEntry:
     path: Path
     about: str
     problems: int = 0
+    hides: str = ""  # the presets of this name that are not used
 
 
 def read_presets() -> Iterator[PresetEntry]:
@@ -33,7 +34,7 @@ def read_presets() -> Iterator[PresetEntry]:
         about = preset.about
         if preset.problems:
             about = about or preset.problems[0].message
-        yield PresetEntry(preset.name, preset.path, about, len(preset.problems))
+        yield PresetEntry(preset.name, preset.path, about, len(preset.problems), store.hidden_by(preset.path))
 
 
 class PresetList(VirtualList[PresetEntry]):
@@ -54,6 +55,8 @@ class PresetList(VirtualList[PresetEntry]):
 
     def render_item(self, item: PresetEntry, width: int) -> list[Text]:
         about = escaped(item.about) or "no about line"
+        if store.is_ours(item.path):
+            about = f"yours{f', hides {escaped(item.hides)}' if item.hides else ''} · {about}"
         problems = plural(item.problems, "problem") + "  " if item.problems else ""
         error_color = self.app.theme_variables["error"]
         if self.item_height == 1:

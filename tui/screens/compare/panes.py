@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from rich.text import Text
+from textual.actions import SkipAction
 from textual.app import ComposeResult
 from textual.containers import VerticalScroll
 from textual.widget import Widget
@@ -19,6 +21,7 @@ from convnn.runs.history import Axis
 from convnn.tables import Table, lines
 from convnn.terminal.report import comparison_series
 from convnn.text import escaped, plural
+from tui.keys import bindings
 from tui.widgets.chart_view import ChartData, ChartView
 
 if TYPE_CHECKING:
@@ -28,8 +31,9 @@ TWO_CHARTS_WIDTH = 110  # cells from which on there is room for a second chart
 
 
 class ComparedTables(VerticalScroll):
-    """The options that differ, whether the differences of the metrics are significant, and the metrics."""
+    """Options that differ, significance, and metrics; tables scroll sideways where they do not fit."""
 
+    app: ServicesApp
     help_title = "comparison"
     HELP = (
         "The runs are called A, B, C and compared with A: the pinned run, or the one that was marked first; p takes "
@@ -37,12 +41,15 @@ class ComparedTables(VerticalScroll):
         "more than noise, then metrics at the last and best epoch and at equal epochs, seconds, images and FLOPs. "
         "`convnn compare` prints the same."
     )
+    BINDINGS = bindings("left", "right")
     DEFAULT_CSS = "ComparedTables { padding: 0 1; scrollbar-gutter: stable; } ComparedTables > Static { height: auto; }"
 
     def __init__(self) -> None:
         super().__init__(id="tables", classes="pane")
         self.border_title = "differences and significance"
         self.comparison: Comparison | None = None
+        self.first_column = 0  # of those that scroll sideways
+        self._can_scroll = False  # to the right
 
     def compose(self) -> ComposeResult:
         yield Static("reading the runs ...", markup=False)
@@ -68,18 +75,58 @@ class ComparedTables(VerticalScroll):
         parts = (comparison_report.caveats, comparison_report.notes, comparison_report.verdicts)
         sentences = [sentence for part in parts for sentence in part(self.comparison)]
         width = self.scrollable_content_region.width
+        first = self.first_column
         blocks = [
-            table_text(runs, width, row_colors=COLORS),
-            table_text(options, width),
+            table_text(runs, width, first, row_colors=COLORS),
+            table_text(options, width, first),
             Text("\n").join(Text(escaped(sentence)) for sentence in sentences),
-            *(table_text(table, width) for table in metrics),
+            *(table_text(table, width, first) for table in metrics),
         ]
+        scrolls = any(hidden_columns(table, width, 0) for table in (runs, options, *metrics))
+        self.border_subtitle = "← → more columns" if scrolls else ""
+        self._can_scroll = any(hidden_columns(table, width, first) for table in (runs, options, *metrics))
         self.query_one(Static).update(Text("\n\n").join(blocks))
 
+    def action_right(self) -> None:
+        """Scroll to the columns at the right."""
+        if not self.border_subtitle:  # all fit: the value cursor of the charts moves
+            raise SkipAction
+        if self._can_scroll:
+            self.first_column += 1
+            self._write()
+        else:
+            self.app.say("there are no more columns")
 
-def table_text(table: Table, width: int, *, row_colors: Sequence[str] = ()) -> Text:
+    def action_left(self) -> None:
+        """Scroll to the columns at the left."""
+        if not self.border_subtitle:
+            raise SkipAction
+        if self.first_column:
+            self.first_column -= 1
+            self._write()
+        else:
+            self.app.say("there are no more columns")
+
+
+def hidden_columns(table: Table, width: int, first: int) -> list[str]:
+    """Return the titles of the columns at the right that there is no room for."""
+    return lines(scrolled(table, width, first), width)[1]
+
+
+def scrolled(table: Table, width: int, first: int) -> Table:
+    """Return the table without the first columns after those that name a row, but no further than to its end."""
+    names = max(1, table.key_columns)
+    for _ in range(first):
+        if not table.rows or not lines(table, width)[1]:
+            break
+        columns = [*table.columns[:names], *table.columns[names + 1 :]]
+        table = replace(table, columns=columns, rows=[[*row[:names], *row[names + 1 :]] for row in table.rows])
+    return table
+
+
+def table_text(table: Table, width: int, first: int = 0, *, row_colors: Sequence[str] = ()) -> Text:
     """A table under its title, as many columns as fit; the first word of each row in the color of the run."""
-    header_and_rows, hidden = lines(table, width)
+    header_and_rows, hidden = lines(scrolled(table, width, first), width)
     if not table.rows:
         header_and_rows = []
     parts = [Text(escaped(table.title), "bold")] if table.title else []
@@ -89,7 +136,8 @@ def table_text(table: Table, width: int, *, row_colors: Sequence[str] = ()) -> T
             text.stylize(f"bold {row_colors[(index - 1) % len(row_colors)]}", 0, line.find(" "))
         parts.append(text)
     if hidden:
-        parts.append(Text(f"no room for {plural(len(hidden), 'column')}: {escaped(', '.join(hidden))}", "dim"))
+        more = f"{plural(len(hidden), 'more column')}: {escaped(', '.join(hidden))}"
+        parts.append(Text(f"→ {more}", "dim"))
     return Text("\n", no_wrap=True).join(parts)
 
 

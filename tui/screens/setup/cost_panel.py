@@ -11,7 +11,7 @@ from textual.widget import Widget
 
 from convnn.costs.plan import LayerPlan, Plan
 from convnn.errors import UserError
-from convnn.text import duration, memory, number, plural
+from convnn.text import duration, escaped, memory, number, plural
 from tui.screens.setup.cost_watch import CostWatch
 from tui.screens.setup.draft import CheckedDraft
 
@@ -79,12 +79,16 @@ class CostPanel(Widget):
         if self.checked is None:
             return Text("counting ...", "dim")
         if self.checked.plan is None:
-            reason = "the image size is unknown"
-            if self.checked.problems:
-                reason = "the configuration does not fit the model"
-            return Text(f"Unknown: {reason}.", "dim")
+            return Text(escaped(f"Unknown: {self.checked.unplannable}."), "dim")
         is_tall = self.content_size.height >= TALL
         return self._tall(self.checked.plan) if is_tall else self._flat(self.checked.plan)
+
+    @property
+    def _data(self) -> Text:
+        """The images of each split, or what will be downloaded, which stands out."""
+        assert self.checked is not None
+        style = self.app.theme_variables["warning"] if self.checked.is_downloaded else ""
+        return Text(escaped(self.checked.data), style)
 
     def _memory(self, plan: Plan) -> tuple[Text, Text]:
         need = Text(memory(plan.memory_bytes), "bold")
@@ -114,12 +118,14 @@ class CostPanel(Widget):
         ]
 
     def _tall(self, plan: Plan) -> Text:
+        data_lines = self._data.wrap(self.app.console, max(10, self.content_size.width - 11))
         parameters = Text(with_prefix(plan.parameters), "bold").append(f"  {plan.parameters:,}", "not bold dim")
         rows = [
             ("parameters", parameters),
             ("compute", _flops(plan)),
             *zip(("memory", ""), self._memory(plan), strict=True),
             *zip(("time", "", ""), self._time(), strict=False),
+            *zip(("data", *[""] * len(data_lines)), data_lines, strict=False),
         ]
         text = Text()
         for name, value in rows:
@@ -148,7 +154,7 @@ class CostPanel(Widget):
         text.append_text(per_epoch)
         for detail in details:
             text.append(*separator).append_text(detail)
-        return text
+        return text.append("\n").append_text(_with_base_style(self._data))
 
 
 def with_prefix(value: float) -> str:

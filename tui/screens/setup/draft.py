@@ -17,7 +17,7 @@ from convnn.config.command_line import Parsed, changed_flags, command, spelled
 from convnn.config.options import BY_FLAG, BY_KEY, OPTIONS, Option, value_at
 from convnn.config.schema import RunConfig
 from convnn.costs.plan import Plan, plan
-from convnn.data.catalog import DatasetInfo, dataset_info
+from convnn.data.catalog import DatasetInfo, data_summary, dataset_info
 from convnn.errors import Problem, UserError, did_you_mean
 from convnn.presets import resolve, store
 from convnn.presets.store import Preset
@@ -42,11 +42,19 @@ class CheckedDraft:
     base: RunConfig  # what the form started from
     problems: tuple[Problem, ...]  # in the order of the fields
     inactive: Mapping[str, str]  # options without effect, and why
-    plan: Plan | None  # None while the image size is unknown
+    plan: Plan | None  # None while the image size is unknown, or an option does not fit the model
+    data: str  # classes and images of the splits, what is missing, or what will be downloaded
+    is_downloaded: bool  # the run begins with a download
 
     def problems_of(self, key: str) -> tuple[Problem, ...]:
         """The problems of a field."""
         return tuple(problem for problem in self.problems if problem.key == key)
+
+    @property
+    def unplannable(self) -> str:
+        """Why there is no plan of the model."""
+        keys = [problem.key for problem in self.problems if problem.key in UNPLANNABLE]
+        return f"{keys[0]} does not fit the model" if keys else f"the size of the images is unknown: {self.data}"
 
     @property
     def general_problems(self) -> tuple[Problem, ...]:
@@ -176,7 +184,17 @@ class Draft:
             model_plan = plan(config, dataset.image_size, dataset.num_classes)
         order = {option.key: index for index, option in enumerate(FIELDS)}
         problems.sort(key=lambda problem: order.get(problem.key or "", -1))
-        return CheckedDraft(config, self._base_config, tuple(problems), inactive_options(config), model_plan)
+        data = config.data
+        summary = data_summary(data.dataset, data.path, dataset, limit=data.limit, val_share=data.val_share)
+        return CheckedDraft(
+            config,
+            self._base_config,
+            tuple(problems),
+            inactive_options(config),
+            model_plan,
+            summary,
+            is_downloaded=dataset.download is not None,
+        )
 
     def command(self, checked: CheckedDraft) -> str:
         """The command that does the same; values that are not allowed stand in it as they were typed."""

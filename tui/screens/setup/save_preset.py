@@ -61,6 +61,8 @@ class SavePreset(ModalScreen[Path | None]):
             self._show(str(error))
         else:
             message = f"{path} exists: enter shows what would change in it" if path.exists() else f"enter saves {path}"
+            if hidden := store.hidden_by(path):
+                message += f"; it hides {hidden}"
             self._show(message)
 
     def _show(self, message: str | Text) -> None:
@@ -80,7 +82,11 @@ class SavePreset(ModalScreen[Path | None]):
             return self.preset.path if store.is_ours(self.preset.path) else path
         return path
 
-    @on(Input.Submitted)
+    @on(Input.Submitted, "#name")
+    def _go_to_about(self) -> None:
+        self.query_one("#about").focus()
+
+    @on(Input.Submitted, "#about")
     def action_save(self) -> None:
         """Save; an existing file is replaced only after its differences were shown."""
         try:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from math import prod
 from operator import attrgetter
 from typing import Any
@@ -83,7 +84,7 @@ class LayerKind:
                 if channels:
                     yield layer_kind(name), channels
 
-    @property
+    @cached_property
     def option_keys(self) -> frozenset[str]:
         """The options that have an effect on the layer, those of its branches included."""
         own = frozenset(self.arguments.values())

@@ -32,6 +32,7 @@ import operator
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, NamedTuple, NoReturn, Protocol
 
 from convnn.analysis.fields import RUN_FIELDS, Field, get_field, local_time, metric_names, parse_duration, parse_size
@@ -57,19 +58,22 @@ ORDERS: dict[str, Callable[[Any, Any], bool]] = {
 }
 
 
-def parse_filter(text: str, runs: Sequence[Summary] = ()) -> Filter:
+def parse_filter(
+    text: str, runs: Sequence[Summary] = (), *, find_field: Callable[[str], Field] | None = None
+) -> Filter:
     """Return the filter that a text stands for.
 
     Args:
         text: see the grammar above; an empty one selects every run
         runs: their metrics are known beside those of the program, and their values beside the schema's choices
+        find_field: returns the field of a key, in place of those that runs have; a word alone is then no name of a run
 
     Raises:
         UserError: with the column, what was expected there, and the nearest known field or value
     """
     if len(text) > MAX_LENGTH:
         raise UserError(Problem(f"a filter has at most {MAX_LENGTH} characters, this one {len(text)}", key="filter"))
-    return Filter(text, _Parser(text, runs).parse())
+    return Filter(text, _Parser(text, runs, find_field).parse())
 
 
 @dataclass(frozen=True)
@@ -264,9 +268,10 @@ class Token(NamedTuple):
 class _Parser:
     """Parses one text by recursive descent: a method for each rule of the grammar."""
 
-    def __init__(self, text: str, runs: Sequence[Summary]) -> None:
+    def __init__(self, text: str, runs: Sequence[Summary], find_field: Callable[[str], Field] | None) -> None:
         self.text, self.runs = text, runs
-        self.metrics = metric_names(runs)
+        self.finds_runs = find_field is None
+        self.find_field = find_field or partial(get_field, metrics=metric_names(runs))
         self.tokens = list(self._tokenize())
         self.index = 0
         self.depth = 0
@@ -361,7 +366,8 @@ class _Parser:
         return InOrder(field, ORDERS[token.text], bound)
 
     def _name_part(self, token: Token) -> Condition:
-        if token.kind == "word" and (token.text in RUN_FIELDS or token.text in BY_NAME or token.text in BY_KEY):
+        is_key = token.text in RUN_FIELDS or token.text in BY_NAME or token.text in BY_KEY
+        if token.kind == "word" and (is_key or not self.finds_runs):
             fix = f"write {token.text}=..., or has:{token.text}"
             self._fail(f"{token.text} needs an operator and a value", token.column, fix)
         if not re.search(r"\w", token.text):
@@ -383,7 +389,7 @@ class _Parser:
 
     def _field(self, key: str, column: int) -> Field:
         try:
-            return get_field(key, self.metrics)
+            return self.find_field(key)
         except UserError as error:
             problem = error.problems[0]
             self._fail(problem.message, column, problem.fix)

@@ -25,6 +25,19 @@ def in_file(problem: Problem, file: str | None) -> Problem:
     return replace(problem, file=file, fix=fix)
 
 
+def in_sweep(problem: Problem, file: str) -> Problem:
+    """Return a problem located in a sweep file, its fix as keys of that file; one that has a file as it is."""
+    if problem.file is not None:
+        return problem
+    fix = problem.fix and _translated(
+        problem.fix,
+        lambda option: option.key,
+        lambda option, value: f"{option.key} = {_toml_value(option, value)}",
+        "write",
+    )
+    return replace(problem, file=file, fix=fix)
+
+
 def form_fix(problem: Problem) -> str | None:
     """Return the fix of a problem as fields of the form; as it is where the problem is in a file."""
     if not problem.fix or problem.file:
@@ -67,9 +80,10 @@ def _toml_key(option: Option) -> str:
 
 
 def _toml_assignment(option: Option, value: str) -> str:
-    is_bare = option.kind in ("bool", "int", "float") and value.lower() != "none"
-    return f"{option.field} = {value if is_bare else _quoted(option, value)} in [{option.section}]"
+    return f"{option.field} = {_toml_value(option, value)} in [{option.section}]"
 
 
-def _quoted(option: Option, value: str) -> str:
+def _toml_value(option: Option, value: str) -> str:
+    if option.kind in ("bool", "int", "float") and value.lower() != "none":
+        return value
     return f'["{value}"]' if option.kind == "words" else f'"{value}"'

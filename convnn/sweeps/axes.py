@@ -1,0 +1,313 @@
+"""The axes of a sweep: lists, ranges and zipped options of a sweep file, and lists on a command line, as points."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from convnn.config.options import BY_KEY, BY_NAME, SECTIONS, Option, Value, nearest_option
+from convnn.config.recorded import SEED
+from convnn.errors import Problem, did_you_mean
+
+MAX_POINTS = 100_000  # of an axis, and cells of a sweep
+RANGE_KEYS = ("from", "to", "step", "steps", "log")
+LABEL = "label"
+MAX_LABEL = 80  # characters
+_VARIABLE = re.compile(r"[A-Za-z_]\w*", re.ASCII)
+_TEXT_RANGE = re.compile(r"([+-]?\d{1,18})\.\.([+-]?\d{1,18})")
+
+
+@dataclass(frozen=True)
+class Point:
+    """A value of an axis: the options and variables that it sets, and its label in tables and names."""
+
+    label: str
+    options: Mapping[str, Value]  # by key
+    variables: Mapping[str, int | float | str]
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A key of `axes` and its points: an option, a variable, or several options that change together."""
+
+    name: str
+    points: Sequence[Point]
+
+    @property
+    def option_keys(self) -> set[str]:
+        """The options that some point sets."""
+        return {key for point in self.points for key in point.options}
+
+    @property
+    def is_variable(self) -> bool:
+        return not self.option_keys
+
+
+class AxisError(ValueError):
+    """What is wrong with an axis, as problems."""
+
+    def __init__(self, *problems: Problem) -> None:
+        super().__init__("; ".join(problem.message for problem in problems))
+        self.problems = problems
+
+
+def find_option(key: str) -> Option | None:
+    """Return the option of a key `layer.K` or of a flag's name `K`."""
+    return BY_KEY.get(key) or BY_NAME.get(key)
+
+
+def unknown_option(key: str) -> Problem:
+    """Return the problem that there is no option of this name, with the nearest that there is."""
+    nearest_key = nearest_option(key.rpartition(".")[2])
+    guess = f". Did you mean {nearest_key}?" if nearest_key else did_you_mean(key, [*BY_NAME, *BY_KEY, *SECTIONS])
+    return Problem(f"there is no option {key}{guess}", key=key, fix="use the name of an option, as K or layer.K")
+
+
+def sweepable_option(key: str) -> Option:
+    """Return the option of a key that cells may differ in. Raises AxisError with the nearest known one."""
+    option = find_option(key)
+    if option is None:
+        raise AxisError(unknown_option(key))
+    if option.section == "output" or option.key == "run.name":
+        fix = "remove it: `name` is the template of the names" if option.key == "run.name" else "remove it"
+        raise AxisError(Problem(f"{option.key} cannot be set in a sweep: it belongs to one run", key=key, fix=fix))
+    return option
+
+
+def checked_value(option: Option, value: Any) -> Value:
+    """Return a value as the schema holds it. Raises AxisError where that does not allow it."""
+    if isinstance(value, str) and value.lstrip().startswith("="):
+        message = f"{option.key} is {value!r}: arithmetic is only possible in [[derive]]"
+        fix = f'write [[derive]] and set = {{ {option.key} = "{value}" }}'
+        raise AxisError(Problem(message, key=option.key, value=value, fix=fix))
+    try:
+        if option.kind == "int" and isinstance(value, float) and value.is_integer():
+            value = int(value)
+        return option.validate(value)
+    except ValueError:
+        raise AxisError(option.problem(value)) from None
+
+
+def parse_axis(name: str, value: Any) -> Axis:
+    """Return the axis of a key of `axes` and its value: a list, a range, or a list of tables of options.
+
+    Raises AxisError with every problem.
+    """
+    if isinstance(value, dict):
+        value = list(_range(name, value))
+    if not isinstance(value, list):
+        message = f"{name} is one value: an axis is a list or a range"
+        raise AxisError(Problem(message, key=name, value=value, fix=f"write {name} = [...], or set it in [set]"))
+    if not value:
+        raise AxisError(Problem(f"{name} is an empty list", key=name, fix="give at least one value, or remove it"))
+    if len(value) > MAX_POINTS:
+        raise AxisError(_too_many(name, len(value)))
+    if any(isinstance(item, dict) for item in value):
+        return _zipped_axis(name, value)
+    option = find_option(name)
+    if option is None:
+        return _variable_axis(name, value)
+    return option_axis(sweepable_option(name), value)
+
+
+def option_axis(option: Option, values: Sequence[Any]) -> Axis:
+    """Return the axis of an option. Raises AxisError for values that it cannot have, or that are there twice."""
+    if option.key == SEED:
+        message = "seeds are no axis: they repeat every cell"
+        raise AxisError(Problem(message, key=SEED, fix="write seeds = [0, 1, 2], or seeds = 3"))
+    points: dict[Value, Point] = {}
+    problems: list[Problem] = []
+    for item in values:
+        try:
+            value = checked_value(option, item)
+        except AxisError as error:
+            problems += error.problems
+            continue
+        if value in points:
+            problems.append(_twice(option.name, option.text(value)))
+        points[value] = Point(option.text(value), {option.key: value}, {})
+    if problems:
+        raise AxisError(*problems)
+    return Axis(option.name, list(points.values()))
+
+
+def parse_values(option: Option, text: str) -> list[Value]:
+    """Return the values of a flag of a sweep: "1,4,9" or "1..12". Raises AxisError.
+
+    An option that takes a list of words has one value.
+    """
+    values: list[Any] = []
+    for part in [text] if option.kind in ("words", "text") else text.split(","):
+        bounds = _TEXT_RANGE.fullmatch(part.strip()) if option.kind in ("int", "float") else None
+        try:
+            if bounds is None:
+                values.append(option.parse(part.strip()))
+            else:
+                values += _range(option.name, {"from": int(bounds[1]), "to": int(bounds[2]), "step": 1})
+        except AxisError:
+            raise
+        except ValueError:
+            raise AxisError(option.problem(part.strip())) from None
+        if len(values) > MAX_POINTS:
+            raise AxisError(_too_many(option.name, len(values)))
+    return [checked_value(option, value) for value in values]
+
+
+def _variable_axis(name: str, values: Sequence[Any]) -> Axis:
+    if not _VARIABLE.fullmatch(name):
+        raise AxisError(unknown_option(name))
+    points: dict[str, Point] = {}
+    for value in values:
+        if not _is_variable_value(value):
+            message = f"{name} is no option, and as a variable it takes numbers and text{did_you_mean(name, BY_NAME)}"
+            raise AxisError(Problem(message, key=name, value=value, fix="use the name of an option, or numbers"))
+        label = value if isinstance(value, str) else f"{value:.12g}"
+        if label in points:
+            raise AxisError(_twice(name, label))
+        points[label] = Point(label, {}, {name: value})
+    return Axis(name, list(points.values()))
+
+
+def _is_variable_value(value: Any) -> bool:
+    if isinstance(value, str):
+        return _is_label(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_label(value: Any) -> bool:
+    return isinstance(value, str) and 0 < len(value) <= MAX_LABEL and value.isprintable()
+
+
+def _zipped_axis(name: str, rows: Sequence[Any]) -> Axis:
+    """Return the axis whose points set several options each; its label is a variable of the axis' name."""
+    problems: list[Problem] = []
+    if find_option(name) is not None:
+        message = f"{name} is an option, so its values are no tables"
+        raise AxisError(Problem(message, key=name, fix="give the tables a name of their own, such as features"))
+    if not _VARIABLE.fullmatch(name):
+        raise AxisError(unknown_option(name))
+    points: dict[str, Point] = {}
+    for row in rows:
+        if not isinstance(row, dict):
+            problems.append(Problem(f"{name} mixes tables and values", key=name, value=row, fix="write tables alone"))
+            continue
+        options: dict[str, Value] = {}
+        for key, value in flat_items({key: value for key, value in row.items() if key != LABEL}):
+            try:
+                option = sweepable_option(key)
+                options[option.key] = checked_value(option, value)
+            except AxisError as error:
+                problems += error.problems
+        label = row.get(LABEL, "_".join(BY_KEY[key].text(value) for key, value in options.items()))
+        if not _is_label(label):
+            problems.append(
+                Problem(
+                    f"{name}: a label is a short text on one line", key=f"{name}.{LABEL}", value=label, fix="quote it"
+                )
+            )
+        elif label in points:
+            problems.append(_twice(name, label))
+        elif not options:
+            problems.append(Problem(f"{name}: {label!r} sets no option", key=name, value=label, fix="remove it"))
+        else:
+            points[label] = Point(label, options, {name: label})
+    if problems:
+        raise AxisError(*problems)
+    return Axis(name, list(points.values()))
+
+
+def flat_items(table: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield the keys and values of a table of options: `layer.K = 9` lies in a table of its own in TOML."""
+    for key, value in table.items():
+        if isinstance(value, dict):
+            yield from ((f"{key}.{name}", item) for name, item in value.items())
+        else:
+            yield key, value
+
+
+def _range(name: str, table: Mapping[str, Any]) -> Iterator[int | float]:
+    """Yield the values of a range, both ends included; they are counted before the first. Raises AxisError."""
+    problems = []
+    for key in table:
+        if key not in RANGE_KEYS:
+            message = f"there is no key {key} in a range{did_you_mean(key, RANGE_KEYS)}"
+            problems.append(
+                Problem(message, key=f"{name}.{key}", value=table[key], fix="write from, to, and step or steps")
+            )
+    numbers = {key: table[key] for key in ("from", "to", "step", "steps") if key in table}
+    for key, value in numbers.items():
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            problems.append(
+                Problem(f"{name}.{key} must be a number", key=f"{name}.{key}", value=value, fix="write 1, or 0.5")
+            )
+    if table.get("log") and "steps" not in table:
+        problems.append(
+            Problem(f"{name}: log needs steps", key=f"{name}.log", value=table["log"], fix="write steps = 5")
+        )
+    if not isinstance(table.get("log", False), bool):
+        problems.append(
+            Problem(f"{name}.log must be true or false", key=f"{name}.log", value=table["log"], fix="write true")
+        )
+    if not problems and ("from" not in table or "to" not in table or {"step", "steps"} <= table.keys()):
+        fix = f"write {name} = {{ from = 0, to = 1, step = 0.25 }}, or steps = 5"
+        problems.append(Problem(f"{name}: a range has from, to, and at most one of step and steps", key=name, fix=fix))
+    if problems:
+        raise AxisError(*problems)
+    first, last = numbers["from"], numbers["to"]
+    if "steps" in table:
+        yield from _divided(name, first, last, numbers["steps"], is_log=table.get("log", False))
+    else:
+        yield from _stepped(name, first, last, numbers.get("step", 1))
+
+
+def _stepped(name: str, first: float, last: float, step: float) -> Iterator[int | float]:
+    if step == 0 or (last - first) / step < 0:
+        fix = "give a step above 0, or a negative one where `to` is below `from`"
+        raise AxisError(Problem(f"{name}: a step of {step:g} never reaches {last:g}", key=f"{name}.step", fix=fix))
+    steps = (last - first) / step
+    if steps >= MAX_POINTS:
+        raise AxisError(_too_many(name, steps))
+    count = round(steps)
+    if abs(steps - count) > 1e-6:
+        reached = first + math.floor(steps) * step
+        message = f"{name}: steps of {step:g} from {first:g} do not end at {last:g}"
+        raise AxisError(Problem(message, key=f"{name}.to", value=last, fix=f"write to = {reached:g}, or steps"))
+    for index in range(count + 1):
+        value = first + index * step
+        yield value if isinstance(value, int) else _rounded(value)
+
+
+def _divided(name: str, first: float, last: float, count: float, *, is_log: bool) -> Iterator[int | float]:
+    if count != int(count) or count < 2:
+        message = f"{name}.steps is {count:g}: must be a whole number of at least 2"
+        raise AxisError(Problem(message, key=f"{name}.steps", value=count, fix="write steps = 5, for example"))
+    if count > MAX_POINTS:
+        raise AxisError(_too_many(name, count))
+    if is_log and (first <= 0 or last <= 0):
+        message = f"{name}: a range with log = true lies above 0"
+        raise AxisError(Problem(message, key=name, value=min(first, last), fix="write from and to above 0"))
+    for index in range(int(count)):
+        share = index / (count - 1)
+        if index == count - 1:
+            yield last
+        elif is_log:
+            yield _rounded(first * (last / first) ** share)
+        else:
+            yield _rounded(first + share * (last - first))
+
+
+def _rounded(value: float) -> float:
+    """Return a number without the error of its sum: 0.30000000000000004 is 0.3."""
+    return float(f"{value:.12g}")
+
+
+def _too_many(name: str, count: float) -> Problem:
+    message = f"{name} has {count:,.0f} values: at most {MAX_POINTS:,} are planned"
+    return Problem(message, key=name, fix="give fewer values")
+
+
+def _twice(name: str, label: str) -> Problem:
+    return Problem(f"{name} has {label} twice", key=name, value=label, fix="write it once")

@@ -1,0 +1,320 @@
+"""The plan of a sweep: every cell with its configuration, whether it can be trained, and which are the same model.
+
+A cell is a configuration with a seed. Precedence: defaults < base < `set` < flags < axes and `derive`. Nothing is read
+from a disk, and torch is not loaded.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import product
+from math import prod
+from types import MappingProxyType
+from typing import Any
+
+from convnn.config.active import active_options, inactive_options
+from convnn.config.options import BY_KEY, OPTIONS, Value, value_at
+from convnn.config.recorded import SEED
+from convnn.config.schema import RunConfig
+from convnn.costs.plan import plan as plan_costs
+from convnn.data.catalog import published_info
+from convnn.errors import Problem, UserError
+from convnn.presets import rules
+from convnn.presets.resolve import build_config
+from convnn.sweeps.axes import (
+    MAX_POINTS,
+    Axis,
+    AxisError,
+    Point,
+    find_option,
+    option_axis,
+    parse_values,
+    sweepable_option,
+)
+from convnn.sweeps.expression import Expression, ExpressionError
+from convnn.sweeps.file import PLACEHOLDER, Block, Derivation, Sweep
+
+MAX_CELLS = MAX_POINTS
+WHERE = ("runtime.device", "runtime.threads", "data.workers")  # where and how fast a cell is trained, not what
+_UNSAFE = re.compile(r"[^A-Za-z0-9._+=-]+")
+NAME_LENGTH = 80
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell of a sweep: what it is called, what it varies, its configuration, and why it is not trained."""
+
+    index: int  # from 1
+    block: str
+    name: str  # of its runs
+    seed: int
+    labels: Mapping[str, str]  # its value of each axis, as text
+    config: RunConfig
+    problems: tuple[Problem, ...] = ()  # of a cell that cannot be trained
+    same_as: int | None = None  # the index of an earlier cell that is the same model, trained once for both
+
+    @property
+    def is_infeasible(self) -> bool:
+        return bool(self.problems)
+
+    @cached_property
+    def key(self) -> tuple[tuple[str, str], ...]:
+        """Equal for cells that are one model with one seed: the options that decide the metrics, and their values."""
+        return model_key(self.config)
+
+    @property
+    def training_flops(self) -> int | None:
+        """FLOPs of the whole training, forward and backward; None where the size of the data is not published."""
+        data = self.config.data
+        info = published_info(data.dataset, data.resize)
+        if info.image_size is None or info.num_classes is None or info.train_images is None:
+            return None
+        images = info.train_images if data.limit is None else min(info.train_images, data.limit)
+        costs = plan_costs(self.config, info.image_size, info.num_classes)
+        return round(images * (1 - data.val_share)) * self.config.training.num_epochs * costs.training_flops
+
+
+@dataclass(frozen=True)
+class SweepPlan:
+    """The cells of a sweep in their order, without those that are skipped."""
+
+    sweep: Sweep
+    cells: Sequence[Cell]
+    skipped: int
+
+    @property
+    def infeasible(self) -> list[Cell]:
+        return [cell for cell in self.cells if cell.is_infeasible]
+
+    @property
+    def same(self) -> list[Cell]:
+        """The cells that are the same model as an earlier one."""
+        return [cell for cell in self.cells if cell.same_as is not None]
+
+    @property
+    def to_train(self) -> list[Cell]:
+        return [cell for cell in self.cells if not cell.is_infeasible and cell.same_as is None]
+
+    @property
+    def repeated_names(self) -> list[str]:
+        """Names that cells with one seed share, so that the names do not tell them apart."""
+        counts = Counter((cell.name, cell.seed) for cell in self.cells)
+        return list(dict.fromkeys(name for (name, _), count in counts.items() if count > 1))
+
+
+def plan_sweep(sweep: Sweep, typed: Mapping[str, str] = MappingProxyType({})) -> SweepPlan:
+    """Return the plan of a sweep.
+
+    Args:
+        sweep: what was read from a file
+        typed: flags by option key, as text: "9" sets an option of all cells, "1,4,9" and "1..12" vary it; for an axis
+            they replace its values
+
+    Raises:
+        UserError: a flag cannot be used so, or there are more than MAX_CELLS cells
+    """
+    sweep = _with_flags(sweep, typed)
+    count = sum(prod(len(axis.points) for axis in (*sweep.axes, *block.axes)) for block in sweep.parts)
+    count *= len(sweep.seeds or (0,))
+    if count > MAX_CELLS:
+        message = f"{sweep.name} has {count:,} cells: at most {MAX_CELLS:,} are planned"
+        raise UserError(
+            Problem(message, key="axes", value=count, fix="give fewer values, or divide it into two sweeps")
+        )
+    base = {option.key: option.default for option in OPTIONS} | dict(sweep.base.values if sweep.base else {})
+    planner = _Planner(sweep, {key: BY_KEY[key].validate(value) for key, value in base.items()})
+    cells = list(planner.cells())
+    return SweepPlan(sweep, cells, planner.skipped)
+
+
+def model_key(config: RunConfig) -> tuple[tuple[str, str], ...]:
+    """Return what makes a configuration with its seed the same model as another one: its options with an effect."""
+    return tuple((key, BY_KEY[key].text(value)) for key, value in active_options(config).items() if key not in WHERE)
+
+
+# -- flags ---------------------------------------------------------------------------------------------------------
+
+
+def _with_flags(sweep: Sweep, typed: Mapping[str, str]) -> Sweep:
+    """Return a sweep with flags over its values, and over its axes."""
+    problems: list[Problem] = []
+    derived = {key for derivation in sweep.derivations for key in derivation.values}
+    for key, text in typed.items():
+        try:
+            option = sweepable_option(key)
+            values = parse_values(option, text)
+            if key in derived:
+                message = f"{option.flag} cannot be given: {sweep.name} derives {key}"
+                raise AxisError(Problem(message, key=key, value=text, fix="change the [[derive]] of the sweep"))
+            if key == SEED:
+                sweep = replace(sweep, seeds=[value for value in values if isinstance(value, int)])
+            else:
+                sweep = _with_values(sweep, key, values)
+        except AxisError as error:
+            problems += error.problems
+    if problems:
+        raise UserError(problems)
+    return sweep
+
+
+def _with_values(sweep: Sweep, key: str, values: Sequence[Value]) -> Sweep:
+    axes = [*sweep.axes, *(axis for block in sweep.blocks for axis in block.axes)]
+    owner = next((axis for axis in axes if key in axis.option_keys), None)
+    if owner is not None and find_option(owner.name) is None:
+        message = f"{BY_KEY[key].flag} cannot be given: the axis {owner.name} sets {key}"
+        raise AxisError(Problem(message, key=key, fix=f"change the axis {owner.name} of the sweep"))
+    new = option_axis(BY_KEY[key], values)
+    if owner is not None:
+        blocks = [replace(block, axes=_replaced(block.axes, key, new)) for block in sweep.blocks]
+        return replace(sweep, axes=_replaced(sweep.axes, key, new), blocks=blocks)
+    blocks = [replace(block, values=_without(block.values, key)) for block in sweep.blocks]
+    if len(values) == 1:
+        return replace(sweep, values={**sweep.values, key: values[0]}, blocks=blocks)
+    return replace(sweep, values=_without(sweep.values, key), axes=[*sweep.axes, new], blocks=blocks)
+
+
+def _replaced(axes: Sequence[Axis], key: str, new: Axis) -> list[Axis]:
+    return [new if key in axis.option_keys else axis for axis in axes]
+
+
+def _without(values: Mapping[str, Value], key: str) -> dict[str, Value]:
+    return {name: value for name, value in values.items() if name != key}
+
+
+# -- cells ---------------------------------------------------------------------------------------------------------
+
+
+class _RecordedView:
+    """The options of a cell in the making, as a filter asks a run for them."""
+
+    def __init__(self, values: Mapping[str, Value]) -> None:
+        self.values = values
+
+    def value(self, key: str) -> Value:
+        return self.values[key]
+
+    @property
+    def inactive(self) -> Mapping[str, str]:
+        return inactive_options(build_config(self.values))
+
+
+@dataclass(frozen=True)
+class _CellView:
+    """A cell in the making: what `when` and arithmetic ask of it."""
+
+    config: _RecordedView
+    variables: Mapping[str, int | float | str]
+
+
+class _Planner:
+    """Expands a sweep into its cells."""
+
+    def __init__(self, sweep: Sweep, base: Mapping[str, Value]) -> None:
+        self.sweep, self.base = sweep, base
+        self.skipped = 0
+        self._first_cells: dict[tuple[tuple[str, str], ...], int] = {}  # by model: the index of the first cell
+
+    def cells(self) -> Iterator[Cell]:
+        index = 0
+        seeds = self.sweep.seeds or [int(self.base[SEED])]  # type: ignore[arg-type]
+        for block in self.sweep.parts:
+            axes = [*self.sweep.axes, *block.axes]
+            for points in product(*(axis.points for axis in axes)):
+                cell = self._cell(block, axes, points, seeds[0])
+                if cell is None:
+                    self.skipped += len(seeds)
+                    continue
+                for seed in seeds:
+                    index += 1
+                    yield self._numbered(cell, index, seed)
+
+    def _cell(self, block: Block, axes: Sequence[Axis], points: Sequence[Point], seed: int) -> Cell | None:
+        """Return a cell without its number; None where it is skipped."""
+        values = {**self.base, **self.sweep.values, **block.values, SEED: seed}
+        variables: dict[str, int | float | str] = {}
+        for point in points:
+            values |= point.options
+            variables |= point.variables
+        problems = [
+            problem for derivation in self.sweep.derivations for problem in self._derive(derivation, values, variables)
+        ]
+        view: Any = _CellView(_RecordedView(values), variables)
+        if any(skip.condition.matches(view) for skip in self.sweep.skips):
+            return None
+        config = build_config(values)
+        labels = {axis.name: point.label for axis, point in zip(axes, points, strict=True)}
+        name = self._name(config, labels, variables)
+        if not problems:
+            info = published_info(config.data.dataset, config.data.resize)
+            problems = [*rules.problems(config, info.image_size), *rules.data_problems(config, info)]
+        return Cell(0, block.id, name, seed, labels, config, tuple(problems))
+
+    def _derive(
+        self, derivation: Derivation, values: dict[str, Value], variables: Mapping[str, int | float | str]
+    ) -> Iterator[Problem]:
+        """Set the options that follow from others; yield a problem for each that has no allowed value."""
+        view: Any = _CellView(_RecordedView(values), variables)
+        if not derivation.when.condition.matches(view):
+            return
+        for key, value in derivation.values.items():
+            if not isinstance(value, Expression):
+                values[key] = value
+                continue
+            try:
+                values[key] = _evaluate(key, value, values, variables)
+            except AxisError as error:
+                yield from error.problems
+
+    def _name(self, config: RunConfig, labels: Mapping[str, str], variables: Mapping[str, Any]) -> str:
+        template = self.sweep.template
+        if template is None:
+            template = "-".join([self.sweep.name, *(f"{name}{{{name}}}" for name in labels)])
+
+        def text(match: re.Match[str]) -> str:
+            name = match[1]
+            if name in labels:
+                return labels[name]
+            option = find_option(name)
+            return option.text(value_at(config, option.key)) if option else str(variables.get(name, ""))
+
+        return _UNSAFE.sub("-", PLACEHOLDER.sub(text, template)).lstrip("-._+=")[:NAME_LENGTH] or "cell"
+
+    def _numbered(self, cell: Cell, index: int, seed: int) -> Cell:
+        config = cell.config
+        if seed != cell.seed:
+            config = config.model_copy(update={"training": config.training.model_copy(update={"seed": seed})})
+        run = config.run.model_copy(update={"name": cell.name})
+        numbered = replace(cell, index=index, seed=seed, config=config.model_copy(update={"run": run}))
+        if numbered.is_infeasible or self.sweep.trains_same:
+            return numbered
+        first = self._first_cells.setdefault(numbered.key, index)
+        return numbered if first == index else replace(numbered, same_as=first)
+
+
+def _evaluate(
+    key: str, expression: Expression, values: Mapping[str, Value], variables: Mapping[str, int | float | str]
+) -> Value:
+    """Return the value that arithmetic gives an option of a cell. Raises AxisError where there is none."""
+    numbers: dict[str, int | float] = {}
+    for name in expression.names:
+        option = find_option(name)
+        number = variables.get(name) if option is None or name in variables else values[option.key]
+        if isinstance(number, bool) or not isinstance(number, int | float):
+            message = f"{key}: {name} has no number in this cell"
+            raise AxisError(Problem(message, key=key, value=expression.text, fix="restrict it with `when`"))
+        numbers[name] = number
+    option = BY_KEY[key]
+    try:
+        result = expression.value(numbers)
+        if option.kind == "int" and isinstance(result, float) and result.is_integer():
+            result = int(result)
+        return option.validate(result)
+    except ExpressionError as error:
+        message = f"{key} {expression.text}: {error}"
+        raise AxisError(Problem(message, key=key, value=expression.text, fix="restrict it with `when`")) from None
+    except ValueError:
+        raise AxisError(option.problem(result)) from None

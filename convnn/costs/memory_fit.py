@@ -12,6 +12,20 @@ if TYPE_CHECKING:
     from convnn.config.schema import RunConfig
 
 USABLE = 0.9  # share of the free memory that a step may take
+OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory")
+
+
+class ModelMemoryError(MemoryError):
+    """There is too little memory for the model, on images of (H, W) pixels."""
+
+    def __init__(self, image_size: tuple[int, int], num_classes: int) -> None:
+        super().__init__("too little memory for the model")
+        self.image_size, self.num_classes = image_size, num_classes
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an exception says that memory could not be allocated."""
+    return isinstance(error, MemoryError) or any(words in str(error).lower() for words in OUT_OF_MEMORY)
 
 
 def forecast(config: RunConfig, image_size: tuple[int, int], classes: int, accumulate: int | None = None) -> int:

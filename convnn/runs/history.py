@@ -41,6 +41,7 @@ class StepRecord(NamedTuple):
     images_per_s: float | None
 
 
+FORWARD_SHARE = 1 / 3  # of the time of a training step: what evaluation takes per image, until it is measured
 STEP_FIELDS = StepRecord._fields[3:]  # the metrics of a step
 
 
@@ -210,13 +211,27 @@ class History:
         epochs = started.epochs if started else None
         steps = per_epoch * epochs if per_epoch and epochs else None
         step_in_epoch = self.step - (self.epoch - 1) * per_epoch if per_epoch and self._latest else 0
-        seconds_per_step = self._seconds_per_step()
-        eta = None
-        if self.finished:
-            eta = 0.0
-        elif steps is not None and seconds_per_step is not None:
-            eta = max(0, steps - self.step) * seconds_per_step
+        eta = 0.0 if self.finished else None
+        if eta is None and epochs and per_epoch:
+            eta = self._remaining_seconds(epochs, per_epoch)
         return Progress(self.epoch, epochs, step_in_epoch, per_epoch, self.step, steps, self.elapsed, eta)
+
+    def _remaining_seconds(self, epochs: int, steps_per_epoch: int) -> float | None:
+        """Return the seconds of the steps that are left, and of the evaluations and checkpoints; None while unknown."""
+        seconds_per_step = self._seconds_per_step()
+        if seconds_per_step is None:
+            return None
+        steps_left = max(0, epochs * steps_per_epoch - self.step)
+        if self.epochs:
+            recent = [epoch.metrics["train_s"] for epoch in self.epochs[-RECENT_EPOCHS:] if "train_s" in epoch.metrics]
+            epoch_seconds = seconds_per_step * steps_per_epoch
+            training = min(sum(recent) / len(recent), epoch_seconds) if recent else epoch_seconds
+            epochs_left = max(0, epochs - self.epochs[-1].epoch)
+            return steps_left * training / steps_per_epoch + epochs_left * (epoch_seconds - training)
+        images = self.started.images if self.started else {}
+        evaluated = sum(count for split, count in images.items() if split != "train")
+        share = FORWARD_SHARE * evaluated / images["train"] if images.get("train") else 0.0
+        return seconds_per_step * (steps_left + epochs * steps_per_epoch * share)
 
     def _seconds_per_step(self) -> float | None:
         """Return the recent speed, measured over whole epochs with their evaluation; in the first epoch, over steps."""

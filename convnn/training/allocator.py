@@ -23,6 +23,13 @@ def one_heap() -> bool:
     return _set(_ARENA_MAX, 1)
 
 
+def release_memory() -> None:
+    """Give the free memory of the heap back to the system, where this C library can (glibc)."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform.startswith("linux") else None
+    if trim is not None:
+        trim(0)
+
+
 def _set(option: int, value: int) -> bool:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform.startswith("linux") else None
     return mallopt is not None and bool(mallopt(option, value))

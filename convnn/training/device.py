@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import resource
 import sys
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -75,16 +77,55 @@ def configure_torch(config: RunConfig, device: torch.device) -> None:
     if deterministic != torch.are_deterministic_algorithms_enabled():  # setting it imports the compiler
         torch.use_deterministic_algorithms(deterministic)
     torch.backends.cudnn.deterministic = deterministic
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
 
 
-def peak_bytes(device: torch.device) -> int:
-    """Return the peak memory in bytes: of the device, or on cpu of the whole process."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    if device.type == "mps":
-        return torch.mps.driver_allocated_memory()
+class PeakMemory:
+    """The peak memory of a run: what a device or, on cpu, this process takes beyond what it has when this is made.
+
+    That is made when the data is open and the model is not yet built, so that the peak is what `costs` estimates.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        gc.collect()  # what is left of an earlier run in this process
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+        elif device.type == "cpu":
+            allocator.release_memory()
+            with suppress(OSError):  # where the system cannot, the peak of an earlier run may hide a lower one
+                CLEAR_REFS.write_text(RESET_PEAK, encoding="utf-8")
+        self._before = self._allocated()
+
+    def bytes(self) -> int:
+        """Return the peak so far."""
+        peak = self._allocated()
+        if self.device.type == "cuda":
+            peak = torch.cuda.max_memory_allocated(self.device)
+        elif self.device.type == "cpu":
+            peak = _process_status("VmHWM") or _highest_resident()
+        return max(0, peak - self._before)
+
+    def _allocated(self) -> int:
+        if self.device.type == "cuda":
+            return torch.cuda.memory_allocated(self.device)
+        if self.device.type == "mps":
+            return torch.mps.driver_allocated_memory()
+        return _process_status("VmRSS") or _highest_resident()
+
+
+CLEAR_REFS, RESET_PEAK = Path("/proc/self/clear_refs"), "5"  # see proc(5)
+
+
+def _process_status(name: str) -> int | None:
+    """Return a size from /proc/self/status in bytes; None where there is no such file."""
+    try:
+        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return None
+    return next((1024 * int(line.split()[1]) for line in lines if line.startswith(f"{name}:")), None)
+
+
+def _highest_resident() -> int:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024  # kilobytes on Linux
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from convnn.config.schema import RunConfig
-from convnn.costs.memory_fit import shortage
+from convnn.costs.memory_fit import ModelMemoryError, is_out_of_memory, shortage
 from convnn.costs.plan import plan
 from convnn.data.splits import small_last_batch
 from convnn.events import Epoch, Event, Finished, Started, Step, Warned
@@ -34,10 +34,10 @@ STEP_EVENTS_PER_EPOCH = 200
 class Trainer:
     """Trains a state to the last epoch of its configuration."""
 
-    def __init__(self, state: TrainState, warnings: Sequence[str] = ()) -> None:
+    def __init__(self, state: TrainState, warnings: Sequence[str], peak_memory: training_device.PeakMemory) -> None:
         config = state.config
         self.state, self.config, self.warnings = state, config, tuple(warnings)
-        self.device = state.device
+        self.device, self.peak_memory = state.device, peak_memory
         self.loss_fn = build.loss_fn(config)
         self.amp = training_device.amp_dtype(config, state.device)
         self.compiled_model = build.compiled(config, state.model) if config.runtime.compile else state.model
@@ -53,12 +53,18 @@ class Trainer:
         data = build.data(config, device)
         free = training_device.free_memory(device)  # before the model takes its part
         warning = shortage(config, data.image_size, len(data.classes), free)
-        state = build_train_state(config, data, device)
+        peak_memory = training_device.PeakMemory(device)
+        try:
+            state = build_train_state(config, data, device)
+        except (RuntimeError, MemoryError) as error:
+            if is_out_of_memory(error):
+                raise ModelMemoryError(data.image_size, len(data.classes)) from error
+            raise
         if saved is not None and fork:
             state.load_fork(saved)
         elif saved is not None:
             state.load_state_dict(saved)
-        return cls(state, [warning] if warning else [])
+        return cls(state, [warning] if warning else [], peak_memory)
 
     def run(self) -> Iterator[Event | None]:
         """Yield Started, then an event or None after each step and each evaluated batch, and Finished in the end.
@@ -182,7 +188,7 @@ class Trainer:
             "images_per_s": state.meters.images / max(train_s, 1e-9),
             "train_s": train_s,
             "eval_s": eval_timer.seconds(),
-            "peak_bytes": training_device.peak_bytes(self.device),
+            "peak_bytes": self.peak_memory.bytes(),
         }
         monitored = metrics[state.monitor]
         if state.best is None or monitored > state.best.value:

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import errno
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from convnn.costs.memory_fit import accumulation, forecast
+from convnn.costs.memory_fit import ModelMemoryError, accumulation, forecast, is_out_of_memory
 from convnn.errors import Exit, Problem, UserError
 from convnn.text import memory, plural
 
 if TYPE_CHECKING:
     from convnn.config.schema import RunConfig
 
-OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory")
 OTHER_FOLDER = "choose another --runs folder"
 FREE_SPACE = "free some space"
 MAKE_WRITABLE = "make it writable"
@@ -60,7 +59,9 @@ def classify_failure(error: Exception, context: RunContext) -> Failure:
     summary = f"{type(error).__name__}: {lines[0] if lines else ''}"[:300]
     if isinstance(error, UserError):
         return Failure("; ".join(lines), error.code)
-    if isinstance(error, MemoryError) or any(words in str(error).lower() for words in OUT_OF_MEMORY):
+    if isinstance(error, ModelMemoryError):
+        return _out_of_memory(replace(context, image_size=error.image_size, num_classes=error.num_classes))
+    if is_out_of_memory(error):
         return _out_of_memory(context)
     if _is_device_error(error):
         return Failure(f"the device was lost ({summary})", Exit.DATA)

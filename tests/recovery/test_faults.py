@@ -14,6 +14,7 @@ from support import killing, training
 from support.processes import Command, convnn, until
 
 from convnn.costs import memory_fit, plan
+from convnn.costs.memory_fit import ModelMemoryError
 from convnn.errors import Exit, UserError
 from convnn.events import Started
 from convnn.text import memory
@@ -50,6 +51,13 @@ def test_out_of_memory_names_an_accumulation_whose_forecast_fits(error):
 def test_where_no_accumulation_fits_another_way_is_named():
     failure = classify_failure(MemoryError(), context(10_000_000))
     assert failure.flags == () and "--width" in failure.cause
+
+
+def test_out_of_memory_while_the_model_is_built_is_not_blamed_on_the_data():
+    context = failures.RunContext(training.config(), None, None, 1 << 30)
+    failure = failures.classify_failure(ModelMemoryError((8, 8), 10), context)
+    assert failure.code == Exit.MEMORY
+    assert "was forecast at" in failure.cause and "data was read" not in failure.cause
 
 
 def test_out_of_memory_before_the_data_is_known():

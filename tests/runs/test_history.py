@@ -174,3 +174,19 @@ def test_a_damaged_line_is_reported_with_its_byte_and_the_rest_is_read(tmp_path)
     history = History()
     history.update(path)
     assert [byte for byte, _ in history.skipped_lines] == [0] and len(history.epochs) == 1
+
+
+def test_the_time_left_includes_evaluation():
+    """Before it was measured by images, where a forward pass takes a third of a step; then as it was measured."""
+    start = datetime(2026, 11, 1, tzinfo=UTC)
+
+    def at(seconds: float) -> datetime:
+        return start + timedelta(seconds=seconds)
+
+    history = History([Started(time=start, epochs=2, steps_per_epoch=10, images={"train": 100, "test": 50})])
+    history.fold(Step(time=at(number), epoch=1, step=number, loss=1.0) for number in range(1, 6))
+    assert history.progress.eta == pytest.approx(15 + 2 * 10 * 0.5 / 3)
+    history.fold([Epoch(time=at(14), epoch=1, step=10, metrics={"train_s": 10.0, "eval_s": 4.0})])
+    assert history.progress.eta == pytest.approx(10 + 4)
+    history.fold([Step(time=at(24), epoch=2, step=20, loss=1.0)])
+    assert history.progress.eta == pytest.approx(4)  # no step is left, its evaluation is

@@ -243,3 +243,15 @@ def test_reduce_memory_keeps_less_for_the_backward_pass():
     default, reduced = kept_for_backward("default"), kept_for_backward("reduce-memory")
     assert 0 < reduced < 0.7 * default  # the budget is half of what may be computed again
     assert kept_for_backward("default") == default  # and it is set back
+
+
+def test_the_peak_memory_is_of_this_run_and_without_what_was_there_before():
+    """Whatever an earlier run in this process took, a small one reports less, of the size of its estimate."""
+    peaks, estimates = [], []
+    for width, batch in ((0.25, 128), (0.0625, 4)):
+        trainer = build_trainer(model="vgg11", resize=32, width=width, batch_size=batch, limit=128, num_epochs=1)
+        events = [event for event in trainer.run() if event is not None]
+        estimates += [event.memory_bytes for event in events if isinstance(event, Started)]
+        peaks += [event.metrics["peak_bytes"] for event in events if isinstance(event, Epoch)]
+    assert peaks[1] < peaks[0]
+    assert all(peak < 1.5 * estimate for peak, estimate in zip(peaks, estimates, strict=True))

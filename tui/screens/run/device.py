@@ -17,7 +17,7 @@ class DevicePane(TextPane):
     TITLE = "device"
     HELP = (
         "Where the run trains: device, threads, the peak memory so far beside the expected memory of a training step, "
-        "the times of the last epoch, and the size of the model. On cpu the memory is that of the whole process."
+        "the times of the last epoch, and the size of the model. Both memories are without torch and the data."
     )
     IS_SECONDARY = True
     PLACEHOLDER = "known when the run has started"

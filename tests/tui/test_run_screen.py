@@ -9,12 +9,14 @@ from datetime import timedelta
 import pytest
 from support import training
 from support.pictured_runs import STEPS, events_of, make
+from support.runs import epoch as epoch_event
+from support.runs import new
 from textual.color import Color
 from textual.widgets import RichLog
 
 from convnn import events
 from convnn.errors import UserError
-from convnn.events import Epoch, Finished
+from convnn.events import Epoch, Finished, Started
 from convnn.presets.resolve import resolve
 from convnn.runs import event_log
 from convnn.runs.control import ControlCommand
@@ -23,6 +25,7 @@ from convnn.runs.run import Run
 from tui.app import ConvnnApp
 from tui.dialogs.choice import Choice
 from tui.process.launcher import Launch
+from tui.screens.run.follower import RunFollower
 from tui.screens.run.pane import Pane
 from tui.screens.run.run_menu import CONFIRMATIONS
 from tui.screens.run.screen import RunScreen
@@ -439,3 +442,17 @@ def test_the_picture_of_the_run_screen(snap_compare, tmp_path, monkeypatch, size
         await pilot.pause(0.1)
 
     assert snap_compare(ConvnnApp(tmp_path), terminal_size=size, run_before=look)
+
+
+@pytest.mark.parametrize("shorter", [False, True])
+def test_a_history_that_an_editor_replaced_is_read_again(tmp_path, shorter):
+    run = new(tmp_path, Started(host="a long name of a host"), epoch_event(1, 50.0))
+    follower = RunFollower(run)
+    assert len(follower.poll()) == 2
+    copy = run.path / "copy"
+    copy.write_text(run.events_path.read_text().replace("a long name of a host", "x" if shorter else "y" * 60))
+    copy.replace(run.events_path)
+    event_log.append_event(run.events_path, epoch_event(2, 60.0))
+    assert [event.epoch for event in follower.poll()] == [2]
+    assert [event.epoch for event in follower.history.epochs] == [1, 2] and not follower.history.skipped_lines
+    assert follower.poll() == []

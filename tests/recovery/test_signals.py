@@ -139,3 +139,18 @@ def test_killed_data_worker_is_named_within_a_minute(waiting):
     ended = command.wait(60)
     assert ended.code == Exit.FAILED
     assert f"process {worker}) was killed by SIGKILL" in ended.out and "--workers" in ended.out
+
+
+def test_signal_while_the_data_is_read(tmp_path, images):
+    """The run ends before its first step, as interrupted, and the same command goes on with it."""
+    options = {name: value for name, value in training.SMALL.items() if name != "limit"}
+    data = {"dataset": "folder", "data_path": images}
+    command = Started("run", *killing.arguments(options | data), "--plain", cwd=tmp_path)
+    until(lambda: any(tmp_path.glob("runs/*/run.lock")) or command.process.poll() is not None)
+    time.sleep(0.5)
+    command.signal(signal.SIGINT)
+    ended = command.wait(60)
+    assert ended.code == Exit.INTERRUPTED and "Traceback" not in ended.err, ended
+    (run,) = list_runs(tmp_path / "runs")[0]
+    assert run.status() == "interrupted" and "resume with: convnn resume" in ended.err
+    assert run.history().started is None

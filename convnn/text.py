@@ -43,7 +43,7 @@ def power_of_ten(value: float) -> str:
 
 def prefixed(value: float) -> str:
     """Return a count with its SI prefix, "622.9 M", and a small one as it is."""
-    for bound, prefix in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M")):
+    for bound, prefix in ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M")):
         if value >= bound:
             return f"{value / bound:.4g} {prefix}"
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"

@@ -367,7 +367,7 @@ class _Parser:
 
     def _name_part(self, token: Token) -> Condition:
         is_key = token.text in RUN_FIELDS or token.text in BY_NAME or token.text in BY_KEY
-        if token.kind == "word" and (is_key or not self.finds_runs):
+        if not self.finds_runs or (token.kind == "word" and is_key):
             fix = f"write {token.text}=..., or has:{token.text}"
             self._fail(f"{token.text} needs an operator and a value", token.column, fix)
         if not re.search(r"\w", token.text):

@@ -56,6 +56,7 @@ COMMANDS = {
     "resume": Command("train", "resume", runs_long=True),
     "stop": Command("train", "stop"),
     "queue": Command("train", "queue"),
+    "sweep": Command("train", "sweep"),
     "work": Command("train", "work", runs_long=True),
     "tui": Command("train", "tui", runs_long=True),
     "presets": Command("configure", "presets"),
@@ -72,7 +73,7 @@ COMMANDS = {
     "doctor": Command("check", "doctor", runs_long=True),
     "verify-resume": Command("check", "verify_resume", runs_long=True),
 }
-WITH_FLAGS = ("run", "resume", "summary", "evaluate", "verify-resume")  # of the schema
+WITH_FLAGS = ("run", "resume", "summary", "evaluate", "verify-resume", "sweep")  # of the schema
 
 
 class _QuietTypes:

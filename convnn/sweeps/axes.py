@@ -134,11 +134,13 @@ def option_axis(option: Option, values: Sequence[Any]) -> Axis:
     return Axis(option.name, list(points.values()))
 
 
-def parse_values(option: Option, text: str) -> list[Value]:
-    """Return the values of a flag of a sweep: "1,4,9" or "1..12". Raises AxisError.
+def parse_values(option: Option, text: str | bool) -> list[Value]:
+    """Return the values of a flag of a sweep: "1,4,9" or "1..12"; a switch is a bool. Raises AxisError.
 
-    An option that takes a list of words has one value.
+    An option that takes text or a list of words has one value.
     """
+    if isinstance(text, bool):
+        return [text]
     values: list[Any] = []
     for part in [text] if option.kind in ("words", "text") else text.split(","):
         bounds = _TEXT_RANGE.fullmatch(part.strip()) if option.kind in ("int", "float") else None

@@ -17,6 +17,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+import tomli_w
+
 from convnn.analysis.fields import Field, get_field
 from convnn.analysis.filters import Filter, parse_filter
 from convnn.config import toml
@@ -25,6 +27,7 @@ from convnn.config.options import BY_KEY, BY_NAME, SECTIONS, Value
 from convnn.config.recorded import SEED, UNKNOWN
 from convnn.config.schema import SAFE_NAME
 from convnn.errors import Problem, UserError, did_you_mean
+from convnn.files import expand_home
 from convnn.presets import store
 from convnn.presets.store import Preset
 from convnn.sweeps.axes import (
@@ -111,6 +114,26 @@ def is_shipped(path: Path) -> bool:
 def shipped_sweeps() -> dict[str, Path]:
     """Return the sweeps that come with convnn by name."""
     return {path.stem: path for path in sorted(shipped_folder().glob("*.toml"))}
+
+
+def find_sweep(name: str) -> Sweep:
+    """Return the sweep of a file, of a shipped sweep, or of a preset, which is a sweep of one cell.
+
+    Raises UserError with the nearest known name, and with everything that is wrong with the file.
+    """
+    if name.endswith(".toml") or "/" in name:
+        try:
+            return read_sweep(Path(expand_home(name)))
+        except ValueError as error:
+            raise UserError(Problem(str(error), value=name)) from error
+    shipped = shipped_sweeps()
+    if name in shipped:
+        return read_sweep(shipped[name])
+    presets = store.listed()
+    if name in presets:
+        return parse_sweep(tomli_w.dumps({"base": name}), name)
+    message = f"there is no sweep or preset {name}{did_you_mean(name, [*shipped, *presets])}"
+    raise UserError(Problem(message, value=name, fix=f"give a file ending in .toml, or one of {', '.join(shipped)}"))
 
 
 def parse_sweep(text: str, name: str = "sweep", path: Path | None = None) -> Sweep:

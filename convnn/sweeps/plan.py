@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
@@ -18,13 +18,14 @@ from typing import Any
 
 from convnn.config.active import active_options, inactive_options
 from convnn.config.options import BY_KEY, OPTIONS, Value, value_at
-from convnn.config.recorded import SEED
+from convnn.config.recorded import SEED, value_text
 from convnn.config.schema import RunConfig
 from convnn.costs.plan import plan as plan_costs
 from convnn.data.catalog import published_info
 from convnn.errors import Problem, UserError
 from convnn.presets import rules
 from convnn.presets.resolve import build_config
+from convnn.runs.summary import Summary
 from convnn.sweeps.axes import (
     MAX_POINTS,
     Axis,
@@ -55,6 +56,7 @@ class Cell:
     labels: Mapping[str, str]  # its value of each axis, as text
     config: RunConfig
     problems: tuple[Problem, ...] = ()  # of a cell that cannot be trained
+    varied_keys: tuple[str, ...] = ()  # options that axes, blocks and derivations set
     same_as: int | None = None  # the index of an earlier cell that is the same model, trained once for both
 
     @property
@@ -65,6 +67,11 @@ class Cell:
     def key(self) -> tuple[tuple[str, str], ...]:
         """Equal for cells that are one model with one seed: the options that decide the metrics, and their values."""
         return model_key(self.config)
+
+    @property
+    def varied(self) -> dict[str, Any]:
+        """The options that the axes and derivations set, by key, with their values in this cell."""
+        return {key: value_at(self.config, key) for key in self.varied_keys}
 
     @property
     def training_flops(self) -> int | None:
@@ -106,7 +113,7 @@ class SweepPlan:
         return list(dict.fromkeys(name for (name, _), count in counts.items() if count > 1))
 
 
-def plan_sweep(sweep: Sweep, typed: Mapping[str, str] = MappingProxyType({})) -> SweepPlan:
+def plan_sweep(sweep: Sweep, typed: Mapping[str, str | bool] = MappingProxyType({})) -> SweepPlan:
     """Return the plan of a sweep.
 
     Args:
@@ -136,10 +143,22 @@ def model_key(config: RunConfig) -> tuple[tuple[str, str], ...]:
     return tuple((key, BY_KEY[key].text(value)) for key, value in active_options(config).items() if key not in WHERE)
 
 
+def trained_cells(plan: SweepPlan, runs: Iterable[Summary]) -> dict[int, str]:
+    """Return the names of the runs that trained cells to their end already, by the index of the cell."""
+    names: dict[frozenset[tuple[str, str]], str] = {}
+    for run in runs:
+        if run.status == "done" and run.not_launchable_reason is None:
+            values = run.config.active.items()
+            key = frozenset((key, value_text(key, value)) for key, value in values if key not in WHERE)
+            names.setdefault(key, run.name)
+    cells = {cell.index: names.get(frozenset(cell.key)) for cell in plan.to_train}
+    return {index: name for index, name in cells.items() if name is not None}
+
+
 # -- flags ---------------------------------------------------------------------------------------------------------
 
 
-def _with_flags(sweep: Sweep, typed: Mapping[str, str]) -> Sweep:
+def _with_flags(sweep: Sweep, typed: Mapping[str, str | bool]) -> Sweep:
     """Return a sweep with flags over its values, and over its axes."""
     problems: list[Problem] = []
     derived = {key for derivation in sweep.derivations for key in derivation.values}
@@ -251,7 +270,9 @@ class _Planner:
         if not problems:
             info = published_info(config.data.dataset, config.data.resize)
             problems = [*rules.problems(config, info.image_size), *rules.data_problems(config, info)]
-        return Cell(0, block.id, name, seed, labels, config, tuple(problems))
+        derived = [key for derivation in self.sweep.derivations for key in derivation.values]
+        varied = dict.fromkeys([*(key for point in points for key in point.options), *block.values, *derived])
+        return Cell(0, block.id, name, seed, labels, config, tuple(problems), tuple(varied))
 
     def _derive(
         self, derivation: Derivation, values: dict[str, Value], variables: Mapping[str, int | float | str]

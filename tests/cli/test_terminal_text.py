@@ -53,6 +53,7 @@ LINES = {
     "stop": [[ANY], [HOSTILE]],
     "show": [[ANY], [ANY, "--all"], [ANY, "--json"], [ANY, "--follow"], [HOSTILE]],
     "queue": [[], ["move", "9", "1"], ["remove", HOSTILE]],
+    "sweep": [["check", HOSTILE], ["check", "escapes"], ["check", "k", "--K", HOSTILE], ["check", f"{HOSTILE}.toml"]],
     "work": [["--once"], [f"--{HOSTILE}"]],
     "evaluate": [[ANY], [HOSTILE], [ANY, "--checkpoint", HOSTILE]],
     "note": [[ANY, HOSTILE]],

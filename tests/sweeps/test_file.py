@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from pathlib import Path
 
 import pytest
 import tomli_w
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from convnn.errors import UserError
-from convnn.sweeps.file import KEYS, parse_sweep, read_sweep, shipped_sweeps
+from convnn.sweeps.file import KEYS, find_sweep, parse_sweep, read_sweep, shipped_sweeps
 from convnn.sweeps.plan import plan_sweep
 
 
@@ -64,6 +65,23 @@ def test_a_file_is_read():
 def test_the_published_sweeps_ship(name):
     sweep = read_sweep(shipped_sweeps()[name])
     assert sweep.base.name == "published-branching" and sweep.template
+
+
+def test_the_documented_file_is_valid():
+    page = Path(__file__).parents[2] / "docs" / "sweeps.md"
+    (text,) = re.findall(r"^```toml\n(.*?)^```", page.read_text(), flags=re.S | re.M)
+    plan = plan_sweep(parse_sweep(text))
+    assert len(plan.to_train) == len(plan.cells) == (2 * 3 - 1) * 3 * 2 * (2 * 3 + 2) * 3
+
+
+@pytest.mark.parametrize("name", ["k", "quickstart"])
+def test_a_sweep_is_found_by_name(name):
+    assert find_sweep(name).name == name and plan_sweep(find_sweep(name)).cells
+
+
+def test_an_unknown_sweep_names_the_nearest():
+    with pytest.raises(UserError, match="Did you mean quickstart"):
+        find_sweep("quickstrt")
 
 
 @pytest.mark.parametrize(

@@ -6,12 +6,13 @@ import subprocess
 import sys
 
 import pytest
+from support.event_streams import run
 
 from convnn.errors import UserError
 from convnn.presets.resolve import resolve
 from convnn.presets.store import read
 from convnn.sweeps.file import parse_sweep, read_sweep, shipped_sweeps
-from convnn.sweeps.plan import MAX_CELLS, model_key, plan_sweep
+from convnn.sweeps.plan import MAX_CELLS, model_key, plan_sweep, trained_cells
 
 
 def planned(text, **typed):
@@ -200,6 +201,14 @@ def test_the_cost_of_a_cell_is_that_of_its_whole_training():
     plan = planned("[axes]\nnum_epochs = [1, 10]\ndataset = ['cifar10', 'folder']")
     first, folder, longer, _ = (cell.training_flops for cell in plan.cells)
     assert folder is None and longer == 10 * first and first > 50_000 * 3 * 0.5e9
+
+
+def test_a_cell_that_a_run_has_trained_is_named_with_it():
+    plan = planned("seeds = [3]\n[axes]\nlayer = ['Conv2d']\nkernel_size = [3, 5]\nlr = [0.1]")
+    same = {"layer": "Conv2d", "lr": 0.1, "seed": 3, "kernel_size": 5, "K": 4}  # K has no effect
+    runs = [run("done", test_top1=(1, 1), threads=7, **same)]
+    runs += [run("other", **{**same, "seed": 4}), run("cut", status="died", **{**same, "kernel_size": 3})]
+    assert trained_cells(plan, runs) == {2: "done"}
 
 
 def test_planning_loads_neither_torch_nor_numpy():

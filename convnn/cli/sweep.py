@@ -1,0 +1,149 @@
+"""`convnn sweep`: what a sweep will train, known before it starts, without torch and without data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from convnn.cli import arguments
+from convnn.cli.config_flags import with_config_flags
+from convnn.cli.output import print_table, write_json
+from convnn.config.options import OPTIONS
+from convnn.json_values import json_value
+from convnn.tables import Column, Table
+from convnn.terminal.console import out
+from convnn.text import one_line, plural, prefixed
+
+if TYPE_CHECKING:
+    from convnn.sweeps.plan import Cell, SweepPlan
+
+sweep = typer.Typer(help="Plan runs over several values of options.", rich_markup_mode="rich", no_args_is_help=True)
+EXAMPLES = """
+convnn sweep check k
+convnn sweep check mine.toml --all
+convnn sweep check quickstart --K 1,4,9 --lr 1e-3,1e-4 --seed 0..2
+"""
+MAX_ROWS = 5  # of cells that cannot be trained, and of those that are the same model
+
+Sweep = Annotated[
+    str,
+    typer.Argument(metavar="SWEEP", help="path ending in .toml, name of a sweep that ships with convnn, or a preset"),
+]
+
+
+@sweep.callback()
+def default() -> None:
+    """Plan runs over several values of options."""
+
+
+def check(
+    name: Sweep,
+    *,
+    typed: dict[str, Any],
+    all_cells: Annotated[bool, typer.Option("--all", help="list every cell")] = False,
+    as_json: arguments.Json = False,
+    runs: arguments.RunsFolder = None,
+) -> None:
+    """Show the cells of a sweep: those to train, those that cannot be trained and why, and those that are one model."""
+    from convnn.runs.run import runs_root
+    from convnn.runs.summary_cache import summaries
+    from convnn.sweeps.file import find_sweep
+    from convnn.sweeps.plan import plan_sweep, trained_cells
+
+    plan = plan_sweep(find_sweep(name), typed)
+    trained = trained_cells(plan, summaries(runs_root(runs))[0])
+    if as_json:
+        return write_json(_document(plan, trained))
+    console = out()
+    if plan.sweep.about:
+        console.print_line(plan.sweep.about, "bold")
+    for line in _counts(plan, trained):
+        console.print_line(line)
+    if all_cells:
+        print()
+        return print_table(_cell_table(plan.cells, trained), "table")
+    for title, cells in (("cannot be trained:", plan.infeasible), ("the same model as another:", plan.same)):
+        if cells:
+            console.print_line(f"\n{title}")
+            print_table(_cell_table(cells[:MAX_ROWS], trained), "table")
+            if len(cells) > MAX_ROWS:
+                console.print_line(f"and {len(cells) - MAX_ROWS} more (--all lists every cell)")
+    return None
+
+
+sweep.command("check")(with_config_flags(check, OPTIONS))
+
+
+def _counts(plan: SweepPlan, trained: dict[int, str]) -> list[str]:
+    """Return the cells in numbers, and the cost of those that are left to train."""
+    left = [cell for cell in plan.to_train if cell.index not in trained]
+    counts = [
+        f"{plural(len(left), 'cell')} to train",
+        f"{len(trained)} already trained",
+        f"{len(plan.infeasible)} cannot be trained",
+        f"{len(plan.same)} the same model as another",
+    ]
+    if plan.skipped:
+        counts.append(f"{plan.skipped} skipped")
+    lines = [f"{plan.sweep.name}: {plural(len(plan.cells), 'cell')}", f"  {', '.join(counts)}"]
+    costs = [cell.training_flops for cell in left]
+    epochs = sum(cell.config.training.num_epochs for cell in left)
+    flops = [cost for cost in costs if cost is not None]
+    if flops:
+        partial = "" if len(flops) == len(costs) else f", of {plural(len(flops), 'cell')} whose data is known"
+        lines.append(f"  {prefixed(sum(flops))} FLOPs of training in {plural(epochs, 'epoch')}{partial}")
+    if plan.repeated_names:
+        names = ", ".join(plan.repeated_names[:3])
+        lines.append(f"  note: cells share a name, such as {names}: name more options in `name`")
+    return lines
+
+
+def _cell_table(cells: Sequence[Cell], trained: dict[int, str]) -> Table:
+    columns = [Column("cell", right=True), Column("name"), Column("seed", right=True), Column("state")]
+    rows = [[str(cell.index), cell.name, str(cell.seed), _state(cell, trained)] for cell in cells]
+    return Table(columns, rows, key_columns=1)
+
+
+def _state(cell: Cell, trained: dict[int, str]) -> str:
+    if cell.problems:
+        return one_line(cell.problems[0].message)
+    if cell.same_as is not None:
+        return f"= cell {cell.same_as}"
+    return f"trained: {trained[cell.index]}" if cell.index in trained else "to train"
+
+
+def _document(plan: SweepPlan, trained: dict[int, str]) -> dict[str, Any]:
+    """Return the JSON document of a plan."""
+    left = [cell for cell in plan.to_train if cell.index not in trained]
+    costs = [cell.training_flops for cell in left]
+    counts = {
+        "cells": len(plan.cells),
+        "infeasible": len(plan.infeasible),
+        "same": len(plan.same),
+        "trained": len(trained),
+        "skipped": plan.skipped,
+        "cost": {"flops": None if None in costs else sum(cost for cost in costs if cost is not None)},
+    }
+    return {"sweep": plan.sweep.name, "plan": counts, "cells": [_cell_json(cell, trained) for cell in plan.cells]}
+
+
+def _cell_json(cell: Cell, trained: dict[int, str]) -> dict[str, Any]:
+    state = "to train"
+    if cell.is_infeasible:
+        state = "infeasible"
+    elif cell.same_as is not None:
+        state = "same"
+    elif cell.index in trained:
+        state = "done"
+    return {
+        "index": cell.index,
+        "name": cell.name,
+        "seed": cell.seed,
+        "options": {key: json_value(cell.varied[key]) for key in cell.varied_keys},
+        "state": state,
+        "run": trained.get(cell.index),
+        "same_as": cell.same_as,
+        "reason": cell.problems[0].message if cell.problems else None,
+    }

@@ -108,10 +108,25 @@ class Resumed(Event):
     note: Text = ""
 
 
-class Changed(Event):
-    """Somebody changed an option of the run by hand, or left a note."""
+class Noted(Event):
+    """Somebody left a note."""
 
-    description: Text = Field(validation_alias="what", serialization_alias="what")
+    text: Text
+    by: Text = ""
+
+
+class Changed(Event):
+    """A note, as runs of earlier versions hold it."""
+
+    text: Text = Field(validation_alias="what", serialization_alias="what")
+    by: Text = ""
+
+
+class Tagged(Event):
+    """Somebody added tags to the run, or removed them."""
+
+    added: tuple[Text, ...] = ()
+    removed: tuple[Text, ...] = ()
     by: Text = ""
 
 

@@ -218,6 +218,8 @@ RUN_FIELDS: dict[str, Field] = {
         Field("age", "age", age, age_text),
         Field("size", "size", lambda run: directory_size(Path(run.path)), memory),
         Field("digest", "text", lambda run: _or_unknown(run.digest), lambda digest: digest[:12]),
+        *(Field(key, "words", lambda run: run.tags, ", ".join) for key in ("tag", "run.tags")),  # also later ones
+        Field("note", "text", lambda run: "; ".join(run.notes) or UNKNOWN, str),
         Field("imported", "bool", lambda run: run.source is not None, lambda yes: "as published" if yes else ""),
         Field("source", "text", lambda run: _or_unknown(run.source), str),
         Field("launchable", "bool", lambda run: run.not_launchable_reason is None, lambda yes: "yes" if yes else "no"),

@@ -67,6 +67,7 @@ COMMANDS = {
     "compare": Command("look and compare", "compare"),
     "table": Command("look and compare", "table"),
     "note": Command("manage runs", "note"),
+    "tag": Command("manage runs", "tag"),
     "rm": Command("manage runs", "rm"),
     "import": Command("manage runs", "import_runs", runs_long=True),
     "export": Command("manage runs", "export", runs_long=True),

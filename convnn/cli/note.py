@@ -20,8 +20,8 @@ def note(
     runs: arguments.RunsFolder = None,
 ) -> None:
     """Write a line into the history of a run, with the time and your name."""
+    from convnn.runs.annotate import add_note
     from convnn.runs.find import find_run
-    from convnn.runs.note import add_note
     from convnn.runs.run import runs_root
 
     target = find_run(run, runs_root(runs))

@@ -10,7 +10,21 @@ from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
-from convnn.events import Changed, Epoch, Event, Finished, Paused, Resumed, Saved, Started, Step, UnknownEvent, Warned
+from convnn.events import (
+    Changed,
+    Epoch,
+    Event,
+    Finished,
+    Noted,
+    Paused,
+    Resumed,
+    Saved,
+    Started,
+    Step,
+    Tagged,
+    UnknownEvent,
+    Warned,
+)
 from convnn.files import open_append, open_regular, sync_file
 from convnn.json_values import check_depth, json_text
 from convnn.text import plural
@@ -20,7 +34,8 @@ STEP = b'{"event": "Step"'  # how the line of a step begins
 CHUNK = 1 << 18  # bytes read at once
 MAX_DEPTH = 20  # levels of lists and objects in an event
 KINDS: dict[str, type[Event]] = {
-    kind.__name__: kind for kind in (Started, Step, Epoch, Paused, Resumed, Changed, Saved, Warned, Finished)
+    kind.__name__: kind
+    for kind in (Started, Step, Epoch, Paused, Resumed, Noted, Changed, Tagged, Saved, Warned, Finished)
 }
 
 

@@ -10,7 +10,20 @@ from datetime import datetime
 from pathlib import Path
 from typing import Literal, NamedTuple, Self
 
-from convnn.events import Changed, Epoch, Event, Finished, Paused, Resumed, Saved, Started, Step, Warned
+from convnn.events import (
+    Changed,
+    Epoch,
+    Event,
+    Finished,
+    Noted,
+    Paused,
+    Resumed,
+    Saved,
+    Started,
+    Step,
+    Tagged,
+    Warned,
+)
 from convnn.json_values import json_value
 from convnn.metrics import METRICS, lower_is_better, monitored
 from convnn.runs import event_log
@@ -22,7 +35,7 @@ RECENT_EPOCHS, RECENT_STEPS = 5, 500  # that the speed is measured over; steps u
 
 
 class Mark(NamedTuple):
-    """A moment that charts mark: paused, resumed, changed or saved."""
+    """A moment that charts mark: paused, resumed, noted or saved."""
 
     kind: str
     epoch: int
@@ -69,8 +82,9 @@ class History:
         self.epochs: list[Epoch] = []
         self.steps: list[StepRecord] = []
         self.warnings: list[Warned] = []
-        self.notes: list[Warned] = []
-        self.changes: list[Changed] = []  # notes, and options changed by hand
+        self.remarks: list[Warned] = []  # what the program notes, which is no reason for concern
+        self.notes: list[Noted | Changed] = []  # of people
+        self.tag_changes: list[Tagged] = []
         self.marks: list[Mark] = []
         self.skipped_lines: list[tuple[int, str]] = []  # (first byte, reason) of each line that is not an event
         self.elapsed = 0.0  # seconds of training up to the last event
@@ -107,11 +121,13 @@ class History:
                     self.marks.append(Mark("paused", event.epoch, event.step))
                 case Saved():
                     self.marks.append(Mark("saved", self.epoch, event.step))
-                case Changed():
-                    self.changes.append(event)
-                    self.marks.append(Mark("changed", self.epoch, self.step))
+                case Noted() | Changed():
+                    self.notes.append(event)
+                    self.marks.append(Mark("note", self.epoch, self.step))
+                case Tagged():
+                    self.tag_changes.append(event)
                 case Warned():
-                    (self.notes if event.is_note else self.warnings).append(event)
+                    (self.remarks if event.is_note else self.warnings).append(event)
                 case Finished():
                     self.finished, self.paused = event, False
         return self
@@ -136,7 +152,7 @@ class History:
         elif isinstance(event, Epoch) and self.first_started is None:  # of the run that this one was forked from
             seconds = sum(event.metrics.get(name, 0.0) for name in ("train_s", "eval_s"))
             self.elapsed += seconds if 0 <= seconds < math.inf else 0.0
-        elif self._last_time is not None and not isinstance(event, Changed):  # a note may come at any time
+        elif self._last_time is not None and not isinstance(event, Noted | Changed | Tagged):  # at any time
             self.elapsed += max(0.0, (event.time - self._last_time).total_seconds())  # clocks may be set back
             self._last_time = None if isinstance(event, Paused | Finished) else max(event.time, self._last_time)
 
@@ -170,6 +186,15 @@ class History:
     def metrics(self) -> list[str]:
         """The names of all metrics that some epoch has, in the order of their appearance."""
         return list(dict.fromkeys(name for epoch in self.epochs for name in epoch.metrics))
+
+    def tags(self, configured: Iterable[str]) -> tuple[str, ...]:
+        """Return the tags of the run: those of its configuration, with what was added and removed since."""
+        tags = dict.fromkeys(configured)
+        for change in self.tag_changes:
+            tags |= dict.fromkeys(change.added)
+            for tag in change.removed:
+                tags.pop(tag, None)
+        return tuple(tags)
 
     @property
     def best_metric(self) -> str:

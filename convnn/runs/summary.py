@@ -50,6 +50,8 @@ class Summary:
     not_launchable_reason: str | None  # of an imported run that cannot be launched
     damaged_lines: int = 0  # of its event log
     data: RecordedData = field(default_factory=RecordedData)
+    tags: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     failed_early: bool = False  # before its first step: not listed unless it is asked for
 
     @property
@@ -69,6 +71,8 @@ class Summary:
             "epoch": self.epoch,
             "best": self.best and json_value(self.best._asdict()),
             "digest": self.digest,
+            "tags": list(self.tags),
+            "notes": list(self.notes),
         }
 
 
@@ -95,8 +99,15 @@ def summarize(run: Run) -> Summary:
         not_launchable_reason=str(import_record["reason"]) if import_record.get("reason") else None,
         damaged_lines=len(history.skipped_lines),
         data=_recorded_data(history),
+        tags=history.tags(_configured_tags(config)),
+        notes=tuple(note.text for note in history.notes),
         failed_early=not history.epochs and run.failed_early(),
     )
+
+
+def _configured_tags(config: Settings) -> tuple[str, ...]:
+    tags = config.value("run.tags")
+    return tuple(map(str, tags)) if isinstance(tags, list | tuple) else ()
 
 
 def _recorded_data(history: History) -> RecordedData:

@@ -25,7 +25,7 @@ from convnn.runs.summary import MetricSummary, RecordedData, Summary, summarize
 from convnn.text import plural
 
 CACHE = ".summaries.json"  # a view: may be deleted at any time
-VERSION = "convnn summaries 8"  # of the format and of the fields of a summary
+VERSION = "convnn summaries 9"  # of the format and of the fields of a summary
 FIELDS = Summary.__slots__
 MAX_CACHE = 1 << 30  # bytes
 
@@ -187,6 +187,7 @@ def _entries(body: bytes) -> dict[str, _Entry]:
         fields["best"] = Best(*fields["best"]) if fields["best"] else None
         fields["metrics"] = {metric: MetricSummary(*value) for metric, value in fields["metrics"].items()}
         fields["data"] = RecordedData(*fields["data"])
+        fields["tags"], fields["notes"] = tuple(fields["tags"]), tuple(fields["notes"])
         entries[name] = _Entry(tuple(stamps), tuple(created), _checked(Summary(**fields)))
     return entries
 

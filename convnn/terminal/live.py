@@ -103,7 +103,7 @@ class LiveView(RunView):
             return
         try:
             self._live.stop()
-            for note in self.history.notes:
+            for note in self.history.remarks:
                 self.console.print(Text(f"note: {one_line(note.message)}"))
             for warning in self.history.warnings:
                 self.console.print(Text(f"warning: {one_line(warning.message)}", STYLES["warning"]))

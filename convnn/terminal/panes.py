@@ -168,9 +168,9 @@ class RunReport:
             yield Text(f"cause: {one_line(finished.cause)}")
         for warning in self.history.warnings:
             yield Text(f"warning: {one_line(warning.message)}", STYLES["warning"])
-        for change in self.history.changes:
-            author = f" ({change.by})" if change.by else ""
-            yield Text(one_line(f"note: {change.description}{author}"))
+        for note in self.history.notes:
+            author = f" ({note.by})" if note.by else ""
+            yield Text(one_line(f"note: {note.text}{author}"))
 
 
 def _section_lines(options: list[OptionValue], width: int) -> list[Text]:

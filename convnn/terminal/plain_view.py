@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Self
 
 from convnn.data.catalog import images_text
-from convnn.events import Changed, Epoch, Event, Finished, Paused, Resumed, Started, Warned
+from convnn.events import Changed, Epoch, Event, Finished, Noted, Paused, Resumed, Started, Warned
 from convnn.runs import event_log
 from convnn.runs.history import History
 from convnn.terminal.console import err, out, silence
@@ -61,7 +61,7 @@ class PlainLines(RunView):
                 _write(epoch_line(event, self.history) + (f"  eta {duration(eta)}" if eta and not last else ""))
             case Finished():
                 _write(_finished_line(self.history))
-            case Warned() | Changed() | Paused() | Resumed():
+            case Warned() | Noted() | Changed() | Paused() | Resumed():
                 _write_message(event_line(event, self.history)[0])
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from convnn.config.options import BY_KEY, Option
-from convnn.events import Changed, Epoch, Event, Finished, Paused, Resumed, Saved, Started, Warned
+from convnn.events import Changed, Epoch, Event, Finished, Noted, Paused, Resumed, Saved, Started, Tagged, Warned
 from convnn.metrics import METRICS, SPLITS, metric_info, split_of
 from convnn.runs.history import Axis, History
 from convnn.runs.status import STATUSES
@@ -24,7 +24,7 @@ CHARTED = ("loss", "top1")  # the metrics with a chart of their own
 # the metrics in the line of an epoch
 EPOCH_LABELS = {"train_loss": "loss", "train_top1": "top1", "val_top1": "val", "test_top1": "test"}
 SERIES_COLORS = {"train": "#2f86d6", "val": "#2a9d6a", "test": "#d9661f", "step": "#8a7f78"}
-MARKED_EVENTS = {"paused": "paused", "resumed": "resumed", "changed": "note"}  # kinds, and their words in a chart
+MARKED_EVENTS = ("paused", "resumed", "note")
 MARKED_OUTCOMES = ("stopped", "interrupted")
 STOP_REQUESTS = ("on request", "asked to stop")  # how the cause of a stop begins, the latter in older runs
 
@@ -79,7 +79,7 @@ def comparison_series(comparison: Comparison, metric: str, x: Axis = "epoch") ->
 
 def chart_marks(history: History, x: Axis = "epoch") -> list[tuple[float, str]]:
     """Return (x, kind) of each moment at which the run was paused, resumed, changed or stopped."""
-    marks = [(mark.step, MARKED_EVENTS[mark.kind]) for mark in history.marks if mark.kind in MARKED_EVENTS]
+    marks = [(mark.step, mark.kind) for mark in history.marks if mark.kind in MARKED_EVENTS]
     if history.finished and history.finished.outcome in MARKED_OUTCOMES:
         marks.append((history.step, history.finished.outcome))
     if x == "step":
@@ -196,8 +196,11 @@ def event_line(event: Event, history: History) -> tuple[str, Tone]:
             notes = ": ".join(filter(None, (exactness, event.note)))
             end = f" ({notes})" if notes else ""
             return f"resumed in epoch {event.epoch}, after step {event.step}{end}", "warning"
-        case Changed():
-            return f"note: {event.description}", "warning"
+        case Noted() | Changed():
+            return f"note: {event.text}", "bold"
+        case Tagged():
+            changes = [*(f"+{tag}" for tag in event.added), *(f"-{tag}" for tag in event.removed)]
+            return f"tags: {' '.join(changes)}", "dim"
         case Warned():
             return f"{event.level}: {event.message}", "" if event.is_note else "warning"
         case Finished():

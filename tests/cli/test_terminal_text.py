@@ -9,7 +9,7 @@ from support import old_results
 from support.runs import epoch, new
 
 from convnn.cli.app import COMMANDS
-from convnn.events import Changed, Finished, Resumed, Started, Warned
+from convnn.events import Finished, Noted, Resumed, Started, Warned
 from convnn.runs.event_log import append_event
 from convnn.worker.run_log import logged
 
@@ -26,7 +26,7 @@ def convnn(in_process, tmp_path, monkeypatch):
         run = new(tmp_path / "runs", Started(device=HOSTILE, host=HOSTILE, classes=(HOSTILE,)), epoch(1, 50.0 + index))
         for event in (
             Warned(message=HOSTILE),
-            Changed(description=HOSTILE, by=HOSTILE),
+            Noted(text=HOSTILE, by=HOSTILE),
             Resumed(epoch=1, step=1, note=HOSTILE),
         ):
             append_event(run.events_path, event)
@@ -57,6 +57,7 @@ LINES = {
     "work": [["--once"], [f"--{HOSTILE}"]],
     "evaluate": [[ANY], [HOSTILE], [ANY, "--checkpoint", HOSTILE]],
     "note": [[ANY, HOSTILE]],
+    "tag": [[ANY, HOSTILE], [ANY, HOSTILE, "--remove"]],
     "runs": [[], [HOSTILE], ["--columns", HOSTILE], ["--group", "layer.K"]],
     "compare": [[ANY, "@2"], [ANY, HOSTILE]],
     "table": [["--rows", "K", "--unfinished"], ["--rows", HOSTILE]],

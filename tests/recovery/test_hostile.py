@@ -182,7 +182,7 @@ def test_words_in_a_history_do_not_reach_the_terminal(tmp_path):
     run = stopped_run(tmp_path)
     for event in (
         events.Warned(message=ESCAPE),
-        events.Changed(description=ESCAPE, by=ESCAPE),
+        events.Noted(text=ESCAPE, by=ESCAPE),
         events.Started(device=ESCAPE, host=ESCAPE, classes=(ESCAPE,)),
         events.Finished(outcome="failed", cause=ESCAPE),
     ):

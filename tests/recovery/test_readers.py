@@ -49,7 +49,7 @@ def test_written_while_read(tmp_path, writers, readers, epochs):
         recorded, _, bad = event_log.read_events(run.events_path)
         assert bad == []
         assert [event.epoch for event in recorded if isinstance(event, events.Epoch)] == list(range(1, epochs + 1))
-        recorded_notes += sum(isinstance(event, events.Changed) for event in recorded)
+        recorded_notes += sum(isinstance(event, events.Noted) for event in recorded)
         followed.setdefault(run.name, History()).update(run.events_path)  # a short run may end between two looks
         assert followed[run.name].skipped_lines == []
         assert followed[run.name].digest() == run.history().digest()

@@ -15,7 +15,21 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from convnn import events
-from convnn.events import Changed, Epoch, Event, Finished, Paused, Resumed, Saved, Started, Step, UnknownEvent, Warned
+from convnn.events import (
+    Changed,
+    Epoch,
+    Event,
+    Finished,
+    Noted,
+    Paused,
+    Resumed,
+    Saved,
+    Started,
+    Step,
+    Tagged,
+    UnknownEvent,
+    Warned,
+)
 from convnn.runs import event_log
 from convnn.runs.event_log import KINDS, LONGEST, EventLog
 from convnn.runs.history import History
@@ -37,7 +51,9 @@ EXAMPLES = [
     Epoch(epoch=1, step=4, metrics={"train_loss": 1.5, "test_loss": -math.inf}),
     Paused(epoch=1, step=4),
     Resumed(epoch=1, step=4, exact=False, note="another device"),
-    Changed(description="optimizer.lr", by="somebody"),
+    Noted(text="lr was too high", by="somebody"),
+    Changed(text="lr was too high", by="somebody"),
+    Tagged(added=("baseline",), removed=("draft",), by="somebody"),
     Saved(step=4, path="checkpoints/00000004", kind="best"),
     Warned(message="line\u2028one\nline two \udc80"),
     Finished(outcome="diverged", cause="the loss is not a number", code=3),

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from convnn.events import Changed, Epoch, Event, Finished, Paused, Resumed, Saved, Started, Step, UnknownEvent, Warned
+from convnn.events import Epoch, Event, Finished, Noted, Paused, Resumed, Saved, Started, Step, UnknownEvent, Warned
 from convnn.runs import event_log
 from convnn.runs.history import UNTRACED, History, Mark, Progress
 
@@ -100,7 +100,7 @@ def test_pauses_the_time_between_two_processes_and_later_notes_do_not_count_as_e
     ]
     history = History([STARTED, *run(1), *paused, Resumed(time=after(104), epoch=1, step=4)])
     history.fold(run(2, first=2, start=104))
-    history.fold([Finished(time=after(109), outcome="done"), Changed(time=after(1e8), description="note")])
+    history.fold([Finished(time=after(109), outcome="done"), Noted(time=after(1e8), text="note")])
     assert history.elapsed == 9
     assert history.series("test_top1", "seconds")[0] == [4, 8]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from support.runs import new
 
-from convnn.events import Changed, Finished, Paused, Resumed, Saved, Started, Step, Warned
+from convnn.events import Finished, Noted, Paused, Resumed, Saved, Started, Step, Warned
 from convnn.runs.event_log import append_event
 from convnn.runs.lock import lock_run
 from convnn.runs.status import STATUSES
@@ -18,7 +18,7 @@ def root(tmp_path):
 
 @pytest.mark.parametrize("outcome", ["done", "stopped", "interrupted", "failed", "diverged"])
 def test_the_outcome_decides_and_notes_after_it_do_not(root, outcome):
-    notes = [Changed(description="note" * 2000), Saved(step=1, path="x"), Warned(message="x")]
+    notes = [Noted(text="note" * 2000), Saved(step=1, path="x"), Warned(message="x")]
     run = new(root, Started(), Finished(outcome=outcome), *notes)
     with run.events_path.open("a") as file:
         file.write('damage\n{"event": "Forked", "time": "2026-11-22T15:15:00Z"}\n{"event": "Step"')

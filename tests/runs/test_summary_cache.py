@@ -32,6 +32,8 @@ def test_a_summary_has_the_fields_of_the_contract(root):
         "epoch": 2,
         "best": {"metric": "test_top1", "value": 50.0, "epoch": 1},
         "digest": run.history().digest(),
+        "tags": [],
+        "notes": [],
     }
 
 

@@ -43,4 +43,5 @@ def run(
         metrics={"test_top1": MetricSummary(test_top1[0], test_top1[1], 1)} if test_top1 else {},
         source=source,
         not_launchable_reason=None,
+        tags=tuple(tags),
     )

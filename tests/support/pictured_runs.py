@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from convnn.config.toml import dumps
-from convnn.events import Changed, Epoch, Event, Finished, Paused, Resumed, Saved, Started, Step, Warned
+from convnn.events import Epoch, Event, Finished, Noted, Paused, Resumed, Saved, Started, Step, Warned
 from convnn.presets.resolve import resolve
 from convnn.runs.event_log import event_line
 from convnn.runs.run import Run
@@ -44,7 +44,7 @@ def events_of(epochs: int, of: int = 30) -> list[Event]:
             events.append(Paused(time=time, epoch=epoch, step=epoch * STEPS))
             time += timedelta(minutes=5)
             events.append(Resumed(time=time, epoch=epoch, step=epoch * STEPS, note="after a pause"))
-            events.append(Changed(time=time, description="optimizer.lr 0.001 to 0.0005"))
+            events.append(Noted(time=time, text="optimizer.lr 0.001 to 0.0005"))
         if epoch == 5:
             events.append(Warned(time=time, message="a checkpoint takes 2.1 s: they are written less often than asked"))
     return events

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from convnn.events import Changed, Epoch, Finished, Paused, Resumed, Saved, Started, Step, Warned
+from convnn.events import Epoch, Finished, Noted, Paused, Resumed, Saved, Started, Step, Warned
 from convnn.runs.event_log import event_line
 from convnn.runs.history import History
 from convnn.terminal import report
@@ -204,7 +204,7 @@ def test_a_requested_stop_is_one_sentence(cause):
 
 
 def test_a_note_is_a_note_in_every_view():
-    event = Changed(description="lr was too high")
+    event = Noted(text="lr was too high")
     assert report.event_line(event, History([event]))[0] == "note: lr was too high"
     assert "note: lr was too high" in printed(RunReport("r", "done", {}, History([event])))
 

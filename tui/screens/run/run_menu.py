@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from convnn.errors import UserError
 from convnn.runs import control
+from convnn.runs.annotate import add_note
 from convnn.runs.control import ControlCommand
-from convnn.runs.note import add_note
 from convnn.runs.run import Run
 from convnn.runs.status import STATUSES
 from tui.dialogs.choice import Answer, Choice

@@ -131,3 +131,19 @@ def test_a_detached_run_that_is_refused_says_why(tmp_path):
     (tmp_path / "taken" / runs_run.CONFIG).write_text("")
     with pytest.raises(UserError, match="not a run of convnn"):
         launcher.detach(config(output__dir=str(tmp_path / "taken")))
+
+
+def test_a_run_is_forked_and_resumed_in_processes_of_their_own(tmp_path):
+    source, _ = training.train(tmp_path, training.config(), commands=training.StopAt(3))
+    before = source.config()
+    epochs = 2 * before.training.num_epochs
+    longer = before.model_copy(update={"training": before.training.model_copy(update={"num_epochs": epochs})})
+    launcher = Launcher(tmp_path)
+    forked = launcher.detach(longer, forks=source)
+    assert forked.process.wait(90) == 0
+    launcher.poll()
+    assert forked.run.path != source.path and len(forked.run.history().epochs) == epochs
+    assert source.status() == "stopped"
+    launcher.resume_detached(source)
+    assert launcher.launches[-1].process.wait(90) == 0
+    assert source.status() == "done" and len(source.history().epochs) == before.training.num_epochs

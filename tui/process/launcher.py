@@ -9,6 +9,7 @@ import logging
 import os
 import shlex
 import subprocess
+import tempfile
 import threading
 import traceback
 from collections import deque
@@ -16,7 +17,7 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import IO, TYPE_CHECKING, Literal, Protocol
 
 from convnn.config.command_line import changed_flags, command
 from convnn.config.schema import RunConfig
@@ -52,6 +53,7 @@ class Launch:
     starting: bool = False
     process: subprocess.Popen[bytes] | None = None  # of a detached launch
     directory: Path | None = None  # where a detached process makes its run
+    output: IO[bytes] | None = None  # what a detached process prints, where that is not in its directory
 
     @property
     def state(self) -> LaunchState:
@@ -70,6 +72,11 @@ class Launch:
         if self.resumes is not None:
             return self.resumes.name
         return self.config.run.name or self.preset or f"{self.config.model.name}-{self.config.layer.type}"
+
+
+def _output_tail(file: IO[bytes]) -> str:
+    file.seek(0)
+    return file.read().decode("utf-8", "replace")[-LOG_TAIL:].strip()
 
 
 class OutputCapture(Protocol):
@@ -128,33 +135,39 @@ class Launcher:
         """
         name = new_run_name(config.model.name, config.layer.type, config.run.name)
         directory = Path(config.output.dir).resolve() if config.output.dir else self.root / name
-        reserve(directory)
         output = config.output.model_copy(update={"dir": str(directory)})
         config_there = config.model_copy(update={"output": output})
         if forks is None:
+            reserve(directory)
             arguments = shlex.split(command(config_there))[1:]
-        else:
+            output_file: IO[bytes] = os.fdopen(open_append(directory / LOG), "ab")
+        else:  # its directory appears when it is complete
             arguments = ["resume", f"{forks.path}/", "--fork", *changed_flags(config_there, forks.config())]
-        process = self._start_child(arguments, directory / LOG)
-        launch = Launch(config, preset, starting=True, process=process, directory=directory)
+            output_file = tempfile.TemporaryFile()  # noqa: SIM115 it stays open for `poll`
+        process = self._start_child(arguments, output_file)
+        launch = Launch(config, preset, forks=forks, starting=True, process=process, directory=directory)
+        if forks is None:
+            output_file.close()
+        else:
+            launch.output = output_file
         self.launches.append(launch)
         return launch
 
     def resume_detached(self, run: Run) -> None:
         """Resume a run in a process of its own. Raises OSError where it cannot be started."""
-        process = self._start_child(["resume", f"{run.path}/"], run.log_path)
+        with os.fdopen(open_append(run.log_path), "ab") as log:
+            process = self._start_child(["resume", f"{run.path}/"], log)
         self.launches.append(Launch(run.config(), resumes=run, starting=True, process=process, directory=run.path))
 
-    def _start_child(self, arguments: list[str], log_path: Path) -> subprocess.Popen[bytes]:
+    def _start_child(self, arguments: list[str], output: IO[bytes]) -> subprocess.Popen[bytes]:
         """Start a command in a process that outlives this one."""
-        with os.fdopen(open_append(log_path), "ab") as log:
-            return subprocess.Popen(
-                python_module("convnn", *arguments, "--runs", str(self.root), "--plain"),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,  # away from the signals of this terminal
-            )
+        return subprocess.Popen(
+            python_module("convnn", *arguments, "--runs", str(self.root), "--plain"),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,  # away from the signals of this terminal
+        )
 
     def poll(self) -> None:
         """Update the detached launches; the app calls this on a timer."""
@@ -165,7 +178,7 @@ class Launcher:
             if is_run(launch.directory):
                 launch.run = Run(launch.directory, run_name(launch.directory, self.root))
             elif code is not None:
-                output = _log_tail(launch.directory / LOG)
+                output = _output_tail(launch.output) if launch.output else _log_tail(launch.directory / LOG)
                 launch.error = UserError(f"the detached process ended with code {code}: {output}")
 
     def drop(self, launch: Launch) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +18,7 @@ from convnn.training.evaluation import autocast
 
 SAMPLINGS: tuple[dict[str, Any], ...] = (
     {},
-    {"sampling_type": "random", "num_samples": 16},
+    {"sampling_type": "random", "num_samples": 40},  # more than K of them within the map
     {"sampling_type": "spatial", "num_samples": 4},
 )
 SHUFFLES: tuple[dict[str, Any], ...] = ({}, {"shuffle_pattern": "BA", "shuffle_scale": 2})
@@ -42,8 +43,11 @@ class Case:
 
     @property
     def has_ties(self) -> bool:
-        """Whether several positions of the padding score alike, and differ in their coordinates."""
-        return self.options["aggregation_type"] == "Loc_Col" and self.options.get("similarity_type") != "Loc_Col"
+        """Whether positions of the padding that differ in their coordinates may score alike: any may be chosen.
+
+        With Loc_Col similarity those in mirrored directions are as far, up to rounding.
+        """
+        return self.options["aggregation_type"] == "Loc_Col"
 
 
 def cases() -> Iterator[Case]:
@@ -142,12 +146,13 @@ def _scaled_steps(bench: GpuBench) -> str:
     trainer = trainer_of(settings, bench.device)
     trainer.state.scaler = torch.amp.GradScaler("cuda", init_scale=2.0**40)
     x, y = random_batch(16, bench.device)
-    norms = [float(trainer.train_step(x, y)[1]) for _ in range(30)]
-    skipped = sum(not torch.tensor(norm).isfinite() for norm in norms)
-    is_finite = all(bool(p.isfinite().all()) for p in trainer.state.model.parameters())
-    scale = trainer.state.scaler.get_scale()
+    is_finite = [math.isfinite(trainer.train_step(x, y)[1]) for _ in range(40)]
+    skipped = is_finite.count(False)
+    weights_are_finite = all(bool(p.isfinite().all()) for p in trainer.state.model.parameters())
     return (
-        f"float16: {skipped} of {len(norms)} steps skipped by the scaler, scale {scale:g}, weights finite: {is_finite}"
+        f"float16: the scaler went from 2^40 to 2^{math.log2(trainer.state.scaler.get_scale()):g} in the first "
+        f"{[*is_finite, True].index(True)} steps; {skipped} of {len(is_finite)} were skipped; "
+        f"weights finite: {weights_are_finite}"
     )
 
 

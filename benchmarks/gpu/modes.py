@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from benchmarks.gpu.bench import ROOT, GpuBench, config, random_batch, set_products, trainer_of, two_slots
 from benchmarks.table import Row
@@ -96,7 +97,8 @@ def measure(case: dict[str, Any]) -> Row:
     x, y = random_batch(batch, device)
     set_products("fp32")
     start = time.monotonic()
-    losses, ready_s, runs, graphs = [], 0.0, [], ""
+    losses, ready_s, runs, graphs, draws = [], 0.0, [], "", ""
+    sampling = options.get("sampling_type")
     for compile_options in ({"use_compiled": True, "compile_mode": case["mode"]}, {}):
         trainer = trainer_of(config(device, **options, **compile_options), device, two_slots)
         if compile_options:
@@ -120,6 +122,8 @@ def measure(case: dict[str, Any]) -> Row:
                 trainer.compiled_model(x[:size])
         trainer.state.model.train()
         trainer.train_step(x, y)
+        if compile_options and sampling == "random":
+            draws = _draws(trainer.compiled_model, x)
         losses.append(values)
         runs.append(lambda trainer=trainer: trainer.train_step(x, y))
         ready_s = ready_s or time.monotonic() - start
@@ -129,13 +133,26 @@ def measure(case: dict[str, Any]) -> Row:
         fcntl.flock(file, fcntl.LOCK_EX)
         compiled_ms, eager_ms = (bench.milliseconds(run) for run in runs)
     return {
-        "outcome": "ok" if is_equal else "differs",
+        "outcome": draws or ("ok" if is_equal else "differs"),
         "ms": compiled_ms,
         "eager ms": eager_ms,
         "losses apart": f"{apart[0]:.1e} to {max(apart):.1e}",
         "graphs": graphs,
         "ready s": ready_s,
     }
+
+
+@torch.no_grad()
+def _draws(model: nn.Module, x: Tensor) -> str:
+    """Whether random candidates depend on the seed of a step, and on nothing else: they need not be the eager ones."""
+    outputs = []
+    for seed in (1, 2, 1):
+        torch.manual_seed(seed)
+        outputs.append(model(x).float().clone())
+    is_repeated, is_new = torch.equal(outputs[0], outputs[2]), not torch.equal(outputs[0], outputs[1])
+    if is_repeated and is_new:
+        return "ok, candidates by seed"
+    return f"candidates repeat with the seed: {is_repeated}, are others with another: {is_new}"
 
 
 if __name__ == "__main__":

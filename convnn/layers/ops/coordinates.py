@@ -32,6 +32,18 @@ def grid_positions(lines: Sequence[Tensor], sides: Sequence[int]) -> Tensor:
     return positions.flatten()
 
 
+def position_lines(positions: Tensor, sides: Sequence[int]) -> list[Tensor]:
+    """Return the index along each side of positions in a map of these sides: the inverse of `grid_positions`.
+
+    `torch.unravel_index` copies the sides to the device, which waits for it, at every call.
+    """
+    lines = []
+    for side in reversed(sides):
+        lines.append(positions % side)
+        positions = positions // side
+    return lines[::-1]
+
+
 def interior_positions(sides: Sequence[int], padding: int, device: torch.device) -> Tensor:
     """Return positions of the map within the padded map. -> (N,)"""
     lines = [torch.arange(padding, padding + side, device=device) for side in sides]

@@ -165,7 +165,7 @@ def _make_layout(
     elif padding_is_uniform:
         padding_candidates = min(total - len(queries), k - 1)
         is_padding = torch.ones(total, dtype=torch.bool, device=device)
-        is_padding[queries] = False
+        is_padding.index_fill_(0, queries, False)
         candidates = torch.cat((queries, (~is_padding).to(torch.int8).argsort(stable=True)[:padding_candidates]))
     else:
         candidates = torch.arange(total, device=device)

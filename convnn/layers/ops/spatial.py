@@ -9,13 +9,12 @@ with all positions as candidates only the offsets that can be among the nearest 
 
 from collections.abc import Sequence
 from functools import partial
-from itertools import product
 from math import prod
 
 import torch
 from torch import Tensor
 
-from convnn.layers.ops.coordinates import interior_positions, padded_sides
+from convnn.layers.ops.coordinates import interior_positions, padded_sides, position_lines
 from convnn.layers.ops.custom_op import DeviceCache, Operator
 from convnn.layers.ops.nearest import index_dtype
 from convnn.layers.ops.tiles import tile_bytes
@@ -48,9 +47,7 @@ def spatial_neighbors_in_pool(pool: Tensor, sides: Sequence[int], padding: int, 
     for queries in interior_positions(sides, padding, pool.device).split(_queries_per_tile(len(pool), pool.device)):
         distances = [
             (query[:, None] - candidate).abs()
-            for query, candidate in zip(
-                torch.unravel_index(queries, outer), torch.unravel_index(pool, outer), strict=True
-            )
+            for query, candidate in zip(position_lines(queries, outer), position_lines(pool, outer), strict=True)
         ]
         chebyshev = torch.stack(distances).amax(0)  # (queries, M)
         remainder = sum(distance * distance for distance in distances) - chebyshev * chebyshev
@@ -84,14 +81,16 @@ def _neighbors_among_all(sides: Sequence[int], padding: int, k: int, device: tor
     """`spatial_neighbors_in_pool` with every position in the pool. -> (1, N, k)"""
     outer = padded_sides(sides, padding)
     radius = next(r for r in range(k) if prod(min(r + 1, side) for side in outer) >= k)  # enough even in a corner
-    ranges = [range(-min(radius, side - 1), min(radius, side - 1) + 1) for side in outer]
-    by_distance = sorted(product(*ranges), key=lambda offset: (max(map(abs, offset)), sum(a * a for a in offset)))
-    offsets = torch.tensor(by_distance, device=device)  # (offsets, n)
+    reaches = [min(radius, side - 1) for side in outer]
+    lines = [torch.arange(-reach, reach + 1, device=device) for reach in reaches]
+    offsets = torch.stack(torch.meshgrid(lines, indexing="ij"), dim=-1).flatten(0, -2)  # (offsets, n)
+    distance_key = offsets.abs().amax(1) * (len(outer) * radius**2 + 1) + offsets.square().sum(1)
+    offsets = offsets[distance_key.argsort(stable=True)]  # by Chebyshev distance, then by the Euclidean one
     indices = []
     for queries in interior_positions(sides, padding, device).split(_queries_per_tile(len(offsets), device)):
         positions = torch.zeros((), dtype=torch.int64, device=device)
         is_outside = torch.zeros(len(queries), len(offsets), dtype=torch.bool, device=device)
-        for dim, line in enumerate(torch.unravel_index(queries, outer)):
+        for dim, line in enumerate(position_lines(queries, outer)):
             neighbor = line[:, None] + offsets[:, dim]
             is_outside |= (neighbor < 0) | (neighbor >= outer[dim])
             positions = positions * outer[dim] + neighbor

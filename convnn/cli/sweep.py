@@ -66,7 +66,8 @@ def check(
         return print_table(_cell_table(plan.cells, trained), "table")
     for title, cells in (("cannot be trained:", plan.infeasible), ("the same model as another:", plan.same)):
         if cells:
-            console.print_line(f"\n{title}")
+            print()
+            console.print_line(title)
             print_table(_cell_table(cells[:MAX_ROWS], trained), "table")
             if len(cells) > MAX_ROWS:
                 console.print_line(f"and {len(cells) - MAX_ROWS} more (--all lists every cell)")

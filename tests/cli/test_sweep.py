@@ -17,6 +17,7 @@ def convnn(in_process, tmp_path, monkeypatch):
 def test_a_plan_is_shown_in_numbers_with_the_reasons(convnn):
     code, out, _ = convnn("sweep", "check", "n")
     assert code == 0 and "240 cells to train" in out and "16 cannot be trained" in out
+    assert "\n\ncannot be trained:\n" in out and "\\n" not in out
     assert "9 neighbors need at least 9 candidates" in out and "and 11 more" in out
     assert "4 the same model as another" in convnn("sweep", "check", "branch_ratio", "--magnitude_type", "euclidean")[1]
     lines = convnn("sweep", "check", "k", "--all")[1].splitlines()

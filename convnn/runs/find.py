@@ -128,19 +128,31 @@ def find_run(reference: str, root: Path) -> Run:
     raise UserError(Problem(f"no run is called {reference!r}", value=reference, fix=fix), Exit.NO_RUN)
 
 
-def _best_run(metric: str, runs: list[Run]) -> Run:
-    """Return the run with the best value of a metric at any epoch, the newest of equals."""
+def _best_run(reference: str, runs: list[Run]) -> Run:
+    """Return the run with the best value of a metric at any epoch, the newest of equals: "METRIC" or "METRIC:DATASET".
+
+    Raises UserError where runs of several data sets have the metric and none is named: they do not compare.
+    """
+    metric, _, dataset = reference.partition(":")
     if not metric:
         raise _invalid_reference("@best:")
-    values: list[tuple[float, Run]] = []
+    values: dict[str, list[tuple[float, Run]]] = {}
     for run in runs:
         with suppress(UserError):  # damaged, which lists say
             if best := run.history(steps=False).best(metric):
-                values.append((best[0], run))
+                name = str(run.sections().get("data", {}).get("dataset", "unknown"))
+                values.setdefault(name, []).append((best[0], run))
+    if dataset:
+        values = {name: pairs for name, pairs in values.items() if name == dataset}
     if not values:
-        raise UserError(f"no run has a value of {metric}", Exit.NO_RUN)
+        raise UserError(f"no run{f' on {dataset}' if dataset else ''} has a value of {metric}", Exit.NO_RUN)
+    if len(values) > 1:
+        references = " or ".join(f"@best:{metric}:{name}" for name in sorted(values))
+        message = f"runs on {plural(len(values), 'data set')} have a value of {metric}, which do not compare"
+        raise UserError(Problem(message, value=f"@best:{metric}", fix=f"use {references}"))
     choose = min if lower_is_better(metric) else max
-    return choose(values, key=lambda pair: pair[0])[1]
+    [pairs] = values.values()
+    return choose(pairs, key=lambda pair: pair[0])[1]
 
 
 def _run_by_number(reference: str, runs: list[Run]) -> Run:
@@ -159,5 +171,9 @@ def _run_by_number(reference: str, runs: list[Run]) -> Run:
 
 def _invalid_reference(reference: str) -> UserError:
     return UserError(
-        Problem(f"{reference} refers to no run", value=reference, fix="use @last, @2, ... or @best:METRIC")
+        Problem(
+            f"{reference} refers to no run",
+            value=reference,
+            fix="use @last, @2, ..., @best:METRIC or @best:METRIC:DATASET",
+        )
     )

@@ -11,8 +11,8 @@ import pytest
 from support.runs import CONFIG, epoch, new
 
 from convnn.errors import Exit, UserError
-from convnn.events import Finished, Started
-from convnn.runs import find, lock, summary, summary_cache, trash
+from convnn.events import Epoch, Finished, Started
+from convnn.runs import event_log, find, lock, summary, summary_cache, trash
 from convnn.runs import run as runs_run
 from convnn.runs.event_log import event_line
 from convnn.runs.lock import lock_run
@@ -286,3 +286,16 @@ def test_reading_a_run_changes_no_file(root):
     before = {path: path.read_bytes() for path in run.path.iterdir()}
     run.status(), run.history(), summary.summary_json(run), find.find_run(run.name, root)
     assert {path: path.read_bytes() for path in run.path.iterdir()} == before
+
+
+def test_the_best_run_is_one_of_a_single_data_set(tmp_path):
+    for dataset, value in (("digits", 99.0), ("cifar10", 60.0), ("cifar10", 70.0)):
+        run = runs_run.create_run(f'[data]\ndataset = "{dataset}"\n', model="vgg11", layer="Conv2d", root=tmp_path)
+        event_log.append_event(run.events_path, Epoch(epoch=1, step=1, metrics={"test_top1": value}))
+    with pytest.raises(UserError, match="2 data sets") as refused:
+        find.find_run("@best:test_top1", tmp_path)
+    assert "@best:test_top1:cifar10 or @best:test_top1:digits" in refused.value.problems[0].fix
+    best = find.find_run("@best:test_top1:cifar10", tmp_path)
+    assert best.history().best("test_top1") == (70.0, 1)
+    with pytest.raises(UserError, match="on folder"):
+        find.find_run("@best:test_top1:folder", tmp_path)

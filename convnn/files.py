@@ -132,6 +132,11 @@ def expand_home(path: str) -> str:
     return expanded
 
 
+def config_folder() -> Path:
+    """Return the folder of the user's own presets and settings. Raises ValueError for a user without a home."""
+    return Path(expand_home(os.environ.get("XDG_CONFIG_HOME") or "~/.config"), "convnn")
+
+
 def with_time(name: str) -> str:
     """Return a name for a file in a trash: the time (UTC), then `name`, so that names sort by the time of removal."""
     return f"{datetime.now(UTC):{TIME_FORMAT}}{name}"

@@ -41,6 +41,7 @@ KEYS = {
     "sort": Key("s", "sort", "sort by the next column"),
     "reverse": Key("S", "reverse", "reverse the order"),
     "columns": Key("c", "columns", "choose columns; the default is the options that differ"),
+    "views": Key("v", "views", "show a saved view, or save filter, order, columns and groups as one"),
     "group": Key("o", "group", "group the runs by options, with n, mean and standard deviation"),
     "table": Key("t", "table", "all runs in a table, to sort, group and compare"),
     "complete": Key("tab", "complete", "complete the last word of the filter"),

@@ -17,7 +17,7 @@ from textual.color import Color
 from textual.filter import LineFilter
 from textual.theme import Theme
 
-from convnn.files import expand_home, open_regular, write_atomic
+from convnn.files import config_folder, open_regular, write_atomic
 from convnn.text import ASCII_SIGNS, ascii_only
 
 DARK = Theme(
@@ -105,8 +105,7 @@ def remember_theme(name: str) -> None:
 
 
 def _settings_path() -> Path:
-    config_home = expand_home(os.environ.get("XDG_CONFIG_HOME") or "~/.config")
-    return Path(config_home, "convnn", "settings.toml")
+    return config_folder() / "settings.toml"
 
 
 def wants_light(environment: Mapping[str, str] = os.environ) -> bool:

@@ -78,6 +78,17 @@ def complete_keys(context: typer.Context, incomplete: str) -> list[str]:
     return [before + key for key in keys if (before + key).startswith(incomplete)]
 
 
+def complete_views(incomplete: str) -> list[str]:
+    """Return the names of saved views that start with what was typed."""
+    from convnn.analysis.views import read_views
+    from convnn.errors import UserError
+
+    try:
+        return [name for name in read_views() if name.startswith(incomplete)]
+    except (OSError, UserError):
+        return []
+
+
 def complete_formats(incomplete: str) -> list[str]:
     """Return the formats of tables that start with what was typed."""
     return [name for name in FORMATS if name.startswith(incomplete)]

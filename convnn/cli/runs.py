@@ -15,6 +15,8 @@ EXAMPLES = """
 convnn runs 'layer=ConvNN status=done' --sort -best
 convnn runs --group repeats
 convnn runs --columns name,lr,best --format csv > runs.csv
+convnn runs 'layer=ConvNN' --group K --save-view by-K
+convnn runs --view by-K
 """
 
 
@@ -54,6 +56,32 @@ def runs(
             show_default=False,
         ),
     ] = None,
+    view: Annotated[
+        str | None,
+        typer.Option(
+            "--view",
+            metavar="NAME",
+            help="a saved view; flags beside it win",
+            autocompletion=arguments.complete_views,
+            show_default=False,
+        ),
+    ] = None,
+    save_view: Annotated[
+        str | None,
+        typer.Option(
+            "--save-view", metavar="NAME", help="keep filter, sort, columns and group under a name", show_default=False
+        ),
+    ] = None,
+    remove_view: Annotated[
+        str | None,
+        typer.Option(
+            "--remove-view",
+            metavar="NAME",
+            help="forget a saved view",
+            autocompletion=arguments.complete_views,
+            show_default=False,
+        ),
+    ] = None,
     figure: arguments.Figure = "best",
     unfinished: arguments.Unfinished = False,
     format: arguments.Format = "table",
@@ -61,14 +89,26 @@ def runs(
     runs: arguments.RunsFolder = None,
 ) -> None:
     """List runs, newest first, with the options that differ between them."""
-    from convnn.analysis import fields, run_table
+    from convnn.analysis import fields, run_table, views
     from convnn.analysis.filters import parse_filter
     from convnn.runs.run import runs_root
 
+    if remove_view is not None:
+        views.remove_view(remove_view)
+        return say(f"the view {remove_view} is removed")
     format = listing.checked_format(format, as_json)
+    if view is not None:
+        saved = views.find_view(view)
+        condition, sort = condition or saved.filter, sort or saved.sort
+        columns, group = columns or saved.columns, group or saved.group
     root = runs_root(runs)
     summaries = listing.read_summaries(root)
     matches = run_table.sort_runs(parse_filter(condition or "", summaries).select(summaries), sort)
+    if save_view is not None:
+        replaced = views.save_view(
+            save_view, views.View(filter=condition or "", sort=sort, columns=columns, group=group)
+        )
+        say(f"the view {save_view} is {'replaced' if replaced else 'saved'}; show it with: convnn runs --view NAME")
     if not condition and not all_options:
         trained = [run for run in matches if not run.failed_early]
         if len(trained) < len(matches):

@@ -17,7 +17,7 @@ from convnn.config.fixes import in_file
 from convnn.config.options import BY_KEY, SECTIONS
 from convnn.config.schema import SAFE_NAME, RunConfig
 from convnn.errors import Problem, UserError, did_you_mean
-from convnn.files import TRASH, expand_home, read_regular, with_time, without_time, write_atomic
+from convnn.files import TRASH, config_folder, expand_home, read_regular, with_time, without_time, write_atomic
 
 
 @dataclass(frozen=True)
@@ -36,10 +36,10 @@ def folders() -> list[Path]:
     """Return where a preset's name is looked up, in order: ./presets, the user's own, those that come with convnn."""
     bundled = Path(__file__).resolve().parents[1] / "_presets"
     try:
-        config_home = expand_home(os.environ.get("XDG_CONFIG_HOME") or "~/.config")
+        own = config_folder() / "presets"
     except ValueError:  # a user without a home
         return [Path("presets"), bundled]
-    return [Path("presets"), Path(config_home, "convnn", "presets"), bundled]
+    return [Path("presets"), own, bundled]
 
 
 def listed() -> dict[str, list[Path]]:

@@ -7,8 +7,11 @@ from pathlib import Path
 import pytest
 from support.app import app, form, make_run, make_runs, text, until
 
+from convnn.analysis.views import read_views
+from tui.dialogs.choice import Choice
 from tui.dialogs.help import HelpScreen
 from tui.dialogs.picker import Picker
+from tui.dialogs.prompt import Prompt
 from tui.screens.home import HomeScreen
 from tui.screens.run.screen import RunScreen
 from tui.screens.runs import RunsScreen
@@ -245,3 +248,23 @@ def test_the_picture_of_the_table(snap_compare, size):
         await pilot.pause(0.1)
 
     assert snap_compare(app(Path("runs")), terminal_size=size, run_before=look)
+
+
+async def test_an_arrangement_is_saved_as_a_view_and_shown_again(tmp_path):
+    repeats(tmp_path / "runs")
+    async with app(tmp_path / "runs").run_test(size=(120, 40)) as pilot:
+        grid = await opened(pilot, 4)
+        await pilot.press("slash", *"K=3", "enter", "s", "v")
+        await until(pilot, lambda: isinstance(pilot.app.screen, Choice))
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(pilot.app.screen, Prompt))
+        await pilot.press(*"three", "enter")
+        await until(pilot, lambda: isinstance(pilot.app.screen, RunsScreen))
+        screen = pilot.app.screen
+        assert read_views()["three"].filter == "K=3"
+        sort = screen.settings.sort
+        await pilot.press("escape", "s")
+        await until(pilot, lambda: len(grid.items) == 4)
+        await pilot.press("v", "t", "enter")
+        await until(pilot, lambda: len(grid.items) == 2)
+        assert (screen.settings.filter, screen.settings.sort) == ("K=3", sort)

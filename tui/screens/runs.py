@@ -12,12 +12,15 @@ from textual.screen import Screen
 
 from convnn.analysis.fields import RUN_FIELDS, metric_names
 from convnn.analysis.run_table import column_key
+from convnn.analysis.views import View, read_views, save_view
 from convnn.config.options import BY_KEY, BY_NAME, OPTIONS
+from convnn.errors import UserError
 from convnn.runs.run import Run
 from convnn.text import plural
 from tui.arrangement import Arrangement, GridSettings, arrange, group_keys
 from tui.dialogs.choice import Choice
 from tui.dialogs.picker import Picker
+from tui.dialogs.prompt import Prompt
 from tui.keys import bindings
 from tui.widgets.filter_bar import FilterBar
 from tui.widgets.header_footer import Footer, Header
@@ -38,7 +41,7 @@ class RunsScreen(Screen[None]):
     app: ServicesApp
     CSS_PATH = "runs.tcss"
     BINDINGS = bindings(
-        "mark", "unmark", "diff", "filter", "group", "sort", "reverse", "columns", "pin", "run-menu", "new",
+        "mark", "unmark", "diff", "filter", "group", "sort", "reverse", "columns", "views", "pin", "run-menu", "new",
         "duplicate", "delete", "undo", "back", footer=("mark", "diff", "filter"),
     )  # fmt: skip
     AUTO_FOCUS = "RunGrid"
@@ -217,6 +220,50 @@ class RunsScreen(Screen[None]):
         if keys is not None:
             self.settings.groups, self.settings.expanded = keys, set()
             self.rearrange()
+
+    def action_views(self) -> None:
+        """Show a saved view, or save how the runs are arranged now."""
+        try:
+            views = read_views()
+        except UserError as error:
+            self.app.say(str(error), error=True)
+            return
+        answers = [(f"view {name}", name, str(view)) for name, view in views.items()]
+        answers.append(("save", "save as ...", "filter, order, columns and groups as they are now"))
+        self.app.push_screen(Choice("views", "", answers), self._choose_view)
+
+    def _choose_view(self, answer: str | None) -> None:
+        if answer == "save":
+            self.app.push_screen(Prompt("save this view", "a name, for here and `convnn runs --view`"), self._save_view)
+        elif answer is not None:
+            view = read_views()[answer.removeprefix("view ")]
+            sort = view.sort.split(",")[0] if view.sort else None
+            self.settings = GridSettings(
+                filter=view.filter,
+                sort=sort.removeprefix("-") if sort else None,
+                descending=bool(sort and sort.startswith("-")),
+                columns=view.columns.split(",") if view.columns else None,
+                groups=view.group.split(",") if view.group else [],
+            )
+            self.query_one(FilterBar).text = view.filter
+            self.rearrange()
+
+    def _save_view(self, name: str | None) -> None:
+        if name is None:
+            return
+        settings = self.settings
+        view = View(
+            filter=settings.filter,
+            sort=settings.sort_key,
+            columns=",".join(settings.columns) if settings.columns else None,
+            group=",".join(settings.groups) or None,
+        )
+        try:
+            replaced = save_view(name.strip(), view)
+        except (UserError, OSError) as error:
+            self.app.say(str(error), error=True)
+            return
+        self.app.say(f"the view {name.strip()} is {'replaced' if replaced else 'saved'}")
 
     # -- filtering --------------------------------------------------------------------------------------------------
 

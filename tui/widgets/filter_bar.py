@@ -86,6 +86,11 @@ class FilterBar(Vertical):
         """The filter; empty where there is none."""
         return self.input.value.strip()
 
+    @text.setter
+    def text(self, text: str) -> None:
+        self.input.value = text
+        self.set_class(bool(text), "-open")
+
     def open(self) -> None:
         """Show the bar and focus its input."""
         self.add_class("-open")

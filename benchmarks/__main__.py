@@ -22,7 +22,7 @@ PARTS = {
     "growth": growth.rows,
     "cells": cells.rows,
 }
-PROGRAMS = ("memory", "comparing", "app")  # modules that print their own tables
+PROGRAMS = ("memory", "comparing", "sweeps", "app")  # modules that print their own tables
 QUICK_ARGUMENTS = {"memory": ["vgg11"], "app": ["frame", "chart"]}  # a quick run leaves out the other programs
 ON_REQUEST = {"pair": pair.rows}  # takes minutes: only when it is named
 ROUNDS, QUICK_ROUNDS = 7, 3

@@ -70,6 +70,7 @@ class Started(Event):
     epochs: Count | None = None
     steps_per_epoch: Count | None = None
     amp: dict[str, Any] | None = None  # "mode" and "dtype"
+    matmul: Text | None = None  # how float32 products were computed: "tf32" or "fp32"
     compile: dict[str, Any] | None = None  # "mode", "graphs" and "breaks"
 
 

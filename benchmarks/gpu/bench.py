@@ -120,8 +120,7 @@ def error_text(error: BaseException) -> str:
 
 def set_products(kind: str) -> None:
     """Compute float32 products and convolutions of CUDA in float32 ("fp32", "bf16") or in TF32 ("tf32")."""
-    torch.set_float32_matmul_precision("high" if kind == "tf32" else "highest")
-    torch.backends.cudnn.allow_tf32 = kind == "tf32"
+    training_device.set_float32_products("tf32" if kind == "tf32" else "fp32")
 
 
 def config(device: torch.device, **options: Any) -> RunConfig:
@@ -163,7 +162,11 @@ def trainer_of(
     amp = training_device.amp_dtype(settings, device)
     scaler = torch.amp.GradScaler(device.type, enabled=amp is torch.float16)
     data: Any = None
-    return Trainer(TrainState(settings, data, device, model, optimizer, None, scaler, Meters(device)))
+    return Trainer(
+        TrainState(settings, data, device, model, optimizer, None, scaler, Meters(device)),
+        [],
+        training_device.PeakMemory(device),
+    )
 
 
 def plain_model(settings: RunConfig) -> nn.Module:

@@ -220,6 +220,7 @@ RUN_FIELDS: dict[str, Field] = {
         Field("digest", "text", lambda run: _or_unknown(run.digest), lambda digest: digest[:12]),
         *(Field(key, "words", lambda run: run.tags, ", ".join) for key in ("tag", "run.tags")),  # also later ones
         Field("note", "text", lambda run: "; ".join(run.notes) or UNKNOWN, str),
+        Field("products", "text", lambda run: _or_unknown(run.matmul), str),
         Field("imported", "bool", lambda run: run.source is not None, lambda yes: "as published" if yes else ""),
         Field("source", "text", lambda run: _or_unknown(run.source), str),
         Field("launchable", "bool", lambda run: run.not_launchable_reason is None, lambda yes: "yes" if yes else "no"),

@@ -247,6 +247,11 @@ class RuntimeSection(Section):
     amp_dtype: Literal["auto", "bf16", "fp16"] = _option(
         "auto", "--amp_dtype", "number format of mixed precision; cpu supports bf16 only", when={"runtime.amp": (True,)}
     )
+    matmul: Literal["auto", "tf32", "fp32"] = _option(
+        "auto",
+        "--matmul",
+        "float32 products and convolutions on cuda: tf32 rounds their factors to 10 bits; auto is tf32",
+    )
     compile: bool = _option(False, "--use_compiled", "compile the model with torch.compile")
     compile_mode: Literal["default", "reduce-overhead", "reduce-memory", "max-autotune"] = _option(
         "default",

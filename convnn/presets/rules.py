@@ -54,6 +54,8 @@ def notes(config: RunConfig) -> list[str]:
         )
     if config.runtime.compile and config.runtime.compile_mode == "reduce-overhead" and config.runtime.device == "cpu":
         surprises.append("compile_mode reduce-overhead uses CUDA graphs; on cpu it compiles as default does")
+    if config.runtime.matmul == "tf32" and config.runtime.device in ("cpu", "mps"):
+        surprises.append(f"matmul tf32 is for cuda: {config.runtime.device} computes in float32")
     if layer_kind(config.layer.type).branches and config.branching.ratio == 0:
         surprises.append("branch_ratio 0 keeps the 1x1 mixing convolution, so the model is not the plain Conv2d model")
     layer = config.layer

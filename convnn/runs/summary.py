@@ -52,6 +52,7 @@ class Summary:
     data: RecordedData = field(default_factory=RecordedData)
     tags: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    matmul: str | None = None  # how float32 products were computed: "tf32", "fp32", None where it was not recorded
     failed_early: bool = False  # before its first step: not listed unless it is asked for
 
     @property
@@ -101,6 +102,7 @@ def summarize(run: Run) -> Summary:
         data=_recorded_data(history),
         tags=history.tags(_configured_tags(config)),
         notes=tuple(note.text for note in history.notes),
+        matmul=history.started.matmul if history.started else None,
         failed_early=not history.epochs and run.failed_early(),
     )
 

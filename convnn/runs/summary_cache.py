@@ -25,7 +25,7 @@ from convnn.runs.summary import MetricSummary, RecordedData, Summary, summarize
 from convnn.text import plural
 
 CACHE = ".summaries.json"  # a view: may be deleted at any time
-VERSION = "convnn summaries 9"  # of the format and of the fields of a summary
+VERSION = "convnn summaries 10"  # of the format and of the fields of a summary
 FIELDS = Summary.__slots__
 MAX_CACHE = 1 << 30  # bytes
 
@@ -217,4 +217,4 @@ def _checked(summary: Summary) -> Summary:
 
 def _texts(summary: Summary) -> list[str | None]:
     metric = summary.best.metric if summary.best else None
-    return [summary.digest, summary.source, summary.not_launchable_reason, metric]
+    return [summary.digest, summary.source, summary.not_launchable_reason, summary.matmul, metric]

@@ -263,9 +263,11 @@ def _with_unit(metric: str, value: float) -> str:
 
 
 def device_text(started: Started) -> str:
-    """Return where a run trains: "cpu, 2 threads"."""
+    """Return where a run trains: "cpu, 2 threads" or "cuda:0 (NVIDIA H200), products in tf32"."""
     if started.threads and started.device.startswith("cpu"):
         return f"{started.device}, {plural(started.threads, 'thread')}"
+    if started.matmul and started.device.startswith("cuda"):
+        return f"{started.device}, products in {started.matmul}"
     return started.device
 
 

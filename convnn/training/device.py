@@ -9,6 +9,7 @@ import sys
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from typing import Any, Literal
 
 import torch
 
@@ -62,13 +63,28 @@ def amp_dtype(config: RunConfig, device: torch.device) -> torch.dtype | None:
     return torch.bfloat16
 
 
+def float32_products(config: RunConfig, device: torch.device) -> Literal["tf32", "fp32"]:
+    """Return how products of float32 are computed: in TF32 where it is not declined and the card has it."""
+    has_tf32 = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)  # Ampere and later
+    return "tf32" if has_tf32 and config.runtime.matmul != "fp32" else "fp32"
+
+
+def set_float32_products(kind: Literal["tf32", "fp32"]) -> None:
+    """Compute products of matrices (cuBLAS) and convolutions (cuDNN) alike: torch's own defaults differ."""
+    torch.set_float32_matmul_precision("high" if kind == "tf32" else "highest")
+    cudnn: Any = torch.backends.cudnn  # whose parts have no types
+    cudnn.allow_tf32 = kind == "tf32"
+    for operator in (cudnn.conv, cudnn.rnn):  # which may follow a setting for all
+        operator.fp32_precision = "tf32" if kind == "tf32" else "ieee"
+
+
 @cache
 def _default_threads() -> int:
     return torch.get_num_threads()
 
 
 def configure_torch(config: RunConfig, device: torch.device) -> None:
-    """Set threads, determinism and allocator, which hold for the process, before anything of a run is built."""
+    """Set threads, allocator, determinism and products for the process, before anything of a run is built."""
     allocator.keep_memory()
     torch.set_num_threads(config.runtime.threads or _default_threads())
     deterministic = config.runtime.deterministic
@@ -77,6 +93,7 @@ def configure_torch(config: RunConfig, device: torch.device) -> None:
     if deterministic != torch.are_deterministic_algorithms_enabled():  # setting it imports the compiler
         torch.use_deterministic_algorithms(deterministic)
     torch.backends.cudnn.deterministic = deterministic
+    set_float32_products(float32_products(config, device))
 
 
 class PeakMemory:

@@ -275,6 +275,7 @@ class Trainer:
             epochs=config.training.num_epochs,
             steps_per_epoch=len(self.state.train_loader),
             amp={"mode": "autocast", "dtype": str(self.amp).removeprefix("torch.")} if self.amp else None,
+            matmul=training_device.float32_products(config, self.device),
             compile={"mode": config.runtime.compile_mode, **graphs} if graphs else None,
         )
 

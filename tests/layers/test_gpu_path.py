@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from benchmarks.gpu import correctness
+from convnn.layers import ConvNN2d
 from convnn.layers.ops import nearest, spatial, tiles
 from tests.support.gpu_path import DEVICE, GpuPath
 
@@ -35,3 +36,14 @@ def test_the_path_of_a_gpu_computes_what_that_of_a_cpu_does(first, tile_bytes, m
         for pair in zip(actual, expected, strict=True):
             assert correctness.relative_error(*pair) < 1e-9, case
     assert {key[0] for key in nearest._cached_layout.results} >= {DEVICE}
+
+
+def test_wide_rows_are_sorted_in_groups():
+    """A map of 32 x 32 has more candidates than one sort on a GPU takes."""
+    torch.manual_seed(0)
+    layer, x = ConvNN2d(4, 6, K=9, magnitude_type="euclidean").double(), torch.randn(2, 4, 32, 32, dtype=torch.float64)
+    expected = correctness.outputs_and_gradients(layer, x)
+    with GpuPath():
+        actual = correctness.outputs_and_gradients(layer, x)
+    for pair in zip(actual, expected, strict=True):
+        assert correctness.relative_error(*pair) < 1e-9

@@ -4,10 +4,13 @@ from itertools import product
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from convnn.layers import ConvNN1d, ConvNN2d, ConvNNAttention1d, ConvNNAttention2d
 from convnn.layers.ops import half_precision
+from convnn.layers.ops.custom_op import OPERATORS
 from convnn.layers.ops.nearest import nearest_positions
+from convnn.training.device import set_float32_products
 
 BOTH = [ConvNN2d, ConvNNAttention2d]
 
@@ -170,3 +173,70 @@ def test_a_linear_layer_without_half_instructions_is_rounded_once(monkeypatch, b
     torch.testing.assert_close(x.grad, rounded[1].sum(0).float().expand(2, 5, 64), rtol=2**-7, atol=1e-3)
     if offset is not None:
         assert (offset.grad == 10).all()
+
+
+class Products(TorchDispatchMode):
+    """Lists how float32 products are computed on a GPU and on a CPU, at each one of a search."""
+
+    def __init__(self):
+        super().__init__()
+        self.precisions = []
+        self.in_search = False
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func in OPERATORS:
+            self.in_search = func.name().startswith("convnn::nearest")
+            with self:
+                return OPERATORS[func].function(*args, **(kwargs or {}))
+        if self.in_search and func.overloadpacket in (torch.ops.aten.bmm, torch.ops.aten.baddbmm):
+            self.precisions.append(precisions())
+        return func(*args, **(kwargs or {}))
+
+
+def precisions():
+    return torch.backends.cuda.matmul.fp32_precision, torch.backends.mkldnn.matmul.fp32_precision
+
+
+def set_for_cuda_alone():
+    torch.backends.cuda.matmul.fp32_precision = "tf32"
+
+
+@pytest.fixture
+def default_products():
+    yield
+    torch.set_float32_matmul_precision("highest")
+
+
+@pytest.mark.parametrize(
+    "choose",
+    [
+        lambda: torch.set_float32_matmul_precision("high"),
+        lambda: torch.set_float32_matmul_precision("medium"),
+        lambda: setattr(torch.backends.cuda.matmul, "allow_tf32", True),
+        set_for_cuda_alone,
+        lambda: set_float32_products("tf32"),
+    ],
+    ids=["high", "medium", "allow_tf32", "cuda alone", "--matmul"],
+)
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+@pytest.mark.parametrize("layer_class", [ConvNN2d, ConvNNAttention2d])
+def test_the_search_multiplies_in_float32_whatever_is_set(choose, metric, layer_class, default_products):
+    layer, x = layer_class(3, 4, magnitude_type=metric), torch.randn(2, 3, 12, 12)
+    choose()
+    before = precisions()
+    assert before[0] == "tf32"
+    with torch.no_grad(), Products() as products:
+        layer(x)
+    assert products.precisions and all(kinds == ("ieee", "ieee") for kinds in products.precisions)
+    assert precisions() == before
+
+
+@pytest.mark.parametrize("kind", ["tf32", "fp32"])
+def test_products_and_convolutions_are_computed_alike(kind, default_products):
+    set_float32_products(kind)
+    conv = torch.backends.cudnn.conv.fp32_precision
+    assert (torch.backends.cuda.matmul.fp32_precision, conv) == {
+        "tf32": ("tf32", "tf32"),
+        "fp32": ("ieee", "ieee"),
+    }[kind]
+    assert torch.backends.cuda.matmul.allow_tf32 == torch.backends.cudnn.allow_tf32 == (kind == "tf32")

@@ -5,7 +5,7 @@ from itertools import product
 import pytest
 import torch
 
-from convnn.layers.ops.top_k import NARROW, best_columns, group_size
+from convnn.layers.ops.top_k import NARROW, best_columns, group_size, sorts_columns
 
 WIDTHS = (1, 5, 64, NARROW, NARROW + 1, 200, 256, 264, 700, 1032, 1040, 3000)
 COUNTS = (1, 2, 4, 8, 15)
@@ -47,3 +47,17 @@ def test_groups_are_used_where_both_sorts_are_narrow_together():
     for width, k in product(range(NARROW + 1, 5000, 97), (1, 3, 8, 24, 100)):
         size = group_size(width, k)
         assert size == 1 or (width // size >= k and 2 * (k * size + width // size) <= width)
+
+
+@pytest.mark.parametrize(
+    ("device", "columns", "k", "sorts"),
+    [
+        ("cuda", 1032, 8, True),
+        ("cuda", 1032, 15, False),
+        ("cuda", 264, 8, False),
+        ("mps", 264, 15, True),
+        ("cpu", 1032, 8, False),
+    ],
+)
+def test_sorts_are_chosen_where_they_are_faster(device, columns, k, sorts):
+    assert sorts_columns(columns, k, torch.device(device)) is sorts

@@ -77,6 +77,23 @@ def test_mixed_precision_on_mps_needs_no_scaler_unless_fp16_is_chosen():
     assert device.amp_dtype(training.config(use_amp=True, amp_dtype="fp16", device="mps"), mps) is torch.float16
 
 
+@pytest.mark.parametrize(
+    ("device_type", "capability", "matmul", "products"),
+    [
+        ("cuda", (9, 0), "auto", "tf32"),
+        ("cuda", (9, 0), "fp32", "fp32"),
+        ("cuda", (7, 5), "tf32", "fp32"),  # before Ampere
+        ("cpu", None, "auto", "fp32"),
+        ("mps", None, "tf32", "fp32"),
+    ],
+)
+def test_products_are_in_tf32_on_cards_that_have_it_unless_declined(
+    device_type, capability, matmul, products, monkeypatch
+):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
+    assert device.float32_products(training.config(matmul=matmul), torch.device(device_type)) == products
+
+
 def test_every_size_of_a_batch_is_compiled_for_itself(monkeypatch):
     """A smaller last batch must not replace the graph of the full ones by one with symbolic sizes."""
     from torch._dynamo import config as dynamo

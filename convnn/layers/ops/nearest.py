@@ -24,9 +24,16 @@ from torch.nn import functional as F
 
 from convnn.layers.ops.coordinates import coordinates, interior_positions, padded_sides
 from convnn.layers.ops.custom_op import DeviceCache, operator
-from convnn.layers.ops.similarity import append_weighted_coordinates, center_of, normalize, score_dtype, score_products
+from convnn.layers.ops.similarity import (
+    append_weighted_coordinates,
+    center_of,
+    exact_products,
+    normalize,
+    score_dtype,
+    score_products,
+)
 from convnn.layers.ops.tiles import pad_rows, tile_bytes, tiles
-from convnn.layers.ops.top_k import best_columns, group_size
+from convnn.layers.ops.top_k import group_size, sorts_columns, top_columns
 
 SCORE_BYTES = 5 << 20
 """Bytes of the score buffer on a CPU: it should still be in the cache when it is read."""
@@ -193,6 +200,7 @@ def _make_layout(
 _cached_layout = DeviceCache(_make_layout)
 
 
+@exact_products()
 def _search(vectors: Vectors, x: Tensor, layout: SearchLayout, k: int, metric: str) -> Tensor:
     """Own position and the k - 1 best candidates as padded positions; x gives batch size and type. -> (B, N, k)"""
     columns, batch, length = layout.columns, x.shape[0], layout.query_index.shape[1]
@@ -265,8 +273,7 @@ def _best_candidates(
     scores.scatter_(2, query_columns.expand(len(queries), -1, -1), -torch.inf)
     if first:
         scores[..., :first] = _sentinel(scores[..., first:end], count)
-    best = scores.topk(count, dim=2).indices if scores.device.type == "cpu" else best_columns(scores, count)
-    return layout.column_positions[best]
+    return layout.column_positions[top_columns(scores, count)]
 
 
 def _score_bytes(columns: int, x: Tensor) -> int:
@@ -285,8 +292,9 @@ def _buffer_columns(count: int, k: int, device: torch.device, *, needs_spare: bo
     1,024 columns and k = 8 this saves 30 %.)
     """
     if device.type != "cpu":
-        size = group_size(count + needs_spare, k) if k else 1
-        return 0, -(-(count + needs_spare) // size) * size  # whole groups of `best_columns`
+        columns = count + needs_spare
+        size = group_size(columns, k) if k and sorts_columns(columns, k, device) else 1
+        return 0, -(-columns // size) * size  # whole groups of `best_columns`
     if count < 20 * k:
         return 0, count + needs_spare
     return k, max(64 * k, count + k + needs_spare)

@@ -5,6 +5,10 @@
 Scores are computed in float32, or in float64 for float64 vectors.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -14,6 +18,31 @@ METRICS = ("cosine", "euclidean")
 def score_dtype(dtype: torch.dtype) -> torch.dtype:
     """Return the type in which scores of vectors of this type are computed."""
     return torch.promote_types(dtype, torch.float32)
+
+
+@contextmanager
+def exact_products() -> Iterator[None]:
+    """Compute float32 products in float32, whatever is set for the process.
+
+    Scores in TF32 or bfloat16 would change up to two thirds of the neighbors in a map of three channels.
+    """
+    known: Any = torch.backends  # whose parts have no types
+    backends = known.cuda.matmul, known.mkldnn.matmul
+    precisions = [backend.fp32_precision for backend in backends]
+    if all(precision in ("ieee", "none") for precision in precisions):
+        yield
+        return
+    try:
+        before = torch.get_float32_matmul_precision()
+    except RuntimeError:  # refused where only one backend was set
+        before = "highest"
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+        for backend, precision in zip(backends, precisions, strict=True):
+            backend.fp32_precision = precision
 
 
 def normalize(vectors: Tensor) -> Tensor:

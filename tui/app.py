@@ -26,6 +26,7 @@ from tui.deletion import Deletion
 from tui.dialogs.help import HelpScreen
 from tui.dialogs.too_small import SMALLEST, TooSmall
 from tui.keys import bindings
+from tui.process.background import Background, entry_of
 from tui.process.launcher import Launch, Launcher
 from tui.process.shutdown import Shutdown
 from tui.run_feed import RunFeed
@@ -68,7 +69,8 @@ class ConvnnApp(App[int]):
     ) -> None:
         super().__init__(**options)
         self.launcher = launcher or Launcher(root)
-        self.shutdown = Shutdown(self, self.launcher, self.say, self.leave_forms)
+        self.background = Background(root)
+        self.shutdown = Shutdown(self, self.launcher, self.background, self.say, self.leave_forms)
         self.root = root
         self.preset = preset  # opened in the form at once
         self.now = now
@@ -221,19 +223,18 @@ class ConvnnApp(App[int]):
         else:
             self.launch(checked.config, name)
 
-    def detach(self, config: RunConfig, preset: str | None = None, forks: Run | None = None) -> Launch | None:
-        """Train a configuration in a process of its own; return None where that could not be started."""
+    def enqueue(self, config: RunConfig, preset: str | None = None, forks: Run | None = None) -> bool:
+        """Add a configuration to the queue, which trains in the background; return whether that was possible."""
+        launch = Launch(config, preset, forks=forks)
         try:
-            launch = self.launcher.detach(config, preset, forks)
-        except (OSError, UserError) as error:
+            self.say(f"{launch.title}: {self.background.add([entry_of(launch)])}")
+        except OSError as error:
             self.say(str(error), error=True)
-            return None
-        self.say(f"{launch.title} trains in a process of its own and continues when the app is closed")
-        return launch
+            return False
+        return True
 
     def _poll_launches(self) -> None:
         """Show the errors of launches."""
-        self.launcher.poll()
         for launch in self.launcher.launches:
             if launch.error is not None and launch not in self._reported:
                 self._reported.add(launch)

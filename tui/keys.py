@@ -63,7 +63,7 @@ KEYS = {
     ),
     "launch": Key("f5", "run", "train this configuration in the app"),
     "launch-letter": Key("r", "run", "train this configuration in the app"),
-    "detach": Key("f6", "background", "train in a process of its own, which continues when the app is closed"),
+    "enqueue": Key("f6", "background", "add to the queue, which trains in the background, also when the app is closed"),
     "fix": Key("f4", "apply fix", "apply the fix of the problem at the cursor, or else of the first one"),
     "next-problem": Key("f8", "next problem", "to the next problem"),
     "previous-problem": Key("shift+f8", "previous problem", "to the previous problem"),

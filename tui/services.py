@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 from convnn.runs.run import Run
 from convnn.runs.summary import Summary
 from tui.deletion import Deletion
+from tui.process.background import Background
 from tui.process.launcher import Launch, Launcher
 from tui.run_feed import RunFeed
 from tui.selection import Selection
@@ -27,6 +28,7 @@ class Services(Protocol):
     ascii: bool
     """Whether the terminal shows no more than ASCII."""
     launcher: Launcher
+    background: Background
     run_feed: RunFeed
     deletion: Deletion
     selection: Selection
@@ -49,8 +51,8 @@ class Services(Protocol):
     def launch(self, config: RunConfig, preset: str | None = None, forks: Run | None = None) -> Launch:
         """Train a configuration in this process, after the launches before it."""
 
-    def detach(self, config: RunConfig, preset: str | None = None, forks: Run | None = None) -> Launch | None:
-        """Train a configuration in a process of its own; return None where that could not be started."""
+    def enqueue(self, config: RunConfig, preset: str | None = None, forks: Run | None = None) -> bool:
+        """Add a configuration to the queue, which trains in the background; return whether that was possible."""
 
     def launch_preset(self, path: str, name: str) -> None:
         """Train a preset as it is, or open the form where it has problems."""

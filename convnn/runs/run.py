@@ -223,16 +223,6 @@ def named_run(path: Path, name: str, root: Path) -> Run:
     return Run(path, name)
 
 
-def reserve(path: Path) -> None:
-    """Make an empty directory one that a run can be made in, although its log is there already.
-
-    Raises UserError where it holds anything.
-    """
-    check_free(path)
-    path.mkdir(parents=True, exist_ok=True)
-    write_marker(path)
-
-
 def check_free(path: Path) -> None:
     """Raise UserError where a directory holds anything."""
     if (problem := not_free(path)) is not None:

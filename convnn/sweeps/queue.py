@@ -51,6 +51,7 @@ class Entry(BaseModel):
     config: str  # TOML, as `config.toml` of its run has it
     name: str = ""  # what a person sees before there is a run
     run: str | None = None  # absolute path of the run directory, from the first start on
+    forks: str | None = None  # absolute path of the run whose newest checkpoint a new run begins with
     sweep: str | None = None
     cell: int | None = None
     threads: int | None = None  # threads of the first start, used at every later one: they decide the last bits
@@ -343,8 +344,10 @@ class Queue:
 
 
 def resuming_entry(run: Run, config: str) -> Entry:
-    """Return an entry that resumes a run whose configuration is this TOML."""
-    return Entry(config=config, name=run.name, run=str(run.path), events=events_size(run))
+    """Return an entry that resumes a run whose configuration is this TOML, with as many threads as it had."""
+    started = run.history(steps=False).started
+    threads = None if started is None else started.threads or None
+    return Entry(config=config, name=run.name, run=str(run.path), threads=threads, events=events_size(run))
 
 
 def events_size(run: Run) -> int:

@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from convnn.config.command_line import changed_flags
 from convnn.config.schema import RunConfig
 from convnn.config.toml import parse_run
 from convnn.errors import UserError
@@ -160,6 +161,10 @@ class Worker:
                 continue  # another worker was first
             reach("work.claimed")
             try:
+                if self._is_done(present):  # a person has resumed it meanwhile
+                    self._report(present, self.queue.leave(present, ""))
+                    claim.close()
+                    continue
                 started, process = self._spawn(present, slot, (claim, slot_claim))
             except (UserError, OSError) as error:
                 cause = str(error).splitlines()[0]
@@ -169,6 +174,10 @@ class Worker:
             reach("work.started")
             return Child(started, slot, process, (claim, slot_claim))
         return None
+
+    def _is_done(self, entry: Entry) -> bool:
+        run = self.queue.run_of(entry)
+        return run is not None and run.status() == "done"
 
     def _spawn(self, entry: Entry, slot: Slot, claims: tuple[Claim, ...]) -> tuple[Entry, subprocess.Popen[bytes]]:
         """Start the process of an entry. Its run has a name before it has a directory: a kill leaves no stray run."""
@@ -185,7 +194,7 @@ class Worker:
             events=events_size(Run(path, path.name)),
         )
         reach("work.named")
-        if not is_run(path):
+        if not is_run(path) and entry.forks is None:
             model, layer = config.model.name, config.layer.type
             create_run(entry.config, model=model, layer=layer, root=self.queue.root, directory=path)
         reach("work.created")
@@ -193,7 +202,7 @@ class Worker:
         log.parent.mkdir(exist_ok=True)
         with log.open("wb") as output:
             process = subprocess.Popen(
-                [*self._command(started), "--threads", str(started.threads)],
+                [*self._command(started, config, path), "--threads", str(started.threads)],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -205,10 +214,14 @@ class Worker:
         self.say(f"{path.name} started on {slot.name}")
         return started, process
 
-    def _command(self, entry: Entry) -> list[str]:
-        return [
-            sys.executable, "-P", "-m", "convnn", "resume", f"{entry.run}/", "--plain", "--runs", str(self.queue.root),
-        ]  # fmt: skip
+    def _command(self, entry: Entry, config: RunConfig, path: Path) -> list[str]:
+        arguments = ["resume", f"{path}/"]
+        if entry.forks is not None and not is_run(path):  # the fork appears there when it is complete
+            source = Path(entry.forks)
+            at_path = config.model_copy(update={"output": config.output.model_copy(update={"dir": str(path)})})
+            flags = changed_flags(at_path, Run(source, source.name).config())
+            arguments = ["resume", f"{source}/", "--fork", *flags]
+        return [sys.executable, "-P", "-m", "convnn", *arguments, "--plain", "--runs", str(self.queue.root)]
 
     def _new_path(self, config: RunConfig) -> Path:
         if config.output.dir:

@@ -10,10 +10,11 @@ import pytest
 from support import training
 from support.processes import Command, convnn, until
 
+from convnn.config.toml import dumps
 from convnn.events import Started
 from convnn.runs.find import list_runs
 from convnn.runs.run import Run
-from convnn.sweeps.queue import Queue
+from convnn.sweeps.queue import Entry, Queue, resuming_entry
 from convnn.sweeps.work import KILL_POINTS, live_workers
 from convnn.worker.crash_points import VARIABLE
 
@@ -22,9 +23,6 @@ torture = pytest.mark.torture
 
 
 def enqueue(tmp_path: Path, *seeds: int) -> Queue:
-    from convnn.config.toml import dumps
-    from convnn.sweeps.queue import Entry
-
     queue = Queue(tmp_path / "runs")
     configs = [training.config(OPTIONS | {"seed": seed}) for seed in seeds]
     queue.add([Entry(config=dumps(config, whole=True), name=f"seed-{config.training.seed}") for config in configs])
@@ -143,3 +141,33 @@ def test_an_entry_that_cannot_start_leaves_the_queue_with_its_cause(tmp_path: Pa
     assert queue.entries() == ([], [])
     (ended,) = queue.ended()
     assert "model.name" in ended.cause
+
+
+def test_an_entry_forks_a_run_at_its_start_and_another_resumes_it(tmp_path: Path) -> None:
+    source, _ = training.train(tmp_path, training.config(OPTIONS), commands=training.StopAt(3))
+    before = source.config()
+    epochs = 2 * before.training.num_epochs
+    longer = before.model_copy(update={"training": before.training.model_copy(update={"num_epochs": epochs})})
+    queue = Queue(tmp_path / "runs")
+    fork = Entry(config=dumps(longer, whole=True), name="longer", forks=str(source.path))
+    queue.add([fork, resuming_entry(source, dumps(before, whole=True))])
+    finished = convnn("work", "--once", cwd=tmp_path)
+    assert finished.code == 0, finished
+    assert queue.entries() == ([], []) and queue.ended() == []
+    assert source.status() == "done" and len(source.history().epochs) == before.training.num_epochs
+    (forked,) = list_runs(tmp_path / "runs")[0]
+    assert forked.status() == "done" and len(forked.history().epochs) == epochs
+    alone, _ = training.train(tmp_path / "alone", training.config(OPTIONS))
+    assert source.history().digest() == alone.history().digest()
+
+
+def test_an_entry_whose_run_was_resumed_by_a_person_leaves_as_done(tmp_path: Path) -> None:
+    source, _ = training.train(tmp_path, training.config(OPTIONS), commands=training.StopAt(3))
+    queue = Queue(tmp_path / "runs")
+    queue.add([resuming_entry(source, dumps(source.config(), whole=True))])
+    assert convnn("resume", f"{source.path}/", "--plain", cwd=tmp_path).code == 0
+    history = source.events_path.read_bytes()
+    finished = convnn("work", "--once", cwd=tmp_path)
+    assert finished.code == 0, finished
+    assert queue.entries() == ([], []) and queue.ended() == []
+    assert source.events_path.read_bytes() == history

@@ -107,14 +107,6 @@ def test_an_output_directory_whose_making_was_cut_short_is_used(root, tmp_path, 
     assert new(root, directory=directory).path == directory
 
 
-def test_a_reserved_directory_takes_a_run_beside_its_log(root, tmp_path):
-    runs_run.reserve(tmp_path / "out")
-    (tmp_path / "out" / "log.txt").write_text("words")
-    assert new(root, directory=tmp_path / "out").path == tmp_path / "out"
-    with pytest.raises(UserError, match="holds a run"):
-        runs_run.reserve(tmp_path / "out")
-
-
 def test_an_empty_directory_that_the_root_lies_in_takes_a_run(tmp_path):
     assert new(tmp_path / "runs", directory=tmp_path).path == tmp_path
 

@@ -1,22 +1,22 @@
-"""Launches of the app: one after the other on one thread, or detached."""
+"""Launches of the app, one after the other on one thread."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import time
 
-import pytest
 from support import training
+from support.processes import until
 
-from convnn.errors import Exit, UserError
+from convnn.config.toml import parse_run
+from convnn.errors import Exit
 from convnn.events import Finished
 from convnn.presets.resolve import resolve
 from convnn.runs import event_log, find
 from convnn.runs import run as runs_run
 from convnn.runs.control import ControlCommand
 from convnn.runs.lock import lock_run
-from tui.process.launcher import Launcher
+from tui.process.background import entry_of
+from tui.process.launcher import Launch, Launcher
 
 SMALL = {
     "layer.type": "Conv2d",
@@ -99,51 +99,29 @@ def test_a_run_that_was_stopped_goes_on_and_ends_as_an_undisturbed_one(tmp_path)
     assert len(find.list_runs(tmp_path)[0]) == 2
 
 
-DETACHING = """
-import sys
-from pathlib import Path
-from convnn.presets.resolve import resolve
-from tui.process.launcher import Launcher
-words = dict(word.split("=") for word in sys.argv[2:])
-Launcher(Path(sys.argv[1])).detach(resolve(None, words).checked())
-"""
-
-
-def test_a_detached_run_outlives_the_process_that_launched_it(tmp_path):
-    words = [f"{key}={value}" for key, value in (SMALL | {"run.name": "apart"}).items()]
-    subprocess.run([sys.executable, "-c", DETACHING, tmp_path, *words], check=True)
-    end = time.monotonic() + 60
-    while not (runs := find.list_runs(tmp_path)[0]) or runs[0].status() in ("running", "died"):
-        assert time.monotonic() < end
-        time.sleep(0.05)
-    assert runs[0].status() == "done"
-    assert runs[0].name.split("-")[2] == "apart"
-
-
-def test_a_detached_run_that_is_refused_says_why(tmp_path):
+def test_launches_that_wait_are_moved_taken_out_and_put_back(tmp_path):
     launcher = Launcher(tmp_path)
-    launch = launcher.detach(config(runtime__device="cuda:7"))
-    assert launch.process.wait(60) == 5
-    launcher.poll()
-    assert launch.state == "refused"
-    assert "runtime.device" in str(launch.error)
-    (tmp_path / "taken").mkdir()
-    (tmp_path / "taken" / runs_run.CONFIG).write_text("")
-    with pytest.raises(UserError, match="not a run of convnn"):
-        launcher.detach(config(output__dir=str(tmp_path / "taken")))
+    live = launcher.launch(config(training__num_epochs="100000"))
+    until(lambda: launcher.live is not None and launcher.live.history().steps)
+    first, second, third = (launcher.launch(config(run__name=name)) for name in ("first", "second", "third"))
+    launcher.move(third, 0)
+    assert launcher.waiting == (third, first, second)
+    assert launcher.drop(first) and not launcher.drop(first)
+    assert not launcher.drop(live)
+    launcher.restore(first, 1)
+    assert launcher.waiting == (third, first, second)
+    launcher.drop(second)
+    launcher.send(ControlCommand.STOP)
+    assert launcher.wait(60)
+    assert [launch.state for launch in (live, first, second, third)] == ["ended", "ended", "queued", "ended"]
+    assert outcome(third.run).time <= runs_run.Run.history(first.run).first_started
 
 
-def test_a_run_is_forked_and_resumed_in_processes_of_their_own(tmp_path):
+def test_a_launch_becomes_an_entry_of_the_queue_with_all_that_it_is(tmp_path):
     source, _ = training.train(tmp_path, training.config(), commands=training.StopAt(3))
-    before = source.config()
-    epochs = 2 * before.training.num_epochs
-    longer = before.model_copy(update={"training": before.training.model_copy(update={"num_epochs": epochs})})
-    launcher = Launcher(tmp_path)
-    forked = launcher.detach(longer, forks=source)
-    assert forked.process.wait(90) == 0
-    launcher.poll()
-    assert forked.run.path != source.path and len(forked.run.history().epochs) == epochs
-    assert source.status() == "stopped"
-    launcher.resume_detached(source)
-    assert launcher.launches[-1].process.wait(90) == 0
-    assert source.status() == "done" and len(source.history().epochs) == before.training.num_epochs
+    new = entry_of(Launch(config(run__name="new")))
+    assert (new.name, new.run, new.forks, parse_run(new.config)) == ("new", None, None, config(run__name="new"))
+    forked = entry_of(Launch(config(), forks=source))
+    assert (forked.run, forked.forks) == (None, str(source.path))
+    resumed = entry_of(Launch(source.config(), resumes=source))
+    assert resumed.run_path == source.path and resumed.threads == source.history().started.threads

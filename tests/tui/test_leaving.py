@@ -9,13 +9,17 @@ from pathlib import Path
 
 import pytest
 from support.terminal import ROOT, Program
+from support.training import SMALL, config, train
 
 from convnn import events
+from convnn.config.options import BY_FLAG
 from convnn.events import Finished, Step
 from convnn.runs import event_log
 from convnn.runs.find import list_runs
 from convnn.runs.lock import is_locked
 from convnn.runs.run import Run
+from convnn.sweeps.queue import Queue
+from convnn.sweeps.work import live_workers
 
 LAUNCHING = ROOT / "tests" / "support" / "launching.py"
 LONG = ("layer.type=Conv2d", "data.dataset=digits", "model.width=0.05", "data.limit=200", "training.num_epochs=100000")
@@ -100,3 +104,25 @@ def test_without_a_terminal_it_says_so_and_ends_with_2():
     assert done.returncode == 2
     assert done.stdout == ""
     assert "needs a terminal" in done.stderr
+
+
+def test_a_run_goes_on_in_the_background_to_the_end_of_an_undisturbed_one(tmp_path):
+    options = SMALL | {"num_epochs": 40, "threads": 1}
+    words = [f"{BY_FLAG[f'--{name}'].key}={value}" for name, value in options.items()]
+    program = Program(LAUNCHING, tmp_path / "runs", *words)
+    try:
+        program.until(lambda: any(isinstance(event, Step) for event in events_of(tmp_path / "runs")), "the first step")
+        program.press("q")
+        program.until(lambda: "go on in the background" in program.text, "the question")
+        program.press("g\r")
+        assert program.wait() == 0
+        program.until(program.restored, "the terminal as it was")
+        assert "1 run in the queue" in program.text
+        run, queue = run_of(tmp_path / "runs"), Queue(tmp_path / "runs")
+        program.until(lambda: not queue.entries()[0], "the end of the run")
+    finally:
+        program.close()
+    assert run.status() == "done" and queue.ended() == []
+    alone, _ = train(tmp_path / "alone", config(options))
+    assert run.history().digest() == alone.history().digest()
+    program.until(lambda: not live_workers(queue), "the end of the worker")

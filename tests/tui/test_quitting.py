@@ -60,7 +60,7 @@ async def test_staying_changes_nothing_and_ctrl_c_stops_the_run_but_not_the_app(
         await training(app)
         run = app.launcher.live
         await pilot.press("ctrl+q")
-        await pilot.press("down", "down", "enter")
+        await pilot.press("s", "s", "enter")  # stop now, stay
         await pilot.pause()
         assert app.is_running
         assert app.launcher.live == run

@@ -14,8 +14,11 @@ from textual.command import CommandPalette
 
 from convnn.config.command_line import read
 from convnn.config.options import BY_KEY, OPTIONS
+from convnn.config.toml import parse_run
 from convnn.errors import UserError
 from convnn.presets import store
+from convnn.runs.find import list_runs
+from convnn.sweeps.work import live_workers
 from tui.dialogs.choice import Choice
 from tui.screens.setup.command_box import CommandBox
 from tui.screens.setup.controls import ChoiceControl, NumberControl, SwitchControl, TextControl
@@ -26,6 +29,19 @@ from tui.screens.setup.save_preset import SavePreset
 from tui.screens.setup.screen import SetupScreen
 
 PRESET = 'about = "a small look"\n\n[model]\nwidth = 0.125\n\n[layer]\nK = 5\n\n[data]\ndataset = "digits"\n'
+
+TINY = """
+[model]
+width = 0.05
+[layer]
+type = "Conv2d"
+[data]
+dataset = "digits"
+limit = 40
+[training]
+num_epochs = 1
+batch_size = 20
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -465,3 +481,30 @@ async def test_an_unchanged_form_is_left_without_a_question(tmp_path):
         await until(pilot, lambda: not screen.draft.typed)
         await pilot.press("escape")
         await until(pilot, lambda: pilot.app.screen is pilot.app.screen_stack[0])
+
+
+async def test_f6_adds_the_run_to_the_queue_where_a_worker_trains_it(tmp_path):
+    (tmp_path / "presets" / "tiny.toml").write_text(TINY)
+    async with opened(tmp_path, "tiny") as (pilot, screen):
+        queue = pilot.app.background.queue
+        queue.pause("a test")
+        await pilot.press("f6")
+        await until(pilot, lambda: not screen.is_attached)
+        (entry,) = queue.entries()[0]
+        assert entry.name == "tiny" and parse_run(entry.config) == screen.checked.config
+        assert "paused: a test" in messages(pilot.app) and not pilot.app.launcher.launches
+        queue.resume()
+        screen = await form(pilot, "n")
+        await pilot.press("f2", *"convnn run tiny --seed 1", "enter", "f6")
+        await until(pilot, lambda: not screen.is_attached)
+        assert "2 runs in the queue" in messages(pilot.app)
+        for _ in range(600):
+            if not queue.entries()[0]:
+                break
+            await pilot.pause(0.1)
+        runs, _ = list_runs(tmp_path / "runs")
+        assert {(run.config().training.seed, run.status()) for run in runs} == {(0, "done"), (1, "done")}
+        for _ in range(100):
+            if not live_workers(queue):
+                break
+            await pilot.pause(0.1)

@@ -1,40 +1,29 @@
-"""Launches: trained one after the other on one thread of this process, or detached in processes of their own.
-
-All torch work of this process happens on that thread.
-"""
+"""Launches: trained one after the other on one thread of this process, where all its torch work happens."""
 
 from __future__ import annotations
 
 import logging
 import os
-import shlex
-import subprocess
-import tempfile
 import threading
 import traceback
 from collections import deque
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from queue import SimpleQueue
-from typing import IO, TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
-from convnn.config.command_line import changed_flags, command
 from convnn.config.schema import RunConfig
 from convnn.config.toml import dumps
 from convnn.errors import Exit, UserError
-from convnn.files import open_append, open_regular
+from convnn.files import open_append
 from convnn.gc_pause import gc_paused
-from convnn.runs.run import LOG, Run, create_run, is_run, new_run_name, reserve, run_name
-from convnn.safe_path import python_module
+from convnn.runs.run import Run, create_run
 from convnn.training import allocator
 from convnn.worker.signals import Command
 from tui.process.torch_preload import load_ahead
 
 if TYPE_CHECKING:
     from convnn.worker.train_run import RunResult
-
-LOG_TAIL = 2000  # bytes of a detached process's log that its error has
 
 LaunchState = Literal["queued", "starting", "running", "ended", "refused"]
 
@@ -51,9 +40,6 @@ class Launch:
     ended: RunResult | None = None
     error: UserError | None = None  # why there is no run, or why it did not end by itself
     starting: bool = False
-    process: subprocess.Popen[bytes] | None = None  # of a detached launch
-    directory: Path | None = None  # where a detached process makes its run
-    output: IO[bytes] | None = None  # what a detached process prints, where that is not in its directory
 
     @property
     def state(self) -> LaunchState:
@@ -74,11 +60,6 @@ class Launch:
         return self.config.run.name or self.preset or f"{self.config.model.name}-{self.config.layer.type}"
 
 
-def _output_tail(file: IO[bytes]) -> str:
-    file.seek(0)
-    return file.read().decode("utf-8", "replace")[-LOG_TAIL:].strip()
-
-
 class OutputCapture(Protocol):
     """Where prints go while a run trains; see `tui.process.descriptors.Terminal`."""
 
@@ -96,13 +77,12 @@ class Launcher:
         self.closed_by: Command | None = None  # after which nothing starts
         self.current: Launch | None = None
         self.cut_short: Launch | None = None  # the one that was training when the launcher was closed
-        self._queue: SimpleQueue[Launch] = SimpleQueue()
         self._waiting: deque[Launch] = deque()
         self._commands: deque[Command] | None = None
         self._thread: threading.Thread | None = None
         self._idle = threading.Event()
         self._idle.set()
-        self._lock = threading.Lock()
+        self._lock = threading.Condition()  # of the launches; notified of each new one
 
     # -- launching --------------------------------------------------------------------------------------------------
 
@@ -122,73 +102,42 @@ class Launcher:
             self.launches.append(launch)
             self._waiting.append(launch)
             self._idle.clear()
+            self._lock.notify()
         if self._thread is None:
             self._thread = threading.Thread(target=self._train_all, name="training", daemon=True)
             self._thread.start()
-        self._queue.put(launch)
         return launch
-
-    def detach(self, config: RunConfig, preset: str | None = None, forks: Run | None = None) -> Launch:
-        """Start a run in a process of its own, which outlives this one; `poll` finds its directory.
-
-        Raises OSError where the process cannot be started, and UserError where its directory is not empty.
-        """
-        name = new_run_name(config.model.name, config.layer.type, config.run.name)
-        directory = Path(config.output.dir).resolve() if config.output.dir else self.root / name
-        output = config.output.model_copy(update={"dir": str(directory)})
-        config_there = config.model_copy(update={"output": output})
-        if forks is None:
-            reserve(directory)
-            arguments = shlex.split(command(config_there))[1:]
-            output_file: IO[bytes] = os.fdopen(open_append(directory / LOG), "ab")
-        else:  # its directory appears when it is complete
-            arguments = ["resume", f"{forks.path}/", "--fork", *changed_flags(config_there, forks.config())]
-            output_file = tempfile.TemporaryFile()  # noqa: SIM115 it stays open for `poll`
-        process = self._start_child(arguments, output_file)
-        launch = Launch(config, preset, forks=forks, starting=True, process=process, directory=directory)
-        if forks is None:
-            output_file.close()
-        else:
-            launch.output = output_file
-        self.launches.append(launch)
-        return launch
-
-    def resume_detached(self, run: Run) -> None:
-        """Resume a run in a process of its own. Raises OSError where it cannot be started."""
-        with os.fdopen(open_append(run.log_path), "ab") as log:
-            process = self._start_child(["resume", f"{run.path}/"], log)
-        self.launches.append(Launch(run.config(), resumes=run, starting=True, process=process, directory=run.path))
-
-    def _start_child(self, arguments: list[str], output: IO[bytes]) -> subprocess.Popen[bytes]:
-        """Start a command in a process that outlives this one."""
-        return subprocess.Popen(
-            python_module("convnn", *arguments, "--runs", str(self.root), "--plain"),
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,  # away from the signals of this terminal
-        )
-
-    def poll(self) -> None:
-        """Update the detached launches; the app calls this on a timer."""
-        for launch in self.launches:
-            if launch.process is None or launch.directory is None or launch.run or launch.error:
-                continue
-            code = launch.process.poll()  # first: a process may end right after it has made its run
-            if is_run(launch.directory):
-                launch.run = Run(launch.directory, run_name(launch.directory, self.root))
-            elif code is not None:
-                output = _output_tail(launch.output) if launch.output else _log_tail(launch.directory / LOG)
-                launch.error = UserError(f"the detached process ended with code {code}: {output}")
 
     def drop(self, launch: Launch) -> bool:
-        """Take a launch out of the queue; return False where it has already started."""
+        """Take out a launch that waits; return False where it has already started."""
         with self._lock:
             if launch not in self._waiting:
                 return False
             self._waiting.remove(launch)
             self.launches.remove(launch)
+            if self.current is None and not self._waiting:
+                self._idle.set()
             return True
+
+    def restore(self, launch: Launch, index: int) -> None:
+        """Let a launch wait again that was taken out, at this place among those that wait."""
+        with self._lock:
+            self.launches.append(launch)
+            self._waiting.insert(index, launch)
+            self._idle.clear()
+            self._lock.notify()
+
+    def move(self, launch: Launch, index: int) -> None:
+        """Move a launch that waits to another place among those that wait."""
+        with self._lock:
+            if launch in self._waiting:
+                self._waiting.remove(launch)
+                self._waiting.insert(max(0, index), launch)
+
+    @property
+    def waiting(self) -> tuple[Launch, ...]:
+        """The launches that have not started, the next one first."""
+        return tuple(self._waiting)
 
     @property
     def queued(self) -> tuple[Launch, ...]:
@@ -229,11 +178,9 @@ class Launcher:
 
     def _train_all(self) -> None:
         while True:
-            launch = self._queue.get()
             with self._lock:
-                if launch not in self._waiting:
-                    continue  # dropped
-                self._waiting.remove(launch)
+                self._lock.wait_for(lambda: self._waiting)
+                launch = self._waiting.popleft()
                 self.current = launch
             launch.starting = True
             try:
@@ -283,12 +230,3 @@ class Launcher:
         if launch.run is not None:
             with suppress(OSError), os.fdopen(open_append(launch.run.log_path), "ab") as log:
                 log.write("".join(traceback.format_exception(error)).encode("utf-8", "backslashreplace"))
-
-
-def _log_tail(path: Path) -> str:
-    try:
-        with open_regular(path) as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - LOG_TAIL))
-            return file.read(LOG_TAIL).decode("utf-8", "replace").strip()
-    except OSError as error:
-        return f"{path.name} cannot be read: {error.strerror}"

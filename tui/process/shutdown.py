@@ -12,22 +12,31 @@ from typing import Protocol
 from rich.console import Console
 from textual.app import App
 
-from convnn.errors import Exit
+from convnn.errors import Exit, UserError
 from convnn.runs.control import ControlCommand
 from convnn.runs.resume import resume_command
 from convnn.text import escaped, plural
 from convnn.worker.signals import TWICE, Command, Interruption, obeyed
 from tui.dialogs.choice import Answer, Choice
+from tui.process.background import Background, entry_of
 from tui.process.descriptors import Terminal
 from tui.process.launcher import Launch, Launcher
 
 PATIENCE = 10.0  # seconds to wait for the live run when the app ends
 POLL = 0.2  # seconds between two looks whether the last epoch has ended
+BACKGROUND = "background"
 ANSWERS: tuple[Answer, ...] = (
     (ControlCommand.STOP_EPOCH.value, "stop after the epoch", "then quit; it can be resumed"),
     (ControlCommand.STOP.value, "stop now", "after this step, then quit; it can be resumed"),
+    (BACKGROUND, "go on in the background", "quit; the queue trains on from this step"),
     ("stay", "stay", "nothing happens"),
 )
+
+
+class Say(Protocol):
+    """Shows a message; see `ConvnnApp.say`."""
+
+    def __call__(self, message: str, *, error: bool = False) -> None: ...
 
 
 class Confirm(Protocol):
@@ -42,9 +51,12 @@ class Shutdown:
     Keys ask `confirm` first; signals do not ask.
     """
 
-    def __init__(self, app: App[int], launcher: Launcher, say: Callable[[str], None], confirm: Confirm) -> None:
+    def __init__(self, app: App[int], launcher: Launcher, background: Background, say: Say, confirm: Confirm) -> None:
         self.app = app
         self.launcher = launcher
+        self.background = background
+        self.goes_on = False  # in the background
+        self.unqueued: Launch | None = None  # goes on there too, but had no directory when the app was left
         self.say = say
         self.confirm = confirm
         self.interruption: Interruption | None = None  # the first signal that ends the app
@@ -79,17 +91,43 @@ class Shutdown:
         elif not isinstance(self.app.screen, Choice):
             message = f"{_name(current or queued[0])} is training in this app."
             if after := sum(launch is not current for launch in queued):
-                message += f" {plural(after, 'queued run')} will not start."
+                message += f" {plural(after, 'run')} after it: in the background they start too, otherwise not."
             self.app.push_screen(Choice("quit", message, ANSWERS), self._obey)
 
     def _obey(self, answer: str | None) -> None:
-        if answer == ControlCommand.STOP.value:
+        if answer == BACKGROUND:
+            self._go_on_in_background()
+        elif answer == ControlCommand.STOP.value:
             self.launcher.close(ControlCommand.STOP)
             self.app.exit()
         elif answer == ControlCommand.STOP_EPOCH.value:
             self.launcher.close(ControlCommand.STOP_EPOCH)
             self.say("the app quits when this epoch has ended")
             self.app.set_interval(POLL, self._exit_when_idle)
+
+    def _go_on_in_background(self) -> None:
+        """Queue what trains and what waits, and end the app.
+
+        The entry of the live run is there before that stops, so that it goes on whatever becomes of this process.
+        """
+        current, waiting = self.launcher.current, self.launcher.waiting
+        if current is not None and current.run is None:
+            self.unqueued = current
+        launches = [launch for launch in (current, *waiting) if launch is not None and launch is not self.unqueued]
+        try:
+            self.background.queue.add([entry_of(launch) for launch in launches], front=True)
+        except (OSError, UserError) as error:
+            self.say(f"it stays in the app: {error}", error=True)
+            return
+        self.goes_on = True
+        self.launcher.close(ControlCommand.STOP)
+        self.app.exit()
+
+    def start_background(self) -> str:
+        """Queue the launch that had no directory, start a worker, and return what becomes of the entries."""
+        if self.unqueued is not None:
+            self.background.queue.add([entry_of(self.unqueued)], front=True)
+        return f"{self.background.start()}; see it with: convnn queue"
 
     def _exit_when_idle(self) -> None:
         if self.launcher.wait(0):
@@ -122,7 +160,7 @@ def run_app(app: App[int], shutdown: Shutdown, terminal: Terminal) -> int:
 
 
 def _finish(app: App[int], shutdown: Shutdown, terminal: Terminal) -> int:
-    """Wait for the live run, print how it and the detached runs are doing, and return the exit code."""
+    """Wait for the live run, print how it ended, and return the exit code."""
     launcher = shutdown.launcher
     code = _exit_code(app, shutdown, terminal)
     if launcher.closed_by is None:  # the app ended by itself: it failed
@@ -133,10 +171,13 @@ def _finish(app: App[int], shutdown: Shutdown, terminal: Terminal) -> int:
         if patience and not launcher.wait(0):
             write(f"{_name(launch)}: stopping after this step ...")
         has_ended = launcher.wait(patience)
-        write(f"{_name(launch)}: {_last_words(launch, has_ended, patience)}")
-    for launch in launcher.launches:
-        if launch.run is not None and launch.process is not None and launch.process.poll() is None:
-            write(f"{_name(launch)}: running detached; see it with: convnn show {_name(launch)}")
+        words = _last_words(launch, has_ended, patience)
+        write(f"{_name(launch)}: {words[0] if shutdown.goes_on else '; '.join(words)}")
+    if shutdown.goes_on:
+        try:
+            write(escaped(shutdown.start_background()))
+        except (OSError, UserError) as error:
+            write(f"error: {escaped(str(error))}; start a worker with: convnn work")
     if not launcher.wait(0):
         terminal.restore()
         os._exit(code)  # a thread inside a long operator cannot be ended otherwise
@@ -151,16 +192,16 @@ def _exit_code(app: App[int], shutdown: Shutdown, terminal: Terminal) -> int:
     return app.return_code or Exit.DONE
 
 
-def _last_words(launch: Launch, has_ended: bool, patience: float) -> str:
-    """How the launch that was cut short ended, and the command that resumes it."""
+def _last_words(launch: Launch, has_ended: bool, patience: float) -> list[str]:
+    """How the launch that was cut short ended, and how it is resumed, if it can be."""
     words = f"not stopped within {patience:.0f} s, left behind" if patience else "ended at once"
     can_resume = True
     if has_ended and launch.ended is not None:
         words = launch.ended.finished.outcome
         can_resume = words in ("stopped", "interrupted")
     if launch.run is not None and can_resume:
-        words += f"; resume with: {resume_command(launch.run)}"
-    return words
+        return [words, f"resume with: {resume_command(launch.run)}"]
+    return [words]
 
 
 def _name(launch: Launch) -> str:

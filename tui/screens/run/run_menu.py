@@ -6,12 +6,14 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
+from convnn.config.toml import dumps
 from convnn.errors import UserError
 from convnn.runs import control
 from convnn.runs.annotate import add_note
 from convnn.runs.control import ControlCommand
 from convnn.runs.run import Run
 from convnn.runs.status import STATUSES
+from convnn.sweeps.queue import resuming_entry
 from tui.dialogs.choice import Answer, Choice
 from tui.dialogs.prompt import Prompt
 from tui.process.evaluation import evaluate
@@ -40,7 +42,7 @@ CONFIRMATIONS = {
 }
 RESUME_ANSWERS: tuple[Answer, ...] = (
     ("resume-here", "resume", "from its newest intact checkpoint, in this app"),
-    ("resume-detached", "resume in the background", "in a process of its own, which outlives the app"),
+    ("resume-queued", "resume in the background", "in the queue, which outlives the app"),
 )
 FORK_ANSWER: Answer = ("fork", "fork", "a new run from its checkpoint, with more epochs or other options")
 EVALUATE_ANSWER: Answer = ("evaluate", "evaluate", "its best checkpoint on the test split, in a child process")
@@ -98,8 +100,8 @@ class RunMenu:
                 return
             case "resume-here":
                 self._guarded(self.resume)
-            case "resume-detached":
-                self._guarded(self._resume_detached)
+            case "resume-queued":
+                self._guarded(self._resume_in_background)
             case "fork":
                 self.app.show_form(run=self.run, forks=True)
             case "evaluate":
@@ -124,9 +126,12 @@ class RunMenu:
         control.send(self.run.path, command)
         self.app.say(CONFIRMATIONS[command])
 
-    def _resume_detached(self) -> None:
-        self.app.launcher.resume_detached(self.run)
-        self.app.say(f"{self.run.name} resumes in a process of its own and continues when the app is closed")
+    def _resume_in_background(self) -> None:
+        if self.app.background.has_run(self.run):
+            self.app.say("it is in the queue already")
+            return
+        entry = resuming_entry(self.run, dumps(self.run.config(), whole=True))
+        self.app.say(f"{self.run.name}: {self.app.background.add([entry])}")
 
     def _add_note(self, text: str | None) -> None:
         if text is not None:

@@ -1,4 +1,4 @@
-"""The screen of a run: live, finished, detached or of another terminal, shown from its directory by the same code."""
+"""The screen of a run: live, finished or of another process, shown from its directory by the same code."""
 
 from __future__ import annotations
 
@@ -159,7 +159,6 @@ class RunScreen(Screen[None]):
         """Follow the directory of the launch once there is one; until then show what it waits for."""
         assert self.launch is not None
         launch, launcher = self.launch, self.app.launcher
-        launcher.poll()
         if launch.run is not None:
             self.follower = RunFollower(launch.run)
             return

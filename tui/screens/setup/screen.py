@@ -53,9 +53,9 @@ class SetupScreen(Screen[None]):
 
     app: ServicesApp
     BINDINGS = bindings(
-        "fix", "next-problem", "previous-problem", "launch", "detach", "save", "find-field", "find-field-anywhere",
+        "fix", "next-problem", "previous-problem", "launch", "enqueue", "save", "find-field", "find-field-anywhere",
         "reset", "time", "copy", "command", "next", "previous", "back",
-        footer=("fix", "next-problem", "launch", "detach", "save", "find-field", "find-field-anywhere"),
+        footer=("fix", "next-problem", "launch", "enqueue", "save", "find-field", "find-field-anywhere"),
     )  # fmt: skip
     COMMANDS = Screen.COMMANDS | {FieldProvider}
     AUTO_FOCUS = "#field-model-name .control"
@@ -98,7 +98,7 @@ class SetupScreen(Screen[None]):
     def unneeded_keys(self) -> tuple[str, ...]:
         """The keys of the footer that have no use now."""
         unneeded = ["find-field" if self._is_writing else "find-field-anywhere"]
-        unneeded += ["launch", "detach"] if self.checked.problems else ["next-problem"]
+        unneeded += ["launch", "enqueue"] if self.checked.problems else ["next-problem"]
         if self.checked.fixable_problem(None) is None:
             unneeded.append("fix")
         return tuple(unneeded)
@@ -295,10 +295,10 @@ class SetupScreen(Screen[None]):
             self.app.pop_screen()
             self.app.launch(checked.config, self._preset_name, self.draft.forks)
 
-    async def action_detach(self) -> None:
-        """Train in a process of its own."""
+    async def action_enqueue(self) -> None:
+        """Train in the background."""
         checked = await self._check_before_use()
-        if checked and self.app.detach(checked.config, self._preset_name, self.draft.forks):
+        if checked and self.app.enqueue(checked.config, self._preset_name, self.draft.forks):
             self.app.pop_screen()
 
     async def action_save(self) -> None:

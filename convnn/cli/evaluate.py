@@ -10,7 +10,7 @@ from convnn.cli import arguments
 from convnn.cli.output import write_json
 from convnn.config.active import active_options
 from convnn.config.options import BY_KEY, OPTIONS, value_at
-from convnn.config.recorded import Maybe, Settings
+from convnn.config.recorded import Settings
 from convnn.config.schema import RunConfig
 from convnn.errors import Exit, Problem, UserError
 from convnn.metrics import metric_info
@@ -51,12 +51,11 @@ def evaluate_checkpoint(
     resolved: Resolved, runs: Path | None, reference: str | None, checkpoint_name: str, *, as_json: bool
 ) -> None:
     """Print the test metrics of a checkpoint. Raises UserError (no such run) when there is none to evaluate."""
-    run = _select_run(resolved.checked(), runs, reference)
+    run = _select_run(resolved, runs, reference)
     config = _merged_config(run, resolved)
     chosen = ""
     if reference is None and resolved.config.output.dir is None:
-        network = resolved.config.model.name, resolved.config.layer.type
-        chosen = f", the newest finished run of {network[0]} with layer {network[1]}; name another with --run"
+        chosen = f", the newest finished run of {_network_text(config)}; name another with --run"
     say(f"evaluating the {checkpoint_name} checkpoint of {run.name}{chosen}")
     from convnn.training import build
     from convnn.training import device as training_device
@@ -101,32 +100,61 @@ def _value_text(name: str, value: float) -> str:
     return f"{metric.name} {value:.4f} {metric.unit}" if metric.unit else f"{metric.name} {value:.6f}"
 
 
-def _select_run(config: RunConfig, runs: Path | None, reference: str | None) -> Run:
-    """Return the named run, the one in --output_dir, or the newest finished one of the same network."""
-    from convnn.runs.find import find_run, list_runs
+def _select_run(resolved: Resolved, runs: Path | None, reference: str | None) -> Run:
+    """Return the named run, the one in --output_dir, or the newest finished one of this configuration."""
+    from convnn.runs.find import find_run
     from convnn.runs.run import runs_root
 
-    root = runs_root(runs)
+    root, config = runs_root(runs), resolved.checked()
     if reference is not None:
         return find_run(reference, root)
     if config.output.dir is not None:
         return find_run(f"{config.output.dir}/", root)
-    network = config.model.name, config.layer.type
+    return _newest_run(resolved, root)
+
+
+def _newest_run(resolved: Resolved, root: Path) -> Run:
+    """Return the newest finished run of the same model, layer and data set that agrees with all options that are set.
+
+    A run that read its data at a typed path goes before one that did not, as the data may have moved. Where none agrees
+    in all options, the newest of the rest is returned, whose differences are then refused by name.
+    Raises UserError where there is no run of the same model, layer and data set.
+    """
+    from convnn.runs.find import list_runs
+
+    config = resolved.config
+    keys = {key for key, origin in resolved.origins.items() if origin != "default"}
+    candidates: list[tuple[int, Run]] = []
+    other_datasets: set[str] = set()
     for run in list_runs(root)[0]:
         with suppress(UserError):  # damaged, which lists say
-            if run.status() == "done" and not run.imported and _network(run) == network:
-                return run
-    message = f"there is no finished run of {network[0]} with layer {network[1]} in {root}"
-    raise UserError(Problem(message, fix="train one, or name one with --run"), Exit.NO_RUN)
+            if run.status() != "done" or run.imported:
+                continue
+            settings = Settings(run.sections())
+            if any(settings.value(key) != value_at(config, key) for key in ("model.name", "layer.type")):
+                continue
+            if settings.value("data.dataset") != config.data.dataset:
+                other_datasets.add(str(settings.value("data.dataset")))
+                continue
+            decisive = (keys - FREE) & settings.active.keys()
+            agrees = all(settings.value(key) == value_at(config, key) for key in decisive)
+            candidates.append((2 * agrees + ("data.path" not in keys or _reads(run, config.data.path)), run))
+    if candidates:
+        return max(candidates, key=lambda candidate: candidate[0])[1]  # the first of equals: the newest
+    fix = "train one, or name one with --run"
+    if other_datasets:
+        fix = f"choose other data, with --dataset {' or '.join(sorted(other_datasets))}, or name a run with --run"
+    raise UserError(Problem(f"there is no finished run of {_network_text(config)} in {root}", fix=fix), Exit.NO_RUN)
 
 
-def _network(run: Run) -> tuple[Maybe, Maybe] | None:
-    """Return the model and the layer of a run; None where its configuration cannot be read."""
-    try:
-        settings = Settings(run.sections())
-    except UserError:
-        return None
-    return settings.value("model.name"), settings.value("layer.type")
+def _reads(run: Run, path: str) -> bool:
+    """Return whether a run read its data at a path."""
+    recorded = with_data_path(run, run.config()).data.path
+    return Path(recorded).expanduser().absolute() == Path(path).expanduser().absolute()
+
+
+def _network_text(config: RunConfig) -> str:
+    return f"{config.model.name} with layer {config.layer.type} on {config.data.dataset}"
 
 
 def _merged_config(run: Run, resolved: Resolved) -> RunConfig:

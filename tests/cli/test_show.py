@@ -100,7 +100,7 @@ def test_stop_reaches_a_running_run_and_only_that(tmp_path, convnn):
 
 @pytest.mark.parametrize("batch_size", [1, 7, 100])
 def test_evaluation_is_the_same_at_any_batch_size(trained, convnn, batch_size):
-    line = ("run", "--layer", "ConvNN", "--test_only", "--device", "cpu", "--runs", trained, "--json")
+    line = ("run", "--dataset", "digits", "--test_only", "--device", "cpu", "--runs", trained, "--json")
     code, out, _ = convnn(*line, "--batch_size", batch_size, "--checkpoint", "last")
     figures, history = json.loads(out)["figures"], list_runs(trained)[0][0].history()
     assert code == 0
@@ -114,9 +114,9 @@ def test_evaluation_passes_over_newer_runs_without_weights_or_configuration(trai
         copy = tmp_path / f"20991122-15150{age}-{name}"
         shutil.copytree(run.path, copy)
         (copy / "imported.json").write_text("{}") if config is None else (copy / "config.toml").write_text(config)
-    line = ("run", "--layer", "ConvNN", "--test_only", "--device", "cpu", "--runs", tmp_path)
+    line = ("run", "--dataset", "digits", "--test_only", "--device", "cpu", "--runs", tmp_path)
     code, _, err = convnn(*line)
-    assert code == 6 and "there is no finished run of vgg11 with layer ConvNN" in err
+    assert code == 6 and "there is no finished run of vgg11 with layer ConvNN on digits" in err
     shutil.copytree(run.path, tmp_path / run.name)
     assert convnn(*line)[0] == 0
 
@@ -129,11 +129,50 @@ def test_evaluation_writes_nothing_into_the_run(trained, convnn):
 
 
 def test_evaluation_under_another_configuration_is_refused_with_the_difference(trained, convnn):
-    code, _, err = convnn("run", "--test_only", "--K", 4, "--seed", 1, "--runs", trained)
+    code, _, err = convnn("run", "--test_only", "--dataset", "digits", "--K", 4, "--seed", 1, "--runs", trained)
     assert code == 2
     assert "layer.K is 4" in err
     assert "was trained with 9" in err
     assert "training.seed is 1" in err
+
+
+@pytest.fixture
+def copies(trained, tmp_path):
+    """Return a function that copies the trained run, with changes to its configuration, as the newest of a root."""
+
+    def copy(**changes):
+        run, age = list_runs(trained)[0][0], sum(path.is_dir() for path in tmp_path.iterdir())
+        target = shutil.copytree(run.path, tmp_path / f"20260101-00000{age}-copy")
+        config = (target / "config.toml").read_text()
+        for key, (before, now) in changes.items():
+            assert f"\n{key} = {before}\n" in config
+            config = config.replace(f"\n{key} = {before}\n", f"\n{key} = {now}\n")
+        (target / "config.toml").write_text(config)
+        marker = json.loads((target / "run.json").read_text())
+        marker["created"] = f"2031-01-01T00:00:0{age}.000000Z"
+        (target / "run.json").write_text(json.dumps(marker))
+        return target.name
+
+    return copy
+
+
+def test_test_only_evaluates_a_run_on_the_data_set_of_the_command(copies, convnn, tmp_path):
+    digits, _ = copies(), copies(dataset=('"digits"', '"cifar10"'))
+    line = ("run", "--test_only", "--device", "cpu", "--runs", tmp_path)
+    code, _, err = convnn(*line, "--dataset", "digits")
+    assert code == 0 and f"{digits}, the newest finished run of vgg11 with layer ConvNN on digits" in err
+    code, _, err = convnn(*line, "--dataset", "cifar100")
+    assert code == 6 and "--dataset cifar10 or digits" in err
+
+
+def test_test_only_evaluates_a_run_that_agrees_with_every_typed_option(copies, convnn, tmp_path):
+    older, newer = copies(), copies(seed=("7", "8"))
+    line = ("run", "--dataset", "digits", "--test_only", "--device", "cpu", "--runs", tmp_path, "--json")
+    chosen = {seed: json.loads(convnn(*line, "--seed", seed)[1])["run"] for seed in (7, 8)}
+    assert chosen == {7: older, 8: newer}
+    assert json.loads(convnn(*line, "--batch_size", 3)[1])["run"] == newer  # which changes no metric
+    code, out, _ = convnn(*line, "--seed", 9)
+    assert code == 2 and newer in json.loads(out)["error"]["problems"][0]["message"]
 
 
 def test_a_checkpoint_that_does_not_fit_is_refused_with_the_difference(trained, tmp_path):

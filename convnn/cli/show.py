@@ -73,7 +73,6 @@ def leaving_the_run_alone(run: Run) -> Iterator[None]:
 
 def _follow(run: Run, *, plain: bool, as_json: bool) -> None:
     """Show the events of a run as they are written, until a final one or until its process is gone."""
-    from convnn.runs.event_log import read_events
     from convnn.runs.history import History
     from convnn.terminal.live import FOLLOW_HINT, run_view
 
@@ -81,17 +80,15 @@ def _follow(run: Run, *, plain: bool, as_json: bool) -> None:
     words = [config.get(section, {}).get(key) for section, key in (("model", "name"), ("layer", "type"))]
     words.append(config.get("data", {}).get("dataset"))
     about = " ".join(str(word) for word in words if word)
-    byte, history = 0, History()
+    history = History()
     view = run_view(run.name, about, history=history, plain=plain, json=as_json, hint=FOLLOW_HINT)
     with view, leaving_the_run_alone(run):
         while True:
             # checked before reading: what is written after that is read in the next round
             trains = STATUSES[run.status()].is_live
-            if run.events_path.exists():
-                events, byte, _ = read_events(run.events_path, byte)
-                for event in events:
-                    history.fold([event])
-                    view.show(event)
+            for event in history.read(run.events_path):
+                history.fold([event])
+                view.show(event)
             if not trains:
                 break
             time.sleep(POLL_SECONDS)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
+from typing import BinaryIO
 
 from convnn.events import (
     Changed,
@@ -32,6 +33,7 @@ from convnn.text import plural
 LONGEST = 1_000_000  # bytes of a line; a longer one is damage, and is never held in memory
 STEP = b'{"event": "Step"'  # how the line of a step begins
 CHUNK = 1 << 18  # bytes read at once
+TAIL = 256  # bytes by which a reader knows the file that it has read: the end of a line, with its time
 MAX_DEPTH = 20  # levels of lists and objects in an event
 KINDS: dict[str, type[Event]] = {
     kind.__name__: kind
@@ -106,10 +108,15 @@ def read_events(path: Path, start: int = 0, *, steps: bool = True) -> tuple[list
     A last line without a newline is left for the next call. Without `steps`, Step lines are skipped unparsed.
     Raises OSError only.
     """
+    with open_regular(path) as file:
+        return _read_events(file, start, steps=steps)
+
+
+def _read_events(file: BinaryIO, start: int, *, steps: bool) -> tuple[list[Event], int, list[tuple[int, str]]]:
     events: list[Event] = []
     skipped_lines: list[tuple[int, str]] = []
     end = start
-    for first_byte, end, line in _read_lines(path, start):  # noqa: B007 the last end is returned
+    for first_byte, end, line in _read_lines(file, start):  # noqa: B007 the last end is returned
         if line is None:
             skipped_lines.append((first_byte, f"longer than {LONGEST} bytes"))
         elif line.strip() and (steps or not line.startswith(STEP)):
@@ -118,6 +125,32 @@ def read_events(path: Path, start: int = 0, *, steps: bool = True) -> tuple[list
             except ValueError as error:
                 skipped_lines.append((first_byte, " ".join(str(error).split())[:200]))
     return events, end, skipped_lines
+
+
+class EventReader:
+    """Reads an event log as it grows; one that another program has replaced, cut or changed is read from its start."""
+
+    def __init__(self) -> None:
+        self._offset = 0  # byte to read from
+        self._inode: int | None = None
+        self._tail = b""  # what lies before that byte
+
+    def read(self, path: Path, *, steps: bool = True) -> tuple[list[Event], list[tuple[int, str]], bool]:
+        """Return the events and the damaged lines since the last call, and whether they are those of another file.
+
+        Raises OSError only.
+        """
+        with open_regular(path) as file:
+            inode = os.fstat(file.fileno()).st_ino
+            restarts = self._offset > 0 and not (inode == self._inode and self._tail_of(file) == self._tail)
+            start = 0 if restarts else self._offset
+            events, self._offset, skipped_lines = _read_events(file, start, steps=steps)
+            self._inode, self._tail = inode, self._tail_of(file)
+        return events, skipped_lines, restarts
+
+    def _tail_of(self, file: BinaryIO) -> bytes:
+        length = min(TAIL, self._offset)
+        return os.pread(file.fileno(), length, self._offset - length)
 
 
 def first_start(path: Path) -> datetime | None:
@@ -134,24 +167,23 @@ def first_start(path: Path) -> datetime | None:
     return None
 
 
-def _read_lines(path: Path, start: int) -> Iterator[tuple[int, int, bytes | None]]:
+def _read_lines(file: BinaryIO, start: int) -> Iterator[tuple[int, int, bytes | None]]:
     """Yield (first byte, byte after the newline, line) of each whole line; None for a line too long to hold."""
-    with open_regular(path) as file:
-        file.seek(start)
-        first_byte, beginning, length = start, bytearray(), 0
-        while chunk := file.read(CHUNK):
-            *ends, rest = chunk.split(b"\n")
-            for end in ends:
-                length += len(end)
-                line = None if length > LONGEST else bytes(beginning) + end
-                yield first_byte, first_byte + length + 1, line
-                first_byte, length = first_byte + length + 1, 0
-                beginning.clear()
-            length += len(rest)
-            if length <= LONGEST:
-                beginning += rest
-            else:
-                beginning.clear()
+    file.seek(start)
+    first_byte, beginning, length = start, bytearray(), 0
+    while chunk := file.read(CHUNK):
+        *ends, rest = chunk.split(b"\n")
+        for end in ends:
+            length += len(end)
+            line = None if length > LONGEST else bytes(beginning) + end
+            yield first_byte, first_byte + length + 1, line
+            first_byte, length = first_byte + length + 1, 0
+            beginning.clear()
+        length += len(rest)
+        if length <= LONGEST:
+            beginning += rest
+        else:
+            beginning.clear()
 
 
 class EventLog:

@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Iterable
 from datetime import datetime
+from itertools import chain
 from pathlib import Path
 from typing import Literal, NamedTuple, Self
 
@@ -75,6 +76,13 @@ class History:
     """What happened in a run so far."""
 
     def __init__(self, events: Iterable[Event] = ()) -> None:
+        self._reader = event_log.EventReader()
+        self._was_replaced = False  # the log: of what it has, only later events are new
+        self._latest_events: list[Event] = []  # of those that `read` returned: there are several in a millisecond
+        self._clear()
+        self.fold(events)
+
+    def _clear(self) -> None:
         self.started: Started | None = None  # the latest start: what the run trains on now
         self.first_started: datetime | None = None
         self.finished: Finished | None = None
@@ -91,8 +99,6 @@ class History:
         self._epoch_seconds: list[float] = []  # `elapsed` at each of `epochs`
         self._step_seconds: list[float] = []
         self._last_time: datetime | None = None  # of the last event; None while the run does not train
-        self._offset = 0  # byte of the file to read from
-        self.fold(events)
 
     def fold(self, events: Iterable[Event]) -> Self:
         """Add events in the order they were written."""
@@ -132,18 +138,36 @@ class History:
                     self.finished, self.paused = event, False
         return self
 
-    def update(self, path: Path, *, steps: bool = True) -> bool:
-        """Fold what was appended to the event log since the last call and return whether that was anything.
+    def update(self, path: Path, *, steps: bool = True) -> list[Event]:
+        """Fold what was appended to the event log since the last call, and return the events that are new."""
+        events = self.read(path, steps=steps)
+        self.fold(events)
+        return events
 
-        Without a file nothing happened yet.
+    def read(self, path: Path, *, steps: bool = True) -> list[Event]:
+        """Return the events that were appended to the log since the last call, which the caller folds.
+
+        A log that another program has replaced, cut or changed is folded anew up to the events that are later than all
+        before. Without a file nothing happened yet.
         """
         try:
-            events, self._offset, skipped_lines = event_log.read_events(path, self._offset, steps=steps)
+            events, skipped_lines, restarts = self._reader.read(path, steps=steps)
         except FileNotFoundError:
-            return False
-        self.fold(events)
+            return []
+        if restarts:
+            self._clear()
+            self._was_replaced = True
         self.skipped_lines += skipped_lines
-        return bool(events or skipped_lines)
+        if self._was_replaced and self._latest_events:
+            self.fold(event for event in events if not self._is_new(event))
+            events = [event for event in events if self._is_new(event)]
+        latest = max((event.time for event in chain(self._latest_events, events)), default=None)
+        self._latest_events = [event for event in chain(self._latest_events, events) if event.time == latest]
+        return events
+
+    def _is_new(self, event: Event) -> bool:
+        latest, known = self._latest_events[0].time, map(_identity, self._latest_events)
+        return event.time > latest or (event.time == latest and _identity(event) not in known)
 
     def _advance_clock(self, event: Event) -> None:
         """Add the time since the last event to `elapsed`, if the run trained."""
@@ -282,3 +306,8 @@ class History:
             fields["metrics"] = {name: value for name, value in fields["metrics"].items() if name not in UNTRACED}
             trace.update(json.dumps(fields, sort_keys=True, separators=(",", ":")).encode() + b"\n")
         return trace.hexdigest()
+
+
+def _identity(event: Event) -> tuple[type[Event], int | None]:
+    """Return what tells the events of a millisecond apart, whatever an editor has changed in them."""
+    return type(event), getattr(event, "step", None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import threading
+import time
 
 import pytest
 import torch
@@ -70,6 +71,39 @@ def test_follow_stays_until_the_final_event(tmp_path, convnn):
     assert code == 0
     assert "epoch 1/2" in out
     assert "done" in out.splitlines()[-1]
+
+
+@pytest.mark.parametrize("in_place", [False, True])
+def test_follow_reads_a_replaced_history_again_and_shows_each_event_once(tmp_path, convnn, in_place):
+    started = [events.Started(epochs=4, steps_per_epoch=1), epoch(1, 51.0), epoch(2, 52.0)]
+    run = new(tmp_path, *started)
+    text = run.events_path.read_text()
+
+    def trains_while_an_editor_saves_an_older_state():
+        with lock_run(run.path):
+            lock_held.set()
+            time.sleep(0.8)  # the follower has read it
+            older = run.path / "older"
+            older.write_text(text.splitlines(keepends=True)[0].replace('"epochs": ', '"epochs":  '))
+            if in_place:
+                run.events_path.write_text(older.read_text())
+            else:
+                older.replace(run.events_path)
+            with run.events_path.open("a") as file:
+                file.writelines(text.splitlines(keepends=True)[1:])  # as the process that trains writes them again
+            for number in (3, 4):
+                event_log.append_event(run.events_path, epoch(number, 50.0 + number))
+            event_log.append_event(run.events_path, events.Finished(outcome="done"))
+
+    lock_held = threading.Event()
+    worker = threading.Thread(target=trains_while_an_editor_saves_an_older_state)
+    worker.start()
+    lock_held.wait()
+    code, out, _ = convnn("show", run.name, "--follow", "--plain", "--runs", tmp_path)
+    worker.join()
+    assert code == 0
+    shown = [line.split()[1] for line in out.splitlines() if line.startswith("epoch")]
+    assert shown == ["1/4", "2/4", "3/4", "4/4"]
 
 
 def test_follow_in_json_prints_the_events_as_lines(tmp_path, convnn):

@@ -8,7 +8,6 @@ import time
 
 from convnn.events import Event, Finished
 from convnn.files import open_regular
-from convnn.runs import event_log
 from convnn.runs.history import History
 from convnn.runs.lock import is_locked
 from convnn.runs.run import Run
@@ -28,9 +27,6 @@ class RunFollower:
         self.run = run
         self.history = History()
         self.log_path = run.log_path
-        self._event_offset = 0  # bytes of events.jsonl that were read
-        self._event_file: int | None = None  # its inode
-        self._event_count = 0  # events that were read
         self._log_offset: int | None = None
         self._partial_line = b""
         self._damage: list[str] = []  # descriptions of damaged lines that `read_log` has not returned yet
@@ -41,30 +37,11 @@ class RunFollower:
 
         Raises OSError when the directory is unreadable.
         """
-        try:
-            status = self.run.events_path.stat()
-            if self._event_file not in (None, status.st_ino) or status.st_size < self._event_offset:
-                return self._start_over(status.st_ino)
-            self._event_file = status.st_ino
-            if status.st_size == self._event_offset:
-                return []
-            events, self._event_offset, bad = event_log.read_events(self.run.events_path, self._event_offset)
-        except FileNotFoundError:
-            return []
-        self._event_count += len(events)
-        self.history.fold(events)
-        self.history.skipped_lines += bad
-        self._damage += [f"events.jsonl: no event at byte {offset}: {reason}" for offset, reason in bad]
+        known_lines = set(self.history.skipped_lines)
+        events = self.history.update(self.run.events_path)
+        damaged = [line for line in self.history.skipped_lines if line not in known_lines]
+        self._damage += [f"events.jsonl: no event at byte {offset}: {reason}" for offset, reason in damaged]
         return events
-
-    def _start_over(self, inode: int) -> list[Event]:
-        """Read a history again that another program has replaced or cut, and return the events that it has more."""
-        events, self._event_offset, bad = event_log.read_events(self.run.events_path)
-        self._event_file = inode
-        self.history = History(events)
-        self.history.skipped_lines = bad
-        known_count, self._event_count = self._event_count, len(events)
-        return events[known_count:]
 
     def read_log(self) -> list[str]:
         """Return the lines of `log.txt` since the last call (of a long one the end), and what is damaged."""

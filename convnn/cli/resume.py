@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Annotated, Any
 
 import typer
@@ -47,6 +48,7 @@ def resume(
     epochs with --fork --num_epochs N: the new run continues with the weights, the optimizer state and the schedule.
     """
     from convnn.config.active import active_options
+    from convnn.runs.lock import lock_run
     from convnn.runs.resume import (
         check_nothing_left,
         check_same_config,
@@ -72,6 +74,8 @@ def resume(
         return say(more_epochs(target, recorded.training.num_epochs))
     else:
         check_same_config(target, active_options(recorded), resolved.config)
+        with suppress(OSError), lock_run(target.path):  # raises UserError where another process trains it
+            pass
         say(f"continuing {target.name}")
     config = resolved.checked() if typed else recorded  # rules of a later version must not end a run
     ended = train(target, config, plain=plain, live=live, as_json=as_json, resume=True, max_minutes=max_minutes)

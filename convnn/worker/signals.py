@@ -12,9 +12,10 @@ import os
 import signal
 import threading
 import time
+from _thread import interrupt_main
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from enum import Enum
 
 from convnn.errors import Exit
@@ -80,11 +81,12 @@ def obeyed(send: Callable[[Command], None], restore: Callable[[], None] = lambda
 
 
 @contextmanager
-def raised(commands: deque[Command]) -> Iterator[None]:
+def raised(commands: deque[Command], deadline: float | None = None) -> Iterator[None]:
     """Raise Interrupted for a signal that ends the run while the block runs, and for one in `commands` before it.
 
     For the start of a run, which may take minutes before there is a step to wait for. It is raised on the main thread;
-    elsewhere, and where a library swallows it, the command in `commands` ends the run at its first step.
+    elsewhere, and where a library swallows it, the command in `commands` ends the run at its first step. At `deadline`,
+    a time of `time.monotonic`, it is raised for the time limit.
     """
     global _starting
     if threading.current_thread() is not threading.main_thread():
@@ -95,9 +97,39 @@ def raised(commands: deque[Command]) -> Iterator[None]:
         for command in tuple(commands):
             if isinstance(command, Interruption):
                 raise Interrupted(command.code)
-        yield
+        with nullcontext() if deadline is None else _limited(deadline):
+            yield
     finally:
         _starting = False
+
+
+@contextmanager
+def _limited(deadline: float) -> Iterator[None]:
+    """Raise Interrupted on the main thread, which runs this, at a time of `time.monotonic`."""
+    if time.monotonic() >= deadline:
+        raise Interrupted(Interruption.TIME_LIMIT.code)
+    is_limited = True
+
+    def interrupt() -> None:
+        if is_limited:
+            interrupt_main(signal.SIGALRM)  # runs the handler, sends no signal
+
+    def handle(number: int, _: object) -> None:
+        if is_limited:
+            raise Interrupted(Interruption.TIME_LIMIT.code)
+
+    handler = signal.signal(signal.SIGALRM, handle)
+    timer = threading.Timer(max(0.0, deadline - time.monotonic()), interrupt)
+    timer.daemon = True
+    timer.start()
+    try:
+        try:
+            yield
+        finally:
+            is_limited = False
+            timer.cancel()
+    finally:
+        signal.signal(signal.SIGALRM, handler)
 
 
 def _watch(read: int, restore: Callable[[], None]) -> None:

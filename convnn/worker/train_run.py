@@ -33,6 +33,8 @@ from convnn.worker.recorder import Recorder, Show
 from convnn.worker.run_log import RunLog, logged
 from convnn.worker.signals import Command, Interruption, raised
 
+SHORTEST_START = 10.0  # seconds that reading the data may take whatever the time limit: each process takes a step
+
 
 @dataclass
 class RunResult:
@@ -138,7 +140,8 @@ def _train(
     lock: RunLock,
 ) -> Finished:
     saved = resume_point.saved if resume_point else None
-    with raised(commands):
+    earliest = time.monotonic() + SHORTEST_START
+    with raised(commands, None if deadline is None else max(deadline, earliest)):
         trainer = Trainer.from_config(config, saved, fork=resume_point is not None and resume_point.fork)
     checkpointer = Checkpointer(
         recorder.run.path,

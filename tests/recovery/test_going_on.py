@@ -41,7 +41,7 @@ def test_a_run_that_is_held_elsewhere_is_stopped_as_the_refusal_says(tmp_path):
     until(lambda: any(b'"Step"' in path.read_bytes() for path in tmp_path.glob("a b/*/events.jsonl")))
     run = list_runs(tmp_path / "a b")[0][0]
     refused = convnn("resume", f"{run.path}/", cwd=tmp_path)
-    assert refused.code == Exit.HELD
+    assert refused.code == Exit.HELD and "continuing" not in refused.err
     assert pasted(refused.err, tmp_path).code == Exit.DONE
     assert command.wait().code == Exit.DONE
     assert run.status() == "stopped"

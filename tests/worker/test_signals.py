@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import signal
+import time
+from collections import deque
 from contextlib import suppress
 from pathlib import Path
 
@@ -15,7 +17,8 @@ from convnn.runs import control, event_log
 from convnn.runs.find import list_runs
 from convnn.runs.lock import is_locked
 from convnn.runs.run import Run
-from convnn.worker import checkpoint
+from convnn.startup import Interrupted
+from convnn.worker import checkpoint, signals, train_run
 
 LONG = training.SMALL | {"num_epochs": 5000, "checkpoint_epochs": 5000}
 
@@ -92,12 +95,32 @@ def test_the_time_limit_is_75_and_leaves_a_run_that_goes_on(tmp_path):
     assert run.history().skipped_lines == []
 
 
+def test_the_time_limit_is_raised_while_a_run_starts():
+    handler = signal.getsignal(signal.SIGALRM)
+    with pytest.raises(Interrupted) as interrupted, signals.raised(deque(), time.monotonic() + 0.1):
+        until(lambda: False)
+    assert interrupted.value.code == 75
+    assert signal.getsignal(signal.SIGALRM) is handler
+    with signals.raised(deque(), time.monotonic() + 0.1):
+        pass
+    time.sleep(0.2)  # the limit of a start that has ended interrupts nothing
+
+
+def test_a_time_limit_that_ends_while_the_data_is_read_leaves_a_run_to_resume(tmp_path, monkeypatch):
+    monkeypatch.setattr(train_run, "SHORTEST_START", 0.0)
+    config = training.config(num_epochs=1)
+    run = training.create(tmp_path, config)
+    ended = train_run.train_run(run, config, max_minutes=0.0)
+    assert (ended.code, run.status()) == (75, "interrupted")
+    assert run.history().started is None
+    monkeypatch.undo()
+    assert train_run.train_run(run, config, resume=True).finished.outcome == "done"
+
+
 def test_a_command_left_for_a_dead_process_is_not_obeyed(tmp_path):
     run, _ = training.train(tmp_path, training.config(num_epochs=1))
     fork = training.create(tmp_path, training.config(num_epochs=1))
     for path in (run.path, fork.path):
         (path / control.NAME).write_text("stop\n")
-    from convnn.worker.train_run import train_run
-
-    ended = train_run(fork, fork.config())
+    ended = train_run.train_run(fork, fork.config())
     assert ended.finished.outcome == "done"

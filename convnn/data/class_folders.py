@@ -6,8 +6,8 @@ Loads neither numpy nor Pillow before the size of an image is needed.
 from __future__ import annotations
 
 import os
-import re
 import shlex
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -194,8 +194,6 @@ def find_layout(path: Path, tree: FolderTree) -> Layout | None:
     if not path.is_dir():
         reason = "is not a folder" if path.exists() else "does not exist"
         fix = "use --data_path with a folder that contains train/ and test/, or class folders of images"
-        if variable := re.search(r"\$\w+|\$\{\w+\}", str(path)):
-            fix += f"; {variable[0]} is not expanded here: write its value"
         raise data_error(path, reason, fix)
     root = path
     for _ in range(DEEPEST_ROOT):

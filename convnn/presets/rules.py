@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from convnn.config.active import inactive_options
+from convnn.config.options import BY_KEY, value_at
 from convnn.config.schema import RunConfig
 from convnn.costs import slot_cost
 from convnn.data.catalog import DatasetInfo, split_sizes
@@ -17,13 +20,15 @@ from convnn.models import architectures
 from convnn.models.architectures import Slot
 from convnn.text import plural
 
+VARIABLE = re.compile(r"\$\w+|\$\{\w+\}")
+
 
 def problems(config: RunConfig, image_size: Side | None) -> list[Problem]:
     """Return the contradictions in a configuration whose single values are all allowed.
 
     image_size is (H, W) in pixels; None (a folder that is not here) skips the rules about feature maps.
     """
-    broken = [*_samples(config), *_shuffle(config), *_runtime(config), *_batches(config)]
+    broken = [*_samples(config), *_shuffle(config), *_runtime(config), *_batches(config), *_paths(config)]
     if image_size is None:
         return broken
     min_side = architectures.architecture(config.model.name).min_side
@@ -62,6 +67,17 @@ def notes(config: RunConfig) -> list[str]:
     if layer.type == "Conv2d_New" and layer.aggregation_type == "Col" and layer.shuffle_pattern == "NA":
         surprises.append("layer Conv2d_New with aggregation_type Col and shuffle_pattern NA is the plain Conv2d layer")
     return surprises
+
+
+def _paths(config: RunConfig) -> Iterator[Problem]:
+    """Refuse an environment variable in a path, which a shell replaces: a folder of its name would be made."""
+    for key in ("data.path", "output.dir"):
+        option, path = BY_KEY[key], value_at(config, key)
+        variable = VARIABLE.search(path) if isinstance(path, str) else None
+        if variable is None or Path(str(path)).exists() or key in inactive_options(config):
+            continue
+        message = f"{key} is {path!r}: {variable[0]} is not expanded here"
+        yield Problem(message, key=key, value=path, fix=f"use {option.flag} with the value of {variable[0]}")
 
 
 def _samples(config: RunConfig) -> Iterator[Problem]:

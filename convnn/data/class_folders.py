@@ -6,8 +6,8 @@ Loads neither numpy nor Pillow before the size of an image is needed.
 from __future__ import annotations
 
 import os
-import shlex
 import re
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -77,7 +78,11 @@ def _paths(config: RunConfig) -> Iterator[Problem]:
         if variable is None or Path(str(path)).exists() or key in inactive_options(config):
             continue
         message = f"{key} is {path!r}: {variable[0]} is not expanded here"
-        yield Problem(message, key=key, value=path, fix=f"use {option.flag} with the value of {variable[0]}")
+        expanded = os.path.expandvars(str(path))
+        if VARIABLE.search(expanded):  # it is not set in this environment
+            yield Problem(message, key=key, value=path, fix=f"use {option.flag} with the value of {variable[0]}")
+        else:
+            yield Problem(message, key=key, value=path, fix=f"use {option.flag} {expanded}", change={key: expanded})
 
 
 def _samples(config: RunConfig) -> Iterator[Problem]:

@@ -219,6 +219,7 @@ RUN_FIELDS: dict[str, Field] = {
         Field("size", "size", lambda run: directory_size(Path(run.path)), memory),
         Field("digest", "text", lambda run: _or_unknown(run.digest), lambda digest: digest[:12]),
         *(Field(key, "words", lambda run: run.tags, ", ".join) for key in ("tag", "run.tags")),  # also later ones
+        Field("sweep", "words", lambda run: run.sweeps, ", ".join),
         Field("note", "text", lambda run: "; ".join(run.notes) or UNKNOWN, str),
         Field("products", "text", lambda run: _or_unknown(run.matmul), str),
         Field("imported", "bool", lambda run: run.source is not None, lambda yes: "as published" if yes else ""),

@@ -1,4 +1,4 @@
-"""`convnn sweep`: what a sweep will train, known before it starts, without torch and without data."""
+"""`convnn sweep`: plan, start, follow and look at runs over several values of options."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from convnn.cli import arguments
+from convnn.cli import sweep_run as sweep_running
+from convnn.cli import sweep_show as sweep_results
 from convnn.cli.config_flags import with_config_flags
 from convnn.cli.output import print_table, write_json
 from convnn.config.options import OPTIONS
@@ -19,12 +21,13 @@ from convnn.text import one_line, plural, prefixed
 if TYPE_CHECKING:
     from convnn.sweeps.plan import Cell, SweepPlan
 
-sweep = typer.Typer(help="Plan runs over several values of options.", rich_markup_mode="rich", no_args_is_help=True)
+sweep = typer.Typer(help="Train and compare runs over several values of options.", rich_markup_mode="rich")
 EXAMPLES = """
-convnn sweep check k
 convnn sweep check mine.toml --all
-convnn sweep check quickstart --K 1,4,9 --lr 1e-3,1e-4 --seed 0..2
+convnn sweep run quickstart --K 1,4,9 --seeds 3
+convnn sweep show quickstart-K --format latex
 """
+VARIED_OPTIONS = [option for option in OPTIONS if option.section != "output" and option.key != "run.name"]
 MAX_ROWS = 5  # of cells that cannot be trained, and of those that are the same model
 
 Sweep = Annotated[
@@ -33,9 +36,11 @@ Sweep = Annotated[
 ]
 
 
-@sweep.callback()
-def default() -> None:
-    """Plan runs over several values of options."""
+@sweep.callback(invoke_without_command=True)
+def default(context: typer.Context, as_json: arguments.Json = False, runs: arguments.RunsFolder = None) -> None:
+    """Train and compare runs over several values of options; without a command list the sweeps."""
+    if context.invoked_subcommand is None:
+        sweep_results.list_(as_json, runs)
 
 
 def check(
@@ -59,7 +64,7 @@ def check(
     console = out()
     if plan.sweep.about:
         console.print_line(plan.sweep.about, "bold")
-    for line in _counts(plan, trained):
+    for line in plan_lines(plan, trained):
         console.print_line(line)
     if all_cells:
         print()
@@ -75,9 +80,14 @@ def check(
 
 
 sweep.command("check")(with_config_flags(check, OPTIONS))
+sweep.command("run")(with_config_flags(sweep_running.run, VARIED_OPTIONS))
+sweep.command("list")(sweep_results.list_)
+sweep.command("show")(sweep_results.show)
+sweep.command("stop")(sweep_results.stop)
+sweep.command("rm")(sweep_results.rm)
 
 
-def _counts(plan: SweepPlan, trained: dict[int, str]) -> list[str]:
+def plan_lines(plan: SweepPlan, trained: dict[int, str]) -> list[str]:
     """Return the cells in numbers, and the cost of those that are left to train."""
     left = [cell for cell in plan.to_train if cell.index not in trained]
     counts = [

@@ -54,6 +54,7 @@ class Summary:
     notes: tuple[str, ...] = ()
     matmul: str | None = None  # how float32 products were computed: "tf32", "fp32", None where it was not recorded
     failed_early: bool = False  # before its first step: not listed unless it is asked for
+    sweeps: tuple[str, ...] = ()  # that it is a run of, which their files say
 
     @property
     def run(self) -> Run:

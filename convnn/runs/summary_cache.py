@@ -22,11 +22,12 @@ from convnn.runs.lock import is_locked
 from convnn.runs.run import CONFIG, EVENTS
 from convnn.runs.status import STATUSES
 from convnn.runs.summary import MetricSummary, RecordedData, Summary, summarize
+from convnn.runs.sweep_cells import sweeps_by_run
 from convnn.text import plural
 
 CACHE = ".summaries.json"  # a view: may be deleted at any time
 VERSION = "convnn summaries 10"  # of the format and of the fields of a summary
-FIELDS = Summary.__slots__
+FIELDS = tuple(name for name in Summary.__slots__ if name != "sweeps")  # which is in no file of a run
 MAX_CACHE = 1 << 30  # bytes
 
 Stamp = list[int]
@@ -79,7 +80,9 @@ def summaries(root: Path, reading: Callable[[int], None] | None = None) -> tuple
     runs: dict[str, Summary] = {}  # by path: two links may lead to one directory
     for entry in sorted([*entries.values(), *live], key=lambda entry: entry.created, reverse=True):
         runs.setdefault(entry.summary.path, entry.summary)
+    sweeps = sweeps_by_run(root)
     for summary in runs.values():
+        summary.sweeps = sweeps.get(summary.path, ())
         if summary.damaged_lines:
             lines = plural(summary.damaged_lines, "damaged line")
             warnings.append(f"{summary.path}/{EVENTS}: {lines}, listed by convnn show")

@@ -6,6 +6,7 @@ from a disk, and torch is not loaded.
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -21,7 +22,7 @@ from convnn.config.options import BY_KEY, OPTIONS, Value, value_at
 from convnn.config.recorded import SEED, value_text
 from convnn.config.schema import RunConfig
 from convnn.costs.plan import plan as plan_costs
-from convnn.data.catalog import published_info
+from convnn.data.catalog import DATASETS, published_info
 from convnn.errors import Problem, UserError
 from convnn.presets import rules
 from convnn.presets.resolve import build_config
@@ -40,6 +41,7 @@ from convnn.sweeps.expression import Expression, ExpressionError
 from convnn.sweeps.file import PLACEHOLDER, Block, Derivation, Sweep
 
 MAX_CELLS = MAX_POINTS
+DATA_PATH = "data.path"
 WHERE = ("runtime.device", "runtime.threads", "data.workers")  # where and how fast a cell is trained, not what
 _UNSAFE = re.compile(r"[^A-Za-z0-9._+=-]+")
 NAME_LENGTH = 80
@@ -140,19 +142,43 @@ def plan_sweep(sweep: Sweep, typed: Mapping[str, str | bool] = MappingProxyType(
 
 def model_key(config: RunConfig) -> tuple[tuple[str, str], ...]:
     """Return what makes a configuration with its seed the same model as another one: its options with an effect."""
-    return tuple((key, BY_KEY[key].text(value)) for key, value in active_options(config).items() if key not in WHERE)
+    return _model_key({key: BY_KEY[key].text(value) for key, value in active_options(config).items()})
+
+
+def recorded_model_key(run: Summary) -> tuple[tuple[str, str], ...]:
+    """Return the same of a run that recorded its options."""
+    return _model_key({key: value_text(key, value) for key, value in run.config.active.items()})
+
+
+def _model_key(texts: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    """Return the options that decide a model: where a data set lies that is the same everywhere is none."""
+    dataset = DATASETS.get(texts.get("data.dataset", ""))
+    is_same_everywhere = dataset is not None and dataset.inspect is None
+    items = []
+    for key, text in texts.items():
+        if key == DATA_PATH:
+            if is_same_everywhere:
+                continue
+            text = os.path.abspath(os.path.expanduser(text))  # noqa: PTH100, PTH111
+        if key not in WHERE:
+            items.append((key, text))
+    return tuple(items)
 
 
 def trained_cells(plan: SweepPlan, runs: Iterable[Summary]) -> dict[int, str]:
     """Return the names of the runs that trained cells to their end already, by the index of the cell."""
-    names: dict[frozenset[tuple[str, str]], str] = {}
+    trained = done_runs(runs)
+    cells = {cell.index: trained.get(cell.key) for cell in plan.to_train}
+    return {index: run.name for index, run in cells.items() if run is not None}
+
+
+def done_runs(runs: Iterable[Summary]) -> dict[tuple[tuple[str, str], ...], Summary]:
+    """Return the runs that were trained to their end by the key of their model; of several the first."""
+    done: dict[tuple[tuple[str, str], ...], Summary] = {}
     for run in runs:
         if run.status == "done" and run.not_launchable_reason is None:
-            values = run.config.active.items()
-            key = frozenset((key, value_text(key, value)) for key, value in values if key not in WHERE)
-            names.setdefault(key, run.name)
-    cells = {cell.index: names.get(frozenset(cell.key)) for cell in plan.to_train}
-    return {index: name for index, name in cells.items() if name is not None}
+            done.setdefault(recorded_model_key(run), run)
+    return done
 
 
 # -- flags ---------------------------------------------------------------------------------------------------------

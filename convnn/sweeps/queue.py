@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import secrets
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -190,6 +190,12 @@ class Queue:
                 path.rename(self.folder / path.name)
             shutil.rmtree(batches[-1])
             return entries
+
+    def forget(self, runs: Collection[str]) -> None:
+        """Forget that the entries of these runs left the queue: they are trained again."""
+        for entry in self.ended():
+            if entry.run in runs:
+                (self.folder / "ended" / f"{entry.id}.json").unlink(missing_ok=True)
 
     def pause(self, reason: str) -> None:
         """Start nothing more; what trains goes on."""

@@ -7,7 +7,6 @@ import secrets
 import signal
 import socket
 import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from convnn.errors import UserError
 from convnn.files import open_regular, write_atomic
 from convnn.runs.lock import is_locked
 from convnn.runs.run import Run, create_run, is_run, new_run_name
+from convnn.safe_path import python_module
 from convnn.sweeps.claims import Claim, is_claimed, try_claim
 from convnn.sweeps.queue import Entry, Queue, events_size
 from convnn.sweeps.slots import Slot
@@ -221,7 +221,7 @@ class Worker:
             at_path = config.model_copy(update={"output": config.output.model_copy(update={"dir": str(path)})})
             flags = changed_flags(at_path, Run(source, source.name).config())
             arguments = ["resume", f"{source}/", "--fork", *flags]
-        return [sys.executable, "-P", "-m", "convnn", *arguments, "--plain", "--runs", str(self.queue.root)]
+        return python_module("convnn", *arguments, "--plain", "--runs", str(self.queue.root))
 
     def _new_path(self, config: RunConfig) -> Path:
         if config.output.dir:
@@ -264,15 +264,16 @@ def stop_workers(queue: Queue, *, now: bool) -> int:
     return len(workers)
 
 
-def ensure_worker(queue: Queue) -> bool:
+def ensure_worker(queue: Queue, slots: int | None = None) -> bool:
     """Start a worker in the background that ends when the queue is empty, unless one serves it; return whether."""
     if live_workers(queue):
         return False
+    count = [] if slots is None else ["--slots", str(slots)]
     log = queue.folder / "worker.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as output:
         subprocess.Popen(
-            [sys.executable, "-P", "-m", "convnn", "work", "--once", "--runs", str(queue.root)],
+            python_module("convnn", "work", "--once", *count, "--runs", str(queue.root)),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,

@@ -1,0 +1,168 @@
+"""`convnn sweep run`: show the plan of a sweep, start it or go on with it, and follow it."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from convnn.cli import arguments
+from convnn.errors import Exit, Problem, UserError
+from convnn.startup import Interrupted
+from convnn.terminal.console import out, say
+from convnn.text import plural
+
+if TYPE_CHECKING:
+    from convnn.sweeps.folder import SweepFolder
+    from convnn.sweeps.start import PlannedSweep
+    from convnn.sweeps.states import SweepState
+
+REFRESH_SECONDS = 1.0
+WITHOUT_WORKER = 5  # states in a row without a worker before the view ends
+
+Source = Annotated[
+    str,
+    typer.Argument(metavar="SWEEP", help="path ending in .toml, name of a sweep or of a preset"),
+]
+
+
+def run(
+    source: Source,
+    *,
+    typed: dict[str, Any],
+    seeds: Annotated[
+        str | None,
+        typer.Option("--seeds", metavar="N", help="repeats of each cell: 3 for the seeds 0, 1, 2; or a list: 1,7,9"),
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option("--name", metavar="NAME", help="name of the sweep, else that of its file")
+    ] = None,
+    again: Annotated[bool, typer.Option("--again", help="train what is trained already, too")] = False,
+    extend: Annotated[
+        bool, typer.Option("--extend", help="add cells to a sweep of this name, which keeps its own")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="start without asking")] = False,
+    detach: Annotated[bool, typer.Option("--detach", help="return at once; the sweep goes on")] = False,
+    slots: Annotated[
+        int | None,
+        typer.Option("--slots", metavar="N", min=1, help="runs at once, else one a GPU, or one", show_default=False),
+    ] = None,
+    plain: arguments.Plain = False,
+    runs: arguments.RunsFolder = None,
+) -> None:
+    """Train the cells of a sweep; called again, what is done stays and everything else goes on.
+
+    A sweep is a file, or several values of flags: --K 1,4,9 or --K 1..12. It is trained by a worker in the background:
+    ctrl+c leaves the view alone. Exit codes: 0 all done, 1 some cells are not, 2 nothing was started.
+    """
+    from convnn.runs.run import runs_root
+    from convnn.sweeps.start import plan_start, with_seeds
+
+    if seeds is not None:
+        typed = with_seeds(typed, seeds)
+    planned = plan_start(source, runs_root(runs), typed, name=name, extend=extend, again=again)
+    start_and_follow(planned, again=again, yes=yes, detach=detach, slots=slots, plain=plain)
+
+
+def start_and_follow(
+    planned: PlannedSweep,
+    *,
+    again: bool = False,
+    yes: bool = False,
+    detach: bool = False,
+    slots: int | None = None,
+    plain: bool = False,
+) -> None:
+    """Show a plan, ask, start it and follow it; ends with the exit code of the sweep."""
+    from convnn.sweeps.queue import Queue
+    from convnn.sweeps.start import start
+    from convnn.sweeps.states import read_state
+    from convnn.sweeps.work import ensure_worker
+
+    folder = planned.folder
+    _show_plan(planned)
+    if planned.is_done and not again:
+        say("nothing is left to train")
+        return say(f"the table: convnn sweep show {folder.name}")
+    _confirm(yes)
+    entries = start(planned, again=again)
+    queue = Queue(folder.root)
+    say(f"{folder.name} is in {folder.path}")
+    state = read_state(folder)
+    if entries or state.is_going_on:
+        if queue.paused is not None:
+            say(f"the queue is paused: {queue.paused}; convnn queue resume starts it again")
+        elif ensure_worker(queue, slots):
+            say("a worker was started in the background")
+        elif slots is not None:
+            say("note: the worker that is there keeps its slots; --slots is for a new one")
+    if detach:
+        return say(f"{plural(len(entries), 'run')} in the queue; follow with: convnn sweep show {folder.name}")
+    state = _follow(folder, plain=plain)
+    _show_end(state)
+    raise typer.Exit(Exit.DONE if state.is_done else Exit.FAILED)
+
+
+def _show_plan(planned: PlannedSweep) -> None:
+    from convnn.cli.sweep import plan_lines
+
+    for note in planned.notes:
+        say(f"note: {note}")
+    if planned.plan.sweep.about:
+        out().print_line(planned.plan.sweep.about, "bold")
+    for line in plan_lines(planned.plan, {index: run.name for index, run in planned.trained.items()}):
+        out().print_line(line)
+    if planned.state is not None:
+        out().print_line(f"  it was started before: {planned.state.counts_text()}")
+
+
+def _confirm(yes: bool) -> None:
+    """Ask whether to start. Raises UserError where nobody can answer, and typer.Exit for no."""
+    if yes:
+        return
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise UserError(Problem("not a terminal, so nobody can confirm the plan", key="yes", fix="give --yes"))
+    if not typer.confirm("start?", default=True, err=True):
+        say("nothing was started")
+        raise typer.Exit(Exit.USAGE)
+
+
+def _follow(folder: SweepFolder, *, plain: bool) -> SweepState:
+    """Show the sweep until nothing of it trains or waits, or nobody trains it; ctrl+c ends the view alone."""
+    from convnn.sweeps.queue import Queue
+    from convnn.sweeps.states import read_state
+    from convnn.sweeps.work import live_workers
+    from convnn.terminal.sweep_view import LiveGrid, PlainCells
+
+    queue, unserved = Queue(folder.root), 0
+    try:
+        with PlainCells() if plain or not out().is_terminal else LiveGrid() as view:
+            while True:
+                state = read_state(folder)
+                view.show(state)
+                is_served = live_workers(queue) or any(cell.progress for cell in state.cells)
+                unserved = 0 if is_served and queue.paused is None else unserved + 1
+                if not state.is_going_on or unserved > WITHOUT_WORKER:
+                    return state
+                time.sleep(REFRESH_SECONDS)
+    except KeyboardInterrupt as interruption:
+        say(f"the sweep goes on in the background; follow it again with: convnn sweep run {folder.name}")
+        code = interruption.code if isinstance(interruption, Interrupted) else Exit.INTERRUPTED
+        raise typer.Exit(code) from None
+
+
+def _show_end(state: SweepState) -> None:
+    """Print the counts at the end of a view and, where something is left, how to go on."""
+    from convnn.sweeps.queue import Queue
+
+    out().print_line(state.counts_text())
+    for cell in state.unsuccessful[:5]:
+        say(f"{cell.cell.name} seed {cell.cell.seed} {cell.state}: {cell.cause}".removesuffix(": "))
+    if state.is_going_on:
+        reason = Queue(state.folder.root).paused
+        say(f"the queue is paused: {reason}" if reason is not None else "no worker serves the queue")
+    if not state.is_done:
+        say(f"go on with: convnn sweep run {state.name}")
+    say(f"the table: convnn sweep show {state.name}")

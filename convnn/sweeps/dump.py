@@ -1,0 +1,78 @@
+"""A sweep as the text of a sweep file, with the values of its base and of flags in it: it needs no other file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import tomli_w
+
+from convnn.config.options import BY_KEY
+from convnn.config.recorded import SEED
+from convnn.sweeps.axes import LABEL, Axis, Point, find_option
+from convnn.sweeps.expression import Expression
+from convnn.sweeps.file import Block, Derivation, Sweep
+
+
+def dump_sweep(sweep: Sweep) -> str:
+    """Return the text of a sweep file with the same cells; two sweeps with the same text are the same sweep."""
+    base: dict[str, Any] = dict(sweep.base.values) if sweep.base is not None else {}
+    varied = {key for axis in sweep.axes for key in axis.option_keys}
+    values = {key: value for key, value in base.items() if key not in varied and _is_sweepable(key)} | dict(
+        sweep.values
+    )
+    seeds: list[Any] = [*(sweep.seeds or ())] or [base.get(SEED, BY_KEY[SEED].default)]
+    document: dict[str, Any] = {
+        "about": sweep.about,
+        "name": sweep.template or "",
+        "seeds": seeds,
+        "same": "train" if sweep.trains_same else "",
+        "set": _tables(values),
+        "axes": _axes(sweep.axes),
+        "derive": [_derivation(derivation) for derivation in sweep.derivations],
+        "skip": [{"when": skip.text} for skip in sweep.skips],
+        "block": [_block(block) for block in sweep.blocks],
+    }
+    return tomli_w.dumps({key: value for key, value in document.items() if value})
+
+
+def _is_sweepable(key: str) -> bool:
+    return key not in (SEED, "run.name") and not key.startswith("output.")
+
+
+def _tables(values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return options by section and field, as TOML holds them."""
+    tables: dict[str, dict[str, Any]] = {}
+    for key in sorted(values):
+        section, _, field = key.partition(".")
+        tables.setdefault(section, {})[field] = _value(values[key])
+    return tables
+
+
+def _value(value: Any) -> Any:
+    if isinstance(value, Expression):
+        return value.text
+    return "none" if value is None else value
+
+
+def _axes(axes: Sequence[Axis]) -> dict[str, Any]:
+    return {axis.name: [_point(axis, point) for point in axis.points] for axis in axes}
+
+
+def _point(axis: Axis, point: Point) -> Any:
+    if axis.is_variable:
+        return point.variables[axis.name]
+    if find_option(axis.name) is not None:
+        (value,) = point.options.values()
+        return _value(value)
+    return {LABEL: point.label, **_tables(point.options)}
+
+
+def _derivation(derivation: Derivation) -> dict[str, Any]:
+    when = {"when": derivation.when.text} if derivation.when.text else {}
+    return {**when, "set": _tables(derivation.values)}
+
+
+def _block(block: Block) -> dict[str, Any]:
+    document = {"id": block.id, "set": _tables(block.values), "axes": _axes(block.axes)}
+    return {key: value for key, value in document.items() if value}

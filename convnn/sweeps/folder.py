@@ -1,0 +1,250 @@
+"""The folder of a sweep in a runs folder, from which alone it goes on and is shown.
+
+    .sweeps/NAME/sweep.toml       what varies, with the values of its base and of flags
+    .sweeps/NAME/cells.jsonl      its cells and the run of each (`convnn.runs.sweep_cells`)
+    .sweeps/NAME/cells/0007.toml  the configuration of a cell
+
+A changed file adds cells and forgets none: a cell is its model and its seed, whatever its number in the file. How far a
+cell is follows from its run and from the queue; nothing about that is stored.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from convnn.config import toml
+from convnn.config.schema import RunConfig
+from convnn.errors import Exit, Problem, UserError, did_you_mean
+from convnn.files import with_time, write_atomic
+from convnn.json_values import json_value
+from convnn.presets import store
+from convnn.runs.run import new_run_name
+from convnn.runs.sweep_cells import CELLS, SWEEPS, SweepCell, append_cells, is_sweep_name, read_cells, sweep_names
+from convnn.sweeps import file as sweep_file
+from convnn.sweeps.claims import exclusive
+from convnn.sweeps.dump import dump_sweep
+from convnn.sweeps.file import Sweep, parse_sweep
+from convnn.sweeps.plan import Cell, SweepPlan
+from convnn.worker.crash_points import reach
+
+KEEP_OPTIMIZER = "checkpoint.keep_optimizer"
+KILL_POINTS = ("sweep.configured", "sweep.named", "sweep.mapped", "sweep.queued")
+
+
+@dataclass(frozen=True)
+class SweepFolder:
+    """The folder of the sweep `name` in the runs folder `root`, an absolute path; it need not be there yet."""
+
+    root: Path
+    name: str
+
+    @property
+    def path(self) -> Path:
+        return self.root / SWEEPS / self.name
+
+    @property
+    def file(self) -> Path:
+        return self.path / "sweep.toml"
+
+    @property
+    def is_there(self) -> bool:
+        return self.file.is_file()
+
+    def sweep(self) -> Sweep:
+        """Return the sweep as it was started last. Raises UserError where its file is damaged."""
+        return parse_sweep(toml.read_text(self.file), self.name, self.file)
+
+    def cells(self) -> tuple[list[SweepCell], list[str]]:
+        """Return its cells, and a warning for each damaged line. Raises OSError."""
+        return read_cells(self.path / CELLS)
+
+    def config_path(self, index: int) -> Path:
+        return self.path / "cells" / f"{index:04d}.toml"
+
+    def config_text(self, cell: SweepCell) -> str:
+        """Return the configuration of a cell as TOML. Raises UserError where its file is gone."""
+        return toml.read_text(self.config_path(cell.index))
+
+    @contextmanager
+    def changing(self) -> Iterator[None]:
+        """Hold the lock that orders the processes which change this sweep."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        with exclusive(self.path / "lock"):
+            yield
+
+    def record(self, plan: SweepPlan) -> list[SweepCell]:
+        """Bring the files of the sweep up to date with a plan, and return all its cells. The lock is held.
+
+        Killed between any two files it is brought up to date by the next call.
+        """
+        present, _ = self.cells()
+        matches = _match(plan.cells, present)
+        next_index = max((cell.index for cell in present), default=0) + 1
+        runs = {} if plan.sweep.trains_same else {cell.id: cell for cell in present if cell.run is not None}
+        indices: dict[int, int] = {}  # number in the plan: index here
+        changed: list[SweepCell] = []
+        self.config_path(0).parent.mkdir(exist_ok=True)
+        for cell in plan.cells:
+            known = matches.get(cell.index)
+            index = known.index if known is not None else next_index
+            next_index += known is None
+            indices[cell.index] = index
+            source = known if known is not None and known.run is not None else runs.get(cell_id(cell))
+            recorded = self._recorded(cell, index, source, indices)
+            if recorded != known:
+                changed.append(recorded)
+            if recorded.run is not None and not self.config_path(index).is_file():
+                config = run_config(plan.sweep, cell, self.name)
+                write_atomic(self.config_path(index), toml.dumps(config, whole=True))
+        reach("sweep.configured")
+        write_atomic(self.file, dump_sweep(plan.sweep))
+        reach("sweep.named")
+        append_cells(self.path / CELLS, changed)
+        reach("sweep.mapped")
+        return self.cells()[0]
+
+    def set_runs(self, cells: Sequence[SweepCell]) -> None:
+        """Record that cells have other runs than before. The lock is held."""
+        append_cells(self.path / CELLS, cells)
+
+    def new_run(self, config: RunConfig, name: str) -> str:
+        """Return the name of a run directory that is not there."""
+        while (self.root / (run := new_run_name(config.model.name, config.layer.type, name))).exists():
+            pass
+        return run
+
+    def _recorded(self, cell: Cell, index: int, source: SweepCell | None, indices: Mapping[int, int]) -> SweepCell:
+        """Return a cell as it is recorded, with the run of `source`, or a new one."""
+        same_as = None if cell.same_as is None else indices[cell.same_as]
+        reason = cell.problems[0].message if cell.problems else ""
+        run = None
+        if not reason and same_as is None:
+            run = source.run if source is not None else self.new_run(cell.config, cell.name)
+        return SweepCell(
+            index=index,
+            name=cell.name,
+            seed=cell.seed,
+            id=cell_id(cell),
+            block=cell.block,
+            labels=dict(cell.labels),
+            options=json.loads(json.dumps(json_value(cell.varied))),
+            run=run,
+            reused=source is not None and run is not None and source.reused,
+            reason=reason,
+            same_as=same_as,
+        )
+
+
+def cell_id(cell: Cell) -> str:
+    """Return what cells have in common that are one model with one seed."""
+    return hashlib.sha256(json.dumps(cell.key).encode()).hexdigest()[:16]
+
+
+def _match(cells: Sequence[Cell], present: Sequence[SweepCell]) -> dict[int, SweepCell]:
+    """Return the recorded cell of each planned one, by its number in the plan.
+
+    That of the same place in the grid comes first, as several cells may be one model; then any that is the same model.
+    """
+    by_place = {(cell.id, cell.block, *sorted(cell.labels.items())): cell for cell in present}
+    ids = {cell.index: cell_id(cell) for cell in cells}
+    matches: dict[int, SweepCell] = {}
+    for cell in cells:
+        known = by_place.get((ids[cell.index], cell.block, *sorted(cell.labels.items())))
+        if known is not None:
+            matches[cell.index] = known
+    taken = {known.index for known in matches.values()}
+    left: dict[str, list[SweepCell]] = {}
+    for known in present:
+        if known.index not in taken:
+            left.setdefault(known.id, []).append(known)
+    for cell in cells:
+        if cell.index not in matches and left.get(ids[cell.index]):
+            matches[cell.index] = left[ids[cell.index]].pop(0)
+    return matches
+
+
+def run_config(sweep: Sweep, cell: Cell, name: str) -> RunConfig:
+    """Return the configuration that a cell is trained with.
+
+    Its run has the name of the sweep as a tag. It keeps no optimizer state unless the sweep says so. The path of its
+    data is absolute, since its process may work in another folder.
+    """
+    config = cell.config
+    run = config.run.model_copy(update={"tags": tuple(dict.fromkeys([*config.run.tags, name]))})
+    data = config.data.model_copy(update={"path": str(Path(config.data.path).expanduser().absolute())})
+    updates = {"run": run, "data": data}
+    if KEEP_OPTIMIZER not in _set_keys(sweep):
+        updates["checkpoint"] = config.checkpoint.model_copy(update={"keep_optimizer": False})
+    return config.model_copy(update=updates)
+
+
+def _set_keys(sweep: Sweep) -> set[str]:
+    """Return the options that a sweep or its base sets somewhere."""
+    tables = [sweep.values, *(block.values for block in sweep.blocks), *(d.values for d in sweep.derivations)]
+    if sweep.base is not None:
+        tables.append(sweep.base.values)
+    axes = [*sweep.axes, *(axis for block in sweep.blocks for axis in block.axes)]
+    return {key for table in tables for key in table} | {key for axis in axes for key in axis.option_keys}
+
+
+# -- which sweep a person means --------------------------------------------------------------------------------------
+
+
+def find_folder(name: str, root: Path) -> SweepFolder:
+    """Return the folder of a sweep of a runs folder. Raises UserError (NO_RUN) with the nearest name."""
+    names = sweep_names(root)
+    if name in names and SweepFolder(root, name).is_there:
+        return SweepFolder(root, name)
+    fix = f"the sweeps there: {', '.join(names)}" if names else "start one: convnn sweep run"
+    message = f"there is no sweep {name} in {root}{did_you_mean(name, names)}"
+    raise UserError(Problem(message, value=name, fix=fix), Exit.NO_RUN)
+
+
+def find_sweep(name: str, root: Path) -> tuple[Sweep, list[str]]:
+    """Return the sweep of a path, of a sweep in the runs folder, of a shipped sweep or of a preset, in that order.
+
+    The second value is a note where the name stands for several.
+    """
+    if name.endswith(".toml") or "/" in name:
+        return sweep_file.find_sweep(name), []
+    folder = SweepFolder(root, name)
+    is_started = is_sweep_name(name) and folder.is_there
+    kinds = {
+        f"the sweep {name} in {root}": is_started,
+        f"the sweep {name} of convnn": name in sweep_file.shipped_sweeps(),
+        f"the preset {name}": name in store.listed(),
+    }
+    meanings = [text for text, is_meant in kinds.items() if is_meant]
+    notes = [f"{name} is {meanings[0]} here, not {' or '.join(meanings[1:])}"] if len(meanings) > 1 else []
+    return (folder.sweep() if is_started else sweep_file.find_sweep(name)), notes
+
+
+def named(sweep: Sweep, name: str | None, *, is_preset: bool) -> Sweep:
+    """Return a sweep under the name of its folder: a typed one, that of its file or, of a preset, with its axes.
+
+    Raises UserError where that is no name.
+    """
+    template = sweep.template
+    if is_preset:
+        template = "-".join([sweep.name, *(f"{axis.name}{{{axis.name}}}" for axis in sweep.axes)])
+    if name is None and is_preset:
+        name = "-".join([sweep.name, *([axis.name for axis in sweep.axes] or ["seeds"])])
+    name = sweep.name if name is None else name
+    if not is_sweep_name(name):
+        fix = "give --name NAME: letters, digits and . _ + = -, 80 at most"
+        raise UserError(Problem(f"{name!r} cannot be the name of a sweep", key="name", value=name, fix=fix))
+    return replace(sweep, name=name, template=template)
+
+
+def remove(folder: SweepFolder) -> Path:
+    """Move the folder of a sweep into the trash beside it, and return it there; its runs are left alone."""
+    trash = folder.path.parent / ".trash"
+    trash.mkdir(exist_ok=True)
+    target = trash / with_time(folder.name)
+    folder.path.rename(target)
+    return target

@@ -1,0 +1,294 @@
+"""The results of a sweep: its grid with mean ± sd in each cell, or why there is none, the best cell, and a verdict.
+
+This file computes and words; the command line and the app lay out what it returns.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from convnn.analysis.fields import Field, choosing_metrics, get_field, metric_names
+from convnn.analysis.repeats import RunGroup, copies_note, drawn_note, noise_floor
+from convnn.analysis.run_table import merge_repeats
+from convnn.analysis.verdict import GroupComparison, compare_groups
+from convnn.errors import Problem, UserError, did_you_mean
+from convnn.json_values import json_value
+from convnn.metrics import format_value, lower_is_better, split_of
+from convnn.runs.summary import Summary
+from convnn.sweeps.plan import DATA_PATH, WHERE
+from convnn.sweeps.states import ORDER, SAME, CellState, SweepState
+from convnn.tables import Column, Table
+from convnn.text import plural
+
+BLOCK = "block"  # the name of the rows of several blocks
+MAX_COLUMNS = 8  # values of the axis along the top
+MAX_NAMES = 5  # cells that a sentence names
+EMPTY = "·"
+
+
+@dataclass(frozen=True)
+class GridCell:
+    """A place of the grid: the cells there, which differ in the seed alone, and the value of those that are done."""
+
+    row: tuple[str, ...]
+    col: str
+    states: Sequence[CellState]
+    field: Field
+
+    @property
+    def name(self) -> str:
+        return self.states[0].cell.name
+
+    @cached_property
+    def group(self) -> RunGroup | None:
+        """The runs that were trained to the end; None where there are none, or where they are on data that differ."""
+        runs = {state.run.path: state.run for state in self.states if state.run is not None and state.is_done}
+        group, differences = merge_repeats(list(runs.values()), self.field)
+        return group if runs and set(differences) <= {DATA_PATH, *WHERE} else None
+
+    @property
+    def is_same(self) -> bool:
+        """Whether all of it is the model of other cells."""
+        return all(state.state == SAME for state in self.states)
+
+    @property
+    def missing(self) -> int:
+        """The number of its cells that are not done."""
+        return sum(not state.is_done for state in self.states)
+
+    @property
+    def value(self) -> float | None:
+        """The mean of the field over the runs that are done."""
+        estimate = self.group.estimate if self.group is not None else None
+        return None if estimate is None else estimate.mean
+
+    @property
+    def text(self) -> str:
+        """The value, "71.20 ± 0.31 (3)", or why there is none: "queued", "34 %", "infeasible: ...", "= cell 3"."""
+        estimate = self.group.estimate if self.group is not None else None
+        if estimate is None:
+            return self.reason
+        metric, mean = self.field.format_as, format_value(estimate.mean, self.field.format_as)
+        count = f"{estimate.n} of {len(self.states)}" if self.missing else f"{estimate.n}"
+        if estimate.sd is None:
+            return f"{mean} ({count})" if self.missing else mean
+        return f"{mean} ± {format_value(estimate.sd, metric)} ({count})"
+
+    @property
+    def reason(self) -> str:
+        """Why there is no value: what the cell that is furthest says."""
+        if all(state.is_done for state in self.states):
+            return "runs on data that differ" if self.group is None else f"no {self.field.key}"
+        unfinished = [state for state in self.states if not state.is_done]
+        first = min(unfinished, key=lambda state: ORDER.index(state.state))
+        return first.text
+
+    def json(self) -> dict[str, Any]:
+        estimate = self.group.estimate if self.group is not None else None
+        return {
+            "cells": [state.cell.index for state in self.states],
+            "n": 0 if estimate is None else estimate.n,
+            "mean": None if estimate is None else json_value(estimate.mean),
+            "sd": None if estimate is None else json_value(estimate.sd),
+            "reason": self.reason if estimate is None else None,
+        }
+
+
+@dataclass(frozen=True)
+class Results:
+    """The grid of a sweep, and every cell that has a value compared with one of them."""
+
+    state: SweepState
+    field: Field
+    row_axes: Sequence[str]
+    col_axis: str | None  # None: one column
+    rows: Sequence[tuple[str, ...]]
+    cols: Sequence[str]
+    grid: Sequence[Sequence[GridCell | None]]
+    reference: GridCell | None  # the baseline, or else the best cell
+    best: GridCell | None
+    comparisons: Sequence[tuple[GridCell, GroupComparison]]  # of the others with the reference
+
+    @property
+    def cells(self) -> list[GridCell]:
+        return [cell for row in self.grid for cell in row if cell is not None]
+
+    def table(self) -> Table:
+        """Return the grid as text."""
+        title = self.field.key
+        cols = [col if self.col_axis is None else f"{self.col_axis} {col}".strip() for col in self.cols]
+        columns = [*(Column(axis) for axis in self.row_axes), *(Column(col, right=True) for col in cols)]
+        rows = [
+            [*row, *(EMPTY if cell is None else cell.text for cell in cells)]
+            for row, cells in zip(self.rows, self.grid, strict=True)
+        ]
+        return Table(columns, rows, title, key_columns=len(self.row_axes), notes=self.notes())
+
+    def notes(self) -> list[str]:
+        """Return what has to be known to read the grid."""
+        groups = [cell.group for cell in self.cells if cell.group is not None]
+        notes = [*copies_note(groups), *drawn_note(groups, self.field)]
+        runs = [run for group in groups for run in group.runs]
+        if any(split_of(metric) == "test" for metric in choosing_metrics(self.field, runs)):
+            notes.append("best on test: the epoch was chosen on the test set")
+        return notes
+
+    def sentences(self) -> list[str]:
+        """Return the best cell, what is not distinguishable from the reference, and what is left out."""
+        lines = []
+        if self.best is not None:
+            lines.append(f"best: {self.best.name}  {self.best.text}")
+        if self.reference is not None and self.comparisons:
+            lines += self._comparison_sentences(self.reference)
+        if left_out := self._left_out():
+            lines.append(left_out)
+        return lines
+
+    def _comparison_sentences(self, reference: GridCell) -> Iterable[str]:
+        tested = [(cell, comparison) for cell, comparison in self.comparisons if comparison.difference is not None]
+        if len(tested) == 1 or (tested and len(tested) <= MAX_NAMES):
+            for cell, comparison in tested:
+                yield f"{cell.name} - {reference.name}: {comparison.text}"
+        elif tested:
+            similar = [cell.name for cell, comparison in tested if not comparison.distinguishable]
+            names = ", ".join(similar[:MAX_NAMES]) or "none"
+            more = f" and {len(similar) - MAX_NAMES} more" if len(similar) > MAX_NAMES else ""
+            yield (
+                f"not distinguishable from {reference.name}: {names}{more} "
+                f"(of {plural(len(tested), 'cell')}, p-values Holm-adjusted)"
+            )
+        reasons = Counter(comparison.text for _, comparison in self.comparisons if comparison.difference is None)
+        for reason, count in reasons.items():
+            yield f"{plural(count, 'cell')} {reason}"
+
+    def _left_out(self) -> str:
+        """Return the unfinished cells in words."""
+        counts = Counter(state.state for state in self.state.trainable if not state.is_done)
+        if not counts:
+            return ""
+        words = ", ".join(f"{counts[state]} {state}" for state in ORDER if counts[state])
+        return f"left out: {plural(sum(counts.values()), 'run')} that are not done ({words})"
+
+    def json(self) -> dict[str, Any]:
+        """Return the grid and the comparisons of `convnn sweep show --json`."""
+        return {
+            "figure": self.field.key,
+            "rows": [dict(zip(self.row_axes, row, strict=True)) for row in self.rows],
+            "cols": [{} if self.col_axis is None else {self.col_axis: col} for col in self.cols],
+            "grid": [[cell and cell.json() for cell in row] for row in self.grid],
+            "best": self.best and self.best.name,
+            "reference": self.reference and self.reference.name,
+            "comparisons": [{"name": cell.name, **comparison.json()} for cell, comparison in self.comparisons],
+        }
+
+
+def results(
+    state: SweepState,
+    runs: Sequence[Summary] = (),
+    *,
+    key: str = "best",
+    baseline: str | None = None,
+    effect_size: float = 1.0,
+) -> Results:
+    """Return the results of a sweep.
+
+    Args:
+        state: the states of its cells
+        runs: every run there is; its repeats give the noise floor that single runs are compared with
+        key: the field in the cells, such as "best" or "best:test_loss"
+        baseline: name or number of the cell that the others are compared with, in place of the best
+        effect_size: the difference that the number of runs needed is computed for
+
+    Raises:
+        UserError: where `key` is no number, or there is no such cell
+    """
+    cell_runs = [cell.run for cell in state.cells if cell.run is not None]
+    field = get_field(key, metric_names(cell_runs))
+    if field.kind != "number":
+        fix = "give best, test_top1 or best:test_loss, for example"
+        raise UserError(Problem(f"{key} is no number", key="figure", value=key, fix=fix))
+    row_axes, col_axis, places = _places(state.cells)
+    cells = {place: GridCell(*place, states, field) for place, states in places.items()}
+    rows = _ordered([row for row, _ in cells])
+    cols = [col for (col,) in _ordered([(col,) for _, col in cells])] if col_axis is not None else [key]
+    grid = [[cells.get((row, col if col_axis is not None else "")) for col in cols] for row in rows]
+    valued = [cell for cell in cells.values() if cell.value is not None and not cell.is_same]
+    choose = min if lower_is_better(field.format_as) else max
+    best = choose(valued, key=lambda cell: cell.value or 0.0, default=None)
+    reference = best if baseline is None else _cell_called(baseline, list(cells.values()))
+    comparisons = _comparisons(reference, valued, runs or cell_runs, effect_size)
+    return Results(state, field, row_axes, col_axis, rows, cols, grid, reference, best, comparisons)
+
+
+def _comparisons(
+    reference: GridCell | None, cells: Sequence[GridCell], runs: Sequence[Summary], effect_size: float
+) -> list[tuple[GridCell, GroupComparison]]:
+    """Return every other cell with a value compared with the reference, the nearest to it first."""
+    if reference is None or reference.group is None or reference.value is None:
+        return []
+    value = reference.value
+    others = sorted((cell for cell in cells if cell is not reference), key=lambda cell: abs((cell.value or 0) - value))
+    groups = [reference.group, *(cell.group for cell in others if cell.group is not None)]
+    compared = [run for group in groups for run in group.runs]
+    noise = noise_floor({run.path: run for run in [*runs, *compared]}.values(), compared, reference.field)
+    return list(zip(others, compare_groups(groups, reference.field, effect_size, noise), strict=True))
+
+
+def _cell_called(name: str, cells: Sequence[GridCell]) -> GridCell:
+    for cell in cells:
+        if name == cell.name or any(name == str(state.cell.index) for state in cell.states):
+            return cell
+    names = [cell.name for cell in cells]
+    message = f"the sweep has no cell {name}{did_you_mean(name, names)}"
+    raise UserError(Problem(message, key="baseline", value=name, fix="give the name or the number of a cell"))
+
+
+def _places(
+    cells: Sequence[CellState],
+) -> tuple[list[str], str | None, dict[tuple[tuple[str, ...], str], list[CellState]]]:
+    """Return the axes down the side, the one along the top, and the cells by their values of them.
+
+    The axis along the top is the one with the fewest values, of at least two.
+    """
+    axes = list(dict.fromkeys(axis for state in cells for axis in state.cell.labels))
+    values = {axis: {state.cell.labels.get(axis, "") for state in cells} for axis in axes}
+    fitting = [axis for axis in reversed(axes) if 1 < len(values[axis]) <= MAX_COLUMNS]
+    col_axis = min(fitting, key=lambda axis: len(values[axis]), default=None) if len(axes) > 1 else None
+    row_axes = [axis for axis in axes if axis != col_axis]
+    has_blocks = len({state.cell.block for state in cells}) > 1
+    places: dict[tuple[tuple[str, ...], str], list[CellState]] = {}
+    for state in cells:
+        labels = state.cell.labels
+        row = tuple(labels.get(axis, "") for axis in row_axes)
+        if has_blocks:
+            row = (state.cell.block, *row)
+        places.setdefault((row, labels.get(col_axis, "") if col_axis is not None else ""), []).append(state)
+    return [BLOCK, *row_axes] if has_blocks else row_axes, col_axis, places
+
+
+def _ordered(rows: Iterable[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    """Return distinct rows by the order in which the values of each column appear, numbers by their size."""
+    distinct = list(dict.fromkeys(rows))
+    ranks: list[dict[str, float]] = []
+    for values in zip(*distinct, strict=True):
+        unique = list(dict.fromkeys(values))
+        numbers = [_number(value) for value in unique]
+        is_numeric = all(number is not None for number in numbers)
+        ranks.append(
+            {
+                value: (number or 0.0) if is_numeric else index
+                for index, (value, number) in enumerate(zip(unique, numbers, strict=True))
+            }
+        )
+    return sorted(distinct, key=lambda row: [rank[value] for rank, value in zip(ranks, row, strict=True)])
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text) if text else float("-inf")
+    except ValueError:
+        return None

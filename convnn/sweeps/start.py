@@ -1,0 +1,167 @@
+"""Start a sweep, or go on with it: what is left of it enters the queue, each cell once, however often it is called."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+from convnn.config import toml
+from convnn.config.recorded import SEED
+from convnn.data.catalog import dataset_info
+from convnn.errors import Exit, Problem, UserError
+from convnn.runs.status import STATUSES
+from convnn.runs.summary import Summary
+from convnn.runs.summary_cache import summaries
+from convnn.runs.sweep_cells import SweepCell
+from convnn.sweeps import file as sweep_file
+from convnn.sweeps.dump import dump_sweep
+from convnn.sweeps.folder import SweepFolder, cell_id, find_sweep, named
+from convnn.sweeps.plan import SweepPlan, done_runs, plan_sweep
+from convnn.sweeps.queue import Entry, Queue, resuming_entry
+from convnn.sweeps.states import INFEASIBLE, SAME, CellState, SweepState, read_state
+from convnn.worker.crash_points import reach
+
+
+@dataclass(frozen=True)
+class PlannedSweep:
+    """A sweep before it starts or goes on: where it belongs, its plan, and what is trained already."""
+
+    folder: SweepFolder
+    plan: SweepPlan
+    trained: Mapping[int, Summary]  # done runs by the number of the cell in the plan
+    state: SweepState | None  # of a sweep that was started before
+    notes: Sequence[str] = ()
+
+    @property
+    def is_done(self) -> bool:
+        """Whether nothing is left to train or to write down."""
+        if self.state is None or not self.state.is_done:
+            return False
+        recorded = {cell.cell.id for cell in self.state.cells}
+        return all(cell_id(cell) in recorded for cell in self.plan.cells)
+
+
+def plan_start(
+    source: str,
+    root: Path,
+    typed: Mapping[str, str | bool] = MappingProxyType({}),
+    *,
+    name: str | None = None,
+    extend: bool = False,
+    again: bool = False,
+) -> PlannedSweep:
+    """Return what `convnn sweep run` would do; no file is changed.
+
+    Args:
+        source: a path, a sweep of the runs folder, a sweep or a preset of convnn
+        typed: flags by option key, as text
+        name: of the sweep, in place of that of its file
+        extend: a sweep of that name with other cells gets those of `source`, and keeps its own
+        again: runs of earlier sweeps are not reused
+
+    Raises:
+        UserError: for everything that is wrong with the sweep, or with its data
+    """
+    sweep, notes = find_sweep(source, root)
+    is_started = sweep.path is not None and sweep.path == SweepFolder(root, source).file
+    plan = plan_sweep(sweep, typed)
+    if not (is_started and name is None):
+        plan = plan_sweep(named(plan.sweep, name, is_preset=sweep.path is None))
+    folder = SweepFolder(root, plan.sweep.name)
+    present = dump_sweep(folder.sweep()) if folder.is_there else None
+    if present is not None and present != dump_sweep(plan.sweep) and not extend:
+        message = f"there is a sweep {folder.name} with other cells or values in {root}"
+        fix = "--extend adds these cells to it and keeps its own, --name NAME starts another sweep"
+        raise UserError(Problem(message, key="name", value=folder.name, fix=fix))
+    _check_data(plan)
+    runs = summaries(root)[0]
+    done = {} if again or plan.sweep.trains_same else done_runs(runs)
+    trained = {cell.index: done[cell.key] for cell in plan.to_train if cell.key in done}
+    state = read_state(folder, runs) if present is not None else None
+    return PlannedSweep(folder, plan, trained, state, notes)
+
+
+def with_seeds(typed: Mapping[str, str | bool], seeds: str) -> dict[str, str | bool]:
+    """Return flags with `--seeds`: a number of seeds from 0 on, or a list. Raises UserError."""
+    if SEED in typed:
+        raise UserError(Problem("--seeds and --seed exclude each other", key="seeds", fix="leave one of them out"))
+    if seeds.isascii() and seeds.isdecimal():
+        if not 1 <= int(seeds[:9]) <= sweep_file.MAX_SEEDS:
+            message = f"--seeds is {seeds}: must be from 1 to {sweep_file.MAX_SEEDS}, or a list"
+            raise UserError(Problem(message, key="seeds", value=seeds, fix="give --seeds 3, or --seeds 0,1,2"))
+        seeds = f"0..{int(seeds) - 1}"
+    return {**typed, SEED: seeds}
+
+
+def start(planned: PlannedSweep, *, again: bool = False) -> list[Entry]:
+    """Write the sweep down, then put into the queue what is left to train; return what entered it.
+
+    A cell whose run is done stays as it is, unless it is to be trained `again`. One whose run was interrupted, stopped
+    or killed or failed goes on; one whose run diverged would diverge again and is left, unless `again`.
+    """
+    folder, queue = planned.folder, Queue(planned.folder.root)
+    trained = {
+        cell_id(cell): planned.trained[cell.index] for cell in planned.plan.to_train if cell.index in planned.trained
+    }
+    with folder.changing():
+        folder.record(planned.plan)
+        changed: list[SweepCell] = []
+        entries: list[Entry] = []
+        for cell_state in read_state(folder).cells:
+            if cell_state.state in (INFEASIBLE, SAME) or cell_state.position is not None:
+                continue
+            cell, entry = _next_step(folder, cell_state, trained.get(cell_state.cell.id), again=again)
+            if cell != cell_state.cell:
+                changed.append(cell)
+            if entry is not None:
+                entries.append(entry)
+        folder.set_runs(changed)
+        reach("sweep.queued")
+        queue.forget([entry.run for entry in entries if entry.run is not None])
+        queue.add(entries)
+    return entries
+
+
+def _next_step(
+    folder: SweepFolder, state: CellState, trained: Summary | None, *, again: bool
+) -> tuple[SweepCell, Entry | None]:
+    """Return a cell with the run that it has from now on, and the entry that trains it, if anything is left to do."""
+    cell, run = state.cell, state.run
+    if run is not None and STATUSES[run.status].is_live:
+        return cell, None
+    if run is not None and run.status in ("done", "diverged"):
+        if not again:
+            return cell, None
+        return _with_new_run(folder, cell)
+    if run is not None:
+        text = toml.read_text(run.run.config_path)
+        entry = resuming_entry(run.run, text)
+        return cell, entry.model_copy(update={"sweep": folder.name, "cell": cell.index})
+    if trained is not None:
+        path = Path(trained.path)
+        name = path.name if path.parent == folder.root else str(path)
+        return cell.model_copy(update={"run": name, "reused": True}), None
+    if cell.reused:  # and was removed since
+        return _with_new_run(folder, cell)
+    return cell, _first_entry(folder, cell)
+
+
+def _with_new_run(folder: SweepFolder, cell: SweepCell) -> tuple[SweepCell, Entry]:
+    config = toml.parse_run(folder.config_text(cell), str(folder.config_path(cell.index)))
+    cell = cell.model_copy(update={"run": folder.new_run(config, cell.name), "reused": False})
+    return cell, _first_entry(folder, cell)
+
+
+def _first_entry(folder: SweepFolder, cell: SweepCell) -> Entry:
+    path = cell.run_path(folder.root)
+    return Entry(config=folder.config_text(cell), name=cell.name, run=str(path), sweep=folder.name, cell=cell.index)
+
+
+def _check_data(plan: SweepPlan) -> None:
+    """Raise UserError (DATA) where data of the cells cannot be read, before anything starts."""
+    data = {(d.dataset, d.path, d.resize): None for d in (cell.config.data for cell in plan.to_train)}
+    problems = [info.problem for key in data if (info := dataset_info(*key)).problem is not None]
+    if problems:
+        raise UserError([problem for problem in problems if problem is not None], Exit.DATA)

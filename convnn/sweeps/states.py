@@ -1,0 +1,241 @@
+"""How far a sweep is: the state of each cell, from its run and from the queue. Nothing here prints or writes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from convnn.errors import UserError
+from convnn.events import Step
+from convnn.json_values import json_value
+from convnn.runs.history import Progress
+from convnn.runs.run import Run
+from convnn.runs.status import STATUSES, last_status_event
+from convnn.runs.summary import Summary, summarize
+from convnn.runs.summary_cache import summaries
+from convnn.runs.sweep_cells import SweepCell, sweep_names
+from convnn.sweeps.folder import SweepFolder
+from convnn.sweeps.queue import Entry, Queue
+from convnn.text import plural
+
+INFEASIBLE, SAME, WAITING = "infeasible", "same", "waiting"
+"""States of cells beside the statuses of runs: cannot be trained, the model of another, not in the queue yet."""
+UNSUCCESSFUL = ("failed", "diverged", "stopped", "interrupted", "died")
+ORDER = ("done", "running", "paused", "queued", WAITING, *UNSUCCESSFUL, INFEASIBLE, SAME)  # in words and counts
+
+
+@dataclass(frozen=True)
+class CellState:
+    """A cell and how far it is. A cell that is the same model as another has the run and the progress of that one."""
+
+    cell: SweepCell
+    state: str  # a status of runs, or one of INFEASIBLE, SAME and WAITING
+    run: Summary | None = None  # None before its directory is made
+    progress: Progress | None = None  # while it trains
+    position: int | None = None  # in the queue, from 1
+    cause: str = ""  # why its run ended early
+
+    @property
+    def is_done(self) -> bool:
+        """Whether its model was trained to the end, by its own run or by that of the cell it is the same as."""
+        return self.run is not None and self.run.status == "done"
+
+    @property
+    def fraction(self) -> float | None:
+        """The share of its steps that are trained, while it trains."""
+        progress = self.progress
+        return None if progress is None or not progress.steps else progress.step / progress.steps
+
+    @property
+    def text(self) -> str:
+        """Why there is no value yet: "queued", "34 %", "infeasible: ...", "= cell 3", "diverged"."""
+        if self.state == INFEASIBLE:
+            return f"infeasible: {self.cell.reason}"
+        if self.state == SAME:
+            return f"= cell {self.cell.same_as}"
+        if self.fraction is not None:
+            return f"{self.fraction:.0%}".replace("%", " %")
+        return self.state
+
+    def json(self) -> dict[str, Any]:
+        """Return the cell as `convnn sweep show --json` writes it."""
+        metrics = {} if self.run is None else {name: value._asdict() for name, value in self.run.metrics.items()}
+        return {
+            "index": self.cell.index,
+            "name": self.cell.name,
+            "seed": self.cell.seed,
+            "block": self.cell.block or None,
+            "labels": self.cell.labels,
+            "options": self.cell.options,
+            "state": self.state,
+            "run": None if self.run is None else self.run.path,
+            "reused": self.cell.reused,
+            "same_as": self.cell.same_as,
+            "reason": self.cell.reason or self.cause or None,
+            "fraction": self.fraction,
+            "eta": None if self.progress is None else self.progress.eta,
+            "position": self.position,
+            "metrics": json_value(metrics),
+        }
+
+
+@dataclass(frozen=True)
+class SweepState:
+    """A sweep and the states of its cells in their order."""
+
+    folder: SweepFolder
+    cells: Sequence[CellState]
+    warnings: Sequence[str] = ()
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    @cached_property
+    def counts(self) -> dict[str, int]:
+        """The number of cells in each state that some cell is in."""
+        counts = Counter(cell.state for cell in self.cells)
+        return {state: counts[state] for state in ORDER if counts[state]}
+
+    @property
+    def trainable(self) -> list[CellState]:
+        """The cells with a run of their own."""
+        return [cell for cell in self.cells if cell.state not in (INFEASIBLE, SAME)]
+
+    @property
+    def is_done(self) -> bool:
+        return all(cell.is_done for cell in self.trainable)
+
+    @property
+    def is_going_on(self) -> bool:
+        """Whether a cell trains or waits in the queue."""
+        return any(cell.state == "queued" or _is_live(cell.state) for cell in self.cells)
+
+    @property
+    def unsuccessful(self) -> list[CellState]:
+        """The cells whose runs ended before their last epoch, or not at all."""
+        return [cell for cell in self.cells if cell.state in UNSUCCESSFUL]
+
+    @property
+    def eta(self) -> float | None:
+        """Seconds until the last cell ends, as the cells that train or are done need them; None while unknown."""
+        left = [cell for cell in self.trainable if cell.state in ("queued", WAITING)]
+        live = [cell for cell in self.cells if _is_live(cell.state)]
+        seconds = [cell.progress.elapsed + cell.progress.eta for cell in live if cell.progress and cell.progress.eta]
+        seconds += [value for cell in self.trainable if cell.run and (value := _training_seconds(cell.run)) is not None]
+        running = [cell.progress.eta for cell in live if cell.progress and cell.progress.eta is not None]
+        if not seconds or len(running) < len(live):
+            return None
+        return (sum(running) + len(left) * sum(seconds) / len(seconds)) / max(1, len(live))
+
+    def plan_json(self) -> dict[str, int]:
+        """Return the counts of JSON documents."""
+        return {
+            "cells": len(self.cells),
+            "infeasible": self.counts.get(INFEASIBLE, 0),
+            "same": self.counts.get(SAME, 0),
+            "trained": sum(cell.is_done for cell in self.trainable),
+            "reused": sum(cell.cell.reused for cell in self.trainable),
+        }
+
+    def counts_text(self) -> str:
+        """Return the counts in words: "36 cells: 30 done, 2 running, 4 queued"."""
+        words = {INFEASIBLE: "cannot be trained", SAME: "the same model as another", WAITING: "not in the queue"}
+        counts = ", ".join(f"{count} {words.get(state, state)}" for state, count in self.counts.items())
+        return f"{plural(len(self.cells), 'cell')}: {counts}" if counts else "no cells"
+
+
+def read_state(folder: SweepFolder, runs: Sequence[Summary] | None = None) -> SweepState:
+    """Return how far a sweep is; `runs` are all runs of the folder, which are read otherwise. Raises OSError."""
+    cells, warnings = folder.cells()
+    runs = summaries(folder.root)[0] if runs is None else runs
+    by_path = {run.path: run for run in runs}
+    queue = Queue(folder.root)
+    entries = {
+        entry.run: (position, entry) for position, entry in enumerate(queue.entries()[0], 1) if entry.run is not None
+    }
+    causes = {entry.run: entry.cause for entry in reversed(queue.ended()) if entry.run is not None}
+    states: dict[int, CellState] = {}
+    for cell in cells:
+        first = None if cell.same_as is None else states.get(cell.same_as)
+        if cell.reason:
+            states[cell.index] = CellState(cell, INFEASIBLE)
+        elif cell.same_as is not None:
+            states[cell.index] = CellState(cell, SAME, *((first.run, first.progress) if first else ()))
+        else:
+            path = cell.run_path(folder.root)
+            run = None if path is None else _summary(path, by_path)
+            states[cell.index] = _cell_state(cell, run, str(path), entries, causes, queue)
+    return SweepState(folder, list(states.values()), warnings)
+
+
+def read_states(root: Path) -> list[SweepState]:
+    """Return all sweeps of a runs folder by name; one whose files cannot be read has no cells but a warning."""
+    runs = summaries(root)[0]
+    states = []
+    for name in sweep_names(root):
+        folder = SweepFolder(root, name)
+        try:
+            states.append(read_state(folder, runs))
+        except OSError as error:
+            states.append(SweepState(folder, [], [f"{folder.path} cannot be read: {error.strerror}"]))
+    return states
+
+
+def _cell_state(
+    cell: SweepCell,
+    run: Summary | None,
+    path: str,
+    entries: Mapping[str, tuple[int, Entry]],
+    causes: Mapping[str, str],
+    queue: Queue,
+) -> CellState:
+    position, entry = entries.get(path, (None, None))
+    if run is not None and run.status == "done":
+        return CellState(cell, "done", run)
+    if entry is not None:
+        state = queue.status(entry)
+        progress = _progress(run) if run is not None and _is_live(state) else None
+        return CellState(cell, state, run, progress, position)
+    if run is None:
+        cause = causes.get(path, "")
+        return CellState(cell, "failed" if cause else WAITING, cause=cause)
+    progress = _progress(run) if _is_live(run.status) else None
+    return CellState(cell, run.status, run, progress, cause=causes.get(path, ""))
+
+
+def _summary(path: Path, by_path: Mapping[str, Summary]) -> Summary | None:
+    """Return the summary of the run at `path`, which a reused one may have outside of the runs folder."""
+    if (run := by_path.get(str(path))) is not None or not (path / "config.toml").is_file():
+        return run
+    try:
+        return summarize(Run(path, path.name))
+    except UserError:
+        return None
+
+
+def _progress(run: Summary) -> Progress | None:
+    """Return how far a live run is: its epochs, and the step at the end of its history."""
+    try:
+        progress = run.run.history(steps=False).progress
+        event = last_status_event(run.run.events_path)
+    except (OSError, UserError):
+        return None
+    if isinstance(event, Step) and event.step > progress.step:
+        return progress._replace(step=event.step, epoch=event.epoch)
+    return progress
+
+
+def _is_live(state: str) -> bool:
+    return state in STATUSES and STATUSES[state].is_live
+
+
+def _training_seconds(run: Summary) -> float | None:
+    """Return the seconds that a finished run took, by its last epoch."""
+    values = [run.metrics[name].last for name in ("train_s", "eval_s") if name in run.metrics]
+    known = [value for value in values if value is not None]
+    return run.epoch * sum(known) if known and run.status == "done" else None

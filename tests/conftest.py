@@ -11,10 +11,14 @@ TESTS = Path(__file__).parent
 KINDS = {"recovery": "recovery", "tui": "app", "cli": "app"}  # by folder; the others are unit tests
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark every test with its kind."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark every test with its kind; leave out what takes long, unless `-m` names it."""
     for item in items:
         item.add_marker(KINDS.get(item.path.relative_to(TESTS).parts[0], "unit"))
+    if "torture" not in config.option.markexpr:
+        long = [item for item in items if item.get_closest_marker("torture")]
+        config.hook.pytest_deselected(items=long)
+        items[:] = [item for item in items if item not in long]
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from benchmarks.gpu import ceilings, correctness, modes, product, speed
+from benchmarks.gpu import ceilings, correctness, fused, modes, product, speed
 from benchmarks.gpu.bench import GpuBench
 from benchmarks.table import Row
 
@@ -20,6 +20,7 @@ class Stage:
 
 STAGES = {
     "ceilings": Stage(ceilings.rows, 20),
+    "fused": Stage(fused.rows, 60),
     "speed": Stage(speed.rows, 90),
     "select": Stage(speed.select_rows, 25),
     "kernels": Stage(speed.kernel_rows, 35),

@@ -7,14 +7,6 @@ from collections import Counter
 import pytest
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if "torture" in config.option.markexpr:
-        return
-    long = [item for item in items if item.get_closest_marker("torture")]
-    config.hook.pytest_deselected(items=long)
-    items[:] = [item for item in items if item not in long]
-
-
 def pytest_terminal_summary(terminalreporter, config: pytest.Config) -> None:
     if "torture" not in config.option.markexpr:
         return

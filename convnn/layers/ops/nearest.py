@@ -34,6 +34,8 @@ from convnn.layers.ops.similarity import (
 )
 from convnn.layers.ops.tiles import pad_rows, tile_bytes, tiles
 from convnn.layers.ops.top_k import group_size, sorts_columns, top_columns
+from convnn.layers.ops.triton import launch
+from convnn.layers.ops.triton import search as fused
 
 SCORE_BYTES = 5 << 20
 """Bytes of the score buffer on a CPU: it should still be in the cache when it is read."""
@@ -203,10 +205,56 @@ _cached_layout = DeviceCache(_make_layout)
 @exact_products()
 def _search(vectors: Vectors, x: Tensor, layout: SearchLayout, k: int, metric: str) -> Tensor:
     """Own position and the k - 1 best candidates as padded positions; x gives batch size and type. -> (B, N, k)"""
+    if k == 1 or len(x) == 0:
+        own = layout.query_index.expand(len(x), -1, k)
+        return own.clone(memory_format=torch.contiguous_format)
+    if _uses_kernel(vectors, x, layout, k, metric):
+        return _search_without_scores(vectors, slice(None), layout, k, metric)
+    return _search_in_tiles(vectors, x, layout, k, metric)
+
+
+def _uses_kernel(vectors: Vectors, x: Tensor, layout: SearchLayout, k: int, metric: str) -> bool:
+    """Return whether the search has a kernel that agrees with the one in tiles."""
+    is_suitable = not layout.pairwise and k - 1 <= fused.MAX_COUNT and score_dtype(x.dtype) == torch.float32
+    if not is_suitable or not launch.is_usable("search", x):
+        return False
+
+    def agrees() -> bool:
+        images = slice(0, launch.CHECKED_IMAGES)
+        index = _search_without_scores(vectors, images, layout, k, metric)
+        expected = _search_in_tiles(vectors, x[images], layout, k, metric)
+        queries, candidates, _ = _whole_operands(vectors, images, layout, metric)
+        return fused.agree(index, expected, queries, candidates, metric, layout.candidate_positions)
+
+    specialization = (x.dtype, x.shape[1:], len(layout.query_positions), len(layout.candidate_positions), k, metric)
+    return launch.is_correct("search", x, specialization, agrees)
+
+
+def _search_without_scores(vectors: Vectors, images: slice, layout: SearchLayout, k: int, metric: str) -> Tensor:
+    queries, candidates, penalty = _whole_operands(vectors, images, layout, metric)
+    first, count = layout.sentinel_columns, len(layout.candidate_positions)
+    own_columns = layout.query_columns.flatten() - first if first else layout.query_columns.flatten()
+    positions = layout.column_positions[first : first + count]
+    return fused.search(queries, candidates, penalty, own_columns, layout.query_index.flatten(), positions, k)
+
+
+def _whole_operands(
+    vectors: Vectors, images: slice, layout: SearchLayout, metric: str
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Queries, candidates, and for distances the candidates' squared norms. (t, N, c), (t, M, c), (t, M)"""
+    queries, rows = vectors(images)
+    candidates = layout.select_candidates(rows)
+    if metric != "euclidean":
+        return queries.contiguous(), candidates.contiguous(), None
+    center = center_of(layout.select_interior(rows))
+    candidates = candidates - center
+    return queries - center, candidates, candidates.square().sum(2)
+
+
+def _search_in_tiles(vectors: Vectors, x: Tensor, layout: SearchLayout, k: int, metric: str) -> Tensor:
+    """The search with the scores of a tile in one buffer; x gives batch size and type. -> (B, N, k)"""
     columns, batch, length = layout.columns, x.shape[0], layout.query_index.shape[1]
     own = layout.query_index.expand(batch, -1, -1)  # (B, N, 1)
-    if k == 1 or batch == 0:
-        return own.expand(-1, -1, k).clone(memory_format=torch.contiguous_format)
     search_tiles = [*tiles(batch, length, columns * score_dtype(x.dtype).itemsize, _score_bytes(columns, x))]
     if len(search_tiles) == 1:
         queries, candidates, norm_penalty = _operands(vectors, search_tiles[0][0], layout, metric)

@@ -1,0 +1,92 @@
+"""When the kernels are used: on what devices, and after which comparison with plain torch."""
+
+import os
+import sys
+import warnings
+from collections.abc import Callable, Hashable
+from functools import cache
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import is_in_torch_dispatch_mode
+
+CHECKED_IMAGES = 2  # at most, with which a kernel is compared with plain torch
+MIN_CAPABILITY = (8, 0)  # of a card: the first with TF32 products
+
+_disabled = set[tuple[str, torch.device]]()
+_agreeing = set[tuple[str, torch.device, Hashable]]()
+
+
+class Launch:
+    """A function that launches one kernel, as a torch operator: on tensors without data it only makes its outputs.
+
+    It is called without the dispatcher where nothing watches, and never traced: the operators of the layers, which are
+    opaque to the compiler, call it.
+    """
+
+    def __init__(self, name: str, function: Callable[..., Any], fake: Callable[..., Any]) -> None:
+        self.function = function
+        operator_name = f"convnn_triton::{name}"
+        schema = torch.library.infer_schema(function, mutates_args=())
+        torch.library.define(operator_name, schema, tags=(torch.Tag.pt2_compliant_tag,))
+        torch.library.impl(operator_name, "CompositeExplicitAutograd", function)
+        torch.library.register_fake(operator_name, fake)
+        self.overload = getattr(torch.ops.convnn_triton, name).default
+
+    def __call__(self, *args: Any) -> Any:
+        is_watched = args[0].device.type == "meta" or is_in_torch_dispatch_mode()
+        return self.overload(*args) if is_watched else self.function(*args)
+
+
+@cache
+def has_triton(device: torch.device) -> bool:
+    """Return whether kernels can run on a device; tensors without data ("meta") take the path of a card."""
+    if device == torch.device("meta"):  # without an index: a device that has one stands for plain torch on a card
+        return True
+    if sys.platform != "linux" or find_spec("triton") is None:
+        return False
+    if device.type == "cuda":
+        return torch.version.hip is None and torch.cuda.get_device_capability(device) >= MIN_CAPABILITY
+    return device.type == "cpu" and os.environ.get("TRITON_INTERPRET") == "1"
+
+
+def is_usable(kernel: str, x: Tensor) -> bool:
+    """Return whether a kernel may be tried on a device; it has not disagreed with plain torch there."""
+    return has_triton(x.device) and (kernel, x.device) not in _disabled
+
+
+def is_correct(kernel: str, x: Tensor, specialization: Hashable, agrees: Callable[[], bool]) -> bool:
+    """Return whether a kernel agrees with plain torch; it is compared once for each device and specialization.
+
+    `agrees` computes both for the first `CHECKED_IMAGES` of the batch and waits for the result, which a captured CUDA
+    graph cannot do; what has not been compared before the capture is computed by plain torch. A kernel that disagrees,
+    or cannot be compiled, is not used again on the device.
+    """
+    key = (kernel, x.device, specialization)
+    if x.device.type == "meta" or key in _agreeing:
+        return True
+    if x.device.type == "cuda" and torch.cuda.is_current_stream_capturing():
+        return False
+    try:
+        problem = "" if agrees() else "its results differ from those of plain torch"
+    except Exception as error:
+        problem = f"{type(error).__name__}: {error}"
+    if not problem:
+        _agreeing.add(key)
+        return True
+    disable(kernel, x.device)
+    message = f"the Triton kernel {kernel!r} is not used on {x.device}: {problem} ({specialization})"
+    warnings.warn(message, RuntimeWarning, stacklevel=2)
+    return False
+
+
+def disable(kernel: str, device: torch.device) -> None:
+    """Compute with plain torch what a kernel would compute on a device."""
+    _disabled.add((kernel, device))
+
+
+def enable(kernel: str, device: torch.device) -> None:
+    """Undo `disable`."""
+    _disabled.discard((kernel, device))

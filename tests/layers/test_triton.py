@@ -1,0 +1,81 @@
+"""The Triton kernels compute what plain torch does, in Triton's interpreter, and compile for the cards they are for."""
+
+import json
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks.gpu.count import OperatorCounter
+from convnn.layers import ConvNN2d
+from convnn.layers.ops.triton import launch
+
+ROOT = Path(__file__).resolve().parents[2]
+SUPPORT = ROOT / "tests" / "support"
+STACK_BYTES = 64  # of a thread: what the registers do not hold, outside the inner loops
+META = torch.device("meta")
+
+needs_triton = pytest.mark.skipif(find_spec("triton") is None, reason="triton is not installed")
+
+
+def run_script(name, *words, **environment):
+    """Run a script in a process of its own: a kernel is interpreted or compiled as the environment says at import."""
+    command = [sys.executable, "-W", "ignore:invalid value", SUPPORT / name, *map(str, words)]
+    path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+    inherited = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
+    result = subprocess.run(
+        command, env=inherited | {"PYTHONPATH": path} | environment, capture_output=True, text=True, cwd=ROOT
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+@needs_triton
+@pytest.mark.parametrize("script", ["triton_search.py"])
+@pytest.mark.parametrize("every", [17, pytest.param(1, marks=pytest.mark.torture)])
+def test_kernels_compute_what_plain_torch_does(script, every):
+    assert run_script(script, every, TRITON_INTERPRET="1") == ""
+
+
+@needs_triton
+def test_kernels_compile_for_every_card_and_keep_to_the_registers():
+    tool = Path(find_spec("triton").origin).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
+    if not tool.exists():
+        pytest.skip("this triton has no cuobjdump")
+    usages = [json.loads(line) for line in run_script("triton_compile.py").splitlines()]
+    assert {usage["capability"] for usage in usages} == {80, 90, 100}
+    for usage in usages:
+        assert usage["stack"] <= STACK_BYTES, usage
+        assert usage["shared"] <= 99 << 10, usage  # of a program on sm_86 and sm_89, the least of those
+
+
+def test_triton_is_not_imported_on_a_cpu():
+    code = """
+import sys, torch
+from convnn.layers import ConvNN2d
+ConvNN2d(3, 4)(torch.randn(2, 3, 8, 8))
+print("triton" in sys.modules)
+"""
+    inherited = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, env=inherited)
+    assert result.stdout.strip() == "False", result.stderr
+
+
+def test_a_launch_counts_as_one_operator_and_writes_no_matrix_of_scores():
+    layer, x = ConvNN2d(16, 8, K=4).to(META), torch.empty(2, 16, 12, 12, device=META)
+    with torch.no_grad(), OperatorCounter() as counter:
+        layer(x)
+    assert counter.calls["search"] == 1
+    assert counter.largest < 2 * 144 * 144
+    launch.disable("search", META)
+    try:
+        with torch.no_grad(), OperatorCounter() as counter:
+            layer(x)
+    finally:
+        launch.enable("search", META)
+    assert counter.calls["search"] == 0
+    assert counter.largest >= 2 * 144 * 144

@@ -21,7 +21,7 @@ WALK_STEPS = (3, 4, 10, 11)  # the steps of the walk that the page shows
 # the classes whose keys work on a screen: the screen, and the widgets that can have the focus there
 SCREENS = {
     "Everywhere": ("tui.app:ConvnnApp",),
-    "Home": ("tui.screens.home:HomeScreen",),
+    "Home": ("tui.screens.home:HomeScreen", "tui.widgets.queue_list:QueueList"),
     "Form": (
         "tui.screens.setup.screen:SetupScreen",
         "tui.screens.setup.form:Form",

@@ -246,14 +246,24 @@ class ConvnnApp(App[int]):
         if draft is not None:
             self._show_draft(draft)
 
+    def show_form_of(self, config: Callable[[], RunConfig | None], name: str) -> None:
+        """Open the form with a configuration, which is read when this is called."""
+        from tui.screens.setup.draft import Draft  # not before the first frame
+
+        try:
+            options = config()
+        except UserError as error:
+            self.say(str(error), error=True)
+            return
+        if options is not None:
+            self._show_draft(Draft.from_run(options, name))
+
     def show_menu(self, run: Summary | None) -> None:
         """Open the menu of a run."""
         from tui.screens.run.run_menu import RunMenu  # not before the first frame
 
         if run is None:
             self.say("move the cursor to a run")
-        elif run.status == "queued":
-            self.say("it waits for the runs before it: press delete to take it out of the queue")
         else:
             RunMenu(self, run.run, run.status).open()  # type: ignore[arg-type]
 

@@ -58,6 +58,11 @@ class Deletion:
             self._deletions.append([partial(_restore_preset, path, trashed)])
             self._say_deleted(path.stem)
 
+    def add(self, restore: Restore, message: str) -> None:
+        """Remember how to undo something else that was taken away, and say what that was."""
+        self._deletions.append([restore])
+        self.say(f"{message}: press u to undo")
+
     def undo(self) -> None:
         """Bring back the last deletion since the app opened, or else the newest run in the trash."""
         deletion = self._deletions[-1] if self._deletions else [self._restore_run]

@@ -57,6 +57,9 @@ KEYS = {
     "duplicate": Key("ctrl+d", "duplicate", "a new run from the options of this one, in the form; copies a preset"),
     "delete": Key("delete", "delete", "move to the trash", "del"),
     "undo": Key("u", "undo", "undo the last deletion"),
+    "earlier": Key("K,shift+up", "earlier", "move the entry up in the queue"),
+    "later": Key("J,shift+down", "later", "move the entry down in the queue"),
+    "pause-queue": Key("P", "pause queue", "pause the queue, or start its entries again"),
     "next": Key("tab", "next", "to the next pane or field", priority=True, action="app.focus_next"),
     "previous": Key(
         "shift+tab", "previous", "to the previous pane or field", priority=True, action="app.focus_previous"

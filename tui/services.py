@@ -60,6 +60,9 @@ class Services(Protocol):
     def show_form(self, *, preset: str | None = None, run: Run | None = None, forks: bool = False) -> None:
         """Open the form with the defaults, a preset (by name or path) or the options of a run, perhaps to fork it."""
 
+    def show_form_of(self, config: Callable[[], RunConfig | None], name: str) -> None:
+        """Open the form with a configuration, which is read when this is called."""
+
     def show_menu(self, run: Summary | None) -> None:
         """Open the menu of a run."""
 

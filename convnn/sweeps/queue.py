@@ -91,10 +91,10 @@ class Queue:
         queued, warnings = self._read()
         return [item.entry for item in queued], warnings
 
-    def ended(self) -> list[Entry]:
-        """Return the entries that left the queue without being done, the latest first."""
-        files = self._json_files(self.folder / "ended")
-        newest_first = sorted(files, key=lambda path: path.lstat().st_mtime_ns, reverse=True)
+    def ended(self, *, since: float = 0.0) -> list[Entry]:
+        """Return the entries that left the queue without being done since a time, the latest first."""
+        times = {path: path.lstat().st_mtime for path in self._json_files(self.folder / "ended")}
+        newest_first = sorted((path for path in times if times[path] >= since), key=lambda path: -times[path])
         return [entry for entry in map(_read_or_none, newest_first) if entry is not None]
 
     def status(self, entry: Entry) -> str:

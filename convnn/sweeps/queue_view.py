@@ -4,14 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from convnn.config.active import active_options
 from convnn.config.options import BY_KEY
 from convnn.config.toml import parse_run
 from convnn.errors import UserError
+from convnn.files import open_regular
 from convnn.runs.history import Progress
+from convnn.sweeps.claims import is_claimed
 from convnn.sweeps.queue import Entry, Queue
+from convnn.sweeps.slots import SLOTS, host_name
+from convnn.sweeps.work import live_workers
+
+LARGEST_SLOT_FILE = 1 << 14  # bytes
 
 
 @dataclass(frozen=True)
@@ -28,6 +36,55 @@ class QueueRow:
     def name(self) -> str:
         path = self.entry.run_path
         return self.entry.name if path is None else path.name
+
+
+@dataclass(frozen=True)
+class SlotState:
+    """A slot of a worker, and the entry that is trained there."""
+
+    name: str  # "gpu0"; of another machine "host-gpu0"
+    entry_id: str | None  # None for one that is free
+
+
+@dataclass(frozen=True)
+class QueueState:
+    """All that a person sees of a queue."""
+
+    rows: Sequence[QueueRow] = ()
+    slots: Sequence[SlotState] = ()
+    paused: str | None = None  # the reason
+    ended: Sequence[Entry] = ()  # that left it lately without being done, the latest first
+    warnings: Sequence[str] = ()
+
+    def slot_of(self, row: QueueRow) -> str:
+        """Return the name of the slot where an entry is trained; "" for one that waits."""
+        return next((slot.name for slot in self.slots if slot.entry_id == row.entry.id), "")
+
+
+def queue_state(queue: Queue, *, ended_since: float = 0.0) -> QueueState:
+    """Return the state of a queue, with the entries that left it since a time (seconds since the epoch)."""
+    rows, warnings = queue_rows(queue)
+    return QueueState(rows, slot_states(queue), queue.paused, queue.ended(since=ended_since), warnings)
+
+
+def slot_states(queue: Queue) -> list[SlotState]:
+    """Return the slots of the workers that serve a queue, and those where a run of an earlier worker still trains."""
+    folder = queue.folder / SLOTS
+    names = dict.fromkeys(name for path in live_workers(queue) for name in _read(path).split("\n") if name)
+    in_use = {path.name for path in sorted(folder.iterdir()) if is_claimed(path)} if folder.is_dir() else set()
+    own = f"{host_name()}-"
+    return [
+        SlotState(name.removeprefix(own), _read(folder / name).strip() if name in in_use else None)
+        for name in sorted({*names, *in_use})
+    ]
+
+
+def _read(path: Path) -> str:
+    try:
+        with open_regular(path) as file:
+            return file.read(LARGEST_SLOT_FILE).decode("utf-8", "replace")
+    except OSError:
+        return ""
 
 
 def queue_rows(queue: Queue) -> tuple[list[QueueRow], list[str]]:
@@ -51,7 +108,12 @@ def differing_options(entries: Sequence[Entry]) -> list[dict[str, str]]:
 
 
 def _active(entry: Entry) -> dict[str, Any]:
+    return _active_options(entry.config)
+
+
+@lru_cache(maxsize=1024)  # a screen reads a long queue every second or two
+def _active_options(config: str) -> dict[str, Any]:
     try:
-        return active_options(parse_run(entry.config))
+        return active_options(parse_run(config))
     except UserError:
         return {}  # its start will say what is wrong

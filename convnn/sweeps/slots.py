@@ -11,6 +11,13 @@ from convnn import hardware
 from convnn.errors import Problem, UserError
 from convnn.sweeps.claims import Claim, try_claim
 
+SLOTS = "slots"  # folder of a queue with a file for each slot, which holds the identifier of the last entry there
+
+
+def host_name() -> str:
+    """Return the name of this machine, as files of slots begin with it."""
+    return socket.gethostname().partition(".")[0][:60]
+
 
 @dataclass(frozen=True)
 class Slot:
@@ -28,9 +35,14 @@ class Slot:
 
     def claim(self, folder: Path) -> Claim | None:
         """Take the slot of this machine for the queue in `folder`; None while a process of any worker holds it."""
-        directory = folder / "slots"
+        directory = folder / SLOTS
         directory.mkdir(parents=True, exist_ok=True)
-        return try_claim(directory / f"{socket.gethostname().partition('.')[0][:60]}-{self.name}")
+        return try_claim(directory / self.file_name)
+
+    @property
+    def file_name(self) -> str:
+        """The name of its file in a queue, which runs of several machines may share: "host-gpu0"."""
+        return f"{host_name()}-{self.name}"
 
     @property
     def is_free(self) -> bool:

@@ -58,6 +58,7 @@ class Worker:
         claim = try_claim(self._folder / self._name)
         assert claim is not None  # the name is new
         self._claim = claim
+        os.pwrite(claim.descriptor, "".join(f"{slot.file_name}\n" for slot in slots).encode(), 0)
 
     def close(self) -> None:
         """Leave the children to themselves and sign off."""
@@ -211,6 +212,7 @@ class Worker:
                 pass_fds=[claim.descriptor for claim in claims],
             )
         os.pwrite(claims[0].descriptor, f"{process.pid} {socket.gethostname()}\n".encode(), 0)
+        os.pwrite(claims[1].descriptor, f"{entry.id}\n".encode(), 0)  # an identifier is as long as any other
         self.say(f"{path.name} started on {slot.name}")
         return started, process
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 
 import pytest
@@ -9,18 +10,24 @@ from support.app import app, form, make_run, make_runs, text, until
 from textual.app import App, ComposeResult
 
 from convnn.analysis.fields import RUN_FIELDS
+from convnn.config.toml import dumps
 from convnn.presets import store
 from convnn.presets.resolve import resolve
 from convnn.runs.control import ControlCommand
 from convnn.runs.run import Run
 from convnn.runs.status import STATUSES
 from convnn.runs.summary import summarize
+from convnn.sweeps.queue import Entry, Queue
+from convnn.sweeps.slots import Slot
+from convnn.sweeps.work import Worker
 from tui import run_feed
 from tui.arrangement import GridRow
 from tui.screens.home import HomeScreen
 from tui.screens.run.screen import RunScreen
+from tui.screens.setup.screen import SetupScreen
 from tui.selection import Selection
 from tui.widgets.preset_list import PresetList
+from tui.widgets.queue_list import QueueList
 from tui.widgets.run_grid import RunGrid
 from tui.widgets.run_name import short_name
 
@@ -276,19 +283,97 @@ async def test_tab_in_the_filter_completes_and_elsewhere_goes_to_the_next_pane(t
         await until(pilot, lambda: pilot.app.screen.query_one(PresetList).has_focus)
 
 
-async def test_a_launch_that_waits_stands_above_the_runs_until_it_is_deleted(tmp_path):
+def queue_list(app) -> QueueList:
+    return app.screen_stack[0].query_one(QueueList)
+
+
+def queue_names(app) -> list[str]:
+    return [item.name for item in queue_list(app).items]
+
+
+def queued(root, *values: int) -> Queue:
+    """A queue with an entry for each value of K."""
+    queue = Queue(root)
+    configs = [resolve(None, {"layer.K": str(value), "data.dataset": "digits"}).checked() for value in values]
+    names = [f"K{value}" for value in values]
+    queue.add([Entry(config=dumps(config, whole=True), name=name) for config, name in zip(configs, names, strict=True)])
+    return queue
+
+
+async def test_launches_that_wait_in_the_app_are_moved_deleted_and_brought_back(tmp_path):
     long = {"data.dataset": "digits", "data.limit": "40", "model.width": "0.05", "training.num_epochs": "100000"}
-    config = resolve(None, long).checked()
     async with app(tmp_path / "runs").run_test() as pilot:
         await until(pilot, lambda: pilot.app.screen.presets)
         launcher = pilot.app.launcher
-        launcher.launch(config)
-        waiting = launcher.launch(config.model_copy(update={"run": config.run.model_copy(update={"name": "later"})}))
+        launcher.launch(resolve(None, long).checked())
         await until(pilot, lambda: launcher.live is not None)
-        pilot.app.run_feed.read_now()
-        await until(pilot, lambda: [row.run.status for row in grid(pilot.app).items] == ["queued", "running"])
-        assert names(pilot.app)[0] == "later"
-        await pilot.press("home", "delete")
-        await until(pilot, lambda: waiting not in launcher.launches and len(names(pilot.app)) == 1)
+        first, second = (launcher.launch(resolve(None, long | {"run.name": name}).checked()) for name in "ab")
+        await until(pilot, lambda: queue_names(pilot.app) == ["a", "b"])
+        queue_list(pilot.app).focus()
+        await pilot.press("J")
+        await until(pilot, lambda: queue_names(pilot.app) == ["b", "a"])
+        assert launcher.waiting == (second, first) and queue_list(pilot.app).current.name == "a"
+        await pilot.press("delete")
+        await until(pilot, lambda: queue_names(pilot.app) == ["b"] and first not in launcher.launches)
+        await pilot.press("u")
+        await until(pilot, lambda: launcher.waiting == (second, first))
         launcher.close(ControlCommand.STOP)
         assert launcher.wait(60)
+
+
+async def test_the_queue_is_moved_emptied_and_brought_back_by_keys(tmp_path):
+    queue = queued(tmp_path / "runs", 1, 4, 9)
+    async with app(tmp_path / "runs").run_test(size=(120, 40)) as pilot:
+        await until(pilot, lambda: queue_names(pilot.app) == ["K1", "K4", "K9"])
+        assert "no worker serves it" in text(pilot.app) and "K=4" in text(pilot.app)
+        await pilot.press("tab", "down", "down", "K", "K")
+        await until(pilot, lambda: queue_names(pilot.app) == ["K9", "K1", "K4"])
+        assert [entry.name for entry in queue.entries()[0]] == ["K9", "K1", "K4"]
+        assert queue_list(pilot.app).current.name == "K9"
+        await pilot.press("delete", "delete", "delete")
+        await until(pilot, lambda: not queue_list(pilot.app).display and grid(pilot.app).has_focus)
+        assert queue.entries() == ([], [])
+        await pilot.press("u", "u", "u")
+        await until(pilot, lambda: queue_names(pilot.app) == ["K9", "K1", "K4"])
+        await pilot.press("tab", "home", "down", "ctrl+d")
+        await until(pilot, lambda: isinstance(pilot.app.screen, SetupScreen))
+        assert pilot.app.screen.checked.config.layer.K == 1
+
+
+async def test_the_queue_says_what_trains_where_and_why_nothing_starts(tmp_path):
+    queue = queued(tmp_path / "runs", 1, 4)
+    first = queue.entries()[0][0]
+    with (
+        Worker(queue, [Slot("cpu0", 1), Slot("cpu1", 1)]),
+        queue.claim(first),
+        Slot("cpu0", 1).claim(queue.folder) as slot,
+    ):
+        os.pwrite(slot.descriptor, first.id.encode(), 0)
+        async with app(tmp_path / "runs").run_test(size=(120, 40)) as pilot:
+            await until(pilot, lambda: "2 slots:  cpu0 trains 1   cpu1 free" in text(pilot.app))
+            items = queue_list(pilot.app).items
+            assert [(item.state, item.slot) for item in items] == [("running", "cpu0"), ("queued", "")]
+            await pilot.press("tab", "delete")
+            await until(pilot, lambda: any("it trains" in note.message for note in pilot.app._notifications))
+            assert len(queue.entries()[0]) == 2
+            await pilot.press("P")
+            await until(pilot, lambda: "paused: on request" in text(pilot.app))
+            assert queue.paused == "on request"
+            queue.pause("3 runs in a row failed with one cause: the disk is full")
+            await until(pilot, lambda: "one cause: the disk is full" in text(pilot.app))
+            await pilot.press("P")
+            await until(pilot, lambda: "cpu1 free" in text(pilot.app))
+            assert queue.paused is None
+
+
+async def test_what_left_the_queue_is_listed_with_its_cause_until_it_is_dismissed(tmp_path):
+    queue = queued(tmp_path / "runs", 1)
+    (entry,) = queue.entries()[0]
+    queue.leave(entry, "failed: no space left on [device]")
+    async with app(tmp_path / "runs").run_test(size=(120, 40)) as pilot:
+        await until(pilot, lambda: "no space left on [device]" in text(pilot.app))
+        await pilot.press("tab", "delete")
+        await until(pilot, lambda: not queue_list(pilot.app).display)
+        await pilot.press("u")
+        await until(pilot, lambda: queue_names(pilot.app) == ["K1"])
+        assert len(queue.ended()) == 1

@@ -7,8 +7,11 @@ from pathlib import Path
 import pytest
 from support.app import app, form, make_runs, put, until
 
+from convnn.config.toml import dumps
 from convnn.presets import resolve, store
+from convnn.sweeps.queue import Entry, Queue
 from tui.screens.setup.save_preset import SavePreset
+from tui.widgets.queue_list import QueueList
 
 SIZES = [(80, 24), (120, 40)]
 ABOUTS = {
@@ -35,6 +38,24 @@ def test_home(snap_compare, size):
 
     async def read(pilot):
         await until(pilot, lambda: len(pilot.app.runs) == 6 and pilot.app.screen.presets)
+
+    assert snap_compare(app(Path("runs")), terminal_size=size, run_before=read)
+
+
+@pytest.mark.parametrize("size", SIZES, ids=["80x24", "120x40"])
+def test_the_queue(snap_compare, size):
+    make_runs(Path("runs"))
+    queue = Queue(Path("runs"))
+    for value in ("1", "4", "9"):
+        config = resolve.resolve(None, {"layer.K": value, "data.dataset": "digits"}).checked()
+        queue.add([Entry(config=dumps(config, whole=True), name=f"neighbors-{value}")])
+    queue.leave(queue.entries()[0][0], "failed: no space left on device")
+    queue.pause("3 runs in a row failed with one cause: no space left on device")
+
+    async def read(pilot):
+        await until(pilot, lambda: len(pilot.app.runs) == 6 and pilot.app.screen.query_one(QueueList).items)
+        await pilot.press("tab", "down")
+        await pilot.pause(0.1)
 
     assert snap_compare(app(Path("runs")), terminal_size=size, run_before=read)
 

@@ -1,4 +1,4 @@
-"""Home: the runs, the launches that wait, and the presets to start from."""
+"""Home: the runs, the queue, and the presets to start from."""
 
 from __future__ import annotations
 
@@ -6,28 +6,30 @@ import asyncio
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from textual import on
 from textual.actions import SkipAction
 from textual.app import ComposeResult
-from textual.containers import Container
-from textual.screen import Screen
+from textual.containers import Container, Vertical
+from textual.screen import ModalScreen, Screen
 
 from convnn.analysis.fields import RUN_FIELDS, Field, age, get_field
-from convnn.config.recorded import UNKNOWN, Settings
+from convnn.config.recorded import UNKNOWN
 from convnn.errors import UserError
 from convnn.presets import store
 from convnn.runs.run import Run
 from convnn.runs.status import STATUSES
-from convnn.runs.summary import Summary
+from convnn.runs.summary import Summary, summarize
 from convnn.text import plural
 from tui.arrangement import GridRow, filter_runs
 from tui.keys import bindings
-from tui.process.launcher import Launch
+from tui.screens.home_queue import QueuePane
 from tui.widgets.filter_bar import FilterBar
 from tui.widgets.header_footer import Footer, Header
 from tui.widgets.preset_list import PresetEntry, PresetList, read_presets
+from tui.widgets.queue_list import QueueItem, QueueList
 from tui.widgets.run_grid import RunGrid
 from tui.widgets.virtual_list import VirtualList
 
@@ -39,6 +41,8 @@ NO_MATCH = "No run matches.  Press esc to clear the filter."
 NO_PRESETS = "No presets yet.  Press n to fill the form, and ctrl+s there to save it."
 NO_PRESET_MATCH = "No preset matches.  Press esc to clear the filter."
 
+QUEUE_POLL = 1.5  # seconds between two reads of the queue
+MIN_QUEUE_LINES = 9  # with the border, of a long queue in a low terminal
 CONDITION = re.compile(r"[=<>~:]")  # in a word that is a condition on runs and says nothing of presets
 
 
@@ -56,18 +60,28 @@ class HomeScreen(Screen[None]):
         super().__init__()
         self.presets: list[PresetEntry] = []
         self._opened_at_start = preset  # name or path
-        self._queued: dict[str, Launch] = {}  # by the key of its row
+        self._reading_queue = asyncio.Lock()
+
+    @cached_property
+    def queue(self) -> QueuePane:
+        """What the queue pane shows and does."""
+        return QueuePane(self.app)
 
     def compose(self) -> ComposeResult:
         yield Header("home")
         yield FilterBar()
         with Container(id="lists"):
-            yield _pane(RunGrid("reading the runs ...", self.app.selection, id="runs"), "runs")
+            with Vertical(id="left"):
+                yield _pane(RunGrid("reading the runs ...", self.app.selection, id="runs"), "runs")
+                queue = _pane(QueueList(id="queue"), "queue")
+                queue.display = False
+                yield queue
             yield _pane(PresetList(id="presets"), "presets")
         yield Footer()
 
     def on_mount(self) -> None:
         self.app.run_feed.subscribe(self)
+        self.set_interval(QUEUE_POLL, self._poll_queue)
         if self._opened_at_start is not None:
             self.call_after_refresh(self.app.show_form, preset=self._opened_at_start)
 
@@ -76,6 +90,28 @@ class HomeScreen(Screen[None]):
     def on_screen_resume(self) -> None:
         self.call_after_refresh(self._read_again)
 
+    def _poll_queue(self) -> None:
+        """Read the queue while it is in sight."""
+        if not isinstance(self.app.screen, ModalScreen) and self.app.screen is not self:
+            return
+        if not self._reading_queue.locked():
+            self.run_worker(self._read_queue(), group="queue")
+
+    async def _read_queue(self) -> None:
+        async with self._reading_queue:
+            await self.queue.read()
+        self.show_queue()
+
+    def show_queue(self) -> None:
+        """Show the queue, where something is in it."""
+        for widget in self.query(QueueList):  # none when the app closed meanwhile
+            had_focus = widget.has_focus
+            self.queue.show(widget)
+            widget.styles.height = min(widget.lines, max(MIN_QUEUE_LINES, self.app.size.height // 3))
+            self.set_class(widget.display, "-queue")
+            if had_focus and not widget.display:
+                self.query_one(RunGrid).focus()
+
     def on_runs_changed(self) -> None:
         self.show_lists()
         self._start_reading_presets()
@@ -83,6 +119,7 @@ class HomeScreen(Screen[None]):
     def _read_again(self) -> None:
         self.app.run_feed.read_now()
         self._start_reading_presets()
+        self.run_worker(self._read_queue(), group="queue")
 
     def _start_reading_presets(self) -> None:
         self.run_worker(self._read_presets(), group="presets", exclusive=True)
@@ -94,7 +131,7 @@ class HomeScreen(Screen[None]):
     # -- showing ----------------------------------------------------------------------------------------------------
 
     def show_lists(self) -> None:
-        """Show the queue, the runs and the presets that pass the filter."""
+        """Show the runs and the presets that pass the filter."""
         if not self.query(PresetList):  # the app closed while a thread was reading
             return
         filter_bar = self.query_one(FilterBar)
@@ -105,9 +142,6 @@ class HomeScreen(Screen[None]):
         self._show_status()
 
     def _show_runs(self, runs: list[Summary], *, is_filtered: bool) -> None:
-        launches = self.app.launcher.queued
-        queued = [_queued_run(launch) for launch in launches]
-        self._queued = {run.path: launch for run, launch in zip(queued, launches, strict=True)}
         grid = self.query_one(RunGrid)
         if is_filtered:
             grid.empty_text = NO_MATCH
@@ -116,7 +150,7 @@ class HomeScreen(Screen[None]):
             grid.border_title = f"runs {len(runs):,}" if runs else "runs"
             if self.app.run_feed.complete:
                 grid.empty_text = NO_RUNS
-        grid.show_rows([GridRow(run) for run in (*queued, *runs)], _columns(self.app.now))
+        grid.show_rows([GridRow(run) for run in runs], _columns(self.app.now))
 
     def _show_presets(self, filter_text: str) -> None:
         words = [word for word in filter_text.lower().split() if not CONDITION.search(word)]
@@ -149,19 +183,36 @@ class HomeScreen(Screen[None]):
 
     @property
     def run(self) -> Run | None:
-        """The run under the cursor, while the grid has the focus; None for a launch that waits."""
+        """The run under the cursor, while the grid or the queue has the focus."""
         grid = self.query_one(RunGrid)
+        if (item := self.queue_item) is not None:
+            return self.queue.run_of(item)
         summary = grid.current_run if grid.has_focus else None
-        if summary is None or summary.path in self._queued:
-            return None
-        return summary.run
+        return None if summary is None else summary.run
+
+    @property
+    def queue_item(self) -> QueueItem | None:
+        """The line of the queue under the cursor, while that has the focus."""
+        widget = self.query_one(QueueList)
+        return widget.current if widget.has_focus else None
 
     @on(VirtualList.Opened, "#runs")
+    @on(VirtualList.Opened, "#queue")
     def _open_run(self) -> None:
         if self.run is not None:
             self.app.show_run(self.run)
         else:
-            self.app.say("it waits for the runs before it: press delete to take it out of the queue")
+            self.app.say("it has not started: ctrl+d opens its options, del takes it out of the queue")
+
+    @on(QueueList.Moved)
+    async def _move_in_queue(self, event: QueueList.Moved) -> None:
+        self.queue.move(event.item, event.distance)
+        await self._read_queue()
+
+    @on(QueueList.PauseToggled)
+    async def _pause_queue(self) -> None:
+        self.queue.toggle_pause()
+        await self._read_queue()
 
     @on(VirtualList.Opened, "#presets")
     def _open_preset(self, event: VirtualList.Opened) -> None:
@@ -171,8 +222,10 @@ class HomeScreen(Screen[None]):
         self.app.show_form()
 
     def action_duplicate(self) -> None:
-        """Open the options of a run in the form, or copy a preset."""
-        if self.run is not None:
+        """Open the options of a run or of an entry of the queue in the form, or copy a preset."""
+        if (item := self.queue_item) is not None:
+            self.app.show_form_of(lambda: self.queue.config(item), item.name)
+        elif self.run is not None:
             self.app.show_form(run=self.run)
         elif self.preset is not None:
             try:
@@ -194,20 +247,24 @@ class HomeScreen(Screen[None]):
     action_launch_letter = action_launch
 
     def action_delete(self) -> None:
-        """Move a run or a preset to the trash, or take a launch out of the queue."""
-        summary = self.query_one(RunGrid).current_run
-        if self.preset is not None:
+        """Move a run or a preset to the trash, or take something out of the queue."""
+        if (item := self.queue_item) is not None:
+            self.queue.remove(item)
+        elif self.preset is not None:
             self.app.deletion.delete_preset(self.preset.path)
         elif self.run is not None:
             self.app.deletion.delete_runs([self.run])
-        elif summary and (launch := self._queued.get(summary.path)) and not self.app.launcher.drop(launch):
-            self.app.say("it has already started", error=True)
         self._read_again()
 
     def action_run_menu(self) -> None:
         """Open the menu of the run under the cursor."""
         grid = self.query_one(RunGrid)
-        self.app.show_menu(grid.current_run if grid.has_focus else None)
+        if self.queue_item is not None and self.run is None:
+            self.app.say("it has not started: K and J move it, del takes it out of the queue")
+        elif self.queue_item is not None and self.run is not None:
+            self.app.show_menu(summarize(self.run))
+        else:
+            self.app.show_menu(grid.current_run if grid.has_focus else None)
 
     def action_undo(self) -> None:
         self.app.deletion.undo()
@@ -263,24 +320,6 @@ def _pane(widget: VirtualList[Any], title: str) -> VirtualList[Any]:
     return widget.add_class("pane")
 
 
-def _queued_run(launch: Launch) -> Summary:
-    """A launch that waits, in the shape of a run."""
-    return Summary(
-        name=launch.title,
-        path=f"queued {id(launch)}",
-        status="queued",
-        started=None,
-        finished=None,
-        config=Settings(launch.config.model_dump()),
-        epoch=0,
-        best=None,
-        digest=None,
-        metrics={},
-        source=None,
-        not_launchable_reason=None,
-    )
-
-
 def _columns(now: Callable[[], float]) -> list[Field]:
     """The columns of Home, the ones that are scrolled out of a narrow terminal last."""
     return [
@@ -295,7 +334,5 @@ def _columns(now: Callable[[], float]) -> list[Field]:
 
 def _epochs(run: Summary) -> Any:
     """Epochs of how many: 3/30."""
-    if run.status == "queued":
-        return UNKNOWN
     epochs = run.config.value("training.num_epochs")
     return str(run.epoch) if epochs is UNKNOWN else f"{run.epoch}/{epochs}"

@@ -1,0 +1,197 @@
+"""What the queue pane of Home shows and does: the queue on the disk, and the launches that wait in this process."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+
+from convnn.errors import UserError
+from convnn.runs.run import Run
+from convnn.text import plural
+from tui.process.launcher import Launch
+from tui.widgets.queue_list import QueueItem, QueueList
+
+if TYPE_CHECKING:
+    from convnn.config.schema import RunConfig
+    from convnn.sweeps.queue import Entry
+    from convnn.sweeps.queue_view import QueueRow, QueueState
+    from tui.services import ServicesApp
+
+MAX_ENDED = 3  # entries that left the queue
+ENDED_SECONDS = 24 * 3600.0  # that they are shown for
+PAUSE_REASON = "on request"
+
+
+class QueuePane:
+    """Reads the queue, and changes it as a person wants; the list only shows it."""
+
+    def __init__(self, app: ServicesApp) -> None:
+        self.app = app
+        self.state: QueueState | None = None
+        self._dismissed: set[str] = set()  # entries that left the queue and are not shown any more
+        self._entries: dict[str, Entry] = {}  # by the key of the item
+        self._launches: dict[str, Launch] = {}
+
+    async def read(self) -> None:
+        """Read the queue in a thread; it keeps its last state where the disk cannot be read."""
+        try:
+            self.state = await asyncio.to_thread(self._read)
+        except OSError as error:
+            self.app.say(f"the queue cannot be read: {error}", error=True)
+
+    def _read(self) -> QueueState:
+        from convnn.sweeps.queue_view import queue_state  # not before the first frame
+
+        return queue_state(self.app.background.queue, ended_since=time.time() - ENDED_SECONDS)
+
+    def show(self, widget: QueueList) -> None:
+        """Show what waits in this process, the entries of the queue, and those that left it lately."""
+        items = self._app_items()
+        if self.state is not None:
+            self._entries = {}
+            for row in self.state.rows:
+                self._entries[row.entry.id] = row.entry
+                items.append(_entry_item(row, self.state))
+            items += [
+                QueueItem(entry.id, "", entry.run_path.name if entry.run_path else entry.name, _outcome(entry.cause),
+                          cause=entry.cause)
+                for entry in self.state.ended[:MAX_ENDED]
+                if entry.id not in self._dismissed
+            ]  # fmt: skip
+        widget.show(items, self._status(), is_warning=self._is_held)
+        waiting = sum(item.state == "queued" for item in items)
+        widget.border_title = f"queue {waiting}" if waiting else "queue"
+        widget.display = bool(items) or (self.state is not None and self.state.paused is not None)
+
+    def _app_items(self) -> list[QueueItem]:
+        launcher = self.app.launcher
+        self._launches = {f"launch {id(launch)}": launch for launch in launcher.queued}
+        return [
+            QueueItem(key, "app", launch.title, "queued", progress="starting" if launch.starting else "")
+            for key, launch in self._launches.items()
+        ]
+
+    @property
+    def _is_held(self) -> bool:
+        """Whether nothing starts although something waits."""
+        state = self.state
+        return state is not None and (state.paused is not None or (bool(state.rows) and not state.slots))
+
+    def _status(self) -> str:
+        state = self.state
+        if state is None:
+            return ""
+        if state.paused is not None:
+            return f"paused: {state.paused}  (P starts it again)"
+        if not state.slots:
+            return "no worker serves it: P starts one" if state.rows else "nothing trains in the background"
+        names = {row.entry.id: str(row.position) for row in state.rows}
+        texts = [f"{slot.name} {_use(slot.entry_id, names)}" for slot in state.slots]
+        return f"{plural(len(texts), 'slot')}:  {'   '.join(texts)}"
+
+    # -- changes ----------------------------------------------------------------------------------------------------
+
+    def entry(self, item: QueueItem | None) -> Entry | None:
+        """Return the entry of an item; None for a launch that waits in this process, or one that left the queue."""
+        return None if item is None else self._entries.get(item.key)
+
+    def config(self, item: QueueItem) -> RunConfig | None:
+        """Return the configuration of an item. Raises UserError where that is damaged."""
+        from convnn.config.toml import parse_run
+
+        if (launch := self._launches.get(item.key)) is not None:
+            return launch.config
+        entry = self.entry(item)
+        return None if entry is None else parse_run(entry.config)
+
+    def run_of(self, item: QueueItem) -> Run | None:
+        """Return the run of an entry; None before it has a directory."""
+        entry = self.entry(item)
+        return None if entry is None else self.app.background.queue.run_of(entry)
+
+    def move(self, item: QueueItem, distance: int) -> None:
+        """Move an item among its like."""
+        launcher = self.app.launcher
+        if (launch := self._launches.get(item.key)) is not None:
+            if launch in launcher.waiting:
+                launcher.move(launch, launcher.waiting.index(launch) + distance)
+        elif (entry := self.entry(item)) is not None:
+            try:
+                self.app.background.queue.move(entry, int(item.place) + distance)
+            except (OSError, UserError) as error:
+                self.app.say(str(error), error=True)
+
+    def remove(self, item: QueueItem) -> None:
+        """Take an item out; `u` brings it back."""
+        queue = self.app.background.queue
+        if (launch := self._launches.get(item.key)) is not None:
+            index = list(self.app.launcher.waiting).index(launch) if launch in self.app.launcher.waiting else 0
+            if self.app.launcher.drop(launch):
+                self.app.deletion.add(lambda: self._restore(launch, index), f"{launch.title} is out of the queue")
+            else:
+                self.app.say("it has already started", error=True)
+        elif (entry := self.entry(item)) is None:
+            self._dismissed.add(item.key)
+            self.app.deletion.add(lambda: self._show_again(item), "not shown any more")
+        else:
+            try:
+                removed = queue.remove([entry])
+            except OSError as error:
+                self.app.say(str(error), error=True)
+                return
+            if removed:
+                self.app.deletion.add(self._undo_removal, f"{item.name} is out of the queue")
+            else:
+                self.app.say("it trains: enter opens it, and . there stops it", error=True)
+
+    def _restore(self, launch: Launch, index: int) -> str:
+        self.app.launcher.restore(launch, index)
+        return launch.title
+
+    def _show_again(self, item: QueueItem) -> str:
+        self._dismissed.discard(item.key)
+        return item.name
+
+    def _undo_removal(self) -> str:
+        return ", ".join(entry.name for entry in self.app.background.queue.undo())
+
+    def toggle_pause(self) -> None:
+        """Pause the queue or, where nothing starts, start its entries again."""
+        queue = self.app.background.queue
+        try:
+            if self._is_held:
+                queue.resume()
+                self.app.say(self.app.background.start())
+            else:
+                queue.pause(PAUSE_REASON)
+                self.app.say("the queue is paused: what trains goes on, nothing starts")
+        except OSError as error:
+            self.app.say(str(error), error=True)
+
+
+def _entry_item(row: QueueRow, state: QueueState) -> QueueItem:
+    progress = row.progress
+    share = f"{progress.step / progress.steps:.0%}" if progress is not None and progress.steps else ""
+    return QueueItem(
+        key=row.entry.id,
+        place=str(row.position),
+        name=row.name,
+        state=row.state,
+        progress=share,
+        slot=state.slot_of(row),
+        eta=None if progress is None else progress.eta,
+        options=row.options,
+    )
+
+
+def _use(entry_id: str | None, names: dict[str, str]) -> str:
+    """What a slot does: the position of the entry that it trains."""
+    if entry_id is None:
+        return "free"
+    return f"trains {names[entry_id]}" if entry_id in names else "ends a run"
+
+
+def _outcome(cause: str) -> str:
+    word = cause.partition(":")[0]
+    return word if word in ("diverged", "stopped") else "failed"

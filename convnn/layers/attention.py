@@ -99,14 +99,15 @@ class _ConvNNAttention(NeighborLayer):
         source = as_rows(x).to(dtype)  # (B, N, C)
         if self.coords:
             source = pad_rows(source, sides, padding, dtype, coords=True)  # (B, N', d)
-        queries, keys, values = (linear(source, part.weight) for part in (self.query, self.key, self.value))
+        projections = torch.cat([part.weight for part in (self.query, self.key, self.value)])  # (3 d, d): one product
+        queries, keys, values = linear(source, projections).chunk(3, dim=2)
         queries = interior_rows(queries, sides, padding, prod(sides))  # (B, N, d)
         pool = self.pool(sides, x.device)
         index = nearest_keys(queries.detach(), keys.detach(), pool, sides, padding, self.K, self.magnitude_type)
         attention = pair_scores(queries, keys, index, sides, padding, self.magnitude_type).softmax(2)  # (B, N, K)
         attention = F.dropout(attention, self.attention_dropout, self.training)
         mixed = attend(values, attention, index, self.depthwise.weight, self.depthwise.bias, sides, padding)
-        mixed = linear(mixed, self.pointwise.weight[:, :, 0], self.pointwise.bias)  # (B, N, out)
+        mixed = linear(mixed, self.pointwise.weight.squeeze(2), self.pointwise.bias)  # (B, N, out)
         return as_map(linear(mixed, self.output.weight), sides)
 
     def extra_repr(self) -> str:

@@ -5,7 +5,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from convnn.layers import ConvNN2d, ConvNNAttention2d
-from convnn.layers.ops import nearest, spatial
+from convnn.layers.ops import custom_op, nearest, spatial
 from convnn.layers.ops.custom_op import CPU_ENTRIES, OPERATORS, DeviceCache
 
 META = torch.device("meta")  # takes the path of a GPU
@@ -35,6 +35,11 @@ def empty_caches():
     yield
     for cache in CACHES:
         cache.results.clear()
+
+
+@pytest.fixture(autouse=True)
+def graphs_may_be_captured(monkeypatch):
+    monkeypatch.setattr(custom_op, "GRAPH_MODULES", ("torch",))
 
 
 def entries():
@@ -75,4 +80,12 @@ def test_a_call_that_fails_leaves_the_caches_open():
     assert DeviceCache.adds
     with torch.no_grad(), Opened(through_dispatcher=False):
         layer(torch.empty(2, 2, 8, 8, device=META))
+    assert entries() == 1
+
+
+def test_a_call_through_the_dispatcher_adds_to_the_caches_where_nothing_captures_graphs(monkeypatch):
+    monkeypatch.setattr(custom_op, "GRAPH_MODULES", ("no.such.module",))
+    layer = ConvNN2d(4, 5).to(META)
+    with torch.no_grad(), Opened(through_dispatcher=True):
+        layer(torch.empty(2, 4, 8, 8, device=META))
     assert entries() == 1

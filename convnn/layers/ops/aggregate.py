@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from convnn.layers.ops.coordinates import append_coordinates
-from convnn.layers.ops.custom_op import operator
+from convnn.layers.ops.custom_op import DeviceCache, operator
 from convnn.layers.ops.half_precision import product_dtype
 from convnn.layers.ops.tiles import add_product, as_map, as_rows, interior_rows, pad_rows, tile_bytes, tiles
 
@@ -52,13 +52,19 @@ def gather_tiles(
     for images, queries in tiles(x.shape[0], index.shape[1], slots * channels * dtype.itemsize, tile_bytes(x.device)):
         source = pad_rows(x[images], sides, padding, dtype, coords=coords)
         count, length, _ = source.shape
-        positions = index[images if len(index) > 1 else slice(None), queries].to(torch.int64)
-        offsets = torch.arange(0, count * length, length, device=x.device)
-        flat_index = (positions + offsets.view(-1, 1, 1)).flatten()
+        image_index = index[images if len(index) > 1 else slice(None), queries]
+        flat_index = (image_index + _image_offsets(x.device, count, length)).flatten()
         if buffer is None:
             buffer = source.new_empty(len(flat_index), channels)
         gathered = torch.index_select(transform(source).flatten(0, 1), 0, flat_index, out=buffer[: len(flat_index)])
         yield images, queries, source, flat_index, gathered.view(-1, slots, channels)
+
+
+@DeviceCache
+def _image_offsets(device: torch.device, count: int, length: int) -> Tensor:
+    """Return the number of the first row of each image. -> (count, 1, 1), int64"""
+    with torch.inference_mode(False):
+        return torch.arange(0, count * length, length, device=device).view(-1, 1, 1)
 
 
 def aggregate(x: Tensor, index: Tensor, weight: Tensor, bias: Tensor, padding: int, coords: bool) -> Tensor:
@@ -130,11 +136,11 @@ def aggregate_backward(
     sum_dtype, dtype = torch.promote_types(x.dtype, torch.float32), product_dtype(x)
     grad_x = torch.empty_like(x, memory_format=torch.contiguous_format) if need_x else x.new_empty(0)
     flat_weight = weight[..., :slots].mT.flatten(1).to(dtype)  # (out, K * d)
-    grad_flat_weight = torch.zeros(slots * channels, out_channels, dtype=sum_dtype, device=x.device)
+    grad_flat_weight: Tensor | None = None
     for images, queries, source, flat_index, gathered in gather_tiles(x, index, sides, padding, dtype, coords=coords):
         grad_rows = grad[images, queries].reshape(-1, out_channels).to(dtype)  # (T, out)
         flat_gathered = gathered.flatten(1)  # (T, K * d)
-        add_product(grad_flat_weight, flat_gathered, grad_rows)
+        grad_flat_weight = add_product(grad_flat_weight, flat_gathered, grad_rows, sum_dtype)
         if not need_x:
             continue
         if queries.start == 0:
@@ -143,9 +149,11 @@ def aggregate_backward(
         grad_source.flatten(0, 1).index_add_(0, flat_index, gathered.flatten(0, 1).to(sum_dtype))
         if queries.stop == index.shape[1]:
             grad_x[images] = interior_rows(grad_source, sides, padding, x.shape[1])[..., :in_channels]
-    grad_weight = torch.zeros_like(weight, memory_format=torch.contiguous_format)
-    grad_weight[..., :slots] = grad_flat_weight.view(slots, channels, out_channels).permute(2, 1, 0)
-    return grad_x, grad_weight
+    if grad_flat_weight is None:  # no images
+        return grad_x, torch.zeros_like(weight, memory_format=torch.contiguous_format)
+    grad_weight = grad_flat_weight.view(slots, channels, out_channels).permute(2, 1, 0).to(weight.dtype)
+    grad_weight = F.pad(grad_weight, (0, weight.shape[2] - slots)) if slots < weight.shape[2] else grad_weight
+    return grad_x, grad_weight.contiguous()
 
 
 @aggregate_tiles.register_fake

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from convnn.layers.ops.aggregate import gather_tiles
 from convnn.layers.ops.custom_op import operator
-from convnn.layers.ops.similarity import normalize, normalize_backward, score_dtype
+from convnn.layers.ops.similarity import normalize, normalize_backward, score_dtype, unit_vectors
 from convnn.layers.ops.tiles import interior_rows
 
 
@@ -35,8 +35,11 @@ def pair_scores(
     transform = normalize if is_cosine else torch.Tensor.detach
     for images, rows, _, _, neighbors in gather_tiles(keys, index, sides, padding, dtype, transform=transform):
         query = transform(queries[images, rows].to(dtype)).flatten(0, 1)[:, None]  # (T, 1, d)
-        tile_scores = neighbors.mul_(query).sum(2) if is_cosine else neighbors.sub_(query).square_().sum(2).neg_()
-        scores[images, rows] = tile_scores.view_as(scores[images, rows])
+        tile_scores = scores[images, rows].flatten(0, 1)  # (T, K), a view
+        if is_cosine:
+            torch.sum(neighbors.mul_(query), 2, out=tile_scores)
+        else:
+            torch.sum(neighbors.sub_(query).square_(), 2, out=tile_scores).neg_()
     return scores
 
 
@@ -50,7 +53,14 @@ def pair_scores_backward(
     """
     dtype, is_cosine = score_dtype(queries.dtype), metric == "cosine"
     grad_queries, grad_keys = _empty_like(queries), _empty_like(keys)
-    transform = normalize if is_cosine else torch.Tensor.detach
+    units: list[tuple[Tensor, Tensor]] = []  # the tile's sources as unit vectors, and their lengths
+
+    def transform(source: Tensor) -> Tensor:
+        if not is_cosine:
+            return source
+        units[:] = [unit_vectors(source)]
+        return units[0][0]
+
     for images, rows, source, flat_index, neighbors in gather_tiles(
         keys, index, sides, padding, dtype, transform=transform
     ):
@@ -59,15 +69,17 @@ def pair_scores_backward(
         if rows.start == 0:
             grad_source = torch.zeros_like(source)
         if is_cosine:
-            grad_query = normalize_backward(torch.bmm(grad_scores[:, None], neighbors)[:, 0], query)
-            grad_neighbors = torch.mul(grad_scores[..., None], normalize(query)[:, None], out=neighbors)
+            unit_query, query_length = unit_vectors(query)
+            grad_query = torch.bmm(grad_scores[:, None], neighbors)[:, 0]
+            grad_query = normalize_backward(grad_query, unit_query, query_length)
+            grad_neighbors = torch.mul(grad_scores[..., None], unit_query[:, None], out=neighbors)
         else:
             grad_neighbors = neighbors.sub_(query[:, None]).mul_(-2 * grad_scores[..., None])
             grad_query = grad_neighbors.sum(1).neg_()
         grad_queries[images, rows] = grad_query.view_as(grad_queries[images, rows]).to(queries.dtype)
         grad_source.flatten(0, 1).index_add_(0, flat_index, grad_neighbors.flatten(0, 1))
         if rows.stop == index.shape[1]:
-            grad_source = normalize_backward(grad_source, source) if is_cosine else grad_source
+            grad_source = normalize_backward(grad_source, *units[0]) if is_cosine else grad_source
             grad_keys[images] = interior_rows(grad_source, sides, padding, keys.shape[1])
     return grad_queries, grad_keys
 
@@ -95,20 +107,22 @@ def attend_backward(
     dtype = attention.dtype
     grad_values, grad_attention = _empty_like(values), _empty_like(attention)
     slot_weight = weight[:, 0].mT.to(dtype).contiguous()  # (K, d)
-    grad_slot_weight = torch.zeros_like(slot_weight)
+    grad_slot_weight: Tensor | None = None
     for images, rows, source, flat_index, neighbors in gather_tiles(values, index, sides, padding, dtype):
         grad_rows = grad[images, rows].to(dtype).flatten(0, 1)[:, None]  # (T, 1, d)
         tile_attention = attention[images, rows].flatten(0, 1)[..., None]  # (T, K, 1)
         if rows.start == 0:
             grad_source = torch.zeros_like(source)
         neighbors.mul_(grad_rows)
-        tile_grad = torch.linalg.vecdot(neighbors, slot_weight)  # (T, K)
-        grad_attention[images, rows] = tile_grad.view_as(grad_attention[images, rows])
-        grad_slot_weight += neighbors.mul_(tile_attention).sum(0)
+        torch.linalg.vecdot(neighbors, slot_weight, out=grad_attention[images, rows].flatten(0, 1))  # (T, K)
+        tile_slot_weight = neighbors.mul_(tile_attention).sum(0)
+        grad_slot_weight = tile_slot_weight if grad_slot_weight is None else grad_slot_weight.add_(tile_slot_weight)
         grad_neighbors = torch.mul(grad_rows, tile_attention, out=neighbors).mul_(slot_weight)
         grad_source.flatten(0, 1).index_add_(0, flat_index, grad_neighbors.flatten(0, 1))
         if rows.stop == index.shape[1]:
             grad_values[images] = interior_rows(grad_source, sides, padding, values.shape[1])
+    if grad_slot_weight is None:  # no images
+        grad_slot_weight = torch.zeros_like(slot_weight)
     return grad_values, grad_attention, grad_slot_weight.mT[:, None].to(weight.dtype).contiguous()
 
 

@@ -4,6 +4,7 @@ They are made from the parts of `torch.library` and not with `torch.library.cust
 made with that imports the compiler, which adds more than a second to the start of every run.
 """
 
+import sys
 from collections.abc import Callable
 from functools import wraps
 from typing import Any, Generic, TypeVar
@@ -15,6 +16,7 @@ from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 T = TypeVar("T")
 OPERATORS: dict[Any, "Operator"] = {}
 """Our operators by the overload that torch dispatches."""
+GRAPH_MODULES = ("torch._inductor.cudagraph_trees", "torch._inductor.compile_fx")  # imported before graphs are prepared
 CPU_ENTRIES = 64  # of a cache, by which an operator on maps of many sizes is limited
 
 
@@ -51,8 +53,8 @@ class DeviceCache(Generic[T]):
     """Decorator that keeps the results of a function, which hold tensors, by its hashable arguments.
 
     A compiled graph calls operators through the dispatcher, perhaps while a CUDA graph is captured or prepared. What is
-    made then lies in memory which the graph reuses, so such a call adds nothing to the caches of a GPU. What they hold
-    is never dropped, because a captured graph reads it at its address.
+    made then lies in memory which the graph reuses, so such a call adds nothing to the caches of a GPU once torch has
+    loaded what captures graphs. What they hold is never dropped, because a captured graph reads it at its address.
     """
 
     adds = True  # of this process, in which one thread does all work of torch
@@ -76,13 +78,20 @@ class DeviceCache(Generic[T]):
 def _without_new_entries(function: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(function)
     def call(*args: Any) -> Any:
-        before, DeviceCache.adds = DeviceCache.adds, False
+        before, DeviceCache.adds = DeviceCache.adds, DeviceCache.adds and not _may_capture()
         try:
             return function(*args)
         finally:
             DeviceCache.adds = before
 
     return call
+
+
+def _may_capture() -> bool:
+    """Return whether operators may run as part of a CUDA graph."""
+    if any(name in sys.modules for name in GRAPH_MODULES):
+        return True
+    return torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing()
 
 
 def is_autocast_enabled(device_type: str) -> bool:

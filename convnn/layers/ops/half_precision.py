@@ -60,13 +60,13 @@ def linear_in_float32(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 def linear_in_float32_backward(grad: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     """Gradients by x and by weight. (B, N, out), (B, N, in), (out, in) -> (B, N, in), (out, in)"""
     grad_x = torch.empty_like(x, memory_format=torch.contiguous_format)
-    grad_weight = torch.zeros_like(weight).float()
+    grad_weight: Tensor | None = None
     rounded_weight = _round_to(x, weight)
     for grad_rows, rows, grad_x_rows in _row_tiles(grad, x, grad_x):
         grad_float32 = grad_rows.float()
-        add_product(grad_weight, grad_float32, rows)
+        grad_weight = add_product(grad_weight, grad_float32, rows, torch.float32)
         grad_x_rows.copy_(grad_float32 @ rounded_weight)
-    return grad_x, grad_weight.to(weight.dtype)
+    return grad_x, torch.zeros_like(weight) if grad_weight is None else grad_weight.to(weight.dtype)
 
 
 def _row_tiles(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:

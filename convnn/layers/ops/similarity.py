@@ -47,22 +47,25 @@ def exact_products() -> Iterator[None]:
 
 def normalize(vectors: Tensor) -> Tensor:
     """Scale vectors to unit length along the last dimension; one whose squares underflow stays shorter."""
-    norm, min_norm = _norm(vectors)
-    return vectors / norm.clamp_min(min_norm)
+    return unit_vectors(vectors)[0]
 
 
-def normalize_backward(grad: Tensor, vectors: Tensor) -> Tensor:
-    """Return the gradient by `vectors`, from the one by `normalize(vectors)`; zero for a vector that stays shorter."""
-    norm, min_norm = _norm(vectors)
-    direction = vectors / norm.clamp_min(min_norm)
-    tangential = grad - direction * (direction * grad).sum(-1, keepdim=True)
-    return torch.where(norm > min_norm, tangential / norm, 0)
+def unit_vectors(vectors: Tensor) -> tuple[Tensor, Tensor]:
+    """Return `normalize(vectors)`, and the lengths by which they were divided. (.., c) -> (.., c), (.., 1)"""
+    length = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True).clamp_min_(_min_length(vectors.dtype))
+    return vectors / length, length
 
 
-def _norm(vectors: Tensor) -> tuple[Tensor, float]:
-    """Norms, and the smallest one whose square is a normal number."""
-    norm = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
-    return norm, torch.finfo(norm.dtype).tiny ** 0.5
+def normalize_backward(grad: Tensor, unit: Tensor, length: Tensor) -> Tensor:
+    """Return the gradient by vectors from the one by `unit_vectors` of them; zero for a vector that stays shorter."""
+    radial = (unit * grad).sum(-1, keepdim=True)
+    grad_vectors = torch.addcmul(grad, unit, radial, value=-1).div_(length)
+    return grad_vectors.masked_fill_(length <= _min_length(length.dtype), 0)
+
+
+def _min_length(dtype: torch.dtype) -> float:
+    """Return the smallest length whose square is a normal number."""
+    return torch.finfo(dtype).tiny ** 0.5
 
 
 def append_weighted_coordinates(rows: Tensor, coordinates: Tensor, lambda_param: float) -> Tensor:

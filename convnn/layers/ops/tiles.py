@@ -11,6 +11,7 @@ from math import prod
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from convnn.layers.ops.coordinates import coordinates, padded_sides
 
@@ -74,6 +75,9 @@ def pad_rows(rows: Tensor, sides: Sequence[int], padding: int, dtype: torch.dtyp
     count, length, channels = rows.shape
     if length == prod(outer) and not coords:
         return rows.to(dtype).contiguous()
+    if not coords and rows.dtype == dtype:
+        margins = (padding, padding) * len(sides)
+        return F.pad(rows.unflatten(1, tuple(sides)), (0, 0, *margins)).flatten(1, -2).contiguous()
     padded = rows.new_zeros(count, *outer, channels + len(sides) * coords, dtype=dtype)
     interior_view(padded, sides, padding)[..., :channels] = rows.unflatten(1, tuple(sides))
     padded = padded.flatten(1, -2)
@@ -96,11 +100,10 @@ def interior_rows(rows: Tensor, sides: Sequence[int], padding: int, length: int)
     return interior_view(rows.unflatten(1, padded_sides(sides, padding)), sides, padding).flatten(1, -2)
 
 
-def add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
-    """Add `left.mT @ right` to `total`, which is float32 or float64. (a, b) += (T, a), (T, b)"""
-    if left.device.type == "cpu":  # products of half types are several times slower than of float32 there
-        left, right = left.to(total.dtype), right.to(total.dtype)
-    if left.dtype == total.dtype:
-        total.addmm_(left.mT, right)
-    else:
-        total += left.mT @ right
+def add_product(total: Tensor | None, left: Tensor, right: Tensor, dtype: torch.dtype) -> Tensor:
+    """Add `left.mT @ right`, summed in `dtype`, to the total of earlier tiles, if any. (T, a), (T, b) -> (a, b)"""
+    if left.device.type in ("cuda", "meta") and left.dtype != dtype == torch.float32:
+        product = torch.mm(left.mT, right, out_dtype=dtype)  # cuBLAS rounds the sums of half types to them otherwise
+        return product if total is None else total.add_(product)
+    left, right = left.to(dtype), right.to(dtype)  # products of half types are several times slower on a CPU
+    return left.mT @ right if total is None else total.addmm_(left.mT, right)

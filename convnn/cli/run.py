@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 EXAMPLES = """
 convnn run quickstart
 convnn run vgg11-convnn-spatial --K 5 --seed 1 --max-minutes 30
+convnn run quickstart --seeds 5
 convnn run --layer Branching --dataset cifar100 --num_epochs 100 --dry-run
 """
 
@@ -74,6 +75,16 @@ def run(
     queue: Annotated[
         bool, typer.Option("--queue", help="add it to the queue, which trains in the background, and return")
     ] = False,
+    seeds: Annotated[
+        str | None,
+        typer.Option(
+            "--seeds",
+            metavar="N",
+            help="repeats, as a sweep: 5 for the seeds 0 to 4, or a list: 1,7,9",
+            show_default=False,
+        ),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="with --seeds: start without asking")] = False,
     runs: arguments.RunsFolder = None,
 ) -> None:
     """Train a configuration: the defaults, then the preset, then the flags; the later wins.
@@ -81,9 +92,27 @@ def run(
     Without a terminal, and with --plain, --json or CI set, it prints one line per epoch. The first ctrl+c stops after
     the step and leaves a run that can be resumed; a second within 3 s stops at once.
     """
+    if seeds is not None:
+        unusable: dict[str, object] = {
+            "--resume": resume,
+            "--overwrite": overwrite,
+            "--run": evaluated_run,
+            "--checkpoint": checkpoint,
+        }
+        unusable |= {"--max-minutes": max_minutes, "--json": as_json, "--dry-run": dry_run}
+        if problems := [f"{flag} is not possible with --seeds" for flag, value in unusable.items() if value]:
+            raise UserError([Problem(problem, fix="leave one of them out") for problem in problems])
+        from convnn.cli.sweep_run import run_seeds
+
+        return run_seeds(preset, typed, seeds, runs_root(runs), yes=yes, detach=queue, plain=plain)
     resolved = resolve_with_data(None if preset is None else read(preset), typed)
     config = resolved.checked()
     _check_flags(config, resume=resume, overwrite=overwrite, run=evaluated_run, checkpoint=checkpoint)
+    if queue and (resume or overwrite or max_minutes is not None):
+        message = "--queue starts a new run, without --resume, --overwrite and --max-minutes"
+        raise UserError(Problem(message, key="queue", fix="leave them out, or leave --queue out"))
+    if yes:
+        raise UserError(Problem("--yes is only for --seeds", key="yes", fix="leave it out"))
     for note in resolved.notes:
         say(f"note: {note}")
     if dry_run:
@@ -113,12 +142,12 @@ def run(
 
 def _queue(config: RunConfig, preset: str | None, root: Path) -> None:
     """Add the configuration to the queue, with a worker in the background where none serves it."""
-    from convnn.sweeps.queue import Entry, Queue
+    from convnn.sweeps.queue import Queue, new_entry
     from convnn.sweeps.work import ensure_worker
 
     target = Queue(root)
     name = config.run.name or preset or f"{config.model.name}-{config.layer.type}"
-    entry = Entry(config=dumps(config, whole=True), name=name)
+    entry = new_entry(config, name)
     target.add([entry])
     if ensure_worker(target):
         say("a worker was started in the background")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -12,7 +13,6 @@ from convnn.cli import arguments
 from convnn.errors import Exit, Problem, UserError
 from convnn.startup import Interrupted
 from convnn.terminal.console import out, say
-from convnn.text import plural
 
 if TYPE_CHECKING:
     from convnn.sweeps.folder import SweepFolder
@@ -66,6 +66,25 @@ def run(
     start_and_follow(planned, again=again, yes=yes, detach=detach, slots=slots, plain=plain)
 
 
+def run_seeds(
+    preset: str | None, typed: dict[str, Any], seeds: str, root: Path, *, yes: bool, detach: bool, plain: bool
+) -> None:
+    """Train a configuration with several seeds: the smallest sweep."""
+    import tomli_w
+
+    from convnn.presets.store import read
+    from convnn.sweeps.file import parse_sweep
+    from convnn.sweeps.start import plan_sweep_start, with_seeds
+
+    typed = with_seeds(typed, seeds)
+    name = typed.pop("run.name", None)
+    sweep = parse_sweep("", "defaults")
+    if preset is not None:
+        sweep = parse_sweep(tomli_w.dumps({"base": preset}), read(preset).name)
+    planned = plan_sweep_start(sweep, root, typed, name=None if name is None else str(name))
+    start_and_follow(planned, yes=yes, detach=detach, plain=plain)
+
+
 def start_and_follow(
     planned: PlannedSweep,
     *,
@@ -80,6 +99,7 @@ def start_and_follow(
     from convnn.sweeps.start import start
     from convnn.sweeps.states import read_state
     from convnn.sweeps.work import ensure_worker
+    from convnn.terminal.sweep_view import progress_text
 
     folder = planned.folder
     _show_plan(planned)
@@ -99,7 +119,7 @@ def start_and_follow(
         elif slots is not None:
             say("note: the worker that is there keeps its slots; --slots is for a new one")
     if detach:
-        return say(f"{plural(len(entries), 'run')} in the queue; follow with: convnn sweep show {folder.name}")
+        return say(f"{progress_text(read_state(folder))}; look at it with: convnn sweep show {folder.name}")
     state = _follow(folder, plain=plain)
     _show_end(state)
     raise typer.Exit(Exit.DONE if state.is_done else Exit.FAILED)

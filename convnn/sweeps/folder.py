@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from convnn.config import toml
 from convnn.config.schema import RunConfig
@@ -30,6 +31,7 @@ from convnn.sweeps.claims import exclusive
 from convnn.sweeps.dump import dump_sweep
 from convnn.sweeps.file import Sweep, parse_sweep
 from convnn.sweeps.plan import Cell, SweepPlan
+from convnn.sweeps.queue import with_absolute_data_path
 from convnn.worker.crash_points import reach
 
 KEEP_OPTIMIZER = "checkpoint.keep_optimizer"
@@ -174,10 +176,9 @@ def run_config(sweep: Sweep, cell: Cell, name: str) -> RunConfig:
     Its run has the name of the sweep as a tag. It keeps no optimizer state unless the sweep says so. The path of its
     data is absolute, since its process may work in another folder.
     """
-    config = cell.config
+    config = with_absolute_data_path(cell.config)
     run = config.run.model_copy(update={"tags": tuple(dict.fromkeys([*config.run.tags, name]))})
-    data = config.data.model_copy(update={"path": str(Path(config.data.path).expanduser().absolute())})
-    updates = {"run": run, "data": data}
+    updates: dict[str, Any] = {"run": run}
     if KEEP_OPTIMIZER not in _set_keys(sweep):
         updates["checkpoint"] = config.checkpoint.model_copy(update={"keep_optimizer": False})
     return config.model_copy(update=updates)

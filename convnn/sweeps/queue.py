@@ -23,11 +23,13 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from convnn.config.schema import RunConfig
+from convnn.config.toml import dumps
 from convnn.errors import Exit, Problem, UserError
 from convnn.events import SCHEMA, Event, Finished, now
 from convnn.files import open_regular, with_time, write_atomic
 from convnn.json_values import iso
-from convnn.runs.run import CHECKPOINTS, Run, is_run, run_name
+from convnn.runs.run import CHECKPOINTS, Run, check_free, is_run, run_name
 from convnn.runs.status import STATUSES, last_status_event
 from convnn.sweeps.claims import Claim, exclusive, is_claimed, try_claim
 from convnn.worker.crash_points import reach
@@ -238,8 +240,13 @@ class Queue:
         """Let an entry leave the queue whose process has ended, if it has; return its cause, "" for done.
 
         None means that it stays, to be resumed. `code` is the exit code of the process, where the worker knows it.
+        Where the disk refused, the queue is paused: every other run would end as this one did.
         """
         finished = self._last_event(entry)
+        if (finished.code if isinstance(finished, Finished) else code) == Exit.STORAGE:
+            if code is not None:  # it has just ended: once is enough
+                self.pause(f"the disk refused: {self.log_tail(entry)}")
+            return None
         if isinstance(finished, Finished) and finished.outcome == "done":
             return self.leave(entry, "")
         if isinstance(finished, Finished) and finished.outcome in ("failed", "diverged", "stopped"):
@@ -347,6 +354,30 @@ class Queue:
 
     def _claim_path(self, entry: Entry) -> Path:
         return self.folder / "claims" / entry.id
+
+
+def new_entry(config: RunConfig, name: str, forks: Run | None = None) -> Entry:
+    """Return an entry that trains a new run, from scratch or from the newest checkpoint of the run that it forks.
+
+    Its paths are absolute, since its process may work in another folder. Raises UserError where its directory is one
+    that no run can be made in.
+    """
+    directory = None
+    if config.output.dir is not None:
+        directory = Path(config.output.dir).absolute()
+        check_free(directory)
+    return Entry(
+        config=dumps(with_absolute_data_path(config), whole=True),
+        name=name,
+        run=None if directory is None else str(directory),
+        forks=None if forks is None else str(forks.path),
+    )
+
+
+def with_absolute_data_path(config: RunConfig) -> RunConfig:
+    """Return a configuration that names the same data from any folder."""
+    path = str(Path(config.data.path).expanduser().absolute())
+    return config.model_copy(update={"data": config.data.model_copy(update={"path": path})})
 
 
 def resuming_entry(run: Run, config: str) -> Entry:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 
@@ -17,6 +17,7 @@ from convnn.runs.summary_cache import summaries
 from convnn.runs.sweep_cells import SweepCell
 from convnn.sweeps import file as sweep_file
 from convnn.sweeps.dump import dump_sweep
+from convnn.sweeps.file import Sweep
 from convnn.sweeps.folder import SweepFolder, cell_id, find_sweep, named
 from convnn.sweeps.plan import SweepPlan, done_runs, plan_sweep
 from convnn.sweeps.queue import Entry, Queue, resuming_entry
@@ -65,7 +66,21 @@ def plan_start(
         UserError: for everything that is wrong with the sweep, or with its data
     """
     sweep, notes = find_sweep(source, root)
-    is_started = sweep.path is not None and sweep.path == SweepFolder(root, source).file
+    planned = plan_sweep_start(sweep, root, typed, name=name, extend=extend, again=again)
+    return replace(planned, notes=notes)
+
+
+def plan_sweep_start(
+    sweep: Sweep,
+    root: Path,
+    typed: Mapping[str, str | bool] = MappingProxyType({}),
+    *,
+    name: str | None = None,
+    extend: bool = False,
+    again: bool = False,
+) -> PlannedSweep:
+    """Return the same of a sweep that was read, or of a preset as one."""
+    is_started = sweep.path is not None and sweep.path == SweepFolder(root, sweep.name).file
     plan = plan_sweep(sweep, typed)
     if not (is_started and name is None):
         plan = plan_sweep(named(plan.sweep, name, is_preset=sweep.path is None))
@@ -80,7 +95,7 @@ def plan_start(
     done = {} if again or plan.sweep.trains_same else done_runs(runs)
     trained = {cell.index: done[cell.key] for cell in plan.to_train if cell.key in done}
     state = read_state(folder, runs) if present is not None else None
-    return PlannedSweep(folder, plan, trained, state, notes)
+    return PlannedSweep(folder, plan, trained, state)
 
 
 def with_seeds(typed: Mapping[str, str | bool], seeds: str) -> dict[str, str | bool]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import signal
@@ -25,6 +26,18 @@ from convnn.sweeps.queue import Entry, Queue, events_size
 from convnn.sweeps.slots import Slot
 from convnn.worker.crash_points import reach
 
+TEMPORARY = frozenset(  # what a disk or a system refuses for now: the next step tries again
+    {
+        errno.ENOSPC,
+        errno.EDQUOT,
+        errno.EROFS,
+        errno.EIO,
+        errno.EAGAIN,
+        errno.ENOMEM,
+        errno.EMFILE,
+        errno.ENFILE,
+    }
+)
 WORKERS = "workers"
 STOP, STOP_NOW = "stop", "stop-now"
 POLL_SECONDS = 0.5
@@ -105,8 +118,8 @@ class Worker:
             if code is None:
                 continue
             reach("work.reaped")
+            self._report(child.entry, self.queue.settle(child.entry, code))  # a full disk: settled by a later step
             self.children.remove(child)
-            self._report(child.entry, self.queue.settle(child.entry, code))
             for claim in child.claims:
                 claim.close()
 
@@ -141,11 +154,15 @@ class Worker:
                 return
             if (slot_claim := slot.claim(self.queue.folder)) is None:
                 continue
-            child = self._start_first(waiting, slot, slot_claim) if slot.is_free else None
-            if child is None:
-                slot_claim.close()
-            else:
-                self.children.append(child)
+            child = None
+            try:
+                if slot.is_free:
+                    child = self._start_first(waiting, slot, slot_claim)
+            finally:
+                if child is None:
+                    slot_claim.close()
+                else:
+                    self.children.append(child)
 
     def _is_trained(self, entry: Entry) -> bool:
         """Whether a process of a worker has the entry, or a person trains its run."""
@@ -153,7 +170,10 @@ class Worker:
         return self.queue.is_claimed(entry) or (path is not None and is_run(path) and is_locked(path))
 
     def _start_first(self, waiting: list[Entry], slot: Slot, slot_claim: Claim) -> Child | None:
-        """Start the first of the waiting entries that can be started, and remove all up to it from the list."""
+        """Start the first of the waiting entries that can be started, and remove all up to it from the list.
+
+        Raises OSError where the disk or the system refuses for now: the entry stays as it is.
+        """
         while waiting:
             entry = waiting.pop(0)
             claim = self.queue.claim(entry)
@@ -168,6 +188,9 @@ class Worker:
                     continue
                 started, process = self._spawn(present, slot, (claim, slot_claim))
             except (UserError, OSError) as error:
+                if isinstance(error, OSError) and error.errno in TEMPORARY:
+                    claim.close()
+                    raise
                 cause = str(error).splitlines()[0]
                 self._report(present, self.queue.leave(present, f"failed: {cause}"))
                 claim.close()
@@ -183,17 +206,13 @@ class Worker:
     def _spawn(self, entry: Entry, slot: Slot, claims: tuple[Claim, ...]) -> tuple[Entry, subprocess.Popen[bytes]]:
         """Start the process of an entry. Its run has a name before it has a directory: a kill leaves no stray run."""
         config = parse_run(entry.config)
-        path = entry.run_path or self._new_path(config)
+        name = new_run_name(config.model.name, config.layer.type, config.run.name)
+        path = entry.run_path or self.queue.root / name
         checkpoint = self.queue.last_checkpoint(entry.model_copy(update={"run": str(path)}))
         progressed = checkpoint != entry.checkpoint
-        started = self.queue.update(
-            entry,
-            run=str(path),
-            threads=entry.threads or config.runtime.threads or slot.threads,
-            starts=1 if progressed else entry.starts + 1,
-            checkpoint=checkpoint,
-            events=events_size(Run(path, path.name)),
-        )
+        threads = entry.threads or config.runtime.threads or slot.threads
+        if entry.run is None or entry.threads is None:
+            entry = self.queue.update(entry, run=str(path), threads=threads)
         reach("work.named")
         if not is_run(path) and entry.forks is None:
             model, layer = config.model.name, config.layer.type
@@ -202,6 +221,12 @@ class Worker:
         log = self.queue.log_path(entry)
         log.parent.mkdir(exist_ok=True)
         with log.open("wb") as output:
+            started = self.queue.update(
+                entry,
+                starts=1 if progressed else entry.starts + 1,
+                checkpoint=checkpoint,
+                events=events_size(Run(path, path.name)),
+            )
             process = subprocess.Popen(
                 [*self._command(started, config, path), "--threads", str(started.threads)],
                 stdin=subprocess.DEVNULL,
@@ -224,11 +249,6 @@ class Worker:
             flags = changed_flags(at_path, Run(source, source.name).config())
             arguments = ["resume", f"{source}/", "--fork", *flags]
         return python_module("convnn", *arguments, "--plain", "--runs", str(self.queue.root))
-
-    def _new_path(self, config: RunConfig) -> Path:
-        if config.output.dir:
-            return Path(config.output.dir).absolute()
-        return self.queue.root / new_run_name(config.model.name, config.layer.type, config.run.name)
 
     def _terminate(self, entries: Sequence[Entry]) -> None:
         """Have the processes of this machine save and end, those that another worker started as well."""

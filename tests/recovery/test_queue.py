@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from support import training
 from support.processes import Command, convnn, until
+from support.refusals import Refusals, refusing
 
+from convnn.config.schema import RunConfig
 from convnn.config.toml import dumps
 from convnn.events import Started
 from convnn.runs.find import list_runs
 from convnn.runs.run import Run
 from convnn.sweeps.queue import Entry, Queue, resuming_entry
-from convnn.sweeps.work import KILL_POINTS, live_workers
+from convnn.sweeps.slots import Slot
+from convnn.sweeps.work import KILL_POINTS, Worker, live_workers
 from convnn.worker.crash_points import VARIABLE
 
 OPTIONS = training.SMALL | {"threads": 1, "limit": 40}
@@ -171,3 +176,51 @@ def test_an_entry_whose_run_was_resumed_by_a_person_leaves_as_done(tmp_path: Pat
     assert finished.code == 0, finished
     assert queue.entries() == ([], []) and queue.ended() == []
     assert source.events_path.read_bytes() == history
+
+
+class ShortWorker(Worker):
+    """Starts a process that ends at once in place of a training."""
+
+    def _command(self, entry: Entry, config: RunConfig, path: Path) -> list[str]:
+        return ["true"]
+
+
+@pytest.mark.parametrize("forever", [False, True])
+def test_a_full_disk_loses_no_entry_and_holds_no_slot(tmp_path, monkeypatch, forever):
+    """Whichever write is refused: the entry stays, and is started where the disk takes it."""
+    started = 0
+    for number in range(1, 40):
+        place = tmp_path / str(number)
+        place.mkdir()
+        queue = enqueue(place, 1)
+        with ShortWorker(queue, [Slot("cpu0", 1)]) as worker:
+            with refusing(monkeypatch, Refusals(place, number, forever=forever)), suppress(OSError):
+                worker.step()
+            assert len(queue.entries()[0]) == 1 and queue.ended() == []
+            until(lambda worker=worker: all(child.process.poll() is not None for child in worker.children))
+            worker.step()
+            assert len(queue.entries()[0]) == 1 and queue.ended() == []
+            (child,) = worker.children
+            started += child.entry.starts
+            assert len(list_runs(place / "runs")[0]) == 1
+            child.process.wait()
+    assert started > 39  # some were started before the refusal, and once more after it
+
+
+def test_a_run_that_a_full_disk_ended_stays_and_pauses_the_queue(tmp_path: Path) -> None:
+    place = tmp_path / "small"
+    place.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=600k", "tmpfs", place], capture_output=True).returncode:
+        pytest.skip("only root can mount a small file system")
+    try:
+        queue = enqueue(place, 1)
+        worker = Command(["work", "--once", "--threads", "1"], tmp_path, {"CONVNN_RUNS": str(place / "runs")})
+        until(lambda: queue.paused is not None)
+        assert "disk" in (queue.paused or "") and len(queue.entries()[0]) == 1 and queue.ended() == []
+        subprocess.run(["mount", "-o", "remount,size=200m", place], check=True)
+        queue.resume()
+        result = worker.wait()
+        assert result.code == 0, result
+        check_trained(place, {1}, anew=True)
+    finally:
+        subprocess.run(["umount", "-l", place], check=True)

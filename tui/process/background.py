@@ -7,7 +7,7 @@ from pathlib import Path
 
 from convnn.config.toml import dumps
 from convnn.runs.run import Run
-from convnn.sweeps.queue import Entry, Queue, resuming_entry
+from convnn.sweeps.queue import Entry, Queue, new_entry, resuming_entry
 from convnn.text import plural
 from tui.process.launcher import Launch
 
@@ -39,10 +39,11 @@ class Background:
 
 
 def entry_of(launch: Launch) -> Entry:
-    """Return the entry that trains a launch in the background, from where it is now."""
-    config = dumps(launch.config, whole=True)
+    """Return the entry that trains a launch in the background, from where it is now.
+
+    Raises UserError where its directory is not free.
+    """
     run = launch.run or launch.resumes
     if run is not None:
-        return resuming_entry(run, config)
-    forks = None if launch.forks is None else str(launch.forks.path)
-    return Entry(config=config, name=launch.title, forks=forks)
+        return resuming_entry(run, dumps(launch.config, whole=True))
+    return new_entry(launch.config, launch.title, launch.forks)

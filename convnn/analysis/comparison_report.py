@@ -189,5 +189,7 @@ def _group_notes(comparison: Comparison) -> Iterator[str]:
 def _metric_notes(comparison: Comparison) -> Iterator[str]:
     if any(run.summary.source for run in comparison.runs):
         yield "metrics of imported runs are as published; their seconds are of training alone"
+    if comparison.metric == "peak_bytes" and not all(run.summary.data.digests for run in comparison.runs):
+        yield "peak_bytes of runs without a digest of their data, of earlier versions, includes torch and the data"
     if lower_is_better(comparison.metric):
         yield f"lower is better for {comparison.metric}"

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from convnn.analysis.fields import Field, choosing_metrics, measuring_metrics
 from convnn.analysis.statistics import MeanEstimate, estimate_mean, pooled_sd
-from convnn.analysis.training_data import data_conflict, drawn_splits, images_trained
+from convnn.analysis.training_data import data_conflict, drawn_splits, images_trained, is_verified
 from convnn.config.options import BY_KEY
 from convnn.config.recorded import NO_EFFECT, UNKNOWN, value_text
 from convnn.metrics import format_value, monitored
@@ -71,14 +71,15 @@ class NoiseFloor:
 def group_repeats(runs: Iterable[Summary], field: Field, *, only_finished: bool = False) -> list[RunGroup]:
     """Return groups of runs that differ in the seed or in options without effect alone, in the order of their first.
 
-    Runs on data that are known to differ are no repeats. With `only_finished`, runs that did not train to their end
-    have no part in the values.
+    Runs on data that are known to differ are no repeats, nor are those that read theirs at different paths unless
+    digests show that it is the same. With `only_finished`, runs that did not train to their end have no part in the
+    values.
     """
     groups: list[RunGroup] = []
     by_config: dict[object, list[RunGroup]] = {}
     for run in runs:
-        candidates = by_config.setdefault(run.config.key, [])
-        group = next((group for group in candidates if data_conflict(group.runs[0], run) is None), None)
+        candidates = by_config.setdefault(run.config.pathless_key, [])
+        group = next((group for group in candidates if _are_repeats(group.runs[0], run)), None)
         if group is None:
             group = RunGroup()
             groups.append(group)
@@ -89,6 +90,11 @@ def group_repeats(runs: Iterable[Summary], field: Field, *, only_finished: bool 
             group.unfinished = [run for run in group.runs if run.status != "done"]
         _collect_values(group, field)
     return groups
+
+
+def _are_repeats(a: Summary, b: Summary) -> bool:
+    """Return whether two runs of the same options, but for the path of their data, are on the same data."""
+    return data_conflict(a, b) is None and (a.config.key == b.config.key or is_verified(a, b))
 
 
 def _collect_values(group: RunGroup, field: Field) -> None:
@@ -107,13 +113,15 @@ def _collect_values(group: RunGroup, field: Field) -> None:
 def differing_values(cells: Iterable[Sequence[RunGroup]]) -> dict[str, set[str]]:
     """Return the options in which groups that lie in one cell differ, with their values as text.
 
-    An option that differs only by having no effect in some runs is left out where another one explains that. None
-    differ where the groups are on other data alone.
+    An option that differs only by having no effect in some runs is left out where another one explains that; so is the
+    path at which the same data was read. None differ where the groups are on other data alone.
     """
     no_effect = value_text("", NO_EFFECT)
     differing: dict[str, set[str]] = {}
     for groups in cells:
-        configs = [dict(group.runs[0].config.key) for group in groups]
+        first_runs = [group.runs[0] for group in groups]
+        is_same_data = all(is_verified(first_runs[0], run) for run in first_runs[1:])
+        configs = [dict(run.config.pathless_key if is_same_data else run.config.key) for run in first_runs]
         for key in BY_KEY:
             values = {config.get(key, no_effect) for config in configs}
             if len(values) > 1:

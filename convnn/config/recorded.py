@@ -10,7 +10,7 @@ from convnn.config.active import UNCOUNTED, active_options, inactive_options
 from convnn.config.options import BY_KEY, EARLIER_VALUES, OPTIONS, SECTIONS, Value
 from convnn.config.schema import LAYERS, RunConfig, Section
 
-SEED = "training.seed"
+SEED, DATA_PATH = "training.seed", "data.path"
 CACHE_SIZE = 10_000  # configurations that differ in more than the seed
 
 
@@ -63,6 +63,11 @@ class Settings(dict[str, dict[str, Any]]):
         """Equal for runs that differ in nothing but the seed: repeats of each other."""
         return self._derived.key
 
+    @property
+    def pathless_key(self) -> tuple[tuple[str, str], ...]:
+        """The key without the path of the data, at which runs may have read the same."""
+        return self._derived.pathless_key
+
     @cached_property
     def _derived(self) -> _Derived:
         """Shared by the runs that differ in the seed alone: thousands of runs have few configurations."""
@@ -90,13 +95,15 @@ class Settings(dict[str, dict[str, Any]]):
         else:
             inactive, keys = {}, tuple(o.key for o in OPTIONS if o.section not in UNCOUNTED)
         key = tuple((key, value_text(key, self.value(key))) for key in keys if key != SEED)
-        return _Derived(inactive, keys, key)
+        pathless_key = tuple(pair for pair in key if pair[0] != DATA_PATH)
+        return _Derived(inactive, keys, key, pathless_key)
 
 
 class _Derived(NamedTuple):
     inactive: dict[str, str]
     keys: tuple[str, ...]
     key: tuple[tuple[str, str], ...]
+    pathless_key: tuple[tuple[str, str], ...]
 
 
 _cache: dict[tuple[Any, ...], _Derived] = {}

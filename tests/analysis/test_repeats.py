@@ -107,6 +107,25 @@ def test_runs_on_data_that_differ_are_no_repeats():
     ]
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "are_repeats"),
+    [
+        ({"train": "a", "test": "b"}, {"train": "a", "test": "b"}, True),  # one path typed in two ways
+        ({"train": "a"}, {"train": "c"}, False),
+        ({"train": "a"}, {}, False),
+        ({}, {}, False),
+    ],
+)
+def test_runs_that_read_the_same_data_at_two_paths_are_repeats(first, second, are_repeats):
+    runs = [
+        run(path, seed=seed, test_top1=(80.0, 80.0), dataset="folder", data_path=path)
+        for seed, path in enumerate(("flowers", "/data/flowers"))
+    ]
+    for repeat, digests in zip(runs, (first, second), strict=True):
+        repeat.data = RecordedData(digests=digests)
+    assert len(group_repeats(runs, BEST)) == (1 if are_repeats else 2)
+
+
 def test_unfinished_repeats_are_counted_apart():
     runs = repeated([80.0, 81.0])
     runs[1].status = "stopped"

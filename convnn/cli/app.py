@@ -78,11 +78,12 @@ WITH_FLAGS = ("run", "resume", "summary", "evaluate", "verify-resume", "sweep") 
 
 
 class _QuietTypes:
-    """Help without the types of flags and arguments, which say nothing that a reader needs."""
+    """Help without the types of flags and arguments and the ranges of numbers, which the metavar's word stands for."""
 
     def get_params(self, ctx: Any) -> list[Any]:
         params: list[Any] = super().get_params(ctx)  # type: ignore[misc]
         for param in params:
+            param._get_number_range_help_str = lambda: None
             if isinstance(param, TyperArgument) or param.is_flag:
                 param.display_type_rich = lambda ctx: None
         return params

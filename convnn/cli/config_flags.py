@@ -48,7 +48,11 @@ def _word(value: Any) -> Any:
 
 def _annotation(option: Option) -> Any:
     help, metavar = option.help, option.kind.upper()
-    if option.choices:
+    if option.kind == "text":
+        metavar = option.field.upper()
+    elif option.kind == "words":
+        metavar = "WORD"
+    elif option.choices:
         metavar = "|".join(option.choices)
     if len(metavar) > WIDEST_CHOICES:
         help, metavar = f"{help}: {', '.join(option.choices)}", "NAME"

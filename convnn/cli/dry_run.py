@@ -18,7 +18,7 @@ from convnn.hardware import free_memory
 from convnn.presets.resolve import Resolved
 from convnn.runs.run import not_free
 from convnn.terminal.console import out, say
-from convnn.text import memory, number
+from convnn.text import memory, number, plural
 
 ASSUMED_CLASSES = 10  # where a folder that is not here leaves the number unknown
 
@@ -53,12 +53,13 @@ def show_plan(resolved: Resolved, *, as_json: bool, takes_over: bool = False) ->
     ]
     if num_images := _training_images(resolved):
         training = resolved.config.training
-        facts.append(f"{num_batches(num_images, training.batch_size, drop_last=training.drop_last):,} steps/epoch")
+        steps = num_batches(num_images, training.batch_size, drop_last=training.drop_last)
+        facts.append(plural(steps, "step/epoch", "steps/epoch"))
     out().print_line(" · ".join(facts))
     candidates = sorted({layer.candidates for layer in cost.layers if layer.candidates is not None}, reverse=True)
     if candidates:
         counts = ", ".join(map(str, candidates))
-        out().print_line(f"K = {resolved.config.layer.K} neighbors; candidates at each map size: {counts}")
+        out().print_line(f"K = {plural(resolved.config.layer.K, 'neighbor')}; candidates at each map size: {counts}")
     return None
 
 

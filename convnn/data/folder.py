@@ -25,6 +25,7 @@ from convnn.data.images import decoding, first_image_size, read_rgb
 from convnn.data.in_memory import load_in_memory
 from convnn.data.splits import holdout_split
 from convnn.errors import Exit, Problem, UserError
+from convnn.text import plural
 
 THREADS = min(8, os.cpu_count() or 1)  # Pillow releases the interpreter lock while it decodes
 FILES_PER_TASK = 64
@@ -143,13 +144,14 @@ def too_many_unreadable(unreadable: int, num_files: int) -> bool:
 
 def unreadable_error(path: Path | str, errors: Mapping[str, str], num_files: int) -> UserError:
     """Return the error that too many files cannot be read; `errors` by file."""
-    reason = f"contains {len(errors)} of {num_files} images that cannot be read: {_list_errors(errors)}"
+    reason = f"contains {len(errors)} of {plural(num_files, 'image')} that cannot be read: {_list_errors(errors)}"
     return data_error(path, reason, "replace or remove them")
 
 
 def unreadable_message(errors: Mapping[str, str], num_files: int) -> str:
     """Return the warning that some files are left out."""
-    return f"{len(errors)} of {num_files} images cannot be read and are left out: {_list_errors(errors)}"
+    verb = "is" if len(errors) == 1 else "are"
+    return f"{len(errors)} of {plural(num_files, 'image')} cannot be read and {verb} left out: {_list_errors(errors)}"
 
 
 def _list_errors(errors: Mapping[str, str], limit: int = 3) -> str:

@@ -8,6 +8,7 @@ from itertools import chain, islice, zip_longest
 from random import Random
 
 from convnn.errors import Problem, UserError
+from convnn.text import plural
 
 SMALL_BATCH = 0.1  # share of the batch size under which a last batch is a warning
 
@@ -73,7 +74,7 @@ def drop_last_problem(num_images: int, batch_size: int, *, drop_last: bool) -> P
     """Return the problem that no batch is left without the smaller last one."""
     if not drop_last or num_images >= batch_size:
         return None
-    message = f"training.drop_last leaves no batch: {num_images} training images, and batches of {batch_size}"
+    message = f"training.drop_last leaves no batch: {plural(num_images, 'training image')}, and batches of {batch_size}"
     fix = f"use --no_drop_last, or --batch_size {max(num_images, 1)} or less"
     return Problem(message, key="training.drop_last", value=True, fix=fix, change={"training.drop_last": False})
 

@@ -141,7 +141,7 @@ def _batches(config: RunConfig) -> Iterator[Problem]:
     batch, micro = config.training.batch_size, config.training.accumulate
     if micro > batch:
         yield Problem(
-            f"training.accumulate is {micro}: a batch of {batch} images has no {micro} micro-batches",
+            f"training.accumulate is {micro}: a batch of {plural(batch, 'image')} has no {micro} micro-batches",
             key="training.accumulate",
             value=micro,
             fix=f"use --accumulate {batch} or less",

@@ -98,7 +98,8 @@ def cosine_note(before: Mapping[str, Any], config: RunConfig, done: int) -> str 
     rates = [_cosine_rate(config.optimizer.lr, done, span) for span in (before["training.num_epochs"], epochs)]
     if before["training.num_epochs"] == epochs:
         return None
-    return f"the cosine schedule spans {epochs} epochs now: the learning rate was {rates[0]:.3g}, it is {rates[1]:.3g}"
+    span = plural(epochs, "epoch")
+    return f"the cosine schedule spans {span} now: the learning rate was {rates[0]:.3g}, it is {rates[1]:.3g}"
 
 
 def _cosine_rate(rate: float, epoch: int, epochs: int) -> float:

@@ -10,6 +10,7 @@ from pathlib import Path
 from convnn import hardware
 from convnn.errors import Problem, UserError
 from convnn.sweeps.claims import Claim, try_claim
+from convnn.text import plural
 
 SLOTS = "slots"  # folder of a queue with a file for each slot, which holds the identifier of the last entry there
 
@@ -60,7 +61,9 @@ def machine_slots(count: int | None = None, threads: int | None = None) -> list[
     gpus = hardware.visible_gpus()
     if count is not None and gpus and count > len(gpus):
         raise UserError(
-            Problem(f"--slots is {count}: this machine has {len(gpus)} GPUs", fix="give one slot a GPU, or fewer")
+            Problem(
+                f"--slots is {count}: this machine has {plural(len(gpus), 'GPU')}", fix="give one slot a GPU, or fewer"
+            )
         )
     slots = count or len(gpus) or 1
     share = threads or max(1, available // slots)

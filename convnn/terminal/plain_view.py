@@ -12,7 +12,7 @@ from convnn.runs import event_log
 from convnn.runs.history import History
 from convnn.terminal.console import err, out, silence
 from convnn.terminal.report import best_epoch, device_text, epoch_line, event_line, outcome_sentence
-from convnn.text import duration
+from convnn.text import duration, plural
 
 
 class RunView:
@@ -74,7 +74,7 @@ def _started_words(started: Started) -> list[str]:
     if started.device:
         words.append(device_text(started))
     if started.steps_per_epoch:
-        words.append(f"{started.steps_per_epoch} steps/epoch")
+        words.append(plural(started.steps_per_epoch, "step/epoch", "steps/epoch"))
     return words
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -193,6 +194,12 @@ def test_the_help_of_the_program_has_the_exit_codes(convnn):
 def test_a_misspelled_flag_or_command_names_the_nearest_known(typed, known, convnn):
     code, out, err = convnn(*typed.split())
     assert (code, out) == (2, "") and known in err
+
+
+@pytest.mark.parametrize("command", sorted(COMMANDS))
+def test_values_in_the_help_of_a_command_are_named_by_what_they_are(command, convnn):
+    options = convnn(command, "--help")[1].partition("╭")[2]
+    assert not re.search(r"x[<>]|<\w+>|\bWORDS\b|\bRANGE\b", options)
 
 
 def test_help_names_every_flag_and_its_opposite(convnn):

@@ -102,8 +102,8 @@ def test_follow_reads_a_replaced_history_again_and_shows_each_event_once(tmp_pat
     code, out, _ = convnn("show", run.name, "--follow", "--plain", "--runs", tmp_path)
     worker.join()
     assert code == 0
-    shown = [line.split()[1] for line in out.splitlines() if line.startswith("epoch")]
-    assert shown == ["1/4", "2/4", "3/4", "4/4"]
+    lines = [line.split()[1] for line in out.splitlines() if line.startswith("epoch")]
+    assert lines == ["1/4", "2/4", "3/4", "4/4"]
 
 
 def test_follow_in_json_prints_the_events_as_lines(tmp_path, convnn):

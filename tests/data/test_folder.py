@@ -81,7 +81,7 @@ def test_a_few_damaged_images_are_named_and_left_out(opened, tree):
     assert data.train.num_images == 199
     assert torch.cat([y for _, y in data.train.epoch(1)]).bincount().tolist() == [99, 100]
     (note,) = data.warnings
-    assert note.startswith(f"1 of 200 images cannot be read and are left out: {root}/train/cat/007.png (")
+    assert note.startswith(f"1 of 200 images cannot be read and is left out: {root}/train/cat/007.png (")
 
 
 def test_more_than_1_percent_damaged_images_are_an_error(opened, tree):

@@ -16,7 +16,7 @@ from convnn.errors import UserError
 from convnn.runs.run import Run
 from convnn.runs.summary import Summary
 from convnn.safe_path import python_module
-from convnn.text import duration
+from convnn.text import duration, plural
 
 TIMEOUT = 180.0  # seconds that timing may take
 MAX_RUNS = 3  # past runs that are used, the newest first
@@ -95,7 +95,7 @@ async def from_timed_steps(config: RunConfig) -> EpochTime:
     if child.returncode != 0:
         raise UserError(f"timing failed: {_cause(err.decode(errors='replace'), child.returncode)}")
     result = json.loads(out.splitlines()[-1])
-    return EpochTime(result["epoch_s"], f"from {result['steps']} steps timed on {result['device']}")
+    return EpochTime(result["epoch_s"], f"from {plural(result['steps'], 'step')} timed on {result['device']}")
 
 
 def _cause(stderr: str, exit_code: int | None) -> str:

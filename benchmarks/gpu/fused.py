@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from benchmarks.gpu.bench import GpuBench
+from benchmarks.gpu.bench import PRODUCTS, GpuBench, set_products
 from benchmarks.table import Row
-from convnn.layers.ops import nearest
+from convnn.layers.ops import aggregate, nearest
 from convnn.layers.ops.top_k import best_columns
 from convnn.layers.ops.triton import launch, search
 
@@ -23,6 +24,7 @@ SEARCHES = (  # sides of the map, channels, neighbors
     ((8, 8), 256, 9),
     ((4, 4), 512, 9),
 )
+AGGREGATES = (((16, 16), 64, 128), ((8, 8), 256, 256), ((4, 4), 512, 512), ((32, 32), 3, 64))  # sides, channels
 SMALL_SEARCHES = (((4, 4), 3, 4),)
 OTHER_TILES = (
     search.Tiles(32, 32, 16, 4),
@@ -39,7 +41,39 @@ OTHER_TILES = (
 
 def rows(bench: GpuBench) -> Iterator[Row | str]:
     """A row for each kernel and size of map."""
+    yield from _aggregates(bench)
     yield from _searches(bench)
+
+
+def _aggregates(bench: GpuBench) -> Iterator[Row | str]:
+    batch = bench.size(BATCH, 2)
+    for (sides, channels, outputs), kind in itertools.product(
+        AGGREGATES if not bench.small else (((4, 4), 3, 5),), PRODUCTS
+    ):
+        if bench.small and kind != "fp32":
+            continue
+        set_products(kind)
+        torch.manual_seed(0)
+        dtype = torch.bfloat16 if kind == "bf16" else torch.float32
+        length, padded = sides[0] * sides[1], (sides[0] + 2) * (sides[1] + 2)
+        x = torch.randn(batch, length, channels, device=bench.device, dtype=dtype)
+        index = torch.randint(padded, (batch, length, 9), device=bench.device).to(torch.int16)
+        weight = torch.randn(outputs, channels, 9, device=bench.device, dtype=dtype)
+        bias = torch.randn(outputs, device=bench.device, dtype=dtype)
+        grad = torch.randn(batch, length, outputs, device=bench.device, dtype=dtype)
+        name = f"{sides[0]}x{sides[1]}, {channels} to {outputs} channels, 9 slots, {kind}"
+        arguments = (x, index, weight, bias, sides, 1, False)
+        yield {"convolution": f"forward, {name}"} | _both(
+            bench, "aggregate", lambda arguments=arguments: aggregate.aggregate_tiles.function(*arguments)
+        )
+        back = (grad, x, index, weight, sides, 1, False, True)
+        yield {"convolution": f"backward, {name}"} | _both(
+            bench, "aggregate", lambda back=back: aggregate.aggregate_backward.function(*back)
+        )
+        yield {"convolution": f"by weight, {name}"} | _both(
+            bench, "aggregate", lambda back=back: aggregate.aggregate_backward.function(*back[:-1], False)
+        )
+    set_products("fp32")
 
 
 def _searches(bench: GpuBench) -> Iterator[Row | str]:

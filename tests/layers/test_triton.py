@@ -35,7 +35,7 @@ def run_script(name, *words, **environment):
 
 
 @needs_triton
-@pytest.mark.parametrize("script", ["triton_search.py"])
+@pytest.mark.parametrize("script", ["triton_search.py", "triton_aggregate.py"])
 @pytest.mark.parametrize("every", [17, pytest.param(1, marks=pytest.mark.torture)])
 def test_kernels_compute_what_plain_torch_does(script, every):
     assert run_script(script, every, TRITON_INTERPRET="1") == ""

@@ -11,7 +11,8 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from convnn.layers.ops.triton import search
+from convnn.layers.ops.triton import aggregate, search
+from convnn.layers.ops.triton.kernels import aggregate as kernels
 from convnn.layers.ops.triton.kernels.search import search_kernel
 
 CAPABILITIES = (80, 90, 100)
@@ -24,8 +25,8 @@ def report(kernel_name, kernel, types, constants, warps, aligned):
     signature = types | dict.fromkeys(constants, "constexpr")
     attributes = {
         (place,): [["tt.divisibility", 16]]
-        for place, each in enumerate(names)
-        if each.endswith("_ptr") or each in aligned
+        for place, name in enumerate(names)
+        if name.endswith("_ptr") or name in aligned
     }
     values = {(names.index(constant),): value for constant, value in constants.items()}
     for capability in CAPABILITIES:
@@ -71,5 +72,32 @@ def searches():
         report(f"search, {channels} channels", search_kernel, types, constants, tiles.warps, aligned)
 
 
+def aggregates():
+    numbers = dict.fromkeys(("T", "N", "S", "C", "O", "H", "W", "index_stride"), "i32")
+    pointers = {
+        "forward": {"x_ptr": "*X", "index_ptr": "*i16", "weight_ptr": "*X", "bias_ptr": "*X", "out_ptr": "*X"},
+        "by_x": {"grad_ptr": "*X", "index_ptr": "*i16", "weight_ptr": "*X", "grad_x_ptr": "*fp32"},
+        "by_weight": {"x_ptr": "*X", "index_ptr": "*i16", "grad_ptr": "*X", "parts_ptr": "*fp32"},
+    }
+    rows, outputs, channels = aggregate.BLOCK_ROWS, aggregate.BLOCK_OUTPUTS, aggregate.BLOCK_CHANNELS
+    blocks = {
+        "forward": (rows, channels, outputs),
+        "by_x": (rows, outputs, channels),
+        "by_weight": (channels, rows, outputs),
+    }
+    for name, dtype, precision in (
+        *((name, "fp32", precision) for name in pointers for precision in ("tf32", "tf32x3")),
+        *((name, "bf16", "tf32") for name in pointers),
+    ):
+        types = {pointer: kind.replace("X", dtype) for pointer, kind in pointers[name].items()} | numbers
+        if name == "by_weight":
+            types["STEP"] = "i32"
+        constants = {"K": 9, "PH": 1, "PW": 1, "PRECISION": precision}
+        constants |= dict(zip(("BT", "BD", "BO"), blocks[name], strict=True))
+        kernel = getattr(kernels, f"{name}_kernel")
+        report(f"{name}, {dtype}, {precision}", kernel, types, constants, aggregate.WARPS, {"C", "O", "N", "S"})
+
+
 if __name__ == "__main__":
     searches()
+    aggregates()

@@ -26,6 +26,8 @@ from convnn.layers.ops.coordinates import append_coordinates
 from convnn.layers.ops.custom_op import DeviceCache, operator
 from convnn.layers.ops.half_precision import product_dtype
 from convnn.layers.ops.tiles import add_product, as_map, as_rows, interior_rows, pad_rows, tile_bytes, tiles
+from convnn.layers.ops.triton import aggregate as fused
+from convnn.layers.ops.triton import launch
 
 SMALL_ROWS, SMALL_BYTES = 8192, 2 << 20
 """Rows gathered for one image, and their bytes, up to which a CPU spends its time on calls and not on arithmetic."""
@@ -104,6 +106,72 @@ def aggregate_tiles(
     x: Tensor, index: Tensor, weight: Tensor, bias: Tensor, sides: Sequence[int], padding: int, coords: bool
 ) -> Tensor:
     """`aggregate` of position-major rows, tile by tile. (B, N, C), (B or 1, N, K), (out, d, K) -> (B, N, out)"""
+    if _uses_kernels(x, index, weight, bias, sides, padding, coords):
+        return _aggregate_in_registers(x, index, weight, bias, sides, padding, coords)
+    return _aggregate_in_tiles(x, index, weight, bias, sides, padding, coords)
+
+
+def _uses_kernels(
+    x: Tensor, index: Tensor, weight: Tensor, bias: Tensor, sides: Sequence[int], padding: int, coords: bool
+) -> bool:
+    """Return whether there are kernels that agree with the tiles, in both directions."""
+    if x.dtype not in fused.dtypes(x.device) or not len(x) or not launch.is_usable("aggregate", x):
+        return False
+
+    def agrees() -> bool:
+        images = slice(0, launch.CHECKED_IMAGES)
+        indices = index[images] if len(index) > 1 else index
+        arguments = (x[images], indices, weight, bias, sides, padding, coords)
+        out, expected = _aggregate_in_registers(*arguments), _aggregate_in_tiles(*arguments)
+        backward_arguments = (expected, x[images], indices, weight, sides, padding, coords, True)
+        grads = _aggregate_backward_in_registers(*backward_arguments)
+        expected_grads = _aggregate_backward_in_tiles(*backward_arguments)
+        return fused.agree((out, *grads), (expected, *expected_grads), x)
+
+    shapes = (x.shape[1:], index.shape[1:], len(index) > 1, weight.shape, tuple(sides), padding, coords)
+    specialization = (x.dtype, fused.precision(x), *shapes)
+    return launch.is_correct("aggregate", x, specialization, agrees)
+
+
+def _kernel_source(x: Tensor, sides: Sequence[int], padding: int, coords: bool) -> Tensor:
+    """The map's own rows, whose padding the kernels know; or those of the padded map, with coordinates."""
+    return pad_rows(x, sides, padding, x.dtype, coords=True) if coords else x.contiguous()
+
+
+def _aggregate_in_registers(
+    x: Tensor, index: Tensor, weight: Tensor, bias: Tensor, sides: Sequence[int], padding: int, coords: bool
+) -> Tensor:
+    slot_weight = weight[..., : index.shape[2]].permute(2, 1, 0).contiguous()  # (K, d, out)
+    source = _kernel_source(x, sides, padding, coords)
+    return fused.forward(source, index.contiguous(), slot_weight, bias, sides, padding)
+
+
+def _aggregate_backward_in_registers(
+    grad: Tensor,
+    x: Tensor,
+    index: Tensor,
+    weight: Tensor,
+    sides: Sequence[int],
+    padding: int,
+    coords: bool,
+    need_x: bool,
+) -> tuple[Tensor, Tensor]:
+    source, grad, index = _kernel_source(x, sides, padding, coords), grad.to(x.dtype).contiguous(), index.contiguous()
+    slots = index.shape[2]
+    grad_weight = fused.by_weight(source, index, grad, sides, padding).sum(0).permute(2, 1, 0).to(weight.dtype)
+    grad_weight = F.pad(grad_weight, (0, weight.shape[2] - slots)).contiguous()
+    if not need_x:
+        return x.new_empty(0), grad_weight
+    slot_weight = weight[..., :slots].permute(2, 0, 1).contiguous()  # (K, out, d)
+    grad_source = torch.zeros_like(source, dtype=torch.float32)
+    fused.add_by_x(grad, index, slot_weight, grad_source, sides, padding)
+    grad_x = interior_rows(grad_source, sides, padding, x.shape[1])[..., : x.shape[2]]
+    return grad_x.to(x.dtype).contiguous(), grad_weight
+
+
+def _aggregate_in_tiles(
+    x: Tensor, index: Tensor, weight: Tensor, bias: Tensor, sides: Sequence[int], padding: int, coords: bool
+) -> Tensor:
     out = x.new_empty(x.shape[0], index.shape[1], weight.shape[0])
     dtype = product_dtype(x)
     slot_weight = weight[..., : index.shape[2]].to(dtype)
@@ -132,6 +200,23 @@ def aggregate_backward(
 
     The first is empty unless `need_x`.
     """
+    # atomic additions come in any order: in the order of the tiles where results must be the same each time
+    is_ordered = torch.are_deterministic_algorithms_enabled()
+    if not is_ordered and _uses_kernels(x, index, weight, weight.new_empty(len(weight)), sides, padding, coords):
+        return _aggregate_backward_in_registers(grad, x, index, weight, sides, padding, coords, need_x)
+    return _aggregate_backward_in_tiles(grad, x, index, weight, sides, padding, coords, need_x)
+
+
+def _aggregate_backward_in_tiles(
+    grad: Tensor,
+    x: Tensor,
+    index: Tensor,
+    weight: Tensor,
+    sides: Sequence[int],
+    padding: int,
+    coords: bool,
+    need_x: bool,
+) -> tuple[Tensor, Tensor]:
     in_channels, (out_channels, channels, _), slots = x.shape[2], weight.shape, index.shape[2]
     sum_dtype, dtype = torch.promote_types(x.dtype, torch.float32), product_dtype(x)
     grad_x = torch.empty_like(x, memory_format=torch.contiguous_format) if need_x else x.new_empty(0)

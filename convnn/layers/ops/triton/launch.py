@@ -26,10 +26,12 @@ class Launch:
     opaque to the compiler, call it.
     """
 
-    def __init__(self, name: str, function: Callable[..., Any], fake: Callable[..., Any]) -> None:
+    def __init__(
+        self, name: str, function: Callable[..., Any], fake: Callable[..., Any], mutates: tuple[str, ...] = ()
+    ) -> None:
         self.function = function
         operator_name = f"convnn_triton::{name}"
-        schema = torch.library.infer_schema(function, mutates_args=())
+        schema = torch.library.infer_schema(function, mutates_args=mutates)
         torch.library.define(operator_name, schema, tags=(torch.Tag.pt2_compliant_tag,))
         torch.library.impl(operator_name, "CompositeExplicitAutograd", function)
         torch.library.register_fake(operator_name, fake)

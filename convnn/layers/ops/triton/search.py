@@ -114,8 +114,8 @@ def agree(index: Tensor, expected: Tensor, queries: Tensor, candidates: Tensor, 
     columns = torch.zeros(int(position.max()) + 1, dtype=torch.int64, device=position.device)
     columns[position.long()] = torch.arange(len(position), device=position.device)
     scores = [_scores(columns[chosen[..., 1:].long()], queries, candidates, metric) for chosen in (index, expected)]
-    largest = candidates.double().square().sum(2).amax().clamp_min(1e-30)
-    return bool(((scores[0] - scores[1]).abs().amax() <= TOLERANCE * largest).item())
+    largest = candidates.double().square().sum(2).nan_to_num().amax().clamp_min(1e-30)
+    return bool(((scores[0] - scores[1]).nan_to_num().abs().amax() <= TOLERANCE * largest).item())
 
 
 def _scores(columns: Tensor, queries: Tensor, candidates: Tensor, metric: str) -> Tensor:

@@ -1,0 +1,44 @@
+"""Runs the kernels of the convolution in Triton's interpreter, which needs TRITON_INTERPRET=1; prints what differs."""
+
+import itertools
+import sys
+import warnings
+
+import torch
+
+from convnn.layers import ConvNN1d, ConvNN2d
+from convnn.layers.ops.triton import launch
+
+TOLERANCE = 2e-6  # of the largest value: float32 sums in another order
+
+
+def cases(every):
+    warnings.simplefilter("error", RuntimeWarning)
+    grid = itertools.product(
+        (ConvNN1d, ConvNN2d), ("Col", "Loc"), ("Col", "Loc_Col"), (0, 1), (1, 5), (3, 20), ("all", "random")
+    )
+    for number, case in enumerate(itertools.islice(grid, 0, None, every)):
+        layer_class, similarity, aggregation, padding, K, channels, sampling = case
+        torch.manual_seed(number)
+        options = {"sampling_type": sampling, "num_samples": 7} if sampling != "all" else {}
+        layer = layer_class(
+            channels, 6, K=K, padding=padding, similarity_type=similarity, aggregation_type=aggregation, **options
+        ).eval()
+        results = []
+        for uses_kernels in (False, True):
+            (launch.enable if uses_kernels else launch.disable)("aggregate", torch.device("cpu"))
+            torch.manual_seed(number)
+            x = torch.randn(2, channels, *(1, 9)[-layer.dims :], requires_grad=True)
+            layer.zero_grad()
+            out = layer(x)
+            out.square().sum().backward()
+            results.append([out, x.grad, layer.weight.grad, layer.bias.grad])
+        for actual, expected in zip(*results, strict=True):
+            error = (actual - expected).abs().max() / expected.abs().max().clamp_min(1e-30)
+            if not error < TOLERANCE:
+                yield f"{case}: {error:.1e}"
+
+
+if __name__ == "__main__":
+    for line in cases(int(sys.argv[1])):
+        print(line, flush=True)

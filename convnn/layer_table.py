@@ -68,6 +68,7 @@ class LayerKind:
     candidates: Callable[..., int] | None = None  # (side, **arguments) -> M, of a layer that searches neighbors
     constants: Mapping[str, Any] = field(default_factory=dict)  # keyword arguments that no option sets
     optional_bias: bool = False  # takes `bias`, which is redundant before a normalization
+    gathered_bytes: int = 0  # of buffers, for each number of the neighbors' vectors that are gathered
     branches: tuple[str, str] | None = None  # kinds that share the output channels: `first` by ratio, `second` the rest
 
     def option_values(self, config: Any, *, bias: bool = True) -> dict[str, Any]:
@@ -295,6 +296,7 @@ LAYER_TABLE = {
         cost=convnn_cost,
         saved=convnn_saved,
         candidates=candidate_count,
+        gathered_bytes=4,
     ),
     "ConvNN_Attn": LayerKind(
         class_path="convnn.layers.attention:ConvNNAttention2d",
@@ -302,6 +304,7 @@ LAYER_TABLE = {
         cost=attention_cost,
         saved=attention_saved,
         candidates=candidate_count,
+        gathered_bytes=8,  # and their products
     ),
     "Branching": LayerKind(
         class_path="convnn.layers.branching:Branching2d",

@@ -1,4 +1,4 @@
-"""An estimate of the memory that training on a CPU takes, beyond torch itself and the data.
+"""An estimate of the memory that training takes, beyond torch itself and the data.
 
 Weights, gradients and optimizer state do not depend on the batch. What the forward pass keeps for the backward pass
 grows with it, and is counted from what the layers keep. The rest is measured by `benchmarks/memory.py`.
@@ -11,6 +11,7 @@ from itertools import pairwise
 from math import ceil
 from typing import TYPE_CHECKING
 
+from convnn.hardware import has_cuda
 from convnn.layer_table import layer_kind
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ LOADED = 22 * MIB  # code that the first step loads
 COMPILER = 285 * MIB  # what torch.compile adds to it
 BUFFERS = 50 * MIB  # of convolution kernels, whatever the batch is
 SEARCH_BUFFERS = 150 * MIB  # of layers that search neighbors, a tile at a time
+CUDA_NUMBERS = 80 * 2**30 // 64 // 4  # that a buffer on a card of 80 GiB holds, see `layers.ops.tiles`
 FRAGMENTATION = 0.5  # share of the largest gradient for which the heap often has no free block
 OVERHEAD = 1.4  # memory taken per byte kept: gradients of activations, and gaps between blocks of many sizes
 
@@ -31,10 +33,24 @@ def training_bytes(config: RunConfig, slots: Sequence[Slot], parameters: int, la
     images = ceil(config.training.batch_size / config.training.accumulate)
     weights = 4 * (parameters * (2 + optimizer_states(config)) + FRAGMENTATION * largest)
     loaded = LOADED + (COMPILER if config.runtime.compile else 0)
-    buffers = SEARCH_BUFFERS if layer_kind(config.layer.type).searches_neighbors else BUFFERS
+    buffers = search_buffers(config, slots, images) if layer_kind(config.layer.type).searches_neighbors else BUFFERS
     activations = sum(slot_bytes(config, slot) for slot in slots)
     activations += sum(pool_bytes(config, *pair) for pair in pairwise(slots))
     return round(loaded + weights + buffers + OVERHEAD * images * activations)
+
+
+def search_buffers(config: RunConfig, slots: Sequence[Slot], images: int) -> int:
+    """Return the bytes of what is gathered at once: of all images on CUDA, of a small tile elsewhere."""
+    device = config.runtime.device
+    if not (device.startswith("cuda") or (device == "auto" and has_cuda())):
+        return SEARCH_BUFFERS
+    gathered = [
+        kind.gathered_bytes
+        * min(CUDA_NUMBERS, images * slot.side[0] * slot.side[1] * config.layer.K * slot.in_channels)
+        for slot in slots
+        for kind, _ in layer_kind(config.layer.type).parts(config, slot.out_channels)
+    ]
+    return max(SEARCH_BUFFERS, *gathered)
 
 
 def optimizer_states(config: RunConfig) -> int:

@@ -200,3 +200,21 @@ def test_memory_holds_weights_gradients_and_what_the_optimizer_remembers(model):
     assert least({"name": "adamw"}) >= 4
     assert 3 <= least({"name": "sgd"}) < least({"name": "adam"})
     assert 2 <= least({"name": "sgd", "momentum": 0.0}) < least({"name": "sgd"})
+
+
+MEASURED = [  # GB that torch had allocated at the peak of training on an H200
+    ("vgg11", "Conv2d", 256, {}, 2.92),
+    ("vgg11", "ConvNN", 256, {}, 3.27),
+    ("vgg11", "Branching", 256, {}, 3.28),
+    ("vgg11", "ConvNN_Attn", 256, {}, 3.24),
+    ("vgg11", "Branching_Attn", 256, {}, 3.42),
+    ("vgg11", "ConvNN", 256, {"amp": True}, 3.27),
+    ("resnet18", "ConvNN", 64, {}, 4.08),
+    ("resnet18", "Branching_Attn", 64, {"amp": True}, 8.06),
+]
+
+
+@pytest.mark.parametrize(("model", "layer", "batch", "options", "gigabytes"), MEASURED)
+def test_the_memory_forecast_is_near_what_a_card_was_measured_to_take(model, layer, batch, options, gigabytes):
+    config = configured(model, layer, training={"batch_size": batch}, runtime={"device": "cuda", **options})
+    assert 0.8 < plan(config, (32, 32), 10).memory_bytes / (gigabytes * 1e9) < 1.25

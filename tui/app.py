@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from textual import events
+from textual import events, on
 from textual.app import App, SystemCommand
 from textual.binding import ActiveBinding, Binding
 from textual.notifications import SeverityLevel
@@ -33,6 +33,7 @@ from tui.run_feed import RunFeed
 from tui.screens.home import HomeScreen
 from tui.selection import Selection
 from tui.widgets.filter_bar import FilterInput
+from tui.widgets.virtual_list import VirtualList
 
 if TYPE_CHECKING:
     from convnn.config.schema import RunConfig
@@ -132,6 +133,10 @@ class ConvnnApp(App[int]):
 
     def action_interrupt(self) -> None:
         self.shutdown.interrupt()
+
+    @on(VirtualList.NoEffect)
+    def _say_why(self, event: VirtualList.NoEffect) -> None:
+        self.say(event.reason)
 
     def action_help(self) -> None:
         """Show what the focused pane is about, and its keys."""

@@ -12,6 +12,7 @@ from convnn.analysis.fields import Field
 from convnn.analysis.run_table import REPEATS
 from convnn.config.recorded import UNKNOWN
 from convnn.errors import UserError
+from convnn.metrics import metric_info
 from convnn.runs.summary import Summary
 from tui.selection import Selection
 
@@ -26,16 +27,19 @@ class GridSettings:
     """What the grid shows of the runs, and in which order."""
 
     filter: str = ""
-    sort: str | None = None  # a key; None: newest first
-    descending: bool = False
+    sort: str | None = None  # a key; None: by start
+    descending: bool = False  # without a key: oldest first
     columns: list[str] | None = None  # keys; None: the options that differ
     groups: list[str] = field(default_factory=list)  # keys, the outermost first
     expanded: set[str] = field(default_factory=set)  # paths of the groups that are open
+    lists_early_failures: bool = False  # see `filter_runs`
 
     @property
     def sort_key(self) -> str | None:
         """The key as `sort_runs` takes it: `-key` is descending."""
-        return f"-{self.sort}" if self.sort and self.descending else self.sort
+        if self.sort is None:
+            return "started" if self.descending else None
+        return f"-{self.sort}" if self.descending else self.sort
 
 
 @dataclass
@@ -118,7 +122,7 @@ class Arrangement:
     matches: list[Summary]  # the runs that pass the filter
     filter_error: str  # why the filter is not understood; it then hides nothing
     runs: Sequence[Summary]
-    filter: str
+    choice: tuple[str, bool]  # the settings that `matches` depends on
     differing: list[Field]  # the columns where none are chosen
     order: tuple[Any, ...]  # the settings that `root` depends on
     root: GroupNode
@@ -131,11 +135,12 @@ def arrange(
 
     Raises UserError for a sort, column or group key that does not exist.
     """
-    if previous is not None and previous.runs is runs and previous.filter == settings.filter:
+    choice = (settings.filter, settings.lists_early_failures)
+    if previous is not None and previous.runs is runs and previous.choice == choice:
         matches, filter_error, differing = previous.matches, previous.filter_error, previous.differing
     else:
         previous = None
-        matches, filter_error = filter_runs(runs, settings.filter)
+        matches, filter_error = filter_runs(runs, *choice)
         differing = run_table.columns(matches, None)
     columns = run_table.columns(matches, ",".join(settings.columns)) if settings.columns else differing
     order = (settings.sort, settings.descending, tuple(settings.groups), tuple(selection.pinned))
@@ -145,15 +150,35 @@ def arrange(
         ordered = selection.pinned_first(run_table.sort_runs(matches, settings.sort_key))
         root = GroupNode("", "", ordered, list(settings.groups), fields.get_field("best"))
     rows = list(root.rows(settings.expanded))
-    return Arrangement(rows, columns, matches, filter_error, runs, settings.filter, differing, order, root)
+    return Arrangement(rows, columns, matches, filter_error, runs, choice, differing, order, root)
 
 
-def filter_runs(runs: Sequence[Summary], text: str) -> tuple[list[Summary], str]:
-    """Return the runs that pass a filter and "", or all runs and why the filter is not understood."""
+def filter_runs(runs: Sequence[Summary], text: str, lists_early_failures: bool = False) -> tuple[list[Summary], str]:
+    """Return the runs that pass a filter and "", or all runs and why the filter is not understood.
+
+    Runs that failed before their first step are listed by a filter that they pass or with `lists_early_failures`.
+    """
+    if not text.strip():
+        return [run for run in runs if lists_early_failures or not run.failed_early], ""
     try:
         return filters.parse_filter(text, runs).select(runs), ""
     except UserError as error:
         return list(runs), error.problems[0].message
+
+
+def count_text(listed: int, runs: Sequence[Summary], text: str) -> str:
+    """Return how many runs a filter lists, of how many, and how many are not listed because they failed early."""
+    if text.strip():
+        return f"{listed:,} of {len(runs):,}"
+    hidden = len(runs) - listed
+    return f"{listed:,} · {hidden:,} failed at once, a lists them" if hidden else f"{listed:,}"
+
+
+def starts_descending(key: str, runs: Sequence[Summary]) -> bool:
+    """Return whether the best runs come first in descending order of a key."""
+    column = fields.get_field(key, fields.metric_names(runs))
+    metrics = fields.measuring_metrics(column, runs)
+    return bool(metrics) and all(metric_info(metric).better == "higher" for metric in metrics)
 
 
 def group_keys(runs: Sequence[Summary]) -> list[str]:

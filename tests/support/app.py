@@ -74,6 +74,11 @@ def text(app: ConvnnApp) -> str:
     )
 
 
+def messages(app: ConvnnApp) -> str:
+    """The messages that are shown over the footer."""
+    return "\n".join(message.message for message in app._notifications)
+
+
 async def form(pilot: Pilot, *keys: str) -> SetupScreen:
     """Press keys until the form is open."""
     await pilot.press(*keys or ("n",))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 
 import pytest
-from support.app import app, form, make_run, make_runs, text, until
+from support.app import app, form, make_run, make_runs, messages, text, until
 from textual.app import App, ComposeResult
 
 from convnn.analysis.fields import RUN_FIELDS
@@ -377,3 +378,58 @@ async def test_what_left_the_queue_is_listed_with_its_cause_until_it_is_dismisse
         await pilot.press("u")
         await until(pilot, lambda: queue_names(pilot.app) == ["K1"])
         assert len(queue.ended()) == 1
+
+
+async def test_runs_that_failed_before_their_first_step_are_listed_by_a_key(tmp_path):
+    make_run(tmp_path / "runs", "no-data", "failed", epochs=0)
+    async with app(tmp_path / "runs").run_test(size=(120, 40)) as pilot:
+        await until(pilot, lambda: "Every run failed before its first step.  Press a" in text(pilot.app))
+        assert "runs 0 · 1 failed at once, a lists them" in text(pilot.app)
+        await pilot.press("a")
+        await until(pilot, lambda: names(pilot.app) == ["no-data"])
+        await pilot.press("a")
+        await until(pilot, lambda: not names(pilot.app))
+
+
+@pytest.mark.parametrize(
+    ("keys", "reason"),
+    [
+        (("tab", "space"), "move the cursor to a run first"),
+        (("M",), "no run is marked"),
+        (("a",), "no run failed before its first step"),
+        (("escape",), "there is nothing to go back to"),
+        (("left",), "every column is in sight"),
+        (("f5",), "move the cursor to a preset"),
+        (("u",), "trash"),
+    ],
+)
+async def test_a_key_without_effect_says_why(tmp_path, keys, reason):
+    make_run(tmp_path / "runs", "one")
+    async with app(tmp_path / "runs").run_test(size=(200, 40)) as pilot:
+        await read(pilot, 1)
+        await pilot.press(*keys)
+        await until(pilot, lambda: reason in messages(pilot.app))
+
+
+@pytest.mark.parametrize("key", ["enter", "space", "ctrl+d", "delete", "full_stop"])
+async def test_a_key_that_needs_a_run_says_so(tmp_path, key):
+    async with app(tmp_path / "runs").run_test(size=(120, 40)) as pilot:
+        await read(pilot, 0)
+        await until(pilot, lambda: "No runs yet" in text(pilot.app))
+        await pilot.press(key)
+        await until(pilot, lambda: re.search("No runs yet|cursor to a run", messages(pilot.app)))
+
+
+async def test_presets_of_ones_own_are_marked_with_what_they_hide(tmp_path):
+    shutil.copy(store.listed()["quickstart"][0], tmp_path / "presets" / "quickstart.toml")
+    async with app(tmp_path / "runs").run_test(size=(80, 24)) as pilot:
+        await read(pilot, 0)
+        presets = {preset.name: preset for preset in pilot.app.screen.presets}
+        rows = {
+            name: "\n".join(
+                line.plain for line in pilot.app.screen.query_one(PresetList).render_item(presets[name], 76)
+            )
+            for name in ("aaa", "quickstart", "published-branching")
+        }
+        assert "yours · a small look" in rows["aaa"] and "yours, hides " in rows["quickstart"]
+        assert "yours" not in rows["published-branching"]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
-from support.app import app, form, make_run, make_runs, text, until
+from support.app import app, form, make_run, make_runs, messages, text, until
 
 from convnn.analysis.views import read_views
 from tui.dialogs.choice import Choice
@@ -268,3 +269,98 @@ async def test_an_arrangement_is_saved_as_a_view_and_shown_again(tmp_path):
         await pilot.press("v", "t", "enter")
         await until(pilot, lambda: len(grid.items) == 2)
         assert (screen.settings.filter, screen.settings.sort) == ("K=3", sort)
+
+
+def title_click(grid: RunGrid, key: str, width: int) -> tuple[int, int]:
+    """The offset of a column's title in the grid."""
+    line = grid.column_titles(width).plain
+    return line.index(f" {key}") + 2 + grid.gutter.left, grid.gutter.top
+
+
+async def test_a_click_on_a_title_sorts_by_it_the_best_first_and_the_next_one_reverses(tmp_path):
+    repeats(tmp_path / "runs")
+    async with app(tmp_path / "runs").run_test(size=(120, 40)) as pilot:
+        grid = await opened(pilot, 4)
+        width = grid.scrollable_content_region.width
+        best_first = ["run-5-1", "run-5-0", "run-3-1", "run-3-0"]
+        for key, sort, order in (
+            ("best", ("best", True), best_first),
+            ("best", ("best", False), best_first[::-1]),
+            ("K", ("K", False), ["run-3-0", "run-3-1", "run-5-0", "run-5-1"]),
+            ("name", ("name", False), best_first[::-1]),
+        ):
+            await pilot.click(RunGrid, offset=title_click(grid, key, width))
+            await until(pilot, lambda sort=sort: grid.sort == sort)
+            assert names(grid) == order
+
+
+async def test_without_a_column_to_sort_by_shift_s_lists_the_oldest_first(tmp_path):
+    repeats(tmp_path / "runs")
+    async with app(tmp_path / "runs").run_test() as pilot:
+        grid = await opened(pilot, 4)
+        await pilot.press("S")
+        await until(pilot, lambda: names(grid) == ["run-5-1", "run-5-0", "run-3-1", "run-3-0"])
+        assert "oldest first" in text(pilot.app)
+
+
+async def test_where_there_is_room_no_name_and_no_value_is_cut(tmp_path):
+    path, name = "a/folder/of/images/with/a/rather/long/name", "20261122-140000-a-run-with-a-name-that-says-a-lot"
+    make_run(tmp_path / "runs", name, data__path=path)
+    make_run(tmp_path / "runs", "b", hours=2, data__path="short")
+    async with app(tmp_path / "runs").run_test(size=(200, 60)) as pilot:
+        await opened(pilot, 2)
+        await until(pilot, lambda: name in text(pilot.app))
+        assert path in text(pilot.app) and "…" not in text(pilot.app)
+        await pilot.resize_terminal(80, 24)
+        await until(pilot, lambda: name not in text(pilot.app) and "a-run-with-a-name" in text(pilot.app))
+
+
+async def test_runs_that_failed_before_their_first_step_are_listed_by_a_key_or_a_filter(tmp_path):
+    repeats(tmp_path / "runs")
+    make_run(tmp_path / "runs", "no-data", "failed", hours=0.5, epochs=0)
+    async with app(tmp_path / "runs").run_test() as pilot:
+        grid = await opened(pilot, 5)
+        assert len(grid.items) == 4 and "runs 4 · 1 failed at once, a lists them" in text(pilot.app)
+        await pilot.press("a")
+        await until(pilot, lambda: names(grid)[0] == "no-data")
+        await pilot.press("a")
+        await until(pilot, lambda: len(grid.items) == 4)
+        await pilot.press("slash", *"status=failed")
+        await until(pilot, lambda: names(grid) == ["no-data"])
+
+
+@pytest.mark.parametrize(
+    ("keys", "reason"),
+    [
+        (("a",), "no run failed before its first step"),
+        (("M",), "no run is marked"),
+        (("right",), "every column is in sight"),
+        (("left",), "every column is in sight"),
+        (("d",), "mark two or more runs"),
+    ],
+)
+async def test_a_key_without_effect_says_why(tmp_path, keys, reason):
+    repeats(tmp_path / "runs")
+    async with app(tmp_path / "runs").run_test(size=(160, 40)) as pilot:
+        await opened(pilot, 4)
+        await pilot.press(*keys)
+        await until(pilot, lambda: reason in messages(pilot.app))
+
+
+@pytest.mark.parametrize("key", ["enter", "space", "p", "ctrl+d", "delete", "full_stop"])
+async def test_a_key_that_needs_a_run_says_so(tmp_path, key):
+    async with app(tmp_path / "runs").run_test() as pilot:
+        await opened(pilot, 0)
+        await pilot.press(key)
+        await until(pilot, lambda: re.search("No runs yet|cursor to a run", messages(pilot.app)))
+
+
+@pytest.mark.parametrize("key", ["p", "delete", "full_stop"])
+async def test_a_key_that_needs_a_run_says_so_on_a_group(tmp_path, key):
+    repeats(tmp_path / "runs")
+    async with app(tmp_path / "runs").run_test() as pilot:
+        grid = await opened(pilot, 4)
+        pilot.app.screen._set_groups(["K"])
+        await until(pilot, lambda: len(grid.items) == 2)
+        await pilot.press(key)
+        await until(pilot, lambda: "move the cursor to a run" in messages(pilot.app))

@@ -23,7 +23,7 @@ from convnn.runs.run import Run
 from convnn.runs.status import STATUSES
 from convnn.runs.summary import Summary, summarize
 from convnn.text import plural
-from tui.arrangement import GridRow, filter_runs
+from tui.arrangement import GridRow, count_text, filter_runs
 from tui.keys import bindings
 from tui.screens.home_queue import QueuePane
 from tui.widgets.filter_bar import FilterBar
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 NO_RUNS = "No runs yet.  Press n for a new one, or tab and enter to start from a preset."
 NO_MATCH = "No run matches.  Press esc to clear the filter."
+ONLY_FAILED = "Every run failed before its first step.  Press a to list them, n for a new one."
 NO_PRESETS = "No presets yet.  Press n to fill the form, and ctrl+s there to save it."
 NO_PRESET_MATCH = "No preset matches.  Press esc to clear the filter."
 
@@ -52,7 +53,7 @@ class HomeScreen(Screen[None]):
     app: ServicesApp
     BINDINGS = bindings(
         "new", "filter", "table", "mark", "unmark", "diff", "run-menu", "duplicate", "delete", "undo", "launch",
-        "launch-letter", "next", "previous", "back", footer=("new", "filter", "table"),
+        "launch-letter", "early-failures", "next", "previous", "back", footer=("new", "filter", "table"),
     )  # fmt: skip
     AUTO_FOCUS = "#runs"
 
@@ -61,6 +62,7 @@ class HomeScreen(Screen[None]):
         self.presets: list[PresetEntry] = []
         self._opened_at_start = preset  # name or path
         self._reading_queue = asyncio.Lock()
+        self._lists_early_failures = False
 
     @cached_property
     def queue(self) -> QueuePane:
@@ -135,21 +137,19 @@ class HomeScreen(Screen[None]):
         if not self.query(PresetList):  # the app closed while a thread was reading
             return
         filter_bar = self.query_one(FilterBar)
-        runs, error = filter_runs(self.app.runs, filter_bar.text)
+        runs, error = filter_runs(self.app.runs, filter_bar.text, self._lists_early_failures)
         filter_bar.update(self.app.runs, error)
-        self._show_runs(runs, is_filtered=bool(filter_bar.text))
+        self._show_runs(runs, filter_bar.text)
         self._show_presets(filter_bar.text)
         self._show_status()
 
-    def _show_runs(self, runs: list[Summary], *, is_filtered: bool) -> None:
+    def _show_runs(self, runs: list[Summary], filter_text: str) -> None:
         grid = self.query_one(RunGrid)
-        if is_filtered:
+        grid.border_title = f"runs {count_text(len(runs), self.app.runs, filter_text)}" if self.app.runs else "runs"
+        if filter_text:
             grid.empty_text = NO_MATCH
-            grid.border_title = f"runs {len(runs):,} of {len(self.app.runs):,}"
-        else:
-            grid.border_title = f"runs {len(runs):,}" if runs else "runs"
-            if self.app.run_feed.complete:
-                grid.empty_text = NO_RUNS
+        elif self.app.run_feed.complete:
+            grid.empty_text = ONLY_FAILED if self.app.runs else NO_RUNS
         grid.show_rows([GridRow(run) for run in runs], _columns(self.app.now))
 
     def _show_presets(self, filter_text: str) -> None:
@@ -235,6 +235,8 @@ class HomeScreen(Screen[None]):
             else:
                 self.app.say(f"copied as {copy.stem}")
                 self._start_reading_presets()
+        else:
+            self._say_no_run(" or a preset")
 
     def action_launch(self) -> None:
         """Train the preset under the cursor as it is."""
@@ -254,6 +256,8 @@ class HomeScreen(Screen[None]):
             self.app.deletion.delete_preset(self.preset.path)
         elif self.run is not None:
             self.app.deletion.delete_runs([self.run])
+        else:
+            self._say_no_run(" or a preset")
         self._read_again()
 
     def action_run_menu(self) -> None:
@@ -278,16 +282,31 @@ class HomeScreen(Screen[None]):
         self.app.push_screen(RunsScreen())
 
     def action_mark(self) -> None:
-        if self.run is not None:
-            self.query_one(RunGrid).toggle_mark()
+        grid = self.query_one(RunGrid)
+        if grid.has_focus and grid.items:
+            grid.toggle_mark()
+        else:
+            self._say_no_run()
 
     def action_unmark(self) -> None:
         self.query_one(RunGrid).unmark_all()
+
+    def _say_no_run(self, alternative: str = "") -> None:
+        """Say what a key that acts on the item under the cursor needs."""
+        self.app.say(f"move the cursor to a run{alternative} first")
 
     def action_diff(self) -> None:
         self.app.compare(self.run)
 
     # -- filtering --------------------------------------------------------------------------------------------------
+
+    def action_early_failures(self) -> None:
+        """List also the runs that failed before their first step, or hide them."""
+        if not any(run.failed_early for run in self.app.runs):
+            self.app.say("no run failed before its first step")
+            return
+        self._lists_early_failures = not self._lists_early_failures
+        self.show_lists()
 
     def action_filter(self) -> None:
         if self.app.typing:
@@ -312,7 +331,8 @@ class HomeScreen(Screen[None]):
         filter_bar = self.query_one(FilterBar)
         if filter_bar.input.has_focus:
             self.query_one(RunGrid).focus()
-        filter_bar.close()
+        if not filter_bar.close():
+            self.app.say("there is nothing to go back to: press q to quit")
 
 
 def _pane(widget: VirtualList[Any], title: str) -> VirtualList[Any]:

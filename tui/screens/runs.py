@@ -17,7 +17,7 @@ from convnn.config.options import BY_KEY, BY_NAME, OPTIONS
 from convnn.errors import UserError
 from convnn.runs.run import Run
 from convnn.text import plural
-from tui.arrangement import Arrangement, GridSettings, arrange, group_keys
+from tui.arrangement import Arrangement, GridSettings, arrange, count_text, group_keys, starts_descending
 from tui.dialogs.choice import Choice
 from tui.dialogs.picker import Picker
 from tui.dialogs.prompt import Prompt
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 NO_RUNS = "No runs yet.  Press esc and n for a new one, or import some in a shell: convnn import PATH."
 NO_MATCH = "No run matches.  Press esc to clear the filter."
+ONLY_FAILED = "Every run failed before its first step.  Press a to list them."
 GROUP_HELP = {"repeats": "the same but for the seed", "status": "how it ended"}
 
 
@@ -42,7 +43,7 @@ class RunsScreen(Screen[None]):
     CSS_PATH = "runs.tcss"
     BINDINGS = bindings(
         "mark", "unmark", "diff", "filter", "group", "sort", "reverse", "columns", "views", "pin", "run-menu", "new",
-        "duplicate", "delete", "undo", "back", footer=("mark", "diff", "filter"),
+        "duplicate", "delete", "undo", "early-failures", "back", footer=("mark", "diff", "filter"),
     )  # fmt: skip
     AUTO_FOCUS = "RunGrid"
 
@@ -82,11 +83,12 @@ class RunsScreen(Screen[None]):
         """Arrange the runs by the settings and show them."""
         runs, settings, grid = self.app.runs, self.settings, self.grid
         self.arrangement = arrange(runs, settings, self.app.selection, self.arrangement)
-        if runs or self.app.run_feed.complete:
-            grid.empty_text = NO_MATCH if runs else NO_RUNS
+        if settings.filter:
+            grid.empty_text = NO_MATCH
+        elif runs or self.app.run_feed.complete:
+            grid.empty_text = ONLY_FAILED if runs else NO_RUNS
         grid.show_rows(self.arrangement.rows, self.arrangement.columns, (settings.sort, settings.descending))
-        matches = len(self.arrangement.matches)
-        grid.border_title = f"runs {matches:,}" if matches == len(runs) else f"runs {matches:,} of {len(runs):,}"
+        grid.border_title = f"runs {count_text(len(self.arrangement.matches), runs, settings.filter)}"
         self.query_one(FilterBar).update(runs, self.arrangement.filter_error)
         self._show_status()
 
@@ -97,6 +99,8 @@ class RunsScreen(Screen[None]):
         if settings.sort:
             direction = "descending" if settings.descending else "ascending"
             subtitle.append(f"by {settings.sort}, {direction}")
+        elif settings.descending:
+            subtitle.append("oldest first")
         if settings.groups:
             subtitle.append(f"grouped by {', '.join(settings.groups)}")
         marked, warnings = len(self.app.selection.marked), len(self.app.run_feed.warnings)
@@ -128,7 +132,14 @@ class RunsScreen(Screen[None]):
             self.settings.expanded ^= {row.node.path}
             self.rearrange()
 
+    def _say_no_run(self) -> None:
+        """Say what a key that acts on the run under the cursor needs."""
+        row = self.grid.current
+        self.app.say(self.grid.empty_text if row is None else "this is a group: move the cursor to a run in it first")
+
     def action_mark(self) -> None:
+        if self.grid.current is None:
+            self._say_no_run()
         self.grid.toggle_mark()
         self._show_status()
 
@@ -142,6 +153,8 @@ class RunsScreen(Screen[None]):
         if row is not None and row.run is not None:
             self.app.selection.toggle_pin(row.run.path)
             self.rearrange()
+        else:
+            self._say_no_run()
 
     def action_diff(self) -> None:
         self.app.compare(self.run)
@@ -153,6 +166,8 @@ class RunsScreen(Screen[None]):
         """Open the options of the run under the cursor in the form."""
         if self.run is not None:
             self.app.show_form(run=self.run)
+        else:
+            self._say_no_run()
 
     def action_delete(self) -> None:
         """Move the marked runs, or without marks the one under the cursor, to the trash."""
@@ -166,6 +181,8 @@ class RunsScreen(Screen[None]):
             self._delete(marked)
         elif row is not None and row.run is not None:
             self._delete([row.run.run])
+        else:
+            self._say_no_run()
 
     def _delete(self, runs: list[Run]) -> None:
         self.app.deletion.delete_runs(runs)
@@ -186,8 +203,21 @@ class RunsScreen(Screen[None]):
         """Sort by the next column and, after the last one, by age again."""
         keys = [None, *self._column_keys]
         following = dict(pairwise([*keys, None]))
-        self.settings.sort = following.get(self.settings.sort)
+        self._sort_by(following.get(self.settings.sort))
+
+    def _sort_by(self, key: str | None) -> None:
+        """Sort by a key, the best runs first; None sorts by start, the newest first."""
+        self.settings.sort = key
+        self.settings.descending = key is not None and starts_descending(key, self.app.runs)
         self.rearrange()
+
+    @on(RunGrid.TitleClicked)
+    def _sort_by_clicked(self, event: RunGrid.TitleClicked) -> None:
+        """Sort by the column whose title was clicked or, where that is so already, reverse the order."""
+        if event.key == self.settings.sort:
+            self.action_reverse()
+        else:
+            self._sort_by(event.key)
 
     @property
     def _column_keys(self) -> list[str]:
@@ -266,6 +296,14 @@ class RunsScreen(Screen[None]):
         self.app.say(f"the view {name.strip()} is {'replaced' if replaced else 'saved'}")
 
     # -- filtering --------------------------------------------------------------------------------------------------
+
+    def action_early_failures(self) -> None:
+        """List also the runs that failed before their first step, or hide them."""
+        if not any(run.failed_early for run in self.app.runs):
+            self.app.say("no run failed before its first step")
+            return
+        self.settings.lists_early_failures = not self.settings.lists_early_failures
+        self.rearrange()
 
     def action_filter(self) -> None:
         if self.app.typing:

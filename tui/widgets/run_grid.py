@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from rich.cells import cell_len
 from rich.text import Text
+from textual import events
+from textual.message import Message
 
 from convnn.analysis.fields import Field
 from convnn.metrics import format_value
@@ -20,12 +23,21 @@ from tui.widgets.run_name import short_name, without_time
 from tui.widgets.virtual_list import VirtualList
 
 SAMPLE_SIZE = 200  # rows that the widths of columns are made from
-COLUMN_WIDTH = (4, 20)  # cells, at least and at most
+COLUMN_WIDTH = (4, 20)  # cells, at least and, while others need the room, at most
+WIDEST_COLUMN = 60  # cells, where there is room
 NAME_WIDTH = (16, 44)  # cells that names get before the columns do, at least and at most
 GROUP_COLUMNS = (("n", 4), ("mean", 7), ("sd", 6))  # names and widths
 GROUP_COLUMNS_WIDTH = sum(width + 1 for _, width in GROUP_COLUMNS)
 RIGHT_ALIGNED = ("number", "age")
 GLYPHS_WIDTH = 3  # pin, mark and a space
+
+
+class Layout(NamedTuple):
+    """How the cells of a line are divided."""
+
+    name_width: int
+    columns: list[Field]  # that fit beside the name
+    widths: dict[str, int]  # by key
 
 
 class RunGrid(VirtualList[GridRow]):
@@ -40,6 +52,13 @@ class RunGrid(VirtualList[GridRow]):
     BINDINGS = bindings("left", "right")
     has_titles = True
 
+    class TitleClicked(Message):
+        """The title of a column was clicked."""
+
+        def __init__(self, key: str) -> None:
+            super().__init__()
+            self.key = key
+
     def __init__(self, empty_text: str, selection: Selection, *, id: str | None = None) -> None:
         super().__init__(empty_text, id=id)
         self.selection = selection
@@ -47,8 +66,9 @@ class RunGrid(VirtualList[GridRow]):
         self.first_column = 0  # the first one beside the name
         self.sort: tuple[str | None, bool] = (None, False)  # key, descending
         self._widths: dict[str, int] = {}
+        self._full_widths: dict[str, int] = {}  # that no value is cut in, up to WIDEST_COLUMN
         self._name_widths = (0, 0)  # the widest name, without and with its time
-        self._layouts: dict[int, tuple[int, list[Field]]] = {}  # by the width of the grid
+        self._layouts: dict[int, Layout] = {}  # by the width of the grid
 
     def show_rows(
         self, rows: Sequence[GridRow], columns: Sequence[Field], sort: tuple[str | None, bool] = (None, False)
@@ -58,22 +78,28 @@ class RunGrid(VirtualList[GridRow]):
         self.sort, self.first_column = sort, min(self.first_column, max(0, len(self.columns) - 1))
         sample = rows[:: max(1, len(rows) // SAMPLE_SIZE)]
         runs = [row.runs[0] for row in sample if row.runs]
-        self._widths = {column.key: self._width_of(column, runs) for column in self.columns}
+        self._full_widths = {column.key: self._width_of(column, runs) for column in self.columns}
+        self._widths = {
+            column.key: max(self._title_width(column), min(self._full_widths[column.key], COLUMN_WIDTH[1]))
+            for column in self.columns
+        }
+        long_labels = sorted(rows, key=lambda row: len(_label(row)))[-SAMPLE_SIZE:]
         self._name_widths = (
-            max((_label_width(row, without_time(_label(row))) for row in sample), default=0),
-            max((_label_width(row, _label(row)) for row in sample), default=0),
+            max((_label_width(row, without_time(_label(row))) for row in long_labels), default=0),
+            max((_label_width(row, _label(row)) for row in long_labels), default=0),
         )
         self.set_items(rows)
         self._layouts.clear()
         self._show_scroll_position()
 
     def _width_of(self, column: Field, runs: Sequence[Summary]) -> int:
-        low, high = COLUMN_WIDTH
-        title = cell_len(column.key + self._arrow(column.key))
         values = max((cell_len(escaped(column.text(run))) for run in runs), default=0)
         if column.kind == "status":
             values += 2  # its glyph
-        return max(low, title, min(values, high))
+        return max(COLUMN_WIDTH[0], self._title_width(column), min(values, WIDEST_COLUMN))
+
+    def _title_width(self, column: Field) -> int:
+        return cell_len(column.key + self._arrow(column.key))
 
     @property
     def current_run(self) -> Summary | None:
@@ -96,6 +122,8 @@ class RunGrid(VirtualList[GridRow]):
         self.refresh()
 
     def unmark_all(self) -> None:
+        if not self.selection.marked:
+            self.post_message(self.NoEffect("no run is marked"))
         self.selection.unmark_all()
         self.refresh()
 
@@ -105,14 +133,22 @@ class RunGrid(VirtualList[GridRow]):
     def _has_groups(self) -> bool:
         return bool(self.items) and self.items[0].node is not None
 
-    def _layout(self, width: int) -> tuple[int, list[Field]]:
-        """Return the width of the names, and the columns that fit into `width` cells beside them."""
+    def _layout(self, width: int) -> Layout:
+        """Return how `width` cells are divided; what is left over goes to columns whose values would be cut."""
         if width not in self._layouts:
             room = width - GLYPHS_WIDTH
             if self._has_groups:
                 room -= GROUP_COLUMNS_WIDTH
             name_width = self._name_width(room)
-            self._layouts[width] = name_width, self._fitting_columns(room - name_width - 1)
+            room -= name_width + 1
+            columns = self._fitting_columns(room)
+            widths = {column.key: self._widths[column.key] for column in columns}
+            room -= sum(widths.values()) + len(widths)
+            for key in widths:
+                extra = max(0, min(room, self._full_widths[key] - widths[key]))
+                widths[key] += extra
+                room -= extra
+            self._layouts[width] = Layout(name_width, columns, widths)
         return self._layouts[width]
 
     def _name_width(self, room: int) -> int:
@@ -140,7 +176,7 @@ class RunGrid(VirtualList[GridRow]):
 
     def visible_columns(self, width: int) -> list[Field]:
         """Return the columns that are shown in `width` cells."""
-        return self._layout(width)[1]
+        return self._layout(width).columns
 
     def _show_scroll_position(self) -> None:
         count = len(self.visible_columns(max(40, self.size.width)))
@@ -153,12 +189,21 @@ class RunGrid(VirtualList[GridRow]):
 
     def action_left(self) -> None:
         """Scroll to the columns at the left."""
-        self._scroll_columns(max(0, self.first_column - 1))
+        if self.first_column:
+            self._scroll_columns(self.first_column - 1)
+        else:
+            self._say_no_more_columns()
 
     def action_right(self) -> None:
         """Scroll to the columns at the right."""
         if self.first_column + len(self.visible_columns(self.size.width)) < len(self.columns):
             self._scroll_columns(self.first_column + 1)
+        else:
+            self._say_no_more_columns()
+
+    def _say_no_more_columns(self) -> None:
+        reason = "there are no more columns" if self.border_subtitle else "every column is in sight"
+        self.post_message(self.NoEffect(reason))
 
     def _scroll_columns(self, first: int) -> None:
         self.first_column = first
@@ -166,14 +211,37 @@ class RunGrid(VirtualList[GridRow]):
         self._show_scroll_position()
         self.refresh()
 
+    def on_click(self, event: events.Click) -> None:
+        """Post the title that was clicked."""
+        key = self._title_at(event.x - self.gutter.left)
+        if key is not None and self.items and event.y == self.gutter.top:
+            self.post_message(self.TitleClicked(key))
+
+    def _title_at(self, x: int) -> str | None:
+        """Return the key of the column at a cell of the line of titles."""
+        layout = self._layout(self.scrollable_content_region.width)
+        end = GLYPHS_WIDTH + layout.name_width + 1
+        if x < end:
+            return "name"
+        if self._has_groups:
+            end += GROUP_COLUMNS_WIDTH
+            if x < end:
+                return None
+        for key, width in layout.widths.items():
+            end += width + 1
+            if x < end:
+                return key
+        return None
+
     # -- rendering --------------------------------------------------------------------------------------------------
 
     def column_titles(self, width: int) -> Text:
-        line = Text(" " * GLYPHS_WIDTH + _left("name" + self._arrow("name"), self._layout(width)[0]))
+        layout = self._layout(width)
+        line = Text(" " * GLYPHS_WIDTH + _left("name" + self._arrow("name"), layout.name_width))
         if self._has_groups:
             line.append("".join(_right(name, column_width) for name, column_width in GROUP_COLUMNS))
-        for column in self.visible_columns(width):
-            line.append(self._cell(column, column.key + self._arrow(column.key)))
+        for column in layout.columns:
+            line.append(_cell(column, column.key + self._arrow(column.key), layout.widths[column.key]))
         return line
 
     def _arrow(self, key: str) -> str:
@@ -183,11 +251,11 @@ class RunGrid(VirtualList[GridRow]):
         return " ▼" if descending else " ▲"
 
     def render_item(self, item: GridRow, width: int) -> list[Text]:
-        name_width = self._layout(width)[0]
+        layout = self._layout(width)
         if item.node is not None:
-            return [self._group_line(item, item.node, name_width)]
+            return [self._group_line(item, item.node, layout.name_width)]
         assert item.run is not None
-        return [self._run_line(item, item.run, name_width, width)]
+        return [self._run_line(item, item.run, layout)]
 
     def _group_line(self, row: GridRow, group: GroupNode, name_width: int) -> Text:
         is_marked = all(run.path in self.selection.marked for run in group.runs)
@@ -200,7 +268,8 @@ class RunGrid(VirtualList[GridRow]):
         count = plural(len(group.runs), "run")
         return line.append(f"{count}, mean over {averaged_over}" if averaged_over else count, "dim")
 
-    def _run_line(self, row: GridRow, run: Summary, name_width: int, width: int) -> Text:
+    def _run_line(self, row: GridRow, run: Summary, layout: Layout) -> Text:
+        name_width = layout.name_width
         line = Text().append(self.selection.glyphs(run.path) + " ", self._color("accent"))
         indent = "  " * row.depth
         name = escaped(run.name)
@@ -209,18 +278,14 @@ class RunGrid(VirtualList[GridRow]):
         line.append(_left(indent + short_name(name, name_width - len(indent)), name_width))
         if self._has_groups:
             line.append(" " * GROUP_COLUMNS_WIDTH)
-        for column in self.visible_columns(width):
+        for column in layout.columns:
             if column.kind == "status":
                 color = self._color(status_tone(run.status))
                 line.append(f"{STATUSES[run.status].glyph} ", f"bold {color}")
-                line.append(_left(run.status, self._widths[column.key] - 2), color)
+                line.append(_left(run.status, layout.widths[column.key] - 2), color)
             else:
-                line.append(self._cell(column, escaped(column.text(run))))
+                line.append(_cell(column, escaped(column.text(run)), layout.widths[column.key]))
         return line
-
-    def _cell(self, column: Field, text: str) -> str:
-        align = _right if column.kind in RIGHT_ALIGNED else _left
-        return align(text, self._widths[column.key])
 
     def _color(self, name: str) -> str:
         return self.app.theme_variables.get(name, "")
@@ -244,6 +309,11 @@ def _label(row: GridRow) -> str:
 def _label_width(row: GridRow, label: str) -> int:
     """Cells of a label with its indent and, of a group, its arrow."""
     return cell_len(label) + 2 * row.depth + (2 if row.node else 0)
+
+
+def _cell(column: Field, text: str, width: int) -> str:
+    align = _right if column.kind in RIGHT_ALIGNED else _left
+    return align(text, width)
 
 
 def _left(text: str, width: int) -> str:

@@ -41,6 +41,13 @@ class VirtualList(ScrollView, Generic[Item], can_focus=True):
         def control(self) -> VirtualList[Any]:
             return self.list
 
+    class NoEffect(Message):
+        """A key had no effect, and why."""
+
+        def __init__(self, reason: str) -> None:
+            super().__init__()
+            self.reason = reason
+
     def __init__(self, empty_text: str = "", *, id: str | None = None) -> None:
         super().__init__(id=id)
         self.items: list[Item] = []
@@ -174,6 +181,8 @@ class VirtualList(ScrollView, Generic[Item], can_focus=True):
     def action_open(self) -> None:
         if self.current is not None:
             self.post_message(self.Opened(self, self.current))
+        else:
+            self.post_message(self.NoEffect(self.empty_text))
 
     def on_click(self, event: events.Click) -> None:
         """Move the cursor with one click, open with the second."""

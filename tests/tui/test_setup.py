@@ -94,10 +94,30 @@ async def test_the_focused_field_shows_its_help_and_others_their_default(tmp_pat
     async with opened(tmp_path) as (pilot, screen):
         screen.query_one(Form).go_to("layer.K")
         await until(pilot, lambda: BY_KEY["layer.K"].help[:30] in text(pilot.app))
-        assert field(screen, "layer.padding").note.plain == "pixels · default 1"
+        assert field(screen, "layer.padding").note == "pixels · default 1"
         await pilot.press("f1")
         await until(pilot, lambda: "A whole number" in text(pilot.app) or "a whole number" in text(pilot.app))
         await until(pilot, lambda: "a larger number" in text(pilot.app))
+
+
+@pytest.mark.parametrize("size", [(60, 15), (80, 24), (120, 40)])
+async def test_no_field_moves_when_another_one_gets_the_focus(tmp_path, size):
+    async with opened(tmp_path, size=size) as (pilot, screen):
+        rows = {key: field.virtual_region.y for key, field in screen.query_one(Form).fields.items()}
+        for key in ("layer.type", "data.path", "sampling.num_samples"):  # the last has no effect
+            screen.query_one(Form).go_to(key)
+            await until(pilot, lambda key=key: BY_KEY[key].help[:20] in text(pilot.app))
+            assert {key: field.virtual_region.y for key, field in screen.query_one(Form).fields.items()} == rows
+
+
+async def test_the_command_stays_selected_when_it_is_written_anew(tmp_path):
+    async with opened(tmp_path) as (pilot, screen):
+        await pilot.press("f2")
+        box = screen.query_one(CommandBox)
+        box.show(box.command)
+        box.show("convnn run --K 3")
+        await pilot.press("x")
+        assert box.text == "x"
 
 
 async def test_what_is_typed_right_after_tab_goes_to_the_next_field(tmp_path):
@@ -221,7 +241,7 @@ async def test_f8_goes_from_problem_to_problem_and_back(tmp_path):
 async def test_what_has_no_effect_is_greyed_with_the_reason(tmp_path):
     async with opened(tmp_path) as (pilot, screen):
         row = field(screen, "layer.kernel_size")
-        assert row.state.inactive and row.note.plain == "no effect with layer ConvNN"
+        assert row.state.inactive and row.note == "no effect with layer ConvNN"
         await put(pilot, screen, "layer.type", "Branching")
         assert not row.state.inactive
 

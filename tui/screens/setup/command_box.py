@@ -49,8 +49,10 @@ class CommandBox(TextArea):
         """Show the form's command, unless another one is being written."""
         is_unedited = self.text == self.command
         self.command = command
-        if is_unedited or not self.has_focus:
+        if (is_unedited or not self.has_focus) and self.text != command:
             self.text = command
+            if self.has_focus:
+                self.select_all()  # as on focus: what is typed replaces it
 
     def on_focus(self) -> None:
         self.select_all()

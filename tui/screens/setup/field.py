@@ -1,4 +1,4 @@
-"""A row of the form: the name of an option, its control, and a note; its problems stand below."""
+"""A row of the form: the name of an option, its control, and a note; its problems are shown below."""
 
 from __future__ import annotations
 
@@ -6,17 +6,15 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from rich.containers import Lines
 from rich.text import Text
 from textual.app import ComposeResult
-from textual.geometry import Size
 from textual.widget import Widget
 from textual.widgets import Static
 
 from convnn.config.fixes import form_fix
 from convnn.config.options import Option
 from convnn.errors import Problem
-from convnn.text import escaped
+from convnn.text import escaped, fit
 from tui.screens.setup.controls import make_control
 from tui.screens.setup.draft import CheckedDraft, Draft
 from tui.theme import muted
@@ -57,7 +55,7 @@ class FormField(Widget):
     """One option. It draws name and note itself, around its control: a widget for each would open the form slowly."""
 
     DEFAULT_CSS = """
-    FormField { layout: horizontal; height: auto; }
+    FormField { layout: horizontal; height: 1; }
     FormField > .control { margin: 0 0 0 20; width: 20; background: $panel; height: 1; padding: 0 1; }
     FormField > .control:focus { background: $primary-muted; text-style: bold; }
     FormField > .control.-inactive { color: $text-disabled; }
@@ -97,7 +95,7 @@ class FormField(Widget):
             return
         previous, self.state = self.state, state
         self._style_control()
-        self.refresh(layout=state.is_focused or previous.is_focused)
+        self.refresh()
         if state.problems != previous.problems:
             self.show_problems()
 
@@ -121,9 +119,6 @@ class FormField(Widget):
 
     # -- drawing ----------------------------------------------------------------------------------------------------
 
-    def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
-        return len(self._note_lines(width)) if self.state.is_focused else 1
-
     def render(self) -> Text:
         state = self.state
         name_style, note_style = self._styles()
@@ -133,11 +128,8 @@ class FormField(Widget):
         elif state.is_changed:
             sign = "•"
         text = Text(no_wrap=True).append(f"{sign} {self.option.field}".ljust(NAME_WIDTH), name_style)
-        for index, line in enumerate(self._note_lines(self.size.width)):
-            if index > 0:
-                text.append("\n" + " " * NAME_WIDTH)
-            text.append(" " * (CONTROL_WIDTH + 2)).append(line.plain.rstrip(), note_style)
-        return text
+        note = fit(self.note, max(1, self.size.width - NAME_WIDTH - CONTROL_WIDTH - 2))
+        return text.append(" " * (CONTROL_WIDTH + 2)).append(note, note_style)
 
     def _styles(self) -> tuple[str, str]:
         """The styles of name and note."""
@@ -155,31 +147,32 @@ class FormField(Widget):
             name_style = f"bold {colors['error']}"
         return name_style, note_style
 
-    def _note_lines(self, width: int) -> Lines:
-        """The note: in one line or, with the focus, in as many as it needs."""
-        space = max(10, width - NAME_WIDTH - CONTROL_WIDTH - 2)
-        note = self.note
-        if self.state.is_focused:
-            return note.wrap(self.app.console, space)
-        note.truncate(space, overflow="ellipsis")
-        return Lines([note])
+    @property
+    def note(self) -> str:
+        """The text beside the control."""
+        if self._inactive_reason:
+            return short_reason(self._inactive_reason)
+        if self.state.is_changed:
+            return f"{self.state.origin} {self._displayed(escaped(self.state.initial_text))}"
+        return _joined(self.option.unit, self._default)
+
+    def about(self) -> Text:
+        """Return what the option does, its values, its default, and why it has no effect."""
+        option = self.option
+        unit = "" if option.unit and option.unit in option.help else option.unit
+        about = _joined(option.help, unit, option.bounds(), option.hint, self._default)
+        text = Text.assemble((f"{option.field}  ", "bold"), about)
+        if self._inactive_reason:
+            text.append(f" · {self._inactive_reason}", "italic")
+        return text
 
     @property
-    def note(self) -> Text:
-        """The text beside the control."""
-        option, state = self.option, self.state
-        default = f"default {self._displayed(option.text(option.default))}"
-        inactive = (state.inactive or "").removeprefix(f"{option.key} has ")
-        if state.is_focused:
-            text = _joined(option.help, option.unit, option.bounds(), option.hint, default)
-            if inactive:
-                text.append(f" · {inactive}", "italic")
-            return text
-        if inactive:
-            return Text(short_reason(inactive))
-        if state.is_changed:
-            return Text(f"{state.origin} {self._displayed(escaped(state.initial_text))}")
-        return _joined(option.unit, default)
+    def _default(self) -> str:
+        return f"default {self._displayed(self.option.text(self.option.default))}"
+
+    @property
+    def _inactive_reason(self) -> str:
+        return (self.state.inactive or "").removeprefix(f"{self.option.key} has ")
 
     def _displayed(self, text: str) -> str:
         """A value as the control shows it."""
@@ -188,8 +181,8 @@ class FormField(Widget):
         return text or "nothing"
 
 
-def _joined(*parts: str | None) -> Text:
-    return Text(" · ".join(part for part in parts if part))
+def _joined(*parts: str | None) -> str:
+    return " · ".join(part for part in parts if part)
 
 
 def short_reason(reason: str) -> str:

@@ -4,15 +4,36 @@ from __future__ import annotations
 
 from itertools import groupby
 
+from rich.text import Text
 from textual import events
 from textual.app import ComposeResult
 from textual.containers import VerticalScroll
+from textual.widget import Widget
 from textual.widgets import Static
 
 from convnn.config.schema import RunConfig
 from tui.keys import bindings
 from tui.screens.setup.draft import FIELDS, CheckedDraft, Draft
 from tui.screens.setup.field import FieldState, FormField, problem_text
+
+
+class FieldHelp(Widget):
+    """What the focused field is about, in a place of its own: no field moves when the focus does."""
+
+    DEFAULT_CSS = "FieldHelp { height: 2; padding: 0 1; background: $surface; }"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.about = Text()
+
+    def show(self, field: FormField | None) -> None:
+        """Show a field; without one the last stays."""
+        if field is not None and field.about() != self.about:
+            self.about = field.about()
+            self.refresh()
+
+    def render(self) -> Text:
+        return self.about
 
 
 class Form(VerticalScroll, can_focus=False):
@@ -55,10 +76,8 @@ class Form(VerticalScroll, can_focus=False):
         previous_state = focused.state if focused else None
         for field in self.fields.values():
             field.show(FieldState.of(field.option, draft, checked, is_focused=field is focused))
-        if focused is not None and previous_state is not None:
-            state = focused.state
-            if (state.problems, state.is_focused) != (previous_state.problems, previous_state.is_focused):
-                self._reveal(focused)  # it takes more or fewer lines now
+        if focused is not None and previous_state is not None and focused.state.problems != previous_state.problems:
+            self._reveal(focused)  # with them it takes more or fewer lines
         self.general_problems.display = bool(checked.general_problems)
         self.general_problems.update(problem_text(checked.general_problems))
 

@@ -12,7 +12,7 @@ from textual import events, on
 from textual.actions import SkipAction
 from textual.app import ComposeResult
 from textual.command import CommandPalette
-from textual.containers import Container
+from textual.containers import Container, Vertical
 from textual.screen import Screen
 from textual.widgets import Input, TextArea
 
@@ -30,7 +30,7 @@ from tui.screens.setup.cost_panel import CostPanel
 from tui.screens.setup.cost_watch import CostWatch
 from tui.screens.setup.draft import CheckedDraft, DatasetKey, Draft
 from tui.screens.setup.field_search import EveryField, FieldProvider
-from tui.screens.setup.form import Form
+from tui.screens.setup.form import FieldHelp, Form
 from tui.screens.setup.paste_errors import PasteErrors
 from tui.screens.setup.preset_file import PresetFile
 from tui.screens.setup.save_preset import SavePreset
@@ -72,9 +72,10 @@ class SetupScreen(Screen[None]):
         self.set_class(self.app.size.width >= wide, name)  # not only after the first frame
         yield Header("set-up")
         with Container(id="setup"):
-            form = Form(self.draft, self.checked, id="form")
-            form.border_title = "options"
-            yield form.add_class("pane")
+            with Vertical(id="options", classes="pane") as options:
+                options.border_title = "options"
+                yield Form(self.draft, self.checked, id="form")
+                yield FieldHelp()
             cost_panel = CostPanel(CostWatch(self.app.free_memory), id="cost")
             cost_panel.border_title = "cost"
             cost_panel.border_subtitle = "ctrl+t times steps"
@@ -142,7 +143,7 @@ class SetupScreen(Screen[None]):
         if not self.query(CommandBox):  # the screen was left meanwhile
             return
         with self.app.batch_update():
-            self.query_one(Form).show(self.draft, self.checked)
+            self._show_form()
             self.query_one(CommandBox).show(self.command)
             self.query_one(CostPanel).show(self.checked)
             self._show_header()
@@ -180,8 +181,13 @@ class SetupScreen(Screen[None]):
     @on(events.DescendantFocus)
     @on(events.DescendantBlur)
     def _show_focus(self) -> None:
-        self.query_one(Form).show(self.draft, self.checked)
+        self._show_form()
         self.query_one(Footer).refresh()
+
+    def _show_form(self) -> None:
+        form = self.query_one(Form)
+        form.show(self.draft, self.checked)
+        self.query_one(FieldHelp).show(form.focused_field)
 
     @on(Input.Submitted)
     def _focus_next_field(self) -> None:

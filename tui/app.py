@@ -16,14 +16,16 @@ from textual.screen import Screen
 from textual.widgets import Input, TextArea
 
 from convnn import hardware
+from convnn.analysis.fields import get_field
 from convnn.errors import UserError
 from convnn.presets import store
 from convnn.runs.run import Run
-from convnn.runs.summary import Summary
+from convnn.runs.summary import Summary, summarize
 from convnn.text import escaped
 from tui import theme
 from tui.deletion import Deletion
 from tui.dialogs.help import HelpScreen
+from tui.dialogs.picker import Picker
 from tui.dialogs.too_small import SMALLEST, TooSmall
 from tui.keys import bindings
 from tui.process.background import Background, entry_of
@@ -296,15 +298,42 @@ class ConvnnApp(App[int]):
 
     def compare(self, current: Run | None) -> None:
         """Open the comparison of the marked runs; where that is one run, of it and the current one."""
+        runs = self.selection.to_compare(self.runs, str(current.path) if current else None)
+        self._compare(runs)
+
+    def compare_with(self, current: Run) -> None:
+        """Open the comparison of a run with the marked ones or, where no other is marked, with some that are chosen."""
+        path = str(current.path)
+        runs = self.selection.to_compare(self.runs, path)
+        if any(run.path != path for run in runs):
+            return self._compare(runs)
+        by_name = {run.name: run for run in self.runs if not run.failed_early}
+        items = [(run.name, _gist(run)) for run in by_name.values() if run.path != path]
+        if not items:
+            return self.say("there is no other run to compare with")
+
+        def compare_chosen(names: list[str] | None) -> None:
+            if names:
+                reference = next((run for run in self.runs if run.path == path), None) or summarize(current)
+                self._compare([reference, *(by_name[name] for name in names)])
+
+        self.push_screen(Picker("compare with", items, [], at_least_one=True), compare_chosen)
+        return None
+
+    def _compare(self, runs: list[Summary]) -> None:
         from tui.screens.compare.screen import MAX_RUNS, CompareScreen
 
-        runs = self.selection.to_compare(self.runs, str(current.path) if current else None)
         if len(runs) < 2:
             self.say("mark two or more runs with space, then press d")
         elif len(runs) > MAX_RUNS:
             self.say(f"{len(runs)} runs are marked: at most {MAX_RUNS} can be compared", error=True)
         else:
             self.push_screen(CompareScreen(runs))
+
+
+def _gist(run: Summary) -> str:
+    """The status, the best value, the data set and the layer of a run in a few words."""
+    return " · ".join(filter(None, (get_field(key).text(run) for key in ("status", "best", "dataset", "layer"))))
 
 
 if TYPE_CHECKING:

@@ -72,6 +72,9 @@ class Services(Protocol):
     def compare(self, current: Run | None) -> None:
         """Open the comparison of the marked runs; where that is one run, of it and the current one."""
 
+    def compare_with(self, current: Run) -> None:
+        """Open the comparison of a run with the marked ones or, where no other is marked, with some that are chosen."""
+
 
 if TYPE_CHECKING:
 

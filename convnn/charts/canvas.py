@@ -92,6 +92,13 @@ class Canvas:
         takes_dots = (bits > 0) & (was_free | (codes >= BRAILLE) & (not behind))
         codes[takes_dots] |= bits[takes_dots].astype(np.uint32)
 
+    def restyle(self, left: int, cells: np.ndarray, style: str, letter: str = "") -> None:
+        """Give painted cells where `cells` is true, (rows, columns), another style and, with one, another letter."""
+        rows, columns = slice(cells.shape[0]), slice(left, left + cells.shape[1])
+        self.style_numbers[rows, columns][cells] = self.style_number(style)
+        if letter:
+            self.codes[rows, columns][cells] = ord(letter)
+
     def _paint(self, left: int, cells: np.ndarray, code: int, style: str) -> None:
         rows, columns = slice(cells.shape[0]), slice(left, left + cells.shape[1])
         codes, numbers = self.codes[rows, columns], self.style_numbers[rows, columns]

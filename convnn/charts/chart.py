@@ -47,6 +47,7 @@ class Series:
     xs: Any
     ys: Any
     color: str | None = None
+    is_background: bool = False  # behind the others instead of beside them where they overlap
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ def draw(
     """Draw the first MAX_CURVES series in width x height cells; those beyond are counted in the notes.
 
     Args:
-        series: the curves, the first on top
+        series: the curves
         width: in cells
         height: in cells
         x: the unit of x: "epoch", "step", "seconds" (written as time), or another word
@@ -107,6 +108,7 @@ def draw(
         if curve is None:
             hidden.append(index)
             continue
+        curve.is_background = series[index].is_background
         curve.color = series[index].color or COLORS[index % len(COLORS)]
         if letters:
             curve.letter = LETTERS[index % len(LETTERS)]

@@ -19,6 +19,7 @@ FAINT = "dim"
 NAN, ABOVE, BELOW, POINT = "×", "▲", "▼", "•"  # of values that are not finite, and of a point without neighbors
 RAW_LETTER = "."  # of the points behind a smoothed curve, where curves are letters
 MIN_PLOT_WIDTH, MIN_LABELED_WIDTH = 8, 24
+STRIPE = 2  # columns that each of the curves in the same cells gets in turn
 Range = tuple[float, float]
 
 
@@ -35,6 +36,7 @@ class Curve:
     color: str = ""
     letter: str = ""  # that draws it; without one it is drawn in braille
     label_text: str = ""  # the label with its letter and with the value at the cursor
+    is_background: bool = False
 
 
 @dataclass
@@ -109,9 +111,15 @@ def _y_ticks(y: Range, rows: int, log_y: bool) -> dict[float, str]:
 
 
 def paint_curves(canvas: Canvas, frame: Frame, curves: list[Curve]) -> None:
-    """Paint the lines, the first on top, behind them the raw points, and over them the points that are not finite."""
+    """Paint the lines, behind them the raw points, and over them the points that are not finite.
+
+    Lines in the same cells take turns along x, so that none hides another; one in the background is behind all others.
+    """
+    in_front = [curve for curve in curves if not curve.is_background]
+    _stripe(canvas, frame, in_front, [_paint_line(canvas, frame, curve, curve.y, curve.color) for curve in in_front])
     for curve in curves:
-        _paint_line(canvas, frame, curve, curve.y, curve.color)
+        if curve.is_background:
+            _paint_line(canvas, frame, curve, curve.y, curve.color)
     for curve in curves:
         if curve.raw is not None:
             _paint_line(canvas, frame, curve, curve.raw, f"{FAINT} {curve.color}", is_raw=True)
@@ -121,7 +129,24 @@ def paint_curves(canvas: Canvas, frame: Frame, curves: list[Curve]) -> None:
             canvas.write(row, frame.column(x), _nonfinite_sign(value), curve.color)
 
 
-def _paint_line(canvas: Canvas, frame: Frame, curve: Curve, y: np.ndarray, style: str, *, is_raw: bool = False) -> None:
+def _stripe(canvas: Canvas, frame: Frame, curves: list[Curve], cells: list[np.ndarray]) -> None:
+    """Divide the cells that several curves cover among them, a few columns each in turn; `cells` are those of each."""
+    import numpy as np
+
+    if len(curves) < 2:
+        return
+    covers = np.stack(cells)  # (curves, rows, columns)
+    counts = covers.sum(0)
+    turns = (np.arange(frame.columns) // STRIPE) % np.maximum(counts, 1)
+    ranks = covers.cumsum(0) - 1  # of a curve among those that cover the cell
+    for curve, cover, rank in zip(curves, covers, ranks, strict=True):
+        canvas.restyle(frame.left, cover & (counts > 1) & (rank == turns), curve.color, curve.letter)
+
+
+def _paint_line(
+    canvas: Canvas, frame: Frame, curve: Curve, y: np.ndarray, style: str, *, is_raw: bool = False
+) -> np.ndarray:
+    """Paint a line and return the cells that it covers: (rows, columns)."""
     import numpy as np
 
     cell_columns, cell_rows = (1, 1) if curve.letter else (2, 4)
@@ -132,10 +157,11 @@ def _paint_line(canvas: Canvas, frame: Frame, curve: Curve, y: np.ndarray, style
     dots = (rows >= np.rint((frame.y[1] - high) * scale)) & (rows <= np.rint((frame.y[1] - low) * scale))
     if curve.letter:
         canvas.paint_letters(frame.left, dots, style, RAW_LETTER if is_raw else curve.letter)
-        return
+        return dots
     canvas.paint_dots(frame.left, dots, style, behind=is_raw)
     for column in np.flatnonzero(single & dots.any(0)).tolist():  # one dot is hardly visible
         canvas.write(int(dots[:, column].argmax()) // cell_rows, frame.left + column // cell_columns, POINT, style)
+    return np.logical_or.reduce(dots.reshape(frame.rows, cell_rows, frame.columns, cell_columns), (1, 3))
 
 
 def _nonfinite_sign(value: float) -> str:

@@ -65,7 +65,7 @@ class CurvePanes:
         if len(self.history.epochs) < STEP_CURVE_UNTIL:
             xs, ys = self.history.series("loss", live=True)
             if xs:
-                curves.append(Series("step", xs, ys, report.SERIES_COLORS["step"]))
+                curves.append(Series("step", xs, ys, report.SERIES_COLORS["step"], is_background=True))
         return self._chart(curves, width, height, "waiting for the first step", options)
 
     def _accuracy(self, width: int, height: int, options: ConsoleOptions) -> Chart:

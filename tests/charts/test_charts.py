@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from rich.color import Color
 
 from convnn.charts import ticks
-from convnn.charts.chart import COLORS, Series, draw, smooth
+from convnn.charts.chart import COLORS, LETTERS, Series, draw, smooth
 from convnn.text import to_ascii
 
 BRAILLE = re.compile("[⠁-⣿•]")
@@ -115,6 +115,26 @@ def test_each_series_has_a_color_of_its_own_on_its_curve_and_label():
     chart = draw([Series("up", [1, 2], [1, 2]), Series("down", [1, 2], [2, 1])], 40, 8)
     styles = {str(span.style) for line in chart.lines for span in line.spans}
     assert {COLORS[0], COLORS[1], f"bold {COLORS[0]}", f"bold {COLORS[1]}"} <= styles
+
+
+@pytest.mark.parametrize("letters", [False, True])
+@pytest.mark.parametrize("count", [2, 3])
+def test_curves_that_are_equal_take_turns_so_that_all_are_visible(letters, count):
+    chart = draw([Series(name, [1, 9], [1, 9]) for name in "abc"[:count]], 60, 12, letters=letters)
+    cells = dict.fromkeys(COLORS[:count], 0)
+    for line in chart.lines:
+        for span in line.spans:
+            if str(span.style) in cells:
+                cells[str(span.style)] += span.end - span.start
+    assert min(cells.values()) > 0.2 * sum(cells.values())
+    if letters:
+        assert all(letter in text(chart) for letter in LETTERS[:count])
+
+
+def test_a_curve_in_the_background_is_behind_the_others():
+    series = [Series("noise", [1, 9], [1, 9], is_background=True), Series("mean", [1, 9], [1, 9])]
+    styles = {str(span.style) for line in draw(series, 60, 12).lines for span in line.spans}
+    assert COLORS[1] in styles and COLORS[0] not in styles
 
 
 @pytest.mark.parametrize("color", COLORS)

@@ -6,16 +6,18 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from support.app import NOW, app, make_run, text, until
+from support.app import NOW, app, make_run, messages, text, until
 
 from convnn.events import Epoch
 from convnn.runs.event_log import append_event
 from convnn.runs.lock import lock_run
 from convnn.tables import Column, Table
 from tui.dialogs.help import HelpScreen
+from tui.dialogs.picker import Picker
 from tui.screens.compare.panes import ComparedCurves, ComparedTables, hidden_columns, scrolled, table_text
 from tui.screens.compare.screen import CompareScreen
 from tui.screens.home import HomeScreen
+from tui.screens.run.screen import RunScreen
 from tui.widgets.chart_view import ChartView
 from tui.widgets.linked_charts import LinkedCharts
 
@@ -190,3 +192,41 @@ def test_the_picture_of_a_comparison(snap_compare, size):
         await pilot.pause(0.1)
 
     assert snap_compare(app(Path("runs")), terminal_size=size, run_before=look)
+
+
+async def test_without_marks_the_run_screen_offers_the_other_runs(tmp_path):
+    make_run(tmp_path / "runs", "no-data", "failed", hours=4, epochs=0)
+    async with app(tmp_path / "runs").run_test(size=(120, 40)) as pilot:
+        await until(pilot, lambda: len(pilot.app.runs) == 4)
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(pilot.app.screen, RunScreen))
+        await pilot.press("d")
+        await until(pilot, lambda: isinstance(pilot.app.screen, Picker))
+        assert [name for name, _ in pilot.app.screen.items] == ["more-neighbours", "none-at-all"]
+        assert "done · 75.00 · digits · Conv2d" in text(pilot.app)
+        await pilot.press("down", "enter")  # without a check the one at the cursor
+        await until(pilot, lambda: isinstance(pilot.app.screen, CompareScreen))
+        assert [run.name for run in pilot.app.screen.runs] == ["few-neighbours", "none-at-all"]
+
+
+async def test_tables_that_do_not_fit_scroll_sideways_and_say_at_their_end_that_they_do_not(tmp_path):
+    for index in range(5):
+        make_run(tmp_path / "runs", f"run-{index}", hours=4 + index, layer__type="ConvNN", layer__K=str(index + 6))
+    async with app(tmp_path / "runs").run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: len(pilot.app.runs) == 8)
+        await pilot.press(*["space"] * 8, "d")
+        await until(pilot, lambda: isinstance(pilot.app.screen, CompareScreen) and pilot.app.screen.comparison)
+        tables = pilot.app.screen.query_one(ComparedTables)
+        await until(pilot, lambda: tables.border_subtitle == "← → more columns")
+        before = tables_text(pilot)
+        await pilot.press("right")
+        await until(pilot, lambda: tables_text(pilot) != before)
+        await pilot.press("left")
+        await until(pilot, lambda: tables_text(pilot) == before)
+        assert not messages(pilot.app)
+        await pilot.press("left")
+        assert "there are no more columns" in messages(pilot.app)
+        await pilot.press(*["right"] * 20)
+        assert "→" not in tables_text(pilot)  # the last column is in sight
+        await pilot.resize_terminal(200, 60)
+        await until(pilot, lambda: not tables.border_subtitle)

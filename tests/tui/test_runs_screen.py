@@ -364,3 +364,22 @@ async def test_a_key_that_needs_a_run_says_so_on_a_group(tmp_path, key):
         await until(pilot, lambda: len(grid.items) == 2)
         await pilot.press(key)
         await until(pilot, lambda: "move the cursor to a run" in messages(pilot.app))
+
+
+async def test_a_picker_is_as_high_as_its_items_and_scrolls_where_they_are_many(tmp_path):
+    repeats(tmp_path / "runs")
+    async with app(tmp_path / "runs").run_test(size=(200, 60)) as pilot:
+        await opened(pilot, 4)
+        for key, heights in (("o", range(6, 12)), ("c", range(46, 49))):
+            await pilot.press(key)
+            await until(pilot, lambda: isinstance(pilot.app.screen, Picker))
+            await pilot.pause()
+            box = pilot.app.screen.children[0]
+            assert box.region.height in heights and box.region.width == 76
+            await pilot.press("escape")
+        await pilot.resize_terminal(60, 15)
+        await pilot.press("c")
+        await until(pilot, lambda: isinstance(pilot.app.screen, Picker))
+        await pilot.press("end")
+        await pilot.pause()
+        assert pilot.app.screen.items[-1][0] in text(pilot.app)

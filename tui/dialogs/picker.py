@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
+from rich.cells import cell_len
 from rich.text import Text
 from textual import on
 from textual.app import ComposeResult
@@ -16,7 +17,7 @@ from convnn.text import escaped, fit
 from tui.keys import bindings
 from tui.widgets.virtual_list import VirtualList
 
-NAME_WIDTH = 24  # cells
+NAME_WIDTH = (24, 44)  # cells, at least and at most
 
 
 class CheckList(VirtualList[tuple[str, str]]):
@@ -27,6 +28,8 @@ class CheckList(VirtualList[tuple[str, str]]):
     def __init__(self, items: Sequence[tuple[str, str]], chosen: Sequence[str]) -> None:
         super().__init__()
         self.items, self.chosen = list(items), list(chosen)
+        low, high = NAME_WIDTH
+        self.name_width = max(low, min(high, max((cell_len(escaped(name)) for name, _ in items), default=0)))
 
     def on_mount(self) -> None:
         self.set_items(self.items)
@@ -35,8 +38,9 @@ class CheckList(VirtualList[tuple[str, str]]):
         name, meaning = item
         check = f"{self.chosen.index(name) + 1:>2} " if name in self.chosen else " · "
         line = Text().append(check, f"bold {self.app.theme_variables['accent']}")
-        line.append(f"{fit(escaped(name), NAME_WIDTH):<{NAME_WIDTH}} ", "bold")
-        return [line.append(fit(escaped(meaning), max(1, width - NAME_WIDTH - 5)), "dim not bold")]
+        name = fit(escaped(name), self.name_width)
+        line.append(name + " " * (self.name_width - cell_len(name) + 1), "bold")
+        return [line.append(fit(escaped(meaning), max(1, width - self.name_width - 5)), "dim not bold")]
 
     def action_mark(self) -> None:
         """Choose the name under the cursor as the last one, or take it out."""
@@ -52,7 +56,7 @@ class CheckList(VirtualList[tuple[str, str]]):
 
 
 class Picker(ModalScreen[list[str] | None]):
-    """Return the chosen names, or None after esc."""
+    """Return the chosen names, or None after esc; with `at_least_one`, the name at the cursor where none is chosen."""
 
     DEFAULT_CSS = """
     Picker > Vertical { width: 76; max-width: 96%; height: auto; max-height: 80%; padding: 1 2;
@@ -61,9 +65,17 @@ class Picker(ModalScreen[list[str] | None]):
     """
     BINDINGS: ClassVar[list[BindingType]] = bindings("back")
 
-    def __init__(self, question: str, items: Sequence[tuple[str, str]], chosen: Sequence[str]) -> None:
+    def __init__(
+        self,
+        question: str,
+        items: Sequence[tuple[str, str]],
+        chosen: Sequence[str],
+        *,
+        at_least_one: bool = False,
+    ) -> None:
         super().__init__()
         self.question, self.items, self.chosen_at_start = question, items, chosen
+        self.at_least_one = at_least_one
 
     def compose(self) -> ComposeResult:
         with Vertical() as box:
@@ -72,8 +84,9 @@ class Picker(ModalScreen[list[str] | None]):
             yield CheckList(self.items, self.chosen_at_start)
 
     @on(VirtualList.Opened)
-    def _accept(self) -> None:
-        self.dismiss(self.query_one(CheckList).chosen)
+    def _accept(self, event: VirtualList.Opened) -> None:
+        chosen = self.query_one(CheckList).chosen
+        self.dismiss([event.item[0]] if self.at_least_one and not chosen else chosen)
 
     def action_back(self) -> None:
         self.dismiss(None)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def loss(history: History, x: Axis) -> list[Series]:
     """The mean loss of each split by epoch, and the loss of each step."""
     xs, ys = step_series(history, "loss", x)
-    steps = [Series("step", xs, ys, SERIES_COLORS["step"])] if len(xs) else []
+    steps = [Series("step", xs, ys, SERIES_COLORS["step"], is_background=True)] if len(xs) else []
     return [*split_series(history, "loss", x), *steps]
 
 

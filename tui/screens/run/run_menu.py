@@ -48,7 +48,7 @@ FORK_ANSWER: Answer = ("fork", "fork", "a new run from its checkpoint, with more
 EVALUATE_ANSWER: Answer = ("evaluate", "evaluate", "its best checkpoint on the test split, in a child process")
 ANY_ANSWERS: tuple[Answer, ...] = (
     ("duplicate", "duplicate", "a new run from its options, in the form"),
-    ("compare", "compare", "with the marked runs"),
+    ("compare", "compare", "with the marked runs or, without marks, with some of a list"),
     ("note", "note", "write a line into its history"),
 )
 
@@ -109,7 +109,7 @@ class RunMenu:
             case "duplicate":
                 self.app.show_form(run=self.run)
             case "compare":
-                self.app.compare(self.run)
+                self.app.compare_with(self.run)
             case "note":
                 self.ask_for_note()
             case _:

@@ -278,9 +278,9 @@ class RunScreen(Screen[None]):
             RunMenu(self.app, run, self.status).ask_for_note()
 
     def action_diff(self) -> None:
-        """Compare the run with the marked ones."""
+        """Compare the run with the marked ones, or with some that are chosen."""
         if run := self.run:
-            self.app.compare(run)
+            self.app.compare_with(run)
 
     def action_mark(self) -> None:
         """Mark or unmark the run."""

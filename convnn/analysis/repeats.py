@@ -181,10 +181,15 @@ def noise_floor(runs: Iterable[Summary], compared: Sequence[Summary], field: Fie
         sd, df = pooled
         source = f"{plural(len(repeats), 'group')} of repeats on {dataset} in these runs"
         return NoiseFloor(sd, df, source, min(run.epoch for group in repeats for run in group.runs))
-    if isinstance(dataset, str) and dataset in PUBLISHED_SD and choosing_metrics(field, compared) == {PUBLISHED_METRIC}:
-        source = f"median on {dataset} of {PUBLISHED_SOURCE}"
-        return NoiseFloor(PUBLISHED_SD[dataset], PUBLISHED_DF, source, PUBLISHED_EPOCHS)
-    return None
+    return published_noise_floor(dataset) if choosing_metrics(field, compared) == {PUBLISHED_METRIC} else None
+
+
+def published_noise_floor(dataset: object) -> NoiseFloor | None:
+    """Return how far the best test accuracy of the published runs on a data set differs by chance; None without any."""
+    if not isinstance(dataset, str) or dataset not in PUBLISHED_SD:
+        return None
+    source = f"median on {dataset} of {PUBLISHED_SOURCE}"
+    return NoiseFloor(PUBLISHED_SD[dataset], PUBLISHED_DF, source, PUBLISHED_EPOCHS)
 
 
 def _without_trials(runs: Iterable[Summary], compared: Sequence[Summary]) -> Iterator[Summary]:

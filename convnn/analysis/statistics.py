@@ -136,6 +136,22 @@ def runs_needed(sd: float, effect_size: float, alpha: float = ALPHA) -> int | No
     return counts[index] if index < len(counts) else None
 
 
+def detectable_effect(sd: float, n: int, alpha: float = ALPHA) -> float | None:
+    """Return the least difference that Welch's t-test of two groups of n runs detects in 80 %, in the unit of `sd`.
+
+    None of single runs, which have no variance to be tested by.
+    """
+    if n < 2:
+        return None
+    low, high = 0.0, 1.0
+    while welch_power(n, high, alpha) < POWER:
+        low, high = high, 2 * high
+    while high - low > 1e-3 * high:
+        middle = (low + high) / 2
+        low, high = (middle, high) if welch_power(n, middle, alpha) < POWER else (low, middle)
+    return sd * high
+
+
 def welch_power(n: int, effect: float, alpha: float = ALPHA) -> float:
     """Return the probability that Welch's t-test of two groups of n runs detects a difference of `effect` deviations.
 

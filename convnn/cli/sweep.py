@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -16,9 +16,10 @@ from convnn.config.options import OPTIONS
 from convnn.json_values import json_value
 from convnn.tables import Column, Table
 from convnn.terminal.console import out
-from convnn.text import one_line, plural, prefixed
+from convnn.text import one_line, plural
 
 if TYPE_CHECKING:
+    from convnn.sweeps.costs import SweepCost
     from convnn.sweeps.plan import Cell, SweepPlan
 
 sweep = typer.Typer(help="Train and compare runs over several values of options.", rich_markup_mode="rich")
@@ -54,17 +55,21 @@ def check(
     """Show the cells of a sweep: those to train, those that cannot be trained and why, and those that are one model."""
     from convnn.runs.run import runs_root
     from convnn.runs.summary_cache import summaries
-    from convnn.sweeps.file import find_sweep
+    from convnn.sweeps.costs import sweep_cost
+    from convnn.sweeps.folder import find_sweep
     from convnn.sweeps.plan import plan_sweep, trained_cells
 
-    plan = plan_sweep(find_sweep(name), typed)
-    trained = trained_cells(plan, summaries(runs_root(runs))[0])
+    root = runs_root(runs)
+    past_runs = summaries(root)[0]
+    plan = plan_sweep(find_sweep(name, root)[0], typed)
+    trained = trained_cells(plan, past_runs)
+    cost = sweep_cost(plan, [cell for cell in plan.to_train if cell.index not in trained], past_runs)
     if as_json:
-        return write_json(_document(plan, trained))
+        return write_json(_document(plan, trained, cost))
     console = out()
     if plan.sweep.about:
         console.print_line(plan.sweep.about, "bold")
-    for line in plan_lines(plan, trained):
+    for line in plan_lines(plan, trained, cost):
         console.print_line(line)
     if all_cells:
         print()
@@ -87,7 +92,7 @@ sweep.command("stop")(sweep_results.stop)
 sweep.command("rm")(sweep_results.rm)
 
 
-def plan_lines(plan: SweepPlan, trained: dict[int, str]) -> list[str]:
+def plan_lines(plan: SweepPlan, trained: Mapping[int, str], cost: SweepCost) -> list[str]:
     """Return the cells in numbers, and the cost of those that are left to train."""
     left = [cell for cell in plan.to_train if cell.index not in trained]
     counts = [
@@ -99,12 +104,7 @@ def plan_lines(plan: SweepPlan, trained: dict[int, str]) -> list[str]:
     if plan.skipped:
         counts.append(f"{plan.skipped} skipped")
     lines = [f"{plan.sweep.name}: {plural(len(plan.cells), 'cell')}", f"  {', '.join(counts)}"]
-    costs = [cell.training_flops for cell in left]
-    epochs = sum(cell.config.training.num_epochs for cell in left)
-    flops = [cost for cost in costs if cost is not None]
-    if flops:
-        partial = "" if len(flops) == len(costs) else f", of {plural(len(flops), 'cell')} whose data is known"
-        lines.append(f"  {prefixed(sum(flops))} FLOPs of training in {plural(epochs, 'epoch')}{partial}")
+    lines += [f"  {line}" for line in cost.lines()]
     if plan.repeated_names:
         names = ", ".join(plan.repeated_names[:3])
         lines.append(f"  note: cells share a name, such as {names}: name more options in `name`")
@@ -125,17 +125,15 @@ def _state(cell: Cell, trained: dict[int, str]) -> str:
     return f"trained: {trained[cell.index]}" if cell.index in trained else "to train"
 
 
-def _document(plan: SweepPlan, trained: dict[int, str]) -> dict[str, Any]:
+def _document(plan: SweepPlan, trained: dict[int, str], cost: SweepCost) -> dict[str, Any]:
     """Return the JSON document of a plan."""
-    left = [cell for cell in plan.to_train if cell.index not in trained]
-    costs = [cell.training_flops for cell in left]
     counts = {
         "cells": len(plan.cells),
         "infeasible": len(plan.infeasible),
         "same": len(plan.same),
         "trained": len(trained),
         "skipped": plan.skipped,
-        "cost": {"flops": None if None in costs else sum(cost for cost in costs if cost is not None)},
+        "cost": cost.json(),
     }
     return {"sweep": plan.sweep.name, "plan": counts, "cells": [_cell_json(cell, trained) for cell in plan.cells]}
 

@@ -75,16 +75,11 @@ class Cell:
         """The options that the axes and derivations set, by key, with their values in this cell."""
         return {key: value_at(self.config, key) for key in self.varied_keys}
 
-    @property
+    @cached_property
     def training_flops(self) -> int | None:
         """FLOPs of the whole training, forward and backward; None where the size of the data is not published."""
-        data = self.config.data
-        info = published_info(data.dataset, data.resize)
-        if info.image_size is None or info.num_classes is None or info.train_images is None:
-            return None
-        images = info.train_images if data.limit is None else min(info.train_images, data.limit)
-        costs = plan_costs(self.config, info.image_size, info.num_classes)
-        return round(images * (1 - data.val_share)) * self.config.training.num_epochs * costs.training_flops
+        flops = epoch_flops(self.config)
+        return None if flops is None else flops * self.config.training.num_epochs
 
 
 @dataclass(frozen=True)
@@ -113,6 +108,17 @@ class SweepPlan:
         """Names that cells with one seed share, so that the names do not tell them apart."""
         counts = Counter((cell.name, cell.seed) for cell in self.cells)
         return list(dict.fromkeys(name for (name, _), count in counts.items() if count > 1))
+
+
+def epoch_flops(config: RunConfig) -> int | None:
+    """Return the FLOPs of an epoch, forward and backward; None where the size of the data is not published."""
+    data = config.data
+    info = published_info(data.dataset, data.resize)
+    if info.image_size is None or info.num_classes is None or info.train_images is None:
+        return None
+    images = info.train_images if data.limit is None else min(info.train_images, data.limit)
+    costs = plan_costs(config, info.image_size, info.num_classes)
+    return round(images * (1 - data.val_share)) * costs.training_flops
 
 
 def plan_sweep(sweep: Sweep, typed: Mapping[str, str | bool] = MappingProxyType({})) -> SweepPlan:

@@ -16,6 +16,7 @@ from convnn.runs.summary import Summary
 from convnn.runs.summary_cache import summaries
 from convnn.runs.sweep_cells import SweepCell
 from convnn.sweeps import file as sweep_file
+from convnn.sweeps.costs import SweepCost, sweep_cost
 from convnn.sweeps.dump import dump_sweep
 from convnn.sweeps.file import Sweep
 from convnn.sweeps.folder import SweepFolder, cell_id, find_sweep, named
@@ -33,6 +34,7 @@ class PlannedSweep:
     plan: SweepPlan
     trained: Mapping[int, Summary]  # done runs by the number of the cell in the plan
     state: SweepState | None  # of a sweep that was started before
+    cost: SweepCost  # of the cells that are left to train
     notes: Sequence[str] = ()
 
     @property
@@ -95,7 +97,8 @@ def plan_sweep_start(
     done = {} if again or plan.sweep.trains_same else done_runs(runs)
     trained = {cell.index: done[cell.key] for cell in plan.to_train if cell.key in done}
     state = read_state(folder, runs) if present is not None else None
-    return PlannedSweep(folder, plan, trained, state)
+    left = [cell for cell in plan.to_train if cell.index not in trained]
+    return PlannedSweep(folder, plan, trained, state, sweep_cost(plan, left, runs))
 
 
 def with_seeds(typed: Mapping[str, str | bool], seeds: str) -> dict[str, str | bool]:

@@ -1,0 +1,199 @@
+"""What a sweep costs before it starts: FLOPs, time by past runs, disk, and the difference that its repeats detect."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+from pydantic import ValidationError
+
+from convnn import hardware
+from convnn.analysis.fields import RUN_FIELDS
+from convnn.analysis.repeats import NoiseFloor, noise_floor, published_noise_floor
+from convnn.analysis.statistics import detectable_effect
+from convnn.config.schema import RunConfig
+from convnn.costs.memory import optimizer_states
+from convnn.costs.plan import plan as plan_costs
+from convnn.data.catalog import published_info
+from convnn.errors import UserError
+from convnn.runs.summary import Summary
+from convnn.sweeps.plan import Cell, SweepPlan, epoch_flops
+from convnn.text import duration, memory, number, plural, prefixed
+
+MAX_TIMED = 20  # runs whose speed is read, the newest ones
+SCALE = 100  # an epoch of a past run may be so much shorter: a shorter one says little about a long one
+KEPT_CHECKPOINTS = 2  # of a finished run: best and last
+BYTES = 4  # of a parameter
+MORE_SEEDS = 2  # what repeats detect is told for the seeds of the sweep and for so many more
+
+
+@dataclass(frozen=True)
+class SweepCost:
+    """The cost of the cells that are left to train; None where it is unknown."""
+
+    cells: int
+    epochs: int
+    flops: int | None
+    known_flops: int  # of the cells whose data have a published size
+    seconds: float | None  # one run after another, on this machine
+    timed_by: str  # which runs the time is from
+    disk_bytes: int | None
+    optimizer_bytes: int | None  # beside that, where optimizer states are kept
+    noise: NoiseFloor | None
+    seeds: int
+
+    def lines(self) -> list[str]:
+        """Return the cost in sentences."""
+        lines = []
+        if self.known_flops:
+            partial = "" if self.flops is not None else ", of the cells whose data is known"
+            lines.append(f"{prefixed(self.known_flops)} FLOPs of training in {plural(self.epochs, 'epoch')}{partial}")
+        if self.seconds is not None:
+            lines.append(f"about {duration(self.seconds)} of training, one run after another here, by {self.timed_by}")
+        if self.disk_bytes is not None and self.optimizer_bytes is not None:
+            whole = memory(self.disk_bytes + self.optimizer_bytes)
+            lines.append(f"{memory(self.disk_bytes)} of disk, {whole} with optimizer states (--keep_optimizer)")
+        if (text := self.detection_text()) is not None:
+            lines.append(text)
+        return lines
+
+    def detection_text(self) -> str | None:
+        """Return what the repeats can show: "3 seeds detect a difference of about 1.7 points; 5 would detect 1"."""
+        if self.noise is None or not self.noise.sd:
+            return None
+        more = self.seeds + MORE_SEEDS
+        bounds = [detectable_effect(self.noise.sd, count) for count in (self.seeds, more)]
+        source = f"(run-to-run standard deviation {number(self.noise.sd)}, {self.noise.source})"
+        if bounds[1] is None:
+            return None
+        if bounds[0] is None:
+            return f"1 seed has no spread to test by; {more} seeds detect about {bounds[1]:.2g} points {source}"
+        return (
+            f"{self.seeds} seeds detect a difference of about {bounds[0]:.2g} points; {more} would detect "
+            f"{bounds[1]:.2g} {source}"
+        )
+
+    def json(self) -> dict[str, Any]:
+        """Return the cost as JSON documents hold it."""
+        detects = None if self.noise is None or not self.noise.sd else detectable_effect(self.noise.sd, self.seeds)
+        return {
+            "flops": self.flops,
+            "epochs": self.epochs,
+            "seconds": self.seconds,
+            "disk_bytes": self.disk_bytes,
+            "optimizer_bytes": self.optimizer_bytes,
+            "seeds": self.seeds,
+            "detects": detects,
+        }
+
+
+def sweep_cost(plan: SweepPlan, left: Sequence[Cell], runs: Sequence[Summary]) -> SweepCost:
+    """Return what the cells that are left to train cost, and what the repeats of all can show.
+
+    `runs` are past runs, the newest first: their speed on this machine gives the time.
+    """
+    flops = [cell.training_flops for cell in left]
+    known = [value for value in flops if value is not None]
+    seconds, timed_by = _seconds(left, runs)
+    sizes = [size for cell in left if (size := _parameters(cell.config)) is not None]
+    is_known = len(sizes) == len(left)
+    states = [optimizer_states(cell.config) for cell in left]
+    return SweepCost(
+        cells=len(left),
+        epochs=sum(cell.config.training.num_epochs for cell in left),
+        flops=sum(known) if len(known) == len(flops) else None,
+        known_flops=sum(known),
+        seconds=seconds,
+        timed_by=timed_by,
+        disk_bytes=KEPT_CHECKPOINTS * BYTES * sum(sizes) if is_known else None,
+        optimizer_bytes=BYTES * sum(s * n for s, n in zip(sizes, states, strict=True)) if is_known else None,
+        noise=_noise(plan, runs),
+        seeds=len(plan.sweep.seeds or (0,)),
+    )
+
+
+def _parameters(config: RunConfig) -> int | None:
+    info = published_info(config.data.dataset, config.data.resize)
+    if info.image_size is None or info.num_classes is None:
+        return None
+    return plan_costs(config, info.image_size, info.num_classes).parameters
+
+
+# -- time ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Speed:
+    """Seconds a FLOP of a past run."""
+
+    layer: str
+    dataset: str
+    epoch_flops: int
+    seconds_per_flop: float
+
+
+def _seconds(cells: Sequence[Cell], runs: Iterable[Summary]) -> tuple[float | None, str]:
+    """Return the time of cells by runs of the same layer and data or, without any, by FLOPs; and what it is from."""
+    speeds = _speeds(runs)
+    if not speeds or not cells:
+        return None, ""
+    total, is_same = 0.0, True
+    used: set[_Speed] = set()
+    for cell in cells:
+        flops = cell.training_flops
+        if flops is None:
+            return None, ""
+        kind = cell.config.layer.type, cell.config.data.dataset
+        comparable = [speed for speed in speeds if speed.epoch_flops * SCALE >= flops / cell.config.training.num_epochs]
+        same = [speed for speed in comparable if (speed.layer, speed.dataset) == kind]
+        if not comparable:
+            return None, ""
+        is_same = is_same and bool(same)
+        used |= set(same or comparable)
+        total += flops * median(speed.seconds_per_flop for speed in same or comparable)
+    words = "of the same layer and data" if is_same else "of other layers or data, by their FLOPs"
+    return total, f"{plural(len(used), 'past run')} {words}"
+
+
+def _speeds(runs: Iterable[Summary]) -> list[_Speed]:
+    """Return the speeds of the newest runs that were trained on this machine and on a device as it is used now."""
+    speeds: list[_Speed] = []
+    device = "cuda" if hardware.visible_gpus() else "cpu"
+    for run in runs:
+        times = [run.metrics[name].last for name in ("train_s", "eval_s") if name in run.metrics]
+        seconds = sum(time for time in times if time is not None)
+        if run.status != "done" or run.source is not None or seconds <= 0:
+            continue
+        try:
+            config = RunConfig.model_validate(run.config)
+            started = run.run.history(steps=False).started
+        except (ValidationError, UserError):
+            continue
+        flops = epoch_flops(config)
+        if started is None or started.host != socket.gethostname() or not started.device.startswith(device):
+            continue
+        if flops:
+            speeds.append(_Speed(config.layer.type, config.data.dataset, flops, seconds / flops))
+        if len(speeds) == MAX_TIMED:
+            break
+    return speeds
+
+
+# -- what repeats can show -----------------------------------------------------------------------------------------
+
+
+def _noise(plan: SweepPlan, runs: Sequence[Summary]) -> NoiseFloor | None:
+    """Return how far repeats on the data of the first cell differ by chance, by past runs or as published."""
+    if not plan.cells:
+        return None
+    config = plan.cells[0].config
+    dataset, epochs = config.data.dataset, config.training.num_epochs
+    similar = [
+        run
+        for run in runs
+        if run.status == "done" and run.config.value("data.dataset") == dataset and run.epoch >= epochs
+    ]
+    return noise_floor(runs, similar, RUN_FIELDS["best"]) or published_noise_floor(dataset)

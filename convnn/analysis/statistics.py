@@ -9,13 +9,18 @@ import math
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
 
 ALPHA = 0.05  # a difference is significant where its p is below
 CONFIDENCE_LEVEL = 1 - ALPHA
 POWER = 0.8  # the probability of detecting a difference that is there
 MAX_RUNS = 8192  # per group: more than anybody trains
 VARIANCE_RATIOS, VARIANCES = 32, 512  # quantiles that a power is averaged over: its error is below 0.002
+CACHED_THRESHOLDS = 64  # arrays of 128 KiB: a search for the runs needed visits the same few counts each time
 
 
 @dataclass(frozen=True)
@@ -160,16 +165,25 @@ def welch_power(n: int, effect: float, alpha: float = ALPHA) -> float:
     |Z + effect * sqrt(n / 2)| > c * sqrt(S / (2 n - 2)), Z standard normal and c the critical value of Student's t
     with (n - 1) / (b² + (1 - b)²) degrees of freedom. Its probability is averaged over quantiles of b and S.
     """
+    from scipy import special
+
+    thresholds = _welch_thresholds(n, alpha)
+    noncentrality = effect * math.sqrt(n / 2)
+    rejected = special.ndtr(noncentrality - thresholds) + special.ndtr(-noncentrality - thresholds)
+    return float(rejected.mean())
+
+
+@lru_cache(maxsize=CACHED_THRESHOLDS)
+def _welch_thresholds(n: int, alpha: float) -> np.ndarray:
+    """Return what |Z + effect * sqrt(n / 2)| of `welch_power` is compared with, by quantiles of b and S."""
     import numpy as np
     from scipy import special
 
     ratio = special.betaincinv((n - 1) / 2, (n - 1) / 2, (np.arange(VARIANCE_RATIOS) + 0.5) / VARIANCE_RATIOS)
     chi2 = 2 * special.gammaincinv(n - 1, (np.arange(VARIANCES) + 0.5) / VARIANCES)
     critical = special.stdtrit((n - 1) / (ratio**2 + (1 - ratio) ** 2), 1 - alpha / 2)
-    thresholds = critical[:, None] * np.sqrt(chi2 / (2 * n - 2))
-    noncentrality = effect * math.sqrt(n / 2)
-    rejected = special.ndtr(noncentrality - thresholds) + special.ndtr(-noncentrality - thresholds)
-    return float(rejected.mean())
+    thresholds: np.ndarray = critical[:, None] * np.sqrt(chi2 / (2 * n - 2))
+    return thresholds
 
 
 def pooled_sd(estimates: Iterable[MeanEstimate]) -> tuple[float, int] | None:

@@ -149,7 +149,7 @@ def test_signal_while_the_data_is_read(tmp_path, images):
     until(lambda: any(tmp_path.glob("runs/*/run.lock")) or command.process.poll() is not None)
     time.sleep(0.5)
     command.signal(signal.SIGINT)
-    ended = command.wait(60)
+    ended = command.wait(150)  # up to the end of the images that are being decoded
     assert ended.code == Exit.INTERRUPTED and "Traceback" not in ended.err, ended
     (run,) = list_runs(tmp_path / "runs")[0]
     assert run.status() == "interrupted" and "resume with: convnn resume" in ended.err

@@ -19,7 +19,8 @@ from tui.selection import Selection
 if TYPE_CHECKING:
     from convnn.analysis.statistics import MeanEstimate
 
-NOT_DIFFERENT = "the same but for the seed"
+NOT_DIFFERENT = "differ in the seed alone"
+MOST_RANKED = 200  # runs that decide which columns come first
 
 
 @dataclass
@@ -141,7 +142,7 @@ def arrange(
     else:
         previous = None
         matches, filter_error = filter_runs(runs, *choice)
-        differing = run_table.columns(matches, None)
+        differing = run_table.ranked(run_table.columns(matches, None), matches[:MOST_RANKED])
     columns = run_table.columns(matches, ",".join(settings.columns)) if settings.columns else differing
     order = (settings.sort, settings.descending, tuple(settings.groups), tuple(selection.pinned))
     if previous is not None and previous.order == order:

@@ -10,6 +10,7 @@ from convnn.analysis.fields import RUN_FIELDS, choosing_metrics, get_field
 from convnn.analysis.repeats import TRIAL_SHARE, copies_note, drawn_note, interval_text
 from convnn.analysis.training_data import may_differ
 from convnn.analysis.verdict import signed
+from convnn.config.options import BY_KEY
 from convnn.config.recorded import value_text
 from convnn.metrics import format_value, lower_is_better, split_of
 from convnn.tables import Column, Table
@@ -89,9 +90,16 @@ def curve_labels(comparison: Comparison) -> list[str]:
         return comparison.names
     labels = []
     for index, name in enumerate(comparison.names):
-        values = [value_text(difference.option, difference.values[index]) for difference in differences]
+        values = [
+            f"{_option_name(difference.option)}={value_text(difference.option, difference.values[index])}"
+            for difference in differences
+        ]
         labels.append(" ".join([name, *values]))
     return labels
+
+
+def _option_name(key: str) -> str:
+    return BY_KEY[key].name if key in BY_KEY else key
 
 
 def groups_table(comparison: Comparison) -> Table:

@@ -15,6 +15,7 @@ from textual.command import CommandPalette
 from tui.dialogs.help import HelpScreen
 from tui.dialogs.too_small import TooSmall
 from tui.keys import KEYS
+from tui.screens.run.screen import RunScreen
 from tui.theme import AsciiFilter, ascii_cells
 
 PRESET = 'about = "a small look"\n\n[data]\ndataset = "digits"\n'
@@ -158,3 +159,19 @@ async def test_a_terminal_without_utf8_gets_ascii_only(root, monkeypatch):
         ]
         assert all(line.isascii() for line in lines)
         assert any("+ done" in line for line in lines) and "?" not in "".join(lines[:-1])
+
+
+@pytest.mark.parametrize("size", [(60, 15), (80, 18), (80, 21)])
+async def test_every_screen_is_usable_below_22_lines(root, size):
+    async with app(root).run_test(size=size) as pilot:
+        await until(pilot, lambda: len(pilot.app.runs) == 6 and pilot.app.screen.presets)
+        assert sum(status in text(pilot.app) for status in ("done", "stopped", "interrupted", "failed", "died")) >= 4
+        assert "published-branching" in text(pilot.app) and text(pilot.app).endswith("q quit")
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(pilot.app.screen, RunScreen) and "✓ done" in text(pilot.app))
+        await until(pilot, lambda: all(word in text(pilot.app) for word in ("1 progress", "2 loss", "q quit")))
+        await pilot.press("escape")
+        screen = await form(pilot)
+        rows = [field for field in screen.query("FormField") if field.region in screen.query_one("#form").region]
+        assert len(rows) >= 3 and "model architecture" in text(pilot.app)
+        assert all(word in text(pilot.app) for word in ("FLOPs", "convnn run", "q quit"))

@@ -114,7 +114,7 @@ async def test_curves_are_labeled_and_the_value_cursor_is_linked(tmp_path):
     async with app(tmp_path / "runs").run_test(size=(120, 40)) as pilot:
         screen = await opened(pilot, "space", "space", "d")
         charts = screen.query(ChartView)
-        assert [[series.label for series in chart.data.series] for chart in charts] == [["A 3", "B 5"]] * 2
+        assert [[series.label for series in chart.data.series] for chart in charts] == [["A K=3", "B K=5"]] * 2
         await pilot.press(*["left"] * 30)
         await pilot.pause()
         cursors = {chart.settings.cursor for chart in charts}

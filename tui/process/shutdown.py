@@ -28,8 +28,8 @@ BACKGROUND = "background"
 ANSWERS: tuple[Answer, ...] = (
     (ControlCommand.STOP_EPOCH.value, "stop after the epoch", "then quit; it can be resumed"),
     (ControlCommand.STOP.value, "stop now", "after this step, then quit; it can be resumed"),
-    (BACKGROUND, "go on in the background", "quit; the queue trains on from this step"),
-    ("stay", "stay", "nothing happens"),
+    (BACKGROUND, "continue in the background", "quit; the queue continues from this step"),
+    ("stay", "stay", "keep the app open"),
 )
 
 
@@ -194,7 +194,7 @@ def _exit_code(app: App[int], shutdown: Shutdown, terminal: Terminal) -> int:
 
 def _last_words(launch: Launch, has_ended: bool, patience: float) -> list[str]:
     """How the launch that was cut short ended, and how it is resumed, if it can be."""
-    words = f"not stopped within {patience:.0f} s, left behind" if patience else "ended at once"
+    words = f"did not stop within {patience:.0f} s: killed" if patience else "killed"
     can_resume = True
     if has_ended and launch.ended is not None:
         words = launch.ended.finished.outcome

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 NO_RUNS = "No runs yet.  Press esc and n for a new one, or import some in a shell: convnn import PATH."
 NO_MATCH = "No run matches.  Press esc to clear the filter."
 ONLY_FAILED = "Every run failed before its first step.  Press a to list them."
-GROUP_HELP = {"repeats": "the same but for the seed", "status": "how it ended"}
+GROUP_HELP = {"repeats": "runs that differ in the seed alone", "status": "done, stopped, failed ..."}
 
 
 class RunsScreen(Screen[None]):
@@ -174,7 +174,7 @@ class RunsScreen(Screen[None]):
         marked = [run.run for run in self.app.runs if run.path in self.app.selection.marked]
         row = self.grid.current
         if len(marked) > 1:
-            answers = (("delete", "delete", "u brings them back"), ("keep", "keep", "nothing happens"))
+            answers = (("delete", "delete", "u brings them back"), ("keep", "keep", "delete nothing"))
             question = Choice(f"delete {len(marked)} marked runs", "", answers)
             self.app.push_screen(question, lambda answer: self._delete(marked if answer == "delete" else []))
         elif marked:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich.cells import cell_len
 from rich.text import Text
 from textual import events
@@ -11,6 +13,7 @@ from convnn.text import escaped, fit
 
 MOST_KEYS = 6
 ALWAYS_SHOWN = ("help", "leave")  # actions at the end of every footer
+GAP = "   "  # between two keys
 
 
 class Header(Widget):
@@ -63,12 +66,20 @@ class Footer(Widget):
         first = [key for action, key in keys.items() if action not in ALWAYS_SHOWN]
         return first[: MOST_KEYS - len(last)] + last
 
+    def _fitting_keys(self) -> list[tuple[str, str, str]]:
+        """Return the keys that there is room for; those at the end of every footer stay."""
+        keys = self.keys()
+        while len(keys) > len(ALWAYS_SHOWN) and _width(keys) > self.content_size.width:
+            last = max(index for index, (action, _, _) in enumerate(keys) if action not in ALWAYS_SHOWN)
+            del keys[last]
+        return keys
+
     def render(self) -> Text:
         color = self.app.theme_variables["primary"]
         text = Text(no_wrap=True, overflow="ellipsis")
-        for action, key, word in self.keys():
+        for action, key, word in self._fitting_keys():
             if text:
-                text.append("   ")
+                text.append(GAP)
             text.append(key, f"bold {color}").append(f" {word}")
             text.apply_meta({"key": action}, -(len(key) + len(word) + 1))
         return text
@@ -79,3 +90,8 @@ class Footer(Widget):
             if action is not None and active.binding.action == action:
                 await self.app.run_action(action, active.node)
                 return
+
+
+def _width(keys: Sequence[tuple[str, str, str]]) -> int:
+    """Return the cells of these keys in the footer."""
+    return sum(cell_len(f"{key} {word}") for _, key, word in keys) + len(GAP) * (len(keys) - 1)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from textual.app import ComposeResult
 
-from convnn.charts.chart import Series
+from convnn.charts.chart import COLORS, Series
 from convnn.runs.history import Axis, History
 from convnn.terminal.report import SERIES_COLORS, chart_marks, split_series
 from tui.screens.run.pane import Changes, Pane
@@ -32,12 +32,12 @@ def accuracy(history: History, x: Axis) -> list[Series]:
 
 def learning_rate(history: History, x: Axis) -> list[Series]:
     """The learning rate of each step."""
-    return _by_step_or_epoch(history, "lr", x, "lr", SERIES_COLORS["train"])
+    return _by_step_or_epoch(history, "lr", x, "lr", COLORS[3])
 
 
 def gradient_norm(history: History, x: Axis) -> list[Series]:
     """The global gradient norm of each step, before clipping."""
-    return _by_step_or_epoch(history, "grad_norm", x, "norm", SERIES_COLORS["test"])
+    return _by_step_or_epoch(history, "grad_norm", x, "norm", COLORS[4])
 
 
 def _by_step_or_epoch(history: History, metric: str, x: Axis, label: str, color: str) -> list[Series]:

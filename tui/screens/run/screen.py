@@ -105,6 +105,7 @@ class RunScreen(Screen[None]):
 
     def on_mount(self) -> None:
         self._arrange_panes()
+        self.call_after_refresh(self.query_one(LinkedCharts).scroll_home, animate=False)  # where the panes scroll
         self._poll()
         self.set_interval(MIN_INTERVAL / 2, self._poll)
 

@@ -94,7 +94,8 @@ class CostPanel(Widget):
         need = Text(memory(plan.memory_bytes), "bold")
         free = self.costs.free_bytes
         if free is None:
-            return need, Text(f"free memory of {self.costs.device} unknown", "dim")
+            unknown = f"free memory of {self.costs.device} unknown" if self.costs.device else ""
+            return need, Text(unknown, "dim")
         word, color = memory_verdict(plan.memory_bytes, free)
         need.append(f" of {memory(free)}", "not bold")
         return need, Text(word, f"bold {self.app.theme_variables[color]}")

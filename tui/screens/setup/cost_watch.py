@@ -14,7 +14,7 @@ class CostWatch:
     """The free memory and the epoch times; its coroutines measure them off the event loop and keep the results."""
 
     def __init__(self, free_memory: Callable[[str], tuple[str, int | None]]) -> None:
-        self.device = "device"  # the name of the device, once it is known
+        self.device: str | None = None  # the name of the device, once it is known
         self.free_bytes: int | None = None
         self.is_timing = False
         self._free_memory = free_memory

@@ -127,6 +127,8 @@ class FormField(Widget):
             sign = "✗"
         elif state.is_changed:
             sign = "•"
+        elif state.initial_text != self.option.text(self.option.default):
+            sign = "·"  # set by the preset or the run
         text = Text(no_wrap=True).append(f"{sign} {self.option.field}".ljust(NAME_WIDTH), name_style)
         note = fit(self.note, max(1, self.size.width - NAME_WIDTH - CONTROL_WIDTH - 2))
         return text.append(" " * (CONTROL_WIDTH + 2)).append(note, note_style)

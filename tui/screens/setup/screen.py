@@ -42,9 +42,9 @@ if TYPE_CHECKING:
 TYPING_PAUSE = 0.012  # seconds without a key before a check
 POLL_INTERVAL = 5.0  # seconds between two polls of the free memory and of the preset's file
 LEAVE_ANSWERS = (
-    ("stay", "stay", "nothing happens"),
-    ("save", "save", "keep it as a preset"),
-    ("leave", "leave", "the changes are discarded"),
+    ("stay", "stay", "continue editing"),
+    ("save", "save", "as a preset, then leave"),
+    ("leave", "leave", "discard the changes"),
 )
 
 

@@ -51,8 +51,12 @@ def test_our_operators_are_opened_and_products_have_flops():
 def test_a_step_is_counted_as_on_a_gpu_without_one():
     counter = count_step("ConvNN", batch=8)
     assert counter.calls["_fused_adamw_"] == counter.calls["_foreach_mul_.Tensor"] == 1
-    assert counter.launches < 700
+    assert counter.launches < 300
     assert count_step("ConvNN", batch=256).launches == counter.launches  # a card holds the tiles of both
+
+
+def test_a_step_of_attention_launches_few_operators():
+    assert count_step("ConvNN_Attn", batch=8).launches < 850
 
 
 def test_stages_run_on_a_cpu_and_leave_their_results(tmp_path):

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.optim import optimizer as torch_optimizer
 from torch.utils import _foreach_utils as foreach
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -98,6 +99,8 @@ def _num_bytes(x: Tensor) -> int:
 @contextmanager
 def meta_like_cuda() -> Iterator[None]:
     """Let torch choose for tensors without data the fused and the foreach functions that it chooses on CUDA."""
+    dropout = F.dropout
+    F.dropout = _fused_dropout
     modules = [torch_optimizer, foreach, torch.nn.utils.clip_grad, import_module("torch.optim.adam")]
     names = ("_get_foreach_kernels_supported_devices", "_get_fused_kernels_supported_devices")
     originals = [(module, name, getattr(module, name)) for module in modules for name in names if hasattr(module, name)]
@@ -106,8 +109,13 @@ def meta_like_cuda() -> Iterator[None]:
     try:
         yield
     finally:
+        F.dropout = dropout
         for module, name, function in originals:
             setattr(module, name, function)
+
+
+def _fused_dropout(x: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
+    return torch.native_dropout(x, p, training)[0] if training and p else x
 
 
 def _with_meta(function: Callable[[], list[str]]) -> Callable[[], list[str]]:

@@ -25,15 +25,16 @@ class Meters:
 
     def add(self, losses: Tensor, logits: Tensor, targets: Tensor, step: int = 0) -> None:
         """Count a (micro-)batch: losses (B,), logits (B, classes), targets (B,)."""
-        scores = [score(logits, targets).sum() for score in SCORES.values()]
-        loss = losses.sum().to(self.sums.dtype)
-        self.sums += torch.stack([loss, torch.zeros_like(loss), *(score.to(loss.dtype) for score in scores)])
+        scores = torch.stack([score(logits, targets) for score in SCORES.values()])  # (scores, B)
+        loss = losses.sum()
+        self.sums[0].add_(loss)
+        self.sums[2:].add_(scores.sum(1, dtype=self.sums.dtype))
         self.nonfinite_step = self.nonfinite_step.minimum(torch.where(loss.isfinite(), NEVER, step))
         self.images += len(targets)
 
     def add_norm(self, norm: Tensor) -> None:
         """Count the gradient norm of a step; a step that fp16 scaling skips has none."""
-        self.sums[1] += torch.where(norm.isfinite(), norm, 0.0).to(self.sums.dtype)
+        self.sums[1].add_(norm.nan_to_num(0.0, 0.0, 0.0))
         self.steps += 1
 
     def first_nonfinite_step(self) -> int | None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,7 @@ from convnn.runs.summary import Summary, summarize
 from convnn.text import escaped
 from tui import theme
 from tui.deletion import Deletion
+from tui.dialogs.choice import Choice
 from tui.dialogs.help import HelpScreen
 from tui.dialogs.picker import Picker
 from tui.dialogs.too_small import SMALLEST, TooSmall
@@ -39,6 +41,8 @@ from tui.widgets.virtual_list import VirtualList
 
 if TYPE_CHECKING:
     from convnn.config.schema import RunConfig
+    from convnn.sweeps.file import Sweep
+    from tui.repeats import Repeats
     from tui.screens.setup.draft import Draft
     from tui.services import Services
 
@@ -235,10 +239,41 @@ class ConvnnApp(App[int]):
         launch = Launch(config, preset, forks=forks)
         try:
             self.say(f"{launch.title}: {self.background.add([entry_of(launch)])}")
-        except OSError as error:
+        except (UserError, OSError) as error:
             self.say(str(error), error=True)
             return False
         return True
+
+    async def start_sweep(self, sweep: Sweep, flags: Mapping[str, str | bool], *, extend: bool = False) -> bool:
+        """Put what is left of a sweep into the queue; return whether that was possible."""
+        try:
+            message = await asyncio.to_thread(self.background.start_sweep, sweep, flags, extend=extend)
+        except (UserError, OSError) as error:
+            self.say(str(error), error=True)
+            return False
+        self.say(message)
+        return True
+
+    def repeat(self, run: Run | None) -> None:
+        """Ask where to train a run with three more seeds."""
+        from tui.repeats import Repeats  # not before the first frame
+
+        if run is None:
+            self.say("move the cursor to a run that has started")
+            return
+        try:
+            repeats = Repeats.of(run, self.runs, self.root)
+        except (UserError, OSError) as error:
+            self.say(str(error), error=True)
+        else:
+            self.push_screen(Choice(*repeats.question), partial(self._repeat, repeats))
+
+    async def _repeat(self, repeats: Repeats, answer: str | None) -> None:
+        if answer == "queue":
+            await self.start_sweep(repeats.sweep, {}, extend=True)
+        elif answer == "app":
+            for config in repeats.configs:
+                self.launch(config)
 
     def _poll_launches(self) -> None:
         """Show the errors of launches."""

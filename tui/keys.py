@@ -33,6 +33,7 @@ KEYS = {
     "filter": Key("slash", "filter", "show only the matches", "/", priority=True),
     "open": Key("enter", "open", "open what is under the cursor", "enter"),
     "mark": Key("space", "mark", "mark or unmark a run, or all runs of a group, to compare or delete"),
+    "mark-answer": Key("space", "mark", "mark or unmark this answer"),
     "unmark": Key("M", "unmark all", "unmark all runs"),
     "pin": Key("p", "pin", "pin a run to the top; the others are compared with the first pinned run"),
     "diff": Key("d", "compare", "compare the marked runs: options that differ, metrics, curves"),
@@ -65,7 +66,7 @@ KEYS = {
     "previous": Key(
         "shift+tab", "previous", "to the previous pane or field", priority=True, action="app.focus_previous"
     ),
-    "launch": Key("f5", "run", "train this configuration in the app"),
+    "launch": Key("f5", "run", "train this configuration in the app; several values one after the other"),
     "launch-letter": Key("r", "run", "train this configuration in the app"),
     "enqueue": Key("f6", "background", "add to the queue, which trains in the background, also when the app is closed"),
     "fix": Key("f4", "apply fix", "apply the fix of the problem at the cursor, or else of the first one"),
@@ -81,6 +82,7 @@ KEYS = {
     "find-field": Key("slash", "field", "go to a field by name", "/", priority=True),
     "find-field-anywhere": Key("ctrl+g", "field", "go to a field by name, also while a text is edited"),
     "pick": Key("enter,space", "choose", "list the choices of a field, or switch it on or off"),
+    "several": Key("comma", "several", "choose several values, a run each", ","),
     "previous-value": Key("left,ctrl+up,shift+up", "previous value", "the choice above, or off", "←"),
     "next-value": Key("right,ctrl+down,shift+down", "next value", "the choice below, or on", "→"),
     "increase": Key("ctrl+up,shift+up", "more", "a larger number"),
@@ -96,6 +98,7 @@ KEYS = {
     "stop-menu": Key("full_stop", "pause or stop", "pause, checkpoint or stop the run, and what else can be done", "."),
     "resume-menu": Key("full_stop", "resume", "resume the run, fork or evaluate it, and what else can be done", "."),
     "run-menu": Key("full_stop", "actions", "fork or evaluate the run, and what else can be done with it", "."),
+    "repeat": Key("R", "repeat", "train the run again with three more seeds"),
     "note": Key("N", "note", "write a line into the history of the run"),
 }
 

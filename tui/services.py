@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from textual.app import App
 
     from convnn.config.schema import RunConfig
+    from convnn.sweeps.file import Sweep
 
 
 class Services(Protocol):
@@ -53,6 +54,12 @@ class Services(Protocol):
 
     def enqueue(self, config: RunConfig, preset: str | None = None, forks: Run | None = None) -> bool:
         """Add a configuration to the queue, which trains in the background; return whether that was possible."""
+
+    async def start_sweep(self, sweep: Sweep, flags: Mapping[str, str | bool], *, extend: bool = False) -> bool:
+        """Put what is left of a sweep into the queue; return whether that was possible."""
+
+    def repeat(self, run: Run | None) -> None:
+        """Ask where to train a run with three more seeds."""
 
     def launch_preset(self, path: str, name: str) -> None:
         """Train a preset as it is, or open the form where it has problems."""

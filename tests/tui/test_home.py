@@ -11,7 +11,7 @@ from support.app import app, form, make_run, make_runs, messages, text, until
 from textual.app import App, ComposeResult
 
 from convnn.analysis.fields import RUN_FIELDS
-from convnn.config.toml import dumps
+from convnn.config.toml import dumps, parse_run
 from convnn.presets import store
 from convnn.presets.resolve import resolve
 from convnn.runs.control import ControlCommand
@@ -433,3 +433,52 @@ async def test_presets_of_ones_own_are_marked_with_what_they_hide(tmp_path):
         }
         assert "yours · a small look" in rows["aaa"] and "yours, hides " in rows["quickstart"]
         assert "yours" not in rows["published-branching"]
+
+
+async def test_three_more_seeds_of_a_run_are_two_keys(tmp_path):
+    make_run(tmp_path / "runs", "20261122-140000-one-0000", training__num_epochs="3", training__seed="1")
+    queue = Queue(tmp_path / "runs")
+    queue.pause("a test")
+    async with app(tmp_path / "runs").run_test() as pilot:
+        await read(pilot, 1)
+        await pilot.press("R", "enter")
+        await until(pilot, lambda: len(queue.entries()[0]) == 3)
+        configs = [parse_run(entry.config) for entry in queue.entries()[0]]
+        assert [config.training.seed for config in configs] == [0, 2, 3]  # that of the run is done
+        original = Run(tmp_path / "runs" / "20261122-140000-one-0000", "one").config()
+        assert all(config.layer == original.layer and config.data.dataset == "digits" for config in configs)
+        await pilot.press("R", "enter")
+        await until(pilot, lambda: len(queue.entries()[0]) == 6)
+        assert {parse_run(entry.config).training.seed for entry in queue.entries()[0]} == {0, 2, 3, 4, 5, 6}
+
+
+async def test_a_run_over_two_options_is_at_most_eight_keys_beside_names_and_values(tmp_path):
+    make_run(tmp_path / "runs", "20261122-140000-one-0000", training__num_epochs="3")
+    queue = Queue(tmp_path / "runs")
+    queue.pause("a test")
+    async with app(tmp_path / "runs").run_test() as pilot:
+        await read(pilot, 1)
+        keys = 0
+
+        async def press(key: str) -> None:
+            nonlocal keys
+            keys += 1
+            await pilot.press(key)
+
+        await press("ctrl+d")
+        await until(pilot, lambda: isinstance(pilot.app.screen, SetupScreen) and pilot.app.screen.checked)
+        screen = pilot.app.screen
+        for name, values in (("layer.K", "1,4"), ("optimizer.lr", "1e-3,1e-4")):
+            await press("slash")
+            await until(pilot, lambda: pilot.app.screen is not screen)
+            await pilot.press(*name)
+            await until(pilot, lambda name=name: name in text(pilot.app))
+            await pilot.pause(0.3)
+            await press("enter")
+            await until(pilot, lambda: pilot.app.screen is screen)
+            assert screen.query_one("#form").focused_field.option.key == name
+            await pilot.press(*values)
+        await until(pilot, lambda: len(screen.checked.cells) == 4)
+        await press("f6")
+        await until(pilot, lambda: len(queue.entries()[0]) == 4)
+        assert keys <= 8

@@ -13,16 +13,20 @@ from textual import events
 from textual.command import CommandPalette
 
 from convnn.config.command_line import read
-from convnn.config.options import BY_KEY, OPTIONS
+from convnn.config.options import BY_KEY, BY_NAME, OPTIONS
 from convnn.config.toml import parse_run
 from convnn.errors import UserError
 from convnn.presets import store
 from convnn.runs.find import list_runs
+from convnn.sweeps.queue import with_absolute_data_path
 from convnn.sweeps.work import live_workers
+from convnn.text import prefixed
 from tui.dialogs.choice import Choice
 from tui.screens.setup.command_box import CommandBox
-from tui.screens.setup.controls import ChoiceControl, NumberControl, SwitchControl, TextControl
+from tui.screens.setup.controls import ChoiceControl, CommandPasted, NumberControl, SwitchControl, TextControl
+from tui.screens.setup.cost_panel import CostPanel
 from tui.screens.setup.draft import Draft
+from tui.screens.setup.epoch_time import EpochTime
 from tui.screens.setup.form import Form
 from tui.screens.setup.paste_errors import PasteErrors
 from tui.screens.setup.save_preset import SavePreset
@@ -511,7 +515,7 @@ async def test_f6_adds_the_run_to_the_queue_where_a_worker_trains_it(tmp_path):
         await pilot.press("f6")
         await until(pilot, lambda: not screen.is_attached)
         (entry,) = queue.entries()[0]
-        assert entry.name == "tiny" and parse_run(entry.config) == screen.checked.config
+        assert entry.name == "tiny" and parse_run(entry.config) == with_absolute_data_path(screen.checked.config)
         assert "paused: a test" in messages(pilot.app) and not pilot.app.launcher.launches
         queue.resume()
         screen = await form(pilot, "n")
@@ -528,3 +532,116 @@ async def test_f6_adds_the_run_to_the_queue_where_a_worker_trains_it(tmp_path):
             if not live_workers(queue):
                 break
             await pilot.pause(0.1)
+
+
+# -- several values ---------------------------------------------------------------------------------------------------
+
+
+async def fill(pilot, screen, **texts: str) -> None:
+    """Type texts into fields by the names of their flags."""
+    for name, word in texts.items():
+        await put(pilot, screen, BY_NAME[name].key, word)
+
+
+async def test_several_values_are_planned_as_runs_and_the_head_counts_them(tmp_path):
+    async with opened(tmp_path) as (pilot, screen):
+        await fill(pilot, screen, K="1,4,9", lr="1e-3,1e-4", seed="0..2")
+        await until(pilot, lambda: screen.checked.sweep is not None)
+        assert not screen.checked.problems and len(screen.checked.cells) == 18
+        assert {(cell.config.layer.K, cell.config.optimizer.lr, cell.seed) for cell in screen.checked.cells} == {
+            (k, rate, seed) for k in (1, 4, 9) for rate in (1e-3, 1e-4) for seed in (0, 1, 2)
+        }
+        flops = sum(cell.training_flops for cell in screen.checked.cells)
+        assert f"18 runs, {prefixed(flops)}FLOPs" in text(pilot.app)
+        assert screen.command == "convnn sweep run small --K 1,4,9 --lr 1e-3,1e-4 --seed 0..2"
+        await pilot.press("ctrl+s")
+        await until(pilot, lambda: "one value for each option" in messages(pilot.app))
+        screen.query_one(CostPanel).costs._epoch_times[screen.checked.config] = EpochTime(10.0, "measured")
+        screen.query_one(CostPanel).post_message(CostPanel.Measured())
+        await until(pilot, lambda: "18 runs, about 1 h" in text(pilot.app) or "18 runs, about" in text(pilot.app))
+        command = screen.command
+        await fill(pilot, screen, K="5")
+        screen.post_message(CommandPasted(command))
+        await until(pilot, lambda: len(screen.checked.cells) == 18)
+
+
+@pytest.mark.parametrize(
+    ("name", "word", "message"),
+    [
+        ("K", "1,0", "layer.K is 0"),
+        ("K", "1,x", "layer.K is 'x'"),
+        ("K", "4,4", "K has 4 twice"),
+        ("K", "9..1", "never reaches"),
+        ("K", "1..9999999", "at most 100,000"),
+        ("K", "1..301", "at most 300"),
+        ("seed", "0..500", "at most 300"),
+        ("layer", "ConvNN,ConvNet", "layer.type is 'ConvNet'"),
+        ("limit", "10,", "data.limit"),
+    ],
+)
+async def test_a_list_with_a_value_that_is_not_allowed_is_a_problem_of_its_field(tmp_path, name, word, message):
+    async with opened(tmp_path) as (pilot, screen):
+        await fill(pilot, screen, **{name: word})
+        await until(pilot, lambda: screen.checked.problems)
+        (problem,) = [problem for problem in screen.checked.problems if problem.key == BY_NAME[name].key]
+        assert message in problem.message
+        await pilot.press("f5")
+        await until(pilot, lambda: message in messages(pilot.app))
+        assert not pilot.app.launcher.launches
+
+
+async def test_cells_that_cannot_be_trained_are_left_out_and_all_of_them_are_a_problem(tmp_path):
+    async with opened(tmp_path) as (pilot, screen):
+        await fill(pilot, screen, K="9999,4")
+        await until(pilot, lambda: screen.checked.sweep is not None)
+        assert not screen.checked.problems
+        assert [cell.config.layer.K for cell in screen.checked.cells] == [4]
+        assert "1 cell cannot be trained" in text(pilot.app)
+        await fill(pilot, screen, K="9998,9999")
+        await until(pilot, lambda: screen.checked.problems)
+        assert screen.checked.problems[0].key == "layer.K"
+
+
+async def test_choices_and_switches_take_several_values_by_comma(tmp_path):
+    async with opened(tmp_path) as (pilot, screen):
+        screen.query_one(Form).go_to("layer.type")
+        await pilot.press("comma")
+        await until(pilot, lambda: isinstance(pilot.app.screen, Choice))
+        await pilot.press("space", "C", "o", "n", "v", "2")  # letters go to a choice
+        await pilot.press("escape")
+        await pilot.press("comma", "down", "space", "enter")
+        await until(pilot, lambda: "," in screen.draft.text(BY_KEY["layer.type"]))
+        layers = screen.draft.text(BY_KEY["layer.type"]).split(",")
+        await until(pilot, lambda: screen.checked.sweep is not None)
+        assert [cell.config.layer.type for cell in screen.checked.cells] == layers and len(layers) == 2
+        screen.query_one(Form).go_to("data.augment")
+        await pilot.press("comma")
+        await until(pilot, lambda: len(screen.checked.cells) == 4)
+
+
+async def test_several_values_run_in_the_app_one_after_the_other(tmp_path):
+    (tmp_path / "presets" / "tiny.toml").write_text(TINY)
+    async with opened(tmp_path, "tiny") as (pilot, screen):
+        await fill(pilot, screen, lr="1e-3,1e-4")
+        await pilot.press("f5")
+        await until(pilot, lambda: len(pilot.app.launcher.launches) == 2)
+        assert [launch.config.optimizer.lr for launch in pilot.app.launcher.launches] == [1e-3, 1e-4]
+        assert pilot.app.launcher.wait(60)
+    runs, _ = list_runs(tmp_path / "runs")
+    assert {(run.config().optimizer.lr, run.status()) for run in runs} == {(1e-3, "done"), (1e-4, "done")}
+
+
+async def test_several_values_go_into_the_queue_as_a_sweep(tmp_path):
+    (tmp_path / "presets" / "tiny.toml").write_text(TINY)
+    async with opened(tmp_path, "tiny") as (pilot, screen):
+        queue = pilot.app.background.queue
+        queue.pause("a test")
+        await fill(pilot, screen, lr="1e-3,1e-4")
+        await pilot.press("f6")
+        await until(pilot, lambda: not screen.is_attached)
+        assert [(entry.sweep, entry.cell) for entry in queue.entries()[0]] == [("tiny-lr", 1), ("tiny-lr", 2)]
+        screen = await form(pilot, "n")
+        await pilot.press("f2", *"convnn sweep run tiny --lr 1e-3,1e-5", "enter", "f6")
+        await until(pilot, lambda: not screen.is_attached)
+        assert [entry.sweep for entry in queue.entries()[0][2:]] == ["tiny-lr-2"] * 2  # other values: another sweep
+        assert not pilot.app.launcher.launches

@@ -25,7 +25,8 @@ class Choice(ModalScreen[str | None]):
     """Ask a question and return the first item of the chosen answer, or None after esc.
 
     A question about a value opens on its present one, `current`, and marks it. A letter moves the cursor to the next
-    answer that begins with it; `letter` does so at once.
+    answer that begins with it; `letter` does so at once. With `marked`, space marks several answers and the result is
+    all of them with commas between; without a mark it is the one under the cursor.
     """
 
     DEFAULT_CSS = """
@@ -36,19 +37,28 @@ class Choice(ModalScreen[str | None]):
     Choice OptionList, Choice OptionList:focus { height: auto; max-height: 12; border: none; padding: 0;
                                                  background: $surface; background-tint: transparent; }
     """
-    BINDINGS: ClassVar[list[BindingType]] = bindings("back", footer=("back",))
+    BINDINGS: ClassVar[list[BindingType]] = bindings("back", "mark-answer", footer=("back",))
 
     def __init__(
-        self, question: str, message: str, answers: Sequence[Answer], *, current: str | None = None, letter: str = ""
+        self,
+        question: str,
+        message: str,
+        answers: Sequence[Answer],
+        *,
+        current: str | None = None,
+        letter: str = "",
+        marked: Sequence[str] | None = None,
     ) -> None:
         super().__init__()
         self.question, self.message, self.answers = question, message, answers
         self.current, self.letter = current, letter
+        self.marked = None if marked is None else set(marked)
 
     def compose(self) -> ComposeResult:
         with Vertical() as box:
             box.border_title = Text(escaped(self.question))
-            box.border_subtitle = "enter chooses, esc goes back"
+            marks = "" if self.marked is None else "space marks, "
+            box.border_subtitle = f"{marks}enter chooses, esc goes back"
             if self.message:
                 yield Static(escaped(self.message), markup=False)
             yield OptionList(*(Option(line) for line in self._lines()))
@@ -58,7 +68,9 @@ class Choice(ModalScreen[str | None]):
         lines = []
         for result, label, meaning in self.answers:
             sign = ""
-            if self.current is not None:
+            if self.marked is not None:
+                sign = f"{CURRENT if result in self.marked else '○'} "
+            elif self.current is not None:
                 sign = f"{CURRENT if result == self.current else ' '} "
             lines.append(Text.assemble(sign, (escaped(label).ljust(label_width), "bold"), (escaped(meaning), "dim")))
         return lines
@@ -83,7 +95,20 @@ class Choice(ModalScreen[str | None]):
                 options.highlighted = index
                 return
 
+    def action_mark_answer(self) -> None:
+        """Mark or unmark the answer under the cursor."""
+        options = self.query_one(OptionList)
+        if self.marked is None or options.highlighted is None:
+            return
+        self.marked ^= {self.answers[options.highlighted][0]}
+        for index, line in enumerate(self._lines()):
+            options.replace_option_prompt_at_index(index, line)
+
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
+        results = [result for result, _, _ in self.answers if self.marked and result in self.marked]
+        if results:
+            self.dismiss(",".join(results))
+            return
         self.dismiss(self.answers[event.option_index][0])
 
     def action_back(self) -> None:

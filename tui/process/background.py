@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from itertools import count
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from convnn.config.toml import dumps
+from convnn.errors import UserError
 from convnn.runs.run import Run
+from convnn.runs.sweep_cells import sweep_names
 from convnn.sweeps.queue import Entry, Queue, new_entry, resuming_entry
 from convnn.text import plural
 from tui.process.launcher import Launch
+
+if TYPE_CHECKING:
+    from convnn.sweeps.file import Sweep
 
 
 class Background:
@@ -27,15 +34,40 @@ class Background:
         """Start a worker where there is none, and return what becomes of the entries."""
         from convnn.sweeps.work import ensure_worker  # not before the first frame
 
-        count = plural(len(self.queue.entries()[0]), "run")
+        runs = plural(len(self.queue.entries()[0]), "run")
         if (reason := self.queue.paused) is not None:
-            return f"{count} in the queue, which is paused: {reason}"
+            return f"{runs} in the queue, which is paused: {reason}"
         ensure_worker(self.queue)
-        return f"{count} in the queue, which trains in the background"
+        return f"{runs} in the queue, which trains in the background"
+
+    def start_sweep(self, sweep: Sweep, flags: Mapping[str, str | bool], *, extend: bool = False) -> str:
+        """Put what is left of a sweep into the queue, and return what becomes of it.
+
+        A sweep of its name that has other cells gets these too with `extend`; otherwise this one gets a free name.
+        Raises UserError for what is wrong with it, and OSError.
+        """
+        from convnn.sweeps.start import plan_sweep_start, start
+
+        root = self.queue.root
+        try:
+            planned = plan_sweep_start(sweep, root, flags, extend=extend)
+        except UserError as error:
+            if error.problems[0].key != "name":
+                raise
+            name = free_name(plan_sweep_start(sweep, root, flags, extend=True).folder.name, sweep_names(root))
+            planned = plan_sweep_start(sweep, root, flags, name=name)
+        entries = start(planned)
+        reused = f", {plural(len(planned.trained), 'cell')} trained already" if planned.trained else ""
+        return f"sweep {planned.folder.name}: {plural(len(entries), 'run')} added{reused}; {self.start()}"
 
     def has_run(self, run: Run) -> bool:
         """Return whether an entry resumes or trains a run."""
         return any(entry.run_path == run.path for entry in self.queue.entries()[0])
+
+
+def free_name(name: str, names: Collection[str]) -> str:
+    """Return a name that is not in use: name-2, name-3 and so on."""
+    return next(candidate for number in count(2) if (candidate := f"{name}-{number}") not in names)
 
 
 def entry_of(launch: Launch) -> Entry:

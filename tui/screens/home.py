@@ -52,8 +52,8 @@ class HomeScreen(Screen[None]):
 
     app: ServicesApp
     BINDINGS = bindings(
-        "new", "filter", "table", "mark", "unmark", "diff", "run-menu", "duplicate", "delete", "undo", "launch",
-        "launch-letter", "early-failures", "next", "previous", "back", footer=("new", "filter", "table"),
+        "new", "filter", "table", "mark", "unmark", "diff", "run-menu", "repeat", "duplicate", "delete", "undo",
+        "launch", "launch-letter", "early-failures", "next", "previous", "back", footer=("new", "filter", "table"),
     )  # fmt: skip
     AUTO_FOCUS = "#runs"
 
@@ -269,6 +269,9 @@ class HomeScreen(Screen[None]):
             self.app.show_menu(summarize(self.run))
         else:
             self.app.show_menu(grid.current_run if grid.has_focus else None)
+
+    def action_repeat(self) -> None:
+        self.app.repeat(self.run)
 
     def action_undo(self) -> None:
         self.app.deletion.undo()

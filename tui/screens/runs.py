@@ -42,8 +42,8 @@ class RunsScreen(Screen[None]):
     app: ServicesApp
     CSS_PATH = "runs.tcss"
     BINDINGS = bindings(
-        "mark", "unmark", "diff", "filter", "group", "sort", "reverse", "columns", "views", "pin", "run-menu", "new",
-        "duplicate", "delete", "undo", "early-failures", "back", footer=("mark", "diff", "filter"),
+        "mark", "unmark", "diff", "filter", "group", "sort", "reverse", "columns", "views", "pin", "run-menu", "repeat",
+        "new", "duplicate", "delete", "undo", "early-failures", "back", footer=("mark", "diff", "filter"),
     )  # fmt: skip
     AUTO_FOCUS = "RunGrid"
 
@@ -192,6 +192,9 @@ class RunsScreen(Screen[None]):
         """Open the menu of the run under the cursor."""
         row = self.grid.current
         self.app.show_menu(row.run if row is not None else None)
+
+    def action_repeat(self) -> None:
+        self.app.repeat(self.run)
 
     def action_undo(self) -> None:
         self.app.deletion.undo()

@@ -47,6 +47,7 @@ RESUME_ANSWERS: tuple[Answer, ...] = (
 FORK_ANSWER: Answer = ("fork", "fork", "a new run from its checkpoint, with more epochs or other options")
 EVALUATE_ANSWER: Answer = ("evaluate", "evaluate", "its best checkpoint on the test split, in a child process")
 ANY_ANSWERS: tuple[Answer, ...] = (
+    ("repeat", "three more seeds", "train its configuration again, in the queue or here"),
     ("duplicate", "duplicate", "a new run from its options, in the form"),
     ("compare", "compare", "with the marked runs or, without marks, with some of a list"),
     ("note", "note", "write a line into its history"),
@@ -106,6 +107,8 @@ class RunMenu:
                 self.app.show_form(run=self.run, forks=True)
             case "evaluate":
                 self.app.run_worker(self._evaluate(), group="evaluate", exit_on_error=False)
+            case "repeat":
+                self.app.repeat(self.run)
             case "duplicate":
                 self.app.show_form(run=self.run)
             case "compare":

@@ -57,6 +57,7 @@ class RunScreen(Screen[None]):
             "resume-menu",
             "run-menu",
             "note",
+            "repeat",
             "diff",
             "mark",
             "new",
@@ -277,6 +278,11 @@ class RunScreen(Screen[None]):
         """Write a line into the history of the run."""
         if run := self.run:
             RunMenu(self.app, run, self.status).ask_for_note()
+
+    def action_repeat(self) -> None:
+        """Train the run with more seeds."""
+        if run := self.run:
+            self.app.repeat(run)
 
     def action_diff(self) -> None:
         """Compare the run with the marked ones, or with some that are chosen."""

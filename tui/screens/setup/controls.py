@@ -32,10 +32,13 @@ class CommandPasted(Message):
         self.text = text
 
 
+BOTH = "true,false"  # of a switch: a run each
+
+
 class PickControl(Widget, can_focus=True):
     """A value out of a few: left and right go through them."""
 
-    BINDINGS = bindings("pick", "previous-value", "next-value")
+    BINDINGS = bindings("pick", "several", "previous-value", "next-value")
 
     def __init__(self, option: Option, text: str) -> None:
         super().__init__(classes="control")
@@ -61,7 +64,12 @@ class SwitchControl(PickControl):
         return self.text.lower() in TRUE
 
     def render(self) -> Text:
+        if self.text == BOTH:
+            return Text("◉ on and off")
         return Text("◉ on" if self.is_on else "○ off")
+
+    def action_several(self) -> None:
+        self.pick(BOTH)
 
     def action_pick(self) -> None:
         self.pick(self.option.text(not self.is_on))
@@ -108,6 +116,16 @@ class ChoiceControl(PickControl):
         ]
         dialog = Choice(self.option.key, self.option.help, answers, current=self.text, letter=letter)
         self.app.push_screen(dialog, pick)
+
+    def action_several(self) -> None:
+        """List the choices to mark several of them."""
+
+        def pick(choices: str | None) -> None:
+            if choices:
+                self.pick(choices)
+
+        answers = [(choice, choice, "") for choice in self.option.choices]
+        self.app.push_screen(Choice(self.option.key, self.option.help, answers, marked=self.text.split(",")), pick)
 
     def on_key(self, event: events.Key) -> None:
         """Take a letter that a choice begins with as the wish to go there."""

@@ -7,6 +7,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from rich.text import Text
+from textual.message import Message
 from textual.widget import Widget
 
 from convnn.costs.plan import LayerPlan, Plan
@@ -36,6 +37,9 @@ class CostPanel(Widget):
         "runs of the same model on this machine; ctrl+t times a few real steps in a separate process."
     )
 
+    class Measured(Message):
+        """The time of an epoch is known."""
+
     def __init__(self, costs: CostWatch, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self.costs = costs
@@ -50,6 +54,7 @@ class CostPanel(Widget):
 
     async def _search_past_runs(self, checked: CheckedDraft) -> None:
         await self.costs.search_past_runs(checked.config, self.app.runs)
+        self.post_message(self.Measured())
         self.refresh()
 
     async def read_memory(self) -> None:
@@ -71,6 +76,7 @@ class CostPanel(Widget):
             await self.costs.time_steps(checked.config)
         except (UserError, OSError) as error:
             self.app.say(str(error), error=True)
+        self.post_message(self.Measured())
         self.refresh()
 
     # -- drawing ----------------------------------------------------------------------------------------------------

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from convnn import hardware
 from convnn.config import toml
 from convnn.config.active import inactive_options
 from convnn.config.command_line import Parsed, changed_flags, command, spelled
-from convnn.config.options import BY_FLAG, BY_KEY, OPTIONS, Option, value_at
+from convnn.config.options import BY_FLAG, BY_KEY, OPTIONS, Option, Value, value_at
+from convnn.config.recorded import SEED
 from convnn.config.schema import RunConfig
 from convnn.costs.plan import Plan, plan
 from convnn.data.catalog import DatasetInfo, data_summary, dataset_info
@@ -23,6 +25,9 @@ from convnn.presets import resolve, store
 from convnn.presets.store import Preset
 from convnn.runs.resume import resume_command
 from convnn.runs.run import Run, not_free
+from convnn.sweeps.axes import AxisError, option_axis, parse_values
+from convnn.sweeps.file import Sweep
+from convnn.sweeps.plan import Cell, SweepPlan, plan_sweep
 
 FIELDS = tuple(option for option in OPTIONS if option.key != "output.test_only")
 TEST_ONLY_PROBLEM = "--test_only evaluates a checkpoint and prints the result: use `convnn run --test_only` in a shell"
@@ -30,6 +35,13 @@ UNPLANNABLE = frozenset(
     {"layer.K", "layer.shuffle_scale", "sampling.num_samples", "sampling.sample_padding", "data.resize"}
 )
 """Options without a plan of the model while they have a problem: the sizes of its feature maps are unknown."""
+LISTED_KINDS = ("int", "float", "choice", "bool")  # of options that a field takes several values of
+MAX_CELLS = 300  # that the form plans while one types
+FILE_FIX = "write a sweep file: convnn sweep check"
+ONE_DIRECTORY = "one directory cannot hold several runs"
+NO_COMMAND = "# save the other options as a preset (ctrl+s), and there is a command for this sweep; f6 needs none"
+RUN_NAME = "run.name"
+FIELD_ORDER = {option.key: index for index, option in enumerate(FIELDS)}
 DATASET_OPTIONS = ("data.dataset", "data.path", "data.resize")
 DatasetKey = tuple[str, str, int | None]  # dataset, path and resize of [data]
 
@@ -45,6 +57,14 @@ class CheckedDraft:
     plan: Plan | None  # None while the image size is unknown, or an option does not fit the model
     data: str  # classes and images of the splits, what is missing, or what will be downloaded
     is_downloaded: bool  # the run begins with a download
+    varied: Mapping[str, Sequence[Value]] = field(default_factory=dict)  # options with several values, by key
+    sweep: SweepPlan | None = None  # of the several values; `config` is that of the first cell to train
+    flops: tuple[int | None, ...] = ()  # of the training of each cell to train
+
+    @property
+    def cells(self) -> Sequence[Cell]:
+        """The cells to train; none where every option has one value."""
+        return () if self.sweep is None else self.sweep.to_train
 
     def problems_of(self, key: str) -> tuple[Problem, ...]:
         """The problems of a field."""
@@ -166,9 +186,70 @@ class Draft:
     def check(self, dataset: DatasetInfo | None = None) -> CheckedDraft:
         """Find every problem that `convnn run` would report, and plan the model.
 
-        Nothing is read of the data set: `dataset` is what is known of it, by default what its name tells.
+        Nothing is read of the data set: `dataset` is what is known of it, by default what its name tells. Of an option
+        with several values the first one is checked; `with_plan` plans the others.
         """
-        resolved = resolve.resolve(self.base, self.typed, dataset=dataset)
+        varied, problems = self._lists()
+        texts = {key: text for key, text in self.typed.items() if key not in {problem.key for problem in problems}}
+        texts |= {key: BY_KEY[key].text(values[0]) for key, values in varied.items()}
+        checked = self._check(texts, dataset)
+        return replace(checked, varied=varied, problems=_in_order([*checked.problems, *problems]))
+
+    def with_plan(self, checked: CheckedDraft, dataset: DatasetInfo | None = None) -> CheckedDraft:
+        """Return a checked draft with several values, planned as a sweep; its problems are those of all cells."""
+        varied = checked.varied
+        count = prod(len(values) for values in varied.values())
+        if count > MAX_CELLS:
+            problem = Problem(f"{count:,} runs: the form takes at most {MAX_CELLS}", key=list(varied)[-1], fix=FILE_FIX)
+            return replace(checked, problems=(*checked.problems, problem))
+        try:
+            plan = plan_sweep(self.sweep(), self.flags)
+        except UserError as error:
+            known = {problem.key for problem in checked.problems}
+            new = [problem for problem in error.problems if problem.key not in known]
+            return replace(checked, problems=_in_order([*checked.problems, *new]))
+        except ValueError:  # a value of the preset that is not allowed, which is among the problems
+            return checked
+        if not plan.to_train:
+            return replace(checked, sweep=plan, problems=checked.problems or plan.cells[0].problems)
+        first = plan.to_train[0].config
+        texts = {**self.typed, **{key: BY_KEY[key].text(value_at(first, key)) for key in varied}}
+        flops = tuple(cell.training_flops for cell in plan.to_train)
+        planned = replace(self._check(texts, dataset), varied=varied, sweep=plan, flops=flops)
+        if first.output.dir is None:
+            return planned
+        problem = Problem(ONE_DIRECTORY, key="output.dir", fix="leave it empty", change={"output.dir": None})
+        return replace(planned, problems=_in_order([*planned.problems, problem]))
+
+    def sweep(self) -> Sweep:
+        """Return the sweep that `flags` vary: its base, under the name that the run would have."""
+        name = self.typed.get(RUN_NAME) or (self.preset.name if self.preset else None)
+        config = self._base_config
+        return Sweep(name or f"{config.model.name}-{config.layer.type}", base=self.base)
+
+    @property
+    def flags(self) -> dict[str, str | bool]:
+        """What was typed, as the flags of a sweep; the name of the run is that of the sweep."""
+        return {key: text for key, text in self.typed.items() if key != RUN_NAME}
+
+    def _lists(self) -> tuple[dict[str, list[Value]], list[Problem]]:
+        """Return the values of each option that was typed several, and what is wrong with such lists."""
+        varied: dict[str, list[Value]] = {}
+        problems: list[Problem] = []
+        for key, text in self.typed.items():
+            option = BY_KEY[key]
+            if option.kind in LISTED_KINDS and ("," in text or ".." in text):
+                try:
+                    varied[key] = parse_values(option, text)
+                    if key != SEED:
+                        option_axis(option, varied[key])
+                except AxisError as error:
+                    varied.pop(key, None)
+                    problems += [replace(problem, key=key) for problem in error.problems]
+        return varied, problems
+
+    def _check(self, texts: Mapping[str, str], dataset: DatasetInfo | None) -> CheckedDraft:
+        resolved = resolve.resolve(self.base, texts, dataset=dataset)
         config, dataset = resolved.config, resolved.dataset
         problems = list(resolved.problems)
         keys = {problem.key for problem in problems}
@@ -182,14 +263,12 @@ class Draft:
         model_plan = None
         if dataset.image_size and dataset.num_classes and UNPLANNABLE.isdisjoint(problem.key for problem in problems):
             model_plan = plan(config, dataset.image_size, dataset.num_classes)
-        order = {option.key: index for index, option in enumerate(FIELDS)}
-        problems.sort(key=lambda problem: order.get(problem.key or "", -1))
         data = config.data
         summary = data_summary(data.dataset, data.path, dataset, limit=data.limit, val_share=data.val_share)
         return CheckedDraft(
             config,
             self._base_config,
-            tuple(problems),
+            _in_order(problems),
             inactive_options(config),
             model_plan,
             summary,
@@ -198,6 +277,8 @@ class Draft:
 
     def command(self, checked: CheckedDraft) -> str:
         """The command that does the same; values that are not allowed stand in it as they were typed."""
+        if checked.varied:
+            return self._sweep_command(checked)
         if self.forks is not None:
             words = f"{resume_command(self.forks)} --fork {shlex.join(changed_flags(checked.config, checked.base))}"
         elif self.preset is None:
@@ -209,6 +290,14 @@ class Draft:
             if not _is_value(option, text, value_at(checked.config, key)):
                 words += f" {option.flag} {shlex.quote(text)}"
         return words
+
+    def _sweep_command(self, checked: CheckedDraft) -> str:
+        if self.preset is None:
+            return NO_COMMAND
+        typed = {key: text for key, text in self.typed.items() if key not in checked.varied}
+        config = resolve.resolve(self.base, typed).config
+        words = ["convnn", "sweep", "run", self._preset_word, *changed_flags(config, checked.base)]
+        return shlex.join([*words, *(part for key in checked.varied for part in (BY_KEY[key].flag, self.typed[key]))])
 
     @cached_property
     def _base_config(self) -> RunConfig:
@@ -232,6 +321,11 @@ class Draft:
             return True
         preset = replace(self.base, values={key: self._base_values[key]}, problems=())
         return not any(problem.key == key and problem.file for problem in resolve.resolve(preset).problems)
+
+
+def _in_order(problems: Iterable[Problem]) -> tuple[Problem, ...]:
+    """Return problems in the order of the fields, those of no field first."""
+    return tuple(sorted(problems, key=lambda problem: FIELD_ORDER.get(problem.key or "", -1)))
 
 
 def _is_value(option: Option, text: str, value: Any) -> bool:

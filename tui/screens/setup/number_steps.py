@@ -10,8 +10,10 @@ from convnn.config.options import Option
 def step_number(option: Option, text: str, direction: int) -> str:
     """Return the text one step up (direction 1) or down (-1), within the option's bounds.
 
-    A text that is no number becomes the default.
+    A text that is no number becomes the default; several values stay as they are.
     """
+    if "," in text or ".." in text:
+        return text
     try:
         value = option.parse(text)
     except ValueError:

@@ -18,6 +18,7 @@ from textual.widgets import Input, TextArea
 
 from convnn.config import command_line
 from convnn.config.fixes import form_fix
+from convnn.config.options import BY_KEY
 from convnn.data.catalog import DatasetInfo, dataset_info
 from convnn.errors import Problem, UserError
 from convnn.presets import store
@@ -34,6 +35,7 @@ from tui.screens.setup.form import FieldHelp, Form
 from tui.screens.setup.paste_errors import PasteErrors
 from tui.screens.setup.preset_file import PresetFile
 from tui.screens.setup.save_preset import SavePreset
+from tui.screens.setup.sweep_cost import sweep_cost_text
 from tui.widgets.header_footer import Footer, Header
 
 if TYPE_CHECKING:
@@ -134,7 +136,10 @@ class SetupScreen(Screen[None]):
         key = self.draft.dataset_key
         if inspect_dataset or key not in self._datasets:
             self._datasets[key] = await asyncio.to_thread(dataset_info, *key)
-        self.checked = self.draft.check(self._datasets.get(self.draft.dataset_key))
+        dataset = self._datasets.get(self.draft.dataset_key)
+        self.checked = self.draft.check(dataset)
+        if self.checked.varied:
+            self.checked = await asyncio.to_thread(self.draft.with_plan, self.checked, dataset)
         self.show_draft()
         return self.checked
 
@@ -171,6 +176,11 @@ class SetupScreen(Screen[None]):
         if self.preset_file.is_edited:
             notes.append("its file was edited by another program")
         status, color = "✓ ready", "success"
+        if self.checked.sweep is not None:
+            costs = self.query_one(CostPanel).costs
+            status = f"✓ {sweep_cost_text(self.checked, costs.epoch_time(self.checked.config))}"
+            if infeasible := self.checked.sweep.infeasible:
+                notes.append(f"{plural(len(infeasible), 'cell')} cannot be trained")
         if self.checked.problems:
             status, color = f"✗ {plural(len(self.checked.problems), 'problem')}", "error"
         style = f"bold {self.app.theme_variables[color]}"
@@ -188,6 +198,10 @@ class SetupScreen(Screen[None]):
         form = self.query_one(Form)
         form.show(self.draft, self.checked)
         self.query_one(FieldHelp).show(form.focused_field)
+
+    @on(CostPanel.Measured)
+    def _show_epoch_time(self) -> None:
+        self._show_header()
 
     @on(Input.Submitted)
     def _focus_next_field(self) -> None:
@@ -299,12 +313,20 @@ class SetupScreen(Screen[None]):
         """Train in this app."""
         if checked := await self._check_before_use():
             self.app.pop_screen()
-            self.app.launch(checked.config, self._preset_name, self.draft.forks)
+            for config in [cell.config for cell in checked.cells] or [checked.config]:
+                self.app.launch(config, self._preset_name, self.draft.forks)
 
     async def action_enqueue(self) -> None:
         """Train in the background."""
         checked = await self._check_before_use()
-        if checked and self.app.enqueue(checked.config, self._preset_name, self.draft.forks):
+        if checked is None:
+            return
+        if checked.cells and self.draft.forks is None:
+            is_started = await self.app.start_sweep(self.draft.sweep(), self.draft.flags)
+        else:
+            configs = [cell.config for cell in checked.cells] or [checked.config]
+            is_started = all(self.app.enqueue(config, self._preset_name, self.draft.forks) for config in configs)
+        if is_started:
             self.app.pop_screen()
 
     async def action_save(self) -> None:
@@ -313,7 +335,11 @@ class SetupScreen(Screen[None]):
 
     async def _save(self, then: Callable[[], object] | None = None) -> None:
         """Save as a preset, start from that, and then do something else."""
-        if checked := await self._check_before_use():
+        checked = await self._check_before_use()
+        if checked is not None and checked.varied:
+            names = ", ".join(BY_KEY[key].name for key in checked.varied)
+            self.app.say(f"a preset has one value for each option: {names} has several", error=True)
+        elif checked is not None:
             dialog = SavePreset(checked.config, self.draft.preset, self.preset_file.loaded)
             self.app.push_screen(dialog, partial(self._start_from_saved, then))
 

@@ -254,6 +254,12 @@ class ConvnnApp(App[int]):
         self.say(message)
         return True
 
+    def show_sweep(self, name: str) -> None:
+        """Open the screen of a sweep."""
+        from tui.screens.sweep.screen import SweepScreen  # not before the first frame
+
+        self.push_screen(SweepScreen(name))
+
     def repeat(self, run: Run | None) -> None:
         """Ask where to train a run with three more seeds."""
         from tui.repeats import Repeats  # not before the first frame

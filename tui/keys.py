@@ -98,7 +98,10 @@ KEYS = {
     "stop-menu": Key("full_stop", "pause or stop", "pause, checkpoint or stop the run, and what else can be done", "."),
     "resume-menu": Key("full_stop", "resume", "resume the run, fork or evaluate it, and what else can be done", "."),
     "run-menu": Key("full_stop", "actions", "fork or evaluate the run, and what else can be done with it", "."),
-    "repeat": Key("R", "repeat", "train the run again with three more seeds"),
+    "sweeps": Key("w", "sweeps", "a sweep: its cells, how far they are, and its results"),
+    "stop-sweep": Key("full_stop", "stop", "stop the sweep, or train it with more seeds", "."),
+    "resume-sweep": Key("full_stop", "resume", "go on with the sweep, or train it with more seeds", "."),
+    "repeat": Key("R", "repeat", "train the run, or every cell of the sweep, with three more seeds"),
     "note": Key("N", "note", "write a line into the history of the run"),
 }
 

@@ -17,9 +17,9 @@ from convnn.sweeps.file import Sweep
 from convnn.sweeps.folder import SweepFolder
 from convnn.sweeps.plan import model_key, recorded_model_key
 from tui.dialogs.choice import Answer
+from tui.process.background import MORE_SEEDS
 from tui.widgets.run_name import without_time
 
-COUNT = 3  # seeds at a time
 NAME_LENGTH = 60
 ANSWERS: tuple[Answer, ...] = (
     ("queue", "in the queue", "in the background, as a sweep: w shows it"),
@@ -54,7 +54,7 @@ class Repeats:
         folder = SweepFolder(root, f"{name}-seeds")
         if folder.is_there:
             seeds |= dict.fromkeys(folder.sweep().seeds or (), True)
-        new = list(islice((seed for seed in count() if seed not in seeds), COUNT))
+        new = list(islice((seed for seed in count() if seed not in seeds), MORE_SEEDS))
         return cls(config, name, [seed for seed in seeds if seeds[seed]], new)
 
     @property

@@ -58,6 +58,9 @@ class Services(Protocol):
     async def start_sweep(self, sweep: Sweep, flags: Mapping[str, str | bool], *, extend: bool = False) -> bool:
         """Put what is left of a sweep into the queue; return whether that was possible."""
 
+    def show_sweep(self, name: str) -> None:
+        """Open the screen of a sweep."""
+
     def repeat(self, run: Run | None) -> None:
         """Ask where to train a run with three more seeds."""
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from support.app import app, form, make_runs, put, until
+from support.app import app, form, make_runs, put, text, until
+from support.sweeps import make_sweep
 
 from convnn.config.toml import dumps
 from convnn.presets import resolve, store
 from convnn.sweeps.queue import Entry, Queue
 from tui.screens.setup.save_preset import SavePreset
+from tui.screens.sweep.screen import SweepScreen
 from tui.widgets.queue_list import QueueList
 
 SIZES = [(80, 24), (120, 40)]
@@ -55,6 +57,20 @@ def test_the_queue(snap_compare, size):
     async def read(pilot):
         await until(pilot, lambda: len(pilot.app.runs) == 6 and pilot.app.screen.query_one(QueueList).items)
         await pilot.press("tab", "down")
+        await pilot.pause(0.1)
+
+    assert snap_compare(app(Path("runs")), terminal_size=size, run_before=read)
+
+
+@pytest.mark.parametrize("size", SIZES, ids=["80x24", "120x40"])
+def test_a_sweep(snap_compare, size):
+    make_sweep(Path("runs"))
+
+    async def read(pilot):
+        await until(pilot, lambda: pilot.app.screen.presets)
+        await pilot.press("w")
+        await until(pilot, lambda: isinstance(pilot.app.screen, SweepScreen) and pilot.app.screen.results)
+        await until(pilot, lambda: "best 66.10" in text(pilot.app))
         await pilot.pause(0.1)
 
     assert snap_compare(app(Path("runs")), terminal_size=size, run_before=read)

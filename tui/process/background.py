@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from itertools import count
+from dataclasses import replace
+from itertools import count, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,8 @@ from tui.process.launcher import Launch
 
 if TYPE_CHECKING:
     from convnn.sweeps.file import Sweep
+
+MORE_SEEDS = 3
 
 
 class Background:
@@ -59,6 +62,22 @@ class Background:
         entries = start(planned)
         reused = f", {plural(len(planned.trained), 'cell')} trained already" if planned.trained else ""
         return f"sweep {planned.folder.name}: {plural(len(entries), 'run')} added{reused}; {self.start()}"
+
+    def resume_sweep(self, name: str) -> str:
+        """Put what is not done of a sweep into the queue, and return what becomes of it. Raises UserError, OSError."""
+        from convnn.sweeps.start import plan_start, start
+
+        entries = start(plan_start(name, self.queue.root))
+        return f"{plural(len(entries), 'run')} added; {self.start()}"
+
+    def repeat_sweep(self, name: str) -> str:
+        """Train every cell of a sweep with three more seeds. Raises UserError, OSError."""
+        from convnn.sweeps.folder import find_folder
+
+        sweep = find_folder(name, self.queue.root).sweep()
+        seeds = sorted(sweep.seeds or ())
+        new = islice((seed for seed in count() if seed not in seeds), MORE_SEEDS)
+        return self.start_sweep(replace(sweep, seeds=[*seeds, *new]), {}, extend=True)
 
     def has_run(self, run: Run) -> bool:
         """Return whether an entry resumes or trains a run."""

@@ -24,6 +24,7 @@ from convnn.runs.status import STATUSES
 from convnn.runs.summary import Summary, summarize
 from convnn.text import plural
 from tui.arrangement import GridRow, count_text, filter_runs
+from tui.dialogs.choice import Choice
 from tui.keys import bindings
 from tui.screens.home_queue import QueuePane
 from tui.widgets.filter_bar import FilterBar
@@ -52,8 +53,9 @@ class HomeScreen(Screen[None]):
 
     app: ServicesApp
     BINDINGS = bindings(
-        "new", "filter", "table", "mark", "unmark", "diff", "run-menu", "repeat", "duplicate", "delete", "undo",
-        "launch", "launch-letter", "early-failures", "next", "previous", "back", footer=("new", "filter", "table"),
+        "new", "filter", "table", "sweeps", "mark", "unmark", "diff", "run-menu", "repeat", "duplicate", "delete",
+        "undo", "launch", "launch-letter", "early-failures", "next", "previous", "back",
+        footer=("new", "filter", "table"),
     )  # fmt: skip
     AUTO_FOCUS = "#runs"
 
@@ -278,6 +280,28 @@ class HomeScreen(Screen[None]):
         self._read_again()
 
     # -- comparing --------------------------------------------------------------------------------------------------
+
+    def action_sweeps(self) -> None:
+        """Open the sweep, or list those there are."""
+        self.run_worker(self._choose_sweep(), group="sweeps", exclusive=True)
+
+    async def _choose_sweep(self) -> None:
+        from convnn.sweeps.states import read_states  # not before the first frame
+
+        states = await asyncio.to_thread(read_states, self.app.root.absolute())
+        names = [state.name for state in states]
+        if not names:
+            self.app.say("there is no sweep: give a field of the form several values (1,4,9) and press f6")
+        elif len(names) == 1:
+            self.app.show_sweep(names[0])
+        else:
+            states.sort(key=lambda state: not state.is_going_on)  # those that go on first
+            answers = [(state.name, state.name, state.counts_text()) for state in states]
+            self.app.push_screen(Choice("sweeps", "", answers), self._open_sweep)
+
+    def _open_sweep(self, name: str | None) -> None:
+        if name is not None:
+            self.app.show_sweep(name)
 
     def action_table(self) -> None:
         from tui.screens.runs import RunsScreen  # not before the first frame

@@ -119,9 +119,13 @@ class VirtualList(ScrollView, Generic[Item], can_focus=True):
             return Strip.blank(width, self.rich_style)
         line = self.render_item(self.items[row], width)[line_number]
         if row == self.cursor and self.has_focus:
-            line.pad_right(max(0, width - line.cell_len))
-            line.stylize(self.get_component_rich_style("virtual-list--cursor", partial=True))
+            self.mark_current(line, width)
         return self._strip(line, width)
+
+    def mark_current(self, line: Text, width: int) -> None:
+        """Show that the cursor is on the item of a line."""
+        line.pad_right(max(0, width - line.cell_len))
+        line.stylize(self.get_component_rich_style("virtual-list--cursor", partial=True))
 
     def _empty_line(self, y: int, width: int) -> Text:
         lines = Text(self.empty_text, "dim").wrap(self.app.console, max(10, width - 2))

@@ -50,12 +50,19 @@ def run(
         typer.Option("--slots", metavar="N", min=1, help="runs at once, else one a GPU, or one", show_default=False),
     ] = None,
     plain: arguments.Plain = False,
+    max_minutes: Annotated[
+        float | None,
+        typer.Option(
+            "--max-minutes", metavar="MINUTES", min=0, help="stop after this time; the same command goes on with it"
+        ),
+    ] = None,
     runs: arguments.RunsFolder = None,
 ) -> None:
     """Train the cells of a sweep; called again, what is done stays and everything else goes on.
 
     A sweep is a file, or several values of flags: --K 1,4,9 or --K 1..12. It is trained by a worker in the background:
-    ctrl+c leaves the view alone. Exit codes: 0 all done, 1 some cells are not, 2 nothing was started.
+    ctrl+c leaves the view alone. Exit codes: 0 all done, 1 some cells are not, 2 nothing was started, 75
+    the time limit was reached.
     """
     from convnn.runs.run import runs_root
     from convnn.sweeps.start import plan_start, with_seeds
@@ -63,7 +70,9 @@ def run(
     if seeds is not None:
         typed = with_seeds(typed, seeds)
     planned = plan_start(source, runs_root(runs), typed, name=name, extend=extend, again=again)
-    start_and_follow(planned, again=again, yes=yes, detach=detach, slots=slots, plain=plain)
+    if detach and max_minutes is not None:
+        raise UserError(Problem("--detach does not stop anything", key="max_minutes", fix="leave --max-minutes out"))
+    start_and_follow(planned, again=again, yes=yes, detach=detach, slots=slots, plain=plain, max_minutes=max_minutes)
 
 
 def run_seeds(
@@ -93,6 +102,7 @@ def start_and_follow(
     detach: bool = False,
     slots: int | None = None,
     plain: bool = False,
+    max_minutes: float | None = None,
 ) -> None:
     """Show a plan, ask, start it and follow it; ends with the exit code of the sweep."""
     from convnn.sweeps.queue import Queue
@@ -120,8 +130,14 @@ def start_and_follow(
             say("note: the worker that is there keeps its slots; --slots is for a new one")
     if detach:
         return say(f"{progress_text(read_state(folder))}; look at it with: convnn sweep show {folder.name}")
-    state = _follow(folder, plain=plain)
+    deadline = None if max_minutes is None else time.monotonic() + 60 * max_minutes
+    state = _follow(folder, plain=plain, deadline=deadline)
+    is_late = deadline is not None and time.monotonic() >= deadline and state.is_going_on
+    if is_late:
+        state = _stop(folder)
     _show_end(state)
+    if is_late and not state.is_done:
+        raise typer.Exit(Exit.TIME_LIMIT)
     raise typer.Exit(Exit.DONE if state.is_done else Exit.FAILED)
 
 
@@ -150,8 +166,20 @@ def _confirm(yes: bool) -> None:
         raise typer.Exit(Exit.USAGE)
 
 
-def _follow(folder: SweepFolder, *, plain: bool) -> SweepState:
-    """Show the sweep until nothing of it trains or waits, or nobody trains it; ctrl+c ends the view alone."""
+def _stop(folder: SweepFolder) -> SweepState:
+    """Have the runs of a sweep save and end, as its time is over; return its state after that."""
+    from convnn.sweeps.states import read_state
+    from convnn.sweeps.stop import stop_sweep
+
+    say("the time limit is reached: its runs save and end")
+    stop_sweep(folder, now=True)
+    while (state := read_state(folder)).is_going_on:
+        time.sleep(REFRESH_SECONDS)
+    return state
+
+
+def _follow(folder: SweepFolder, *, plain: bool, deadline: float | None) -> SweepState:
+    """Show the sweep until nothing of it trains or waits, nobody trains it, or the deadline; ctrl+c ends the view."""
     from convnn.sweeps.queue import Queue
     from convnn.sweeps.states import read_state
     from convnn.sweeps.work import live_workers
@@ -165,7 +193,8 @@ def _follow(folder: SweepFolder, *, plain: bool) -> SweepState:
                 view.show(state)
                 is_served = live_workers(queue) or any(cell.progress for cell in state.cells)
                 unserved = 0 if is_served and queue.paused is None else unserved + 1
-                if not state.is_going_on or unserved > WITHOUT_WORKER:
+                is_late = deadline is not None and time.monotonic() >= deadline
+                if not state.is_going_on or unserved > WITHOUT_WORKER or is_late:
                     return state
                 time.sleep(REFRESH_SECONDS)
     except KeyboardInterrupt as interruption:

@@ -13,6 +13,7 @@ from support import training
 from support.killing import arguments
 from support.processes import Command, convnn, until
 
+from convnn.errors import Exit
 from convnn.events import Started
 from convnn.runs.find import list_runs
 from convnn.sweeps.folder import KILL_POINTS
@@ -102,3 +103,14 @@ def test_everything_is_killed_and_the_table_is_that_of_an_undisturbed_sweep(tmp_
     assert finished.code == 0, finished
     check(killed, size * seeds, anew=True)
     assert table(killed) == table(whole)
+
+
+@torture
+def test_a_sweep_ends_at_its_time_limit_and_goes_on(tmp_path: Path) -> None:
+    late = convnn(*words("--K", "1,2", "--max-minutes", "0.05"), cwd=tmp_path)
+    assert late.code == Exit.TIME_LIMIT, late
+    queue = Queue(tmp_path / "runs")
+    assert queue.entries() == ([], []) or not any(queue.is_claimed(entry) for entry in queue.entries()[0])
+    finished = convnn("sweep", "run", "grid", "--yes", "--plain", cwd=tmp_path)
+    assert finished.code == 0, finished
+    check(tmp_path, 2, anew=True)

@@ -45,7 +45,8 @@ class SweepCell(BaseModel):
     @field_validator("run")
     @classmethod
     def _is_run_path(cls, run: str | None) -> str | None:
-        if run is None or run.startswith("/") or (run not in ("", ".", "..") and not set(run) & {"/", "\0"}):
+        is_name = run is not None and run != "" and not run.startswith(".") and not set(run) & {"/", "\0"}
+        if run is None or is_name or (run.startswith("/") and "\0" not in run):
             return run
         raise ValueError("a run is a name in the runs folder, or an absolute path")
 

@@ -181,8 +181,9 @@ def read_states(root: Path) -> list[SweepState]:
         folder = SweepFolder(root, name)
         try:
             states.append(read_state(folder, runs))
-        except OSError as error:
-            states.append(SweepState(folder, [], [f"{folder.path} cannot be read: {error.strerror}"]))
+        except (OSError, UserError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            states.append(SweepState(folder, [], [f"{folder.path} cannot be read: {reason}"]))
     return states
 
 

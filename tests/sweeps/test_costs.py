@@ -50,8 +50,8 @@ def test_time_is_that_of_past_runs_of_the_same_layer_and_data(tmp_path):
     past_run(tmp_path, SET, 99.0, host="another")
     cost = cost_of(tmp_path)
     assert cost.seconds == pytest.approx(6 * 3 * 11, rel=0.1) and "2 past runs of the same layer" in cost.timed_by
-    other = cost_of(tmp_path, SET.replace("ConvNN", "ConvNN_Attn") + AXES)
-    assert other.seconds and "by their FLOPs" in other.timed_by
+    attention = cost_of(tmp_path, SET.replace("ConvNN", "ConvNN_Attn") + AXES)
+    assert attention.seconds and "by their FLOPs" in attention.timed_by
 
 
 def test_short_past_runs_say_nothing_of_long_ones(tmp_path):

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, 
 
 SCHEMA = "convnn/1"
 LONGEST_TEXT = 10_000  # characters of a text field, so that no event we write is longer than a line may be
+FORKED_FROM = "forked from "  # begins the note of the event with which a fork goes on
 Outcome = Literal["done", "stopped", "interrupted", "failed", "diverged"]
 
 

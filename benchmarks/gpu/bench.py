@@ -163,7 +163,7 @@ def trainer_of(
     scaler = torch.amp.GradScaler(device.type, enabled=amp is torch.float16)
     data: Any = None
     return Trainer(
-        TrainState(settings, data, device, model, optimizer, None, scaler, Meters(device)),
+        TrainState(settings, data, device, model, optimizer, None, scaler, Meters(device), settings.training.seed),
         [],
         training_device.PeakMemory(device),
     )

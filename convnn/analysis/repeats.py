@@ -35,6 +35,7 @@ class RunGroup:
     runs: list[Summary] = field(default_factory=list)
     values: list[float] = field(default_factory=list)
     copies: int = 0  # runs left out because an earlier one has the same digest
+    forks: int = 0  # runs left out because they go on from another run, and are no independent repeats
     missing: int = 0  # runs without a finite value
     unfinished: list[Summary] = field(default_factory=list)  # runs left out because they did not train to their end
 
@@ -99,7 +100,14 @@ def _are_repeats(a: Summary, b: Summary) -> bool:
 
 def _collect_values(group: RunGroup, field: Field) -> None:
     digests: set[str] = set()
+    origins: set[str] = set()  # of forks
+    has_original = any(run.forked_from is None for run in group.finished)
     for run in group.finished:
+        if run.forked_from is not None:
+            if has_original or run.forked_from in origins:
+                group.forks += 1
+                continue
+            origins.add(run.forked_from)
         value = field.get(run)
         if value is UNKNOWN or not math.isfinite(value):
             group.missing += 1
@@ -130,10 +138,14 @@ def differing_values(cells: Iterable[Sequence[RunGroup]]) -> dict[str, set[str]]
     return explaining or differing
 
 
-def copies_note(groups: Iterable[RunGroup]) -> list[str]:
-    """Return the note that some runs are copies of others, or none."""
-    count = sum(group.copies for group in groups)
-    return [f"left out: {plural(count, 'copy', 'copies')} of another run, epoch for epoch"] if count else []
+def copies_note(groups: Sequence[RunGroup]) -> list[str]:
+    """Return the notes that some runs are copies of others, or forks, which have their first epochs from another."""
+    notes = []
+    if copies := sum(group.copies for group in groups):
+        notes.append(f"left out: {plural(copies, 'copy', 'copies')} of another run, epoch for epoch")
+    if forks := sum(group.forks for group in groups):
+        notes.append(f"left out: {plural(forks, 'fork')} of another run: no independent repeats")
+    return notes
 
 
 def drawn_note(groups: Sequence[RunGroup], field: Field) -> list[str]:

@@ -257,6 +257,7 @@ def merge_repeats(runs: list[Summary], field: Field) -> tuple[RunGroup, list[str
     for group in groups:
         merged.values += group.values
         merged.copies += group.copies
+        merged.forks += group.forks
         merged.missing += group.missing
     if len(groups) < 2:
         return merged, []

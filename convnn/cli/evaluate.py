@@ -66,7 +66,13 @@ def evaluate_checkpoint(
     training_device.configure_torch(config, device)
     trained = load_run.TrainedRun(run)
     model = trained.model(checkpoint_name, device)
-    data = build.data(config, device, splits=("test",), normalization=trained.normalization)
+    data = build.data(
+        config,
+        device,
+        splits=("test",),
+        normalization=trained.normalization,
+        split_seed=trained.split_seed(checkpoint_name),
+    )
     if tuple(data.classes) != trained.started.classes:
         message = "the data set has other classes than the run was trained on"
         raise UserError(Problem(message, key="data.path", value=config.data.path), Exit.DATA)

@@ -37,6 +37,7 @@ class LoadedDataset:
     notes: tuple[str, ...] = ()  # for the person: how the images were split, what was passed over
     warnings: tuple[str, ...] = ()  # images that cannot be read
     digests: Mapping[str, str] = field(default_factory=dict)  # SHA-256 by split, of pixels and labels or of the files
+    draws_test: bool = False  # the test images are a share of one tree, drawn by the split seed
 
     @property
     def splits(self) -> dict[str, Loader]:
@@ -55,7 +56,8 @@ class DataOptions:
     augment: bool
     noise: float
     batch_size: int
-    seed: int
+    seed: int  # of the order of every epoch
+    split_seed: int  # of what is drawn: a limit, and the images held out
     device: str | torch.device
     workers: int
     drop_last: bool
@@ -79,6 +81,7 @@ def open_data(
     noise: float = 0.0,
     batch_size: int,
     seed: int,
+    split_seed: int | None = None,
     device: str | torch.device,
     workers: int = 4,
     drop_last: bool = False,
@@ -93,7 +96,8 @@ def open_data(
         val_share: share of each class of the training images that is held out for validation, after `limit`.
         augment: random crops and horizontal flips of the training images.
         noise: standard deviation of Gaussian noise added to normalized training images.
-        seed: determines which images `limit` and `val_share` pick, and the order of every epoch.
+        seed: determines the order of every epoch and, without a `split_seed`, which images are drawn.
+        split_seed: determines which images `limit` and `val_share` pick, and the test images of a tree without splits.
         workers: processes that decode images, where they are decoded during training.
         drop_last: leave out a smaller last training batch.
         splits: "train" (which includes the validation split), "test" or both.
@@ -111,6 +115,7 @@ def open_data(
         noise=noise,
         batch_size=batch_size,
         seed=seed,
+        split_seed=seed if split_seed is None else split_seed,
         device=device,
         workers=workers,
         drop_last=drop_last,

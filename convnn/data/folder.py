@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +40,7 @@ def open_folder(path: Path, options: DataOptions) -> LoadedDataset:
     """
     folders = list_image_folders(path)
     notes, warnings = list(folders.notes), list[str]()
-    splits = split_files(folders, options.seed, notes)
+    splits = split_files(folders, options.split_seed, notes)
     first_file = splits["train"].files[0]
     size = (options.resize, options.resize) if options.resize else first_image_size(splits["train"].files)
 
@@ -60,7 +61,8 @@ def open_folder(path: Path, options: DataOptions) -> LoadedDataset:
         *(["val"] if "train" in options.splits else []),
     ]
     labels = {split: listed.labels for split, listed in splits.items() if split in read_splits}
-    return load_in_memory(options, folders.classes, labels, read_images, size=size, notes=notes, warnings=warnings)
+    data = load_in_memory(options, folders.classes, labels, read_images, size=size, notes=notes, warnings=warnings)
+    return replace(data, draws_test="test" not in folders.splits)
 
 
 def split_files(folders: ImageFolders, seed: int, notes: list[str]) -> dict[str, ClassFolders]:

@@ -69,10 +69,10 @@ def open_imagenet(path: Path, options: DataOptions) -> LoadedDataset:
     for split, listed in folders.splits.items():
         if ("test" if split == "test" else "train") not in options.splits:
             continue
-        subset = balanced_subset(listed.labels, options.limit, options.seed)
+        subset = balanced_subset(listed.labels, options.limit, options.split_seed)
         if split == "train":
             subset_labels = [listed.labels[i] for i in subset]
-            remaining, held_out = validation_split(subset_labels, options.val_share, options.seed)
+            remaining, held_out = validation_split(subset_labels, options.val_share, options.split_seed)
             if held_out:
                 loaders["val"] = loader("val", listed, [subset[i] for i in held_out])
             subset = [subset[i] for i in remaining]

@@ -49,10 +49,10 @@ def load_in_memory(
         raise UserError(problem)
     sources: dict[str, tuple[str, list[int]]] = {}  # split -> the split it is read from, and positions there
     for split, split_labels in labels.items():
-        positions = balanced_subset(split_labels, options.limit, options.seed)
+        positions = balanced_subset(split_labels, options.limit, options.split_seed)
         if split == "train" and options.val_share > 0:
             subset_labels = [split_labels[position] for position in positions]
-            train, val = validation_split(subset_labels, options.val_share, options.seed)
+            train, val = validation_split(subset_labels, options.val_share, options.split_seed)
             if "train" in options.splits:
                 sources["val"] = split, [positions[i] for i in val]
             positions = [positions[i] for i in train]

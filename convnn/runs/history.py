@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple, Self
 
 from convnn.events import (
+    FORKED_FROM,
     Changed,
     Epoch,
     Event,
@@ -85,6 +86,7 @@ class History:
     def _clear(self) -> None:
         self.started: Started | None = None  # the latest start: what the run trains on now
         self.first_started: datetime | None = None
+        self.forked_from: str | None = None  # name of the run whose checkpoint this one began with
         self.finished: Finished | None = None
         self.paused = False
         self.epochs: list[Epoch] = []
@@ -119,6 +121,8 @@ class History:
                     self.started, self.finished, self.paused = event, None, False
                     self.first_started = self.first_started or event.time
                 case Resumed():
+                    if self.forked_from is None and event.note.startswith(FORKED_FROM):
+                        self.forked_from = event.note.removeprefix(FORKED_FROM).partition(" at step ")[0]
                     self.finished, self.paused = None, False
                     self._rewind(event.step)
                     self.marks.append(Mark("resumed", event.epoch, event.step))

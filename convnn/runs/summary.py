@@ -54,6 +54,7 @@ class Summary:
     notes: tuple[str, ...] = ()
     matmul: str | None = None  # how float32 products were computed: "tf32", "fp32", None where it was not recorded
     failed_early: bool = False  # before its first step: not listed unless it is asked for
+    forked_from: str | None = None  # name of the run whose checkpoint this one began with
     sweeps: tuple[str, ...] = ()  # that it is a run of, which their files say
 
     @property
@@ -104,6 +105,7 @@ def summarize(run: Run) -> Summary:
         tags=history.tags(_configured_tags(config)),
         notes=tuple(note.text for note in history.notes),
         matmul=history.started.matmul if history.started else None,
+        forked_from=history.forked_from,
         failed_early=not history.epochs and run.failed_early(),
     )
 

@@ -26,7 +26,7 @@ from convnn.runs.sweep_cells import sweeps_by_run
 from convnn.text import plural
 
 CACHE = ".summaries.json"  # a view: may be deleted at any time
-VERSION = "convnn summaries 10"  # of the format and of the fields of a summary
+VERSION = "convnn summaries 11"  # of the format and of the fields of a summary
 FIELDS = tuple(name for name in Summary.__slots__ if name != "sweeps")  # which is in no file of a run
 MAX_CACHE = 1 << 30  # bytes
 

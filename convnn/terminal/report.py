@@ -223,6 +223,13 @@ def epoch_line(event: Epoch, history: History) -> str:
 # -- values -----------------------------------------------------------------------------------------------------------
 
 
+def latest_rate(history: History) -> float | None:
+    """Return the learning rate of the last step that is recorded; None where no event has one."""
+    rates = [(step.step, step.lr) for step in history.steps[-1:]]
+    rates += [(epoch.step, epoch.metrics.get("lr")) for epoch in history.epochs[-1:]]
+    return max(((step, rate) for step, rate in rates if rate is not None), default=(0, None))[1]
+
+
 def key_values(history: History) -> list[tuple[str, str]]:
     """Return (name, value) of what is known: best epoch, last epoch by split, learning rate, memory, device, size."""
     last = history.epochs[-1].metrics if history.epochs else {}
@@ -231,8 +238,8 @@ def key_values(history: History) -> list[tuple[str, str]]:
         values = [_with_unit(name, last[f"{split}_{name}"]) for name in CHARTED if f"{split}_{name}" in last]
         if values:
             pairs.append((split, ", ".join(values)))
-    if rates := history.series("lr", live=True)[1] or history.series("lr")[1]:
-        pairs.append(("lr", power_of_ten(rates[-1])))
+    if (rate := latest_rate(history)) is not None:
+        pairs.append(("lr", power_of_ten(rate)))
     if started := history.started:
         if "peak_bytes" in last:
             pairs.append(("memory", f"{memory(last['peak_bytes'])} peak"))

@@ -156,8 +156,12 @@ def data(
     *,
     splits: tuple[str, ...] = ("train", "test"),
     normalization: tuple[tuple[float, ...], tuple[float, ...]] | None = None,
+    split_seed: int | None = None,
 ) -> LoadedDataset:
-    """Open the data set on the device. Raises UserError when it is missing or damaged."""
+    """Open the data set on the device. Raises UserError when it is missing or damaged.
+
+    `split_seed` draws what is drawn of the images, by default `training.seed`.
+    """
     from convnn.data import open_data
 
     section = config.data
@@ -171,6 +175,7 @@ def data(
         noise=section.noise,
         batch_size=config.training.batch_size,
         seed=config.training.seed,
+        split_seed=split_seed,
         device=on,
         workers=section.workers,
         drop_last=config.training.drop_last,

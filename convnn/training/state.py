@@ -75,6 +75,7 @@ class TrainState:
     scheduler: Scheduler | None
     scaler: torch.amp.GradScaler
     meters: Meters  # of this epoch
+    split_seed: int  # that the images were drawn with: of a fork, that of the run it goes on from
     position: Position = field(default_factory=Position)
     best: Best | None = None
     epoch_timer: Stopwatch = field(default_factory=Stopwatch)  # training in this epoch
@@ -107,6 +108,7 @@ class TrainState:
             "scheduler": self.scheduler.state_dict() if self.scheduler else None,
             "scaler": self.scaler.state_dict(),
             "seed": self.config.training.seed,
+            "split_seed": self.split_seed,
             "config": active_options(self.config),
             "data": _describe(self.data),
             "machine": self.machine(),
@@ -141,6 +143,24 @@ class TrainState:
                 self._load_what_fits(saved)
         except LOAD_ERRORS as error:
             raise _misfit(error, Exit.USAGE) from error
+
+    def redrawn_splits(self, saved: StateDict) -> list[str]:
+        """Return which of the splits that are drawn from other images have changed since the run that was forked.
+
+        They may hold images that it trained on. Options that draw fewer of the same images change no split in that way.
+        """
+        config, digests = saved.plain["config"], saved.plain["data"].get("digest") or {}
+        section = self.config.data
+        if (config.get("data.dataset"), config.get("data.limit"), config.get("data.resize")) != (
+            section.dataset,
+            section.limit,
+            section.resize,
+        ):
+            return []
+        drawn = ["test"] if self.data.draws_test else []
+        if section.val_share > 0 and config.get("data.val_share") == section.val_share:
+            drawn.append("val")
+        return [split for split in drawn if digests.get(split, self.data.digests[split]) != self.data.digests[split]]
 
     def machine(self) -> dict[str, Any]:
         """Return what results may depend on beside the configuration: where it agrees, two runs agree bit for bit."""
@@ -243,7 +263,7 @@ class TrainState:
             )
 
 
-def build_train_state(config: RunConfig, data: LoadedDataset, device: torch.device) -> TrainState:
+def build_train_state(config: RunConfig, data: LoadedDataset, device: torch.device, split_seed: int) -> TrainState:
     """Seed torch and build the state of a run that has not begun.
 
     The model is drawn on the CPU, so that its first weights are the same on every device.
@@ -254,7 +274,13 @@ def build_train_state(config: RunConfig, data: LoadedDataset, device: torch.devi
     scheduler = build.scheduler(config, optimizer)
     fp16 = training_device.amp_dtype(config, device) is torch.float16
     scaler = torch.amp.GradScaler(device.type, enabled=fp16)
-    return TrainState(config, data, device, model, optimizer, scheduler, scaler, Meters(device))
+    return TrainState(config, data, device, model, optimizer, scheduler, scaler, Meters(device), split_seed)
+
+
+def saved_split_seed(plain: Mapping[str, Any], default: int) -> int:
+    """Return the seed that drew the images of a checkpoint; those of earlier versions were drawn with the run's own."""
+    seed = plain.get("split_seed", plain.get("seed"))
+    return seed if type(seed) is int else default
 
 
 def is_finite(model: nn.Module) -> bool:

@@ -25,7 +25,7 @@ from convnn.training import device as training_device
 from convnn.training.evaluation import autocast, evaluation_steps
 from convnn.training.meters import Meters, Stopwatch
 from convnn.training.preflight import PreflightReport, preflight
-from convnn.training.state import Plateau, StateDict, TrainState, build_train_state
+from convnn.training.state import Plateau, StateDict, TrainState, build_train_state, saved_split_seed
 
 SECONDS_PER_STEP_EVENT = 0.5
 STEP_EVENTS_PER_EPOCH = 200
@@ -38,6 +38,7 @@ class Trainer:
         config = state.config
         self.state, self.config, self.warnings = state, config, tuple(warnings)
         self.device, self.peak_memory = state.device, peak_memory
+        self._step_event_time = time.monotonic()  # of the last one: epochs may be shorter than the time between two
         self.loss_fn = build.loss_fn(config)
         self.amp = training_device.amp_dtype(config, state.device)
         self.compiled_model = build.compiled(config, state.model) if config.runtime.compile else state.model
@@ -50,21 +51,28 @@ class Trainer:
         """
         device = training_device.select_device(config)
         training_device.configure_torch(config, device)
-        data = build.data(config, device)
+        seed = config.training.seed
+        split_seed = seed if saved is None else saved_split_seed(saved.plain, seed)
+        data = build.data(config, device, split_seed=split_seed)
         free = training_device.free_memory(device)  # before the model takes its part
-        warning = shortage(config, data.image_size, len(data.classes), free)
+        warnings = [warning] if (warning := shortage(config, data.image_size, len(data.classes), free)) else []
         peak_memory = training_device.PeakMemory(device)
         try:
-            state = build_train_state(config, data, device)
+            state = build_train_state(config, data, device, split_seed)
         except (RuntimeError, MemoryError) as error:
             if is_out_of_memory(error):
                 raise ModelMemoryError(data.image_size, len(data.classes)) from error
             raise
         if saved is not None and fork:
             state.load_fork(saved)
+            if redrawn := " and ".join(state.redrawn_splits(saved)):
+                warnings.append(
+                    f"the images are not those of the run that this one goes on from: its {redrawn} images are drawn "
+                    "anew, and the model may have trained on some; split folders (train/, test/) keep them apart"
+                )
         elif saved is not None:
             state.load_state_dict(saved)
-        return cls(state, [warning] if warning else [], peak_memory)
+        return cls(state, warnings, peak_memory)
 
     def run(self) -> Iterator[Event | None]:
         """Yield Started, then an event or None after each step and each evaluated batch, and Finished in the end.
@@ -119,7 +127,7 @@ class Trainer:
         state.model.train()
         state.epoch_timer.start()
         next_event_step = position.step
-        event_time, event_images = time.monotonic(), state.meters.images
+        speed_time, speed_images = time.monotonic(), state.meters.images
         with closing(loader.poll_epoch(position.epoch, position.step)) as batches:
             while position.step < steps:
                 torch.manual_seed(step_seed(self.config.training.seed, position.epoch, position.step))
@@ -131,15 +139,18 @@ class Trainer:
                 step = self.train_step(x, y) if len(y) else None  # None where no image of the batch can be read
                 position.step += 1
                 position.global_step += 1
-                too_soon = time.monotonic() - event_time < SECONDS_PER_STEP_EVENT or position.step < next_event_step
+                too_soon = (
+                    time.monotonic() - self._step_event_time < SECONDS_PER_STEP_EVENT or position.step < next_event_step
+                )
                 if step is None or (too_soon and position.global_step > 1):
                     yield None
                     continue
                 if (cause := state.loss_diverged()) is not None:
                     return cause
-                speed = (state.meters.images - event_images) / max(time.monotonic() - event_time, 1e-9)
+                speed = (state.meters.images - speed_images) / max(time.monotonic() - speed_time, 1e-9)
                 yield self._step_event(*step, speed)
-                event_time, event_images = time.monotonic(), state.meters.images
+                speed_time, speed_images = time.monotonic(), state.meters.images
+                self._step_event_time = speed_time
                 next_event_step = position.step + max(1, steps // STEP_EVENTS_PER_EPOCH)
         return state.diverged()
 

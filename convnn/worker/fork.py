@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from convnn.config.active import active_options
+from convnn.config.options import BY_KEY, value_at
 from convnn.config.toml import dumps
 from convnn.errors import Exit, Problem, UserError
 from convnn.files import write_atomic
@@ -43,6 +44,7 @@ def fork_run(source: Run, config: RunConfig, root: Path) -> tuple[Run, list[str]
                 change={"training.num_epochs": 2 * done},
             )
         )
+    _check_splits(source, newest, config)
     if not newest.optimizer:
         notes.append(f"{source.name} kept no optimizer state: the fork begins with a fresh one")
     if (note := cosine_note(active_options(source.config()), config, done)) is not None:
@@ -62,6 +64,29 @@ def fork_run(source: Run, config: RunConfig, root: Path) -> tuple[Run, list[str]
         result = publish(forked, root, directory)
     reach("fork.published")
     return result, notes
+
+
+def _check_splits(source: Run, newest: Checkpoint, config: RunConfig) -> None:
+    """Raise UserError where the fork would validate on images that its run trained on.
+
+    A larger share is taken from the training images; so is one of another subset. A smaller one is a part of the same
+    images, and the test images never depend on either.
+    """
+    before = newest.plain.get("config")
+    if not isinstance(before, dict) or before.get("data.dataset") != config.data.dataset or config.data.val_share == 0:
+        return
+    reasons = {"data.val_share": config.data.val_share > before.get("data.val_share", 0.0)}
+    reasons["data.limit"] = config.data.limit != before.get("data.limit")
+    config_path = shlex.quote(str(source.config_path))
+    problems = []
+    for key in (key for key, differs in reasons.items() if differs):
+        option, value = BY_KEY[key], value_at(config, key)
+        recorded = before.get(key, option.default)
+        text = f"{key} {option.text(value)} holds out images for validation that {source.name} was trained on"
+        fix = f"keep {option.flag} {option.text(recorded)}, or train a new run with it: convnn run {config_path}"
+        problems.append(Problem(text, key=key, value=value, fix=fix, change={key: recorded}))
+    if problems:
+        raise UserError(problems)
 
 
 def _write_checkpoints(source: Run, newest: Checkpoint, forked: Run) -> None:

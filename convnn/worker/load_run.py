@@ -16,6 +16,7 @@ from convnn.runs.find import find_run
 from convnn.runs.history import History
 from convnn.runs.run import Run, runs_root
 from convnn.training import build
+from convnn.training.state import saved_split_seed
 from convnn.worker import checkpoint
 
 
@@ -50,6 +51,10 @@ class TrainedRun:
         if not normalization or not {"mean", "std"} <= normalization.keys():
             return None
         return normalization["mean"], normalization["std"]
+
+    def split_seed(self, which: str = "best") -> int:
+        """Return the seed that draws the images of each split; a fork keeps that of the run it goes on from."""
+        return saved_split_seed(checkpoint.load_named(self.run.path, which).plain, self.config.training.seed)
 
     def model(self, which: str = "best", device: str | torch.device = "cpu") -> nn.Module:
         """Return the model with the weights of the checkpoint `best` or `last`, in evaluation mode.

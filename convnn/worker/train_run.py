@@ -15,7 +15,7 @@ from convnn.config.diff import config_diff
 from convnn.config.schema import RunConfig
 from convnn.data.catalog import dataset_info
 from convnn.errors import Exit, Problem, UserError
-from convnn.events import Finished, Resumed, Started, Warned
+from convnn.events import FORKED_FROM, Finished, Resumed, Started, Warned
 from convnn.runs import control, text_files
 from convnn.runs.history import History
 from convnn.runs.lock import LockLostError, RunLock, lock_run
@@ -186,7 +186,9 @@ def _resumed(resume_point: ResumePoint, state: TrainState) -> Resumed:
     saved_machine = plain.get("machine")
     if not isinstance(saved_machine, dict):
         saved_machine = {}
-    notes = [f"forked from {plain['forked']}"] if resume_point.fork else []
+    notes = [f"{FORKED_FROM}{plain['forked']}"] if resume_point.fork else []
+    if resume_point.fork and state.split_seed != state.config.training.seed:
+        notes.append(f"the images of each split are still those of seed {state.split_seed}")
     for key, value in machine.items():
         if saved_machine.get(key) != value:
             notes.append(f"{key} {saved_machine.get(key)} before, {value} now")

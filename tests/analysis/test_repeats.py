@@ -36,6 +36,19 @@ def test_a_copy_counts_once_and_a_run_without_a_value_not_at_all():
     assert (group.values, group.copies, group.missing) == ([80.0], 1, 1)
 
 
+def test_a_fork_is_no_independent_repeat_of_its_run_or_of_another_fork_of_it():
+    a, b = repeated([80.0, 81.0])
+    forks = [replace(fork, name=fork.name + "f", forked_from="r") for fork in repeated([90.0, 91.0, 92.0])]
+    (group,) = group_repeats([forks[0], a, b, forks[1]], BEST)
+    assert (group.values, group.forks) == ([80.0, 81.0], 2)
+    assert copies_note([group]) == ["left out: 2 forks of another run: no independent repeats"]
+    (group,) = group_repeats(forks, BEST)
+    assert (group.values, group.forks) == ([90.0], 2)
+    (group,) = group_repeats([forks[0], replace(forks[1], forked_from="s")], BEST)
+    assert (group.values, group.forks) == ([90.0, 91.0], 0)
+    assert group_repeats([forks[0]], BEST)[0].values == [90.0]
+
+
 @pytest.mark.parametrize(("count", "words"), [(2, "1 copy"), (3, "2 copies")])
 def test_copies_are_counted_in_the_singular_and_in_the_plural(count, words):
     runs = [run(f"r{index}", test_top1=(1, 80.0), digest="x") for index in range(count)]

@@ -39,6 +39,14 @@ def test_events_come_in_order_and_end_with_finished():
     assert events[0].parameters == sum(p.numel() for p in trainer.state.model.parameters())
 
 
+def test_steps_are_logged_twice_a_second_where_an_epoch_is_shorter_than_that(monkeypatch):
+    trainer = build_trainer(num_epochs=8)
+    seconds = iter(range(10**6))
+    monkeypatch.setattr("time.monotonic", lambda: next(seconds) / 20)  # 0.05 s between two looks at the clock
+    steps = [event.step for event in trainer.run() if isinstance(event, Step)]
+    assert len(steps) > 2 and steps[-1] > steps[1] > len(trainer.state.train_loader)
+
+
 def test_the_global_generator_does_not_matter():
     def digest(junk: int) -> list[dict[str, float]]:
         epochs = []

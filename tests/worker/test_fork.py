@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import shlex
+import shutil
 import signal
 
+import numpy as np
 import pytest
+from PIL import Image
 from support import killing, training
 from support.processes import convnn
 
@@ -163,3 +167,74 @@ def test_a_checkpoint_of_another_shape_is_refused_in_words(tmp_path):
     forked, _ = fork_run(run, training.config(SHORT, width=0.125, num_epochs=3), tmp_path)
     ended = training.resume(forked)
     assert ended.code == Exit.USAGE and "does not fit this configuration" in ended.finished.cause
+
+
+@pytest.fixture
+def single_tree(tmp_path):
+    """Noise in two class folders without split folders: what has learned it has seen it."""
+    generator = np.random.default_rng(0)
+    for index in range(40):
+        path = tmp_path / "images" / ("cat", "dog")[index % 2] / f"{index}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(generator.integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(path)
+    return tmp_path / "images"
+
+
+def digests(run):
+    return run.history().started.data_digest
+
+
+@pytest.mark.parametrize("options", [{}, {"val_share": 0.25}, {"val_share": 0.25, "limit": 20}])
+def test_a_fork_with_another_seed_is_measured_on_the_images_of_its_run(tmp_path, single_tree, options):
+    data = SHORT | {"limit": None, "dataset": "folder", "data_path": str(single_tree), "seed": 0} | options
+    run, _ = training.train(tmp_path, training.config(data))
+    forked, _ = fork_run(run, training.config(data, seed=1, num_epochs=4), tmp_path)
+    training.resume(forked, commands=training.StopAt(3))
+    training.resume(forked)
+    assert digests(forked) == digests(run)
+    scratch, _ = training.train(tmp_path, training.config(data, seed=1))
+    assert digests(scratch)["test"] != digests(run)["test"]
+    again, _ = fork_run(forked, training.config(data, seed=2, num_epochs=6), tmp_path)
+    training.resume(again)
+    assert digests(again) == digests(run)
+    evaluated = convnn("evaluate", f"{again.path}/", "--json", cwd=tmp_path)
+    assert "not those" not in evaluated.err
+    best = again.history().best("test_top1" if not options else "val_top1")
+    recorded = next(epoch for epoch in again.history().epochs if epoch.epoch == best[1])
+    assert json.loads(evaluated.out)["figures"]["test_top1"] == pytest.approx(recorded.metrics["test_top1"])
+
+
+@pytest.mark.parametrize(
+    ("before", "change", "key"),
+    [
+        ({}, {"val_share": 0.2}, "data.val_share"),
+        ({"val_share": 0.2}, {"val_share": 0.4}, "data.val_share"),
+        ({"val_share": 0.2}, {"limit": 40}, "data.limit"),
+    ],
+)
+def test_a_fork_is_refused_that_would_validate_on_images_its_run_trained_on(tmp_path, before, change, key):
+    options = SHORT | {"limit": 60} | before
+    run, _ = training.train(tmp_path, training.config(options))
+    with pytest.raises(UserError) as raised:
+        fork_run(run, training.config(options | change, num_epochs=4), tmp_path)
+    [problem] = raised.value.problems
+    assert problem.key == key and problem.change == {key: {"data.limit": 60}.get(key, before.get("val_share", 0.0))}
+    assert list_runs(tmp_path)[0] == [run]
+
+
+def test_a_fork_may_validate_on_fewer_of_the_images_or_on_none(tmp_path):
+    run, _ = training.train(tmp_path, training.config(SHORT | {"limit": 60, "val_share": 0.4}))
+    for share in (0.2, 0.0):
+        forked, _ = fork_run(run, training.config(SHORT | {"limit": 60, "val_share": share}, num_epochs=3), tmp_path)
+        assert training.resume(forked).code == Exit.DONE
+
+
+def test_a_fork_warns_where_the_images_it_is_measured_on_are_drawn_from_others(tmp_path, single_tree):
+    data = SHORT | {"limit": None, "dataset": "folder", "data_path": str(single_tree)}
+    run, _ = training.train(tmp_path, training.config(data))
+    for name in ("cat", "dog"):
+        for index in range(20):
+            shutil.copy(next((single_tree / name).glob("*.png")), single_tree / name / f"added{index}.png")
+    forked, _ = fork_run(run, training.config(data, num_epochs=3), tmp_path)
+    training.resume(forked)
+    assert any("test images are drawn anew" in warning.message for warning in forked.history().warnings)

@@ -129,6 +129,7 @@ def _queue(runs: Path | None) -> Queue:
 
 def _at(target: Queue, positions: list[int]) -> list[Entry]:
     entries, _ = target.entries()
+    positions = list(dict.fromkeys(positions))
     beyond = [position for position in positions if position > len(entries)]
     if beyond:
         message = f"there is no position {beyond[0]}: the queue has {plural(len(entries), 'entry', 'entries')}"
@@ -138,6 +139,8 @@ def _at(target: Queue, positions: list[int]) -> list[Entry]:
 
 def _remove(target: Queue, entries: list[Entry]) -> None:
     removed = target.remove(entries)
+    if entries and not removed:
+        raise UserError(Problem("they train now", fix="stop them first: convnn stop RUN"), Exit.HELD)
     for entry in removed:
         say(f"{_name(entry)} is out of the queue")
     if len(removed) < len(entries):

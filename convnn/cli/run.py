@@ -149,7 +149,9 @@ def _queue(config: RunConfig, preset: str | None, root: Path) -> None:
     name = config.run.name or preset or f"{config.model.name}-{config.layer.type}"
     entry = new_entry(config, name)
     target.add([entry])
-    if ensure_worker(target):
+    if (reason := target.paused) is not None:
+        say(f"the queue is paused: {reason}; convnn queue resume starts it")
+    elif ensure_worker(target):
         say("a worker was started in the background")
     position = [queued.id for queued in target.entries()[0]].index(entry.id) + 1
     say(f"{name} is at position {position} of the queue; look at it with: convnn queue")

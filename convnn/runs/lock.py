@@ -24,6 +24,8 @@ FILE_FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 FOLDER_FLAGS = os.O_CLOEXEC | os.O_DIRECTORY
 TIMEOUT = 1.0  # seconds: longer than a reader holds the lock to test it
 
+INHERITED = "CONVNN_RUN_LOCK"  # variable with the descriptors of a lock that a parent process hands over
+
 _descriptors: set[int] = set()  # of the locks that this process holds
 
 
@@ -52,6 +54,9 @@ class RunLock:
         self.directory = directory
         self._folder: int | None = None
         self._file: int | None = None
+        self._adopt()
+        if self._file is not None:
+            return
         try:
             self._folder = self._locked_folder()
             self._file = self._locked_file()
@@ -80,6 +85,46 @@ class RunLock:
             raise LockLostError(Problem(message, fix=fix), Exit.HELD) from error
         _close(self._file)
         self._file = file
+
+    @property
+    def descriptors(self) -> list[int]:
+        """The open files that hold the lock, for a child process to inherit."""
+        return [descriptor for descriptor in (self._file, self._folder) if descriptor is not None]
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The variable by which a child process finds the lock that it inherits."""
+        return {INHERITED: " ".join(map(str, self.descriptors))}
+
+    def hand_over(self) -> None:
+        """Close the files here: a child that inherited them holds the lock until it ends."""
+        for descriptor in self.descriptors:
+            _close(descriptor)
+        self._folder = self._file = None
+
+    def _adopt(self) -> None:
+        """Take the lock that a parent process handed over, if it is the one of this directory."""
+        numbers = os.environ.get(INHERITED, "").split()
+        if not numbers:
+            return
+        places = {"_file": self.directory / LOCK_FILE, "_folder": self.directory}
+        adopted: dict[str, int] = {}
+        try:
+            for (attribute, place), number in zip(places.items(), numbers, strict=False):
+                descriptor = int(number)
+                if not os.path.samestat(os.fstat(descriptor), place.lstat()):
+                    return  # of another run
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                adopted[attribute] = descriptor
+        except (OSError, ValueError):
+            return
+        del os.environ[INHERITED]  # it is taken
+        for attribute, descriptor in adopted.items():
+            os.set_inheritable(descriptor, False)
+            _descriptors.add(descriptor)
+            setattr(self, attribute, descriptor)
+        assert self._file is not None
+        _write_note(self._file)
 
     def release(self) -> None:
         """Let the lock go."""
@@ -111,9 +156,7 @@ class RunLock:
             if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
                 raise OSError(errno.EINVAL, f"{LOCK_FILE} is not a file of its own", str(self.directory / LOCK_FILE))
             _acquire(descriptor, self.directory)
-            note = {"pid": os.getpid(), "host": socket.gethostname(), "started": now().isoformat()}
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, json.dumps(note).encode() + b"\n", 0)
+            _write_note(descriptor)
         except BaseException:
             _close(descriptor)
             raise
@@ -128,6 +171,27 @@ def lock_run(directory: Path) -> Iterator[RunLock]:
         yield lock
     finally:
         lock.release()
+
+
+@contextmanager
+def handed_over(directory: Path) -> Iterator[RunLock]:
+    """Hold the lock of a run that a child process started in the block inherits, and keeps when the block ends.
+
+    The child gets `descriptors` and `environment`. Raises UserError (HELD) as `lock_run` does.
+    """
+    lock = RunLock(directory)
+    try:
+        yield lock
+    except BaseException:
+        lock.release()
+        raise
+    lock.hand_over()
+
+
+def _write_note(descriptor: int) -> None:
+    note = {"pid": os.getpid(), "host": socket.gethostname(), "started": now().isoformat()}
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, json.dumps(note).encode() + b"\n", 0)
 
 
 def _close(descriptor: int) -> None:

@@ -7,18 +7,16 @@ it, which a signature in its link tells. The key lies in the person's home, so t
 from __future__ import annotations
 
 import errno
-import hmac
 import os
-import secrets
 import shutil
 from pathlib import Path
 
 from convnn.errors import Exit, Problem, UserError
-from convnn.files import TRASH, expand_home, has_time, read_regular, with_time, without_time, write_atomic
+from convnn.files import TRASH, has_time, read_regular, with_time, without_time, write_atomic
 from convnn.runs.lock import lock_run
 from convnn.runs.marker import MARKER, is_ours
+from convnn.runs.signature import is_signed, sign
 
-KEY = "trash.key"  # in the person's own folder of state
 MAX_LINK = 5000  # bytes of a link
 MAX_REASON = 200  # characters of an error in a message
 
@@ -51,18 +49,9 @@ def write_link(link: Path, target: Path) -> None:
     write_atomic(link, os.fsencode(target) + b"\n")
 
 
-def _signature(entry: Path, target: Path) -> bytes | None:
-    """Return what tells that this person moved the run at `target` to `entry`; None without a home for the key."""
-    try:
-        folder = Path(os.environ.get("XDG_STATE_HOME") or expand_home("~/.local/state")) / "convnn"
-        folder.mkdir(parents=True, exist_ok=True)
-        if not (folder / KEY).exists():
-            write_atomic(folder / KEY, secrets.token_hex(32))
-        key = read_regular(folder / KEY, MAX_LINK)
-    except (OSError, ValueError):
-        return None
-    message = os.fsencode(entry.name) + b"\n" + os.fsencode(target)
-    return hmac.new(key, message, "sha256").hexdigest().encode()
+def _signed(entry: Path, target: Path) -> bytes:
+    """Return what a person signs who moves the run at `target` to `entry`."""
+    return os.fsencode(entry.name) + b"\n" + os.fsencode(target)
 
 
 def _original_place(entry: Path) -> Path | None:
@@ -72,9 +61,9 @@ def _original_place(entry: Path) -> Path | None:
         target, signature = link_target(link), read_regular(link, MAX_LINK).split(b"\n")[1]
     except (OSError, IndexError):
         return None
-    if target is None or (expected := _signature(entry, target)) is None:
+    if target is None or not is_signed(_signed(entry, target), os.fsdecode(signature)):
         return None
-    return target if hmac.compare_digest(signature, expected) else None
+    return target
 
 
 def discard(path: Path, name: str, root: Path) -> Path:
@@ -92,8 +81,8 @@ def discard(path: Path, name: str, root: Path) -> Path:
     with lock_run(path):
         entry = directory / with_time(name)
         if path.parent.resolve() != root.resolve() or path.name != name:
-            signature = _signature(entry, path) or b""
-            write_atomic(_link_of(entry), os.fsencode(path) + b"\n" + signature + b"\n")
+            signature = sign(_signed(entry, path)) or ""
+            write_atomic(_link_of(entry), os.fsencode(path) + f"\n{signature}\n".encode())
         _move(path, entry)
     link = root / f"{name}.link"
     if link.is_file() and link_target(link) == path:

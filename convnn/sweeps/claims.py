@@ -6,8 +6,10 @@ whatever becomes of the process that took it. So whether an entry or a slot is i
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -69,6 +71,10 @@ def _locked(path: Path, operation: int) -> Claim | None:
         except BaseException:
             os.close(descriptor)
             raise
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:  # it is a file elsewhere, too
+            os.close(descriptor)
+            raise OSError(errno.EINVAL, "not a file of its own", str(path))
         if _is_at(descriptor, path):
             return Claim(path, descriptor)
         os.close(descriptor)  # its last holder removed the file: lock the one that is there now

@@ -13,10 +13,11 @@ Files are replaced as a whole and renamed; `.queue/lock` orders the processes th
 from __future__ import annotations
 
 import json
+import os
+import re
 import secrets
-import shutil
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from convnn.events import SCHEMA, Event, Finished, now
 from convnn.files import open_regular, with_time, write_atomic
 from convnn.json_values import iso
 from convnn.runs.run import CHECKPOINTS, Run, check_free, is_run, run_name
+from convnn.runs.signature import is_signed, sign
 from convnn.runs.status import STATUSES, last_status_event
 from convnn.sweeps.claims import Claim, exclusive, is_claimed, try_claim
 from convnn.worker.crash_points import reach
@@ -39,6 +41,9 @@ STEP = 1 << 20  # between the order of one entry and the next, so that others fi
 FIRST = 1 << 50  # order of the first entry: there is room in front
 LARGEST_ENTRY = 1 << 20  # bytes
 MAX_STARTS = 3  # in a row without a new checkpoint
+MAX_THREADS = 1 << 12
+BATCH = re.compile(r"\d{8}-\d{6}-\d{6}-")  # what one removal took out
+ENTRY_FILE = re.compile(r"\d{16}-[0-9a-f]{12}\.json")
 MAX_FAILURES = 3  # in a row with one cause
 CAUSE_LENGTH = 500  # characters
 
@@ -56,11 +61,13 @@ class Entry(BaseModel):
     forks: str | None = None  # absolute path of the run whose newest checkpoint a new run begins with
     sweep: str | None = None
     cell: int | None = None
-    threads: int | None = None  # threads of the first start, used at every later one: they decide the last bits
-    starts: int = 0  # in a row without a new checkpoint
+    # of the first start, used at every later one: they decide the last bits
+    threads: int | None = Field(default=None, ge=1, le=MAX_THREADS)
+    starts: int = Field(default=0, ge=0)  # in a row without a new checkpoint
     checkpoint: str | None = None  # the last one at the latest start
     events: int = 0  # bytes of the history at the latest start: what ended the run before that is past
     cause: str = ""  # why it left the queue
+    signature: str = ""  # of its places outside of the runs folder, which count only with one
 
     @property
     def run_path(self) -> Path | None:
@@ -86,6 +93,20 @@ class Queue:
         self.root = root.absolute()
         self.folder = self.root / FOLDER
 
+    def place(self, name: str = "", *, make: bool = False) -> Path:
+        """Return the folder of the queue, or one in it.
+
+        Raises UserError where it is a link: what is behind it belongs to somebody.
+        """
+        path = self.folder / name if name else self.folder
+        for folder in (self.folder, path):
+            if folder.is_symlink():
+                message = f"{folder} is a symbolic link: the queue has to be a directory of its own"
+                raise UserError(Problem(message, fix="remove the link"))
+        if make:
+            path.mkdir(parents=True, exist_ok=True)
+        return path
+
     # -- reading ----------------------------------------------------------------------------------------------------
 
     def entries(self) -> tuple[list[Entry], list[str]]:
@@ -95,9 +116,13 @@ class Queue:
 
     def ended(self, *, since: float = 0.0) -> list[Entry]:
         """Return the entries that left the queue without being done since a time, the latest first."""
-        times = {path: path.lstat().st_mtime for path in self._json_files(self.folder / "ended")}
+        try:
+            paths = self._json_files(self.place("ended"))
+        except UserError:
+            return []  # `entries` warns of it
+        times = {path: path.lstat().st_mtime for path in paths}
         newest_first = sorted((path for path in times if times[path] >= since), key=lambda path: -times[path])
-        return [entry for entry in map(_read_or_none, newest_first) if entry is not None]
+        return [entry for path in newest_first if (entry := _read_or_none(path, self.root)) is not None]
 
     def status(self, entry: Entry) -> str:
         """Return the status of an entry: that of its run where a process trains it, else "queued"."""
@@ -128,10 +153,12 @@ class Queue:
     def paused(self) -> str | None:
         """The reason why nothing starts; None where entries are started."""
         try:
-            with open_regular(self.folder / "paused") as file:
+            with open_regular(self.place() / "paused") as file:
                 return file.read(CAUSE_LENGTH * 4).decode("utf-8", "replace").strip() or "paused"
         except FileNotFoundError:
             return None
+        except (OSError, UserError) as error:
+            return str(error).partition("\n")[0]
 
     # -- changes by a person ----------------------------------------------------------------------------------------
 
@@ -173,8 +200,8 @@ class Queue:
             items = [by_id[entry.id] for entry in entries if entry.id in by_id and not self.is_claimed(entry)]
             if not items:
                 return []
-            folder = self.folder / "removed" / with_time("")
-            folder.mkdir(parents=True)
+            folder = self.place("removed", make=True) / with_time("")
+            folder.mkdir()
             for item in items:
                 item.path.rename(folder / item.path.name)
             return [item.entry for item in items]
@@ -182,22 +209,24 @@ class Queue:
     def undo(self) -> list[Entry]:
         """Bring back what was removed last, in its place. Raises UserError (NO_RUN) where nothing was removed."""
         with self._changing():
-            folder = self.folder / "removed"
-            batches = sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+            folder = self.place("removed")
+            names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+            batches = [folder / name for name in names if BATCH.fullmatch(name) and not (folder / name).is_symlink()]
             if not batches:
                 raise UserError("nothing was removed from the queue", Exit.NO_RUN)
-            files = self._json_files(batches[-1])
-            entries = [entry for entry in map(_read_or_none, files) if entry is not None]
+            files = [path for path in self._json_files(batches[-1]) if ENTRY_FILE.fullmatch(path.name)]
+            entries = [entry for path in files if (entry := _read_or_none(path, self.root)) is not None]
             for path in files:
                 path.rename(self.folder / path.name)
-            shutil.rmtree(batches[-1])
+            with suppress(OSError):  # somebody put something else there
+                batches[-1].rmdir()
             return entries
 
     def forget(self, runs: Collection[str]) -> None:
         """Forget that the entries of these runs left the queue: they are trained again."""
         for entry in self.ended():
             if entry.run in runs:
-                (self.folder / "ended" / f"{entry.id}.json").unlink(missing_ok=True)
+                (self.place("ended") / f"{entry.id}.json").unlink(missing_ok=True)
 
     def pause(self, reason: str) -> None:
         """Start nothing more; what trains goes on."""
@@ -214,8 +243,7 @@ class Queue:
 
     def claim(self, entry: Entry) -> Claim | None:
         """Take an entry that nobody trains; return None where somebody does or where it has left the queue."""
-        path = self._claim_path(entry)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path = self.place("claims", make=True) / entry.id
         claim = try_claim(path)
         if claim is not None and self.current(entry) is None:
             path.unlink(missing_ok=True)
@@ -293,7 +321,7 @@ class Queue:
 
     def log_path(self, entry: Entry) -> Path:
         """Return the file with the output of the process of an entry."""
-        return self.folder / "log" / f"{entry.id}.txt"
+        return self.place("log") / f"{entry.id}.txt"
 
     def log_tail(self, entry: Entry) -> str:
         """Return the last line that the process of an entry printed."""
@@ -313,8 +341,7 @@ class Queue:
         with self._changing():
             item = _of_id(self._read()[0], entry.id)
             if cause:
-                ended = self.folder / "ended"
-                ended.mkdir(exist_ok=True)
+                ended = self.place("ended", make=True)
                 write_atomic(ended / f"{entry.id}.json", _json(entry.model_copy(update={"cause": cause})))
             reach("queue.left")
             item.path.unlink()
@@ -325,13 +352,17 @@ class Queue:
 
     @contextmanager
     def _changing(self) -> Iterator[None]:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with exclusive(self.folder / "lock"):
+        with exclusive(self.place(make=True) / "lock"):
             yield
 
     def _read(self) -> tuple[list[QueuedEntry], list[str]]:
-        queued, warnings = [], []
-        for path in self._json_files(self.folder):
+        queued: list[QueuedEntry] = []
+        warnings: list[str] = []
+        try:
+            paths = self._json_files(self.place())
+        except UserError as error:
+            return [], [str(error).partition("\n")[0]]
+        for path in paths:
             order, _, _ = path.name.partition("-")
             if not order.isdecimal():
                 continue
@@ -350,7 +381,7 @@ class Queue:
         return self.folder / f"{order:016d}-{entry.id}.json"
 
     def _write(self, entry: Entry, order: int) -> None:
-        write_atomic(self._path(entry, order), _json(entry))
+        write_atomic(self._path(entry, order), _json(_signed(entry, self.root)))
 
     def _claim_path(self, entry: Entry) -> Path:
         return self.folder / "claims" / entry.id
@@ -395,6 +426,17 @@ def events_size(run: Run) -> int:
         return 0
 
 
+def _outside(entry: Entry, root: Path) -> bytes:
+    """Return the places of an entry that are not in the runs folder, as its signature covers them."""
+    paths = [path for path in (entry.run, entry.forks) if path is not None and Path(path).parent != root]
+    return b"\n".join([entry.id.encode(), *map(os.fsencode, paths)]) if paths else b""
+
+
+def _signed(entry: Entry, root: Path) -> Entry:
+    message = _outside(entry, root)
+    return entry.model_copy(update={"signature": sign(message) or ""}) if message else entry
+
+
 def _json(entry: Entry) -> str:
     return json.dumps({"schema": SCHEMA, **entry.model_dump()}, indent=1) + "\n"
 
@@ -411,15 +453,17 @@ def _read_entry(path: Path, root: Path) -> Entry:
             raise ValueError(f"holds the entry {entry.id}")
         if entry.run_path is not None and not entry.run_path.is_absolute():
             raise ValueError("its run has no absolute path")
+        if (message := _outside(entry, root)) and not is_signed(message, entry.signature):
+            raise ValueError("it names a place outside of the runs folder, and was not made by you")
     except (ValueError, ValidationError, RecursionError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(Problem(f"damaged entry of the queue: {reason}", file=str(path), fix="delete it")) from error
     return entry
 
 
-def _read_or_none(path: Path) -> Entry | None:
+def _read_or_none(path: Path, root: Path) -> Entry | None:
     try:
-        return _read_entry(path, path.parent)
+        return _read_entry(path, root)
     except (OSError, UserError):
         return None
 

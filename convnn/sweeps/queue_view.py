@@ -69,7 +69,10 @@ def queue_state(queue: Queue, *, ended_since: float = 0.0) -> QueueState:
 
 def slot_states(queue: Queue) -> list[SlotState]:
     """Return the slots of the workers that serve a queue, and those where a run of an earlier worker still trains."""
-    folder = queue.folder / SLOTS
+    try:
+        folder = queue.place(SLOTS)
+    except UserError:  # the queue warns of it
+        return []
     names = dict.fromkeys(name for path in live_workers(queue) for name in _read(path).split("\n") if name)
     in_use = {path.name for path in sorted(folder.iterdir()) if is_claimed(path)} if folder.is_dir() else set()
     own = f"{host_name()}-"

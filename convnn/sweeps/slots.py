@@ -35,10 +35,8 @@ class Slot:
         return variables if self.gpu is None else {**variables, "CUDA_VISIBLE_DEVICES": self.gpu}
 
     def claim(self, folder: Path) -> Claim | None:
-        """Take the slot of this machine for the queue in `folder`; None while a process of any worker holds it."""
-        directory = folder / SLOTS
-        directory.mkdir(parents=True, exist_ok=True)
-        return try_claim(directory / self.file_name)
+        """Take the slot by its file in `folder`; None while a process of any worker of this machine holds it."""
+        return try_claim(folder / self.file_name)
 
     @property
     def file_name(self) -> str:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import secrets
 import signal
 import socket
 import subprocess
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,13 +18,13 @@ from convnn.config.command_line import changed_flags
 from convnn.config.schema import RunConfig
 from convnn.config.toml import parse_run
 from convnn.errors import UserError
-from convnn.files import open_regular, write_atomic
-from convnn.runs.lock import is_locked
+from convnn.files import open_append, open_regular, write_atomic
+from convnn.runs.lock import handed_over, is_locked
 from convnn.runs.run import Run, create_run, is_run, new_run_name
 from convnn.safe_path import python_module
 from convnn.sweeps.claims import Claim, is_claimed, try_claim
 from convnn.sweeps.queue import Entry, Queue, events_size
-from convnn.sweeps.slots import Slot
+from convnn.sweeps.slots import SLOTS, Slot
 from convnn.worker.crash_points import reach
 
 TEMPORARY = frozenset(  # what a disk or a system refuses for now: the next step tries again
@@ -39,6 +40,7 @@ TEMPORARY = frozenset(  # what a disk or a system refuses for now: the next step
     }
 )
 WORKERS = "workers"
+WORKER_FILE = re.compile(r"\d+-[0-9a-f]{8}")
 STOP, STOP_NOW = "stop", "stop-now"
 POLL_SECONDS = 0.5
 KILL_POINTS = ("work.claimed", "work.named", "work.created", "work.started", "work.reaped", "queue.left")
@@ -65,8 +67,7 @@ class Worker:
         self.queue, self.slots, self.say = queue, slots, say
         self.children: list[Child] = []
         self._told_children = False
-        self._folder = queue.folder / WORKERS
-        self._folder.mkdir(parents=True, exist_ok=True)
+        self._folder = queue.place(WORKERS, make=True)
         self._name = f"{os.getpid()}-{secrets.token_hex(4)}"
         claim = try_claim(self._folder / self._name)
         assert claim is not None  # the name is new
@@ -152,7 +153,7 @@ class Worker:
         for slot in self.slots:
             if not waiting:
                 return
-            if (slot_claim := slot.claim(self.queue.folder)) is None:
+            if (slot_claim := slot.claim(self.queue.place(SLOTS, make=True))) is None:
                 continue
             child = None
             try:
@@ -218,9 +219,11 @@ class Worker:
             model, layer = config.model.name, config.layer.type
             create_run(entry.config, model=model, layer=layer, root=self.queue.root, directory=path)
         reach("work.created")
-        log = self.queue.log_path(entry)
-        log.parent.mkdir(exist_ok=True)
-        with log.open("wb") as output:
+        self.queue.place("log", make=True)
+        with ExitStack() as opened:
+            output = opened.enter_context(os.fdopen(open_append(self.queue.log_path(entry)), "ab"))
+            output.truncate(0)
+            lock = opened.enter_context(handed_over(path)) if is_run(path) else None
             started = self.queue.update(
                 entry,
                 starts=1 if progressed else entry.starts + 1,
@@ -233,11 +236,12 @@ class Worker:
                 stdout=output,
                 stderr=output,
                 start_new_session=True,  # away from the signals of this terminal
-                env={**os.environ, **slot.environment},
-                pass_fds=[claim.descriptor for claim in claims],
+                env={**os.environ, **slot.environment, **(lock.environment if lock else {})},
+                pass_fds=[*(claim.descriptor for claim in claims), *(lock.descriptors if lock else ())],
             )
-        os.pwrite(claims[0].descriptor, f"{process.pid} {socket.gethostname()}\n".encode(), 0)
-        os.pwrite(claims[1].descriptor, f"{entry.id}\n".encode(), 0)  # an identifier is as long as any other
+        with suppress(OSError):  # a full disk: nobody needs these to train, and the process has started
+            os.pwrite(claims[0].descriptor, f"{process.pid} {socket.gethostname()}\n".encode(), 0)
+            os.pwrite(claims[1].descriptor, f"{entry.id}\n".encode(), 0)  # an identifier is as long as any other
         self.say(f"{path.name} started on {slot.name}")
         return started, process
 
@@ -264,12 +268,13 @@ class Worker:
 
 def live_workers(queue: Queue) -> list[Path]:
     """Return the files of the workers that serve a queue; those of workers that were killed are removed."""
-    folder = queue.folder / WORKERS
-    if not folder.is_dir():
+    try:
+        folder = queue.place(WORKERS)
+    except UserError:
         return []
     live = []
-    for path in sorted(folder.iterdir()):
-        if path.suffix:
+    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
+        if not WORKER_FILE.fullmatch(path.name):
             continue
         if is_claimed(path):
             live.append(path)
@@ -291,9 +296,7 @@ def ensure_worker(queue: Queue, slots: int | None = None) -> bool:
     if live_workers(queue):
         return False
     count = [] if slots is None else ["--slots", str(slots)]
-    log = queue.folder / "worker.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("ab") as output:
+    with os.fdopen(open_append(queue.place(make=True) / "worker.log"), "ab") as output:
         subprocess.Popen(
             python_module("convnn", "work", "--once", *count, "--runs", str(queue.root)),
             stdin=subprocess.DEVNULL,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,8 @@ from convnn.runs.event_log import append_event
 from convnn.runs.run import create_run
 from convnn.sweeps.queue import MAX_FAILURES, MAX_STARTS, Entry, Queue, events_size, resuming_entry
 from convnn.sweeps.queue_view import differing_options
+from convnn.sweeps.slots import machine_slots
+from convnn.sweeps.work import Worker, ensure_worker, live_workers, stop_workers
 
 CONFIG = dumps(RunConfig(), whole=True)
 
@@ -205,3 +209,85 @@ def test_entries_are_told_apart_by_the_options_in_which_they_differ() -> None:
     rows = differing_options([Entry(config=dumps(config, whole=True)) for config in configs])
     assert rows == [{"K": "4", "seed": "0"}, {"K": "9", "seed": "1"}]
     assert differing_options([Entry(config="not TOML")]) == [{}]
+
+
+@pytest.mark.parametrize("name", ["", "removed", "workers", "ended", "claims", "slots", "log"])
+def test_a_linked_folder_of_the_queue_is_refused_and_nothing_behind_it_changes(tmp_path: Path, name: str) -> None:
+    victim = tmp_path / "victim"
+    (victim / "20260101-000000-000000-").mkdir(parents=True)
+    for file in ("LICENSE", "1-0123abcd", "thesis.tex", "20260101-000000-000000-/1.json"):
+        (victim / file).write_text(file)
+    before = sorted(str(path) for path in victim.rglob("*"))
+    queue = Queue(tmp_path / "runs")
+    queue.root.mkdir()
+    if name:
+        queue.add(entries(1))
+        shutil.rmtree(queue.folder / name, ignore_errors=True)
+    (queue.folder / name if name else queue.folder).symlink_to(victim)
+    with suppress(UserError):
+        queue.undo()
+    with suppress(UserError):
+        queue.remove(queue.entries()[0])
+    with suppress(UserError):
+        stop_workers(queue, now=True)
+    with suppress(UserError), Worker(queue, machine_slots(1, 1)) as worker:
+        queue.pause("nothing starts")
+        worker.step()
+    assert live_workers(queue) == []
+    assert sorted(str(path) for path in victim.rglob("*")) == before
+
+
+def test_undo_restores_entries_alone_and_keeps_what_else_lies_there(queue: Queue) -> None:
+    queue.add(entries(1))
+    queue.remove(queue.entries()[0])
+    (batch,) = (queue.folder / "removed").iterdir()
+    (batch / "notes.md").write_text("mine")
+    (queue.folder / "removed" / "zzz").mkdir()
+    assert [entry.name for entry in queue.undo()] == ["0"]
+    assert (batch / "notes.md").read_text() == "mine"
+
+
+def test_files_that_no_worker_made_stay(queue: Queue) -> None:
+    queue.add(entries(1))
+    (queue.folder / "workers").mkdir()
+    (queue.folder / "workers" / "LICENSE").write_text("x")
+    (queue.folder / "workers" / "1-0123abcd").write_text("")  # of a worker that was killed
+    assert live_workers(queue) == []
+    assert [path.name for path in (queue.folder / "workers").iterdir()] == ["LICENSE"]
+
+
+@pytest.mark.parametrize("name", ["claims/0123456789ab", "worker.log", "log/0123456789ab.txt", "lock"])
+def test_a_file_of_the_queue_that_is_a_link_is_not_written_into(tmp_path: Path, queue: Queue, name: str) -> None:
+    victim = tmp_path / "precious"
+    victim.write_text("precious")
+    path = queue.folder / name
+    path.parent.mkdir(parents=True)
+    for link in (lambda: path.symlink_to(victim), lambda: path.hardlink_to(victim)):
+        link()
+        with suppress(OSError, UserError):
+            queue.add([Entry(id="0123456789ab", config=CONFIG)])
+            queue.pause("nothing starts")
+            claim = queue.claim(queue.entries()[0][0])
+            assert claim is not None
+            claim.close()
+            if name == "worker.log":
+                ensure_worker(queue)
+        assert victim.read_text() == "precious"
+        path.unlink()
+
+
+def test_places_outside_of_the_runs_folder_count_only_with_the_signature_of_this_person(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "mine"))
+    queue = Queue(tmp_path / "runs")
+    elsewhere = str(tmp_path / "elsewhere")
+    queue.add([Entry(config=CONFIG, run=elsewhere), Entry(config=CONFIG, run=str(queue.root / "inside"))])
+    assert [entry.run for entry in queue.entries()[0]] == [elsewhere, str(queue.root / "inside")]
+    first, _ = queue.entries()[0]
+    queue.update(first, starts=1)
+    assert queue.entries()[0][0].starts == 1
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "of a stranger"))
+    queued, warnings = queue.entries()
+    assert [entry.run for entry in queued] == [str(queue.root / "inside")]
+    assert "was not made by you" in warnings[0]

@@ -15,7 +15,9 @@ from support.refusals import Refusals, refusing
 
 from convnn.config.schema import RunConfig
 from convnn.config.toml import dumps
+from convnn.errors import Exit, UserError
 from convnn.events import Started
+from convnn.runs import trash
 from convnn.runs.find import list_runs
 from convnn.runs.run import Run
 from convnn.sweeps.queue import Entry, Queue, resuming_entry
@@ -183,6 +185,28 @@ class ShortWorker(Worker):
 
     def _command(self, entry: Entry, config: RunConfig, path: Path) -> list[str]:
         return ["true"]
+
+
+class SlowWorker(Worker):
+    """Starts a process that takes long to load, in place of a training."""
+
+    def _command(self, entry: Entry, config: RunConfig, path: Path) -> list[str]:
+        return ["sh", "-c", "exec sleep 60"]
+
+
+def test_a_run_is_locked_from_the_moment_it_exists_until_its_process_ends(tmp_path: Path) -> None:
+    queue = enqueue(tmp_path, 1)
+    with SlowWorker(queue, [Slot("cpu0", 1)]) as worker:
+        worker.step()
+        (child,) = worker.children
+        (run,) = list_runs(tmp_path / "runs")[0]
+        assert run.status() == "running"
+        with pytest.raises(UserError) as error:
+            trash.discard(run.path, run.name, queue.root)
+        assert error.value.code == Exit.HELD
+        child.process.kill()
+        child.process.wait()
+        assert run.status() == "died"
 
 
 @pytest.mark.parametrize("forever", [False, True])

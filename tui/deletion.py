@@ -37,10 +37,9 @@ class Deletion:
         for run in runs:
             try:
                 trash.discard(run.path, run.name, self.root)
-            except FileNotFoundError:  # deleted already: the list is not read again yet
-                continue
             except (UserError, OSError) as error:
-                self.say(str(error), error=True)
+                if run.path.exists():  # else it was deleted already: the list is not read again yet
+                    self.say(str(error), error=True)
             else:
                 names.append(run.name)
                 self.selection.forget(str(run.path))

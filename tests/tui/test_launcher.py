@@ -15,6 +15,7 @@ from convnn.runs import event_log, find
 from convnn.runs import run as runs_run
 from convnn.runs.control import ControlCommand
 from convnn.runs.lock import lock_run
+from convnn.sweeps.queue import with_absolute_data_path
 from tui.process.background import entry_of
 from tui.process.launcher import Launch, Launcher
 
@@ -120,7 +121,8 @@ def test_launches_that_wait_are_moved_taken_out_and_put_back(tmp_path):
 def test_a_launch_becomes_an_entry_of_the_queue_with_all_that_it_is(tmp_path):
     source, _ = training.train(tmp_path, training.config(), commands=training.StopAt(3))
     new = entry_of(Launch(config(run__name="new")))
-    assert (new.name, new.run, new.forks, parse_run(new.config)) == ("new", None, None, config(run__name="new"))
+    expected = with_absolute_data_path(config(run__name="new"))  # its worker may run in another folder
+    assert (new.name, new.run, new.forks, parse_run(new.config)) == ("new", None, None, expected)
     forked = entry_of(Launch(config(), forks=source))
     assert (forked.run, forked.forks) == (None, str(source.path))
     resumed = entry_of(Launch(source.config(), resumes=source))

@@ -114,7 +114,7 @@ def test_a_run_goes_on_in_the_background_to_the_end_of_an_undisturbed_one(tmp_pa
         program.until(lambda: any(isinstance(event, Step) for event in events_of(tmp_path / "runs")), "the first step")
         program.press("q")
         program.until(lambda: "continue in the background" in program.text, "the question")
-        program.press("g\r")
+        program.press("c\r")
         assert program.wait() == 0
         program.until(program.restored, "the terminal as it was")
         assert "1 run in the queue" in program.text

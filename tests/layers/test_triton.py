@@ -79,3 +79,16 @@ def test_a_launch_counts_as_one_operator_and_writes_no_matrix_of_scores():
         launch.enable("search", META)
     assert counter.calls["search"] == 0
     assert counter.largest >= 2 * 144 * 144
+
+
+@pytest.mark.parametrize("is_deterministic", [False, True])
+def test_deterministic_algorithms_add_in_no_arbitrary_order(is_deterministic):
+    layer, x = ConvNN2d(16, 8, K=4).to(META), torch.empty(2, 16, 12, 12, device=META, requires_grad=True)
+    torch.use_deterministic_algorithms(is_deterministic)
+    try:
+        with OperatorCounter() as counter:
+            layer(x).sum().backward()
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert counter.calls["aggregate"] == 1
+    assert counter.calls["aggregate_by_x"] == (not is_deterministic)

@@ -4,7 +4,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Hashable
-from functools import cache
+from functools import cache, wraps
 from importlib.util import find_spec
 from typing import Any
 
@@ -29,17 +29,31 @@ class Launch:
     def __init__(
         self, name: str, function: Callable[..., Any], fake: Callable[..., Any], mutates: tuple[str, ...] = ()
     ) -> None:
-        self.function = function
+        self.function = _on_device(function)
         operator_name = f"convnn_triton::{name}"
         schema = torch.library.infer_schema(function, mutates_args=mutates)
         torch.library.define(operator_name, schema, tags=(torch.Tag.pt2_compliant_tag,))
-        torch.library.impl(operator_name, "CompositeExplicitAutograd", function)
+        torch.library.impl(operator_name, "CompositeExplicitAutograd", self.function)
         torch.library.register_fake(operator_name, fake)
         self.overload = getattr(torch.ops.convnn_triton, name).default
 
     def __call__(self, *args: Any) -> Any:
         is_watched = args[0].device.type == "meta" or is_in_torch_dispatch_mode()
         return self.overload(*args) if is_watched else self.function(*args)
+
+
+def _on_device(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Triton launches on the current device, which need not be that of the tensors."""
+
+    @wraps(function)
+    def launch(*args: Any) -> Any:
+        device = args[0].device
+        if device.type != "cuda" or device.index == torch.cuda.current_device():
+            return function(*args)
+        with torch.cuda.device(device):
+            return function(*args)
+
+    return launch
 
 
 @cache

@@ -63,7 +63,7 @@ async def test_a_terminal_that_is_too_small_gets_one_line_and_then_the_app_back(
 
 
 async def test_the_footer_shows_at_most_six_keys_and_help_shows_them_all(root):
-    async with app(root).run_test(size=(120, 50)) as pilot:
+    async with app(root).run_test(size=(120, 60)) as pilot:
         for keys in ([], ["n"]):
             await pilot.press(*keys)
             await pilot.pause(0.2)

@@ -14,6 +14,7 @@ from convnn.config.toml import parse_run
 from convnn.errors import UserError
 from convnn.files import open_regular
 from convnn.runs.history import Progress
+from convnn.runs.progress import live_progress
 from convnn.sweeps.claims import is_claimed
 from convnn.sweeps.queue import Entry, Queue
 from convnn.sweeps.slots import SLOTS, host_name
@@ -98,7 +99,7 @@ def queue_rows(queue: Queue) -> tuple[list[QueueRow], list[str]]:
     for index, entry in enumerate(entries):
         state = queue.status(entry)
         run = None if state == "queued" else queue.run_of(entry)
-        progress = None if run is None else run.history(steps=False).progress
+        progress = None if run is None else live_progress(run)
         rows.append(QueueRow(index + 1, entry, state, options[index], progress))
     return rows, warnings
 

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from convnn.errors import UserError
-from convnn.events import Step
 from convnn.json_values import json_value
 from convnn.runs.history import Progress
+from convnn.runs.progress import live_progress
 from convnn.runs.run import Run
-from convnn.runs.status import STATUSES, last_status_event
+from convnn.runs.status import STATUSES
 from convnn.runs.summary import Summary, summarize
 from convnn.runs.summary_cache import summaries
 from convnn.runs.sweep_cells import SweepCell, sweep_names
@@ -200,12 +200,12 @@ def _cell_state(
         return CellState(cell, "done", run)
     if entry is not None:
         state = queue.status(entry)
-        progress = _progress(run) if run is not None and _is_live(state) else None
+        progress = live_progress(run.run) if run is not None and _is_live(state) else None
         return CellState(cell, state, run, progress, position)
     if run is None:
         cause = causes.get(path, "")
         return CellState(cell, "failed" if cause else WAITING, cause=cause)
-    progress = _progress(run) if _is_live(run.status) else None
+    progress = live_progress(run.run) if _is_live(run.status) else None
     return CellState(cell, run.status, run, progress, cause=causes.get(path, ""))
 
 
@@ -217,18 +217,6 @@ def _summary(path: Path, by_path: Mapping[str, Summary]) -> Summary | None:
         return summarize(Run(path, path.name))
     except UserError:
         return None
-
-
-def _progress(run: Summary) -> Progress | None:
-    """Return how far a live run is: its epochs, and the step at the end of its history."""
-    try:
-        progress = run.run.history(steps=False).progress
-        event = last_status_event(run.run.events_path)
-    except (OSError, UserError):
-        return None
-    if isinstance(event, Step) and event.step > progress.step:
-        return progress._replace(step=event.step, epoch=event.epoch)
-    return progress
 
 
 def _is_live(state: str) -> bool:

@@ -37,7 +37,7 @@ class QueuePane:
         """Read the queue in a thread; it keeps its last state where the disk cannot be read."""
         try:
             self.state = await asyncio.to_thread(self._read)
-        except OSError as error:
+        except (UserError, OSError) as error:
             self.app.say(f"the queue cannot be read: {error}", error=True)
 
     def _read(self) -> QueueState:

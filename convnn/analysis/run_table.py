@@ -9,6 +9,7 @@ from typing import Any
 from convnn.analysis import fields
 from convnn.analysis.fields import RUN_FIELDS, Field
 from convnn.analysis.repeats import RunGroup, copies_note, differing_values, drawn_note, group_repeats, interval_text
+from convnn.config.active import UNCOUNTED
 from convnn.config.options import OPTIONS
 from convnn.config.recorded import SEED, UNKNOWN, Settings
 from convnn.errors import Problem, UserError
@@ -70,9 +71,19 @@ def columns(runs: Sequence[Summary], keys: str | None, *, all_options: bool = Fa
 
 
 def ranked(columns: Sequence[Field], runs: Sequence[Summary]) -> list[Field]:
-    """Return the columns with the options that tell the most runs apart first: not all may have room."""
+    """Return the columns with the options that tell the most runs apart first: not all may have room.
+
+    The layer comes before them; names, places and checkpoints, which change no metric, come last.
+    """
+
+    def rank(field: Field) -> tuple[bool, bool, int]:
+        assert field.option is not None
+        key, section = field.option.key, field.option.section
+        no_metric = section in UNCOUNTED or key in ("data.path", "data.workers", "runtime.threads")
+        return no_metric, key != "layer.type", -len({field.text(run) for run in runs})
+
     options = [field for field in columns if field.option is not None]
-    options.sort(key=lambda field: -len({field.text(run) for run in runs}))
+    options.sort(key=rank)
     next_option = iter(options)
     return [field if field.option is None else next(next_option) for field in columns]
 

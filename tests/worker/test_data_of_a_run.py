@@ -142,7 +142,7 @@ def test_a_last_batch_of_one_image_is_warned_of_and_a_random_split_is_a_note(ima
     assert "20% of the images of each class" in note
     assert "the last batch of an epoch has 1 image, the others 25" in warning
     history = run.history()
-    assert [len(history.notes), len(history.warnings)] == [1, 1]
+    assert [len(history.remarks), len(history.warnings)] == [1, 1]
 
 
 def test_what_does_not_fit_the_splits_is_refused_before_a_run_is_made(images, tmp_path):

@@ -90,11 +90,12 @@ def _searches(bench: GpuBench) -> Iterator[Row | str]:
 
 def _both(bench: GpuBench, kernel: str, work: Callable[[], Any]) -> Row:
     """Milliseconds of an operator by plain torch and by its kernel."""
-    launch.disable(kernel, bench.device)
+    device = torch.empty(0, device=bench.device).device  # with its index, as the tensors have it
+    launch.disable(kernel, device)
     torch_ms = bench.attempt(lambda: bench.milliseconds(work, seconds=0.4))
-    launch.enable(kernel, bench.device)
+    launch.enable(kernel, device)
     kernel_ms = bench.attempt(lambda: bench.milliseconds(work, seconds=0.4))
-    is_used = launch.is_usable(kernel, torch.empty(0, device=bench.device))
+    is_used = launch.is_usable(kernel, torch.empty(0, device=device))
     return {"plain ms": torch_ms, "kernel ms": kernel_ms, "used": str(is_used)}
 
 

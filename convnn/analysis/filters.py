@@ -143,7 +143,8 @@ class HasValue:
         option = self.field.option
         if option is not None and option.key in run.config.inactive:
             return False
-        return self.field.get(run) is not UNKNOWN
+        value = self.field.get(run)
+        return value is not UNKNOWN and value != ()  # such as tags
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated
 
 import typer
@@ -96,7 +97,7 @@ def copy(
     from convnn.presets.store import own_path
 
     original, target = read(preset), own_path(to)
-    if target.exists() and not overwrite:
+    if os.path.lexists(target) and not overwrite:  # also a link that leads nowhere
         raise UserError(Problem(f"{target} exists", fix="choose another name, or give --overwrite"))
     target.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(target, source(original))

@@ -44,6 +44,7 @@ def rm(
         ),
     ] = None,
     empty: Annotated[bool, typer.Option("--empty", help="delete what is in the trash for good")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="with --empty: also what a person put into the runs")] = False,
     runs: arguments.RunsFolder = None,
 ) -> None:
     """Move runs to the trash of their folder, never one that trains; --undo brings them back."""
@@ -60,7 +61,7 @@ def rm(
     if count is not None:
         raise UserError(Problem("--count is only for --undo", fix="leave it out, or give --undo", key="count"))
     if empty:
-        return _empty(root, dry_run)
+        return _empty(root, dry_run, yes=yes)
     selected = _named(names, root) if names else _matching(root, where, older)
     if dry_run:
         return _list(selected)
@@ -142,9 +143,19 @@ def _bring_back(root: Path, count: int, dry_run: bool) -> None:
     return None
 
 
-def _empty(root: Path, dry_run: bool) -> None:
+def _empty(root: Path, dry_run: bool, *, yes: bool) -> None:
     from convnn.runs import trash
 
+    trashed = trash.trashed_runs(root)
+    foreign_files = [file for run in trashed for file in trash.foreign_files(run)]
+    files = plural(len(foreign_files), "file or folder", "files or folders")
     if dry_run:
-        return say(f"{plural(len(trash.trashed_runs(root)), 'run')} would be deleted for good")
+        for file in foreign_files:
+            say(f"not a file of the run itself: {file}")
+        with_files = f", with {files} of your own" if foreign_files else ""
+        return say(f"{plural(len(trashed), 'run')} would be deleted for good{with_files}")
+    if foreign_files and not yes:
+        message = f"the trash holds {files} that no run writes: {foreign_files[0]}"
+        fix = "move them away (--empty --dry-run lists them), or delete them, too: convnn rm --empty --yes"
+        raise UserError(Problem(message, key="yes", fix=fix))
     return say(f"{plural(trash.empty(root), 'run')} deleted for good")

@@ -29,6 +29,7 @@ IMAGE_FORMATS = {  # by their names in Pillow, with the suffixes of their files
     "PPM": (".ppm", ".pgm", ".pbm", ".pnm"),
 }
 SUFFIXES = tuple(suffix for suffixes in IMAGE_FORMATS.values() for suffix in suffixes)
+SPECIAL, FOLDER = "special", "folder"  # what is passed over beside files by suffix: a pipe; x.png that is a folder
 SPLIT_WORDS = {
     "train": ("train", "training", "trainset", "traindata"),
     "val": ("val", "valid", "validation", "valset", "validset"),
@@ -37,6 +38,10 @@ SPLIT_WORDS = {
 _SPLIT_OF_WORD = {word: split for split, words in SPLIT_WORDS.items() for word in words}
 FILLER = frozenset(("set", "data", "dataset", "images", "image", "imgs", "img", "split", "folder"))
 NOT_CLASSES = frozenset(("__macosx", "@eadir", "lost+found", "$recycle.bin", "system volume information"))
+IMAGE_WORDS = frozenset(("images", "image", "imgs", "img", "photos", "pictures"))
+MASK_WORDS = frozenset(
+    ("masks", "mask", "labels", "annotations", "segmentation", "segmentations", "groundtruth", "ground_truth", "gt")
+)
 DEEPEST_ROOT = 3  # levels below data.path at which split folders are recognized
 IMAGENET_FIX = "put its class folders into train/ and val/, as torchvision.datasets.ImageNet unpacks the archives"
 
@@ -293,14 +298,14 @@ def _check_tree(path: Path, tree: FolderTree) -> None:
         raise _level_error(path, list(listing.folders), "if the classes are in it:")
 
 
-def _level_error(path: Path, names: list[str], reason: str) -> UserError:
+def _level_error(path: Path, names: list[str], reason: str, other_fix: str = "") -> UserError:
     """Return the error that `path` is a level too high, with the path below it as the fix."""
     below = [str(path / name) for name in names]
     problem = Problem(
         f"{path} is a level too high: {reason} {_join([f'{name}/' for name in names])}",
         key="data.path",
         value=str(path),
-        fix=f"use --data_path {' or '.join(map(shlex.quote, below[:3]))}",
+        fix=f"use --data_path {' or '.join(map(shlex.quote, below[:3]))}{f', or {other_fix}' if other_fix else ''}",
         change={"data.path": below[0]} if len(below) == 1 else None,
     )
     return UserError(problem, Exit.DATA)
@@ -342,7 +347,9 @@ def list_class_folders(folder: Path, root: Path, tree: FolderTree) -> ClassFolde
         elif listing.images:
             reason += f", and {plural(listing.images, 'image')} of no class"
         raise data_error(folder, reason, "put the images of each class into a folder of its own")
+    _check_masks(folder, tree)
     _check_class_names(folder, tree)
+    _check_depth(folder, tree)
     links = [*listing.links]
     skipped = Counter[str]()
     files: list[str] = []
@@ -381,6 +388,36 @@ def _check_class_names(folder: Path, tree: FolderTree) -> None:
         raise data_error(folder, reason, "put the images of each class into a folder of its own")
 
 
+def _check_masks(folder: Path, tree: FolderTree) -> None:
+    """Raise UserError where images and masks lie side by side, as for segmentation, in `folder` or in its classes."""
+    for parent in (folder, *(folder / name for name in tree.listing(folder).folders)):
+        names = {name.lower(): name for name in tree.listing(parent).folders}
+        images, masks = names.keys() & IMAGE_WORDS, names.keys() & MASK_WORDS
+        if images and masks:
+            pair = f"{names[min(images)]}/ and {names[min(masks)]}/"
+            fix = "a folder for each class is needed, with its images alone: move the masks out of it"
+            raise data_error(parent, f"contains {pair}, as for segmentation, which are no classes", fix)
+
+
+def _check_depth(folder: Path, tree: FolderTree) -> None:
+    """Raise UserError where the folders are folds, years or magnifications, with the classes in each of them.
+
+    They contain no image themselves, and at least half of their subfolders have the name of one in another of them.
+    A class may have a subfolder, such as images/, and superclasses contain classes of different names.
+    """
+    subfolders: dict[str, tuple[str, ...]] = {}
+    for name in tree.listing(folder).folders:
+        listing = tree.listing(folder / name)
+        if listing.images or not listing.folders:
+            return
+        subfolders[name] = listing.folders
+    counts = Counter(name for names in subfolders.values() for name in names)
+    shared = sum(count for count in counts.values() if count > 1)
+    if len(counts) > 1 and 2 * shared >= counts.total():
+        reason = f"the classes ({_join(f'{name}/' for name in counts)}) are in"
+        raise _level_error(folder, list(subfolders), reason, "put the images of each class into one folder")
+
+
 def _walk_images(folder: str, root: str, tree: FolderTree, links: list[str], skipped: Counter[str]) -> Iterator[str]:
     """Yield the image files at any depth; names of links are appended to `links`, other files counted in `skipped`.
 
@@ -389,12 +426,19 @@ def _walk_images(folder: str, root: str, tree: FolderTree, links: list[str], ski
     for entry in tree.entries(folder):
         if entry.is_dir(follow_symlinks=False):
             if entry.name.lower() not in NOT_CLASSES:
-                yield from _walk_images(entry.path, root, tree, links, skipped)
+                is_empty = True
+                for file in _walk_images(entry.path, root, tree, links, skipped):
+                    is_empty = False
+                    yield file
+                if is_empty and is_image_name(entry.name):
+                    skipped[FOLDER] += 1
         elif entry.is_symlink() and not os.path.realpath(entry.path).startswith(root + os.sep):
             links.append(entry.name)
         elif not entry.is_file():
             if entry.is_symlink():  # to a folder, or dangling
                 links.append(entry.name)
+            else:
+                skipped[SPECIAL] += 1
         elif is_image_name(entry.name):
             yield entry.path
         else:
@@ -446,7 +490,12 @@ def _file_counts(suffixes: Counter[str], limit: int = 4) -> str:
     counts = sorted(suffixes.items(), key=lambda item: (-item[1], item[0]))
     words = []
     for suffix, count in counts[:limit]:
-        words.append(plural(count, f"{escaped(suffix)} file") if suffix else f"{plural(count, 'file')} without suffix")
+        if suffix == FOLDER:
+            words.append(plural(count, "folder named as an image", "folders named as images"))
+        elif suffix:
+            words.append(plural(count, f"{escaped(suffix)} file"))
+        else:
+            words.append(f"{plural(count, 'file')} without suffix")
     if rest := sum(count for _, count in counts[limit:]):
         words.append(plural(rest, "other file"))
     return ", ".join(words)

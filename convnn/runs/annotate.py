@@ -22,11 +22,18 @@ def add_note(run: Run, text: str) -> None:
     append_event(run.events_path, Noted(text=line, by=_user()))
 
 
+LONGEST_TAG = 40  # characters
+
+
 def change_tags(run: Run, *, add: Iterable[str] = (), remove: Iterable[str] = ()) -> tuple[str, ...]:
     """Add tags to a run and remove others; return those it has now. Raises UserError for an empty or unknown tag."""
     add, remove = (list(dict.fromkeys(map(one_line, tags))) for tags in (add, remove))
     if "" in add or "" in remove:
         raise UserError(Problem("a tag is empty", fix="give a word"))
+    for tag in add:
+        if len(tag) > LONGEST_TAG or not tag.isprintable() or set(tag) & {" ", ","}:
+            fix = f"give a word of at most {LONGEST_TAG} printable characters without commas"
+            raise UserError(Problem(f"{tag[:LONGEST_TAG]!r} is no tag", key="tag", value=tag[:LONGEST_TAG], fix=fix))
     present = summarize(run).tags
     if unknown := [tag for tag in remove if tag not in present]:
         has = f"it has {', '.join(present)}" if present else "it has none"

@@ -6,6 +6,7 @@ import functools
 import os
 import re
 import secrets
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -199,8 +200,9 @@ def create_run(
 def _create_at(path: Path, config_toml: str, name: str, root: Path, overwrite: bool) -> Run:
     """Make a run at any path; outside of `root`, a link in there gives it its name."""
     check_directory(path, root)
+    foreign_files: list[Path] = []
     if overwrite and is_run(path) and is_ours(path):
-        trash.discard(path, run_name(path, root), root)
+        foreign_files = trash.foreign_files(trash.discard(path, run_name(path, root), root))
     check_free(path)
     path.mkdir(parents=True, exist_ok=True)
     root.mkdir(parents=True, exist_ok=True)  # which may lie in it
@@ -209,6 +211,8 @@ def _create_at(path: Path, config_toml: str, name: str, root: Path, overwrite: b
             check_free(path)
         write_marker(path)
         write_atomic(path / CONFIG, config_toml)
+        for entry in foreign_files:  # a person's own, which stay where they are
+            shutil.move(entry, path / entry.name)
     return named_run(path, name, root)
 
 
@@ -261,6 +265,13 @@ def check_directory(path: Path, root: Path) -> None:
     """Raises UserError where no run can be made at `path`."""
     if path == root.resolve():
         raise UserError(Problem(f"{path} is the directory of all runs", fix="give --output_dir a directory in it"))
+    parts = path.relative_to(root.resolve()).parts if path.is_relative_to(root.resolve()) else ()
+    if len(parts) > 1 and parts[0].startswith("."):
+        message = f"{path} is in {root / parts[0]}, which convnn manages"
+        raise UserError(Problem(message, key="output.dir", fix="give --output_dir another directory"))
+    if (outer := next((parent for parent in path.parents if is_run(parent) and is_ours(parent)), None)) is not None:
+        message = f"{path} is in the directory of the run {outer}"
+        raise UserError(Problem(message, key="output.dir", fix="give --output_dir a directory outside of it"))
     if not str(path).isprintable():
         raise UserError(Problem(f"{path} has control characters in its name", fix="give another directory"))
     if path.exists() and not path.is_dir():

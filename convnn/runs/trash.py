@@ -17,6 +17,12 @@ from convnn.runs.lock import lock_run
 from convnn.runs.marker import MARKER, is_ours
 from convnn.runs.signature import is_signed, sign
 
+OWN_NAMES = frozenset(  # of what a run has in its directory
+    (
+        *("config.toml", "events.jsonl", "checkpoints", "log.txt", "control", "run.lock", MARKER, "imported.json"),
+        *("args.txt", "model.txt", "train_eval_results.txt"),
+    )
+)
 MAX_LINK = 5000  # bytes of a link
 MAX_REASON = 200  # characters of an error in a message
 
@@ -124,6 +130,11 @@ def undo(root: Path) -> Path:
 
 def _link_of(entry: Path) -> Path:
     return entry.with_name(entry.name + ".link")
+
+
+def foreign_files(run: Path) -> list[Path]:
+    """Return the files and folders in the directory of a run that no run has by itself, in order."""
+    return sorted(entry for entry in run.iterdir() if entry.name not in OWN_NAMES and not entry.name.endswith(".tmp"))
 
 
 def empty(root: Path) -> int:

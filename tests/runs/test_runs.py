@@ -136,6 +136,28 @@ def test_an_output_directory_with_a_run_is_refused_or_with_overwrite_moved_to_th
     assert trashed.name.endswith(first.name) and Run(trashed, "x").history().epochs
 
 
+def test_a_persons_files_stay_where_they_are_when_a_run_is_overwritten(root, tmp_path):
+    elsewhere = tmp_path / "out"
+    new(root, epoch(1, 50.0), directory=elsewhere)
+    (elsewhere / "notes.md").write_text("mine")
+    (elsewhere / "plots").mkdir()
+    second = new(root, directory=elsewhere, overwrite=True)
+    assert (elsewhere / "notes.md").read_text() == "mine" and (elsewhere / "plots").is_dir()
+    (trashed,) = trash.trashed_runs(root)
+    assert trash.foreign_files(trashed) == [] and Run(trashed, "x").history().epochs
+    assert [entry.name for entry in trash.foreign_files(second.path)] == ["notes.md", "plots"]
+
+
+@pytest.mark.parametrize("place", [".trash/x", ".queue/x", "RUN/x", "RUN/checkpoints/x"])
+def test_a_run_is_not_made_in_another_run_or_in_what_convnn_manages(root, place):
+    run = new(root)
+    before = sorted(root.rglob("*"))
+    with pytest.raises(UserError) as refused:
+        new(root, directory=root / place.replace("RUN", run.name))
+    assert refused.value.problems[0].key == "output.dir"
+    assert sorted(root.rglob("*")) == before
+
+
 def test_a_running_run_is_not_overwritten(root, tmp_path, monkeypatch):
     monkeypatch.setattr(lock, "TIMEOUT", 0.0)
     run = new(root, directory=tmp_path / "out")

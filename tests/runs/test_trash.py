@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from support.processes import convnn
 from support.runs import epoch, new
 
 from convnn.errors import Exit, UserError
@@ -74,6 +75,18 @@ def test_a_directory_that_holds_its_root_is_not_discarded(tmp_path):
     run = new(tmp_path / "runs", directory=tmp_path)
     with pytest.raises(UserError, match="holds the runs"):
         trash.discard(run.path, run.name, tmp_path / "runs")
+
+
+def test_emptying_a_trash_with_a_persons_files_needs_a_confirmation(root):
+    run = new(root, epoch(1, 50.0))
+    (run.path / "notes.md").write_text("mine")
+    entry = trash.discard(run.path, run.name, root)
+    listed = convnn("rm", "--empty", "--dry-run", "--runs", str(root), cwd=root)
+    assert str(entry / "notes.md") in listed.err
+    refused = convnn("rm", "--empty", "--runs", str(root), cwd=root)
+    assert refused.code == Exit.USAGE and "--yes" in refused.err and (entry / "notes.md").exists()
+    assert convnn("rm", "--empty", "--yes", "--runs", str(root), cwd=root).code == Exit.DONE
+    assert not entry.exists()
 
 
 def test_emptying_the_trash_deletes_nothing_outside_of_it(root, tmp_path):

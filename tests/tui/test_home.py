@@ -15,6 +15,7 @@ from convnn.config.toml import dumps, parse_run
 from convnn.presets import store
 from convnn.presets.resolve import resolve
 from convnn.runs.control import ControlCommand
+from convnn.runs.lock import lock_run
 from convnn.runs.run import Run
 from convnn.runs.status import STATUSES
 from convnn.runs.summary import summarize
@@ -23,6 +24,7 @@ from convnn.sweeps.slots import Slot
 from convnn.sweeps.work import Worker
 from tui import run_feed
 from tui.arrangement import GridRow
+from tui.dialogs.choice import Choice
 from tui.screens.home import HomeScreen
 from tui.screens.run.screen import RunScreen
 from tui.screens.setup.screen import SetupScreen
@@ -160,6 +162,32 @@ async def test_a_deleted_run_is_in_the_trash_and_comes_back(tmp_path):
         await pilot.press("u")
         await until(pilot, lambda: len(names(pilot.app)) == 6)
         assert (tmp_path / "runs" / first / "config.toml").exists()
+
+
+async def test_marked_runs_are_deleted_after_a_question_and_not_the_one_under_the_cursor(tmp_path):
+    make_runs(tmp_path / "runs")
+    async with app(tmp_path / "runs").run_test() as pilot:
+        await read(pilot, 6)
+        before = names(pilot.app)
+        await pilot.press("space", "down", "space", "down", "delete")
+        await until(pilot, lambda: isinstance(pilot.app.screen, Choice))
+        assert len(list((tmp_path / "runs").glob("*/config.toml"))) == 6
+        await pilot.press("enter")
+        await until(pilot, lambda: not isinstance(pilot.app.screen, Choice) and len(names(pilot.app)) == 4)
+        assert len(set(before) - set(names(pilot.app))) == 2
+        await pilot.press("u")
+        await until(pilot, lambda: len(names(pilot.app)) == 6)
+
+
+async def test_a_running_run_is_not_deleted_and_the_reason_is_shown(tmp_path):
+    make_runs(tmp_path / "runs")
+    async with app(tmp_path / "runs").run_test() as pilot:
+        await read(pilot, 6)
+        run = pilot.app.screen.run
+        with lock_run(run.path):
+            await pilot.press("delete")
+            await until(pilot, lambda: "is training and is not deleted" in messages(pilot.app))
+        assert run.path.exists()
 
 
 async def test_a_preset_is_copied_deleted_and_brought_back(tmp_path):

@@ -251,16 +251,16 @@ class HomeScreen(Screen[None]):
     action_launch_letter = action_launch
 
     def action_delete(self) -> None:
-        """Move a run or a preset to the trash, or take something out of the queue."""
+        """Move the marked runs, the current run or preset to the trash, or take something out of the queue."""
         if (item := self.queue_item) is not None:
             self.queue.remove(item)
         elif self.preset is not None:
             self.app.deletion.delete_preset(self.preset.path)
-        elif self.run is not None:
-            self.app.deletion.delete_runs([self.run])
+        elif self.run is not None or self.app.selection.marked:
+            return self.app.delete_runs(self.run, self._read_again)
         else:
             self._say_no_run(" or a preset")
-        self._read_again()
+        return self._read_again()
 
     def action_run_menu(self) -> None:
         """Open the menu of the run under the cursor."""

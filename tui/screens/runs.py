@@ -171,22 +171,12 @@ class RunsScreen(Screen[None]):
 
     def action_delete(self) -> None:
         """Move the marked runs, or without marks the one under the cursor, to the trash."""
-        marked = [run.run for run in self.app.runs if run.path in self.app.selection.marked]
         row = self.grid.current
-        if len(marked) > 1:
-            answers = (("delete", "delete", "u brings them back"), ("keep", "keep", "delete nothing"))
-            question = Choice(f"delete {len(marked)} marked runs", "", answers)
-            self.app.push_screen(question, lambda answer: self._delete(marked if answer == "delete" else []))
-        elif marked:
-            self._delete(marked)
-        elif row is not None and row.run is not None:
-            self._delete([row.run.run])
-        else:
+        run = row.run.run if row is not None and row.run is not None else None
+        if run is None and not self.app.selection.marked:
             self._say_no_run()
-
-    def _delete(self, runs: list[Run]) -> None:
-        self.app.deletion.delete_runs(runs)
-        self.app.run_feed.read_now()
+        else:
+            self.app.delete_runs(run, self.app.run_feed.read_now)
 
     def action_run_menu(self) -> None:
         """Open the menu of the run under the cursor."""

@@ -156,3 +156,9 @@ def test_every_completion_can_be_parsed():
         for completion in complete(key, RUNS):
             parse_filter(completion, RUNS)
     assert [parse_filter(text, RUNS).select(RUNS) for text in complete("name=", RUNS)] == [[run] for run in RUNS]
+
+
+def test_has_tag_matches_the_runs_with_tags():
+    runs = [run("a", tags=["x"]), run("b")]
+    assert [match.name for match in parse_filter("has:tag", runs).select(runs)] == ["a"]
+    assert [match.name for match in parse_filter("NOT has:tag", runs).select(runs)] == ["b"]

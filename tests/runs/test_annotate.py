@@ -65,3 +65,11 @@ def test_a_note_of_an_earlier_version_is_one(run):
     line = '{"event": "Changed", "time": "2026-11-22T15:15:00.000Z", "what": "old note", "by": "somebody"}'
     history = run.history().fold([parse_event(line)])
     assert [note.text for note in history.notes] == ["old note"]
+
+
+@pytest.mark.parametrize("tag", ["a b", "a,b", "\x1b[31mred", "x" * 41])
+def test_a_tag_is_one_short_printable_word(run, tag):
+    with pytest.raises(UserError, match="is no tag"):
+        change_tags(run, add=["good", tag])
+    assert run.history().tag_changes == []
+    assert change_tags(run, add=["x" * 40]) == ("x" * 40,)

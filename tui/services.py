@@ -79,6 +79,9 @@ class Services(Protocol):
     def show_run(self, run: Run | Launch) -> None:
         """Open the screen of a run, or of a launch that will be one."""
 
+    def delete_runs(self, current: Run | None, and_then: Callable[[], None]) -> None:
+        """Move the marked runs, after a question where they are several, or else the current one to the trash."""
+
     def compare(self, current: Run | None) -> None:
         """Open the comparison of the marked runs; where that is one run, of it and the current one."""
 

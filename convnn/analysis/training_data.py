@@ -97,7 +97,14 @@ def drawn_splits(runs: Iterable[Summary], metrics: Iterable[str]) -> list[str]:
     """
     runs = list(runs)
     splits = {split for metric in metrics if (split := split_of(metric)) in ("val", "test")}
-    return sorted(split for split in splits if len({_draw(run, split) for run in runs}) > 1)
+    return sorted(split for split in splits if _is_drawn_apart(runs, split))
+
+
+def _is_drawn_apart(runs: Iterable[Summary], split: str) -> bool:
+    """Return whether the images of a split differ; a fork has those of its run, which digests show, with any seed."""
+    draws = {_draw(run, split) for run in runs}
+    digests = {run.data.digests.get(split) for run in runs}
+    return len(draws) > 1 and (len(digests) > 1 or None in digests)
 
 
 def _draw(run: Summary, split: str) -> tuple[Any, ...]:

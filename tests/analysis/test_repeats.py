@@ -167,3 +167,11 @@ def test_runs_measured_on_images_that_the_seed_draws_are_noted_without_repeats()
 def test_a_validation_split_that_the_seed_draws_is_noted():
     runs = [replace(run, best=Best("val_top1", 80.0, 1)) for run in repeated([80.0, 81.0], val_share=0.1)]
     assert "validation images" in drawn_note(group_repeats(runs, BEST), BEST)[0]
+
+
+def test_runs_of_other_seeds_with_the_same_digest_are_measured_on_the_same_images():
+    runs = [run(f"r{seed}", seed=seed, limit=100, test_top1=(1, 80.0 + seed)) for seed in (0, 1)]
+    for digests, count in ((("x", "x"), 0), (("x", "y"), 1)):
+        for summary, digest in zip(runs, digests, strict=True):
+            summary.data = RecordedData(images={"test": 100}, digests={"test": digest})
+        assert len(drawn_note(group_repeats(runs, BEST), BEST)) == count

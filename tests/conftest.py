@@ -33,3 +33,10 @@ def in_process(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, s
         return end.value.code, out, err
 
     return command
+
+
+@pytest.fixture(autouse=True)
+def no_terminal_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave the width of tables to each test: neither the caller's terminal nor an earlier test decides it."""
+    for name in ("COLUMNS", "LINES"):
+        monkeypatch.delenv(name, raising=False)

@@ -20,7 +20,7 @@ from convnn.runs.run import Run
 from convnn.runs.status import STATUSES
 from convnn.runs.summary import summarize
 from convnn.sweeps.queue import Entry, Queue
-from convnn.sweeps.slots import Slot
+from convnn.sweeps.slots import SLOTS, Slot
 from convnn.sweeps.work import Worker
 from tui import run_feed
 from tui.arrangement import GridRow
@@ -375,7 +375,7 @@ async def test_the_queue_says_what_trains_where_and_why_nothing_starts(tmp_path)
     with (
         Worker(queue, [Slot("cpu0", 1), Slot("cpu1", 1)]),
         queue.claim(first),
-        Slot("cpu0", 1).claim(queue.folder) as slot,
+        Slot("cpu0", 1).claim(queue.place(SLOTS, make=True)) as slot,
     ):
         os.pwrite(slot.descriptor, first.id.encode(), 0)
         async with app(tmp_path / "runs").run_test(size=(120, 40)) as pilot:

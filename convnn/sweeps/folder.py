@@ -74,10 +74,18 @@ class SweepFolder:
 
     @contextmanager
     def changing(self) -> Iterator[None]:
-        """Hold the lock that orders the processes which change this sweep."""
+        """Hold the lock that orders the processes which change this sweep. Raises UserError where it is a link."""
+        self.check_own()
         self.path.mkdir(parents=True, exist_ok=True)
         with exclusive(self.path / "lock"):
             yield
+
+    def check_own(self) -> None:
+        """Raise UserError where the folder, or one on the way to it, is a link: what is behind it is somebody's."""
+        for folder in (self.path.parent, self.path, self.path / "cells"):
+            if folder.is_symlink():
+                message = f"{folder} is a symbolic link: a sweep has to be a directory of its own"
+                raise UserError(Problem(message, fix="remove the link"))
 
     def record(self, plan: SweepPlan) -> list[SweepCell]:
         """Bring the files of the sweep up to date with a plan, and return all its cells. The lock is held.
@@ -244,7 +252,10 @@ def named(sweep: Sweep, name: str | None, *, is_preset: bool) -> Sweep:
 
 def remove(folder: SweepFolder) -> Path:
     """Move the folder of a sweep into the trash beside it, and return it there; its runs are left alone."""
+    folder.check_own()
     trash = folder.path.parent / ".trash"
+    if trash.is_symlink():
+        raise UserError(Problem(f"{trash} is a symbolic link", fix="remove the link"))
     trash.mkdir(exist_ok=True)
     target = trash / with_time(folder.name)
     folder.path.rename(target)

@@ -25,7 +25,7 @@ from convnn.sweeps.queue_view import queue_rows
 
 ROUNDS = 5
 ENTRIES = 500
-RUNS, EPOCHS = 4, 6  # of the throughput
+RUNS, EPOCHS = 4, 3  # of the throughput
 LARGE = """
 base = "quickstart"
 [axes]
@@ -39,6 +39,7 @@ TINY = {
     "layer.type": "ConvNN",
     "data.dataset": "digits",
     "data.resize": 8,
+    "data.limit": 400,
     "training.batch_size": 32,
     "training.num_epochs": EPOCHS,
 }

@@ -61,6 +61,7 @@ def main() -> None:
         assert "quickstart" in convnn("presets")
         assert "Branching" in convnn("run", "quickstart", "--dry-run")
         assert "done" in convnn("run", "quickstart", "--num_epochs", "1", "--limit", "200", "--plain")
+        assert "102 cells" in convnn("sweep", "check", "k")
         first_frame(python, probe, folder)
     print(f"the wheel works away from the source tree: {len(commands)} commands, a run and the app")
 

@@ -159,6 +159,9 @@ class Finished(Event):
     code: Count | None = None
 
 
+KINDS = {kind.__name__: kind for kind in Event.__subclasses__()}  # by the name that a line of `events.jsonl` holds
+
+
 class UnknownEvent(Event):
     """An event of a later version, with its fields as they are."""
 

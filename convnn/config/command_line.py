@@ -48,7 +48,9 @@ def without_aliases(tokens: Iterable[str]) -> list[str]:
         token = rest.pop(0)
         name, equals, value = spelled(token).partition("=")
         if name == GPU_ALIAS:
-            number = value if equals else rest.pop(0) if rest and rest[0].isdecimal() else ""
+            number = value
+            if not equals and rest and rest[0].isdecimal():
+                number = rest.pop(0)
             replaced += ["--device", f"cuda:{number}" if number else "cuda"]
         elif name in FLAG_ALIASES:
             replaced.append(FLAG_ALIASES[name] + equals + value)

@@ -246,7 +246,9 @@ def _problems(details: Iterable[ErrorDetails], tables: dict[str, Any]) -> Iterat
 def unknown_key(key: str, value: Any) -> Problem:
     """Return the problem that the schema has no such section or option, with the nearest that it has."""
     is_option, is_section = "." in key, isinstance(value, dict)
-    kind = "option" if is_option else "section" if is_section else "key"
+    kind = "section" if is_section else "key"
+    if is_option:
+        kind = "option"
     option = nearest_option(key.rpartition(".")[2])
     if option is not None and not is_section:
         section, _, field = option.partition(".")

@@ -11,21 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO
 
-from convnn.events import (
-    Changed,
-    Epoch,
-    Event,
-    Finished,
-    Noted,
-    Paused,
-    Resumed,
-    Saved,
-    Started,
-    Step,
-    Tagged,
-    UnknownEvent,
-    Warned,
-)
+from convnn.events import KINDS, Event, Step, UnknownEvent, Warned
 from convnn.files import open_append, open_regular, sync_file
 from convnn.json_values import check_depth, json_text
 from convnn.text import plural
@@ -35,10 +21,6 @@ STEP = b'{"event": "Step"'  # how the line of a step begins
 CHUNK = 1 << 18  # bytes read at once
 TAIL = 256  # bytes by which a reader knows the file that it has read: the end of a line, with its time
 MAX_DEPTH = 20  # levels of lists and objects in an event
-KINDS: dict[str, type[Event]] = {
-    kind.__name__: kind
-    for kind in (Started, Step, Epoch, Paused, Resumed, Noted, Changed, Tagged, Saved, Warned, Finished)
-}
 
 
 def event_line(event: Event) -> str:

@@ -46,6 +46,9 @@ BATCH = re.compile(r"\d{8}-\d{6}-\d{6}-")  # what one removal took out
 ENTRY_FILE = re.compile(r"\d{16}-[0-9a-f]{12}\.json")
 MAX_FAILURES = 3  # in a row with one cause
 CAUSE_LENGTH = 500  # characters
+NOT_QUEUED = "it is no longer in the queue"
+
+Stamp = tuple[int, int, int]  # of a file: inode, size, time of the last change in ns
 
 
 class Entry(BaseModel):
@@ -92,6 +95,7 @@ class Queue:
     def __init__(self, root: Path) -> None:
         self.root = root.absolute()
         self.folder = self.root / FOLDER
+        self._parsed: dict[str, tuple[Stamp, Entry]] = {}  # by the name of the file: a worker looks twice a second
 
     def place(self, name: str = "", *, make: bool = False) -> Path:
         """Return the folder of the queue, or one in it.
@@ -253,14 +257,16 @@ class Queue:
 
     def current(self, entry: Entry) -> Entry | None:
         """Return the entry as its file has it now; None where it has left the queue."""
-        matches = [item.entry for item in self._read()[0] if item.entry.id == entry.id]
-        return matches[0] if matches else None
+        try:
+            return self._item(entry.id).entry
+        except UserError:
+            return None
 
     def update(self, entry: Entry, **changes: Any) -> Entry:
         """Write changed fields of an entry, wherever it has moved to, and return it."""
         updated = entry.model_copy(update=changes)
         with self._changing():
-            item = _of_id(self._read()[0], entry.id)
+            item = self._item(entry.id)
             write_atomic(item.path, _json(updated))
         return updated
 
@@ -339,7 +345,7 @@ class Queue:
     def leave(self, entry: Entry, cause: str) -> str:
         """Take an entry out that is done (a cause of "") or that cannot be trained; return the cause."""
         with self._changing():
-            item = _of_id(self._read()[0], entry.id)
+            item = self._item(entry.id)
             if cause:
                 ended = self.place("ended", make=True)
                 write_atomic(ended / f"{entry.id}.json", _json(entry.model_copy(update={"cause": cause})))
@@ -367,12 +373,30 @@ class Queue:
             if not order.isdecimal():
                 continue
             try:
-                queued.append(QueuedEntry(_read_entry(path, self.root), path))
+                queued.append(QueuedEntry(self._entry(path), path))
             except FileNotFoundError:
                 continue  # it left the queue meanwhile
             except (OSError, UserError) as error:
                 warnings.append(str(error))
+        self._parsed = {item.path.name: self._parsed[item.path.name] for item in queued}
         return queued, warnings
+
+    def _item(self, id: str) -> QueuedEntry:
+        """Return the entry of an identifier. Raises UserError where it is no longer in the queue."""
+        for path in self._json_files(self.place()):
+            if path.name.endswith(f"-{id}.json"):
+                with suppress(FileNotFoundError):
+                    return QueuedEntry(self._entry(path), path)
+        raise UserError(NOT_QUEUED, Exit.NO_RUN)
+
+    def _entry(self, path: Path) -> Entry:
+        """Return the entry of a file, which is parsed once as long as it stays as it is."""
+        status = path.lstat()
+        stamp = status.st_ino, status.st_size, status.st_mtime_ns
+        parsed = self._parsed.get(path.name)
+        if parsed is None or parsed[0] != stamp:
+            parsed = self._parsed[path.name] = stamp, _read_entry(path, self.root)
+        return parsed[1]
 
     def _json_files(self, folder: Path) -> list[Path]:
         return sorted(path for path in folder.iterdir() if path.suffix == ".json") if folder.is_dir() else []
@@ -472,7 +496,7 @@ def _of_id(queued: Sequence[QueuedEntry], id: str) -> QueuedEntry:
     for item in queued:
         if item.entry.id == id:
             return item
-    raise UserError("it is no longer in the queue", Exit.NO_RUN)
+    raise UserError(NOT_QUEUED, Exit.NO_RUN)
 
 
 def _between(before: int | None, after: int | None) -> int | None:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from convnn import events
 from convnn.events import (
+    KINDS,
     Changed,
     Epoch,
     Event,
@@ -31,7 +32,7 @@ from convnn.events import (
     Warned,
 )
 from convnn.runs import event_log
-from convnn.runs.event_log import KINDS, LONGEST, EventLog
+from convnn.runs.event_log import LONGEST, EventLog
 from convnn.runs.history import History
 
 EXAMPLES = [

@@ -288,6 +288,6 @@ def test_places_outside_of_the_runs_folder_count_only_with_the_signature_of_this
     queue.update(first, starts=1)
     assert queue.entries()[0][0].starts == 1
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "of a stranger"))
-    queued, warnings = queue.entries()
+    queued, warnings = Queue(queue.root).entries()
     assert [entry.run for entry in queued] == [str(queue.root / "inside")]
     assert "was not made by you" in warnings[0]

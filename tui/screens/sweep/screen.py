@@ -193,8 +193,10 @@ class SweepScreen(Screen[None]):
 
     def _stop(self, *, now: bool) -> str:
         removed, live = stop_sweep(self.folder, now=now)
-        ending = f", {plural(live, 'run')} {'will save and end' if now else 'still to end'}" if live else ""
-        return f"{plural(removed, 'cell')} out of the queue{ending}; . resumes"
+        removal = f"{plural(removed, 'cell')} out of the queue"
+        if live:
+            removal += f", {plural(live, 'run')} {'will save and end' if now else 'still to end'}"
+        return f"{removal}; . resumes"
 
     def action_metric(self) -> None:
         """Choose the value in the cells."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from statistics import median
 from typing import Any
 
@@ -23,7 +24,8 @@ from convnn.runs.summary import Summary
 from convnn.sweeps.plan import Cell, SweepPlan, epoch_flops
 from convnn.text import duration, memory, number, plural, prefixed
 
-MAX_TIMED = 20  # runs whose speed is read, the newest ones
+MAX_TIMED = 20  # runs whose speed is used, the newest ones
+MAX_READ = 200  # histories that are read for that: most may be of other machines
 SCALE = 100  # an epoch of a past run may be so much shorter: a shorter one says little about a long one
 KEPT_CHECKPOINTS = 2  # of a finished run: best and last
 BYTES = 4  # of a parameter
@@ -162,10 +164,11 @@ def _speeds(runs: Iterable[Summary]) -> list[_Speed]:
     """Return the speeds of the newest runs that were trained on this machine and on a device as it is used now."""
     speeds: list[_Speed] = []
     device = "cuda" if hardware.visible_gpus() else "cpu"
-    for run in runs:
+    trained = (run for run in runs if run.status == "done" and run.source is None)
+    for run in islice(trained, MAX_READ):
         times = [run.metrics[name].last for name in ("train_s", "eval_s") if name in run.metrics]
         seconds = sum(time for time in times if time is not None)
-        if run.status != "done" or run.source is not None or seconds <= 0:
+        if seconds <= 0:
             continue
         try:
             config = RunConfig.model_validate(run.config)

@@ -2,35 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from pathlib import Path
 
 from convnn.errors import UserError
 from convnn.metrics import format_value, metric_info
 from convnn.runs.run import Run
-from convnn.safe_path import python_module
 from convnn.text import plural
+from tui.process.child import ChildResult, run_module
 
 
 async def evaluate(run: Run, root: Path) -> str:
     """Return the test metrics of a run's best checkpoint in words. Raises UserError that says why there are none."""
     arguments = ["run", "--test_only", "--run", f"{run.path}/", "--runs", str(root), "--json"]
-    child = await asyncio.create_subprocess_exec(
-        *python_module("convnn", *arguments),
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    try:
-        output, errors = await child.communicate()
-    finally:
-        if child.returncode is None:
-            child.kill()
-            await child.wait()
-    if child.returncode != 0:
-        raise UserError(f"{run.name} was not evaluated: {_cause(output, errors, child.returncode)}")
-    result = json.loads(output)
+    child = await run_module("convnn", *arguments)
+    if child.code != 0:
+        raise UserError(f"{run.name} was not evaluated: {_cause(child)}")
+    result = json.loads(child.out)
     values = ", ".join(_value_text(name, value) for name, value in result["figures"].items())
     images = plural(result["images"], "test image")
     return f"{run.name}, {result['checkpoint']} checkpoint (step {result['step']}), {images}: {values}"
@@ -42,11 +30,11 @@ def _value_text(name: str, value: float | str) -> str:
     return f"{metric.name} {format_value(float(value), name)}{unit}"
 
 
-def _cause(output: bytes, errors: bytes, exit_code: int | None) -> str:
+def _cause(child: ChildResult) -> str:
     """Return the problems that a refused command names, else its last line."""
     try:
-        problems = json.loads(output)["error"]["problems"]
+        problems = json.loads(child.out)["error"]["problems"]
     except (ValueError, KeyError, TypeError):
-        lines = errors.decode(errors="replace").strip().splitlines()
-        return lines[-1].removeprefix("error: ") if lines else f"exit code {exit_code}"
+        lines = child.err.strip().splitlines()
+        return lines[-1].removeprefix("error: ") if lines else f"exit code {child.code}"
     return "; ".join(problem["message"] for problem in problems)

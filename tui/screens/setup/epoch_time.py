@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import socket
 import statistics
@@ -15,8 +14,8 @@ from convnn.config.toml import dumps
 from convnn.errors import UserError
 from convnn.runs.run import Run
 from convnn.runs.summary import Summary
-from convnn.safe_path import python_module
 from convnn.text import duration, plural
+from tui.process.child import ChildResult, run_module
 
 TIMEOUT = 180.0  # seconds that timing may take
 MAX_RUNS = 3  # past runs that are used, the newest first
@@ -78,28 +77,19 @@ def _costly_options(config: RunConfig) -> dict[str, object]:
 
 async def from_timed_steps(config: RunConfig) -> EpochTime:
     """Time a few real steps in a child process. Raises UserError that says why it could not be done."""
-    child = await asyncio.create_subprocess_exec(
-        *python_module("tui.screens.setup.timing_probe"),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
+    text = dumps(config, whole=True)
     try:
-        out, err = await asyncio.wait_for(child.communicate(dumps(config, whole=True).encode()), TIMEOUT)
+        child = await run_module("tui.screens.setup.timing_probe", stdin=text, timeout=TIMEOUT)
     except TimeoutError as error:
         raise UserError(f"a few steps take longer than {duration(TIMEOUT)}") from error
-    finally:
-        if child.returncode is None:
-            child.kill()
-            await child.wait()
-    if child.returncode != 0:
-        raise UserError(f"timing failed: {_cause(err.decode(errors='replace'), child.returncode)}")
-    result = json.loads(out.splitlines()[-1])
+    if child.code != 0:
+        raise UserError(f"timing failed: {_cause(child)}")
+    result = json.loads(child.out.splitlines()[-1])
     return EpochTime(result["epoch_s"], f"from {plural(result['steps'], 'step')} timed on {result['device']}")
 
 
-def _cause(stderr: str, exit_code: int | None) -> str:
+def _cause(child: ChildResult) -> str:
     """The error message of the child in one line: what follows "error: ", else the last line of a traceback."""
-    lines = stderr.strip().splitlines() or [f"exit code {exit_code}"]
+    lines = child.err.strip().splitlines() or [f"exit code {child.code}"]
     first = next((index for index, line in enumerate(lines) if line.startswith("error: ")), -1)
     return " ".join(" ".join(lines[first:]).removeprefix("error: ").split())

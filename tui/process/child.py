@@ -1,0 +1,34 @@
+"""A Python module in a child process, awaited while the app goes on; it ends with the task that waits for it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import NamedTuple
+
+from convnn.safe_path import python_module
+
+
+class ChildResult(NamedTuple):
+    """What a child process wrote, and its exit code."""
+
+    out: str
+    err: str
+    code: int
+
+
+async def run_module(module: str, *arguments: str, stdin: str = "", timeout: float | None = None) -> ChildResult:
+    """Run `python -m MODULE ARGUMENTS` to its end. Raises TimeoutError after `timeout` seconds; the child is killed."""
+    child = await asyncio.create_subprocess_exec(
+        *python_module(module, *arguments),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        out, err = await asyncio.wait_for(child.communicate(stdin.encode()), timeout)
+    finally:
+        if child.returncode is None:
+            child.kill()
+            await child.wait()
+    assert child.returncode is not None
+    return ChildResult(out.decode(errors="replace"), err.decode(errors="replace"), child.returncode)

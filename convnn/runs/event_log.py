@@ -84,17 +84,11 @@ def _lasting_lines(descriptor: int) -> list[bytes]:
         return [line.rstrip(b"\r\n") for line in pieces if line.endswith(b"\n") and not line.startswith(STEP)]
 
 
-def read_events(path: Path, start: int = 0, *, steps: bool = True) -> tuple[list[Event], int, list[tuple[int, str]]]:
+def _read_events(file: BinaryIO, start: int, *, steps: bool) -> tuple[list[Event], int, list[tuple[int, str]]]:
     """Return the events from byte `start` on, the byte to read from next, and (byte, reason) of each damaged line.
 
     A last line without a newline is left for the next call. Without `steps`, Step lines are skipped unparsed.
-    Raises OSError only.
     """
-    with open_regular(path) as file:
-        return _read_events(file, start, steps=steps)
-
-
-def _read_events(file: BinaryIO, start: int, *, steps: bool) -> tuple[list[Event], int, list[tuple[int, str]]]:
     events: list[Event] = []
     skipped_lines: list[tuple[int, str]] = []
     end = start

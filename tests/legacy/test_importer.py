@@ -52,7 +52,7 @@ def test_a_directory_becomes_a_run_with_its_configuration_curves_times_and_origi
 def test_the_lines_are_those_that_the_event_log_writes(tmp_path, root):
     _, run = import_one(oldfiles.directory(tmp_path / "old", oldfiles.epoch(1, 10.0, loss="nan")), root)
     lines = run.events_path.read_text().splitlines()
-    for line, event in zip(lines, event_log.read_events(run.events_path)[0], strict=True):
+    for line, event in zip(lines, event_log.EventReader().read(run.events_path)[0], strict=True):
         imported, logged = json.loads(line), json.loads(event_log.event_line(event))
         assert imported == {name: logged[name] for name in imported}
         assert all(logged[name] in (None, "", [], {}) for name in logged.keys() - imported.keys())

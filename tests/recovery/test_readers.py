@@ -46,7 +46,7 @@ def test_written_while_read(tmp_path, writers, readers, epochs):
     assert len(runs) == writers
     recorded_notes = 0
     for run in runs:
-        recorded, _, bad = event_log.read_events(run.events_path)
+        recorded, bad, _ = event_log.EventReader().read(run.events_path)
         assert bad == []
         assert [event.epoch for event in recorded if isinstance(event, events.Epoch)] == list(range(1, epochs + 1))
         recorded_notes += sum(isinstance(event, events.Noted) for event in recorded)

@@ -59,7 +59,7 @@ def test_signal_at_a_stage(tmp_path, number, stage, group, delay):
     assert "Traceback" not in ended.out + ended.err
     for run in list_runs(tmp_path / "runs")[0] if (tmp_path / "runs").exists() else []:
         assert run.status() in ("interrupted", "died")
-        assert not run.events_path.exists() or event_log.read_events(run.events_path)[2] == []
+        assert not run.events_path.exists() or event_log.EventReader().read(run.events_path)[1] == []
         assert checkpoint.recover_newest(run.path)[1] == []
 
 

@@ -37,7 +37,7 @@ def whole(tmp_path_factory) -> tuple[Run, int]:
 def sound(run: Run) -> None:
     """What is there can be believed: no torn line, and the latest checkpoint verifies."""
     if run.events_path.exists():
-        assert event_log.read_events(run.events_path)[2] == []
+        assert event_log.EventReader().read(run.events_path)[1] == []
     if (last := checkpoint.read_pointer(run.path, "last")) is not None:
         checkpoint.load_verified(run.path / checkpoint.CHECKPOINTS / last)
 

@@ -32,7 +32,7 @@ from convnn.events import (
     Warned,
 )
 from convnn.runs import event_log
-from convnn.runs.event_log import LONGEST, EventLog
+from convnn.runs.event_log import LONGEST, EventLog, EventReader
 from convnn.runs.history import History
 
 EXAMPLES = [
@@ -118,16 +118,16 @@ def test_a_line_that_is_not_an_event_raises_value_error(text):
 def test_reading_leaves_a_half_written_line_for_later(tmp_path):
     path = tmp_path / "events.jsonl"
     event_log.append_event(path, EXAMPLES[3])
-    whole = path.stat().st_size
     text = event_log.event_line(EXAMPLES[4]).encode() + b"\n"
     with path.open("ab") as file:
         file.write(text[:20])
-    read, after, bad = event_log.read_events(path)
-    assert len(read) == 1 and after == whole and not bad
+    reader = EventReader()
+    read, bad, _ = reader.read(path)
+    assert len(read) == 1 and not bad
     with path.open("ab") as file:
         file.write(text[20:])
-    read, after, bad = event_log.read_events(path, after)
-    assert [same(event, EXAMPLES[4]) for event in read] == [True] and after == path.stat().st_size and not bad
+    read, bad, restarts = reader.read(path)
+    assert [same(event, EXAMPLES[4]) for event in read] == [True] and not bad and not restarts
 
 
 def test_an_append_after_a_cut_line_starts_a_new_one_and_the_cut_one_is_reported_once(tmp_path):
@@ -137,10 +137,11 @@ def test_an_append_after_a_cut_line_starts_a_new_one_and_the_cut_one_is_reported
     with path.open("ab") as file:
         file.write(b'{"event": "Ste')
     event_log.append_event(path, EXAMPLES[4])
-    read, after, bad = event_log.read_events(path)
+    reader = EventReader()
+    read, bad, _ = reader.read(path)
     assert [type(event) for event in read] == [Paused, Resumed]
     assert [byte for byte, _ in bad] == [cut]
-    assert event_log.read_events(path, after) == ([], after, [])
+    assert reader.read(path) == ([], [], False)
 
 
 def test_a_line_too_long_to_hold_is_skipped(tmp_path):
@@ -148,24 +149,28 @@ def test_a_line_too_long_to_hold_is_skipped(tmp_path):
     path.write_bytes(
         b"x" * (3 * LONGEST) + b"\n" + event_log.event_line(EXAMPLES[3]).encode() + b"\n" + b"y" * (2 * LONGEST)
     )
-    read, after, bad = event_log.read_events(path)
+    reader = EventReader()
+    read, bad, _ = reader.read(path)
     assert len(read) == 1 and [byte for byte, _ in bad] == [0]
-    assert after == path.stat().st_size - 2 * LONGEST
+    with path.open("ab") as file:
+        file.write(b"\n")
+    assert [byte for byte, _ in reader.read(path)[1]] == [path.stat().st_size - 2 * LONGEST - 1]
 
 
 def test_steps_can_be_skipped(tmp_path):
     path = tmp_path / "events.jsonl"
     for event in EXAMPLES:
         event_log.append_event(path, event)
-    read, after, _ = event_log.read_events(path, steps=False)
+    reader = EventReader()
+    read, _, _ = reader.read(path, steps=False)
     assert [type(event) for event in read] == [type(event) for event in EXAMPLES if not isinstance(event, Step)]
-    assert after == path.stat().st_size
+    assert reader.read(path) == ([], [], False)
 
 
 def test_the_longest_text_still_makes_a_readable_line(tmp_path):
     path = tmp_path / "events.jsonl"
     event_log.append_event(path, Finished(outcome="failed", cause="\x00" * LONGEST))
-    read, _, bad = event_log.read_events(path)
+    read, bad, _ = EventReader().read(path)
     assert isinstance(read[0], Finished) and not bad
 
 
@@ -193,13 +198,14 @@ def test_no_bytes_make_reading_fail_or_lose_a_good_line(tmp_path, pieces, cuts):
     path.write_bytes(b"")
     events_read: list[events.Event] = []
     reported: list[int] = []
-    start = 0
+    reader = EventReader()
     for size in [*sorted(cuts), len(data)]:  # the file grows while it is read
         path.write_bytes(data[:size])
-        read, start, bad = event_log.read_events(path, start)
+        read, bad, restarts = reader.read(path)
+        assert not restarts
         events_read += read
         reported += [byte for byte, _ in bad]
-    assert start == len(data) and len(reported) == len(set(reported))
+    assert reader.read(path) == ([], [], False) and len(reported) == len(set(reported))
     texts = iter([event_log.event_line(event) for event in events_read])
     assert all(event_log.event_line(event) in texts for event in good)  # in their order, and none missing
 
@@ -216,12 +222,12 @@ def test_eight_writers_and_a_reader_see_no_torn_line(tmp_path):
     writers = [context.Process(target=write_many, args=(path, writer, 50)) for writer in range(8)]
     for writer in writers:
         writer.start()
-    events_read, start = [], 0
+    events_read, reader = [], EventReader()
     while True:
         alive = any(writer.is_alive() for writer in writers)
-        read, start, bad = event_log.read_events(path, start)
+        read, bad, restarts = reader.read(path)
         events_read += read
-        assert not bad
+        assert not bad and not restarts
         if not alive:
             break
     for writer in writers:

@@ -87,7 +87,7 @@ def resume(run: Run, **options: Any) -> RunResult:
 
 
 def recorded_events(run: Run) -> list[Event]:
-    events, _, bad = event_log.read_events(run.events_path)
+    events, bad, _ = event_log.EventReader().read(run.events_path)
     assert bad == []
     return events
 

@@ -34,7 +34,7 @@ def config(**more: str):
 
 
 def outcome(run: runs_run.Run) -> Finished:
-    last = event_log.read_events(run.events_path)[0][-1]
+    last = event_log.EventReader().read(run.events_path)[0][-1]
     assert isinstance(last, Finished)
     return last
 

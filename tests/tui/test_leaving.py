@@ -38,7 +38,7 @@ def training(tmp_path):
 
 def events_of(root: Path) -> list[events.Event]:
     runs, _ = list_runs(root)
-    return event_log.read_events(runs[0].events_path)[0] if runs and runs[0].events_path.exists() else []
+    return event_log.EventReader().read(runs[0].events_path)[0] if runs and runs[0].events_path.exists() else []
 
 
 def run_of(root: Path) -> Run:
@@ -47,7 +47,7 @@ def run_of(root: Path) -> Run:
 
 def assert_resumable(run: Run, cause: str) -> None:
     """The run ended in a valid directory, and its last event names the cause."""
-    last = event_log.read_events(run.events_path)[0][-1]
+    last = event_log.EventReader().read(run.events_path)[0][-1]
     assert isinstance(last, Finished)
     assert (last.outcome, last.cause) == ("interrupted", cause)
     assert not is_locked(run.path)
@@ -79,7 +79,7 @@ def test_ctrl_c_twice_leaves_at_once_with_files_valid(training, tmp_path):
     training.until(training.restored, "the terminal as it was")  # what it drew last is read by a thread
     run = run_of(tmp_path)
     assert f"resume with: convnn resume {run.path}/" in training.text
-    assert event_log.read_events(run.events_path)[2] == []
+    assert event_log.EventReader().read(run.events_path)[1] == []
     assert not is_locked(run.path)
 
 

@@ -49,7 +49,7 @@ async def test_with_a_live_run_it_asks_and_stops_it(tmp_path, downs, outcome):
         while app.is_running:
             await asyncio.sleep(0.02)
     assert app.launcher.wait(20)
-    last = event_log.read_events(run.events_path)[0][-1]
+    last = event_log.EventReader().read(run.events_path)[0][-1]
     assert isinstance(last, Finished)
     assert (last.outcome, "epoch" in last.cause) == (outcome, downs == 0)
 
@@ -68,4 +68,4 @@ async def test_staying_changes_nothing_and_ctrl_c_stops_the_run_but_not_the_app(
         while app.launcher.live is not None:
             await asyncio.sleep(0.02)
         assert app.is_running
-        assert event_log.read_events(run.events_path)[0][-1].outcome == "interrupted"
+        assert event_log.EventReader().read(run.events_path)[0][-1].outcome == "interrupted"

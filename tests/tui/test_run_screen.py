@@ -245,7 +245,7 @@ async def test_a_note_is_written_into_the_history_and_marked_on_the_curves(tmp_p
     async with Opened(run, tmp_path) as opened:
         await opened.press("N", "enter", *"looks good", "enter")
         await opened.until(lambda: "note: looks good" in opened.log)
-        notes = [event for event in event_log.read_events(run.events_path)[0] if isinstance(event, events.Noted)]
+        notes = [event for event in event_log.EventReader().read(run.events_path)[0] if isinstance(event, events.Noted)]
         assert notes[-1].text == "looks good"
         assert "note" in {word for _, word in opened.charts[0].data.marks}
 

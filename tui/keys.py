@@ -101,6 +101,7 @@ KEYS = {
     "sweeps": Key("w", "sweeps", "a sweep: its cells, how far they are, and its results"),
     "stop-sweep": Key("full_stop", "stop", "stop the sweep, or train it with more seeds", "."),
     "resume-sweep": Key("full_stop", "resume", "go on with the sweep, or train it with more seeds", "."),
+    "sweep-menu": Key("full_stop", "actions", "train the sweep, which is done, with more seeds", "."),
     "repeat": Key("R", "repeat", "train the run, or every cell of the sweep, with three more seeds"),
     "note": Key("N", "note", "write a line into the history of the run"),
 }

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from support.app import app, text, until
-from support.sweeps import make_sweep
+from support.sweeps import finish_sweep, make_sweep
 
 from convnn.config.toml import parse_run
 from convnn.sweeps.queue import Queue
@@ -67,6 +67,24 @@ async def test_stop_resume_and_more_seeds_by_keys(root):
         seeds = {parse_run(entry.config).training.seed for entry in queue.entries()[0]}
         assert seeds == {0, 1, 2, 3, 4}
         await until(pilot, lambda: len(screen.results.state.cells) == 6 * 5)
+
+
+async def test_a_sweep_that_is_done_offers_more_seeds_and_nothing_to_resume(root):
+    queue = Queue(root)
+    async with app(root).run_test(size=(80, 24)) as pilot:
+        screen = await opened(pilot)
+        await pilot.press("full_stop", "enter")
+        await until(pilot, lambda: not queue.entries()[0])
+        await until(pilot, lambda: ". resume" in text(pilot.app))
+        await pilot.press("full_stop", "enter")
+        await until(pilot, lambda: len(queue.entries()[0]) == 4)
+        finish_sweep(root)
+        await until(pilot, lambda: screen.results.state.is_done)
+        await until(pilot, lambda: ". actions" in text(pilot.app) and "resume" not in text(pilot.app))
+        await pilot.press("full_stop")
+        await until(pilot, lambda: isinstance(pilot.app.screen, Choice))
+        await pilot.press("enter")
+        await until(pilot, lambda: len(queue.entries()[0]) == 4 * 3)
 
 
 async def test_the_value_in_the_cells_is_chosen(root):

@@ -44,8 +44,8 @@ class SweepScreen(Screen[None]):
 
     app: ServicesApp
     BINDINGS = bindings(
-        "stop-sweep", "resume-sweep", "repeat", "metric", "next", "previous", "back",
-        footer=("stop-sweep", "resume-sweep", "repeat", "metric"),
+        "stop-sweep", "resume-sweep", "sweep-menu", "repeat", "metric", "next", "previous", "back",
+        footer=("stop-sweep", "resume-sweep", "sweep-menu", "repeat", "metric"),
     )  # fmt: skip
     HELP = "A sweep. Its cells follow the queue and the runs; the pane beside shows the one under the cursor."
     AUTO_FOCUS = "SweepGrid"
@@ -139,9 +139,12 @@ class SweepScreen(Screen[None]):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Name the key of the menu after what the sweep can do now."""
-        if action in ("stop_sweep", "resume_sweep"):
-            is_going_on = self.results is not None and self.results.state.is_going_on
-            return is_going_on == (action == "stop_sweep")
+        if action in ("stop_sweep", "resume_sweep", "sweep_menu"):
+            state = None if self.results is None else self.results.state
+            if state is not None and state.is_going_on:
+                return action == "stop_sweep"
+            is_done = state is not None and state.is_done
+            return action == ("sweep_menu" if is_done else "resume_sweep")
         return super().check_action(action, parameters)
 
     @on(VirtualList.Opened, "#grid")
@@ -168,6 +171,10 @@ class SweepScreen(Screen[None]):
     def action_resume_sweep(self) -> None:
         """Ask whether to go on with the sweep."""
         self.app.push_screen(Choice(f"sweep {self.folder.name}", "", (RESUME, REPEAT)), self._obey)
+
+    def action_sweep_menu(self) -> None:
+        """Ask whether to train the sweep with more seeds."""
+        self.app.push_screen(Choice(f"sweep {self.folder.name}", "every cell is done", (REPEAT,)), self._obey)
 
     def action_repeat(self) -> None:
         """Train every cell with three more seeds."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from convnn.cli import arguments
 from convnn.cli.output import write_json
-from convnn.config.active import active_options
+from convnn.config.active import active_options, inactive_messages
 from convnn.config.options import BY_KEY, OPTIONS, value_at
 from convnn.config.recorded import Settings
 from convnn.config.schema import RunConfig
@@ -53,6 +53,9 @@ def evaluate_checkpoint(
     """Print the test metrics of a checkpoint. Raises UserError (no such run) when there is none to evaluate."""
     run = _select_run(resolved, runs, reference)
     config = _merged_config(run, resolved)
+    typed = {key for key, origin in resolved.origins.items() if origin != "default"}
+    for note in inactive_messages(config, typed & FREE):
+        say(f"note: {note}")
     chosen = ""
     if reference is None and resolved.config.output.dir is None:
         chosen = f", the newest finished run of {_network_text(config)}; name another with --run"

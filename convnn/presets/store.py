@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,6 +19,8 @@ from convnn.config.options import BY_KEY, SECTIONS
 from convnn.config.schema import SAFE_NAME, RunConfig
 from convnn.errors import Problem, UserError, did_you_mean
 from convnn.files import TRASH, config_folder, expand_home, read_regular, with_time, without_time, write_atomic
+
+SWEEP_KEYS = {"axes", "block", "search"}  # keys of a sweep's file that no preset has
 
 
 @dataclass(frozen=True)
@@ -138,6 +141,10 @@ def parse(text: str, name: str = "preset", path: Path | None = None) -> Preset:
         tables = toml.loads(text, file)
     except UserError as error:
         return Preset(name, path, problems=error.problems)
+    if sweep_keys := sorted(SWEEP_KEYS & tables.keys()):
+        message = f"this is the file of a sweep, not a preset: it has {' and '.join(sweep_keys)}"
+        command = f"convnn sweep run {shlex.quote(file)}"
+        return Preset(name, path, problems=(Problem(message, file=file, fix=f"train its runs with {command}"),))
     about = tables.pop("about", "")
     problems: list[Problem] = []
     if not isinstance(about, str) or "\n" in about:

@@ -299,6 +299,16 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
     model.load_state_dict(weights)
 
 
+def check_fits(config: RunConfig, num_classes: int, weights: Mapping[str, Tensor]) -> None:
+    """Raise UserError where weights do not fit the model of a configuration; no memory is taken for the model."""
+    with torch.device("meta"):
+        model = build.model(config, num_classes)
+    try:
+        load_weights(model, {name: weight.to("meta") for name, weight in weights.items()})
+    except LOAD_ERRORS as error:
+        raise _misfit(error, Exit.USAGE) from error
+
+
 def _saved_best(plain: Mapping[str, Any]) -> Best | None:
     """Return the best epoch that was saved. Raises ValueError or TypeError where it is none."""
     if not plain["best"]:

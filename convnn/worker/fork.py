@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from convnn.config.active import active_options
 from convnn.config.options import BY_KEY, value_at
 from convnn.config.toml import dumps
+from convnn.data.catalog import dataset_info
 from convnn.errors import Exit, Problem, UserError
 from convnn.files import write_atomic
 from convnn.runs.event_log import event_line
@@ -28,7 +29,8 @@ def fork_run(source: Run, config: RunConfig, root: Path) -> tuple[Run, list[str]
     """Create a run that goes on from the newest good checkpoint of `source`; return it with notes for the person.
 
     It begins with the epochs so far, and appears when it is complete: what kills this process leaves no half of it.
-    Raises UserError where there is no checkpoint, where no epoch would be left, or where the source is being trained.
+    Raises UserError where there is no checkpoint, where its weights do not fit the configuration, where no epoch would
+    be left, or where the source is being trained.
     """
     config = with_data_path(source, config)
     newest, notes = _newest(source)
@@ -45,6 +47,7 @@ def fork_run(source: Run, config: RunConfig, root: Path) -> tuple[Run, list[str]
             )
         )
     _check_splits(source, newest, config)
+    _check_weights(newest, config)
     if not newest.optimizer:
         notes.append(f"{source.name} kept no optimizer state: the fork begins with a fresh one")
     if (note := cosine_note(active_options(source.config()), config, done)) is not None:
@@ -87,6 +90,16 @@ def _check_splits(source: Run, newest: Checkpoint, config: RunConfig) -> None:
         problems.append(Problem(text, key=key, value=value, fix=fix, change={key: recorded}))
     if problems:
         raise UserError(problems)
+
+
+def _check_weights(newest: Checkpoint, config: RunConfig) -> None:
+    """Raise UserError where the weights do not fit, as far as the classes are known before the data are read."""
+    from convnn.training.state import check_fits
+
+    data = config.data
+    num_classes = dataset_info(data.dataset, data.path, data.resize).num_classes
+    if num_classes is not None:
+        check_fits(config, num_classes, newest.model)
 
 
 def _write_checkpoints(source: Run, newest: Checkpoint, forked: Run) -> None:

@@ -54,6 +54,13 @@ def test_bad_files_are_refused(row):
     assert all(word in f"{problem.message} {problem.fix}" for word in row["words"]), problem
 
 
+def test_a_sweep_file_is_named_as_one(tmp_path):
+    path = tmp_path / "k.toml"
+    path.write_text('base = "quickstart"\n[axes]\nlayer.K = [1, 4]\n', encoding="utf-8")
+    (problem,) = store.read(str(path)).problems
+    assert "sweep" in problem.message and problem.fix.endswith(f"convnn sweep run {path}")
+
+
 def test_all_problems_come_at_once():
     preset = store.parse("[layer]\nK = 0\ntype = 'x'\n[nothing]\n[sampling]\ntype = 'random'\n", "some")
     keys = {problem.key for problem in resolve.resolve(preset).problems}

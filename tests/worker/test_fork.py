@@ -162,11 +162,13 @@ def test_a_fork_that_is_killed_is_whole_or_not_there(tmp_path, source, point):
     assert kinds.count(Started) == 1 and kinds[-1] is Finished
 
 
-def test_a_checkpoint_of_another_shape_is_refused_in_words(tmp_path):
+def test_a_fork_whose_weights_do_not_fit_leaves_no_run(tmp_path):
     run, _ = training.train(tmp_path, training.config(SHORT))
-    forked, _ = fork_run(run, training.config(SHORT, width=0.125, num_epochs=3), tmp_path)
-    ended = training.resume(forked)
-    assert ended.code == Exit.USAGE and "does not fit this configuration" in ended.finished.cause
+    for change in ({"width": 0.125}, {"layer": "ConvNN"}, {"dataset": "cifar100"}):
+        with pytest.raises(UserError, match="does not fit this configuration") as caught:
+            fork_run(run, training.config(SHORT, **change, num_epochs=3), tmp_path)
+        assert caught.value.code == Exit.USAGE
+    assert [listed.path for listed in list_runs(tmp_path)[0]] == [run.path]
 
 
 @pytest.fixture

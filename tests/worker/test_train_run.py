@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from convnn.runs.control import ControlCommand
 from convnn.training.trainer import Trainer
 from convnn.worker import checkpoint
 from convnn.worker.checkpoint_schedule import Checkpointer
-from convnn.worker.signals import Interruption
+from convnn.worker.signals import Command, Interruption
 from convnn.worker.train_run import train_run
 
 
@@ -201,3 +202,15 @@ def test_other_images_are_refused(tmp_path):
     ended = training.resume(run)
     assert (ended.finished.outcome, ended.code) == ("failed", Exit.DATA)
     assert "--fork" in ended.finished.cause
+
+
+@pytest.mark.parametrize("command", [ControlCommand.STOP, ControlCommand.PAUSE, Interruption.TIME_LIMIT])
+def test_a_command_after_the_last_epoch_leaves_a_finished_run(tmp_path, command):
+    commands = deque[Command]()
+
+    def send_at_the_end(event, line):
+        if isinstance(event, Epoch) and event.epoch == training.SMALL["num_epochs"]:
+            commands.append(command)
+
+    _, result = training.train(tmp_path, training.config(), commands=commands, show=send_at_the_end)
+    assert result.finished.outcome == "done" and result.code == 0

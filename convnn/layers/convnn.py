@@ -8,6 +8,7 @@ M. Kang and J. Farias, "Attention Via Convolutional Nearest Neighbors", arXiv 25
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -15,11 +16,13 @@ from torch.nn import functional as F
 
 from convnn.layers.neighbor_layer import NeighborLayer
 from convnn.layers.ops.aggregate import aggregate
-from convnn.layers.ops.coordinates import append_coordinates, interior_positions
+from convnn.layers.ops.attend import pair_scores
+from convnn.layers.ops.coordinates import append_coordinates, interior_positions, padded_sides, position_lines
 from convnn.layers.ops.half_precision import autocast_dtype
-from convnn.layers.ops.nearest import nearest_positions
+from convnn.layers.ops.nearest import compared_rows, nearest_positions
+from convnn.layers.ops.similarity import score_dtype
 from convnn.layers.ops.spatial import spatial_neighbors, spatial_neighbors_in_pool
-from convnn.layers.ops.tiles import as_rows
+from convnn.layers.ops.tiles import as_rows, interior_rows, pad_rows
 from convnn.layers.sampling import Sampling
 
 SIMILARITY_TYPES = ("Loc", "Col", "Loc_Col")
@@ -87,8 +90,11 @@ class _ConvNN(NeighborLayer):
         self.check_candidates(sides)
         kernel_size = self._kernel_size(sides)
         if kernel_size is not None:
+            if self.on_neighbors is not None:
+                self.report_neighbors(sides, self._spatial_index(sides, x.device), partial(self._distances, sides))
             return self._convolve(x, kernel_size)
         index = self._neighbor_index(x.detach(), sides)  # (B or 1, N, K)
+        self.report_neighbors(sides, index, partial(self._scores, x.detach()))
         dtype = autocast_dtype(x)
         weight, bias = self.weight.to(dtype), self.bias.to(dtype)
         return aggregate(x.to(dtype), index, weight, bias, self.padding, self.coords)
@@ -103,6 +109,30 @@ class _ConvNN(NeighborLayer):
         else:
             slots, lambda_param = self.K if self.coords else self.num_slots(sides), None
         return nearest_positions(as_rows(x), pool, sides, self.padding, slots, self.magnitude_type, lambda_param)
+
+    def _scores(self, x: Tensor, index: Tensor) -> Tensor:
+        """Cosine, squared distance or, with Loc, distance of queries and their neighbors. (B or 1, N, K) -> the same"""
+        sides, padding = x.shape[2:], self.padding
+        if self.similarity_type == "Loc":
+            return self._distances(sides, index)
+        queries = keys = as_rows(x)  # (B, N, C)
+        if self.similarity_type == "Loc_Col":
+            padded = pad_rows(keys, sides, padding, score_dtype(x.dtype))
+            keys = compared_rows(padded, sides, padding, self.lambda_param)
+            queries = interior_rows(keys, sides, padding, queries.shape[1])
+        scores = pair_scores(queries, keys, index, sides, padding, self.magnitude_type)
+        return scores if self.magnitude_type == "cosine" else -scores
+
+    def _distances(self, sides: Sequence[int], index: Tensor) -> Tensor:
+        """Chebyshev distance of queries and their neighbors, in positions. (1, N, K) -> (1, N, K)"""
+        outer = padded_sides(sides, self.padding)
+        own = interior_positions(sides, self.padding, index.device)[:, None]  # (N, 1)
+        lines = zip(position_lines(index, outer), position_lines(own, outer), strict=True)
+        return torch.stack([(neighbor - query).abs() for neighbor, query in lines]).amax(0).float()
+
+    @property
+    def score_name(self) -> str:
+        return "distance in positions" if self.similarity_type == "Loc" else super().score_name
 
     def _spatial_index(self, sides: Sequence[int], device: torch.device) -> Tensor:
         sampling = self.sampling

@@ -1,10 +1,11 @@
 """Base of the two layers over nearest neighbors: their options, their candidates, and the errors about both."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import prod
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from convnn.layers.ops.coordinates import padded_sides
 from convnn.layers.ops.similarity import METRICS
@@ -12,6 +13,9 @@ from convnn.layers.sampling import SAMPLING_TYPES, Sampling
 from convnn.layers.shuffled_layer import ShuffledLayer, format_sides
 
 AGGREGATION_TYPES = ("Col", "Loc_Col")
+
+OnNeighbors = Callable[[Sequence[int], Tensor, Callable[[], Tensor]], None]
+"""(sides of the map, index (B or 1, N, K), a function that computes the scores of the index (B or 1, N, K))."""
 
 
 class NeighborLayer(ShuffledLayer):
@@ -46,6 +50,7 @@ class NeighborLayer(ShuffledLayer):
         self.magnitude_type, self.aggregation_type = magnitude_type, aggregation_type
         self.coords = aggregation_type == "Loc_Col"
         self.gathered_channels = self.inner_in + self.dims * self.coords
+        self.on_neighbors: OnNeighbors | None = None  # called with what is chosen, see `record_neighbors`
 
     def check_candidates(self, sides: Sequence[int]) -> None:
         """Raise ValueError if a map of these sides has fewer than K candidates."""
@@ -69,6 +74,17 @@ class NeighborLayer(ShuffledLayer):
         inner, outer = prod(sides), prod(padded_sides(sides, self.padding))
         padding_suffices = self.sampling.includes_all(sides, self.padding) and outer - inner >= self.K - 1
         return min(self.K, inner) if padding_suffices else self.K
+
+    def report_neighbors(self, sides: Sequence[int], index: Tensor, scores: Callable[[Tensor], Tensor]) -> None:
+        """Hand the chosen neighbors, and a function that computes their scores, to whoever records them."""
+        if self.on_neighbors is not None:
+            index = F.pad(index, (0, self.K - index.shape[2]))  # slots that could only hold padding, as position 0 is
+            self.on_neighbors(sides, index, lambda: scores(index))
+
+    @property
+    def score_name(self) -> str:
+        """What the recorded scores are: "cosine", "squared distance" or "distance in positions"."""
+        return {"cosine": "cosine", "euclidean": "squared distance"}[self.magnitude_type]
 
     def extra_repr(self) -> str:
         names = ("K", "padding", "magnitude_type", "aggregation_type", "shuffle_pattern", "shuffle_scale")

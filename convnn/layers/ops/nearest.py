@@ -88,6 +88,12 @@ def index_dtype(total: int) -> torch.dtype:
     return torch.int16 if total <= torch.iinfo(torch.int16).max else torch.int32
 
 
+def compared_rows(rows: Tensor, sides: Sequence[int], padding: int, lambda_param: float) -> Tensor:
+    """Features and coordinates of the padded map as Loc_Col compares them. (t, N', C) -> (t, N', C + n)"""
+    position_coordinates = coordinates(padded_sides(sides, padding), rows.dtype, rows.device)
+    return append_weighted_coordinates(rows, position_coordinates, lambda_param)
+
+
 @operator("convnn::nearest_positions")
 def nearest_positions(
     x: Tensor, pool: Tensor | None, sides: Sequence[int], padding: int, k: int, metric: str, lambda_param: float | None
@@ -102,8 +108,7 @@ def nearest_positions(
     def vectors(images: slice) -> tuple[Tensor, Tensor]:
         rows = layout.source_rows(x[images], sides, padding, dtype)
         if lambda_param is not None:
-            position_coordinates = coordinates(padded_sides(sides, padding), dtype, x.device)
-            rows = append_weighted_coordinates(rows, position_coordinates, lambda_param)
+            rows = compared_rows(rows, sides, padding, lambda_param)
         rows = normalize(rows) if metric == "cosine" else rows
         return layout.select_interior(rows), rows
 

@@ -1,0 +1,149 @@
+"""The Slurm job of this process, and what `squeue` says of any job. Without Slurm there is no job, and nothing to ask.
+
+Jobs are named as Slurm's commands take them: "12", or "12_3" for element 3 of an array. (SLURM_JOB_ID of the last
+element of an array is the number of the whole array, which `scontrol requeue` would requeue.)
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from convnn.errors import Exit, Problem, UserError
+
+JOB_ID = re.compile(r"[0-9]{1,12}(_[0-9]{1,9})?")
+TIMEOUT = 30.0  # seconds for an answer of the controller
+FIELDS = ("JobArrayID", "State", "Reason", "StartTime", "EndTime", "PreemptTime", "RestartCnt", "Command")
+WAITING = ("PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT", "RESV_DEL_HOLD")
+UNKNOWN_JOB = "Invalid job id specified"
+
+
+class SlurmError(UserError):
+    """Slurm is not here, does not answer, or refuses."""
+
+
+@dataclass(frozen=True)
+class JobState:
+    """A job that is in the queue of Slurm. Times are in seconds since 1970, None where Slurm has none."""
+
+    state: str  # Slurm's word: "PENDING", "RUNNING", "COMPLETING"
+    reason: str = ""  # why it waits: "Resources", "BeginTime"
+    start: float | None = None
+    end: float | None = None  # of its time limit
+    preempted: float | None = None
+    restarts: int = 0
+    script: str = ""  # path of what was submitted
+
+    @property
+    def is_waiting(self) -> bool:
+        return self.state in WAITING
+
+    @property
+    def has_processes(self) -> bool:
+        """Whether its processes may be alive on some node."""
+        return not self.is_waiting
+
+    @property
+    def was_preempted(self) -> bool:
+        """Whether it is preempted since its latest start."""
+        return self.preempted is not None and self.preempted >= (self.start or 0.0)
+
+
+def current_job(environment: Mapping[str, str] = os.environ) -> str | None:
+    """Return the job that this process is a part of; None outside of one."""
+    array, element = environment.get("SLURM_ARRAY_JOB_ID"), environment.get("SLURM_ARRAY_TASK_ID")
+    job = f"{array}_{element}" if array and element else environment.get("SLURM_JOB_ID", "")
+    return job if JOB_ID.fullmatch(job) else None
+
+
+def job_states(jobs: Iterable[str]) -> dict[str, JobState]:
+    """Return the states of jobs by one `squeue`; those that have ended, or never were, are left out.
+
+    Raises SlurmError where Slurm cannot be asked, which says nothing about the jobs.
+    """
+    names = {job for job in jobs if JOB_ID.fullmatch(job)}
+    if not names:
+        return {}
+    numbers = sorted({name.partition("_")[0] for name in names})
+    # every field has a separator of its own, and no width; a path stands last, as it may hold the separator
+    format = ",".join(f"{field}:{'|' if field != FIELDS[-1] else ' '}" for field in FIELDS)
+    try:
+        output = run_command(["squeue", "--noheader", "--array", f"--jobs={','.join(numbers)}", f"--Format={format}"])
+    except SlurmError as error:
+        if UNKNOWN_JOB in str(error):  # of a single job that has left the queue
+            return {}
+        raise
+    states: dict[str, JobState] = {}
+    for line in output.splitlines():
+        name, *values = line.strip().split("|", len(FIELDS) - 1)
+        if name in names and len(values) == len(FIELDS) - 1:
+            states[name] = _parse_state(*values)
+    return states
+
+
+def job_state(job: str) -> JobState | None:
+    """Return the state of a job; None for one that has ended or never was. Raises SlurmError as `job_states` does."""
+    return job_states([job]).get(job)
+
+
+def seconds_left(job: str) -> float | None:
+    """Return the seconds until the time limit of a job; None without a limit. Raises SlurmError."""
+    state = job_state(job)
+    return None if state is None or state.end is None else state.end - time.time()
+
+
+def requeue(job: str) -> None:
+    """Put a running job back into the queue, which ends its processes. Raises SlurmError."""
+    run_command(["scontrol", "requeue", job])
+
+
+def cancel(jobs: Sequence[str]) -> None:
+    """Cancel jobs; those that have ended are passed over. Raises SlurmError."""
+    if jobs:
+        run_command(["scancel", "--quiet", *jobs])
+
+
+def run_command(words: Sequence[str], *, text: str | None = None, environment: Mapping[str, str] = os.environ) -> str:
+    """Return what a command of Slurm prints; `text` is its stdin. Raises SlurmError with what it says otherwise."""
+    variables = {**environment, "LC_ALL": "C", "SLURM_TIME_FORMAT": "%s"}  # times in seconds since 1970
+    try:
+        completed = subprocess.run(
+            words,
+            input=text,
+            stdin=subprocess.DEVNULL if text is None else None,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=TIMEOUT,
+            env=variables,
+        )
+    except FileNotFoundError as error:
+        fix = "run this on a machine with Slurm's commands, such as the login node of the cluster"
+        raise SlurmError(Problem(f"there is no {words[0]} on this machine", fix=fix), Exit.FAILED) from error
+    except subprocess.TimeoutExpired as error:
+        raise SlurmError(f"{words[0]} does not answer within {TIMEOUT:.0f} s", Exit.FAILED) from error
+    except OSError as error:
+        raise SlurmError(f"{words[0]} cannot be started: {error.strerror}", Exit.FAILED) from error
+    if completed.returncode:
+        raise SlurmError(completed.stderr.strip() or f"{words[0]} ended with {completed.returncode}", Exit.FAILED)
+    return completed.stdout or completed.stderr  # `sbatch --test-only` answers on stderr
+
+
+def _parse_state(state: str, reason: str, start: str, end: str, preempted: str, restarts: str, script: str) -> JobState:
+    return JobState(
+        state=state,
+        reason=reason,
+        start=_time(start),
+        end=_time(end),
+        preempted=_time(preempted),
+        restarts=int(restarts) if restarts.isdecimal() else 0,
+        script=script,
+    )
+
+
+def _time(text: str) -> float | None:
+    return float(text) if text.isdecimal() else None  # "N/A"

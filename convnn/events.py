@@ -11,6 +11,7 @@ SCHEMA = "convnn/1"
 LONGEST_TEXT = 10_000  # characters of a text field, so that no event we write is longer than a line may be
 FORKED_FROM = "forked from "  # begins the note of the event with which a fork goes on
 Outcome = Literal["done", "stopped", "interrupted", "failed", "diverged"]
+PRUNED = "pruned"  # cause and status of a run that a search stopped early, as others were better
 
 
 def now() -> datetime:
@@ -157,6 +158,11 @@ class Finished(Event):
     outcome: Outcome
     cause: Text = ""
     code: Count | None = None
+
+    @property
+    def status(self) -> str:
+        """The status of a run that ended so: its outcome, or "pruned" where a search and no person stopped it."""
+        return PRUNED if (self.outcome, self.cause) == ("stopped", PRUNED) else self.outcome
 
 
 KINDS = {kind.__name__: kind for kind in Event.__subclasses__()}  # by the name that a line of `events.jsonl` holds

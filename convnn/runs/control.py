@@ -21,6 +21,7 @@ class ControlCommand(Enum):
     CHECKPOINT = "checkpoint"
     STOP_EPOCH = "stop-epoch"
     STOP = "stop"
+    PRUNE = "stop pruned"  # to stop, with the cause that a search has
 
     @classmethod
     def parse(cls, word: str) -> ControlCommand:
@@ -28,7 +29,7 @@ class ControlCommand(Enum):
         try:
             return cls(word)
         except ValueError:
-            words = [command.value for command in cls]
+            words = [command.value for command in cls if command is not cls.PRUNE]
             suggestion = nearest(word, words)
             fix = f"did you mean {suggestion}?" if suggestion else f"the commands are {', '.join(words)}"
             raise UserError(Problem(f"unknown control command {word!r}", value=word, fix=fix)) from None

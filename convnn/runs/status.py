@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-from convnn.events import Epoch, Event, Finished, Paused, Resumed, Started, Step
+from convnn.events import PRUNED, Epoch, Event, Finished, Paused, Resumed, Started, Step
 from convnn.files import open_regular
 from convnn.runs.event_log import parse_event
 from convnn.runs.lock import is_locked
@@ -33,6 +33,7 @@ STATUSES: dict[str, Status] = {
         Status("queued", "◌"),
         Status("done", "✓"),
         Status("stopped", "■"),
+        Status(PRUNED, "▪"),  # stopped by a search
         Status("interrupted", "◧"),
         Status("failed", "✗"),
         Status("diverged", "≈"),
@@ -45,7 +46,7 @@ TAIL = 1 << 13  # bytes read from the end of the log first
 def derive_status(path: Path, last_event: Event | None) -> str:
     """Return the status, a key of STATUSES, of the run at `path` from what `last_status_event` returned."""
     if isinstance(last_event, Finished):
-        return last_event.outcome
+        return last_event.status
     if not is_locked(path):
         return "died"
     return "paused" if isinstance(last_event, Paused) else "running"

@@ -27,7 +27,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from convnn.config.schema import RunConfig
 from convnn.config.toml import dumps
 from convnn.errors import Exit, Problem, UserError
-from convnn.events import SCHEMA, Event, Finished, now
+from convnn.events import PRUNED, SCHEMA, Event, Finished, now
 from convnn.files import open_regular, with_time, write_atomic
 from convnn.json_values import iso
 from convnn.runs.run import CHECKPOINTS, Run, check_free, is_run, run_name
@@ -284,7 +284,8 @@ class Queue:
         if isinstance(finished, Finished) and finished.outcome == "done":
             return self.leave(entry, "")
         if isinstance(finished, Finished) and finished.outcome in ("failed", "diverged", "stopped"):
-            return self.leave(entry, f"{finished.outcome}: {finished.cause}"[:CAUSE_LENGTH])
+            cause = PRUNED if finished.status == PRUNED else f"{finished.outcome}: {finished.cause}"
+            return self.leave(entry, cause[:CAUSE_LENGTH])
         if finished is None and code is not None and Exit.FAILED <= code < Exit.TIME_LIMIT and code != Exit.HELD:
             return self.leave(entry, f"exit code {code}: {self.log_tail(entry)}"[:CAUSE_LENGTH])
         if entry.starts >= MAX_STARTS and self.last_checkpoint(entry) == entry.checkpoint:

@@ -18,6 +18,7 @@ from convnn.config.command_line import changed_flags
 from convnn.config.schema import RunConfig
 from convnn.config.toml import parse_run
 from convnn.errors import UserError
+from convnn.events import PRUNED
 from convnn.files import open_append, open_regular, write_atomic
 from convnn.runs.lock import handed_over, is_locked
 from convnn.runs.run import Run, create_run, is_run, new_run_name
@@ -142,7 +143,7 @@ class Worker:
         if cause is None:
             self.say(f"{name} ended early; it will be resumed")
             return
-        if not cause.startswith(("diverged", "stopped")):
+        if not cause.startswith(("diverged", "stopped", PRUNED)):
             self.queue.count_failure(cause)
         self.say(f"{name} {cause or 'done'}")
 

@@ -10,7 +10,20 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from convnn.config.options import BY_KEY, Option
-from convnn.events import Changed, Epoch, Event, Finished, Noted, Paused, Resumed, Saved, Started, Tagged, Warned
+from convnn.events import (
+    PRUNED,
+    Changed,
+    Epoch,
+    Event,
+    Finished,
+    Noted,
+    Paused,
+    Resumed,
+    Saved,
+    Started,
+    Tagged,
+    Warned,
+)
 from convnn.metrics import METRICS, SPLITS, metric_info, split_of
 from convnn.runs.history import Axis, History
 from convnn.runs.status import STATUSES
@@ -49,7 +62,7 @@ def status_tone(status: str) -> Tone:
 def followed_status(history: History) -> str:
     """Return the status of a run that this process follows: one that has not finished has not died."""
     if history.finished:
-        return history.finished.outcome
+        return history.finished.status
     return "paused" if history.paused else "running"
 
 
@@ -81,7 +94,7 @@ def chart_marks(history: History, x: Axis = "epoch") -> list[tuple[float, str]]:
     """Return (x, kind) of each moment at which the run was paused, resumed, changed or stopped."""
     marks = [(mark.step, mark.kind) for mark in history.marks if mark.kind in MARKED_EVENTS]
     if history.finished and history.finished.outcome in MARKED_OUTCOMES:
-        marks.append((history.step, history.finished.outcome))
+        marks.append((history.step, history.finished.status))
     if x == "step":
         return [(float(step), kind) for step, kind in marks]
     if x == "epoch":
@@ -158,6 +171,8 @@ def outcome_sentence(event: Finished, elapsed: float = 0.0) -> str:
     time = f" after {duration(elapsed)}" if elapsed else ""
     if event.outcome == "stopped" and event.cause.startswith(STOP_REQUESTS):
         return f"stopped on request{time}"
+    if event.status == PRUNED:
+        return f"pruned{time}: other trials of its search were better"
     cause = f": {one_line(event.cause)}" if event.cause else ""
     return event.outcome + time + cause
 

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Iterator
 
 from convnn.errors import Exit, UserError
-from convnn.events import Epoch, Event, Finished, Paused, Resumed, Warned
+from convnn.events import PRUNED, Epoch, Event, Finished, Paused, Resumed, Warned
 from convnn.runs import control
 from convnn.runs.control import ControlCommand
 from convnn.runs.lock import RunLock
@@ -125,9 +125,10 @@ class Loop:
                 case Interruption() as interruption:
                     self.checkpointer.save()
                     return Finished(outcome="interrupted", cause=interruption.cause, code=interruption.code)
-                case ControlCommand.STOP:
+                case ControlCommand.STOP | ControlCommand.PRUNE as command:
                     self.checkpointer.save()
-                    return Finished(outcome="stopped", cause="on request", code=Exit.DONE)
+                    cause = PRUNED if command is ControlCommand.PRUNE else "on request"
+                    return Finished(outcome="stopped", cause=cause, code=Exit.DONE)
                 case ControlCommand.STOP_EPOCH:
                     self._stop_after_epoch = True
                 case ControlCommand.CHECKPOINT:

@@ -185,7 +185,8 @@ def test_a_command_is_received_once_and_the_last_one_counts(tmp_path):
 
 
 def test_the_control_file_holds_the_words_that_are_documented(tmp_path):
-    assert {command.value for command in ControlCommand} == {"pause", "resume", "checkpoint", "stop-epoch", "stop"}
+    words = {"pause", "resume", "checkpoint", "stop-epoch", "stop", "stop pruned"}
+    assert {command.value for command in ControlCommand} == words
     (tmp_path / control.NAME).write_text("stop-epoch\n")
     assert control.receive(tmp_path) is ControlCommand.STOP_EPOCH
 

@@ -134,6 +134,13 @@ def test_a_pause_is_saved_told_and_changes_no_figure(tmp_path):
     assert run.history().digest() == whole.history().digest()
 
 
+def test_a_run_that_a_search_stops_is_pruned_and_can_go_on(tmp_path):
+    run, ended = training.train(tmp_path, training.config(), commands=training.StopAt(1, ControlCommand.PRUNE))
+    assert (ended.finished.outcome, ended.code, run.status()) == ("stopped", 0, "pruned")
+    assert checkpoint.recover_newest(run.path)[0].step == run.history().step
+    assert training.resume(run).finished.outcome == run.status() == "done"
+
+
 def test_stop_epoch_ends_after_the_epoch(tmp_path):
     run, ended = training.train(
         tmp_path, training.config(num_epochs=3), commands=training.StopAt(1, ControlCommand.STOP_EPOCH)

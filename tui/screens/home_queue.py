@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from convnn.errors import UserError
+from convnn.events import PRUNED
 from convnn.runs.run import Run
 from convnn.text import plural
 from tui.process.launcher import Launch
@@ -194,4 +195,4 @@ def _use(entry_id: str | None, names: dict[str, str]) -> str:
 
 def _outcome(cause: str) -> str:
     word = cause.partition(":")[0]
-    return word if word in ("diverged", "stopped") else "failed"
+    return word if word in ("diverged", "stopped", PRUNED) else "failed"

@@ -68,7 +68,7 @@ class RunFollower:
     def status(self) -> str:
         """The status of the run, a key of `convnn.runs.status.STATUSES`, by its last event and its lock."""
         if isinstance(self.history.finished, Finished):
-            return self.history.finished.outcome
+            return self.history.finished.status
         if not is_locked(self.run.path):
             return "died"
         return "paused" if self.history.paused else "running"

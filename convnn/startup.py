@@ -6,6 +6,7 @@ import os
 import pwd
 import signal
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType
 
@@ -13,6 +14,9 @@ WIDEST = 10_000  # columns or lines of a terminal that are believed
 SIZES = ("COLUMNS", "LINES", "TERMINAL_WIDTH")  # Rich and Typer take them as they are
 USER_NAMES = ("LOGNAME", "USER", "LNAME", "USERNAME")  # as getpass looks for them
 ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM)  # a hang-up ends the process by itself
+SAVING_SIGNALS = (signal.SIGUSR1, signal.SIGUSR2)
+early_signals: list[int] = []  # SAVING_SIGNALS that came before there was a run to save
+before_sudden_end: list[Callable[[int], None]] = []  # called with the exit code
 
 
 class Interrupted(KeyboardInterrupt):
@@ -35,6 +39,9 @@ def prepare() -> None:
     for number in ENDING_SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup and a shell's & leave it
             signal.signal(number, _interrupt)
+    for number in SAVING_SIGNALS:
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, lambda number, _: early_signals.append(number))
 
 
 def end_on_signals() -> None:
@@ -46,6 +53,8 @@ def end_on_signals() -> None:
 
 def end(code: int) -> None:
     """End the process at once, without a traceback from wherever it is."""
+    for call in before_sudden_end:
+        call(code)
     with suppress(OSError):  # the terminal hung up
         os.write(2, b"interrupted\n")
     os._exit(code)

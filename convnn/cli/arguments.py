@@ -185,7 +185,26 @@ Checkpoint = Annotated[
 JsonEvents = Annotated[bool, typer.Option("--json", help="print events as JSON lines")]
 Live = Annotated[bool, typer.Option("--live", help="draw curves even where CI is set")]
 Debug = Annotated[bool, typer.Option("--debug", help="show the traceback of a failure")]
+
+
+def _checked_limit(text: str) -> str:
+    """Return the text of a time limit. Raises UserError where it is none that this process can have."""
+    from convnn.worker.time_limit import check_limit
+
+    check_limit(text)
+    return text
+
+
 MaxMinutes = Annotated[
-    float | None,
-    typer.Option("--max-minutes", metavar="MINUTES", min=0, help="stop after this time; the run can be resumed"),
+    str | None,
+    typer.Option(
+        "--max-minutes",
+        parser=_checked_limit,
+        metavar="MINUTES",
+        help="stop after this time; auto: before the time limit of its Slurm job",
+        show_default=False,
+    ),
+]
+Requeue = Annotated[
+    bool, typer.Option("--requeue", help="requeue its Slurm job after a time limit, USR1, USR2 or preemption")
 ]

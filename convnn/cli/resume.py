@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from convnn.cli import arguments
-from convnn.cli.run import report_end, train
+from convnn.cli.run import report_end, requeue_job, train
 from convnn.presets.resolve import resolve_with_data
 from convnn.terminal.console import say
 
@@ -39,6 +39,7 @@ def resume(
     as_json: arguments.JsonEvents = False,
     debug: arguments.Debug = False,
     max_minutes: arguments.MaxMinutes = None,
+    requeue: arguments.Requeue = False,
     runs: arguments.RunsFolder = None,
 ) -> None:
     """Continue a run that was stopped, interrupted, failed or died.
@@ -78,6 +79,17 @@ def resume(
             pass
         say(f"continuing {target.name}")
     config = resolved.checked() if typed else recorded  # rules of a later version must not end a run
-    ended = train(target, config, plain=plain, live=live, as_json=as_json, resume=True, max_minutes=max_minutes)
+    ended = train(
+        target,
+        config,
+        plain=plain,
+        live=live,
+        as_json=as_json,
+        resume=True,
+        max_minutes=max_minutes,
+        requeues_job=requeue,
+    )
     report_end(target, ended, config, debug)
+    if requeue:
+        requeue_job(target, ended.code)
     raise typer.Exit(ended.code)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from convnn import startup
 from convnn.cli import arguments
 from convnn.config.toml import dumps
 from convnn.data.catalog import data_summary
@@ -21,12 +22,14 @@ from convnn.presets.resolve import resolve_with_data
 from convnn.presets.store import read
 from convnn.runs.marker import is_ours
 from convnn.runs.run import create_run, is_run, runs_root
+from convnn.slurm_job import SlurmError
 from convnn.terminal.console import err, say
 from convnn.text import escaped
 
 if TYPE_CHECKING:
     from convnn.config.schema import RunConfig
     from convnn.runs.run import Run
+    from convnn.worker.time_limit import TimeLimit
     from convnn.worker.train_run import RunResult
 
 
@@ -50,6 +53,7 @@ def run(
     as_json: arguments.JsonEvents = False,
     debug: arguments.Debug = False,
     max_minutes: arguments.MaxMinutes = None,
+    requeue: arguments.Requeue = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="move the run in --output_dir to the trash first")
     ] = False,
@@ -99,7 +103,7 @@ def run(
             "--run": evaluated_run,
             "--checkpoint": checkpoint,
         }
-        unusable |= {"--max-minutes": max_minutes, "--json": as_json, "--dry-run": dry_run}
+        unusable |= {"--max-minutes": max_minutes, "--json": as_json, "--dry-run": dry_run, "--requeue": requeue}
         if problems := [f"{flag} is not possible with --seeds" for flag, value in unusable.items() if value]:
             raise UserError([Problem(problem, fix="leave one of them out") for problem in problems])
         from convnn.cli.sweep_run import run_seeds
@@ -108,6 +112,9 @@ def run(
     resolved = resolve_with_data(None if preset is None else read(preset), typed)
     config = resolved.checked()
     _check_flags(config, resume=resume, overwrite=overwrite, run=evaluated_run, checkpoint=checkpoint)
+    if requeue and not resume:
+        fix = "give --output_dir DIR --resume, too: a requeued job starts its command again"
+        raise UserError(Problem("--requeue is for a command that continues its run", key="requeue", fix=fix))
     if queue and (resume or overwrite or max_minutes is not None):
         message = "--queue starts a new run, without --resume, --overwrite and --max-minutes"
         raise UserError(Problem(message, key="queue", fix="leave them out, or leave --queue out"))
@@ -131,12 +138,14 @@ def run(
         return _queue(config, preset, runs_root(runs))
     if not as_json:
         say("loading torch ...")
-    train_run = partial(train, plain=plain, live=live, as_json=as_json, max_minutes=max_minutes)
+    train_run = partial(train, plain=plain, live=live, as_json=as_json, max_minutes=max_minutes, requeues_job=requeue)
     result = _launch(config, runs_root(runs), train_run, overwrite=overwrite, resume=resume)
     if result is None:
         return None
     trained_run, ended = result
     report_end(trained_run, ended, config, debug)
+    if requeue:
+        requeue_job(trained_run, ended.code)
     raise typer.Exit(ended.code)
 
 
@@ -233,9 +242,17 @@ def train(
     live: bool = False,
     as_json: bool = False,
     resume: bool = False,
-    max_minutes: float | None = None,
+    max_minutes: str | None = None,
+    requeues_job: bool = False,
 ) -> RunResult:
-    """Train a run on this thread, shown in this terminal; signals stop it."""
+    """Train a run on this thread, shown in this terminal; signals stop it.
+
+    With `requeues_job` the Slurm job of this process is requeued where a signal ends the process during its start; the
+    caller does that with `requeue_job` after any other end.
+    """
+    requeue_at_sudden_end = partial(requeue_job, run)
+    if requeues_job:
+        startup.before_sudden_end.append(requeue_at_sudden_end)
     with gc_paused():
         from convnn.worker.train_run import train_run
     from convnn.runs.history import History
@@ -255,15 +272,37 @@ def train(
             os.write(2, f"{line}\n".encode("utf-8", "backslashreplace"))
 
     with view, obeyed(commands.append, end_at_once):
-        return train_run(
+        result = train_run(
             run,
             config,
             show=view.show,
             history=history,
             commands=commands,
             resume=resume,
-            max_minutes=max_minutes,
+            limit=_time_limit(max_minutes),
         )
+    if requeues_job:
+        startup.before_sudden_end.remove(requeue_at_sudden_end)
+    return result
+
+
+def _time_limit(max_minutes: str | None) -> TimeLimit | None:
+    """Return the limit that a person typed, from now on; none where Slurm does not say when the job ends."""
+    from convnn.worker.time_limit import TimeLimit
+
+    try:
+        return TimeLimit.parse(max_minutes)
+    except SlurmError as error:
+        say(f"warning: the end of the job is unknown, there is no time limit: {error}")
+        return None
+
+
+def requeue_job(run: Run, code: int) -> None:
+    """Requeue the Slurm job of this process where the run, which ended with this code, goes on there; say so."""
+    from convnn.worker import requeue
+
+    if (message := requeue.requeue_job(run, code)) is not None:
+        say(message)
 
 
 def report_end(run: Run, ended: RunResult, config: RunConfig, debug: bool) -> None:

@@ -42,7 +42,7 @@ class Checkpointer:
         self.run, self.state, self.emit, self.flush_history = run, state, emit, flush_history
         self.config = state.config
         self._saved = (saved.epoch, saved.global_step) if saved else None  # position of the newest complete checkpoint
-        self._seconds = 0.0  # that the last checkpoint took
+        self.seconds = 0.0  # that the last checkpoint took
         self._ended = time.monotonic()  # when it was written
         self._retry_at: float | None = None
         self._stretched = False  # a warning was given
@@ -115,7 +115,7 @@ class Checkpointer:
             self._handle_failure(error)
             return False
         finally:
-            self._seconds, self._ended = time.monotonic() - start, time.monotonic()
+            self.seconds, self._ended = time.monotonic() - start, time.monotonic()
             if timed:
                 self.state.epoch_timer.start()
         return True
@@ -163,13 +163,13 @@ class Checkpointer:
         )
 
     def _affordable(self) -> bool:
-        if time.monotonic() - self._ended >= self._seconds / SHARE - self._seconds:
+        if time.monotonic() - self._ended >= self.seconds / SHARE - self.seconds:
             return True
         if not self._stretched:
             self._stretched = True
             self.emit(
                 Warned(
-                    message=f"a checkpoint takes {self._seconds:.2g} s: they are written less often than configured, "
+                    message=f"a checkpoint takes {self.seconds:.2g} s: they are written less often than configured, "
                     f"so that they take at most {SHARE:.0%} of the time"
                 )
             )

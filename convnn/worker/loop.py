@@ -18,6 +18,7 @@ from convnn.worker.checkpoint_schedule import Checkpointer
 from convnn.worker.crash_points import reach
 from convnn.worker.recorder import Recorder
 from convnn.worker.signals import Command, Interruption
+from convnn.worker.time_limit import TimeLimit
 
 POLL_SECONDS = 0.1  # between two looks at the control file
 
@@ -25,7 +26,7 @@ POLL_SECONDS = 0.1  # between two looks at the control file
 class Loop:
     """Trains a run that has started, until it ends or is told to stop.
 
-    `commands` is appended to by signal handlers and other threads; `deadline` is a time of `time.monotonic`.
+    `commands` is appended to by signal handlers and other threads.
     """
 
     def __init__(
@@ -35,12 +36,12 @@ class Loop:
         recorder: Recorder,
         checkpointer: Checkpointer,
         commands: deque[Command],
-        deadline: float | None,
+        limit: TimeLimit | None,
         lock: RunLock,
     ) -> None:
         self.lock = lock
         self.run, self.trainer, self.recorder, self.checkpointer = run, trainer, recorder, checkpointer
-        self.commands, self.deadline = commands, deadline
+        self.commands, self.limit = commands, limit
         self._stop_after_epoch = False
         self._polled = 0.0  # when the control file was last looked at
 
@@ -94,12 +95,16 @@ class Loop:
     def _receive_commands(self) -> None:
         """Queue the command in the control file, and the end of the time limit."""
         now = time.monotonic()
-        if self.deadline is not None and now >= self.deadline:
+        if self._is_late:
             self.commands.append(Interruption.TIME_LIMIT)
-            self.deadline = None
+            self.limit = None
         if now - self._polled >= POLL_SECONDS:
             self._polled = now
             self._poll_control_file()
+
+    @property
+    def _is_late(self) -> bool:
+        return self.limit is not None and self.limit.seconds_left(self.checkpointer.seconds) <= 0
 
     def _poll_control_file(self) -> None:
         """Queue the command in the control file. Raises LockLostError where another process trains the run by now."""
@@ -150,7 +155,7 @@ class Loop:
         state.epoch_timer.stop()
         state.run_timer.stop()
         self.recorder.emit(Paused(epoch=position.epoch, step=position.global_step))
-        while self.deadline is None or time.monotonic() < self.deadline:
+        while not self._is_late:
             while self.commands and self.commands[0] in (ControlCommand.PAUSE, ControlCommand.CHECKPOINT):
                 self.commands.popleft()  # nothing has changed since it was saved
             if self.commands:

@@ -1,5 +1,7 @@
 """Signals while a run trains: the first stops it after the step, a second Ctrl-C within 3 s ends the process at once.
 
+USR1 and USR2 save and go on; in a Slurm job they save and end with 75, as the job is about to end or to be preempted.
+
 A signal that was ignored when the process started stays ignored: so `nohup` and a shell's `&` protect a run.
 
 Python handles a signal between two bytecodes, which a long operator delays; a thread reading `signal.set_wakeup_fd`
@@ -18,8 +20,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from enum import Enum
 
+from convnn import startup
 from convnn.errors import Exit
 from convnn.runs.control import ControlCommand
+from convnn.slurm_job import current_job
 from convnn.startup import Interrupted
 
 
@@ -30,6 +34,7 @@ class Interruption(Enum):
     TERMINATED = "terminated", Exit.TERMINATED
     HUNG_UP = "hung up", Exit.HUNG_UP
     TIME_LIMIT = "the time limit was reached", Exit.TIME_LIMIT
+    JOB_SIGNAL = "a signal to its Slurm job", Exit.TIME_LIMIT
 
     def __init__(self, cause: str, code: Exit) -> None:
         self.cause, self.code = cause, code
@@ -47,7 +52,11 @@ SIGNALS: dict[signal.Signals, Command] = {
     signal.SIGTERM: Interruption.TERMINATED,
     signal.SIGHUP: Interruption.HUNG_UP,
     signal.SIGUSR1: ControlCommand.CHECKPOINT,
+    signal.SIGUSR2: ControlCommand.CHECKPOINT,
 }
+JOB_SIGNALS = dict.fromkeys(
+    (signal.SIGUSR1, signal.SIGUSR2), Interruption.JOB_SIGNAL
+)  # as `sbatch --signal` sends them
 TWICE = 3.0  # seconds within which a second Ctrl-C ends the process at once
 _starting = False  # a signal that ends the run is raised on the main thread
 
@@ -61,8 +70,10 @@ def obeyed(send: Callable[[Command], None], restore: Callable[[], None] = lambda
     read, write = os.pipe()
     os.set_blocking(write, False)
 
+    commands = {**SIGNALS, **JOB_SIGNALS} if current_job() is not None else SIGNALS
+
     def handle(number: int, _: object) -> None:
-        command = SIGNALS[signal.Signals(number)]
+        command = commands[signal.Signals(number)]
         send(command)
         if _starting and isinstance(command, Interruption):
             raise Interrupted(command.code)
@@ -71,6 +82,8 @@ def obeyed(send: Callable[[Command], None], restore: Callable[[], None] = lambda
     handlers = {number: signal.signal(number, handle) for number in obeyed_signals}
     wakeup = signal.set_wakeup_fd(write, warn_on_full_buffer=False)
     threading.Thread(target=_watch, args=(read, restore), daemon=True, name="signals").start()
+    for number in startup.early_signals:
+        send(commands[signal.Signals(number)])
     try:
         yield
     finally:

@@ -32,6 +32,7 @@ from convnn.worker.loop import Loop, not_written
 from convnn.worker.recorder import Recorder, Show
 from convnn.worker.run_log import RunLog, logged
 from convnn.worker.signals import Command, Interruption, raised
+from convnn.worker.time_limit import TimeLimit
 
 SHORTEST_START = 10.0  # seconds that reading the data may take whatever the time limit: each process takes a step
 
@@ -70,7 +71,7 @@ def train_run(
     history: History | None = None,
     commands: deque[Command] | None = None,
     resume: bool = False,
-    max_minutes: float | None = None,
+    limit: TimeLimit | None = None,
 ) -> RunResult:
     """Train the run on this thread until it ends, for whatever reason; its directory is complete afterwards.
 
@@ -78,7 +79,6 @@ def train_run(
     Raises UserError before anything is written: another process trains the run, the disk takes nothing, there is no
     checkpoint left to resume from, or it is of another configuration.
     """
-    deadline = None if max_minutes is None else time.monotonic() + 60 * max_minutes
     commands = deque() if commands is None else commands
     try:
         with lock_run(run.path) as lock, logged(run.path) as log:
@@ -95,7 +95,7 @@ def train_run(
             resume_point = _find_resume_point(run, config, history) if resume else None
             recorder = Recorder(run, history, show)
             try:
-                return _train_to_end(recorder, log, config, resume_point, commands, deadline, lock)
+                return _train_to_end(recorder, log, config, resume_point, commands, limit, lock)
             finally:
                 recorder.close()
     except OSError as error:
@@ -108,14 +108,14 @@ def _train_to_end(
     config: RunConfig,
     resume_point: ResumePoint | None,
     commands: deque[Command],
-    deadline: float | None,
+    limit: TimeLimit | None,
     lock: RunLock,
 ) -> RunResult:
     """Train, and record what ended it as the last event."""
     device = training_device.select_device(config)
     memory = training_device.total_memory(device)  # a lost device cannot be asked any more
     try:
-        finished = _train(recorder, config, resume_point, commands, deadline, lock)
+        finished = _train(recorder, config, resume_point, commands, limit, lock)
     except Interrupted as interrupted:  # before the first step
         interruption = Interruption.of_code(interrupted.code)
         finished = Finished(outcome="interrupted", cause=interruption.cause, code=interruption.code)
@@ -136,12 +136,12 @@ def _train(
     config: RunConfig,
     resume_point: ResumePoint | None,
     commands: deque[Command],
-    deadline: float | None,
+    limit: TimeLimit | None,
     lock: RunLock,
 ) -> Finished:
     saved = resume_point.saved if resume_point else None
-    earliest = time.monotonic() + SHORTEST_START
-    with raised(commands, None if deadline is None else max(deadline, earliest)):
+    start_seconds = None if limit is None else max(limit.seconds_left(), SHORTEST_START)
+    with raised(commands, None if start_seconds is None else time.monotonic() + start_seconds):
         trainer = Trainer.from_config(config, saved, fork=resume_point is not None and resume_point.fork)
     checkpointer = Checkpointer(
         recorder.run.path,
@@ -158,7 +158,7 @@ def _train(
     assert isinstance(started, Started)
     _record_start(recorder, trainer.state, started, resume_point)
     reach("run.logged")
-    return Loop(recorder.run, trainer, recorder, checkpointer, commands, deadline, lock).consume(stream)
+    return Loop(recorder.run, trainer, recorder, checkpointer, commands, limit, lock).consume(stream)
 
 
 def _record_start(recorder: Recorder, state: TrainState, started: Started, resume_point: ResumePoint | None) -> None:

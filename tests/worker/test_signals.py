@@ -19,6 +19,7 @@ from convnn.runs.lock import is_locked
 from convnn.runs.run import Run
 from convnn.startup import Interrupted
 from convnn.worker import checkpoint, signals, train_run
+from convnn.worker.time_limit import TimeLimit
 
 LONG = training.SMALL | {"num_epochs": 5000, "checkpoint_epochs": 5000}
 
@@ -110,7 +111,7 @@ def test_a_time_limit_that_ends_while_the_data_is_read_leaves_a_run_to_resume(tm
     monkeypatch.setattr(train_run, "SHORTEST_START", 0.0)
     config = training.config(num_epochs=1)
     run = training.create(tmp_path, config)
-    ended = train_run.train_run(run, config, max_minutes=0.0)
+    ended = train_run.train_run(run, config, limit=TimeLimit(time.monotonic()))
     assert (ended.code, run.status()) == (75, "interrupted")
     assert run.history().started is None
     monkeypatch.undo()

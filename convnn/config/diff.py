@@ -17,7 +17,8 @@ MACHINE = ("runtime.device", "runtime.threads", "runtime.deterministic", "data.w
 
 def config_diff(recorded: Mapping[str, Any], config: RunConfig) -> list[Problem]:
     """Return a problem for each option that decides the metrics and differs; `recorded` holds active options by key."""
-    recorded, active = EARLIER_VALUES | dict(recorded), active_options(config)
+    active = active_options(config)
+    recorded = {key: value for key, value in EARLIER_VALUES.items() if key in active} | dict(recorded)
     keys = sorted((recorded.keys() | active.keys()) - set(MACHINE))
     return [
         Problem(f"{key} differs: {_text(key, recorded)} before, {_text(key, active)} now", key=key)

@@ -236,8 +236,14 @@ BY_KEY = {option.key: option for option in OPTIONS}
 BY_FLAG = {option.flag: option for option in OPTIONS} | {o.off_flag: o for o in OPTIONS if o.kind == "bool"}
 BY_NAME = {option.name: option for option in OPTIONS}
 SECTIONS = tuple(RunConfig.model_fields)
-EARLIER_VALUES: dict[str, Value] = {"training.drop_last": False, "runtime.matmul": "auto"}
-"""What runs did before they recorded these options, which have an effect in every configuration."""
+EARLIER_VALUES: dict[str, Value] = {
+    "training.drop_last": False,
+    "training.label_smoothing": 0.0,
+    "training.early_stop": None,
+    "scheduler.warmup_epochs": 0,
+    "runtime.matmul": "auto",
+}
+"""What runs did before they recorded these options."""
 
 
 def nearest_option(name: str) -> str | None:

@@ -189,8 +189,24 @@ class TrainingSection(Section):
     criterion: Literal["CrossEntropy", "MSE"] = _option(
         "CrossEntropy", "--criterion", "loss function; MSE takes one-hot targets"
     )
+    label_smoothing: float = _option(
+        0.0,
+        "--label_smoothing",
+        "label smoothing of the training loss; evaluation takes the labels as they are",
+        step=0.05,
+        ge=0,
+        lt=1,
+        when={"training.criterion": ("CrossEntropy",)},
+    )
     clip_grad_norm: float = _option(
         1.0, "--clip_grad_norm", "maximum global norm of the gradient; 0 disables clipping", step=0.5, ge=0
+    )
+    early_stop: Annotated[int | None, NoneAsWord] = _option(
+        None,
+        "--early_stop",
+        "epochs without a better validation accuracy after which training ends",
+        unit="epochs",
+        ge=1,
     )
     seed: int = _option(0, "--seed", "seed of weights, data order, random candidates and augmentation", ge=0, lt=2**63)
 
@@ -230,6 +246,13 @@ class SchedulerSection(Section):
         gt=0,
         lt=1,
         when={"scheduler.name": ("step", "plateau")},
+    )
+    warmup_epochs: int = _option(
+        0,
+        "--warmup_epochs",
+        "epochs of a learning rate that rises linearly, before the schedule",
+        unit="epochs",
+        ge=0,
     )
 
 

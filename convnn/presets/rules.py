@@ -45,18 +45,39 @@ def data_problems(config: RunConfig, dataset: DatasetInfo) -> list[Problem]:
     if "train" in sizes:
         training = config.training
         problems.append(drop_last_problem(sizes["train"], training.batch_size, drop_last=training.drop_last))
+        problems.append(early_stop_problem(config, validation=dataset.val_images is not None))
     if dataset.val_images is not None:
         problems.append(val_share_problem(config.data.val_share))
     return [problem for problem in problems if problem is not None]
 
 
+def early_stop_problem(config: RunConfig, *, validation: bool) -> Problem | None:
+    """Return the problem that no images are held out to stop early on; `validation`: the data set has such images."""
+    patience = config.training.early_stop
+    if patience is None or validation or config.data.val_share > 0:
+        return None
+    return Problem(
+        f"training.early_stop is {patience}: it monitors validation images, and data.val_share 0 holds out none "
+        "(stopping on test images would choose the epoch by them)",
+        key="training.early_stop",
+        value=patience,
+        fix="use --val_share 0.1, or --early_stop none",
+        change={"data.val_share": 0.1},
+    )
+
+
 def notes(config: RunConfig) -> list[str]:
     """Return what is allowed but may surprise."""
     surprises = []
-    if config.scheduler.name == "step" and config.scheduler.step >= config.training.num_epochs:
-        epochs = config.training.num_epochs
+    epochs, warmup, step = config.training.num_epochs, config.scheduler.warmup_epochs, config.scheduler.step
+    if warmup >= epochs:
         surprises.append(
-            f"scheduler.step is {config.scheduler.step}: the learning rate never decays in {plural(epochs, 'epoch')}"
+            f"scheduler.warmup_epochs is {warmup}: the learning rate rises in all of {plural(epochs, 'epoch')}"
+        )
+    elif config.scheduler.name == "step" and warmup + step >= epochs:
+        after = f" after the warmup of {plural(warmup, 'epoch')}" if warmup else ""
+        surprises.append(
+            f"scheduler.step is {step}{after}: the learning rate never decays in {plural(epochs, 'epoch')}"
         )
     if config.runtime.compile and config.runtime.compile_mode == "reduce-overhead" and config.runtime.device == "cpu":
         surprises.append("compile_mode reduce-overhead uses CUDA graphs; on cpu it compiles as default does")

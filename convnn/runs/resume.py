@@ -95,9 +95,11 @@ def cosine_note(before: Mapping[str, Any], config: RunConfig, done: int) -> str 
     epochs = config.training.num_epochs
     if config.scheduler.name != "cosine" or before.get("scheduler.name") != "cosine":
         return None
-    rates = [_cosine_rate(config.optimizer.lr, done, span) for span in (before["training.num_epochs"], epochs)]
-    if before["training.num_epochs"] == epochs:
+    warmup = config.scheduler.warmup_epochs
+    if before["training.num_epochs"] == epochs or done < warmup:
         return None
+    spans = (before["training.num_epochs"], epochs)
+    rates = [_cosine_rate(config.optimizer.lr, done - warmup, max(1, span - warmup)) for span in spans]
     span = plural(epochs, "epoch")
     return f"the cosine schedule spans {span} now: the learning rate was {rates[0]:.3g}, it is {rates[1]:.3g}"
 

@@ -77,11 +77,14 @@ def captures_graphs(config: RunConfig) -> bool:
     return config.runtime.compile and config.runtime.compile_mode in ("reduce-overhead", "max-autotune")
 
 
-def loss_fn(config: RunConfig) -> LossFn:
-    """Return the loss of each image, in float32: logits (B, classes), targets (B,) -> (B,)."""
+def loss_fn(config: RunConfig, label_smoothing: float = 0.0) -> LossFn:
+    """Return the loss of each image, in float32: logits (B, classes), targets (B,) -> (B,).
+
+    Smoothed labels are for training with cross-entropy alone, so that evaluated losses compare between runs.
+    """
     if config.training.criterion == "MSE":
         return lambda logits, y: (logits.float() - F.one_hot(y, logits.shape[1])).square().mean(dim=1)
-    return lambda logits, y: F.cross_entropy(logits.float(), y, reduction="none")
+    return lambda logits, y: F.cross_entropy(logits.float(), y, reduction="none", label_smoothing=label_smoothing)
 
 
 def optimizer(config: RunConfig, model: nn.Module) -> torch.optim.Optimizer:
@@ -128,14 +131,14 @@ def _qualname(function: Any) -> str:
 
 
 def scheduler(config: RunConfig, optimizer: torch.optim.Optimizer) -> Scheduler | None:
-    """Return the learning rate schedule, stepped once an epoch; plateau takes the accuracy in percent."""
+    """Return the learning rate schedule after the warmup, stepped once an epoch; plateau takes the accuracy in %."""
     from torch.optim import lr_scheduler as schedules
 
     section = config.scheduler
     if section.name == "step":
         return schedules.StepLR(optimizer, section.step, section.gamma)
     if section.name == "cosine":
-        return schedules.CosineAnnealingLR(optimizer, config.training.num_epochs)
+        return schedules.CosineAnnealingLR(optimizer, max(1, config.training.num_epochs - section.warmup_epochs))
     if section.name == "plateau":
         return schedules.ReduceLROnPlateau(
             optimizer, mode="max", factor=section.gamma, patience=PLATEAU_EPOCHS - 1, threshold=0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -17,10 +16,10 @@ from convnn.errors import Exit, Problem, UserError
 from convnn.metrics import Best, monitored
 from convnn.training import build
 from convnn.training import device as training_device
-from convnn.training.build import Scheduler
 from convnn.training.environment import versions
 from convnn.training.meters import Meters, Stopwatch
 from convnn.training.optimizer_state import checked_state, is_number, load_counters, load_scale, saved_rates
+from convnn.training.schedule import Schedule
 
 if TYPE_CHECKING:
     from convnn.data import LoadedDataset
@@ -72,12 +71,13 @@ class TrainState:
     device: torch.device
     model: nn.Module
     optimizer: torch.optim.Optimizer
-    scheduler: Scheduler | None
+    schedule: Schedule
     scaler: torch.amp.GradScaler
     meters: Meters  # of this epoch
     split_seed: int  # that the images were drawn with: of a fork, that of the run it goes on from
     position: Position = field(default_factory=Position)
     best: Best | None = None
+    patience_epoch: int = 0  # the epoch that early stopping counts from, unless a better one followed
     epoch_timer: Stopwatch = field(default_factory=Stopwatch)  # training in this epoch
     run_timer: Stopwatch = field(default_factory=lambda: Stopwatch().start())  # the run in this process
 
@@ -90,6 +90,20 @@ class TrainState:
     def monitor(self) -> str:
         """The metric that decides which epoch is best and when the plateau schedule cuts the learning rate."""
         return monitored(validation=self.data.val is not None)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether no epoch is left to train."""
+        return self.position.epoch > self.config.training.num_epochs or self.stopped_early
+
+    @property
+    def stopped_early(self) -> bool:
+        """Whether the monitored metric has not improved in the last `early_stop` epochs, and epochs would be left."""
+        patience, epochs = self.config.training.early_stop, self.config.training.num_epochs
+        if patience is None or self.position.epoch > epochs:
+            return False
+        latest_better = max(self.patience_epoch, self.best.epoch if self.best else 0)
+        return self.position.epoch - 1 - latest_better >= patience
 
     def state_dict(self) -> StateDict:
         """Return the state; its tensors are the model's and the optimizer's own, not copies."""
@@ -105,7 +119,7 @@ class TrainState:
             "tally": self.meters.state_dict(),
             "train_s": self.epoch_timer.seconds(),
             "optimizer": {"groups": optimizer["param_groups"], "numbers": numbers},
-            "scheduler": self.scheduler.state_dict() if self.scheduler else None,
+            **self.schedule.state_dict(),
             "scaler": self.scaler.state_dict(),
             "seed": self.config.training.seed,
             "split_seed": self.split_seed,
@@ -114,6 +128,8 @@ class TrainState:
             "machine": self.machine(),
             "versions": versions(),
         }
+        if self.config.training.early_stop is not None:
+            plain["patience_epoch"] = self.patience_epoch
         return StateDict(dict(self.model.state_dict()), tensors, plain)
 
     def load_state_dict(self, saved: StateDict) -> None:
@@ -128,10 +144,12 @@ class TrainState:
     def load_fork(self, saved: StateDict) -> None:
         """Go on from the state of another run, whose configuration may differ.
 
-        With another number of epochs alone it goes on exactly, but for a cosine schedule, which spans all epochs.
+        Where only the number of epochs or early stopping differs it goes on exactly, but for a cosine schedule, which
+        spans all epochs.
         Under another configuration or on other images it takes over the weights, what the same optimizer remembers, and
         the epoch, which begins anew; the learning rate follows the new configuration, but where the same plateau
-        schedule has cut it. Raises UserError where the weights do not fit the model.
+        schedule has cut it. Early stopping counts its epochs from here on. Raises UserError where the weights do not
+        fit the model.
         """
         try:
             load_weights(self.model, saved.model)
@@ -141,6 +159,7 @@ class TrainState:
                     self._stretch_schedule()
             else:
                 self._load_what_fits(saved)
+            self.patience_epoch = self.position.epoch - 1
         except LOAD_ERRORS as error:
             raise _misfit(error, Exit.USAGE) from error
 
@@ -179,10 +198,10 @@ class TrainState:
         return None if step is None else f"the loss is not finite since step {step}"
 
     def _continues(self, saved: StateDict) -> bool:
-        """Return whether a fork continues its run: on the same images, with another number of epochs at the most."""
+        """Return whether a fork continues its run: on the same images, with nothing changed but when it ends."""
         same_data = not data_differences(saved.plain["data"], _describe(self.data))
         differences = {problem.key for problem in config_diff(saved.plain["config"], self.config)}
-        return same_data and differences <= {"training.num_epochs"}
+        return same_data and differences <= {"training.num_epochs", "training.early_stop"}
 
     def _load_exactly(self, saved: StateDict) -> None:
         plain = saved.plain
@@ -190,12 +209,14 @@ class TrainState:
         groups = self.optimizer.param_groups
         for group, rate in zip(groups, saved_rates(plain["optimizer"]["groups"], len(groups)), strict=True):
             group["lr"] = rate
-        if self.scheduler is not None:
-            load_counters(self.scheduler, plain["scheduler"])
+        self.schedule.load_state_dict(plain)
         if plain["scaler"] and self.scaler.is_enabled():
             load_scale(self.scaler, plain["scaler"])
         self.position = Position.from_state_dict(plain["position"])
         self.best = _saved_best(plain)
+        self.patience_epoch = plain.get("patience_epoch", 0)
+        if type(self.patience_epoch) is not int:
+            raise ValueError("the epoch that early stopping counts from is no number")
         self.meters.load_state_dict(plain["tally"])
         if not is_number(plain["train_s"]):
             raise ValueError("the time of the epoch is not a number of seconds")
@@ -217,38 +238,34 @@ class TrainState:
         best = _saved_best(plain)
         if best is not None and best.metric == self.monitor:
             self.best = best
-        if isinstance(self.scheduler, Plateau):
+        self.schedule.skip_to(self.position.epoch)
+        if isinstance(self.schedule.main, Plateau):
             self._continue_plateau(plain)
-        elif self.scheduler is not None:
-            self._step_schedule()
 
     def _stretch_schedule(self) -> None:
         """Let a schedule that spans all epochs span those of this configuration."""
-        if isinstance(self.scheduler, torch.optim.lr_scheduler.CosineAnnealingLR):
+        if isinstance(self.schedule.main, torch.optim.lr_scheduler.CosineAnnealingLR):
             for group in self.optimizer.param_groups:
                 group["lr"] = group["initial_lr"]
-            self.scheduler = build.scheduler(self.config, self.optimizer)
-            self._step_schedule()
-
-    def _step_schedule(self) -> None:
-        """Bring a schedule that has not begun to the epoch of the position."""
-        assert self.scheduler is not None and not isinstance(self.scheduler, Plateau)
-        with warnings.catch_warnings():  # torch warns of a schedule stepped before the optimizer: it is meant here
-            warnings.simplefilter("ignore", UserWarning)
-            for _ in range(1, self.position.epoch):
-                self.scheduler.step()
+            self.schedule = Schedule(self.config, self.optimizer)
+            self.schedule.skip_to(self.position.epoch)
 
     def _continue_plateau(self, plain: Mapping[str, Any]) -> None:
-        """Go on with the rate and the counters of a plateau schedule, unless another rate or another metric is set."""
-        assert isinstance(self.scheduler, Plateau)
+        """Go on with the rate and the counters of a plateau schedule, unless another rate or another metric is set.
+
+        While either run warms up, the rate is that of the new configuration.
+        """
+        assert isinstance(self.schedule.main, Plateau)
         config, groups = plain["config"], self.optimizer.param_groups
         same_schedule = config.get("scheduler.name") == self.config.scheduler.name
         if not same_schedule or config.get("optimizer.lr") != self.config.optimizer.lr:
             return
+        if self.position.epoch <= max(config.get("scheduler.warmup_epochs", 0), self.config.scheduler.warmup_epochs):
+            return
         for group, rate in zip(groups, saved_rates(plain["optimizer"]["groups"], len(groups)), strict=True):
             group["lr"] = rate
         if self.best is not None:  # it is of the metric that the schedule follows
-            load_counters(self.scheduler, plain["scheduler"])
+            load_counters(self.schedule.main, plain["scheduler"])
 
     def _check_data(self, saved: Mapping[str, Any]) -> None:
         if differences := data_differences(saved, _describe(self.data)):
@@ -271,10 +288,10 @@ def build_train_state(config: RunConfig, data: LoadedDataset, device: torch.devi
     torch.manual_seed(config.training.seed)
     model = build.model(config, len(data.classes)).to(device)
     optimizer = build.optimizer(config, model)
-    scheduler = build.scheduler(config, optimizer)
+    schedule = Schedule(config, optimizer)
     fp16 = training_device.amp_dtype(config, device) is torch.float16
     scaler = torch.amp.GradScaler(device.type, enabled=fp16)
-    return TrainState(config, data, device, model, optimizer, scheduler, scaler, Meters(device), split_seed)
+    return TrainState(config, data, device, model, optimizer, schedule, scaler, Meters(device), split_seed)
 
 
 def saved_split_seed(plain: Mapping[str, Any], default: int) -> int:

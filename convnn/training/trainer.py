@@ -18,14 +18,16 @@ from convnn.config.schema import RunConfig
 from convnn.costs.memory_fit import ModelMemoryError, is_out_of_memory, shortage
 from convnn.costs.plan import plan
 from convnn.data.splits import small_last_batch
+from convnn.errors import UserError
 from convnn.events import Epoch, Event, Finished, Started, Step, Warned
 from convnn.metrics import Best
+from convnn.presets.rules import early_stop_problem
 from convnn.training import build, environment
 from convnn.training import device as training_device
 from convnn.training.evaluation import autocast, evaluation_steps
 from convnn.training.meters import Meters, Stopwatch
 from convnn.training.preflight import PreflightReport, preflight
-from convnn.training.state import Plateau, StateDict, TrainState, build_train_state, saved_split_seed
+from convnn.training.state import StateDict, TrainState, build_train_state, saved_split_seed
 
 SECONDS_PER_STEP_EVENT = 0.5
 STEP_EVENTS_PER_EPOCH = 200
@@ -40,6 +42,7 @@ class Trainer:
         self.device, self.peak_memory = state.device, peak_memory
         self._step_event_time = time.monotonic()  # of the last one: epochs may be shorter than the time between two
         self.loss_fn = build.loss_fn(config)
+        self.training_loss_fn = build.loss_fn(config, config.training.label_smoothing)
         self.amp = training_device.amp_dtype(config, state.device)
         self.compiled_model = build.compiled(config, state.model) if config.runtime.compile else state.model
 
@@ -54,6 +57,8 @@ class Trainer:
         seed = config.training.seed
         split_seed = seed if saved is None else saved_split_seed(saved.plain, seed)
         data = build.data(config, device, split_seed=split_seed)
+        if problem := early_stop_problem(config, validation=data.val is not None):
+            raise UserError(problem)
         free = training_device.free_memory(device)  # before the model takes its part
         warnings = [warning] if (warning := shortage(config, data.image_size, len(data.classes), free)) else []
         peak_memory = training_device.PeakMemory(device)
@@ -89,13 +94,13 @@ class Trainer:
                 yield Warned(message=note, level="note")
             for warning in [*self.state.data.warnings, *report.notes, *self._batch_warnings()]:
                 yield Warned(message=warning)
-        while self.state.position.epoch <= self.config.training.num_epochs:
+        while not self.state.is_complete:
             if (cause := (yield from self._train_epoch())) is not None:
                 yield Finished(outcome="diverged", cause=f"{cause} (epoch {self.state.position.epoch})")
                 return
             yield from self._finish_epoch()
             yield from self._read_warnings()
-        yield Finished(outcome="done")
+        yield Finished(outcome="done", cause="early stop" if self.state.stopped_early else "")
 
     def train_step(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Take an optimizer step on x (B, C, H, W), y (B,); return mean loss and gradient norm, on the device."""
@@ -106,7 +111,7 @@ class Trainer:
         for xs, ys in zip(x.tensor_split(micro_batches), y.tensor_split(micro_batches), strict=True):
             with autocast(self.device, self.amp):
                 logits = self.compiled_model(xs)
-            losses = self.loss_fn(logits, ys)
+            losses = self.training_loss_fn(logits, ys)
             loss = losses.sum() / len(y)
             state.scaler.scale(loss).backward()
             state.meters.add(losses.detach(), logits.detach(), ys, state.position.global_step + 1)
@@ -204,10 +209,7 @@ class Trainer:
         monitored = metrics[state.monitor]
         if state.best is None or monitored > state.best.value:
             state.best = Best(state.monitor, monitored, epoch)
-        if isinstance(state.scheduler, Plateau):
-            state.scheduler.step(monitored)
-        elif state.scheduler is not None:
-            state.scheduler.step()
+        state.schedule.step(monitored)
         state.meters, state.epoch_timer = Meters(self.device), Stopwatch()
         state.position.epoch, state.position.step = epoch + 1, 0
         yield Epoch(epoch=epoch, step=state.position.global_step, metrics=metrics)
@@ -224,7 +226,7 @@ class Trainer:
             return PreflightReport()
         return preflight(
             self.state.model,
-            self.loss_fn,
+            self.training_loss_fn,
             self._random_batch(),
             self.amp,
             compiled_model=self.compiled_model if compiles else None,

@@ -66,8 +66,7 @@ class Checkpointer:
         is_best = best is not None and best.epoch == epoch
         if is_best:
             self._best = None
-        is_last = epoch == self.config.training.num_epochs
-        due = is_last or (epoch % self.config.checkpoint.every_epochs == 0 and self._affordable())
+        due = self.state.is_complete or (epoch % self.config.checkpoint.every_epochs == 0 and self._affordable())
         saved = due and self.save(best=is_best)
         if is_best and not saved:
             state = self.state.state_dict()

@@ -150,7 +150,7 @@ def _train(
         flush_history=recorder.flush,
         saved=resume_point.position if resume_point else None,
     )
-    if trainer.state.position.epoch <= config.training.num_epochs:
+    if not trainer.state.is_complete:
         checkpointer.try_room()
     with raised(commands):
         stream = trainer.run()

@@ -48,6 +48,9 @@ RICH = SMALL | {
     "scheduler": "plateau",
     "use_amp": True,
     "val_share": 0.2,
+    "early_stop": 5,
+    "label_smoothing": 0.1,
+    "warmup_epochs": 1,
 }
 
 

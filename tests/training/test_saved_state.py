@@ -136,7 +136,13 @@ def replaced(document, path, value):
     return copied
 
 
-@pytest.mark.parametrize("options", [{"scheduler": "plateau"}, {"scheduler": "step", "optimizer": "sgd"}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"scheduler": "plateau", "val_share": 0.2, "early_stop": 2},
+        {"scheduler": "step", "optimizer": "sgd", "warmup_epochs": 2},
+    ],
+)
 def test_any_value_of_the_state_may_be_hostile(options):
     """It is refused as a whole, or training goes on: nothing else is raised, at once or at the end of the epoch."""
     trainer = build_trainer(**options)
@@ -154,6 +160,4 @@ def test_any_value_of_the_state_may_be_hostile(options):
                     continue
                 if trainer.state.position.step < len(trainer.state.train_loader):
                     take_step(trainer)
-                if trainer.state.scheduler is not None:
-                    arguments = [1.0] if options["scheduler"] == "plateau" else []
-                    trainer.state.scheduler.step(*arguments)
+                trainer.state.schedule.step(1.0)

@@ -14,6 +14,7 @@ from convnn.config.options import BY_KEY
 from convnn.events import Epoch, Finished, Started, Step
 from convnn.training import build
 from convnn.training.evaluation import evaluate
+from convnn.training.schedule import Schedule
 from convnn.training.state import is_finite
 from convnn.training.trainer import Trainer, step_seed
 
@@ -175,6 +176,30 @@ def test_cosine_ends_at_zero_per_epoch():
         optimizer.step()
         schedule.step()
         assert optimizer.param_groups[0]["lr"] == pytest.approx(0.1 * (1 + math.cos(math.pi * epoch / 4)), abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "after"),
+    [("none", [1, 1, 1]), ("step", [1, 0.1, 0.01]), ("cosine", [1, 0.75, 0.25]), ("plateau", [1, 1, 1])],
+)
+def test_the_rate_rises_linearly_before_the_schedule(scheduler, after):
+    config = training.config(scheduler=scheduler, lr_step=1, warmup_epochs=3, num_epochs=6, lr=0.1)
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
+    schedule, rates = Schedule(config, optimizer), []
+    for _ in range(6):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step(50.0)
+    assert rates[:3] == pytest.approx([0.025, 0.05, 0.075])
+    assert rates[3] == 0.1 and rates[4:] == pytest.approx([0.1 * factor for factor in after[1:]])
+
+
+def test_smoothed_labels_are_for_training_alone():
+    trainer = build_trainer(label_smoothing=0.2)
+    logits, y = torch.randn(4, 10), torch.arange(4)
+    expected = torch.nn.CrossEntropyLoss(label_smoothing=0.2, reduction="none")(logits, y)
+    torch.testing.assert_close(trainer.training_loss_fn(logits, y), expected)
+    torch.testing.assert_close(trainer.loss_fn(logits, y), torch.nn.CrossEntropyLoss(reduction="none")(logits, y))
 
 
 def test_bf16_computes_in_bf16_and_keeps_float32_weights():

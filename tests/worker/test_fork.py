@@ -27,7 +27,11 @@ CHECKPOINT_POINTS = ("checkpoint.begun", "checkpoint.model", "checkpoint.optimiz
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"optimizer": "sgd", "scheduler": "step", "lr_step": 1}, {"scheduler": "plateau", "val_share": 0.2}],
+    [
+        {},
+        {"optimizer": "sgd", "scheduler": "step", "lr_step": 1, "warmup_epochs": 1},
+        {"scheduler": "plateau", "val_share": 0.2},
+    ],
     ids=["none", "step", "plateau"],
 )
 def test_more_epochs_end_as_a_run_that_had_them_from_the_start(tmp_path, options):
@@ -59,6 +63,27 @@ def test_a_cosine_schedule_spans_all_epochs(tmp_path):
     whole, _ = training.train(tmp_path / "whole", longer)
     rates = [epoch.metrics["lr"] for epoch in forked.history().epochs]
     assert rates[2:] == pytest.approx([epoch.metrics["lr"] for epoch in whole.history().epochs][2:])
+
+
+def test_early_stopping_ends_a_run_as_done_whatever_came_between_and_a_fork_counts_anew(tmp_path):
+    options = training.config(lr=1e-12, val_share=0.2, early_stop=2, num_epochs=30)
+    run, result = training.train(tmp_path, options)
+    epochs = run.history().epochs
+    assert (result.finished.outcome, result.finished.cause, result.code) == ("done", "early stop", Exit.DONE)
+    assert len(epochs) == 2 + run.history().best()[1] < 30
+    lines = run.events_path.read_text().splitlines(keepends=True)
+    run.events_path.write_text("".join(lines[:-1]))  # killed before its last word
+    assert training.resume(run).finished.cause == "early stop" and len(run.history().epochs) == len(epochs)
+
+    stopped, _ = training.train(tmp_path / "stopped", options, commands=training.StopAt(4))
+    assert stopped.status() == "stopped"
+    assert training.resume(stopped).finished.cause == "early stop"
+    assert stopped.history().digest() == run.history().digest()
+
+    forked, _ = fork_run(run, training.config(lr=1e-12, val_share=0.2, early_stop=2, num_epochs=40), tmp_path)
+    assert training.resume(forked, commands=training.StopAt(7)).finished.outcome == "stopped"
+    assert training.resume(forked).finished.cause == "early stop"
+    assert len(forked.history().epochs) == len(epochs) + 2
 
 
 def test_a_plateau_schedule_keeps_the_rate_that_it_cut(tmp_path):

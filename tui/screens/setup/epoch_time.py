@@ -22,8 +22,9 @@ MAX_RUNS = 3  # past runs that are used, the newest first
 WITHOUT_COST = frozenset(
     {
         "training.num_epochs", "training.seed", "training.criterion", "training.clip_grad_norm",
+        "training.label_smoothing", "training.early_stop",
         "optimizer.lr", "optimizer.weight_decay", "optimizer.momentum",
-        "scheduler.name", "scheduler.step", "scheduler.gamma",
+        "scheduler.name", "scheduler.step", "scheduler.gamma", "scheduler.warmup_epochs",
     }
 )  # fmt: skip
 """Options that do not change how long an epoch takes."""

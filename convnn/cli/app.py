@@ -64,6 +64,7 @@ COMMANDS = {
     "runs": Command("look and compare", "runs"),
     "show": Command("look and compare", "show", runs_long=True),
     "evaluate": Command("look and compare", "evaluate", runs_long=True),
+    "inspect": Command("look and compare", "inspect", runs_long=True),
     "compare": Command("look and compare", "compare"),
     "table": Command("look and compare", "table"),
     "note": Command("manage runs", "note"),

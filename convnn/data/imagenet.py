@@ -24,7 +24,7 @@ from convnn.data.in_memory import check_batches
 from convnn.data.loaders import Normalize, epoch_order
 from convnn.data.splits import balanced_subset, derive_seed, num_batches, val_share_problem, validation_split
 from convnn.data.worker_processes import POLL_SECONDS, poll_batches, prepare_worker, start_server
-from convnn.errors import UserError
+from convnn.errors import Exit, UserError
 
 SIDE = 224  # pixels, unless resized
 CENTER_CROP = 224 / 256  # share of the shorter side
@@ -215,6 +215,12 @@ class StreamingLoader:
                     self._report(errors)
                 images = images.to(self.device, non_blocking=True)
                 yield self.normalize(images), labels.to(self.device, non_blocking=True)
+
+    def image(self, index: int) -> tuple[Tensor, int]:
+        images, labels, errors = self._images[(0, [index])]
+        if errors:
+            raise UserError(f"{self._images.file(index)} cannot be read: {errors[index]}", Exit.DATA)
+        return images[0], int(labels[0])
 
     def _batches(self) -> Generator[DecodedBatch | None]:
         if self._loader.num_workers:

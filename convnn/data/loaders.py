@@ -29,6 +29,12 @@ class Loader(Protocol):
     def __len__(self) -> int:
         """Batches per epoch; the last may be smaller, unless it is dropped."""
 
+    def image(self, index: int) -> tuple[Tensor, int]:
+        """Return an image uint8 (C, H, W), by its position before any shuffling, and its label.
+
+        It is as the loader reads it, without the augmentation in memory. Raises UserError where it cannot be read.
+        """
+
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """Batches from step `first_step` on: normalized images float32 (B, C, H, W) and labels int64 (B,).
 
@@ -104,6 +110,11 @@ class InMemoryLoader:
 
     def poll_epoch(self, epoch: int, first_step: int = 0) -> Generator[tuple[Tensor, Tensor] | None]:
         yield from self.epoch(epoch, first_step)
+
+    def image(self, index: int) -> tuple[Tensor, int]:
+        margin = PAD if self.crop else 0
+        pixels = self._images[index, :, margin : margin + self.height, margin : margin + self.width]
+        return pixels.cpu(), int(self._labels[index])
 
     def _augment(self, indices: Tensor) -> Tensor:
         """Return the images at these indices, cropped and flipped. (B,) -> uint8 (B, C, H, W)"""

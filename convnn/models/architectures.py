@@ -25,6 +25,7 @@ class Slot:
     in_channels: int
     out_channels: int
     side: Side
+    patch: int = 1  # pixels of the image that a position of the map covers along each side
 
 
 @dataclass(frozen=True)
@@ -138,5 +139,5 @@ def slots(model: str, width: float, image_size: Side, in_channels: int = 3) -> t
         for position, (before, after) in enumerate(channels):
             block, conv = divmod(position, family.slots_per_block)
             name = f"block{block + 1}.conv{conv + 1}" if family.slots_per_block > 1 else f"conv{block + 1}"
-            result.append(Slot(f"stage{stage + 1}.{name}", before, after, side))
+            result.append(Slot(f"stage{stage + 1}.{name}", before, after, side, 1 << halvings))
     return tuple(result)

@@ -290,14 +290,19 @@ def recover_newest(run: Path) -> tuple[Checkpoint | None, list[str]]:
 
 
 def load_named(run: Path, name: str) -> Checkpoint:
-    """Read the checkpoint `last` or `best`. Raises UserError where it is missing or damaged."""
-    word = read_pointer(run, name)
+    """Read the checkpoint `last`, `best` or of a folder's name. Raises UserError where it is missing or damaged."""
+    word = name if _NAME.fullmatch(name) and name in _names(run) else read_pointer(run, name)
     if word is None:
         raise UserError(f"{run} has no checkpoint {name}", Exit.NO_RUN)
     try:
         return load_verified(run / CHECKPOINTS / word)
     except DamagedCheckpointError as error:
         raise UserError(f"checkpoint {name} of {run} is damaged: {error}", Exit.STORAGE) from error
+
+
+def steps(run: Path) -> list[int]:
+    """Return the steps of the checkpoints that there are, in order."""
+    return [int(name) for name in _names(run)]
 
 
 def _names(run: Path) -> list[str]:

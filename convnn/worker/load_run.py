@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -18,6 +19,14 @@ from convnn.runs.run import Run, runs_root
 from convnn.training import build
 from convnn.training.state import saved_split_seed
 from convnn.worker import checkpoint
+
+
+class SavedCheckpoint(NamedTuple):
+    """A checkpoint of a run, by the name of its folder."""
+
+    name: str
+    step: int
+    epoch: int | None  # that ended with this step; None within an epoch
 
 
 @dataclass(frozen=True)
@@ -52,12 +61,30 @@ class TrainedRun:
             return None
         return normalization["mean"], normalization["std"]
 
+    def find_checkpoint(self, which: str) -> SavedCheckpoint:
+        """Return the checkpoint `best`, `last` or the one of an epoch, given as its number. Nothing of it is read.
+
+        Raises UserError (no such run) where there is none, naming the epochs that have one.
+        """
+        epochs = {event.step: event.epoch for event in self.run.history(steps=False).epochs}
+        steps = {epochs[step]: step for step in checkpoint.steps(self.run.path) if step in epochs}
+        if which.isdecimal():
+            step = steps.get(int(which[:15]))
+        else:
+            step = int(checkpoint.read_pointer(self.run.path, which) or 0) or None
+        if step is None:
+            name = f"of epoch {which}" if which.isdecimal() else which
+            message = f"{self.run.name} has no checkpoint {name}"
+            fix = f"it has those of epoch {', '.join(map(str, sorted(steps)))}, best and last" if steps else None
+            raise UserError(Problem(message, key="checkpoint", value=which, fix=fix), Exit.NO_RUN)
+        return SavedCheckpoint(f"{step:08d}", step, epochs.get(step))
+
     def split_seed(self, which: str = "best") -> int:
         """Return the seed that draws the images of each split; a fork keeps that of the run it goes on from."""
         return saved_split_seed(checkpoint.load_named(self.run.path, which).plain, self.config.training.seed)
 
     def model(self, which: str = "best", device: str | torch.device = "cpu") -> nn.Module:
-        """Return the model with the weights of the checkpoint `best` or `last`, in evaluation mode.
+        """Return the model with the weights of a checkpoint, `best`, `last` or a folder's name, in evaluation mode.
 
         It takes normalized images (B, 3, H, W) and gives logits (B, classes). Raises UserError when the checkpoint is
         missing, damaged, or of another model, naming the difference.

@@ -56,6 +56,7 @@ LINES = {
     "sweep": [["check", HOSTILE], ["check", "escapes"], ["check", "k", "--K", HOSTILE], ["check", f"{HOSTILE}.toml"]],
     "work": [["--once"], [f"--{HOSTILE}"]],
     "evaluate": [[ANY], [HOSTILE], [ANY, "--checkpoint", HOSTILE]],
+    "inspect": [[ANY], [HOSTILE], [ANY, "--layer", HOSTILE], [ANY, "--image", HOSTILE], [ANY, "--out", HOSTILE]],
     "note": [[ANY, HOSTILE]],
     "tag": [[ANY, HOSTILE], [ANY, HOSTILE, "--remove"]],
     "runs": [[], [HOSTILE], ["--columns", HOSTILE], ["--group", "layer.K"]],

@@ -1,0 +1,311 @@
+"""`convnn inspect`: which neighbors the layers of a trained run choose on an image; nothing is written into the run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from convnn.cli import arguments
+from convnn.cli.output import UNLIMITED, print_sentences, write_json
+from convnn.errors import Exit, Problem, UserError, did_you_mean
+from convnn.json_values import json_text
+from convnn.terminal.console import out as console_of_data
+from convnn.terminal.console import say
+
+if TYPE_CHECKING:
+    from convnn.neighbors.inspection import Inspection, LayerNeighbors, Point
+    from convnn.runs.run import Run
+    from convnn.worker.inspect_run import InspectedImage
+    from convnn.worker.load_run import TrainedRun
+
+FORMATS = (".png", ".svg", ".json", ".safetensors")
+SPLITS = ("test", "val", "train")
+EXAMPLES = """
+convnn inspect @last
+convnn inspect @last --layer stage2.conv1 --image 7 --at 12,20 --checkpoint 6
+convnn inspect @last --image cat.png --against :last --out neighbors.svg
+"""
+
+
+def complete_splits(incomplete: str) -> list[str]:
+    """Return the splits that start with what was typed."""
+    return [name for name in SPLITS if name.startswith(incomplete)]
+
+
+def inspect(
+    run: arguments.Run = "@last",
+    layer: Annotated[
+        str | None,
+        typer.Option("--layer", metavar="NAME", help="a slot, as `summary` names it; without it the first"),
+    ] = None,
+    image: Annotated[
+        str, typer.Option("--image", metavar="N|PATH", help="number of an image of the split, from 0, or a file")
+    ] = "0",
+    split: Annotated[
+        str | None,
+        typer.Option(
+            "--split", metavar="|".join(SPLITS), help="split of the image, else test", autocompletion=complete_splits
+        ),
+    ] = None,
+    at: Annotated[
+        str | None,
+        typer.Option("--at", metavar="Y,X", help="pixel of the query from the top left, from 0; without it the center"),
+    ] = None,
+    checkpoint: Annotated[
+        str,
+        typer.Option(
+            "--checkpoint",
+            metavar="best|last|EPOCH",
+            help="weights to inspect",
+            autocompletion=arguments.complete_checkpoints,
+        ),
+    ] = "best",
+    against: Annotated[
+        str | None,
+        typer.Option(
+            "--against",
+            metavar="RUN[:CHECKPOINT]",
+            help="another run or checkpoint on the same image; :last is that of this run",
+            autocompletion=arguments.complete_runs,
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="FILE", help=f"write a new file: {', '.join(FORMATS)} (all layers)"),
+    ] = None,
+    as_json: arguments.Json = False,
+    runs: arguments.RunsFolder = None,
+) -> None:
+    """Show which neighbors a layer of a trained run chooses for a pixel of an image, beside the ordinary window.
+
+    The indices are those that the layer computes with in evaluation. Nothing is written into the run.
+    """
+    from convnn.runs.find import find_run
+    from convnn.runs.run import runs_root
+
+    root = runs_root(runs)
+    target = find_run(run, root)
+    second = _against(against, target, root) if against is not None else None
+    if out is not None:
+        _check_out(out)
+    point = _point(at) if at is not None else None
+    _check_layer(target, layer)
+    _check_checkpoint("--checkpoint", checkpoint)
+    say(f"inspecting {target.name}: loading torch ...")
+    from convnn.worker.inspect_run import image_size, inspect_run
+    from convnn.worker.load_run import TrainedRun
+
+    trained = TrainedRun(target)
+    trained.find_checkpoint(checkpoint)
+    pixel = _checked_pixel(image_size(trained), point)
+    inspected_image = _image(trained, checkpoint, image, split)
+    inspection = inspect_run(trained, checkpoint, inspected_image)
+    other_inspection = inspect_run(TrainedRun(second[0]), second[1], inspected_image) if second else None
+    chosen = _layer_neighbors(inspection, layer)
+    if other_inspection is not None:
+        _check_comparable(chosen, other_inspection)
+    for note in inspection.notes:
+        say(f"note: {note}")
+    if chosen.sampling == "random":
+        say(
+            f"note: the {chosen.candidates} random candidates are drawn anew at every training step; in evaluation, as "
+            "shown here, they are one fixed draw by the size of the map, whatever the seed"
+        )
+    document = _document(inspection, chosen, pixel, other_inspection)
+    if out is not None:
+        _write(out, document, inspection, chosen, pixel, other_inspection)
+        say(f"written to {out}")
+    if as_json:
+        return write_json(document)
+    if out is None:
+        _print(inspection, chosen, pixel, other_inspection)
+    return None
+
+
+# -- what was typed ----------------------------------------------------------------------------------------------------
+
+
+def _against(reference: str, target: Run, root: Path) -> tuple[Run, str]:
+    """Return the run and the checkpoint that --against names: RUN, RUN:CHECKPOINT or :CHECKPOINT."""
+    from convnn.runs.find import find_run
+
+    name, separator, checkpoint = reference.rpartition(":")
+    if not separator or not (checkpoint in arguments.CHECKPOINTS or _is_epoch(checkpoint)):
+        name, checkpoint = reference, "best"  # the colon of @best:METRIC
+    return (find_run(name, root) if name else target), checkpoint
+
+
+def _is_epoch(word: str) -> bool:
+    return word.isascii() and word.isdecimal()
+
+
+def _check_checkpoint(flag: str, name: str) -> None:
+    if name not in arguments.CHECKPOINTS and not _is_epoch(name):
+        message = f"{flag} is {name!r}: must be {', '.join(arguments.CHECKPOINTS)} or the number of an epoch"
+        raise UserError(Problem(message, key="checkpoint", value=name))
+
+
+def _check_out(path: Path) -> None:
+    if path.suffix.lower() not in FORMATS:
+        message = f"--out is {str(path)!r}: must end in {', '.join(FORMATS)}"
+        raise UserError(Problem(message, key="out", value=str(path)))
+    if path.exists() or path.is_symlink():
+        raise UserError(Problem(f"{path} is there already", key="out", value=str(path), fix="choose another name"))
+    folder = path.absolute().parent
+    if not folder.is_dir():
+        raise UserError(Problem(f"there is no folder {folder}", key="out", value=str(path)), Exit.STORAGE)
+
+
+def _point(text: str) -> Point:
+    from convnn.neighbors.inspection import Point
+
+    y, comma, x = text.partition(",")
+    if not (comma and all(_is_epoch(word.strip()) and len(word) < 10 for word in (y, x))):
+        message = f"--at is {text!r}: must be Y,X in pixels, such as 12,20"
+        raise UserError(Problem(message, key="at", value=text))
+    return Point(int(y), int(x))
+
+
+def _check_layer(run: Run, name: str | None) -> None:
+    """Raise UserError for a name that is no slot of the run's model."""
+    from convnn.models.architectures import slots
+
+    config = run.config()
+    known = [slot.name for slot in slots(config.model.name, config.model.width, (32, 32))]
+    if name is not None and name not in known:
+        message = f"--layer is {name!r}: there is no such slot{did_you_mean(name, known)}"
+        raise UserError(Problem(message, key="layer", value=name, fix=f"choose one of {', '.join(known)}"))
+
+
+def _image(trained: TrainedRun, checkpoint: str, image: str, split: str | None) -> InspectedImage:
+    from convnn.worker.inspect_run import image_of_file, image_of_split
+
+    if _is_epoch(image) and len(image) < 10:
+        if split is not None and split not in SPLITS:
+            message = f"--split is {split!r}: must be {', '.join(SPLITS)}{did_you_mean(split, SPLITS)}"
+            raise UserError(Problem(message, key="split", value=split))
+        return image_of_split(trained, checkpoint, split or "test", int(image))
+    path = Path(image).expanduser()
+    if not path.is_file():
+        message = f"--image is {image!r}: there is no such file, and it is no number from 0"
+        raise UserError(Problem(message, key="image", value=image), Exit.DATA)
+    if split is not None:
+        raise UserError(Problem("--split is for images of the data set", key="split", fix="leave it out"))
+    return image_of_file(trained, path)
+
+
+def _layer_neighbors(inspection: Inspection, name: str | None) -> LayerNeighbors:
+    """Return the layer of a slot, or the first. Raises UserError for one that chooses no neighbors."""
+    if not inspection.layers:
+        message = f"no layer of {inspection.run} chooses neighbors: all of its convolutions are ordinary ones"
+        raise UserError(Problem(message, key="layer"))
+    name = name or next(iter(inspection.layers))
+    if name not in inspection.layers:
+        fix = f"choose one of {', '.join(inspection.layers)}"
+        raise UserError(Problem(f"{name} is an ordinary convolution: it chooses no neighbors", key="layer", fix=fix))
+    return inspection.layers[name]
+
+
+def _check_comparable(layer: LayerNeighbors, against: Inspection) -> None:
+    second = against.layers.get(layer.slot)
+    if second is None:
+        message = f"{against.run} chooses no neighbors in {layer.slot}"
+        fix = f"choose --layer {' or '.join(list(against.layers)[:3])}" if against.layers else None
+        raise UserError(Problem(message, key="against", fix=fix))
+    if second.sides != layer.sides:
+        sizes = " and ".join(f"{sides[0]}x{sides[1]}" for sides in (layer.sides, second.sides))
+        raise UserError(Problem(f"{layer.slot} has maps of {sizes} in the two runs", key="against"))
+
+
+def _checked_pixel(image_size: tuple[int, int], point: Point | None) -> Point:
+    """Return the pixel of the query, the center without one. Raises UserError for one outside the image."""
+    from convnn.neighbors.inspection import Point
+
+    height, width = image_size
+    if point is None:
+        return Point(height // 2, width // 2)
+    if point.y >= height or point.x >= width:
+        message = f"--at is {point.y},{point.x}: the image has rows 0 to {height - 1} and columns 0 to {width - 1}"
+        raise UserError(Problem(message, key="at", value=f"{point.y},{point.x}"))
+    return point
+
+
+# -- what is shown -----------------------------------------------------------------------------------------------------
+
+
+def _document(
+    inspection: Inspection, layer: LayerNeighbors, pixel: Point, against: Inspection | None
+) -> dict[str, Any]:
+    from convnn.neighbors.inspection import layer_json, neighbor_changes, shared_share
+
+    query = layer.position(pixel)
+    document = {**_about(inspection), "pixel": list(pixel), "layer": layer_json(layer, query), "against": None}
+    if against is not None:
+        second = against.layers[layer.slot]
+        changes = neighbor_changes(layer.neighbors(query), second.neighbors(query))
+        document["against"] = {
+            **_about(against),
+            "layer": layer_json(second, query),
+            "shared": [first.slot for first, _ in changes.shared],
+            "lost": [neighbor.slot for neighbor in changes.lost],
+            "gained": [neighbor.slot for neighbor in changes.gained],
+            "shared_over_map": shared_share(layer, second),
+        }
+    return document
+
+
+def _about(inspection: Inspection) -> dict[str, Any]:
+    names = ("run", "checkpoint", "epoch", "step", "split", "image", "label", "prediction", "probability", "notes")
+    height, width, _ = inspection.pixels.shape
+    slots = {"slots": inspection.slots, "layers_with_neighbors": list(inspection.layers)}
+    return {name: getattr(inspection, name) for name in names} | {"image_size": [height, width], **slots}
+
+
+def _print(inspection: Inspection, layer: LayerNeighbors, pixel: Point, against: Inspection | None) -> None:
+    from convnn.neighbors.inspection import shared_share
+    from convnn.terminal.neighbor_view import neighbor_view
+
+    console = console_of_data()
+    share = shared_share(layer, against.layers[layer.slot]) if against is not None else None
+    view = neighbor_view(
+        inspection,
+        layer.slot,
+        pixel,
+        console.width if console.is_terminal else UNLIMITED,
+        letters=console.is_ascii_only or console.no_color or console.color_system in (None, "standard"),
+        against=against,
+        share=share,
+        draws_image=console.is_terminal,
+    )
+    for line in view.lines:
+        console.print(line, soft_wrap=True)
+    print_sentences([f"layers with neighbors: {', '.join(inspection.layers)}"])
+
+
+def _write(
+    path: Path,
+    document: dict[str, Any],
+    inspection: Inspection,
+    layer: LayerNeighbors,
+    pixel: Point,
+    against: Inspection | None,
+) -> None:
+    """Write a new file in the format of its ending."""
+    from convnn.events import SCHEMA
+    from convnn.neighbors.figure import neighbor_figure
+    from convnn.neighbors.inspection import dumps
+
+    about = f"convnn inspect: {layer.slot} of {inspection.run}, {inspection.checkpoint_text}, pixel {pixel.y},{pixel.x}"
+    match path.suffix.lower():
+        case ".json":
+            data = (json_text({"schema": SCHEMA, **document}, indent=2) + "\n").encode()
+        case ".safetensors":
+            data = dumps(inspection)
+        case ".svg":
+            data = neighbor_figure(inspection, layer.slot, pixel, against).svg(about).encode()
+        case _:
+            data = neighbor_figure(inspection, layer.slot, pixel, against).png(about)
+    with path.open("xb") as file:
+        file.write(data)

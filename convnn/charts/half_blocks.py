@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from fractions import Fraction
 from functools import lru_cache
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
 from rich.color import Color
 from rich.style import Style
 from rich.text import Span, Text
+
+if TYPE_CHECKING:
+    import numpy as np
 
 UPPER_HALF = "▀"
 RAMP = " .:-=+*#%@"  # from black to white
@@ -41,6 +43,8 @@ def fit_scale(height: int, width: int, rows: int, columns: int) -> Fraction:
 
 def scaled(pixels: np.ndarray, scale: Fraction) -> np.ndarray:
     """Return an image in dots: pixels repeated or, with a scale below 1, averaged. (H, W, 3) -> (h, w, 3) uint8"""
+    import numpy as np
+
     if scale >= 1:
         return pixels.repeat(int(scale), 0).repeat(int(scale), 1)
     block = scale.denominator
@@ -62,6 +66,8 @@ class HalfBlocks:
     """An image of dots (h, w, 3) on cells, to be tinted and labeled; `letters` without half-blocks and colors."""
 
     def __init__(self, dots: np.ndarray, *, letters: bool) -> None:
+        import numpy as np
+
         self.letters = letters
         self.dots = np.pad(dots, ((0, len(dots) % 2), (0, 0), (0, 0))).astype(np.int32)
         self.labels: dict[tuple[int, int], tuple[str, Style]] = {}  # a character by (row, column) of its cell
@@ -72,6 +78,8 @@ class HalfBlocks:
 
     def tint(self, top: int, left: int, size: int, color: RGB, strength: float) -> None:
         """Blend a square of dots with a color, by a strength from 0 to 1; what lies outside is cut off."""
+        import numpy as np
+
         area = self.dots[max(0, top) : max(0, top + size), max(0, left) : max(0, left + size)]
         area[:] = np.rint(area * (1 - strength) + np.array(color) * strength)
 
@@ -86,6 +94,8 @@ class HalfBlocks:
         return [self._line(row) for row in range(self.rows)]
 
     def _line(self, row: int) -> Text:
+        import numpy as np
+
         upper, lower = self.dots[2 * row], self.dots[2 * row + 1]
         if self.letters:
             brightness = (upper + lower) @ np.array((299, 587, 114)) / (2 * 255 * 1000)  # ITU-R BT.601, from 0 to 1
@@ -107,7 +117,7 @@ class HalfBlocks:
 
 
 def _codes(dots: np.ndarray) -> list[int]:
-    codes: list[int] = (dots @ np.array((1 << 16, 1 << 8, 1))).tolist()
+    codes: list[int] = (dots[:, 0] << 16 | dots[:, 1] << 8 | dots[:, 2]).tolist()
     return codes
 
 

@@ -49,7 +49,7 @@ def inspect(
             "--split", metavar="|".join(SPLITS), help="split of the image, else test", autocompletion=complete_splits
         ),
     ] = None,
-    at: Annotated[
+    query: Annotated[
         str | None,
         typer.Option("--at", metavar="Y,X", help="pixel of the query from the top left, from 0; without it the center"),
     ] = None,
@@ -90,7 +90,7 @@ def inspect(
     second = _against(against, target, root) if against is not None else None
     if out is not None:
         _check_out(out)
-    point = _point(at) if at is not None else None
+    point = _point(query) if query is not None else None
     _check_layer(target, layer)
     _check_checkpoint("--checkpoint", checkpoint)
     say(f"inspecting {target.name}: loading torch ...")

@@ -6,13 +6,16 @@ import base64
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 from xml.sax.saxutils import escape, quoteattr
 
-import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from convnn.neighbors.inspection import Inspection, Neighbor, Point, neighbor_changes
 from convnn.text import escaped
+
+if TYPE_CHECKING:
+    import numpy as np
 
 SIDE = 560  # of the image in points, at least half of it
 MARGIN, LINE, TEXT = 16, 18, 13  # points

@@ -9,14 +9,13 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import numpy as np
-import safetensors
-from safetensors.numpy import load, save
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from convnn.errors import Exit, UserError
 from convnn.files import open_regular
+
+if TYPE_CHECKING:
+    import numpy as np
 
 METADATA = "inspection"  # key of the JSON text in the metadata of the file
 IMAGE = "image"  # name of the tensor of pixels
@@ -65,6 +64,8 @@ class LayerNeighbors:
     @property
     def points(self) -> tuple[np.ndarray, np.ndarray]:
         """Rows and columns of all neighbors in the map without padding; outside of it in the padding. (N, K) twice"""
+        import numpy as np
+
         rows, columns = np.divmod(self.index.astype(np.int64), self.sides[1] + 2 * self.padding)
         return rows - self.padding, columns - self.padding
 
@@ -128,6 +129,9 @@ _TENSORS = ("index", "scores")
 
 def dumps(inspection: Inspection) -> bytes:
     """Return a safetensors file with the tensors `image`, `SLOT/index` and `SLOT/scores`, the rest as JSON metadata."""
+    import numpy as np
+    from safetensors.numpy import save
+
     tensors = {IMAGE: inspection.pixels}
     layers = []
     for slot, layer in inspection.layers.items():
@@ -140,6 +144,9 @@ def dumps(inspection: Inspection) -> bytes:
 
 def read(path: Path) -> Inspection:
     """Read a file that `dumps` made. Raises UserError (data) where it is damaged or something else."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
     try:
         with open_regular(path) as file:
             data = file.read(MOST_BYTES)
@@ -156,7 +163,7 @@ def read(path: Path) -> Inspection:
         }
         own |= {"slots": tuple(own["slots"]), "notes": tuple(own["notes"])}
         return Inspection(**own, pixels=tensors[IMAGE], layers=layers)
-    except (OSError, ValueError, KeyError, TypeError, safetensors.SafetensorError) as error:
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise UserError(
             f"{path} is no file of inspected neighbors: {type(error).__name__}: {error}", Exit.DATA
         ) from error
@@ -201,6 +208,8 @@ def shared_share(first: LayerNeighbors, second: LayerNeighbors) -> float | None:
 
     None where no query has a neighbor beside itself. Raises ValueError for maps of different sizes.
     """
+    import numpy as np
+
     if first.sides != second.sides:
         raise ValueError(f"maps of {first.sides[0]}x{first.sides[1]} and {second.sides[0]}x{second.sides[1]} positions")
     others = max(first.K, second.K) - 1
@@ -215,6 +224,8 @@ def shared_share(first: LayerNeighbors, second: LayerNeighbors) -> float | None:
 
 def _codes(layer: LayerNeighbors) -> tuple[np.ndarray, np.ndarray]:
     """Positions of the neighbors in the map without padding, -1 for queries and padding; padding slots. (N, K), (N,)"""
+    import numpy as np
+
     rows, columns = layer.points
     is_padding = (rows < 0) | (columns < 0) | (rows >= layer.sides[0]) | (columns >= layer.sides[1])
     codes = rows * layer.sides[1] + columns

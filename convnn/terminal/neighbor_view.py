@@ -89,10 +89,10 @@ def neighbor_view(
     columns = max(8, width - LIST_WIDTH - GAP)
     rows = max(4, (height or 40) - len(head))
     pixels = inspection.pixels
-    scale = scale or fit_scale(*pixels.shape[:2], rows, columns)
+    scale = scale or fit_scale(pixels.shape[0], pixels.shape[1], rows, columns)
     dots = scaled(pixels, scale)
-    center = [int((start + 0.5) * layer.patch * scale) for start in query]
-    window = window_around(*center, dots.shape, rows, columns)
+    center_y, center_x = (int((start + 0.5) * layer.patch * scale) for start in query)
+    window = window_around(center_y, center_x, dots.shape, rows, columns)
     picture = HalfBlocks(dots[window.top :][: window.height, window.left :][:, : window.width], letters=letters)
     _mark(picture, layer, query, neighbors, gained, lost_slots, window, scale)
     image = picture.lines() if draws_image else []

@@ -107,7 +107,7 @@ def inspect_run(trained: TrainedRun, checkpoint: str, image: InspectedImage) -> 
     """
     saved = trained.find_checkpoint(checkpoint)
     size = image_size(trained)
-    if image.pixels.shape[1:] != size:
+    if tuple(image.pixels.shape[1:]) != size:
         height, width = image.pixels.shape[1:]
         message = f"{trained.run.name} was trained on {size[1]}x{size[0]} pixels, the image has {width}x{height}"
         raise UserError(Problem(message, key="against", fix="compare runs on images of one size"))

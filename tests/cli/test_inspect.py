@@ -22,14 +22,8 @@ from convnn.worker.inspect_run import image_of_split, inspect_run
 from convnn.worker.load_run import TrainedRun
 
 OPTIONS = {"layer": "Branching", "K": 5, "limit": 20, "val_share": 0.5, "augment": True, "num_epochs": 2}
-SHUFFLED = {
-    "num_epochs": 1,
-    "layer": "ConvNN_Attn",
-    "K": 4,
-    "sampling_type": "random",
-    "num_samples": 9,
-    "shuffle_pattern": "BA",
-}
+RANDOM = {"layer": "ConvNN_Attn", "K": 4, "sampling_type": "random", "num_samples": 9, "num_epochs": 1}
+SHUFFLED = OPTIONS | RANDOM | {"shuffle_pattern": "BA", "shuffle_scale": 2}
 SLOT = "stage1.block1.conv1"
 
 
@@ -37,7 +31,7 @@ SLOT = "stage1.block1.conv1"
 def root(tmp_path_factory):
     """Two runs of one model size on the same images, and one of ordinary convolutions."""
     folder = tmp_path_factory.mktemp("runs")
-    for name, options in (("first", OPTIONS), ("second", OPTIONS | SHUFFLED | {"shuffle_scale": 2}), ("plain", {})):
+    for name, options in (("first", OPTIONS), ("second", SHUFFLED), ("plain", {})):
         run, _ = training.train(folder, training.config(**({"num_epochs": 1, "limit": 20} | options)))
         run.path.rename(folder / f"20260101-000000-{name}")
     return folder
@@ -66,11 +60,11 @@ def test_the_indices_of_every_layer_are_its_own(root, name):
     model, own = run.model("last"), {}
     for module_name, module in model.named_modules():
         if hasattr(module, "K") and name == "first":
-            module.register_forward_pre_hook(
-                lambda layer, args, key=module_name: own.update(
-                    {key: layer._neighbor_index(args[0], args[0].shape[2:])}
-                )
-            )
+
+            def add(layer, args, key=module_name):
+                own[key] = layer._neighbor_index(args[0], args[0].shape[2:])
+
+            module.register_forward_pre_hook(add)
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in run.normalization)
     pixels = torch.from_numpy(inspection.pixels).permute(2, 0, 1).float() / 255
     with torch.inference_mode():

@@ -167,3 +167,14 @@ def test_a_crop_of_a_large_photograph_is_decoded_at_a_fraction(stream, monkeypat
 def test_the_last_batch_can_be_dropped(stream):
     train = stream(drop_last=True).train
     assert len(train) == 2 and [len(y) for _, y in epoch(train)] == [8, 8]
+
+
+def test_single_images_are_those_of_the_batches_without_shuffling(stream, images):
+    test = stream(batch_size=6).test
+    pixels, label = test.image(4)
+    (batch,) = epoch(test)
+    assert torch.equal(test.normalize(pixels), batch[0][4]) and label == batch[1][4] == 1
+    sorted(images.glob("val/n02/*"))[1].write_bytes(b"damaged")
+    with pytest.raises(UserError, match="cannot be read") as error:
+        test.image(4)
+    assert error.value.code == Exit.DATA

@@ -85,6 +85,7 @@ class Step(Event):
     lr: float | None = None
     grad_norm: float | None = None
     images_per_s: float | None = None
+    system: dict[str, float] = {}  # by the names of `metrics.SYSTEM_METRICS`; means since the last event
 
 
 class Epoch(Event):

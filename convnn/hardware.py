@@ -196,6 +196,18 @@ def _nvml_device_called(nvml: Any, name: str) -> Any | None:
     return matches[0] if len(matches) == 1 else None
 
 
+def nvml_device(uuid: str) -> tuple[Any | None, Any | None]:
+    """Return the module `pynvml` and its handle of the GPU, or part of a GPU, that torch calls by this UUID."""
+    nvml = load_nvml()
+    for prefix in ("GPU-", "MIG-"):
+        if nvml is not None:
+            try:
+                return nvml, nvml.nvmlDeviceGetHandleByUUID(prefix + uuid)
+            except nvml.NVMLError:
+                continue
+    return None, None
+
+
 def _uuid(nvml: Any, device: Any) -> str:
     uuid = nvml.nvmlDeviceGetUUID(device)
     return uuid.decode() if isinstance(uuid, bytes) else str(uuid)

@@ -64,6 +64,23 @@ METRICS: dict[str, Metric] = {
         Metric("peak_bytes", "lower", "bytes", hardware=True),
     )
 }
+SYSTEM_METRICS: dict[
+    str, Metric
+] = {  # of the machine while it trains: recorded with steps, part of no epoch and digest
+    metric.name: metric
+    for metric in (
+        Metric("data_loading", unit="%"),  # share of the training time that waits for batches
+        Metric("gpu_util", unit="%"),
+        Metric("cpu_util", unit="%"),  # of the CPUs that the process may use, by all processes
+        Metric("gpu_bytes", unit="bytes"),  # in use on the card, by all processes
+        Metric("rss_bytes", unit="bytes"),  # resident memory of the process
+        Metric("gpu_power", unit="W"),
+        Metric("gpu_temp", unit="C"),
+        Metric("cpu_temp", unit="C"),
+        Metric("gpu_clock", unit="MHz"),
+        Metric("cpu_clock", unit="MHz"),
+    )
+}
 SCORES: dict[str, Score] = {name: metric.score for name, metric in METRICS.items() if metric.score is not None}
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from convnn.errors import Problem, UserError
 from convnn.json_values import iso
-from convnn.runs.history import STEP_FIELDS, History
+from convnn.runs.history import History
 from convnn.runs.run import Run, typed_path
 from convnn.text import escaped
 
@@ -24,9 +24,8 @@ def epoch_rows(history: History) -> list[dict[str, Any]]:
 def step_rows(history: History) -> list[dict[str, Any]]:
     """Return a row per recorded step: its epoch, number and time (UTC), and its values."""
     return [
-        {"epoch": step.epoch, "step": step.step, "time": iso(step.time)}
-        | {name: value for name in STEP_FIELDS if (value := getattr(step, name)) is not None}
-        for step in history.steps
+        {"epoch": step.epoch, "step": step.step, "time": iso(step.time), **history.step_values(index)}
+        for index, step in enumerate(history.steps)
     ]
 
 
@@ -59,10 +58,9 @@ def write_tensorboard(run: Run, directory: Path) -> Path:
         raise UserError(Problem(message, fix="give another directory, or remove it"))
     history = run.history()
     with SummaryWriter(str(log_directory)) as writer:
-        for step in history.steps:
-            for name in STEP_FIELDS:
-                value = getattr(step, name)
-                if value is not None and math.isfinite(value):
+        for index, step in enumerate(history.steps):
+            for name, value in history.step_values(index).items():
+                if math.isfinite(value):
                     writer.add_scalar(f"step/{name}", value, step.step, step.time.timestamp())
         for epoch in history.epochs:
             for name, value in epoch.metrics.items():

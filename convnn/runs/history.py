@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterable
+from array import array
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from itertools import chain
 from pathlib import Path
@@ -27,13 +28,14 @@ from convnn.events import (
     Warned,
 )
 from convnn.json_values import json_value
-from convnn.metrics import METRICS, lower_is_better, monitored
+from convnn.metrics import METRICS, SYSTEM_METRICS, lower_is_better, monitored
 from convnn.runs import event_log
 
 Axis = Literal["epoch", "step", "seconds"]
 
 UNTRACED = frozenset(name for name, metric in METRICS.items() if metric.hardware)
 RECENT_EPOCHS, RECENT_STEPS = 5, 500  # that the speed is measured over; steps until the first epoch ends
+RECENT_SAMPLES = 20  # recorded steps that the present system metrics are the mean of: ten seconds or more
 
 
 class Mark(NamedTuple):
@@ -45,7 +47,10 @@ class Mark(NamedTuple):
 
 
 class StepRecord(NamedTuple):
-    """The fields of a Step event in a quarter of its memory: a run has tens of thousands of them."""
+    """The fields of a Step event in a quarter of its memory: a run has tens of thousands of them.
+
+    System metrics are columns of the history: they take a tenth of a record each.
+    """
 
     time: datetime
     epoch: int
@@ -100,6 +105,7 @@ class History:
         self.elapsed = 0.0  # seconds of training up to the last event
         self._epoch_seconds: list[float] = []  # `elapsed` at each of `epochs`
         self._step_seconds: list[float] = []
+        self.system: dict[str, array[float]] = {}  # system metric -> its value at each of `steps`, NaN where unknown
         self._last_time: datetime | None = None  # of the last event; None while the run does not train
 
     def fold(self, events: Iterable[Event]) -> Self:
@@ -112,6 +118,7 @@ class History:
                         self._rewind(event.step - 1)  # the run started over without a Resumed event
                     self.steps.append(StepRecord(*(getattr(event, field) for field in StepRecord._fields)))
                     self._step_seconds.append(self.elapsed)
+                    self._add_system_metrics(event.system)
                 case Epoch():
                     if self.epochs and event.step <= self.epochs[-1].step:
                         self._rewind(event.step - 1)
@@ -184,6 +191,18 @@ class History:
             self.elapsed += max(0.0, (event.time - self._last_time).total_seconds())  # clocks may be set back
             self._last_time = None if isinstance(event, Paused | Finished) else max(event.time, self._last_time)
 
+    def _add_system_metrics(self, values: Mapping[str, float]) -> None:
+        """Add the values of the last step to the columns; a metric that appears has no value before."""
+        for name in SYSTEM_METRICS.keys() & values.keys() - self.system.keys():
+            self.system[name] = array("d", [math.nan]) * (len(self.steps) - 1)
+        for name, column in self.system.items():
+            column.append(values.get(name, math.nan))
+
+    def recent_system_metric(self, name: str) -> float | None:
+        """Return the mean of a system metric over the last steps that have it; None where none has."""
+        values = [value for value in self.system.get(name, ())[-RECENT_SAMPLES:] if math.isfinite(value)]
+        return sum(values) / len(values) if values else None
+
     def _rewind(self, step: int) -> None:
         """Forget the steps after `step`, and the time they took."""
         if self.step <= step:
@@ -192,6 +211,8 @@ class History:
         del self.epochs[epochs:], self._epoch_seconds[epochs:]
         steps = sum(event.step <= step for event in self.steps)
         del self.steps[steps:], self._step_seconds[steps:]
+        for column in self.system.values():
+            del column[steps:]
         self.marks = [mark for mark in self.marks if mark.step <= step]
         self.elapsed = max((times[-1] for times in (self._epoch_seconds, self._step_seconds) if times), default=0.0)
 
@@ -241,11 +262,15 @@ class History:
         """Return (xs, ys) of a metric with a point per epoch.
 
         A metric of steps (loss, lr, grad_norm, images_per_s) that no epoch has, or any with `live`, has a point per
-        step, where x may be 2.5 epochs.
+        step, where x may be 2.5 epochs; so has a system metric.
         """
         values: list[float | None]
-        if metric in STEP_FIELDS and (live or not any(metric in epoch.metrics for epoch in self.epochs)):
-            values = [getattr(step, metric) for step in self.steps]
+        if metric in SYSTEM_METRICS or (
+            metric in STEP_FIELDS and (live or not any(metric in epoch.metrics for epoch in self.epochs))
+        ):
+            values = [getattr(step, metric, None) for step in self.steps]
+            if metric in self.system:
+                values = [None if math.isnan(value) else value for value in self.system[metric]]
             xs = self._step_seconds if x == "seconds" else [float(step.step) for step in self.steps]
             if x == "epoch":
                 per_epoch = (self.started and self.started.steps_per_epoch) or 1
@@ -255,6 +280,12 @@ class History:
             xs = self._epoch_seconds if x == "seconds" else [float(getattr(epoch, x)) for epoch in self.epochs]
         points = [(position, value) for position, value in zip(xs, values, strict=True) if value is not None]
         return [position for position, _ in points], [value for _, value in points]
+
+    def step_values(self, index: int) -> dict[str, float]:
+        """Return what is recorded of the step at an index of `steps`, system metrics included."""
+        step = self.steps[index]
+        values = {name: value for name in STEP_FIELDS if (value := getattr(step, name)) is not None}
+        return values | {name: column[index] for name, column in self.system.items() if not math.isnan(column[index])}
 
     @property
     def progress(self) -> Progress:

@@ -30,7 +30,7 @@ STYLES: dict[Tone, str] = {
     "": "",
 }
 STEP_CURVE_UNTIL = 5  # epochs: from then on a point an epoch shows enough of the loss
-STACKED_BELOW = 76  # columns: where two panes side by side are too narrow
+NARROWEST_PANE = 38  # columns of one pane beside another
 
 
 def status_text(status: str) -> Text:
@@ -40,24 +40,32 @@ def status_text(status: str) -> Text:
 
 @dataclass
 class CurvePanes:
-    """Loss and accuracy of a run in at most `height` lines: side by side, or stacked where that is too narrow."""
+    """Loss and accuracy of a run in at most `height` lines: side by side, or stacked where that is too narrow.
+
+    Where there is room for a third pane, it is the utilization of the devices.
+    """
 
     history: History
     height: int
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         width, height = options.max_width, self.height
-        if width < STACKED_BELOW and height >= 20:
+        if width < NARROWEST_PANE * 2 and height >= 20:
             upper = height - height // 2
             yield from framed("loss", self._loss(width - 2, upper - 2, options), width)
             yield from framed("accuracy, %", self._accuracy(width - 2, height - upper - 2, options), width)
             return
-        left = width // 2
-        height = min(height, max(18, width // 4))  # higher than wide, curves are hard to read
-        losses = framed("loss", self._loss(left - 2, height - 2, options), left)
-        accuracies = framed("accuracy, %", self._accuracy(width - left - 2, height - 2, options), width - left)
-        for loss_line, accuracy_line in zip(losses, accuracies, strict=True):
-            yield Text.assemble(loss_line, accuracy_line, no_wrap=True)
+        panes = [("loss", self._loss), ("accuracy, %", self._accuracy)]
+        if self.history.system and width >= NARROWEST_PANE * 3:
+            panes.append(("utilization, %", self._utilization))
+        widths = [width * (index + 1) // len(panes) - width * index // len(panes) for index in range(len(panes))]
+        height = min(height, max(18, widths[0] // 2))  # higher than wide, curves are hard to read
+        columns = [
+            framed(title, chart(pane_width - 2, height - 2, options), pane_width)
+            for (title, chart), pane_width in zip(panes, widths, strict=True)
+        ]
+        for lines in zip(*columns, strict=True):
+            yield Text.assemble(*lines, no_wrap=True)
 
     def _loss(self, width: int, height: int, options: ConsoleOptions) -> Chart:
         """Draw the loss of each split by epoch, in a young run also that of the steps."""
@@ -71,6 +79,10 @@ class CurvePanes:
     def _accuracy(self, width: int, height: int, options: ConsoleOptions) -> Chart:
         curves = report.split_series(self.history, "top1")
         return self._chart(curves, width, height, "waiting for the first epoch to end", options)
+
+    def _utilization(self, width: int, height: int, options: ConsoleOptions) -> Chart:
+        curves = report.system_series("%", self.history.series)
+        return self._chart(curves, width, height, "", options)
 
     def _chart(self, curves: list[Series], width: int, height: int, empty: str, options: ConsoleOptions) -> Chart:
         marks = report.chart_marks(self.history)

@@ -6,7 +6,7 @@ Text is plain and raw: whoever writes it escapes it, and gives a `Tone` the colo
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from convnn.config.options import BY_KEY, Option
@@ -24,7 +24,7 @@ from convnn.events import (
     Tagged,
     Warned,
 )
-from convnn.metrics import METRICS, SPLITS, metric_info, split_of
+from convnn.metrics import METRICS, SPLITS, SYSTEM_METRICS, metric_info, split_of
 from convnn.runs.history import Axis, History
 from convnn.runs.status import STATUSES
 from convnn.text import duration, memory, number, one_line, plural, power_of_ten
@@ -37,6 +37,24 @@ CHARTED = ("loss", "top1")  # the metrics with a chart of their own
 # the metrics in the line of an epoch
 EPOCH_LABELS = {"train_loss": "loss", "train_top1": "top1", "val_top1": "val", "test_top1": "test"}
 SERIES_COLORS = {"train": "#2f86d6", "val": "#2a9d6a", "test": "#d9661f", "step": "#8a7f78"}
+SYSTEM_CURVES = {  # label and color of each system metric; those of a unit share a chart
+    "gpu_util": ("gpu", "#2f86d6"),
+    "cpu_util": ("cpu", "#d9661f"),
+    "data_loading": ("data", "#2a9d6a"),
+    "gpu_bytes": ("gpu", "#2f86d6"),
+    "rss_bytes": ("process", "#d9661f"),
+    "gpu_power": ("gpu", "#2f86d6"),
+    "gpu_temp": ("gpu", "#2f86d6"),
+    "cpu_temp": ("cpu", "#d9661f"),
+    "gpu_clock": ("gpu", "#2f86d6"),
+    "cpu_clock": ("cpu", "#d9661f"),
+}
+SYSTEM_VALUES = {  # of the GPU, of the CPUs and this process
+    "gpu": ("gpu_util", "gpu_bytes", "gpu_power", "gpu_temp", "gpu_clock"),
+    "cpu": ("cpu_util", "rss_bytes", "cpu_temp", "cpu_clock"),
+}
+INPUT_BOUND = 20  # % of the time that waits for batches
+BUSY = 80  # % utilization of a GPU that computes nearly all the time
 MARKED_EVENTS = ("paused", "resumed", "note")
 MARKED_OUTCOMES = ("stopped", "interrupted")
 STOP_REQUESTS = ("on request", "asked to stop")  # how the cause of a stop begins, the latter in older runs
@@ -262,6 +280,7 @@ def key_values(history: History) -> list[tuple[str, str]]:
             pairs.append(("memory", f"{memory(started.memory_bytes)} expected"))
         if started.device:
             pairs.append(("device", device_text(started)))
+        pairs += system_values(history)
         if started.parameters:
             pairs.append(("parameters", f"{started.parameters:,}"))
     for name in (name for name, metric in METRICS.items() if metric.per_split and name not in CHARTED):
@@ -291,6 +310,62 @@ def device_text(started: Started) -> str:
     if started.matmul and started.device.startswith("cuda"):
         return f"{started.device}, products in {started.matmul}"
     return started.device
+
+
+def system_values(history: History) -> list[tuple[str, str]]:
+    """Return (name, value) of the GPU and of the CPUs as they were of late, and what bounds the speed; where known."""
+    pairs = []
+    for owner, names in SYSTEM_VALUES.items():
+        values = [(name, history.recent_system_metric(name)) for name in names]
+        texts = [_system_text(name, value) for name, value in values if value is not None]
+        if texts:
+            pairs.append((owner, ", ".join(texts)))
+    if sentence := bottleneck(history):
+        pairs.append(("training", sentence))
+    return pairs
+
+
+def _system_text(name: str, value: float) -> str:
+    unit = SYSTEM_METRICS[name].unit
+    if unit == "bytes":
+        return memory(value)
+    return f"{value:.0f} %" if unit == "%" else f"{value:.0f} {unit}"
+
+
+def bottleneck(history: History) -> str | None:
+    """Return whether training of late was bound by its input, by the device, or by the host that feeds the device.
+
+    None where it was not measured: on a device that computes while the host waits for a batch, the time of that wait
+    says nothing without the utilization of the device.
+    """
+    loading, busy = history.recent_system_metric("data_loading"), history.recent_system_metric("gpu_util")
+    on_cpu = history.started is not None and history.started.device.startswith("cpu")
+    if loading is None or (busy is None and not on_cpu):
+        return None
+    waits = f"{loading:.0f} % of the time waits for batches"
+    if busy is None:
+        return f"{'input' if loading >= INPUT_BOUND else 'compute'}-bound: {waits}"
+    if busy >= BUSY:
+        return f"compute-bound: gpu {busy:.0f} % busy"
+    return f"{'input' if loading >= INPUT_BOUND else 'host'}-bound: gpu {busy:.0f} % busy, {waits}"
+
+
+def system_series(unit: str, points: Callable[[str], tuple[Any, Any]]) -> list[Series]:
+    """Return the curves of the system metrics with this unit; `points` gives (xs, ys) of a metric by its name."""
+    import numpy as np
+
+    from convnn.charts.chart import Series
+
+    curves = []
+    for name, (label, color) in SYSTEM_CURVES.items():
+        if SYSTEM_METRICS[name].unit != unit:
+            continue
+        xs, ys = points(name)
+        if len(xs) and unit == "bytes":
+            ys = np.asarray(ys) / 2**30
+        if len(xs):
+            curves.append(Series(f"{label} {'GiB' if unit == 'bytes' else unit}", xs, ys, color))
+    return curves
 
 
 def origin_lines(origin: Mapping[str, Any]) -> list[str]:

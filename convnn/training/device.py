@@ -164,6 +164,13 @@ def free_memory(device: torch.device) -> int | None:
     return hardware.free_memory(device.type)[1]
 
 
+def gpu_uuid(device: torch.device) -> str | None:
+    """Return the UUID of an NVIDIA GPU, None for another device."""
+    if device.type != "cuda" or torch.version.cuda is None:
+        return None
+    return str(torch.cuda.get_device_properties(device).uuid)
+
+
 def describe(device: torch.device) -> str:
     """Return the device with its model: "cpu (model name)", "cuda:0 (NVIDIA A100)"."""
     if device.type == "cuda":

@@ -96,3 +96,25 @@ class Stopwatch:
     def set(self, seconds: float) -> None:
         """Stand still at this time."""
         self._before, self._started = seconds, None
+
+
+class DataLoadingShare:
+    """The share of the training time that passes within its `with` blocks, which wait for batches."""
+
+    def __init__(self, training: Stopwatch) -> None:
+        self._training = training
+        self._before = training.seconds()  # of training at the last event
+        self._loading = Stopwatch()
+
+    def __enter__(self) -> None:
+        self._loading.start()
+
+    def __exit__(self, *error: object) -> None:
+        self._loading.stop()
+
+    def take(self) -> float:
+        """Return the share since the last call, in percent."""
+        before, self._before = self._before, self._training.seconds()
+        share = self._loading.seconds() / max(self._before - before, 1e-9)
+        self._loading.set(0.0)
+        return 100 * min(1.0, share)

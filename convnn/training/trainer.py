@@ -22,10 +22,11 @@ from convnn.errors import UserError
 from convnn.events import Epoch, Event, Finished, Started, Step, Warned
 from convnn.metrics import Best
 from convnn.presets.rules import early_stop_problem
+from convnn.system_metrics import SystemMonitor
 from convnn.training import build, environment
 from convnn.training import device as training_device
 from convnn.training.evaluation import autocast, evaluation_steps
-from convnn.training.meters import Meters, Stopwatch
+from convnn.training.meters import DataLoadingShare, Meters, Stopwatch
 from convnn.training.preflight import PreflightReport, preflight
 from convnn.training.state import StateDict, TrainState, build_train_state, saved_split_seed
 
@@ -41,6 +42,7 @@ class Trainer:
         self.state, self.config, self.warnings = state, config, tuple(warnings)
         self.device, self.peak_memory = state.device, peak_memory
         self._step_event_time = time.monotonic()  # of the last one: epochs may be shorter than the time between two
+        self.system = SystemMonitor(training_device.gpu_uuid(state.device))
         self.loss_fn = build.loss_fn(config)
         self.training_loss_fn = build.loss_fn(config, config.training.label_smoothing)
         self.amp = training_device.amp_dtype(config, state.device)
@@ -94,12 +96,13 @@ class Trainer:
                 yield Warned(message=note, level="note")
             for warning in [*self.state.data.warnings, *report.notes, *self._batch_warnings()]:
                 yield Warned(message=warning)
-        while not self.state.is_complete:
-            if (cause := (yield from self._train_epoch())) is not None:
-                yield Finished(outcome="diverged", cause=f"{cause} (epoch {self.state.position.epoch})")
-                return
-            yield from self._finish_epoch()
-            yield from self._read_warnings()
+        with self.system:
+            while not self.state.is_complete:
+                if (cause := (yield from self._train_epoch())) is not None:
+                    yield Finished(outcome="diverged", cause=f"{cause} (epoch {self.state.position.epoch})")
+                    return
+                yield from self._finish_epoch()
+                yield from self._read_warnings()
         yield Finished(outcome="done", cause="early stop" if self.state.stopped_early else "")
 
     def train_step(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -133,10 +136,12 @@ class Trainer:
         state.epoch_timer.start()
         next_event_step = position.step
         speed_time, speed_images = time.monotonic(), state.meters.images
+        loading = DataLoadingShare(state.epoch_timer)
         with closing(loader.poll_epoch(position.epoch, position.step)) as batches:
             while position.step < steps:
                 torch.manual_seed(step_seed(self.config.training.seed, position.epoch, position.step))
-                batch = next(batches)
+                with loading:
+                    batch = next(batches)
                 if batch is None:  # not ready
                     yield None
                     continue
@@ -153,7 +158,7 @@ class Trainer:
                 if (cause := state.loss_diverged()) is not None:
                     return cause
                 speed = (state.meters.images - speed_images) / max(time.monotonic() - speed_time, 1e-9)
-                yield self._step_event(*step, speed)
+                yield self._step_event(*step, speed, loading.take())
                 speed_time, speed_images = time.monotonic(), state.meters.images
                 self._step_event_time = speed_time
                 next_event_step = position.step + max(1, steps // STEP_EVENTS_PER_EPOCH)
@@ -253,7 +258,7 @@ class Trainer:
             for message in messages:
                 yield Warned(message=message)
 
-    def _step_event(self, loss: Tensor, norm: Tensor, images_per_s: float) -> Step:
+    def _step_event(self, loss: Tensor, norm: Tensor, images_per_s: float, data_loading: float) -> Step:
         position = self.state.position
         return Step(
             epoch=position.epoch,
@@ -262,6 +267,7 @@ class Trainer:
             lr=self._lr(),
             grad_norm=norm.item(),
             images_per_s=images_per_s,
+            system={"data_loading": round(data_loading, 1), **self.system.take()},
         )
 
     def _started(self, graphs: dict[str, int] | None) -> Started:

@@ -190,3 +190,19 @@ def test_the_time_left_includes_evaluation():
     assert history.progress.eta == pytest.approx(10 + 4)
     history.fold([Step(time=at(24), epoch=2, step=20, loss=1.0)])
     assert history.progress.eta == pytest.approx(4)  # no step is left, its evaluation is
+
+
+def test_system_metrics_are_series_of_the_steps_that_have_them_and_outside_the_digest():
+    systems = [{}, {"cpu_util": 40.0}, {"cpu_util": 60.0, "gpu_util": 97.0, "of_a_later_version": 1.0}, {}]
+    steps = [Step(epoch=1, step=number, loss=1.0, system=values) for number, values in enumerate(systems, 1)]
+    history = History(steps)
+    assert history.series("cpu_util", "step") == ([2, 3], [40, 60])
+    assert history.series("gpu_util", "step") == ([3], [97])
+    assert history.series("gpu_power", "step") == ([], [])
+    assert history.recent_system_metric("cpu_util") == 50
+    assert history.recent_system_metric("gpu_power") is None
+    assert history.step_values(2) == {"loss": 1.0, "cpu_util": 60.0, "gpu_util": 97.0}
+    history.fold([Resumed(epoch=1, step=2), Step(epoch=1, step=3, loss=2.0)])
+    assert history.series("cpu_util", "step") == ([2], [40])
+    assert history.series("gpu_util", "step") == ([], [])
+    assert history.digest() == History().digest()

@@ -71,6 +71,19 @@ def test_the_time_left_is_never_cut_and_both_bars_are_of_one_length(width, secon
     assert len({sum(sign in "━─" for sign in line.plain) for line in lines}) == 1
 
 
+@pytest.mark.parametrize(("width", "system"), [(120, True), (113, False), (120, None)])
+def test_the_utilization_is_a_third_pane_where_there_is_room_and_a_value(width, system):
+    events = [
+        event.model_copy(update={"system": {"cpu_util": 90.0}})
+        if isinstance(event, Step) and system is not None
+        else event
+        for event in story()
+    ]
+    lines = lines_of(LiveView("x", history=History(events), console=recorded(width, 40)[0]))
+    assert any("utilization, %" in line and "loss" in line for line in lines) == bool(system)
+    assert all(len(line) <= width for line in lines) and len(lines) < 40
+
+
 def test_the_last_line_says_what_ctrl_c_does_to_a_run_that_is_only_followed():
     history = History(story(finished=False))
     view = LiveView("x", history=history, console=recorded(80, 24)[0], hint=FOLLOW_HINT)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from convnn.events import Epoch, Resumed, Step
+import pytest
+
+from convnn.events import Epoch, Resumed, Started, Step
 from convnn.runs.history import History
-from convnn.terminal.report import event_line, latest_rate
+from convnn.terminal.report import bottleneck, event_line, latest_rate, system_series, system_values
 
 
 def test_the_learning_rate_is_that_of_the_last_event_whether_a_step_or_an_epoch():
@@ -22,3 +24,32 @@ def test_a_resumption_that_is_not_exact_is_marked_with_its_reason():
 
     assert line(exact=False, note="threads changed").endswith("(not exact: threads changed)")
     assert line(exact=False).endswith("(not exact)") and "(" not in line()
+
+
+@pytest.mark.parametrize(
+    ("device", "system", "bound"),
+    [
+        ("cpu (a processor)", {"data_loading": 3.0}, "compute-bound"),
+        ("cpu (a processor)", {"data_loading": 45.0, "cpu_util": 99.0}, "input-bound"),
+        ("cpu (a processor)", {"cpu_util": 99.0}, None),
+        ("cuda:0 (a card)", {"data_loading": 45.0}, None),  # the card may compute meanwhile
+        ("cuda:0 (a card)", {"data_loading": 45.0, "gpu_util": 97.0}, "compute-bound"),
+        ("cuda:0 (a card)", {"data_loading": 45.0, "gpu_util": 30.0}, "input-bound"),
+        ("cuda:0 (a card)", {"data_loading": 2.0, "gpu_util": 30.0}, "host-bound"),
+        ("mps", {"data_loading": 2.0, "cpu_util": 30.0}, None),
+        ("", {}, None),
+    ],
+)
+def test_what_bounds_the_speed_is_named_only_where_it_was_measured(device, system, bound):
+    history = History([Started(device=device), Step(epoch=1, step=1, loss=1.0, system=system)])
+    sentence = bottleneck(history)
+    assert sentence is None if bound is None else sentence.startswith(f"{bound}: ")
+    assert (("training", sentence) in system_values(history)) == (bound is not None)
+
+
+def test_system_values_have_units():
+    system = {"gpu_util": 97.0, "gpu_bytes": 12.0 * 2**30, "gpu_power": 310.4, "gpu_temp": 61.0, "gpu_clock": 1710.0}
+    history = History([Step(epoch=1, step=1, loss=1.0, system=system | {"cpu_util": 40.0, "rss_bytes": 2.0**30})])
+    assert system_values(history) == [("gpu", "97 %, 12.0 GiB, 310 W, 61 C, 1710 MHz"), ("cpu", "40 %, 1.0 GiB")]
+    curves = system_series("bytes", lambda name: history.series(name, "step"))
+    assert [(curve.label, list(curve.ys)) for curve in curves] == [("gpu GiB", [12.0]), ("process GiB", [1.0])]

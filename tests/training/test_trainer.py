@@ -14,6 +14,7 @@ from convnn.config.options import BY_KEY
 from convnn.events import Epoch, Finished, Started, Step
 from convnn.training import build
 from convnn.training.evaluation import evaluate
+from convnn.training.meters import DataLoadingShare, Stopwatch
 from convnn.training.schedule import Schedule
 from convnn.training.state import is_finite
 from convnn.training.trainer import Trainer, step_seed
@@ -288,3 +289,18 @@ def test_the_peak_memory_is_of_this_run_and_without_what_was_there_before():
         peaks += [event.metrics["peak_bytes"] for event in events if isinstance(event, Epoch)]
     assert peaks[1] < peaks[0]
     assert all(peak < 1.5 * estimate for peak, estimate in zip(peaks, estimates, strict=True))
+
+
+def test_the_share_of_data_loading_is_that_of_the_training_time():
+    timer = Stopwatch()
+    share = DataLoadingShare(timer)
+    with share:
+        pass
+    timer.set(3600.0)
+    assert 0 < share.take() < 1
+    timer.set(7200.0)
+    assert share.take() == 0
+    with share:
+        pass
+    timer.set(7200.0 + 1e-12)  # clocks may disagree
+    assert share.take() == 100

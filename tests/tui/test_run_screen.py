@@ -69,7 +69,7 @@ class Opened:
 
     @property
     def charts(self) -> list[ChartView]:
-        return list(self.screen.query(ChartView))
+        return [chart for chart in self.screen.query(ChartView) if chart.display]
 
     @property
     def log(self) -> str:
@@ -116,6 +116,23 @@ async def test_what_a_live_run_writes_appears(tmp_path):
             await opened.until(lambda: "4/30" in opened.text)
             assert max(opened.charts[0].data.series[0].xs) == 4
             assert "resumed in epoch 3" in opened.log
+
+
+async def test_the_device_pane_draws_the_units_that_the_machine_has(tmp_path):
+    steps = [
+        events.Step(epoch=1, step=step, loss=1.0, system={"data_loading": 2.0, "cpu_util": 90.0, "rss_bytes": 2.0**31})
+        for step in range(1, 9)
+    ]
+    async with Opened(new(tmp_path, Started(device="cpu (x)"), *steps), tmp_path, (120, 50)) as opened:
+        charts = list(opened.screen.query("DevicePane ChartView").results(ChartView))
+        await opened.until(lambda: charts[0].display)
+        assert [chart.display for chart in charts] == [True, True, False, False, False]
+        assert [[series.label for series in chart.data.series] for chart in charts[:2]] == [
+            ["cpu %", "data %"],
+            ["process GiB"],
+        ]
+        await opened.until(lambda: "compute-bound: 2 %" in opened.text)
+        assert "cpu %" in opened.text
 
 
 async def test_keys_1_to_7_show_and_hide_the_panes(tmp_path):

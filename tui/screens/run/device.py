@@ -1,32 +1,65 @@
-"""The machine a run trains on, the memory it takes, and the size of its model and data."""
+"""The machine a run trains on: how busy, full and hot it is, the memory of the run, and the size of model and data."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
+from typing import TYPE_CHECKING
+
+from textual.app import ComposeResult
 
 from convnn.events import Started
-from convnn.runs.history import History
+from convnn.metrics import SYSTEM_METRICS
+from convnn.runs.history import Axis, History
+from convnn.terminal.report import chart_marks, system_series, system_values
 from convnn.text import duration, memory, number, plural
 from tui.screens.run.pane import Changes, TextPane
+from tui.screens.run.step_series import step_series
+from tui.widgets.chart_view import ChartData, ChartView
+
+if TYPE_CHECKING:
+    from tui.services import ServicesApp
 
 
 class DevicePane(TextPane):
-    """Device, threads, memory, speed, model and data in numbers."""
+    """The curves of the system metrics, a chart a unit; device, threads, memory, speed, model and data in numbers."""
 
+    app: ServicesApp
     ID = "device"
     TITLE = "device"
     HELP = (
-        "Where the run trains: device, threads, the peak memory so far beside the expected memory of a training step, "
-        "the times of the last epoch, and the size of the model. Both memories are without torch and the data."
+        "Where the run trains. Curves, as far as the machine tells them: utilization of the GPU, of the CPUs that the "
+        "run may use, and the share of the time that waits for batches; below the numbers memory, power, temperature "
+        "and clock. Then what bounds the speed, the peak memory so far beside the expected memory of a training step "
+        "(both without torch and the data), the times of the last epoch, and the size of the model."
     )
     IS_SECONDARY = True
     PLACEHOLDER = "known when the run has started"
+    DEFAULT_CSS = "DevicePane > ChartView { height: 6; }"
+    UNITS = ("%", "bytes", "W", "C", "MHz")  # of the charts, from top to bottom
+
+    def compose(self) -> ComposeResult:
+        charts = [ChartView("", letters=self.app.ascii) for _ in self.UNITS]
+        for chart in charts:
+            chart.display = False  # until a metric of its unit is known
+        yield charts[0]
+        yield from super().compose()
+        yield from charts[1:]
 
     def show(self, history: History, changes: Changes) -> None:
         if history.started is not None:
-            self.write([*_machine(history.started), *_last_epoch(history), *_model_and_data(history.started)])
+            values = [*system_values(history), *_machine(history.started)]
+            self.write([*values, *_last_epoch(history), *_model_and_data(history.started)])
         elif history.finished is not None:
             self.write([("the run ended before it started", "")])
+        units = {SYSTEM_METRICS[name].unit for name in history.system}
+        for chart, unit in zip(self.query(ChartView), self.UNITS, strict=True):
+            chart.source = partial(_system_chart, history, unit)
+            chart.display = unit in units
+
+
+def _system_chart(history: History, unit: str, x: Axis) -> ChartData:
+    return ChartData(system_series(unit, lambda name: step_series(history, name, x)), chart_marks(history, x))
 
 
 def _machine(started: Started) -> Iterator[tuple[str, str]]:

@@ -50,17 +50,20 @@ class StepTable:
 
 
 def step_series(history: History, field: str, x: Axis) -> Points:
-    """Return (xs, ys) of one of FIELDS, a point a step; empty where no step has it."""
+    """Return (xs, ys) of one of FIELDS or of a system metric, a point a step; empty where no step has it."""
     import numpy as np
 
     table = _tables.setdefault(history, StepTable())
     table.update(history.steps)
-    ys = table.column(field)
+    ys = table.column(field) if field in FIELDS else np.array(history.system.get(field, ()))
+    if not len(ys):
+        return ys, ys
     if x == "seconds":
         xs = np.asarray(history.series("loss", "seconds", live=True)[0])
     else:
         steps_per_epoch = (history.started and history.started.steps_per_epoch) or 1
         xs = table.column("step") / (steps_per_epoch if x == "epoch" else 1)
-    if not len(ys) or (field != "loss" and np.isnan(ys).all()):
-        return xs[:0], ys[:0]
-    return xs, ys
+    if field == "loss":
+        return xs, ys
+    known = ~np.isnan(ys)
+    return (xs, ys) if known.all() else (xs[known], ys[known])

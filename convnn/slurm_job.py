@@ -23,7 +23,11 @@ UNKNOWN_JOB = "Invalid job id specified"
 
 
 class SlurmError(UserError):
-    """Slurm is not here, does not answer, or refuses."""
+    """Slurm does not answer, or refuses."""
+
+
+class NoSlurmError(SlurmError):
+    """The commands of Slurm are not on this machine."""
 
 
 @dataclass(frozen=True)
@@ -69,20 +73,18 @@ def job_states(jobs: Iterable[str]) -> dict[str, JobState]:
     if not names:
         return {}
     numbers = sorted({name.partition("_")[0] for name in names})
-    # every field has a separator of its own, and no width; a path stands last, as it may hold the separator
-    format = ",".join(f"{field}:{'|' if field != FIELDS[-1] else ' '}" for field in FIELDS)
     try:
-        output = run_command(["squeue", "--noheader", "--array", f"--jobs={','.join(numbers)}", f"--Format={format}"])
+        states = _squeue(f"--jobs={','.join(numbers)}")
     except SlurmError as error:
         if UNKNOWN_JOB in str(error):  # of a single job that has left the queue
             return {}
         raise
-    states: dict[str, JobState] = {}
-    for line in output.splitlines():
-        name, *values = line.strip().split("|", len(FIELDS) - 1)
-        if name in names and len(values) == len(FIELDS) - 1:
-            states[name] = _parse_state(*values)
-    return states
+    return {name: states[name] for name in names if name in states}
+
+
+def own_jobs() -> dict[str, JobState]:
+    """Return the states of all jobs of this user that are in the queue. Raises SlurmError."""
+    return _squeue("--me")
 
 
 def job_state(job: str) -> JobState | None:
@@ -123,7 +125,7 @@ def run_command(words: Sequence[str], *, text: str | None = None, environment: M
         )
     except FileNotFoundError as error:
         fix = "run this on a machine with Slurm's commands, such as the login node of the cluster"
-        raise SlurmError(Problem(f"there is no {words[0]} on this machine", fix=fix), Exit.FAILED) from error
+        raise NoSlurmError(Problem(f"there is no {words[0]} on this machine", fix=fix), Exit.FAILED) from error
     except subprocess.TimeoutExpired as error:
         raise SlurmError(f"{words[0]} does not answer within {TIMEOUT:.0f} s", Exit.FAILED) from error
     except OSError as error:
@@ -131,6 +133,17 @@ def run_command(words: Sequence[str], *, text: str | None = None, environment: M
     if completed.returncode:
         raise SlurmError(completed.stderr.strip() or f"{words[0]} ended with {completed.returncode}", Exit.FAILED)
     return completed.stdout or completed.stderr  # `sbatch --test-only` answers on stderr
+
+
+def _squeue(selection: str) -> dict[str, JobState]:
+    # every field has a separator of its own, and no width; a path stands last, as it may hold the separator
+    format = ",".join(f"{field}:{'|' if field != FIELDS[-1] else ' '}" for field in FIELDS)
+    states: dict[str, JobState] = {}
+    for line in run_command(["squeue", "--noheader", "--array", selection, f"--Format={format}"]).splitlines():
+        name, *values = line.removesuffix(" ").split("|", len(FIELDS) - 1)
+        if len(values) == len(FIELDS) - 1:
+            states[name] = _parse_state(*values)
+    return states
 
 
 def _parse_state(state: str, reason: str, start: str, end: str, preempted: str, restarts: str, script: str) -> JobState:

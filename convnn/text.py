@@ -11,7 +11,7 @@ from rich.cells import cell_len, set_cell_size
 # the ASCII spelling of each sign that this program writes; all but the one of "±" are as wide as the sign
 ASCII_SIGNS = str.maketrans(
     dict(zip("─━│┃┌┐└┘├┤┬┴┼╭╮╰╯╱╲▔▁▏▕▌▐▀▄█▇▆▅▃▂", "-=||+++++++++++++/\\-_||||==####=_", strict=True))
-    | dict(zip("●‖◌✓■▪◧✗≈†", "*=.+#-/x~!", strict=True))  # states of runs
+    | dict(zip("●‖◌↻✓■▪◧✗≈†", "*=.@+#-/x~!", strict=True))  # states of runs
     | dict(zip("…·×−–—≥→←↑↓▸▾◂‹›▲▼○◉◆✎•┊’“”", '~.x--->><^v>v<<>^vo@***:\'""', strict=True))
     | {"±": "+-"}
 )

@@ -22,6 +22,7 @@ from convnn.runs.lock import LOCK_FILE, is_lock_note, lock_run
 from convnn.runs.marker import EVENTS as EVENTS
 from convnn.runs.marker import IMPORTED as IMPORTED
 from convnn.runs.marker import MARKER, is_ours, write_marker
+from convnn.runs.slurm_jobs import with_job
 from convnn.runs.status import derive_status, last_status_event
 from convnn.text import one_line
 
@@ -86,7 +87,7 @@ class Run:
 
     def failed_early(self) -> bool:
         """Return whether it failed before its first step, so that nothing of it can be resumed or compared."""
-        return self.status() == "failed" and self.history().step == 0
+        return self.recorded_status() == "failed" and self.history().step == 0
 
     @property
     def imported(self) -> bool:
@@ -127,6 +128,11 @@ class Run:
     @damage_named
     def status(self) -> str:
         """Return the status, a key of STATUSES."""
+        return with_job(self.recorded_status(), self.path)
+
+    @damage_named
+    def recorded_status(self) -> str:
+        """Return the status by its files alone, whether or not a Slurm job waits to train it."""
         return derive_status(self.path, last_status_event(self.events_path))
 
 

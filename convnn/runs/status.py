@@ -31,6 +31,7 @@ STATUSES: dict[str, Status] = {
         Status("running", "●", is_live=True),
         Status("paused", "‖", is_live=True),
         Status("queued", "◌"),
+        Status("requeued", "↻"),
         Status("done", "✓"),
         Status("stopped", "■"),
         Status(PRUNED, "▪"),  # stopped by a search

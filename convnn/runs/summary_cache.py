@@ -7,7 +7,7 @@ import json
 import os
 import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from convnn.runs import trash
 from convnn.runs.find import creation_order, entry_warning, run_of_entry, scan_root
 from convnn.runs.lock import is_locked
 from convnn.runs.run import CONFIG, EVENTS
+from convnn.runs.slurm_jobs import with_job
 from convnn.runs.status import STATUSES
 from convnn.runs.summary import MetricSummary, RecordedData, Summary, summarize
 from convnn.runs.sweep_cells import sweeps_by_run
@@ -83,6 +84,10 @@ def summaries(root: Path, reading: Callable[[int], None] | None = None) -> tuple
     sweeps = sweeps_by_run(root)
     for summary in runs.values():
         summary.sweeps = sweeps.get(summary.path, ())
+        status = with_job(summary.status, Path(summary.path), sweeps=summary.sweeps)
+        if status != summary.status:
+            # the cached one is of its files alone
+            runs[summary.path] = replace(summary, status=status, failed_early=False)
         if summary.damaged_lines:
             lines = plural(summary.damaged_lines, "damaged line")
             warnings.append(f"{summary.path}/{EVENTS}: {lines}, listed by convnn show")
@@ -107,7 +112,9 @@ def _read_entry(item: os.DirEntry[str]) -> _Entry | None:
     if run is None:
         return None
     stamps = _stamp(str(run.config_path)), _stamp(str(run.events_path))
-    return _Entry(stamps, creation_order(run), summarize(run))
+    summary = summarize(run)
+    summary.status = run.recorded_status()  # that of a job is asked for at every call
+    return _Entry(stamps, creation_order(run), summary)
 
 
 def _stamp(path: str) -> Stamp | None:

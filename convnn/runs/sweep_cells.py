@@ -116,7 +116,7 @@ def sweep_names(root: Path) -> list[str]:
         return []
 
 
-_sweep_runs: dict[Path, tuple[tuple[int, int], list[str]]] = {}  # by file: its size and time, and the runs in it
+_sweep_runs: dict[Path, tuple[tuple[int, int], dict[str, int]]] = {}  # by file: its size and time, cells by run
 
 
 def sweeps_by_run(root: Path) -> Mapping[str, tuple[str, ...]]:
@@ -128,15 +128,26 @@ def sweeps_by_run(root: Path) -> Mapping[str, tuple[str, ...]]:
     return sweeps
 
 
-def _run_paths(root: Path, path: Path) -> list[str]:
-    """Return the paths of the runs in a file of cells; none where it cannot be read, which `convnn sweep` says."""
+def cell_indices(run: Path, sweeps: Iterable[str] | None = None) -> list[tuple[str, int]]:
+    """Return the sweeps that the run at an absolute path belongs to, and its cell in each, the first of several.
+
+    `sweeps` are those to look in, all without it.
+    """
+    root = run.parent
+    names = sweep_names(root) if sweeps is None else sweeps
+    cells = [(name, _run_paths(root, root / SWEEPS / name / CELLS)) for name in names]
+    return [(name, runs[str(run)]) for name, runs in cells if str(run) in runs]
+
+
+def _run_paths(root: Path, path: Path) -> dict[str, int]:
+    """Return the cells of a file by the path of their run; none where it cannot be read, which `convnn sweep` says."""
     try:
         status = path.lstat()
         stamp = status.st_size, status.st_mtime_ns
         if (known := _sweep_runs.get(path)) is not None and known[0] == stamp:
             return known[1]
-        paths = [cell.run_path(root) for cell in read_cells(path)[0]]
+        paths = [(cell.run_path(root), cell.index) for cell in read_cells(path)[0]]
     except OSError:
-        return []
-    _sweep_runs[path] = stamp, [str(run) for run in dict.fromkeys(paths) if run is not None]
+        return {}
+    _sweep_runs[path] = stamp, {str(run): index for run, index in reversed(paths) if run is not None}
     return _sweep_runs[path][1]

@@ -21,6 +21,7 @@ OWN_NAMES = frozenset(  # of what a run has in its directory
     (
         *("config.toml", "events.jsonl", "checkpoints", "log.txt", "control", "run.lock", MARKER, "imported.json"),
         *("args.txt", "model.txt", "train_eval_results.txt"),
+        *("job.sh", "job.log"),
     )
 )
 MAX_LINK = 5000  # bytes of a link

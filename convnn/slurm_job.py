@@ -111,7 +111,6 @@ def cancel(jobs: Sequence[str]) -> None:
 
 def run_command(words: Sequence[str], *, text: str | None = None, environment: Mapping[str, str] = os.environ) -> str:
     """Return what a command of Slurm prints; `text` is its stdin. Raises SlurmError with what it says otherwise."""
-    variables = {**environment, "LC_ALL": "C", "SLURM_TIME_FORMAT": "%s"}  # times in seconds since 1970
     try:
         completed = subprocess.run(
             words,
@@ -121,7 +120,7 @@ def run_command(words: Sequence[str], *, text: str | None = None, environment: M
             encoding="utf-8",
             errors="replace",
             timeout=TIMEOUT,
-            env=variables,
+            env={**environment, "LC_ALL": "C"},
         )
     except FileNotFoundError as error:
         fix = "run this on a machine with Slurm's commands, such as the login node of the cluster"
@@ -138,8 +137,10 @@ def run_command(words: Sequence[str], *, text: str | None = None, environment: M
 def _squeue(selection: str) -> dict[str, JobState]:
     # every field has a separator of its own, and no width; a path stands last, as it may hold the separator
     format = ",".join(f"{field}:{'|' if field != FIELDS[-1] else ' '}" for field in FIELDS)
+    environment = {**os.environ, "SLURM_TIME_FORMAT": "%s"}  # seconds since 1970
+    words = ["squeue", "--noheader", "--array", selection, f"--Format={format}"]
     states: dict[str, JobState] = {}
-    for line in run_command(["squeue", "--noheader", "--array", selection, f"--Format={format}"]).splitlines():
+    for line in run_command(words, environment=environment).splitlines():
         name, *values = line.removesuffix(" ").split("|", len(FIELDS) - 1)
         if len(values) == len(FIELDS) - 1:
             states[name] = _parse_state(*values)

@@ -187,7 +187,7 @@ Live = Annotated[bool, typer.Option("--live", help="draw curves even where CI is
 Debug = Annotated[bool, typer.Option("--debug", help="show the traceback of a failure")]
 
 
-def _checked_limit(text: str) -> str:
+def checked_limit(text: str) -> str:
     """Return the text of a time limit. Raises UserError where it is none that this process can have."""
     from convnn.worker.time_limit import check_limit
 
@@ -199,9 +199,27 @@ MaxMinutes = Annotated[
     str | None,
     typer.Option(
         "--max-minutes",
-        parser=_checked_limit,
+        parser=checked_limit,
         metavar="MINUTES",
         help="stop after this time; auto: before the time limit of its Slurm job",
+        show_default=False,
+    ),
+]
+JobMinutes = Annotated[
+    str | None,
+    typer.Option(
+        "--max-minutes",
+        metavar="MINUTES",
+        help="stop after this time; auto: before the time limit of its Slurm job, as --slurm does without it",
+        show_default=False,
+    ),
+]
+Sbatch = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--sbatch",
+        metavar="NAME=VALUE",
+        help="option of sbatch, with --slurm: partition=gpu, time=04:00:00, exclusive; repeatable",
         show_default=False,
     ),
 ]

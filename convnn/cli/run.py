@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -23,12 +24,13 @@ from convnn.presets.store import read
 from convnn.runs.marker import is_ours
 from convnn.runs.run import create_run, is_run, runs_root
 from convnn.slurm_job import SlurmError
-from convnn.terminal.console import err, say
+from convnn.terminal.console import err, out, say
 from convnn.text import escaped
 
 if TYPE_CHECKING:
     from convnn.config.schema import RunConfig
     from convnn.runs.run import Run
+    from convnn.sweeps.slurm_options import OptionValue
     from convnn.worker.time_limit import TimeLimit
     from convnn.worker.train_run import RunResult
 
@@ -37,6 +39,7 @@ EXAMPLES = """
 convnn run quickstart
 convnn run vgg11-convnn-spatial --K 5 --seed 1 --max-minutes 30
 convnn run quickstart --seeds 5
+convnn run quickstart --slurm --sbatch partition=gpu --sbatch gres=gpu:1
 convnn run --layer Branching --dataset cifar100 --num_epochs 100 --dry-run
 """
 
@@ -52,7 +55,7 @@ def run(
     live: arguments.Live = False,
     as_json: arguments.JsonEvents = False,
     debug: arguments.Debug = False,
-    max_minutes: arguments.MaxMinutes = None,
+    max_minutes: arguments.JobMinutes = None,
     requeue: arguments.Requeue = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="move the run in --output_dir to the trash first")
@@ -79,6 +82,8 @@ def run(
     queue: Annotated[
         bool, typer.Option("--queue", help="add it to the queue, which trains in the background, and return")
     ] = False,
+    slurm: Annotated[bool, typer.Option("--slurm", help="submit it as a Slurm job, and return")] = False,
+    sbatch: arguments.Sbatch = None,
     seeds: Annotated[
         str | None,
         typer.Option(
@@ -96,19 +101,35 @@ def run(
     Without a terminal, and with --plain, --json or CI set, it prints one line per epoch. The first ctrl+c stops after
     the step and leaves a run that can be resumed; a second within 3 s stops at once.
     """
+    from convnn.cli.sweep_run import run_seeds, sbatch_options
+
+    unusable: dict[str, object]
+
+    options = sbatch_options(sbatch, slurm=slurm)
+    if not slurm and max_minutes is not None:
+        arguments.checked_limit(max_minutes)
     if seeds is not None:
-        unusable: dict[str, object] = {
+        unusable = {
             "--resume": resume,
             "--overwrite": overwrite,
             "--run": evaluated_run,
             "--checkpoint": checkpoint,
         }
-        unusable |= {"--max-minutes": max_minutes, "--json": as_json, "--dry-run": dry_run, "--requeue": requeue}
-        if problems := [f"{flag} is not possible with --seeds" for flag, value in unusable.items() if value]:
-            raise UserError([Problem(problem, fix="leave one of them out") for problem in problems])
-        from convnn.cli.sweep_run import run_seeds
-
-        return run_seeds(preset, typed, seeds, runs_root(runs), yes=yes, detach=queue, plain=plain)
+        unusable |= {"--json": as_json, "--dry-run": dry_run, "--requeue": requeue}
+        unusable |= {"--queue": queue} if slurm else {"--max-minutes": max_minutes}
+        _refuse(unusable, "--seeds")
+        return run_seeds(
+            preset,
+            typed,
+            seeds,
+            runs_root(runs),
+            yes=yes,
+            detach=queue,
+            plain=plain,
+            slurm=slurm,
+            options=options,
+            max_minutes=max_minutes,
+        )
     resolved = resolve_with_data(None if preset is None else read(preset), typed)
     config = resolved.checked()
     _check_flags(config, resume=resume, overwrite=overwrite, run=evaluated_run, checkpoint=checkpoint)
@@ -118,6 +139,10 @@ def run(
     if queue and (resume or overwrite or max_minutes is not None):
         message = "--queue starts a new run, without --resume, --overwrite and --max-minutes"
         raise UserError(Problem(message, key="queue", fix="leave them out, or leave --queue out"))
+    if slurm:
+        unusable = {"--queue": queue, "--resume": resume, "--overwrite": overwrite, "--requeue": requeue}
+        unusable |= {"--json": as_json, "--dry-run": dry_run, "--test_only": config.output.test_only}
+        _refuse(unusable, "--slurm")
     if yes:
         raise UserError(Problem("--yes is only for --seeds", key="yes", fix="leave it out"))
     for note in resolved.notes:
@@ -136,6 +161,8 @@ def run(
         say(f"note: {data_summary(config.data.dataset, config.data.path, resolved.dataset)}")
     if queue:
         return _queue(config, preset, runs_root(runs))
+    if slurm:
+        return _submit(config, runs_root(runs), options, max_minutes)
     if not as_json:
         say("loading torch ...")
     train_run = partial(train, plain=plain, live=live, as_json=as_json, max_minutes=max_minutes, requeues_job=requeue)
@@ -147,6 +174,33 @@ def run(
     if requeue:
         requeue_job(trained_run, ended.code)
     raise typer.Exit(ended.code)
+
+
+def _refuse(flags: dict[str, object], other_flag: str) -> None:
+    """Raise UserError for each of these flags that was given: none is possible with the other one."""
+    problems = [f"{flag} is not possible with {other_flag}" for flag, value in flags.items() if value]
+    if problems:
+        raise UserError([Problem(problem, fix="leave one of them out") for problem in problems])
+
+
+def _submit(config: RunConfig, root: Path, options: dict[str, OptionValue], max_minutes: str | None) -> None:
+    """Make the run and submit the job that trains it. Raises UserError, without a run, where sbatch refuses the job."""
+    from convnn.runs import trash
+    from convnn.runs.run import Run
+    from convnn.runs.slurm_jobs import SCRIPT
+    from convnn.sweeps.queue import with_absolute_data_path
+    from convnn.sweeps.slurm import run_job, submit, try_job
+
+    try_job(run_job(Run(root, "run"), options, max_minutes))  # before it has a directory
+    new_run = _new_run(with_absolute_data_path(config), root)
+    try:
+        number = submit(run_job(new_run, options, max_minutes))
+    except BaseException:
+        trash.discard(new_run.path, new_run.name, root)
+        raise
+    out().print_line(f"job {number}: {new_run.name}, submitted from {new_run.path / SCRIPT}")
+    reference = shlex.quote(new_run.name)
+    say(f"look at it with: convnn show {reference}; cancel it with: convnn stop {reference}")
 
 
 def _queue(config: RunConfig, preset: str | None, root: Path) -> None:
@@ -200,16 +254,20 @@ def _launch(
     directory = Path(config.output.dir) if config.output.dir else None
     if resume and directory is not None and is_run(directory) and is_ours(directory):
         return _continue(directory, config, root, train_run)
-    new_run = create_run(
+    new_run = _new_run(config, root, overwrite=overwrite)
+    return new_run, train_run(new_run, config)
+
+
+def _new_run(config: RunConfig, root: Path, *, overwrite: bool = False) -> Run:
+    return create_run(
         dumps(config, whole=True),
         model=config.model.name,
         layer=config.layer.type,
         root=root,
         name=config.run.name,
-        directory=directory,
+        directory=Path(config.output.dir) if config.output.dir else None,
         overwrite=overwrite,
     )
-    return new_run, train_run(new_run, config)
 
 
 def _continue(

@@ -20,11 +20,15 @@ def stop(
     after_epoch: Annotated[bool, typer.Option("--after-epoch", help="let it finish the epoch first")] = False,
     runs: arguments.RunsFolder = None,
 ) -> None:
-    """Ask a running run to stop after this step; it can be resumed."""
+    """Ask a running run to stop after this step, or cancel the Slurm job that it waits for; it can be resumed."""
     from convnn.runs.control import ControlCommand, send
     from convnn.runs.find import find_run
+    from convnn.runs.lock import is_locked
     from convnn.runs.run import runs_root
+    from convnn.sweeps.stop import stop_job
 
     target = find_run(run, runs_root(runs))
+    if not is_locked(target.path) and (job := stop_job(target.path)) is not None:
+        return out().print_line(f"job {job}, which was to train {target.name}, is canceled")
     send(target.path, ControlCommand.STOP_EPOCH if after_epoch else ControlCommand.STOP)
-    out().print_line(f"{target.name} stops after this {'epoch' if after_epoch else 'step'}")
+    return out().print_line(f"{target.name} stops after this {'epoch' if after_epoch else 'step'}")

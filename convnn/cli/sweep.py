@@ -10,6 +10,7 @@ import typer
 from convnn.cli import arguments
 from convnn.cli import sweep_run as sweep_running
 from convnn.cli import sweep_show as sweep_results
+from convnn.cli import sweep_train as sweep_training
 from convnn.cli.config_flags import with_config_flags
 from convnn.cli.output import print_table, write_json
 from convnn.config.options import OPTIONS
@@ -20,6 +21,7 @@ from convnn.text import one_line, plural
 
 if TYPE_CHECKING:
     from convnn.sweeps.costs import SweepCost
+    from convnn.sweeps.folder import SweepFolder
     from convnn.sweeps.plan import Cell, SweepPlan
 
 sweep = typer.Typer(help="Train and compare runs over several values of options.", rich_markup_mode="rich")
@@ -56,21 +58,25 @@ def check(
     from convnn.runs.run import runs_root
     from convnn.runs.summary_cache import summaries
     from convnn.sweeps.costs import sweep_cost
-    from convnn.sweeps.folder import find_sweep
+    from convnn.sweeps.folder import SweepFolder, find_sweep
     from convnn.sweeps.plan import plan_sweep, trained_cells
 
     root = runs_root(runs)
     past_runs = summaries(root)[0]
     plan = plan_sweep(find_sweep(name, root)[0], typed)
     trained = trained_cells(plan, past_runs)
-    cost = sweep_cost(plan, [cell for cell in plan.to_train if cell.index not in trained], past_runs)
+    left = [cell for cell in plan.to_train if cell.index not in trained]
+    cost = sweep_cost(plan, left, past_runs)
+    answer = None if plan.sweep.slurm is None else _try_slurm(SweepFolder(root, plan.sweep.name), plan, left)
     if as_json:
-        return write_json(_document(plan, trained, cost))
+        return write_json(_document(plan, trained, cost, answer))
     console = out()
     if plan.sweep.about:
         console.print_line(plan.sweep.about, "bold")
     for line in plan_lines(plan, trained, cost):
         console.print_line(line)
+    if answer is not None:
+        console.print_line(f"  sbatch: {answer}")
     if all_cells:
         print()
         return print_table(_cell_table(plan.cells, trained), "table")
@@ -86,10 +92,24 @@ def check(
 
 sweep.command("check")(with_config_flags(check, OPTIONS))
 sweep.command("run")(with_config_flags(sweep_running.run, VARIED_OPTIONS))
+sweep.command("train")(sweep_training.train)
+sweep.command("commands")(with_config_flags(sweep_training.commands, VARIED_OPTIONS))
 sweep.command("list")(sweep_results.list_)
 sweep.command("show")(sweep_results.show)
 sweep.command("stop")(sweep_results.stop)
 sweep.command("rm")(sweep_results.rm)
+
+
+def _try_slurm(folder: SweepFolder, plan: SweepPlan, left: Sequence[Cell]) -> str:
+    """Return what sbatch says of the array that would train these cells. Raises UserError where it would refuse it."""
+    from convnn.slurm_job import NoSlurmError
+    from convnn.sweeps.slurm import sweep_job, try_job
+
+    cells = [cell.index for cell in left] or [1]
+    try:
+        return try_job(sweep_job(folder, cells, plan.sweep.slurm or {}))
+    except NoSlurmError:
+        return "not on this machine, so that [slurm] is not tried"
 
 
 def plan_lines(plan: SweepPlan, trained: Mapping[int, str], cost: SweepCost) -> list[str]:
@@ -125,7 +145,7 @@ def _state(cell: Cell, trained: dict[int, str]) -> str:
     return f"trained: {trained[cell.index]}" if cell.index in trained else "to train"
 
 
-def _document(plan: SweepPlan, trained: dict[int, str], cost: SweepCost) -> dict[str, Any]:
+def _document(plan: SweepPlan, trained: dict[int, str], cost: SweepCost, sbatch: str | None) -> dict[str, Any]:
     """Return the JSON document of a plan."""
     counts = {
         "cells": len(plan.cells),
@@ -134,6 +154,7 @@ def _document(plan: SweepPlan, trained: dict[int, str], cost: SweepCost) -> dict
         "trained": len(trained),
         "skipped": plan.skipped,
         "cost": cost.json(),
+        "sbatch": sbatch,
     }
     return {"sweep": plan.sweep.name, "plan": counts, "cells": [_cell_json(cell, trained) for cell in plan.cells]}
 

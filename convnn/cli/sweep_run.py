@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,11 +12,14 @@ import typer
 
 from convnn.cli import arguments
 from convnn.errors import Exit, Problem, UserError
+from convnn.runs.slurm_jobs import SCRIPT
 from convnn.startup import Interrupted
 from convnn.terminal.console import out, say
+from convnn.text import plural
 
 if TYPE_CHECKING:
     from convnn.sweeps.folder import SweepFolder
+    from convnn.sweeps.slurm_options import OptionValue
     from convnn.sweeps.start import PlannedSweep
     from convnn.sweeps.states import SweepState
 
@@ -49,11 +53,16 @@ def run(
         int | None,
         typer.Option("--slots", metavar="N", min=1, help="runs at once, else one a GPU, or one", show_default=False),
     ] = None,
+    slurm: Annotated[bool, typer.Option("--slurm", help="submit an array of Slurm jobs, a cell an element")] = False,
+    sbatch: arguments.Sbatch = None,
     plain: arguments.Plain = False,
     max_minutes: Annotated[
-        float | None,
+        str | None,
         typer.Option(
-            "--max-minutes", metavar="MINUTES", min=0, help="stop after this time; the same command goes on with it"
+            "--max-minutes",
+            metavar="MINUTES",
+            help="stop after this time; the same command goes on with it. With --slurm: of each job",
+            show_default=False,
         ),
     ] = None,
     runs: arguments.RunsFolder = None,
@@ -62,21 +71,82 @@ def run(
 
     A sweep is a file, or several values of flags: --K 1,4,9 or --K 1..12. It is trained by a worker in the background:
     ctrl+c leaves the view alone. Exit codes: 0 all done, 1 some cells are not, 2 nothing was started, 75
-    the time limit was reached.
+    the time limit was reached. With --slurm it prints the number of the job and returns.
     """
     from convnn.runs.run import runs_root
     from convnn.sweeps.start import plan_start, with_seeds
 
     if seeds is not None:
         typed = with_seeds(typed, seeds)
+    minutes = _checked_minutes(max_minutes, slurm=slurm)
+    options = sbatch_options(sbatch, slurm=slurm)
     planned = plan_start(source, runs_root(runs), typed, name=name, extend=extend, again=again)
+    if slurm:
+        if detach:
+            raise UserError(Problem("--slurm returns at once", key="detach", fix="leave --detach out"))
+        return submit_sweep(planned, options, again=again, yes=yes, slots=slots, max_minutes=max_minutes)
     if detach and max_minutes is not None:
         raise UserError(Problem("--detach does not stop anything", key="max_minutes", fix="leave --max-minutes out"))
-    start_and_follow(planned, again=again, yes=yes, detach=detach, slots=slots, plain=plain, max_minutes=max_minutes)
+    return start_and_follow(planned, again=again, yes=yes, detach=detach, slots=slots, plain=plain, max_minutes=minutes)
+
+
+def _checked_minutes(text: str | None, *, slurm: bool) -> float | None:
+    """Return the minutes of a time limit; with --slurm, where its jobs read it, it may be auto. Raises UserError."""
+    from convnn.worker.time_limit import AUTO, parse_minutes
+
+    return None if text is None or (slurm and text == AUTO) else parse_minutes(text)
+
+
+def sbatch_options(words: list[str] | None, *, slurm: bool) -> dict[str, OptionValue]:
+    """Return what was typed as --sbatch. Raises UserError."""
+    from convnn.sweeps.slurm_options import typed_options
+
+    if words and not slurm:
+        raise UserError(Problem("--sbatch is only for --slurm", key="sbatch", fix="give --slurm, too, or leave it out"))
+    return typed_options(words or [])
+
+
+def submit_sweep(
+    planned: PlannedSweep,
+    options: dict[str, OptionValue],
+    *,
+    again: bool = False,
+    yes: bool = False,
+    slots: int | None = None,
+    max_minutes: str | None = None,
+) -> None:
+    """Show a plan, ask, and submit what is left of it as an array of Slurm jobs, with these options of sbatch."""
+    from convnn.sweeps.slurm import sweep_job, try_job
+    from convnn.sweeps.start import start_jobs
+
+    folder, plan = planned.folder, planned.plan
+    sweep = replace(plan.sweep, slurm={**(plan.sweep.slurm or {}), **options})
+    planned = replace(planned, plan=replace(plan, sweep=sweep))
+    _show_plan(planned)
+    if planned.is_done and not again:
+        return say("nothing is left to train")
+    cells = [cell.index for cell in plan.to_train] or [1]
+    out().print_line(f"  sbatch: {try_job(sweep_job(folder, cells, sweep.slurm or {}, slots, max_minutes))}")
+    _confirm(yes)
+    job, count = start_jobs(planned, again=again, slots=slots, max_minutes=max_minutes)
+    if job is None:
+        return say("nothing is left to submit: every cell is done, or waits already")
+    out().print_line(f"job {job}, {plural(count, 'element')}, submitted from {folder.path / SCRIPT}")
+    return say(f"look at it with: convnn sweep show {folder.name}; stop it with: convnn sweep stop {folder.name} --now")
 
 
 def run_seeds(
-    preset: str | None, typed: dict[str, Any], seeds: str, root: Path, *, yes: bool, detach: bool, plain: bool
+    preset: str | None,
+    typed: dict[str, Any],
+    seeds: str,
+    root: Path,
+    *,
+    yes: bool,
+    detach: bool,
+    plain: bool,
+    slurm: bool = False,
+    options: dict[str, OptionValue] | None = None,
+    max_minutes: str | None = None,
 ) -> None:
     """Train a configuration with several seeds: the smallest sweep."""
     import tomli_w
@@ -91,7 +161,9 @@ def run_seeds(
     if preset is not None:
         sweep = parse_sweep(tomli_w.dumps({"base": preset}), read(preset).name)
     planned = plan_sweep_start(sweep, root, typed, name=None if name is None else str(name))
-    start_and_follow(planned, yes=yes, detach=detach, plain=plain)
+    if slurm:
+        return submit_sweep(planned, options or {}, yes=yes, max_minutes=max_minutes)
+    return start_and_follow(planned, yes=yes, detach=detach, plain=plain)
 
 
 def start_and_follow(
@@ -121,7 +193,7 @@ def start_and_follow(
     queue = Queue(folder.root)
     say(f"{folder.name} is in {folder.path}")
     state = read_state(folder)
-    if entries or state.is_going_on:
+    if entries or any(cell.position is not None for cell in state.cells):
         if queue.paused is not None:
             say(f"the queue is paused: {queue.paused}; convnn queue resume starts it again")
         elif ensure_worker(queue, slots):
@@ -191,7 +263,7 @@ def _follow(folder: SweepFolder, *, plain: bool, deadline: float | None) -> Swee
             while True:
                 state = read_state(folder)
                 view.show(state)
-                is_served = live_workers(queue) or any(cell.progress for cell in state.cells)
+                is_served = live_workers(queue) or any(cell.progress or cell.job for cell in state.cells)
                 unserved = 0 if is_served and queue.paused is None else unserved + 1
                 is_late = deadline is not None and time.monotonic() >= deadline
                 if not state.is_going_on or unserved > WITHOUT_WORKER or is_late:

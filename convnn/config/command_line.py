@@ -14,8 +14,14 @@ from itertools import takewhile
 from convnn.config.options import BY_FLAG, BY_KEY, OPTIONS, value_at
 from convnn.config.schema import RunConfig
 
-SWITCHES = ("--dry_run", "--plain", "--live", "--json", "--debug", "--overwrite", "--resume")
-WITH_VALUE = ("--max_minutes", "--run", "--checkpoint", "--runs")  # of the command, never of a configuration
+SWITCHES = ("--dry_run", "--plain", "--live", "--json", "--debug", "--overwrite", "--resume", "--requeue", "--slurm")
+WITH_VALUE = (
+    "--max_minutes",
+    "--run",
+    "--checkpoint",
+    "--runs",
+    "--sbatch",
+)  # of the command, never of a configuration
 FLAG_ALIASES = {  # of other programs and of habit; an option has one name in files, tables and help
     "--epochs": "--num_epochs",
     "--bs": "--batch_size",

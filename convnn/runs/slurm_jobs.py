@@ -34,7 +34,7 @@ class Element(NamedTuple):
     """An element of the array that a script is submitted as."""
 
     script: Path
-    index: int
+    number: int
 
 
 class Job(NamedTuple):
@@ -87,9 +87,9 @@ class _Listing:
             jobs = slurm_job.own_jobs()
         finally:
             self._jobs = {
-                Element(Path(state.script), int(index)): Job(name, state)
+                Element(Path(state.script), int(number)): Job(name, state)
                 for name, state in jobs.items()
-                if (index := name.partition("_")[2]).isdecimal()
+                if (number := name.partition("_")[2]).isdecimal()
             }
             self._listed_at = time.monotonic()
             self._without_jobs = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import tomli_w
@@ -32,8 +33,14 @@ def dump_sweep(sweep: Sweep) -> str:
         "derive": [_derivation(derivation) for derivation in sweep.derivations],
         "skip": [{"when": skip.text} for skip in sweep.skips],
         "block": [_block(block) for block in sweep.blocks],
+        "slurm": dict(sweep.slurm or {}),
     }
     return tomli_w.dumps({key: value for key, value in document.items() if value})
+
+
+def same_cells(sweep: Sweep, other_sweep: Sweep) -> bool:
+    """Return whether two sweeps have the same cells, wherever they are trained."""
+    return dump_sweep(replace(sweep, slurm=None)) == dump_sweep(replace(other_sweep, slurm=None))
 
 
 def _is_sweepable(key: str) -> bool:

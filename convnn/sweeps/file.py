@@ -5,6 +5,7 @@
     [set]      options of all cells               [axes]    options and variables whose values are combined
     [[derive]] when, set                          [[skip]]  when
     [[block]]  id, set, axes                      same = "train"                    trains a model again for each cell
+    [slurm]    options of sbatch, by its own names
 
 `when` is the filter language of runs, over options and variables; text that begins with "=" is arithmetic.
 """
@@ -42,9 +43,10 @@ from convnn.sweeps.axes import (
     unknown_option,
 )
 from convnn.sweeps.expression import Expression, ExpressionError, parse_expression
+from convnn.sweeps.slurm_options import OptionValue, checked_options
 
-KEYS = ("about", "base", "name", "seeds", "same", "set", "axes", "derive", "skip", "block")
-LATER_KEYS = ("search", "slurm")  # of the format, which this version does not run
+KEYS = ("about", "base", "name", "seeds", "same", "set", "axes", "derive", "skip", "block", "slurm")
+LATER_KEYS = ("search",)  # of the format, which this version does not run
 MAX_SEEDS = 1000
 PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 T = TypeVar("T")
@@ -83,6 +85,7 @@ class Sweep:
     skips: Sequence[Filter] = ()
     blocks: Sequence[Block] = ()
     trains_same: bool = False  # a model that another cell has is trained again
+    slurm: Mapping[str, OptionValue] | None = None  # options of sbatch; they decide where it is trained, not what
 
     @property
     def parts(self) -> Sequence[Block]:
@@ -166,6 +169,7 @@ class _Reader:
             axes=self._axes("axes", self.tables.get("axes", {})),
             blocks=self._blocks(),
             trains_same=self._same(),
+            slurm=self._slurm(),
         )
         self._check_overlaps(sweep)
         sweep = replace(
@@ -268,6 +272,15 @@ class _Reader:
         guess = did_you_mean(str(value), ["once", "train"])
         self._fail(f"same is {value!r}: must be once or train{guess}", "same", value, 'write same = "once"')
         return False
+
+    def _slurm(self) -> dict[str, OptionValue] | None:
+        table = self.tables.get("slurm")
+        if table is None:
+            return None
+        if not isinstance(table, dict):
+            self._fail("slurm must be a table", "slurm", table, "write [slurm] and options of sbatch")
+            return None
+        return self._try(checked_options, table)
 
     def _values(self, place: str, table: Any) -> dict[str, Value]:
         if not isinstance(table, dict):

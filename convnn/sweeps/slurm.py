@@ -134,31 +134,32 @@ def ranges(elements: Sequence[int]) -> str:
     return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in zip(starts, ends, strict=True))
 
 
-def try_job(job: ArrayJob) -> str | None:
-    """Return what sbatch says of a job, such as when it would start; None where there is no Slurm.
+def try_job(job: ArrayJob) -> str:
+    """Return what sbatch says of a job, such as when it would start.
 
-    Raises UserError where sbatch would refuse it.
+    Raises UserError where sbatch would refuse it, NoSlurmError where there is none.
     """
-    try:
-        answer = slurm_job.run_command(["sbatch", "--test-only"], text=job.text(), environment=_environment(job))
-    except NoSlurmError:
-        return None
-    except SlurmError as error:
-        raise _refusal(error) from error
-    return _start(answer)
+    answer = _sbatch(job, "--test-only", text=job.text())
+    return one_line(answer.strip().removeprefix("sbatch: "))
 
 
 def submit(job: ArrayJob) -> str:
-    """Write the script of a job, submit it, and return its number. Raises SlurmError, UserError or OSError."""
+    """Write the script of a job, submit it, and return its number. Raises as `try_job` does, and OSError."""
     (job.script.parent / job.output).parent.mkdir(exist_ok=True)
     write_atomic(job.script, job.text())
+    answer = _sbatch(job, "--parsable", str(job.script))
+    return answer.strip().splitlines()[-1].partition(";")[0]  # a cluster follows where there are several
+
+
+def _sbatch(job: ArrayJob, *words: str, text: str | None = None) -> str:
     try:
-        answer = slurm_job.run_command(["sbatch", "--parsable", str(job.script)], environment=_environment(job))
+        return slurm_job.run_command(["sbatch", *words], text=text, environment=_environment(job))
     except NoSlurmError:
         raise
     except SlurmError as error:
-        raise _refusal(error) from error
-    return answer.strip().partition(";")[0]  # a cluster follows where there are several
+        lines = [line.removeprefix("sbatch: error: ") for line in str(error).splitlines()]
+        message = f"sbatch refuses the job: {one_line('; '.join(lines))}"
+        raise UserError(Problem(message, key="slurm", fix="change [slurm], or --sbatch")) from error
 
 
 def _environment(job: ArrayJob) -> dict[str, str]:
@@ -170,13 +171,3 @@ def _environment(job: ArrayJob) -> dict[str, str]:
         for name, value in os.environ.items()
         if name in KEPT_VARIABLES or not (name in set_here or name.startswith(("SLURM_", "SRUN_")))
     }
-
-
-def _refusal(error: SlurmError) -> UserError:
-    message = one_line("; ".join(line.removeprefix("sbatch: error: ") for line in str(error).splitlines()))
-    return UserError(Problem(f"sbatch refuses the job: {message}", key="slurm", fix="change [slurm] or --sbatch"))
-
-
-def _start(answer: str) -> str:
-    """Return when and where a job would start, as `sbatch --test-only` says it."""
-    return one_line(answer.strip().removeprefix("sbatch: "))

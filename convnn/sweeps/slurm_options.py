@@ -1,9 +1,9 @@
 """The options of `sbatch` that a person sets, by sbatch's own names, as lines of a script.
 
-    [slurm]                 --sbatch partition=gpu --sbatch gres=gpu:1 --sbatch exclusive
-    partition = "gpu"
-    gres = "gpu:1"
-    exclusive = true
+[slurm]                 --sbatch partition=gpu --sbatch gres=gpu:1 --sbatch exclusive
+partition = "gpu"
+gres = "gpu:1"
+exclusive = true
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ from convnn.errors import Problem, UserError, did_you_mean
 OptionValue = str | int | bool
 NAME = re.compile(r"[a-z]+(-[a-z]+)*")
 MAX_LENGTH = 1000  # characters of a value
-COMMON = ("account", "comment", "constraint", "cpus-per-task", "exclude", "gpus", "gres", "mail-type", "mem", "nodelist")
-COMMON += ("partition", "qos", "reservation", "signal", "time")
+COMMON = (  # that a wrong name may stand for
+    *("account", "comment", "constraint", "cpus-per-task", "exclude", "exclusive", "gpus", "gres", "mail-type"),
+    *("mail-user", "mem", "mem-per-cpu", "nodelist", "partition", "qos", "reservation", "signal", "time"),
+)
 OWN = "convnn sets it itself"
 NO_BATCH_JOB = "it submits no job that convnn could follow"
 REFUSED = {
@@ -35,19 +37,20 @@ def option_problem(name: str, value: Any) -> Problem | None:
     key = f"slurm.{name}"
     if not NAME.fullmatch(name):
         guess = did_you_mean(name.strip("-").replace("_", "-").lower(), COMMON)
-        message = f"{name!r} is no option of sbatch{guess}"
-        return Problem(message, key=key, value=value, fix="use its own names without dashes in front: partition, cpus-per-task")
+        fix = "use its own names without dashes in front: partition, cpus-per-task"
+        return Problem(f"{name!r} is no option of sbatch{guess}", key=key, value=value, fix=fix)
     if name in REFUSED:
         return Problem(f"{key} cannot be set: {REFUSED[name]}", key=key, value=value, fix="remove it")
-    if isinstance(value, time):  # what TOML makes of 04:00:00 without quotes
-        return Problem(f"{key} is a time of day", key=key, value=str(value), fix=f'write {name} = "{value}"')
     if isinstance(value, bool | int):
         return None
+    if isinstance(value, time):  # what TOML makes of 04:00:00 without quotes
+        return Problem(f"{key} is a time of day", key=key, value=str(value), fix=f'write {name} = "{value}"')
     if not isinstance(value, str):
-        return Problem(f"{key} is no text, number, true or false", key=key, value=value, fix=f'write {name} = "..."')
+        message = f"{key} is no text, whole number, true or false"
+        return Problem(message, key=key, value=value, fix=f'write {name} = "..."')
     if not value.strip() or not value.isprintable() or len(value) > MAX_LENGTH:
-        message = f"{key} is {value[:40]!r}: must be a line of text without control characters"
-        return Problem(message, key=key, value=value[:40], fix=f"{MAX_LENGTH} characters at most; true for an option without a value")
+        message = f"{key} is {value[:40]!r}: must be a line of at most {MAX_LENGTH} printable characters"
+        return Problem(message, key=key, value=value[:40], fix="write true for an option without a value")
     return None
 
 

@@ -11,17 +11,19 @@ from convnn.config import toml
 from convnn.config.recorded import SEED
 from convnn.data.catalog import dataset_info
 from convnn.errors import Exit, Problem, UserError
+from convnn.runs.slurm_jobs import SCRIPT, refresh
 from convnn.runs.status import STATUSES
 from convnn.runs.summary import Summary
 from convnn.runs.summary_cache import summaries
 from convnn.runs.sweep_cells import SweepCell
 from convnn.sweeps import file as sweep_file
 from convnn.sweeps.costs import SweepCost, sweep_cost
-from convnn.sweeps.dump import dump_sweep
+from convnn.sweeps.dump import same_cells
 from convnn.sweeps.file import Sweep
 from convnn.sweeps.folder import SweepFolder, cell_id, find_sweep, named
 from convnn.sweeps.plan import SweepPlan, done_runs, plan_sweep
 from convnn.sweeps.queue import Entry, Queue, resuming_entry
+from convnn.sweeps.slurm import submit, sweep_job
 from convnn.sweeps.states import INFEASIBLE, SAME, CellState, SweepState, read_state
 from convnn.worker.crash_points import reach
 
@@ -87,8 +89,8 @@ def plan_sweep_start(
     if not (is_started and name is None):
         plan = plan_sweep(named(plan.sweep, name, is_preset=sweep.path is None))
     folder = SweepFolder(root, plan.sweep.name)
-    present = dump_sweep(folder.sweep()) if folder.is_there else None
-    if present is not None and present != dump_sweep(plan.sweep) and not extend:
+    present = folder.sweep() if folder.is_there else None
+    if present is not None and not same_cells(present, plan.sweep) and not extend:
         message = f"there is a sweep {folder.name} with other cells or values in {root}"
         fix = "--extend adds these cells to it and keeps its own, --name NAME starts another sweep"
         raise UserError(Problem(message, key="name", value=folder.name, fix=fix))
@@ -117,28 +119,61 @@ def start(planned: PlannedSweep, *, again: bool = False) -> list[Entry]:
     """Write the sweep down, then put into the queue what is left to train; return what entered it.
 
     A cell whose run is done stays as it is, unless it is to be trained `again`. One whose run was interrupted, stopped
-    or killed or failed goes on; one whose run diverged would diverge again and is left, unless `again`.
+    or killed or failed goes on; one whose run diverged would diverge again and is left, unless `again`. A cell that
+    waits already, in the queue or in that of Slurm, does not enter it again.
     """
-    folder, queue = planned.folder, Queue(planned.folder.root)
+    queue = Queue(planned.folder.root)
+    with planned.folder.changing():
+        entries = _write_down(planned, again=again)
+        queue.forget([entry.run for entry in entries if entry.run is not None])
+        queue.add(entries)
+    return entries
+
+
+def start_jobs(
+    planned: PlannedSweep, *, again: bool = False, slots: int | None = None, max_minutes: str | None = None
+) -> tuple[str | None, int]:
+    """Write the sweep down, then submit what is left to train as an array of Slurm.
+
+    Returns the number of the job, None where nothing is left, and the number of its elements. Raises SlurmError.
+    """
+    folder = planned.folder
+    with folder.changing():
+        if (folder.path / SCRIPT).exists():
+            refresh()  # what has a job is not submitted again
+        cells = [cell for entry in _write_down(planned, again=again) if (cell := entry.cell) is not None]
+        if not cells:
+            return None, 0
+        job = sweep_job(folder, cells, planned.plan.sweep.slurm or {}, slots, max_minutes)
+        return submit(job), len(cells)
+
+
+def cells_to_train(planned: PlannedSweep, *, again: bool = False) -> list[int]:
+    """Write the sweep down, and return the cells that are left to train."""
+    with planned.folder.changing():
+        return [cell for entry in _write_down(planned, again=again) if (cell := entry.cell) is not None]
+
+
+def _write_down(planned: PlannedSweep, *, again: bool) -> list[Entry]:
+    """Write the sweep down, and return an entry for each cell that is left and waits nowhere. The lock is held."""
+    folder = planned.folder
     trained = {
         cell_id(cell): planned.trained[cell.index] for cell in planned.plan.to_train if cell.index in planned.trained
     }
-    with folder.changing():
-        folder.record(planned.plan)
-        changed: list[SweepCell] = []
-        entries: list[Entry] = []
-        for cell_state in read_state(folder).cells:
-            if cell_state.state in (INFEASIBLE, SAME) or cell_state.position is not None:
-                continue
-            cell, entry = _next_step(folder, cell_state, trained.get(cell_state.cell.id), again=again)
-            if cell != cell_state.cell:
-                changed.append(cell)
-            if entry is not None:
-                entries.append(entry)
-        folder.set_runs(changed)
-        reach("sweep.queued")
-        queue.forget([entry.run for entry in entries if entry.run is not None])
-        queue.add(entries)
+    folder.record(planned.plan)
+    changed: list[SweepCell] = []
+    entries: list[Entry] = []
+    for cell_state in read_state(folder).cells:
+        waits = cell_state.position is not None or cell_state.job is not None
+        if cell_state.state in (INFEASIBLE, SAME) or waits:
+            continue
+        cell, entry = _next_step(folder, cell_state, trained.get(cell_state.cell.id), again=again)
+        if cell != cell_state.cell:
+            changed.append(cell)
+        if entry is not None:
+            entries.append(entry)
+    folder.set_runs(changed)
+    reach("sweep.queued")
     return entries
 
 

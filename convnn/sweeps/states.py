@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from convnn.json_values import json_value
 from convnn.runs.history import Progress
 from convnn.runs.progress import live_progress
 from convnn.runs.run import Run
+from convnn.runs.slurm_jobs import QUEUED, REQUEUED, SCRIPT, Element, Job, job_of_element, job_status
 from convnn.runs.status import STATUSES
 from convnn.runs.summary import Summary, summarize
 from convnn.runs.summary_cache import summaries
@@ -25,7 +26,9 @@ from convnn.text import plural
 INFEASIBLE, SAME, WAITING = "infeasible", "same", "waiting"
 """States of cells beside the statuses of runs: cannot be trained, the model of another, not in the queue yet."""
 UNSUCCESSFUL = ("failed", "diverged", "stopped", "interrupted", "died")
-ORDER = ("done", "running", "paused", "queued", WAITING, *UNSUCCESSFUL, INFEASIBLE, SAME)  # in words and counts
+QUEUES = (QUEUED, REQUEUED)
+ORDER = ("done", "running", "paused", *QUEUES, WAITING, *UNSUCCESSFUL, INFEASIBLE, SAME)
+"""In which words and counts name states."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,7 @@ class CellState:
     run: Summary | None = None  # None before its directory is made
     progress: Progress | None = None  # while it trains
     position: int | None = None  # in the queue, from 1
+    job: Job | None = None  # of Slurm, that trains it or is to train it
     cause: str = ""  # why its run ended early
 
     @property
@@ -79,6 +83,7 @@ class CellState:
             "fraction": self.fraction,
             "eta": None if self.progress is None else self.progress.eta,
             "position": self.position,
+            "job": None if self.job is None else self.job.name,
             "metrics": json_value(metrics),
         }
 
@@ -112,8 +117,8 @@ class SweepState:
 
     @property
     def is_going_on(self) -> bool:
-        """Whether a cell trains or waits in the queue."""
-        return any(cell.state == "queued" or _is_live(cell.state) for cell in self.cells)
+        """Whether a cell trains, or waits in the queue or in that of Slurm."""
+        return any(cell.state in QUEUES or _is_live(cell.state) for cell in self.cells)
 
     @property
     def unsuccessful(self) -> list[CellState]:
@@ -123,7 +128,7 @@ class SweepState:
     @property
     def eta(self) -> float | None:
         """Seconds until the last cell ends, as the cells that train or are done need them; None while unknown."""
-        left = [cell for cell in self.trainable if cell.state in ("queued", WAITING)]
+        left = [cell for cell in self.trainable if cell.state in (*QUEUES, WAITING)]
         live = [cell for cell in self.cells if _is_live(cell.state)]
         seconds = [cell.progress.elapsed + cell.progress.eta for cell in live if cell.progress and cell.progress.eta]
         seconds += [value for cell in self.trainable if cell.run and (value := _training_seconds(cell.run)) is not None]
@@ -169,7 +174,8 @@ def read_state(folder: SweepFolder, runs: Sequence[Summary] | None = None) -> Sw
         else:
             path = cell.run_path(folder.root)
             run = None if path is None else _summary(path, by_path)
-            states[cell.index] = _cell_state(cell, run, str(path), entries, causes, queue)
+            state = _cell_state(cell, run, str(path), entries, causes, queue)
+            states[cell.index] = _with_job(state, folder)
     return SweepState(folder, list(states.values()), warnings)
 
 
@@ -207,6 +213,18 @@ def _cell_state(
         return CellState(cell, "failed" if cause else WAITING, cause=cause)
     progress = live_progress(run.run) if _is_live(run.status) else None
     return CellState(cell, run.status, run, progress, cause=causes.get(path, ""))
+
+
+def _with_job(state: CellState, folder: SweepFolder) -> CellState:
+    """Return the state of a cell with the Slurm job that trains it, if it is not done."""
+    if state.state == "done" or state.position is not None:
+        return state
+    job = job_of_element(Element(folder.path / SCRIPT, state.cell.index))
+    if job is None:
+        return state
+    if state.run is None:  # the status of a run is that of its job already
+        state = replace(state, state=job_status(job.state, has_begun=False) or state.state)
+    return replace(state, job=job)
 
 
 def _summary(path: Path, by_path: Mapping[str, Summary]) -> Summary | None:

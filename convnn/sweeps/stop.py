@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 from convnn.errors import Exit, Problem, UserError
 from convnn.runs import control
 from convnn.runs.control import ControlCommand
+from convnn.runs.slurm_jobs import SCRIPT, element_of_run, job_of_run, refresh
+from convnn.slurm_job import cancel
 from convnn.sweeps.folder import SweepFolder
 from convnn.sweeps.queue import Entry, Queue
 from convnn.sweeps.states import read_state
@@ -16,10 +19,11 @@ POLL_SECONDS = 0.2
 
 
 def stop_sweep(folder: SweepFolder, *, now: bool = False) -> tuple[int, int]:
-    """Take the cells of a sweep that wait out of the queue; with `now` those that train save and end.
+    """Take the cells of a sweep that wait out of the queue and that of Slurm; with `now` those that train save and end.
 
-    Returns how many left the queue, and how many train.
+    Returns how many left a queue, and how many train. Raises SlurmError where jobs cannot be canceled.
     """
+    canceled, live_jobs = _stop_jobs(folder, now=now)
     queue = Queue(folder.root)
     entries = [entry for entry in queue.entries()[0] if entry.sweep == folder.name]
     removed = queue.remove(entries)
@@ -30,15 +34,46 @@ def stop_sweep(folder: SweepFolder, *, now: bool = False) -> tuple[int, int]:
     while starting and time.monotonic() < deadline:  # one that starts takes no commands yet
         starting = [entry for entry in starting if queue.is_claimed(entry) and not _told_to_stop(entry)]
         time.sleep(POLL_SECONDS if starting else 0)
-    return len(removed), len(live)
+    return len(removed) + canceled, len(live) + live_jobs
+
+
+def _stop_jobs(folder: SweepFolder, *, now: bool) -> tuple[int, int]:
+    """Cancel the jobs of a sweep that wait; with `now` have the others save and end, which are not requeued then.
+
+    Returns how many were canceled, and how many are left.
+    """
+    if (folder.path / SCRIPT).exists():
+        refresh()
+    cells = [cell for cell in read_state(folder).cells if cell.job is not None]
+    waiting = [cell.job.name for cell in cells if cell.job is not None and cell.job.state.is_waiting]
+    live = [cell for cell in cells if cell.job is not None and not cell.job.state.is_waiting]
+    cancel(waiting)
+    for cell in live if now else []:
+        path = cell.cell.run_path(folder.root)
+        if cell.job is not None and (path is None or not _send_stop(path)):
+            cancel([cell.job.name])  # it starts, and takes no commands yet
+    return len(waiting), len(live)
+
+
+def stop_job(run: Path) -> str | None:
+    """Cancel the job that is to train a run, if it has one; return its name. Raises SlurmError."""
+    if element_of_run(run) is not None:
+        refresh()
+    job = job_of_run(run)
+    if job is None:
+        return None
+    cancel([job.name])
+    return job.name
 
 
 def _told_to_stop(entry: Entry) -> bool:
     """Tell the process of an entry to stop after its step; return whether there is one that listens."""
-    if entry.run_path is None:
-        return False
+    return entry.run_path is not None and _send_stop(entry.run_path)
+
+
+def _send_stop(run: Path) -> bool:
     try:
-        control.send(entry.run_path, ControlCommand.STOP)
+        control.send(run, ControlCommand.STOP)
     except UserError:
         return False
     return True

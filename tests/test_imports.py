@@ -28,6 +28,9 @@ PURE = [
 ]  # a new one is held to it
 MUST_NOT_LOAD = {
     **dict.fromkeys(PURE, (*HEAVY, "numpy", "typer")),
+    **dict.fromkeys(
+        [f"convnn.sweeps.search.{name}" for name in ("coordinator", "samplers", "study")], (*HEAVY, "typer")
+    ),
     "convnn": (*HEAVY, "numpy", "pydantic", "typer", "rich"),
     **dict.fromkeys(_modules("convnn/cli"), (*HEAVY, "numpy")),
     "convnn.errors": (*HEAVY, "numpy", "pydantic", "rich", "typer"),

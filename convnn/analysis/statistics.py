@@ -10,6 +10,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from statistics import NormalDist
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -55,6 +56,17 @@ class MeanDifference:
     low: float
     high: float
     p_value: float
+
+
+def proportion_interval(share: float, count: int) -> tuple[float, float]:
+    """Return the confidence interval of a proportion that was measured on `count` independent images.
+
+    Source: Wilson, "Probable inference, the law of succession, and statistical inference", JASA 22, 1927.
+    """
+    z = NormalDist().inv_cdf(1 - ALPHA / 2)
+    center = (share + z**2 / (2 * count)) / (1 + z**2 / count)
+    margin = z / (1 + z**2 / count) * math.sqrt(share * (1 - share) / count + (z / (2 * count)) ** 2)
+    return max(0.0, center - margin), min(1.0, center + margin)
 
 
 def estimate_mean(values: Sequence[float]) -> MeanEstimate:

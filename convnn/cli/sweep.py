@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from convnn.sweeps.costs import SweepCost
     from convnn.sweeps.folder import SweepFolder
     from convnn.sweeps.plan import Cell, SweepPlan
+    from convnn.sweeps.search.settings import Search
 
 sweep = typer.Typer(help="Train and compare runs over several values of options.", rich_markup_mode="rich")
 EXAMPLES = """
@@ -57,7 +58,7 @@ def check(
     """Show the cells of a sweep: those to train, those that cannot be trained and why, and those that are one model."""
     from convnn.runs.run import runs_root
     from convnn.runs.summary_cache import summaries
-    from convnn.sweeps.costs import sweep_cost
+    from convnn.sweeps.costs import search_cost, sweep_cost
     from convnn.sweeps.folder import SweepFolder, find_sweep
     from convnn.sweeps.plan import plan_sweep, trained_cells
 
@@ -66,7 +67,7 @@ def check(
     plan = plan_sweep(find_sweep(name, root)[0], typed)
     trained = trained_cells(plan, past_runs)
     left = [cell for cell in plan.to_train if cell.index not in trained]
-    cost = sweep_cost(plan, left, past_runs)
+    cost = sweep_cost(plan, left, past_runs) if plan.sweep.search is None else search_cost(plan, past_runs)
     answer = None if plan.sweep.slurm is None else _try_slurm(SweepFolder(root, plan.sweep.name), plan, left)
     if as_json:
         return write_json(_document(plan, trained, cost, answer))
@@ -80,7 +81,8 @@ def check(
     if all_cells:
         print()
         return print_table(_cell_table(plan.cells, trained), "table")
-    for title, cells in (("cannot be trained:", plan.infeasible), ("the same model as another:", plan.same)):
+    same = [] if plan.sweep.search is not None else plan.same
+    for title, cells in (("cannot be trained:", plan.infeasible), ("the same model as another:", same)):
         if cells:
             print()
             console.print_line(title)
@@ -98,6 +100,7 @@ sweep.command("list")(sweep_results.list_)
 sweep.command("show")(sweep_results.show)
 sweep.command("stop")(sweep_results.stop)
 sweep.command("rm")(sweep_results.rm)
+sweep.command("coordinate", hidden=True)(sweep_running.coordinate)
 
 
 def _try_slurm(folder: SweepFolder, plan: SweepPlan, left: Sequence[Cell]) -> str:
@@ -114,6 +117,8 @@ def _try_slurm(folder: SweepFolder, plan: SweepPlan, left: Sequence[Cell]) -> st
 
 def plan_lines(plan: SweepPlan, trained: Mapping[int, str], cost: SweepCost) -> list[str]:
     """Return the cells in numbers, and the cost of those that are left to train."""
+    if plan.sweep.search is not None:
+        return _search_lines(plan, plan.sweep.search, cost)
     left = [cell for cell in plan.to_train if cell.index not in trained]
     counts = [
         f"{plural(len(left), 'cell')} to train",
@@ -128,6 +133,25 @@ def plan_lines(plan: SweepPlan, trained: Mapping[int, str], cost: SweepCost) -> 
     if plan.repeated_names:
         names = ", ".join(plan.repeated_names[:3])
         lines.append(f"  note: cells share a name, such as {names}: name more options in `name`")
+    return lines
+
+
+def _search_lines(plan: SweepPlan, search: Search, cost: SweepCost) -> list[str]:
+    """Return the space of a search, how it draws and stops trials, and what it costs at most."""
+    from convnn.sweeps.search.settings import missing_package
+    from convnn.sweeps.search.space import describe
+
+    repeats = f", the best {search.confirm} again with {plural(search.confirm, 'seed')}" if search.confirm else ""
+    lines = [f"{plan.sweep.name}: {plural(search.trials, 'trial')} by {search.method} on {search.metric}{repeats}"]
+    lines += [f"  {axis.name}: {describe(axis)}" for axis in plan.sweep.axes]
+    lines.append(f"  {search.stop.text}")
+    if plan.infeasible:
+        lines.append(f"  {len(plan.infeasible)} of {len(plan.cells)} random combinations cannot be trained")
+    lines += [f"  {line}" for line in cost.lines()]
+    if search.stop.method != "none":
+        lines.append("  what is stopped early costs less")
+    if (problem := missing_package(search)) is not None:
+        lines.append(f"  note: {problem.message}: {problem.fix}")
     return lines
 
 
@@ -156,7 +180,13 @@ def _document(plan: SweepPlan, trained: dict[int, str], cost: SweepCost, sbatch:
         "cost": cost.json(),
         "sbatch": sbatch,
     }
-    return {"sweep": plan.sweep.name, "plan": counts, "cells": [_cell_json(cell, trained) for cell in plan.cells]}
+    search = {} if plan.sweep.search is None else {"search": plan.sweep.search.json()}
+    return {
+        "sweep": plan.sweep.name,
+        "plan": counts,
+        **search,
+        "cells": [_cell_json(cell, trained) for cell in plan.cells],
+    }
 
 
 def _cell_json(cell: Cell, trained: dict[int, str]) -> dict[str, Any]:

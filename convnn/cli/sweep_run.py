@@ -135,6 +135,19 @@ def submit_sweep(
     return say(f"look at it with: convnn sweep show {folder.name}; stop it with: convnn sweep stop {folder.name} --now")
 
 
+def coordinate(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="as `convnn sweep` lists it")],
+    slots: Annotated[int | None, typer.Option("--slots", metavar="N", min=1, help="runs at once")] = None,
+    runs: arguments.RunsFolder = None,
+) -> None:
+    """Draw the trials of a search: what `convnn sweep run` starts in the background."""
+    from convnn.runs.run import runs_root
+    from convnn.sweeps.folder import find_folder
+    from convnn.sweeps.search.process import coordinate as serve
+
+    serve(find_folder(name, runs_root(runs).absolute()), slots, say)
+
+
 def run_seeds(
     preset: str | None,
     typed: dict[str, Any],
@@ -178,6 +191,7 @@ def start_and_follow(
 ) -> None:
     """Show a plan, ask, start it and follow it; ends with the exit code of the sweep."""
     from convnn.sweeps.queue import Queue
+    from convnn.sweeps.search.process import ensure_coordinator
     from convnn.sweeps.start import start
     from convnn.sweeps.states import read_state
     from convnn.sweeps.work import ensure_worker
@@ -192,10 +206,15 @@ def start_and_follow(
     entries = start(planned, again=again)
     queue = Queue(folder.root)
     say(f"{folder.name} is in {folder.path}")
+    is_search = planned.plan.sweep.search is not None
+    if is_search and ensure_coordinator(folder, slots):
+        say("the search goes on in the background, and queues its trials")
     state = read_state(folder)
     if entries or any(cell.position is not None for cell in state.cells):
         if queue.paused is not None:
             say(f"the queue is paused: {queue.paused}; convnn queue resume starts it again")
+        elif is_search:
+            pass  # its coordinator starts one
         elif ensure_worker(queue, slots):
             say("a worker was started in the background")
         elif slots is not None:
@@ -210,7 +229,7 @@ def start_and_follow(
     _show_end(state)
     if is_late and not state.is_done:
         raise typer.Exit(Exit.TIME_LIMIT)
-    raise typer.Exit(Exit.DONE if state.is_done else Exit.FAILED)
+    raise typer.Exit(Exit.DONE if state.is_done and not state.has_failed else Exit.FAILED)
 
 
 def _show_plan(planned: PlannedSweep) -> None:
@@ -263,7 +282,8 @@ def _follow(folder: SweepFolder, *, plain: bool, deadline: float | None) -> Swee
             while True:
                 state = read_state(folder)
                 view.show(state)
-                is_served = live_workers(queue) or any(cell.progress or cell.job for cell in state.cells)
+                is_served = state.is_searching or any(cell.progress or cell.job for cell in state.cells)
+                is_served = is_served or bool(live_workers(queue))
                 unserved = 0 if is_served and queue.paused is None else unserved + 1
                 is_late = deadline is not None and time.monotonic() >= deadline
                 if not state.is_going_on or unserved > WITHOUT_WORKER or is_late:
@@ -278,6 +298,7 @@ def _follow(folder: SweepFolder, *, plain: bool, deadline: float | None) -> Swee
 def _show_end(state: SweepState) -> None:
     """Print the counts at the end of a view and, where something is left, how to go on."""
     from convnn.sweeps.queue import Queue
+    from convnn.sweeps.search.process import log_tail
 
     out().print_line(state.counts_text())
     for cell in state.unsuccessful[:5]:
@@ -285,6 +306,8 @@ def _show_end(state: SweepState) -> None:
     if state.is_going_on:
         reason = Queue(state.folder.root).paused
         say(f"the queue is paused: {reason}" if reason is not None else "no worker serves the queue")
+    if state.search is not None and (reason := log_tail(state.folder)):
+        say(reason)
     if not state.is_done:
         say(f"go on with: convnn sweep run {state.name}")
     say(f"the table: convnn sweep show {state.name}")

@@ -41,6 +41,8 @@ class SweepCell(BaseModel):
     reused: bool = False  # the run was trained before the sweep
     reason: str = ""  # why it cannot be trained
     same_as: int | None = None  # the index of an earlier cell that is the same model, trained once for both
+    trial: int | None = None  # of a search: the number of the draw, from 0
+    repeats: int | None = None  # of a search: the index of the cell that this one repeats with another seed
 
     @field_validator("run")
     @classmethod

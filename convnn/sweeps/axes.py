@@ -1,11 +1,11 @@
-"""The axes of a sweep: lists, ranges and zipped options of a sweep file, and lists on a command line, as points."""
+"""The axes of a sweep: lists, ranges, intervals and zipped options of a file, lists on a command line, as points."""
 
 from __future__ import annotations
 
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from convnn.config.options import BY_KEY, BY_NAME, SECTIONS, Option, Value, nearest_option
@@ -14,6 +14,8 @@ from convnn.errors import Problem, did_you_mean
 
 MAX_POINTS = 100_000  # of an axis, and cells of a sweep
 RANGE_KEYS = ("from", "to", "step", "steps", "log")
+INTERVAL_KEYS = ("min", "max", "log")
+SIGNIFICANT_DIGITS = 4  # of a number that a search draws
 LABEL = "label"
 MAX_LABEL = 80  # characters
 _VARIABLE = re.compile(r"[A-Za-z_]\w*", re.ASCII)
@@ -30,11 +32,23 @@ class Point:
 
 
 @dataclass(frozen=True)
+class Interval:
+    """The numbers between two bounds, both included, that a search draws from."""
+
+    low: float
+    high: float
+    log: bool  # draws are uniform in the logarithm
+    is_whole: bool
+
+
+@dataclass(frozen=True)
 class Axis:
     """A key of `axes` and its points: an option, a variable, or several options that change together."""
 
     name: str
-    points: Sequence[Point]
+    points: Sequence[Point]  # of an interval its bounds
+    interval: Interval | None = None
+    range: Mapping[str, Any] | None = None  # the table that the points are from, which have an order then
 
     @property
     def option_keys(self) -> set[str]:
@@ -44,6 +58,17 @@ class Axis:
     @property
     def is_variable(self) -> bool:
         return not self.option_keys
+
+    @property
+    def is_categorical(self) -> bool:
+        """Whether its points have no order for a search."""
+        return self.interval is None and self.range is None
+
+    def point(self, number: float) -> Point:
+        """Return the point of a number of its interval."""
+        assert self.interval is not None
+        value = round(number) if self.interval.is_whole else float(f"{number:.{SIGNIFICANT_DIGITS}g}")
+        return _number_point(self.name, min(max(value, self.interval.low), self.interval.high))
 
 
 class AxisError(ValueError):
@@ -97,7 +122,9 @@ def parse_axis(name: str, value: Any) -> Axis:
     Raises AxisError with every problem.
     """
     if isinstance(value, dict):
-        value = list(_range(name, value))
+        if value.keys() & {"min", "max"}:
+            return _interval_axis(name, value)
+        return replace(parse_axis(name, list(_range(name, value))), range=value)
     if not isinstance(value, list):
         message = f"{name} is one value: an axis is a list or a range"
         raise AxisError(Problem(message, key=name, value=value, fix=f"write {name} = [...], or set it in [set]"))
@@ -156,6 +183,49 @@ def parse_values(option: Option, text: str | bool) -> list[Value]:
         if len(values) > MAX_POINTS:
             raise AxisError(_too_many(option.name, len(values)))
     return [checked_value(option, value) for value in values]
+
+
+def _interval_axis(name: str, table: Mapping[str, Any]) -> Axis:
+    """Return the axis of `{ min = 1e-4, max = 1e-1, log = true }`. Raises AxisError with every problem."""
+    fix = f"write {name} = {{ min = 1, max = 9 }}, or log = true beside them"
+    problems = []
+    for key in table:
+        if key not in INTERVAL_KEYS:
+            message = f"there is no key {key} beside min and max{did_you_mean(key, INTERVAL_KEYS)}"
+            problems.append(Problem(message, key=f"{name}.{key}", value=table[key], fix=fix))
+    bounds = [table.get("min"), table.get("max")]
+    if not all(_is_variable_value(bound) and not isinstance(bound, str) for bound in bounds):
+        problems.append(Problem(f"{name}: min and max must be numbers", key=name, value=bounds, fix=fix))
+    elif not bounds[0] < bounds[1]:  # type: ignore[operator]
+        problems.append(Problem(f"{name}: min must be below max", key=name, value=bounds, fix=fix))
+    is_log = table.get("log", False)
+    if not isinstance(is_log, bool):
+        problems.append(Problem(f"{name}.log must be true or false", key=f"{name}.log", value=is_log, fix="write true"))
+    elif not problems and is_log and bounds[0] <= 0:  # type: ignore[operator]
+        problems.append(Problem(f"{name}: log = true needs a min above 0", key=f"{name}.min", value=bounds[0], fix=fix))
+    option = find_option(name)
+    if option is not None and option.kind not in ("int", "float"):
+        problems.append(Problem(f"{name} is no number", key=name, fix=f"write {name} = [...] with its values"))
+    elif option is None and not _VARIABLE.fullmatch(name):
+        problems.append(unknown_option(name))
+    if problems:
+        raise AxisError(*problems)
+    if option is not None:
+        sweepable_option(name)
+        bounds = [checked_value(option, bound) for bound in bounds]
+    low, high = bounds
+    assert isinstance(low, int | float) and isinstance(high, int | float)
+    is_whole = option.kind == "int" if option is not None else isinstance(low, int) and isinstance(high, int)
+    points = [_number_point(name, bound) for bound in (low, high)]
+    return Axis(option.name if option is not None else name, points, Interval(low, high, is_log, is_whole))
+
+
+def _number_point(name: str, value: float) -> Point:
+    """Return the point of an option or a variable with a number."""
+    option = find_option(name)
+    if option is None:
+        return Point(f"{value:.12g}", {}, {name: value})
+    return Point(option.text(value), {option.key: checked_value(option, value)}, {})
 
 
 def _variable_axis(name: str, values: Sequence[Any]) -> Axis:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from statistics import median
 from typing import Any
@@ -114,6 +114,30 @@ def sweep_cost(plan: SweepPlan, left: Sequence[Cell], runs: Sequence[Summary]) -
         optimizer_bytes=BYTES * sum(s * n for s, n in zip(sizes, states, strict=True)) if is_known else None,
         noise=_noise(plan, runs),
         seeds=len(plan.sweep.seeds or (0,)),
+    )
+
+
+def search_cost(plan: SweepPlan, runs: Sequence[Summary]) -> SweepCost:
+    """Return what a search costs at most, by random cells of its space: trials that are stopped early cost less."""
+    search = plan.sweep.search
+    assert search is not None
+    examples = [cell for cell in plan.cells if not cell.is_infeasible]
+    cost = sweep_cost(plan, examples, runs)
+    count = search.trials + search.repeats
+
+    def scaled(value: float | None) -> int | None:
+        return None if value is None else round(value * count / len(examples))
+
+    return replace(
+        cost,
+        cells=count,
+        epochs=scaled(cost.epochs) or 0,
+        flops=scaled(cost.flops),
+        known_flops=scaled(cost.known_flops) or 0,
+        seconds=scaled(cost.seconds),
+        disk_bytes=scaled(cost.disk_bytes),
+        optimizer_bytes=scaled(cost.optimizer_bytes),
+        seeds=max(1, search.confirm),
     )
 
 

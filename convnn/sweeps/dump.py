@@ -29,7 +29,8 @@ def dump_sweep(sweep: Sweep) -> str:
         "seeds": seeds,
         "same": "train" if sweep.trains_same else "",
         "set": _tables(values),
-        "axes": _axes(sweep.axes),
+        "axes": _axes(sweep.axes, is_searched=sweep.search is not None),
+        "search": None if sweep.search is None else sweep.search.json(),
         "derive": [_derivation(derivation) for derivation in sweep.derivations],
         "skip": [{"when": skip.text} for skip in sweep.skips],
         "block": [_block(block) for block in sweep.blocks],
@@ -62,8 +63,16 @@ def _value(value: Any) -> Any:
     return "none" if value is None else value
 
 
-def _axes(axes: Sequence[Axis]) -> dict[str, Any]:
-    return {axis.name: [_point(axis, point) for point in axis.points] for axis in axes}
+def _axes(axes: Sequence[Axis], *, is_searched: bool = False) -> dict[str, Any]:
+    """Return the axes by name; in a search the points of a range have an order, so it stays a range."""
+    tables = {axis.name: dict(axis.range) for axis in axes if is_searched and axis.range is not None}
+    intervals = {
+        axis.name: {"min": axis.interval.low, "max": axis.interval.high, "log": axis.interval.log}
+        for axis in axes
+        if axis.interval is not None
+    }
+    points = {axis.name: [_point(axis, point) for point in axis.points] for axis in axes}
+    return points | tables | intervals
 
 
 def _point(axis: Axis, point: Point) -> Any:

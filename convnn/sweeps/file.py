@@ -6,6 +6,7 @@
     [[derive]] when, set                          [[skip]]  when
     [[block]]  id, set, axes                      same = "train"                    trains a model again for each cell
     [slurm]    options of sbatch, by its own names
+    [search]   trials in place of every cell (`search.settings`); an axis may then be { min, max, log }
 
 `when` is the filter language of runs, over options and variables; text that begins with "=" is arithmetic.
 """
@@ -32,6 +33,7 @@ from convnn.files import expand_home
 from convnn.presets import store
 from convnn.presets.store import Preset
 from convnn.sweeps.axes import (
+    INTERVAL_KEYS,
     RANGE_KEYS,
     Axis,
     AxisError,
@@ -43,10 +45,10 @@ from convnn.sweeps.axes import (
     unknown_option,
 )
 from convnn.sweeps.expression import Expression, ExpressionError, parse_expression
+from convnn.sweeps.search.settings import Search, SearchReader
 from convnn.sweeps.slurm_options import OptionValue, checked_options
 
-KEYS = ("about", "base", "name", "seeds", "same", "set", "axes", "derive", "skip", "block", "slurm")
-LATER_KEYS = ("search",)  # of the format, which this version does not run
+KEYS = ("about", "base", "name", "seeds", "same", "set", "axes", "derive", "skip", "block", "search", "slurm")
 MAX_SEEDS = 1000
 PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 T = TypeVar("T")
@@ -86,6 +88,7 @@ class Sweep:
     blocks: Sequence[Block] = ()
     trains_same: bool = False  # a model that another cell has is trained again
     slurm: Mapping[str, OptionValue] | None = None  # options of sbatch; they decide where it is trained, not what
+    search: Search | None = None  # draws trials in place of every cell
 
     @property
     def parts(self) -> Sequence[Block]:
@@ -93,10 +96,14 @@ class Sweep:
         return self.blocks or (Block(""),)
 
     @property
+    def all_axes(self) -> list[Axis]:
+        """The axes of the whole sweep and of its blocks."""
+        return [*self.axes, *(axis for block in self.blocks for axis in block.axes)]
+
+    @property
     def variables(self) -> set[str]:
         """The names of variables and of zipped axes."""
-        axes = [*self.axes, *(axis for block in self.blocks for axis in block.axes)]
-        return {name for axis in axes for point in axis.points for name in point.variables}
+        return {name for axis in self.all_axes for point in axis.points for name in point.variables}
 
 
 def read_sweep(path: Path) -> Sweep:
@@ -170,7 +177,10 @@ class _Reader:
             blocks=self._blocks(),
             trains_same=self._same(),
             slurm=self._slurm(),
+            search=self._search(),
         )
+        if sweep.search is not None:  # lists before tables, as TOML writes them: `sweep.toml` has the same order
+            sweep = replace(sweep, axes=sorted(sweep.axes, key=lambda axis: not axis.is_categorical))
         self._check_overlaps(sweep)
         sweep = replace(
             sweep,
@@ -191,9 +201,7 @@ class _Reader:
             if key in known:
                 continue
             full_key = f"{place}.{key}" if place else key
-            if not place and key in LATER_KEYS:
-                message, fix = f"[{key}] is not supported by this version", "remove it"
-            elif not place and key in (*SECTIONS, *BY_NAME, *BY_KEY):
+            if not place and key in (*SECTIONS, *BY_NAME, *BY_KEY):
                 message, fix = f"{key} does not stand at the top of a sweep file", "write it in [set], or in [axes]"
             else:
                 message, fix = f"there is no key {full_key}{did_you_mean(key, known)}", f"use {', '.join(known)}"
@@ -282,6 +290,14 @@ class _Reader:
             return None
         return self._try(checked_options, table)
 
+    def _search(self) -> Search | None:
+        if "search" not in self.tables:
+            return None
+        reader = SearchReader()
+        search = reader.read(self.tables["search"])
+        self.problems += reader.problems
+        return search
+
     def _values(self, place: str, table: Any) -> dict[str, Value]:
         if not isinstance(table, dict):
             self._fail(f"{place} must be a table", place, table, f"write [{place}] and its keys")
@@ -308,7 +324,7 @@ class _Reader:
             items = [(key, value)]
             if isinstance(value, dict) and key in SECTIONS:
                 items = [(f"{key}.{name}", item) for name, item in value.items()]
-            elif isinstance(value, dict) and not value.keys() & {*RANGE_KEYS}:
+            elif isinstance(value, dict) and not value.keys() & {*RANGE_KEYS, *INTERVAL_KEYS}:
                 self.problems.append(unknown_option(key))
                 continue
             for name, item in items:
@@ -430,7 +446,7 @@ class _Reader:
 
     def _check_variables(self, sweep: Sweep) -> None:
         """Report a variable that decides nothing: it is most likely an option with a spelling mistake."""
-        for axis in [*sweep.axes, *(axis for block in sweep.blocks for axis in block.axes)]:
+        for axis in sweep.all_axes:
             if axis.is_variable and axis.name not in self.used:
                 guess = did_you_mean(axis.name, [*BY_NAME, *BY_KEY])
                 fix = "rename it, or use it in [[derive]]"
@@ -438,8 +454,7 @@ class _Reader:
 
 
 def _variable_field(name: str, sweep: Sweep) -> Field:
-    axes = [*sweep.axes, *(axis for block in sweep.blocks for axis in block.axes)]
-    values = [point.variables[name] for axis in axes for point in axis.points if name in point.variables]
+    values = [point.variables[name] for axis in sweep.all_axes for point in axis.points if name in point.variables]
     is_number = all(isinstance(value, int | float) for value in values)
     return Field(name, "number" if is_number else "text", lambda cell: _variable(cell, name), str)
 

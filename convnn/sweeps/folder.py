@@ -3,6 +3,8 @@
     .sweeps/NAME/sweep.toml       what varies, with the values of its base and of flags
     .sweeps/NAME/cells.jsonl      its cells and the run of each (`convnn.runs.sweep_cells`)
     .sweeps/NAME/cells/0007.toml  the configuration of a cell
+    .sweeps/NAME/study.log        of a search: what it has proposed and what became of it (`search.study`)
+    .sweeps/NAME/coordinator      a lock, which the process holds that draws the trials of a search; stop ends it
 
 A changed file adds cells and forgets none: a cell is its model and its seed, whatever its number in the file. How far a
 cell is follows from its run and from the queue; nothing about that is stored.
@@ -12,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -21,17 +24,18 @@ from typing import Any
 from convnn.config import toml
 from convnn.config.schema import RunConfig
 from convnn.errors import Exit, Problem, UserError, did_you_mean
-from convnn.files import with_time, write_atomic
+from convnn.files import open_append, with_time, write_atomic
 from convnn.json_values import json_value
 from convnn.presets import store
 from convnn.runs.run import new_run_name
 from convnn.runs.sweep_cells import CELLS, SWEEPS, SweepCell, append_cells, is_sweep_name, read_cells, sweep_names
 from convnn.sweeps import file as sweep_file
-from convnn.sweeps.claims import exclusive
+from convnn.sweeps.claims import exclusive, is_claimed
 from convnn.sweeps.dump import dump_sweep
 from convnn.sweeps.file import Sweep, parse_sweep
 from convnn.sweeps.plan import Cell, SweepPlan
 from convnn.sweeps.queue import with_absolute_data_path
+from convnn.sweeps.search.settings import Search
 from convnn.worker.crash_points import reach
 
 KEEP_OPTIMIZER = "checkpoint.keep_optimizer"
@@ -64,6 +68,28 @@ class SweepFolder:
     def cells(self) -> tuple[list[SweepCell], list[str]]:
         """Return its cells, and a warning for each damaged line. Raises OSError."""
         return read_cells(self.path / CELLS)
+
+    def search(self) -> Search | None:
+        """Return how the sweep draws its cells; None for one that has all. Raises UserError."""
+        return self.sweep().search if self.study.is_file() else None
+
+    @property
+    def study(self) -> Path:
+        return self.path / "study.log"
+
+    @property
+    def coordinator(self) -> Path:
+        return self.path / "coordinator"
+
+    @property
+    def stop(self) -> Path:
+        """The file that tells the coordinator to end."""
+        return self.path / "stop"
+
+    @property
+    def is_searching(self) -> bool:
+        """Whether a process draws the trials of a search now."""
+        return is_claimed(self.coordinator)
 
     def config_path(self, index: int) -> Path:
         return self.path / "cells" / f"{index:04d}.toml"
@@ -117,6 +143,27 @@ class SweepFolder:
         append_cells(self.path / CELLS, changed)
         reach("sweep.mapped")
         return self.cells()[0]
+
+    def record_search(self, sweep: Sweep) -> None:
+        """Bring the file of a search up to date; its cells are drawn later. The lock is held."""
+        self.config_path(0).parent.mkdir(exist_ok=True)
+        os.close(open_append(self.study))  # before the file that says what it is
+        write_atomic(self.file, dump_sweep(sweep))
+
+    def add_trial(self, sweep: Sweep, cell: Cell, trial: int, repeats: int | None = None) -> SweepCell:
+        """Record a cell that a search drew, or that repeats the cell `repeats`, and return it. The lock is held."""
+        present, _ = self.cells()
+        index = max((known.index for known in present), default=0) + 1
+        if not sweep.trains_same:
+            id = cell_id(cell)
+            first = next((known.index for known in present if known.id == id and known.run is not None), None)
+            cell = replace(cell, same_as=first)
+        recorded = self._recorded(cell, index, None, {known.index: known.index for known in present})
+        recorded = recorded.model_copy(update={"trial": trial, "repeats": repeats})
+        if recorded.run is not None:
+            write_atomic(self.config_path(index), toml.dumps(run_config(sweep, cell, self.name), whole=True))
+        append_cells(self.path / CELLS, [recorded])
+        return recorded
 
     def set_runs(self, cells: Sequence[SweepCell]) -> None:
         """Record that cells have other runs than before. The lock is held."""
@@ -197,8 +244,7 @@ def _set_keys(sweep: Sweep) -> set[str]:
     tables = [sweep.values, *(block.values for block in sweep.blocks), *(d.values for d in sweep.derivations)]
     if sweep.base is not None:
         tables.append(sweep.base.values)
-    axes = [*sweep.axes, *(axis for block in sweep.blocks for axis in block.axes)]
-    return {key for table in tables for key in table} | {key for axis in axes for key in axis.option_keys}
+    return {key for table in tables for key in table} | {key for axis in sweep.all_axes for key in axis.option_keys}
 
 
 # -- which sweep a person means --------------------------------------------------------------------------------------
@@ -260,3 +306,8 @@ def remove(folder: SweepFolder) -> Path:
     target = trash / with_time(folder.name)
     folder.path.rename(target)
     return target
+
+
+def is_searching(root: Path) -> bool:
+    """Return whether some search of a runs folder draws trials now, so that its queue will not stay empty."""
+    return any(SweepFolder(root, name).is_searching for name in sweep_names(root))

@@ -14,10 +14,12 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
 from math import prod
+from random import Random
 from types import MappingProxyType
 from typing import Any
 
 from convnn.config.active import active_options, inactive_options
+from convnn.config.fixes import in_sweep
 from convnn.config.options import BY_KEY, OPTIONS, Value, value_at
 from convnn.config.recorded import SEED, value_text
 from convnn.config.schema import RunConfig
@@ -39,8 +41,11 @@ from convnn.sweeps.axes import (
 )
 from convnn.sweeps.expression import Expression, ExpressionError
 from convnn.sweeps.file import PLACEHOLDER, Block, Derivation, Sweep
+from convnn.sweeps.search.settings import search_problems
+from convnn.sweeps.search.space import random_point
 
 MAX_CELLS = MAX_POINTS
+EXAMPLES = 50  # cells of a search that are planned before it starts
 DATA_PATH = "data.path"
 WHERE = ("runtime.device", "runtime.threads", "data.workers")  # where and how fast a cell is trained, not what
 _UNSAFE = re.compile(r"[^A-Za-z0-9._+=-]+")
@@ -84,7 +89,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class SweepPlan:
-    """The cells of a sweep in their order, without those that are skipped."""
+    """The cells of a sweep in their order, without those that are skipped; of a search some that it might draw."""
 
     sweep: Sweep
     cells: Sequence[Cell]
@@ -133,6 +138,13 @@ def plan_sweep(sweep: Sweep, typed: Mapping[str, str | bool] = MappingProxyType(
         UserError: a flag cannot be used so, or there are more than MAX_CELLS cells
     """
     sweep = _with_flags(sweep, typed)
+    if sweep.search is not None:
+        return _plan_search(sweep)
+    if intervals := [axis for axis in sweep.all_axes if axis.interval is not None]:
+        fix = "write [search], or { from, to, steps = 5 }"
+        raise UserError(
+            Problem(f"{axis.name}: min and max are for a search", key=axis.name, fix=fix) for axis in intervals
+        )
     count = sum(prod(len(axis.points) for axis in (*sweep.axes, *block.axes)) for block in sweep.parts)
     count *= len(sweep.seeds or (0,))
     if count > MAX_CELLS:
@@ -140,10 +152,31 @@ def plan_sweep(sweep: Sweep, typed: Mapping[str, str | bool] = MappingProxyType(
         raise UserError(
             Problem(message, key="axes", value=count, fix="give fewer values, or divide it into two sweeps")
         )
-    base = {option.key: option.default for option in OPTIONS} | dict(sweep.base.values if sweep.base else {})
-    planner = _Planner(sweep, {key: BY_KEY[key].validate(value) for key, value in base.items()})
+    planner = CellPlanner(sweep)
     cells = list(planner.cells())
     return SweepPlan(sweep, cells, planner.skipped)
+
+
+def _plan_search(sweep: Sweep) -> SweepPlan:
+    """Return random cells of a search, as many as it has trials or EXAMPLES: what share can be trained, and the cost.
+
+    Raises UserError for what a search cannot do, and where nothing that was drawn can be trained.
+    """
+    planner = CellPlanner(sweep)
+    assert sweep.search is not None
+    if problems := list(search_problems(sweep, planner.base)):
+        raise UserError(
+            problems if sweep.path is None else [in_sweep(problem, str(sweep.path)) for problem in problems]
+        )
+    random = Random(sweep.search.seed)
+    count = min(sweep.search.trials, EXAMPLES)
+    cells: list[Cell] = []
+    while sum(not cell.is_infeasible for cell in cells) < count and len(cells) < EXAMPLES + count:
+        cells.append(planner.trial(len(cells) + 1, [random_point(axis, random) for axis in sweep.axes]))
+    if all(cell.is_infeasible for cell in cells):
+        message = f"none of {len(cells)} random combinations can be trained: {cells[0].problems[0].message}"
+        raise UserError(replace(cells[0].problems[0], message=message))
+    return SweepPlan(sweep, cells, 0)
 
 
 def model_key(config: RunConfig) -> tuple[tuple[str, str], ...]:
@@ -213,8 +246,7 @@ def _with_flags(sweep: Sweep, typed: Mapping[str, str | bool]) -> Sweep:
 
 
 def _with_values(sweep: Sweep, key: str, values: Sequence[Value]) -> Sweep:
-    axes = [*sweep.axes, *(axis for block in sweep.blocks for axis in block.axes)]
-    owner = next((axis for axis in axes if key in axis.option_keys), None)
+    owner = next((axis for axis in sweep.all_axes if key in axis.option_keys), None)
     if owner is not None and find_option(owner.name) is None:
         message = f"{BY_KEY[key].flag} cannot be given: the axis {owner.name} sets {key}"
         raise AxisError(Problem(message, key=key, fix=f"change the axis {owner.name} of the sweep"))
@@ -261,11 +293,13 @@ class _CellView:
     variables: Mapping[str, int | float | str]
 
 
-class _Planner:
-    """Expands a sweep into its cells."""
+class CellPlanner:
+    """Expands a sweep into its cells, or the points that a search draws into one."""
 
-    def __init__(self, sweep: Sweep, base: Mapping[str, Value]) -> None:
-        self.sweep, self.base = sweep, base
+    def __init__(self, sweep: Sweep) -> None:
+        self.sweep = sweep
+        base = {option.key: option.default for option in OPTIONS} | dict(sweep.base.values if sweep.base else {})
+        self.base = {key: BY_KEY[key].validate(value) for key, value in base.items()}
         self.skipped = 0
         self._first_cells: dict[tuple[tuple[str, str], ...], int] = {}  # by model: the index of the first cell
 
@@ -283,7 +317,17 @@ class _Planner:
                     index += 1
                     yield self._numbered(cell, index, seed)
 
-    def _cell(self, block: Block, axes: Sequence[Axis], points: Sequence[Point], seed: int) -> Cell | None:
+    def trial(self, number: int, points: Sequence[Point], seed: int | None = None) -> Cell:
+        """Return the cell of a trial, which is infeasible where a `skip` leaves it out."""
+        (block,), axes = self.sweep.parts, self.sweep.axes
+        seeds = self.sweep.seeds or [int(self.base[SEED])]  # type: ignore[arg-type]
+        cell = self._cell(block, axes, points, seeds[0] if seed is None else seed, number)
+        assert cell is not None
+        return self._numbered(cell, number, cell.seed)
+
+    def _cell(
+        self, block: Block, axes: Sequence[Axis], points: Sequence[Point], seed: int, trial: int | None = None
+    ) -> Cell | None:
         """Return a cell without its number; None where it is skipped."""
         values = {**self.base, **self.sweep.values, **block.values, SEED: seed}
         variables: dict[str, int | float | str] = {}
@@ -294,11 +338,14 @@ class _Planner:
             problem for derivation in self.sweep.derivations for problem in self._derive(derivation, values, variables)
         ]
         view: Any = _CellView(_RecordedView(values), variables)
-        if any(skip.condition.matches(view) for skip in self.sweep.skips):
+        skip = next((skip for skip in self.sweep.skips if skip.condition.matches(view)), None)
+        if skip is not None and trial is None:
             return None
         config = build_config(values)
         labels = {axis.name: point.label for axis, point in zip(axes, points, strict=True)}
-        name = self._name(config, labels, variables)
+        name = self._name(config, labels, variables, trial)
+        if skip is not None:
+            problems = [Problem(f"left out: {skip.text}", key="skip")]
         if not problems:
             info = published_info(config.data.dataset, config.data.resize)
             problems = [*rules.problems(config, info.image_size), *rules.data_problems(config, info)]
@@ -322,9 +369,13 @@ class _Planner:
             except AxisError as error:
                 yield from error.problems
 
-    def _name(self, config: RunConfig, labels: Mapping[str, str], variables: Mapping[str, Any]) -> str:
+    def _name(
+        self, config: RunConfig, labels: Mapping[str, str], variables: Mapping[str, Any], trial: int | None
+    ) -> str:
         template = self.sweep.template
-        if template is None:
+        if template is None and trial is not None:
+            template = f"{self.sweep.name}-{trial}"
+        elif template is None:
             template = "-".join([self.sweep.name, *(f"{name}{{{name}}}" for name in labels)])
 
         def text(match: re.Match[str]) -> str:

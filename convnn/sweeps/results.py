@@ -6,7 +6,7 @@ This file computes and words; the command line and the app lay out what it retur
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -14,17 +14,22 @@ from typing import Any
 from convnn.analysis.fields import Field, choosing_metrics, get_field, metric_names
 from convnn.analysis.repeats import RunGroup, copies_note, drawn_note, noise_floor
 from convnn.analysis.run_table import merge_repeats
+from convnn.analysis.statistics import proportion_interval
 from convnn.analysis.verdict import GroupComparison, compare_groups
 from convnn.errors import Problem, UserError, did_you_mean
 from convnn.json_values import json_value
-from convnn.metrics import format_value, lower_is_better, split_of
+from convnn.metrics import format_value, lower_is_better, metric_info, split_of
 from convnn.runs.summary import Summary
 from convnn.sweeps.plan import DATA_PATH, WHERE
+from convnn.sweeps.search.importance import METHOD, importances
+from convnn.sweeps.search.settings import Search
+from convnn.sweeps.search.trials import trials_of
 from convnn.sweeps.states import ORDER, SAME, CellState, SweepState
 from convnn.tables import Column, Table
 from convnn.text import plural
 
 BLOCK = "block"  # the name of the rows of several blocks
+TRIAL = "trial"  # the name of the rows of a search
 MAX_COLUMNS = 8  # values of the axis along the top
 MAX_NAMES = 5  # cells that a sentence names
 EMPTY = "·"
@@ -38,6 +43,7 @@ class GridCell:
     col: str
     states: Sequence[CellState]
     field: Field
+    chosen: CellState | None = None  # of a search: the one by whose value the others were made
 
     @property
     def name(self) -> str:
@@ -46,9 +52,20 @@ class GridCell:
     @cached_property
     def group(self) -> RunGroup | None:
         """The runs that were trained to the end; None where there are none, or where they are on data that differ."""
-        runs = {state.run.path: state.run for state in self.states if state.run is not None and state.is_done}
+        runs = {state.run.path: state.run for state in self.measured if state.run is not None and state.is_done}
         group, differences = merge_repeats(list(runs.values()), self.field)
         return group if runs and set(differences) <= {DATA_PATH, *WHERE} else None
+
+    @property
+    def measured(self) -> Sequence[CellState]:
+        """The cells that the value is of.
+
+        Repeats of a trial measure it without its own run, which was chosen by its value and so is likely a lucky one.
+        """
+        repeats = [state for state in self.states if state is not self.chosen]
+        if self.chosen is None or any(state.is_done for state in repeats):
+            return repeats
+        return [self.chosen]
 
     @property
     def is_same(self) -> bool:
@@ -58,7 +75,7 @@ class GridCell:
     @property
     def missing(self) -> int:
         """The number of its cells that are not done."""
-        return sum(not state.is_done for state in self.states)
+        return sum(not state.is_done for state in self.measured)
 
     @property
     def value(self) -> float | None:
@@ -73,7 +90,7 @@ class GridCell:
         if estimate is None:
             return self.reason
         metric, mean = self.field.format_as, format_value(estimate.mean, self.field.format_as)
-        count = f"{estimate.n} of {len(self.states)}" if self.missing else f"{estimate.n}"
+        count = f"{estimate.n} of {len(self.measured)}" if self.missing else f"{estimate.n}"
         if estimate.sd is None:
             return f"{mean} ({count})" if self.missing else mean
         return f"{mean} ± {format_value(estimate.sd, metric)} ({count})"
@@ -81,9 +98,9 @@ class GridCell:
     @property
     def reason(self) -> str:
         """Why there is no value: what the cell that is furthest says."""
-        if all(state.is_done for state in self.states):
+        if not self.missing:
             return "runs on data that differ" if self.group is None else f"no {self.field.key}"
-        unfinished = [state for state in self.states if not state.is_done]
+        unfinished = [state for state in self.measured if not state.is_done]
         first = min(unfinished, key=lambda state: ORDER.index(state.state))
         return first.text
 
@@ -112,6 +129,8 @@ class Results:
     reference: GridCell | None  # the baseline, or else the best cell
     best: GridCell | None
     comparisons: Sequence[tuple[GridCell, GroupComparison]]  # of the others with the reference
+    importance: Mapping[str, float] | None = None  # of a search: the share of each axis
+    importance_source: str = ""  # what it is from, or why it is unknown
 
     @property
     def cells(self) -> list[GridCell]:
@@ -141,12 +160,35 @@ class Results:
         """Return the best cell, what is not distinguishable from the reference, and what is left out."""
         lines = []
         if self.best is not None:
-            lines.append(f"best: {self.best.name}  {self.best.text}")
+            lines.append(f"best: {self.best.name}  {self.best.text}{self._image_interval(self.best)}")
+        if self.importance:
+            lines.append(f"{self.importance_text} ({self.importance_source})")
+        elif self.importance_source:
+            lines.append(self.importance_source)
         if self.reference is not None and self.comparisons:
             lines += self._comparison_sentences(self.reference)
         if left_out := self._left_out():
             lines.append(left_out)
         return lines
+
+    @property
+    def importance_text(self) -> str:
+        """How much each axis of a search matters: "importance: lr 71 %, K 29 %"; empty where it is unknown."""
+        shares = [f"{name} {100 * share:.0f} %" for name, share in (self.importance or {}).items()]
+        return f"importance: {', '.join(shares)}" if shares else ""
+
+    def _image_interval(self, cell: GridCell) -> str:
+        """Return how far the images of the split leave the value of a single run of a search uncertain."""
+        estimate = cell.group.estimate if cell.group is not None else None
+        metric = self.field.metric or ""
+        if self.state.search is None or cell.group is None or estimate is None or estimate.n > 1:
+            return ""
+        images = cell.group.runs[0].data.images.get(split_of(metric) or "")
+        if not images or metric_info(metric).unit != "%":
+            return ""
+        low, high = proportion_interval(estimate.mean / 100, images)
+        bounds = f"{format_value(100 * low, metric)} to {format_value(100 * high, metric)}"
+        return f" of {plural(images, 'image')}: 95 % interval {bounds} by the images alone"
 
     def _comparison_sentences(self, reference: GridCell) -> Iterable[str]:
         tested = [(cell, comparison) for cell, comparison in self.comparisons if comparison.difference is not None]
@@ -180,10 +222,18 @@ class Results:
             "rows": [dict(zip(self.row_axes, row, strict=True)) for row in self.rows],
             "cols": [{} if self.col_axis is None else {self.col_axis: col} for col in self.cols],
             "grid": [[cell and cell.json() for cell in row] for row in self.grid],
+            **self._search_json(),
             "best": self.best and self.best.name,
             "reference": self.reference and self.reference.name,
             "comparisons": [{"name": cell.name, **comparison.json()} for cell, comparison in self.comparisons],
         }
+
+    def _search_json(self) -> dict[str, Any]:
+        search = self.state.search
+        if search is None:
+            return {}
+        shares = {"method": METHOD if self.importance else None, "shares": dict(self.importance or {})}
+        return {"search": {**search.json(), "importance": shares}}
 
 
 def results(
@@ -211,6 +261,8 @@ def results(
     if field.kind != "number":
         fix = "give best, test_top1 or best:test_loss, for example"
         raise UserError(Problem(f"{key} is no number", key="figure", value=key, fix=fix))
+    if state.search is not None:
+        return _search_results(state, state.search, field if key != "best" else None, runs, effect_size)
     row_axes, col_axis, places = _places(state.cells)
     cells = {place: GridCell(*place, states, field) for place, states in places.items()}
     rows = _ordered([row for row, _ in cells])
@@ -222,6 +274,50 @@ def results(
     reference = best if baseline is None else _cell_called(baseline, list(cells.values()))
     comparisons = _comparisons(reference, valued, runs or cell_runs, effect_size)
     return Results(state, field, row_axes, col_axis, rows, cols, grid, reference, best, comparisons)
+
+
+def _search_results(
+    state: SweepState, search: Search, field: Field | None, runs: Sequence[Summary], effect_size: float
+) -> Results:
+    """Return a row for each trial of a search, the best first; those with repeats come before all others.
+
+    The value is the best of the metric of the search over the epochs, unless another field is asked for.
+    """
+    field = field or get_field(f"best:{search.metric}")
+    sign = 1 if lower_is_better(field.format_as) else -1
+    axes = list(dict.fromkeys(axis for cell in state.cells for axis in cell.cell.labels))
+    trials = trials_of(state.cells)
+    cells = []
+    for trial in trials:
+        labels = [trial.state.cell.labels.get(axis, "") for axis in axes]
+        row = (str(trial.number + 1), *labels)
+        cells.append(GridCell(row, "", [trial.state, *trial.repeats], field, trial.state))
+
+    def rank(cell: GridCell) -> tuple[bool, bool, int, float]:
+        is_repeated = any(repeat.is_done for repeat in cell.states[1:])
+        furthest = ORDER.index(cell.states[0].state)
+        return cell.value is None, not is_repeated, 0 if cell.value is not None else furthest, sign * (cell.value or 0)
+
+    cells.sort(key=rank)
+    best = next((cell for cell in cells if cell.value is not None), None)
+    repeated = [cell for cell in cells if cell.group is not None and len(cell.group.runs) > 1]
+    known = runs or [cell.run for cell in state.cells if cell.run is not None]
+    comparisons = _comparisons(best, repeated, known, effect_size) if best in repeated else []
+    shares, source = importances(trials, search, state.folder.sweep().axes)
+    return Results(
+        state,
+        field,
+        [TRIAL, *axes],
+        None,
+        [cell.row for cell in cells],
+        [field.key],
+        [[cell] for cell in cells],
+        best,
+        best,
+        comparisons,
+        shares,
+        source,
+    )
 
 
 def _comparisons(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -11,18 +11,20 @@ from convnn.config import toml
 from convnn.config.recorded import SEED
 from convnn.data.catalog import dataset_info
 from convnn.errors import Exit, Problem, UserError
+from convnn.events import PRUNED
 from convnn.runs.slurm_jobs import SCRIPT, refresh
 from convnn.runs.status import STATUSES
 from convnn.runs.summary import Summary
 from convnn.runs.summary_cache import summaries
 from convnn.runs.sweep_cells import SweepCell
 from convnn.sweeps import file as sweep_file
-from convnn.sweeps.costs import SweepCost, sweep_cost
-from convnn.sweeps.dump import same_cells
+from convnn.sweeps.costs import SweepCost, search_cost, sweep_cost
+from convnn.sweeps.dump import dump_sweep, same_cells
 from convnn.sweeps.file import Sweep
 from convnn.sweeps.folder import SweepFolder, cell_id, find_sweep, named
 from convnn.sweeps.plan import SweepPlan, done_runs, plan_sweep
 from convnn.sweeps.queue import Entry, Queue, resuming_entry
+from convnn.sweeps.search.settings import Search, check_packages
 from convnn.sweeps.slurm import submit, sweep_job
 from convnn.sweeps.states import INFEASIBLE, SAME, CellState, SweepState, read_state
 from convnn.worker.crash_points import reach
@@ -44,6 +46,8 @@ class PlannedSweep:
         """Whether nothing is left to train or to write down."""
         if self.state is None or not self.state.is_done:
             return False
+        if self.plan.sweep.search is not None:
+            return self.state.search == self.plan.sweep.search
         recorded = {cell.cell.id for cell in self.state.cells}
         return all(cell_id(cell) in recorded for cell in self.plan.cells)
 
@@ -90,17 +94,36 @@ def plan_sweep_start(
         plan = plan_sweep(named(plan.sweep, name, is_preset=sweep.path is None))
     folder = SweepFolder(root, plan.sweep.name)
     present = folder.sweep() if folder.is_there else None
-    if present is not None and not same_cells(present, plan.sweep) and not extend:
-        message = f"there is a sweep {folder.name} with other cells or values in {root}"
-        fix = "--extend adds these cells to it and keeps its own, --name NAME starts another sweep"
-        raise UserError(Problem(message, key="name", value=folder.name, fix=fix))
+    if present is not None and not same_cells(present, plan.sweep):
+        _check_extension(folder, present, plan.sweep, extend=extend)
     _check_data(plan)
     runs = summaries(root)[0]
-    done = {} if again or plan.sweep.trains_same else done_runs(runs)
+    done = {} if again or plan.sweep.trains_same or plan.sweep.search else done_runs(runs)
     trained = {cell.index: done[cell.key] for cell in plan.to_train if cell.key in done}
     state = read_state(folder, runs) if present is not None else None
     left = [cell for cell in plan.to_train if cell.index not in trained]
-    return PlannedSweep(folder, plan, trained, state, sweep_cost(plan, left, runs))
+    cost = sweep_cost(plan, left, runs) if sweep.search is None else search_cost(plan, runs)
+    return PlannedSweep(folder, plan, trained, state, cost)
+
+
+def _check_extension(folder: SweepFolder, present: Sweep, sweep: Sweep, *, extend: bool) -> None:
+    """Raise UserError where a sweep is not the one of its folder, and may not change it."""
+    if not extend:
+        message = f"there is a sweep {folder.name} with other cells or values in {folder.root}"
+        fix = "--extend adds these cells to it and keeps its own, --name NAME starts another sweep"
+        raise UserError(Problem(message, key="name", value=folder.name, fix=fix))
+    if present.search is None and sweep.search is None:
+        return
+    if present.search is None or sweep.search is None or _space_text(present) != _space_text(sweep):
+        message = f"{folder.name} is {'a search' if present.search else 'a grid'} with other axes, values or metric"
+        raise UserError(Problem(message, key="name", value=folder.name, fix="start another one with --name NAME"))
+
+
+def _space_text(sweep: Sweep) -> str:
+    """Return what a search cannot change once it has trials: the rest of its table may."""
+    assert sweep.search is not None
+    fixed = Search(metric=sweep.search.metric, on_test=sweep.search.on_test)
+    return dump_sweep(replace(sweep, search=fixed, about="", slurm=None))
 
 
 def with_seeds(typed: Mapping[str, str | bool], seeds: str) -> dict[str, str | bool]:
@@ -118,16 +141,27 @@ def with_seeds(typed: Mapping[str, str | bool], seeds: str) -> dict[str, str | b
 def start(planned: PlannedSweep, *, again: bool = False) -> list[Entry]:
     """Write the sweep down, then put into the queue what is left to train; return what entered it.
 
+    The trials of a search are drawn and queued by its coordinator, which this does not start.
+
     A cell whose run is done stays as it is, unless it is to be trained `again`. One whose run was interrupted, stopped
     or killed or failed goes on; one whose run diverged would diverge again and is left, unless `again`. A cell that
     waits already, in the queue or in that of Slurm, does not enter it again.
     """
-    queue = Queue(planned.folder.root)
-    with planned.folder.changing():
+    folder = planned.folder
+    if planned.plan.sweep.search is not None:
+        _start_search(planned, again=again)
+        return []
+    with folder.changing():
         entries = _write_down(planned, again=again)
-        queue.forget([entry.run for entry in entries if entry.run is not None])
-        queue.add(entries)
+        _add(folder, entries)
     return entries
+
+
+def queue_cells(
+    folder: SweepFolder, cells: Iterable[CellState], trained: Mapping[str, Summary] = MappingProxyType({})
+) -> None:
+    """Put into the queue what is left to train of some cells of a search. The lock is held."""
+    _add(folder, _left_entries(folder, cells, trained))
 
 
 def start_jobs(
@@ -157,24 +191,54 @@ def cells_to_train(planned: PlannedSweep, *, again: bool = False) -> list[int]:
 def _write_down(planned: PlannedSweep, *, again: bool) -> list[Entry]:
     """Write the sweep down, and return an entry for each cell that is left and waits nowhere. The lock is held."""
     folder = planned.folder
+    if planned.plan.sweep.search is not None:
+        fix = f"start it with convnn sweep run {folder.name}"
+        raise UserError(Problem("a search draws its cells one by one, for the queue of this machine", fix=fix))
     trained = {
         cell_id(cell): planned.trained[cell.index] for cell in planned.plan.to_train if cell.index in planned.trained
     }
     folder.record(planned.plan)
+    return _left_entries(folder, read_state(folder).cells, trained, again=again)
+
+
+def _add(folder: SweepFolder, entries: Sequence[Entry]) -> None:
+    queue = Queue(folder.root)
+    queue.forget([entry.run for entry in entries if entry.run is not None])
+    queue.add(entries)
+
+
+def _left_entries(
+    folder: SweepFolder, cells: Iterable[CellState], trained: Mapping[str, Summary], *, again: bool = False
+) -> list[Entry]:
+    """Return an entry for each cell that is left to train and waits nowhere, and record which run each has.
+
+    `trained` are runs that were trained to their end already, by the `id` of the cell that they are of.
+    """
     changed: list[SweepCell] = []
     entries: list[Entry] = []
-    for cell_state in read_state(folder).cells:
-        waits = cell_state.position is not None or cell_state.job is not None
-        if cell_state.state in (INFEASIBLE, SAME) or waits:
+    for state in cells:
+        waits = state.position is not None or state.job is not None
+        if state.state in (INFEASIBLE, SAME) or waits:
             continue
-        cell, entry = _next_step(folder, cell_state, trained.get(cell_state.cell.id), again=again)
-        if cell != cell_state.cell:
+        cell, entry = _next_step(folder, state, trained.get(state.cell.id), again=again)
+        if cell != state.cell:
             changed.append(cell)
         if entry is not None:
             entries.append(entry)
     folder.set_runs(changed)
     reach("sweep.queued")
     return entries
+
+
+def _start_search(planned: PlannedSweep, *, again: bool) -> None:
+    search = planned.plan.sweep.search
+    assert search is not None
+    if again:
+        message = "a search trains nothing again"
+        raise UserError(Problem(message, key="again", fix="leave --again out, or start another with --name NAME"))
+    check_packages(search)
+    with planned.folder.changing():
+        planned.folder.record_search(planned.plan.sweep)
 
 
 def _next_step(
@@ -184,7 +248,7 @@ def _next_step(
     cell, run = state.cell, state.run
     if run is not None and STATUSES[run.status].is_live:
         return cell, None
-    if run is not None and run.status in ("done", "diverged"):
+    if run is not None and run.status in ("done", "diverged", PRUNED):
         if not again:
             return cell, None
         return _with_new_run(folder, cell)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from convnn.errors import UserError
+from convnn.events import PRUNED
 from convnn.json_values import json_value
 from convnn.runs.history import Progress
 from convnn.runs.progress import live_progress
@@ -21,13 +22,15 @@ from convnn.runs.summary_cache import summaries
 from convnn.runs.sweep_cells import SweepCell, sweep_names
 from convnn.sweeps.folder import SweepFolder
 from convnn.sweeps.queue import Entry, Queue
+from convnn.sweeps.search.settings import Search
+from convnn.sweeps.search.trials import is_complete, trials_of
 from convnn.text import plural
 
 INFEASIBLE, SAME, WAITING = "infeasible", "same", "waiting"
 """States of cells beside the statuses of runs: cannot be trained, the model of another, not in the queue yet."""
 UNSUCCESSFUL = ("failed", "diverged", "stopped", "interrupted", "died")
 QUEUES = (QUEUED, REQUEUED)
-ORDER = ("done", "running", "paused", *QUEUES, WAITING, *UNSUCCESSFUL, INFEASIBLE, SAME)
+ORDER = ("done", "running", "paused", *QUEUES, WAITING, PRUNED, *UNSUCCESSFUL, INFEASIBLE, SAME)
 """In which words and counts name states."""
 
 
@@ -63,6 +66,8 @@ class CellState:
             return f"= cell {self.cell.same_as}"
         if self.fraction is not None:
             return f"{self.fraction:.0%}".replace("%", " %")
+        if self.state == PRUNED and self.run is not None:
+            return f"pruned, epoch {self.run.epoch}"
         return self.state
 
     def json(self) -> dict[str, Any]:
@@ -79,6 +84,8 @@ class CellState:
             "run": None if self.run is None else self.run.path,
             "reused": self.cell.reused,
             "same_as": self.cell.same_as,
+            "trial": self.cell.trial,
+            "repeats": self.cell.repeats,
             "reason": self.cell.reason or self.cause or None,
             "fraction": self.fraction,
             "eta": None if self.progress is None else self.progress.eta,
@@ -95,6 +102,8 @@ class SweepState:
     folder: SweepFolder
     cells: Sequence[CellState]
     warnings: Sequence[str] = ()
+    search: Search | None = None  # of a sweep that draws its cells
+    is_searching: bool = False  # a coordinator draws them now
 
     @property
     def name(self) -> str:
@@ -113,12 +122,19 @@ class SweepState:
 
     @property
     def is_done(self) -> bool:
+        if self.search is not None:
+            return is_complete(self.cells, self.search)
         return all(cell.is_done for cell in self.trainable)
 
     @property
+    def has_failed(self) -> bool:
+        """Whether a run failed; a trial of a search may diverge, which says something about its options."""
+        return any(cell.state == "failed" for cell in self.cells)
+
+    @property
     def is_going_on(self) -> bool:
-        """Whether a cell trains, or waits in the queue or in that of Slurm."""
-        return any(cell.state in QUEUES or _is_live(cell.state) for cell in self.cells)
+        """Whether a cell trains, or waits in the queue or in that of Slurm, or others will."""
+        return self.is_searching or any(cell.state in QUEUES or _is_live(cell.state) for cell in self.cells)
 
     @property
     def unsuccessful(self) -> list[CellState]:
@@ -128,14 +144,21 @@ class SweepState:
     @property
     def eta(self) -> float | None:
         """Seconds until the last cell ends, as the cells that train or are done need them; None while unknown."""
-        left = [cell for cell in self.trainable if cell.state in (*QUEUES, WAITING)]
+        left = sum(cell.state in (*QUEUES, WAITING) for cell in self.trainable) + self.undrawn
         live = [cell for cell in self.cells if _is_live(cell.state)]
         seconds = [cell.progress.elapsed + cell.progress.eta for cell in live if cell.progress and cell.progress.eta]
         seconds += [value for cell in self.trainable if cell.run and (value := _training_seconds(cell.run)) is not None]
         running = [cell.progress.eta for cell in live if cell.progress and cell.progress.eta is not None]
         if not seconds or len(running) < len(live):
             return None
-        return (sum(running) + len(left) * sum(seconds) / len(seconds)) / max(1, len(live))
+        return (sum(running) + left * sum(seconds) / len(seconds)) / max(1, len(live))
+
+    @property
+    def undrawn(self) -> int:
+        """The number of runs that a search is still to add."""
+        if self.search is None:
+            return 0
+        return max(0, self.search.trials + self.search.repeats - len(self.trainable))
 
     def plan_json(self) -> dict[str, int]:
         """Return the counts of JSON documents."""
@@ -148,9 +171,15 @@ class SweepState:
         }
 
     def counts_text(self) -> str:
-        """Return the counts in words: "36 cells: 30 done, 2 running, 4 queued"."""
+        """Return the counts in words: "36 cells: 30 done, 2 running, 4 queued", or "12 of 40 trials: ..."."""
         words = {INFEASIBLE: "cannot be trained", SAME: "the same model as another", WAITING: "not in the queue"}
         counts = ", ".join(f"{count} {words.get(state, state)}" for state, count in self.counts.items())
+        if self.search is not None:
+            trials = trials_of(self.cells)
+            repeats = sum(len(trial.repeats) for trial in trials)
+            more = f" and {plural(repeats, 'repeat')} of the best" if repeats else ""
+            count = f"{len(trials)} of {plural(self.search.trials, 'trial')}{more}"
+            return f"{count}: {counts}" if counts else count
         return f"{plural(len(self.cells), 'cell')}: {counts}" if counts else "no cells"
 
 
@@ -176,7 +205,7 @@ def read_state(folder: SweepFolder, runs: Sequence[Summary] | None = None) -> Sw
             run = None if path is None else _summary(path, by_path)
             state = _cell_state(cell, run, str(path), entries, causes, queue)
             states[cell.index] = _with_job(state, folder)
-    return SweepState(folder, list(states.values()), warnings)
+    return SweepState(folder, list(states.values()), warnings, folder.search(), folder.is_searching)
 
 
 def read_states(root: Path) -> list[SweepState]:

@@ -12,6 +12,7 @@ from convnn.runs.slurm_jobs import SCRIPT, element_of_run, job_of_run, refresh
 from convnn.slurm_job import cancel
 from convnn.sweeps.folder import SweepFolder
 from convnn.sweeps.queue import Entry, Queue
+from convnn.sweeps.search.process import stop_coordinator
 from convnn.sweeps.states import read_state
 
 STARTING_SECONDS = 30.0  # until a process that was started listens
@@ -21,8 +22,11 @@ POLL_SECONDS = 0.2
 def stop_sweep(folder: SweepFolder, *, now: bool = False) -> tuple[int, int]:
     """Take the cells of a sweep that wait out of the queue and that of Slurm; with `now` those that train save and end.
 
+    A search draws no more, first.
+
     Returns how many left a queue, and how many train. Raises SlurmError where jobs cannot be canceled.
     """
+    stop_coordinator(folder)
     canceled, live_jobs = _stop_jobs(folder, now=now)
     queue = Queue(folder.root)
     entries = [entry for entry in queue.entries()[0] if entry.sweep == folder.name]

@@ -24,6 +24,7 @@ from convnn.runs.lock import handed_over, is_locked
 from convnn.runs.run import Run, create_run, is_run, new_run_name
 from convnn.safe_path import python_module
 from convnn.sweeps.claims import Claim, is_claimed, try_claim
+from convnn.sweeps.folder import is_searching
 from convnn.sweeps.queue import Entry, Queue, events_size
 from convnn.sweeps.slots import SLOTS, Slot
 from convnn.worker.crash_points import reach
@@ -100,7 +101,7 @@ class Worker:
             return any(self.queue.is_claimed(entry) for entry in entries)
         if self.queue.paused is None:
             self._start(waiting)
-        return bool(self.queue.entries()[0])
+        return bool(self.queue.entries()[0]) or is_searching(self.queue.root)
 
     @property
     def command(self) -> str | None:
@@ -292,17 +293,16 @@ def stop_workers(queue: Queue, *, now: bool) -> int:
     return len(workers)
 
 
-def ensure_worker(queue: Queue, slots: int | None = None) -> bool:
-    """Start a worker in the background that ends when the queue is empty, unless one serves it; return whether."""
+def ensure_worker(queue: Queue, slots: int | None = None) -> subprocess.Popen[bytes] | None:
+    """Start a worker in the background that ends when the queue is empty, unless one serves it; return its process."""
     if live_workers(queue):
-        return False
+        return None
     count = [] if slots is None else ["--slots", str(slots)]
     with os.fdopen(open_append(queue.place(make=True) / "worker.log"), "ab") as output:
-        subprocess.Popen(
+        return subprocess.Popen(
             python_module("convnn", "work", "--once", *count, "--runs", str(queue.root)),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
             start_new_session=True,
         )
-    return True

@@ -90,7 +90,7 @@ def progress_text(state: SweepState) -> str:
 
 
 def _grid(result: Results, height: int) -> Grid:
-    """Return the grid as a Rich table of at most `height` lines; rows that are done make room first."""
+    """Return the grid as a Rich table of at most `height` lines; rows that are done make room, or the last trials."""
     table = result.table()
     grid = Grid(box=None, padding=(0, 2, 0, 0), pad_edge=False)
     for column in table.columns:
@@ -104,7 +104,7 @@ def _grid(result: Results, height: int) -> Grid:
     room = max(1, height - LINES_BESIDE)
     if len(rows) > room:
         unfinished = [row for row in rows if any(cell is not None and cell.missing for cell in row[1])]
-        rows = (unfinished or rows)[:room]
+        rows = (rows if result.state.search is not None else unfinished or rows)[:room]
     for texts, cells in rows:
         keys = [Text(escaped(text)) for text in texts[: len(texts) - len(cells)]]
         values = [

@@ -18,6 +18,7 @@ from tui.process.launcher import Launch
 
 if TYPE_CHECKING:
     from convnn.sweeps.file import Sweep
+    from convnn.sweeps.folder import SweepFolder
 
 MORE_SEEDS = 3
 
@@ -60,6 +61,8 @@ class Background:
             name = free_name(plan_sweep_start(sweep, root, flags, extend=True).folder.name, sweep_names(root))
             planned = plan_sweep_start(sweep, root, flags, name=name)
         entries = start(planned)
+        if planned.plan.sweep.search is not None:
+            return self._search(planned.folder)
         reused = f", {plural(len(planned.trained), 'cell')} trained already" if planned.trained else ""
         return f"sweep {planned.folder.name}: {plural(len(entries), 'run')} added{reused}; {self.start()}"
 
@@ -67,7 +70,10 @@ class Background:
         """Put what is not done of a sweep into the queue, and return what becomes of it. Raises UserError, OSError."""
         from convnn.sweeps.start import plan_start, start
 
-        entries = start(plan_start(name, self.queue.root))
+        planned = plan_start(name, self.queue.root)
+        entries = start(planned)
+        if planned.plan.sweep.search is not None:
+            return self._search(planned.folder)
         return f"{plural(len(entries), 'run')} added; {self.start()}"
 
     def repeat_sweep(self, name: str) -> str:
@@ -75,9 +81,18 @@ class Background:
         from convnn.sweeps.folder import find_folder
 
         sweep = find_folder(name, self.queue.root).sweep()
+        if sweep.search is not None:
+            raise UserError("a search repeats its best trials by itself: confirm = 3 in [search]")
         seeds = sorted(sweep.seeds or ())
         new = islice((seed for seed in count() if seed not in seeds), MORE_SEEDS)
         return self.start_sweep(replace(sweep, seeds=[*seeds, *new]), {}, extend=True)
+
+    def _search(self, folder: SweepFolder) -> str:
+        """Have the trials of a search drawn in the background, and return what becomes of it."""
+        from convnn.sweeps.search.process import ensure_coordinator
+
+        ensure_coordinator(folder)
+        return f"search {folder.name}: its trials enter the queue one by one"
 
     def has_run(self, run: Run) -> bool:
         """Return whether an entry resumes or trains a run."""

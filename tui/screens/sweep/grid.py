@@ -125,13 +125,14 @@ class SweepGrid(VirtualList[SweepRow]):
         return max(1, room // (self._cell_width + 1))
 
     def _scroll_to_column(self) -> None:
-        """Bring the column of the cursor into view, and say in the border that there are others."""
+        """Bring the column of the cursor into view, and say in the border that there are others, or what matters."""
         if self.results is None:
             return
         count, total = self._visible_columns, len(self.results.cols)
         self.first_column = max(self.column - count + 1, min(self.first_column, self.column, max(0, total - count)))
         last = min(total, self.first_column + count)
-        self.border_subtitle = f"columns {self.first_column + 1}-{last} of {total}  ← →" if count < total else ""
+        columns = f"columns {self.first_column + 1}-{last} of {total}  ← →" if count < total else ""
+        self.border_subtitle = columns or escaped(self.results.importance_text)
 
     # -- drawing ----------------------------------------------------------------------------------------------------
 

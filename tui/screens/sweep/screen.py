@@ -100,7 +100,10 @@ class SweepScreen(Screen[None]):
         if not self.query(SweepGrid):  # the screen was left while the thread read
             return
         self.results = result
-        self.query_one(SweepGrid).show(result)
+        grid = self.query_one(SweepGrid)
+        grid.show(result)
+        if result.state.search is not None:
+            grid.border_title = "trials, best first"
         self.query_one(Header).update(
             f"sweep {self.folder.name}", result.state.counts_text(), self._time_left(result.state)
         )

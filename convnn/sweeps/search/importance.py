@@ -1,0 +1,53 @@
+"""How much each axis of a search matters: PED-ANOVA over its trials, by Optuna.
+
+Source: Watanabe, Bansal, Hutter, "PED-ANOVA: Efficiently Quantifying Hyperparameter Importance in Arbitrary Subspaces",
+IJCAI 2023.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from importlib.util import find_spec
+
+from convnn.events import PRUNED
+from convnn.metrics import lower_is_better
+from convnn.sweeps.axes import Axis
+from convnn.sweeps.search.settings import EXTRA, Search
+from convnn.sweeps.search.space import distribution, parameter_of
+from convnn.sweeps.search.trials import Trial
+
+METHOD = "PED-ANOVA"
+MIN_TRIALS = 10  # fewer say nothing
+
+
+def importances(trials: Sequence[Trial], search: Search, axes: Sequence[Axis]) -> tuple[dict[str, float], str]:
+    """Return the share of each axis in what sets the best trials apart, the largest first, and what it is from.
+
+    The trials are those that were trained to their end or stopped early: only which are the best counts, and one that
+    was stopped is not among them. Without a result the second value is the reason.
+    """
+    if find_spec("optuna") is None:
+        return {}, f"parameter importance needs Optuna: {EXTRA}"
+    valued = [
+        (trial, value)
+        for trial in trials
+        if trial.state.state in ("done", PRUNED) and (value := trial.value(search)) is not None
+    ]
+    if len(valued) < MIN_TRIALS:
+        return {}, f"parameter importance needs {MIN_TRIALS} trials with a value"
+    import optuna
+    from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
+    from optuna.trial import create_trial
+
+    optuna.logging.disable_default_handler()
+    study = optuna.create_study(direction="minimize" if lower_is_better(search.metric) else "maximize")
+    space = {axis.name: distribution(axis) for axis in axes}
+    for trial, value in valued:
+        labels = trial.state.cell.labels
+        parameters = {axis.name: parameter_of(axis, labels[axis.name]) for axis in axes}
+        study.add_trial(create_trial(params=parameters, distributions=space, value=value))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        shares = get_param_importances(study, evaluator=PedAnovaImportanceEvaluator())
+    return shares, f"{METHOD} over {len(valued)} trials"

@@ -243,14 +243,13 @@ def attention_cost(in_channels: int, out_channels: int, side: Side, *, K: int, p
 def attention_saved(
     in_channels: int, out_channels: int, side: Side, *, K: int, padding: int, **arguments: Any
 ) -> SavedTensors:
-    """Query, key, value and their sum, the projected output, indices, and the weights around dropout with its mask."""
+    """Query, key, value and their sum, the projected output, indices, the weights and the mask of dropout."""
     inner = Inner.of(in_channels, out_channels, side, **arguments)
-    numbers = (2 * inner.channels + inner.out_channels) * inner.positions
-    if inner.channels > inner.features:  # coordinates tell positions of the pad apart: it is projected too, and kept
-        numbers += 3 * inner.channels * inner.padded_positions(padding)
-    else:
-        numbers += 2 * inner.channels * inner.positions
-    weights = SavedTensors(numbers, (2 * 4 + 1) * inner.positions * K)
+    # coordinates tell positions of the pad apart: it is projected too, and kept
+    is_padded = inner.channels > inner.features
+    projected = inner.padded_positions(padding) if is_padded else inner.positions
+    numbers = (inner.channels + inner.out_channels) * inner.positions + 3 * inner.channels * projected
+    weights = SavedTensors(numbers, 2 * 4 * inner.positions * K)
     return weights + convnn_saved(in_channels, out_channels, side, K=K, padding=padding, **arguments)
 
 

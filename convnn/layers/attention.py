@@ -6,17 +6,18 @@ M. Kang and J. Farias, "Attention Via Convolutional Nearest Neighbors", arXiv 25
     C  channels  N'  positions of the padded map     d  projected channels: C, or C + n with coordinates
 """
 
-from math import prod
+from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from convnn.layers.neighbor_layer import NeighborLayer
-from convnn.layers.ops.attend import attend, pair_scores
+from convnn.layers.ops.attend import attend, draw_keep, pair_scores, split_projections
 from convnn.layers.ops.half_precision import autocast_dtype, linear
 from convnn.layers.ops.nearest import nearest_keys
-from convnn.layers.ops.tiles import as_map, as_rows, interior_rows, pad_rows
+from convnn.layers.ops.tiles import as_map, as_rows, pad_rows
 from convnn.layers.sampling import Sampling
 
 
@@ -99,18 +100,24 @@ class _ConvNNAttention(NeighborLayer):
         source = as_rows(x).to(dtype)  # (B, N, C)
         if self.coords:
             source = pad_rows(source, sides, padding, dtype, coords=True)  # (B, N', d)
-        projections = torch.cat([part.weight for part in (self.query, self.key, self.value)])  # (3 d, d): one product
-        queries, keys, values = linear(source, projections).chunk(3, dim=2)
-        queries = interior_rows(queries, sides, padding, prod(sides))  # (B, N, d)
+        weight = torch.cat([part.weight for part in (self.query, self.key, self.value)])  # (3 d, d): one product
+        projections = linear(source, weight)  # (B, N or N', 3 d)
+        queries, keys, _ = split_projections(projections.detach(), sides, padding)
         pool = self.pool(sides, x.device)
-        index = nearest_keys(queries.detach(), keys.detach(), pool, sides, padding, self.K, self.magnitude_type)
-        scores = pair_scores(queries, keys, index, sides, padding, self.magnitude_type)  # (B, N, K)
-        self.report_neighbors(sides, index, lambda _: scores if self.magnitude_type == "cosine" else -scores)
-        attention = scores.softmax(2)
-        attention = F.dropout(attention, self.attention_dropout, self.training)
-        mixed = attend(values, attention, index, self.depthwise.weight, self.depthwise.bias, sides, padding)
+        index = nearest_keys(queries, keys, pool, sides, padding, self.K, self.magnitude_type)
+        self.report_neighbors(sides, index, partial(self._scores, queries, keys, sides))
+        keep = draw_keep(index, dtype, self.attention_dropout) if self.training else None  # (B, N, K)
+        depthwise = self.depthwise
+        mixed, _ = attend(
+            projections, index, keep, depthwise.weight, depthwise.bias, sides, padding, self.magnitude_type
+        )
         mixed = linear(mixed, self.pointwise.weight.squeeze(2), self.pointwise.bias)  # (B, N, out)
         return as_map(linear(mixed, self.output.weight), sides)
+
+    def _scores(self, queries: Tensor, keys: Tensor, sides: Sequence[int], index: Tensor) -> Tensor:
+        """Cosine or squared distance of queries and their neighbors' keys. (B, N, d), (B, M, d) -> (B, N, K)"""
+        scores = pair_scores(queries, keys, index, sides, self.padding, self.magnitude_type)
+        return scores if self.magnitude_type == "cosine" else -scores
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, attention_dropout={self.attention_dropout}"

@@ -17,7 +17,7 @@ from convnn.layers import (
     CoordConv2d,
 )
 from convnn.layers.ops.aggregate import aggregate_tiles
-from convnn.layers.ops.attend import attend, pair_scores
+from convnn.layers.ops.attend import attend
 from convnn.layers.ops.nearest import nearest_keys, nearest_positions
 from convnn.layers.ops.spatial import spatial_neighbors, spatial_neighbors_in_pool
 
@@ -86,7 +86,7 @@ def test_operators_keep_the_promises_made_to_autograd_and_the_compiler():
     rows = [torch.randn(2, 16, 3, requires_grad=True) for _ in range(2)]
     weight, bias = torch.randn(5, 3, 4, requires_grad=True), torch.randn(5, requires_grad=True)
     slots, start = torch.randn(3, 1, 4, requires_grad=True), torch.randn(3, requires_grad=True)
-    share = torch.rand(2, 16, 4, requires_grad=True)
+    projections, keep = torch.randn(2, 16, 9, requires_grad=True), torch.rand(2, 16, 4)
     device = torch.device("cpu")
     for operator, arguments in (
         (nearest_positions, (x.detach(), pool, sides, 1, 4, "euclidean", 0.5)),
@@ -94,9 +94,8 @@ def test_operators_keep_the_promises_made_to_autograd_and_the_compiler():
         (spatial_neighbors, (sides, 1, 4, "all", -1, 0, device)),
         (spatial_neighbors_in_pool, (pool, sides, 1, 4)),
         (aggregate_tiles, (x, index, weight, bias, sides, 1, False)),
-        (pair_scores, (*rows, index, sides, 1, "cosine")),
-        (pair_scores, (*rows, index, sides, 1, "euclidean")),
-        (attend, (rows[0], share, index, slots, start, sides, 1)),
+        (attend, (projections, index, keep, slots, start, sides, 1, "cosine")),
+        (attend, (projections, index, None, slots, start, sides, 1, "euclidean")),
     ):
         torch.library.opcheck(operator.overload, arguments)
 

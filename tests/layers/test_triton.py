@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from benchmarks.gpu.count import OperatorCounter
-from convnn.layers import ConvNN2d
+from convnn.layers import ConvNN2d, ConvNNAttention2d
 from convnn.layers.ops.triton import launch
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -35,18 +35,21 @@ def run_script(name, *words, **environment):
 
 
 @needs_triton
-@pytest.mark.parametrize("script", ["triton_search.py", "triton_aggregate.py"])
-@pytest.mark.parametrize("every", [17, pytest.param(1, marks=pytest.mark.torture)])
-def test_kernels_compute_what_plain_torch_does(script, every):
-    assert run_script(script, every, TRITON_INTERPRET="1") == ""
+@pytest.mark.parametrize(
+    ("script", "every"), [("triton_search.py", 37), ("triton_aggregate.py", 17), ("triton_attend.py", 131)]
+)
+@pytest.mark.parametrize("is_sample", [True, pytest.param(False, marks=pytest.mark.torture)])
+def test_kernels_compute_what_plain_torch_does(script, every, is_sample):
+    assert run_script(script, every if is_sample else 1, TRITON_INTERPRET="1") == ""
 
 
 @needs_triton
-def test_kernels_compile_for_every_card_and_keep_to_the_registers():
+@pytest.mark.parametrize("words", [[], pytest.param(["all"], marks=pytest.mark.torture)], ids=["one of each", "all"])
+def test_kernels_compile_for_every_card_and_keep_to_the_registers(words):
     tool = Path(find_spec("triton").origin).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
     if not tool.exists():
         pytest.skip("this triton has no cuobjdump")
-    usages = [json.loads(line) for line in run_script("triton_compile.py").splitlines()]
+    usages = [json.loads(line) for line in run_script("triton_compile.py", *words).splitlines()]
     assert {usage["capability"] for usage in usages} == {80, 90, 100}
     for usage in usages:
         assert usage["stack"] <= STACK_BYTES, usage
@@ -82,13 +85,18 @@ def test_a_launch_counts_as_one_operator_and_writes_no_matrix_of_scores():
 
 
 @pytest.mark.parametrize("is_deterministic", [False, True])
-def test_deterministic_algorithms_add_in_no_arbitrary_order(is_deterministic):
-    layer, x = ConvNN2d(16, 8, K=4).to(META), torch.empty(2, 16, 12, 12, device=META, requires_grad=True)
+@pytest.mark.parametrize(
+    ("layer_class", "kernel", "ordered"),
+    [(ConvNN2d, "aggregate", "aggregate_by_x_ordered"), (ConvNNAttention2d, "attend", "attend_by_source")],
+)
+def test_deterministic_algorithms_add_in_no_arbitrary_order(layer_class, kernel, ordered, is_deterministic):
+    layer, x = layer_class(16, 8, K=4).to(META), torch.empty(2, 16, 12, 12, device=META, requires_grad=True)
     torch.use_deterministic_algorithms(is_deterministic)
     try:
         with OperatorCounter() as counter:
             layer(x).sum().backward()
     finally:
         torch.use_deterministic_algorithms(False)
-    assert counter.calls["aggregate"] == 1
-    assert counter.calls["aggregate_by_x"] == (not is_deterministic)
+    assert counter.calls[kernel] == 1
+    assert counter.calls[ordered] == is_deterministic
+    assert counter.calls["aggregate_by_x"] == (layer_class is ConvNN2d and not is_deterministic)

@@ -25,8 +25,9 @@ def cases(every):
             channels, 6, K=K, padding=padding, similarity_type=similarity, aggregation_type=aggregation, **options
         ).eval()
         results = []
-        for uses_kernels in (False, True):
-            (launch.enable if uses_kernels else launch.disable)("aggregate", torch.device("cpu"))
+        for way in ("plain", "ordered" if number % 2 else "atomic"):
+            (launch.disable if way == "plain" else launch.enable)("aggregate", torch.device("cpu"))
+            torch.use_deterministic_algorithms(way == "ordered")
             torch.manual_seed(number)
             x = torch.randn(2, channels, *(1, 9)[-layer.dims :], requires_grad=True)
             layer.zero_grad()
@@ -36,7 +37,7 @@ def cases(every):
         for actual, expected in zip(*results, strict=True):
             error = (actual - expected).abs().max() / expected.abs().max().clamp_min(1e-30)
             if not error < TOLERANCE:
-                yield f"{case}: {error:.1e}"
+                yield f"{case}, {way}: {error:.1e}"
 
 
 if __name__ == "__main__":

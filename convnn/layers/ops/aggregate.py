@@ -114,8 +114,8 @@ def aggregate_tiles(
 def _uses_kernels(
     x: Tensor, index: Tensor, weight: Tensor, bias: Tensor, sides: Sequence[int], padding: int, coords: bool
 ) -> bool:
-    """Return whether there are kernels that agree with the tiles, in both directions."""
-    if x.dtype not in fused.dtypes(x.device) or not len(x) or not launch.is_usable("aggregate", x):
+    """Return whether there are kernels that agree with the tiles, in both directions and in both orders of sums."""
+    if x.dtype not in launch.dtypes(x.device) or not len(x) or not launch.is_usable("aggregate", x):
         return False
 
     def agrees() -> bool:
@@ -124,9 +124,11 @@ def _uses_kernels(
         arguments = (x[images], indices, weight, bias, sides, padding, coords)
         out, expected = _aggregate_in_registers(*arguments), _aggregate_in_tiles(*arguments)
         backward_arguments = (expected, x[images], indices, weight, sides, padding, coords, True)
-        grads = _aggregate_backward_in_registers(*backward_arguments)
         expected_grads = _aggregate_backward_in_tiles(*backward_arguments)
-        return fused.agree((out, *grads), (expected, *expected_grads), x)
+        actual = [out]
+        for is_ordered in (False, True):
+            actual += _aggregate_backward_in_registers(*backward_arguments, is_ordered)
+        return launch.agree(actual, [expected, *expected_grads * 2], fused.tolerance(x))
 
     shapes = (x.shape[1:], index.shape[1:], len(index) > 1, weight.shape, tuple(sides), padding, coords)
     specialization = (x.dtype, fused.precision(x), *shapes)
@@ -155,16 +157,18 @@ def _aggregate_backward_in_registers(
     padding: int,
     coords: bool,
     need_x: bool,
+    is_ordered: bool,
 ) -> tuple[Tensor, Tensor]:
     source, grad, index = _kernel_source(x, sides, padding, coords), grad.to(x.dtype).contiguous(), index.contiguous()
     slots = index.shape[2]
     grad_weight = fused.by_weight(source, index, grad, sides, padding).sum(0).permute(2, 1, 0).to(weight.dtype)
-    grad_weight = F.pad(grad_weight, (0, weight.shape[2] - slots)).contiguous()
+    if slots < weight.shape[2]:
+        grad_weight = F.pad(grad_weight, (0, weight.shape[2] - slots))
+    grad_weight = grad_weight.contiguous()
     if not need_x:
         return x.new_empty(0), grad_weight
     slot_weight = weight[..., :slots].permute(2, 0, 1).contiguous()  # (K, out, d)
-    grad_source = torch.zeros_like(source, dtype=torch.float32)
-    fused.add_by_x(grad, index, slot_weight, grad_source, sides, padding)
+    grad_source = fused.by_x(grad, index, slot_weight, source.shape[1], sides, padding, is_ordered)
     grad_x = interior_rows(grad_source, sides, padding, x.shape[1])[..., : x.shape[2]]
     return grad_x.to(x.dtype).contiguous(), grad_weight
 
@@ -200,10 +204,9 @@ def aggregate_backward(
 
     The first is empty unless `need_x`.
     """
-    # atomic additions come in any order: in the order of the tiles where results must be the same each time
-    is_ordered = torch.are_deterministic_algorithms_enabled()
-    if not is_ordered and _uses_kernels(x, index, weight, weight.new_empty(len(weight)), sides, padding, coords):
-        return _aggregate_backward_in_registers(grad, x, index, weight, sides, padding, coords, need_x)
+    if _uses_kernels(x, index, weight, weight.new_empty(len(weight)), sides, padding, coords):
+        is_ordered = torch.are_deterministic_algorithms_enabled()  # atomic additions come in any order
+        return _aggregate_backward_in_registers(grad, x, index, weight, sides, padding, coords, need_x, is_ordered)
     return _aggregate_backward_in_tiles(grad, x, index, weight, sides, padding, coords, need_x)
 
 

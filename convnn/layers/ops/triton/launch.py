@@ -3,7 +3,7 @@
 import os
 import sys
 import warnings
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from functools import cache, wraps
 from importlib.util import find_spec
 from typing import Any
@@ -56,6 +56,11 @@ def _on_device(function: Callable[..., Any]) -> Callable[..., Any]:
     return launch
 
 
+def dtypes(device: torch.device) -> tuple[torch.dtype, ...]:
+    """Return the types that the kernels of sums compute on a device."""
+    return (torch.float32,) if device.type == "cpu" else (torch.float32, torch.bfloat16, torch.float16)
+
+
 @cache
 def has_triton(device: torch.device) -> bool:
     """Return whether kernels can run on a device; tensors without data ("meta") take the path of a card."""
@@ -96,6 +101,12 @@ def is_correct(kernel: str, x: Tensor, specialization: Hashable, agrees: Callabl
     message = f"the Triton kernel {kernel!r} is not used on {x.device}: {problem} ({specialization})"
     warnings.warn(message, RuntimeWarning, stacklevel=2)
     return False
+
+
+def agree(actual: Sequence[Tensor], expected: Sequence[Tensor], tolerance: float) -> bool:
+    """Return whether results differ by at most this share of the largest value, where both are numbers."""
+    pairs = [(a.float().nan_to_num(), b.float().nan_to_num()) for a, b in zip(actual, expected, strict=True)]
+    return all(bool((a - b).abs().amax() <= tolerance * b.abs().amax().clamp_min(1e-30)) for a, b in pairs)
 
 
 def disable(kernel: str, device: torch.device) -> None:

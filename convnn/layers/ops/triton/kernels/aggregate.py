@@ -7,27 +7,7 @@ C  channels   O  outputs     K  slots     T  B * N, rows of the output
 import triton
 import triton.language as tl
 
-
-@triton.jit
-def source_offsets(
-    index_ptr, rows, is_row, slot, N, S, C, H, W, index_stride, K: tl.constexpr, PH: tl.constexpr, PW: tl.constexpr
-):
-    """Offsets of the neighbors of rows, and whether they are in the source: padding is not. -> (BT,) twice
-
-    A position counts in the map of (H + 2 PH) x (W + 2 PW), of which the source holds the interior. With PW = 0 it is
-    the row of the source itself. A sequence has H = 1 and PH = 0.
-    """
-    image = (rows // N).to(tl.int64)
-    position = tl.load(index_ptr + image * index_stride + (rows % N) * K + slot, mask=is_row, other=0).to(tl.int32)
-    if PW > 0:
-        line = position // (W + 2 * PW) - PH
-        place = position % (W + 2 * PW) - PW
-        is_inside = is_row & (line >= 0) & (line < H) & (place >= 0) & (place < W)
-        source = line * W + place
-    else:
-        is_inside = is_row
-        source = position
-    return (image * S + source) * C, is_inside
+from convnn.layers.ops.triton.kernels.positions import padded_position, source_offsets
 
 
 @triton.jit(do_not_specialize=["T"])
@@ -122,6 +102,56 @@ def by_x_kernel(
     offsets, is_inside = source_offsets(index_ptr, rows, is_row, slot, N, S, C, H, W, index_stride, K, PH, PW)
     target = grad_x_ptr + offsets[:, None] + channels[None, :]
     tl.atomic_add(target, total, mask=is_inside[:, None] & is_channel[None, :], sem="relaxed")
+
+
+@triton.jit(do_not_specialize=["ROWS"])
+def by_x_ordered_kernel(
+    grad_ptr,  # (B, N, O)
+    order_ptr,  # (B * N * K,) the entries of the index, by position and slot
+    starts_ptr,  # (B * P * K + 1,) of the entries of each position and slot: P positions of an image
+    weight_ptr,  # (K, O, C)
+    grad_x_ptr,  # (B, S, C) float32, written
+    ROWS,  # B * S
+    S,
+    C,
+    O,  # noqa: E741
+    W,
+    P,
+    K: tl.constexpr,
+    PH: tl.constexpr,
+    PW: tl.constexpr,
+    PRECISION: tl.constexpr,
+    BT: tl.constexpr,
+    BD: tl.constexpr,
+    BO: tl.constexpr,
+):
+    """A program computes BD channels of BT rows of the source, from all that chose them, in a fixed order."""
+    rows = tl.program_id(0) * BT + tl.arange(0, BT)
+    channels = tl.program_id(1) * BD + tl.arange(0, BD)
+    is_row, is_channel = rows < ROWS, channels < C
+    position = (rows // S).to(tl.int64) * P + padded_position(rows % S, W, PH, PW)
+    total = tl.zeros((BT, BD), tl.float32)
+    for slot in range(K):
+        first = tl.load(starts_ptr + position * K + slot, mask=is_row, other=0)
+        count = tl.load(starts_ptr + position * K + slot + 1, mask=is_row, other=0) - first
+        longest = tl.max(count, axis=0)
+        for start in range(0, O, BO):
+            outputs = start + tl.arange(0, BO)
+            is_output = outputs < O
+            left = tl.zeros((BT, BO), tl.float32)
+            for number in range(longest):
+                is_entry = number < count  # false for rows from ROWS, whose count is 0
+                entry = tl.load(order_ptr + first + number, mask=is_entry, other=0)
+                grad = grad_ptr + (entry // K * O)[:, None] + outputs[None, :]
+                left += tl.load(grad, mask=is_entry[:, None] & is_output[None, :], other=0.0).to(tl.float32)
+            right = tl.load(
+                weight_ptr + (slot * O + outputs)[:, None] * C + channels[None, :],
+                mask=is_output[:, None] & is_channel[None, :],
+                other=0.0,
+            ).to(tl.float32)
+            total = tl.dot(left, right, total, input_precision=PRECISION)
+    target = grad_x_ptr + rows.to(tl.int64)[:, None] * C + channels[None, :]
+    tl.store(target, total, mask=is_row[:, None] & is_channel[None, :])
 
 
 @triton.jit(do_not_specialize=["T", "STEP"])

@@ -1,0 +1,232 @@
+"""Attention over chosen positions that writes nothing of what it gathers: see `convnn.layers.ops.attend`.
+
+    B  batch      N  queries     S  rows of an image's projections: the map's, or those of the padded map
+    d  channels   K  slots
+
+All is computed and summed in float32; only what is written is rounded to the type of the projections.
+"""
+
+from collections.abc import Sequence
+from math import prod
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from convnn.layers.ops.coordinates import padded_sides
+from convnn.layers.ops.triton.launch import Launch
+from convnn.layers.ops.triton.positions import entries_by_position, source_map
+
+MAX_CHANNELS, MAX_SLOTS = 4096, 64  # a program has all channels of a row, and all its weights, in registers
+NUMBERS, MAX_ROWS = 2048, 64  # of a program
+WARP_NUMBERS, MIN_WARPS = 256, 4  # some eight vectors of these are in registers at a time
+TOLERANCE, HALF_TOLERANCE = 2e-5, 2e-2  # of the largest value: sums in another order, or rounded to a half type
+
+
+class Tiles(NamedTuple):
+    """Rows and channels of a program, and warps."""
+
+    rows: int
+    channels: int
+    warps: int
+
+
+def attend_tiles(channels: int) -> Tiles:
+    """Return the tiles for rows of so many channels."""
+    block_channels = max(2, 1 << (channels - 1).bit_length())
+    rows = max(1, min(MAX_ROWS, NUMBERS // block_channels))
+    return Tiles(rows, block_channels, max(MIN_WARPS, rows * block_channels // WARP_NUMBERS))
+
+
+def tolerance(projections: Tensor, scores: Tensor) -> float:
+    """Return the share of the largest value by which results may differ from those of plain torch.
+
+    The softmax makes a relative error of what is rounded of a score, which is a share of it.
+    """
+    if projections.dtype != torch.float32:
+        return HALF_TOLERANCE
+    return TOLERANCE * (1 + float(scores.nan_to_num(0, 0, 0).abs().amax()))
+
+
+def _options(
+    projections: Tensor, index: Tensor, keep: Tensor | None, sides: Sequence[int], padding: int, metric: str
+) -> dict[str, Any]:
+    """Arguments that the kernels have in common."""
+    _, source_rows, width = projections.shape
+    length, slots = index.shape[1:]
+    shape, tiles = source_map(source_rows, sides, padding), attend_tiles(width // 3)
+    return {
+        "N": length,
+        "S": source_rows,
+        "D": width // 3,
+        "W": shape.width,
+        "K": slots,
+        "PH": shape.outer_height,
+        "PW": shape.outer_width,
+        "QH": shape.inner_height,
+        "QW": shape.inner_width,
+        "COSINE": metric == "cosine",
+        "HAS_KEEP": keep is not None,
+        "BT": tiles.rows,
+        "BD": tiles.channels,
+        "num_warps": tiles.warps,
+    }
+
+
+def _by_row(index: Tensor, sides: Sequence[int]) -> dict[str, Any]:
+    """Arguments of the kernels whose programs have rows of the output."""
+    slots = index.shape[2]
+    return {"T": index[..., 0].numel(), "H": (1, *sides)[-2], "SLOTS": max(2, 1 << (slots - 1).bit_length())}
+
+
+def _launch_forward(
+    projections: Tensor,
+    index: Tensor,
+    keep: Tensor | None,
+    weight: Tensor,
+    bias: Tensor,
+    sides: Sequence[int],
+    padding: int,
+    metric: str,
+) -> tuple[Tensor, Tensor]:
+    """(B, S, 3 d), (B, N, K) twice, (d, 1, K), (d,) -> (B, N, d), (B, N, K)"""
+    from convnn.layers.ops.triton.kernels.attend import forward_kernel
+
+    out, attention = _fake_forward(projections, index, keep, weight, bias, sides, padding, metric)
+    options = _options(projections, index, keep, sides, padding, metric) | _by_row(index, sides)
+    forward_kernel[(-(-options["T"] // options["BT"]),)](
+        projections_ptr=projections,
+        index_ptr=index,
+        keep_ptr=attention if keep is None else keep,  # not read
+        weight_ptr=weight,
+        bias_ptr=bias,
+        attention_ptr=attention,
+        out_ptr=out,
+        **options,
+    )
+    return out, attention
+
+
+def _launch_backward(
+    grad: Tensor,
+    projections: Tensor,
+    index: Tensor,
+    keep: Tensor | None,
+    weight: Tensor,
+    attention: Tensor,
+    grad_projections: Tensor,
+    grad_scores: Tensor | None,
+    sides: Sequence[int],
+    padding: int,
+    metric: str,
+) -> Tensor:
+    """Write gradients by queries to zeros; add those by keys and values, or write those by scores, if they are given.
+
+    Returns parts of the sum over rows that is the gradient by weight and bias. -> (programs, K + 1, d)
+    """
+    from convnn.layers.ops.triton.kernels.attend import backward_kernel
+
+    parts = _fake_backward(
+        grad, projections, index, keep, weight, attention, grad_projections, grad_scores, sides, padding, metric
+    )
+    backward_kernel[(len(parts),)](
+        grad_ptr=grad,
+        projections_ptr=projections,
+        index_ptr=index,
+        keep_ptr=attention if keep is None else keep,  # not read
+        weight_ptr=weight,
+        attention_ptr=attention,
+        grad_projections_ptr=grad_projections,
+        grad_scores_ptr=attention if grad_scores is None else grad_scores,  # not written
+        parts_ptr=parts,
+        ADDS=grad_scores is None,
+        **_options(projections, index, keep, sides, padding, metric),
+        **_by_row(index, sides),
+    )
+    return parts
+
+
+def _launch_by_source(
+    grad: Tensor,
+    projections: Tensor,
+    order: Tensor,
+    starts: Tensor,
+    index: Tensor,
+    keep: Tensor | None,
+    weight: Tensor,
+    attention: Tensor,
+    grad_scores: Tensor,
+    grad_projections: Tensor,
+    sides: Sequence[int],
+    padding: int,
+    metric: str,
+) -> None:
+    """Write gradients by keys and by values, summed in the order of `entries_by_position`."""
+    from convnn.layers.ops.triton.kernels.attend import by_source_kernel
+
+    options = _options(projections, index, keep, sides, padding, metric)
+    rows = projections[..., 0].numel()
+    by_source_kernel[(-(-rows // options["BT"]),)](
+        grad_ptr=grad,
+        projections_ptr=projections,
+        order_ptr=order,
+        starts_ptr=starts,
+        keep_ptr=attention if keep is None else keep,  # not read
+        weight_ptr=weight,
+        attention_ptr=attention,
+        grad_scores_ptr=grad_scores,
+        grad_projections_ptr=grad_projections,
+        ROWS=rows,
+        P=prod(padded_sides(sides, padding)),
+        **options,
+    )
+
+
+def _fake_forward(projections, index, keep, weight, bias, sides, padding, metric):  # type: ignore[no-untyped-def]
+    out = projections.new_empty(*index.shape[:2], projections.shape[2] // 3)
+    return out, projections.new_empty(index.shape, dtype=torch.float32)
+
+
+def _fake_backward(  # type: ignore[no-untyped-def]
+    grad, projections, index, keep, weight, attention, grad_projections, grad_scores, sides, padding, metric
+):
+    channels = projections.shape[2] // 3
+    programs = -(-index.shape[0] * index.shape[1] // attend_tiles(channels).rows)
+    return projections.new_empty(programs, index.shape[2] + 1, channels, dtype=torch.float32)
+
+
+def _fake_by_source(*arguments):  # type: ignore[no-untyped-def]
+    return None
+
+
+forward = Launch("attend", _launch_forward, _fake_forward)
+add_backward = Launch("attend_backward", _launch_backward, _fake_backward, mutates=("grad_projections", "grad_scores"))
+by_source = Launch("attend_by_source", _launch_by_source, _fake_by_source, mutates=("grad_projections",))
+
+
+def backward(
+    grad: Tensor,
+    projections: Tensor,
+    index: Tensor,
+    keep: Tensor | None,
+    weight: Tensor,
+    attention: Tensor,
+    sides: Sequence[int],
+    padding: int,
+    metric: str,
+    is_ordered: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients by projections, weight and bias in float32; additions are atomic, or else in one order (`is_ordered`).
+
+    (B, N, d), .. -> (B, S, 3 d), (d, 1, K), (d,)
+    """
+    grad_projections = torch.zeros_like(projections, dtype=torch.float32)
+    grad_scores = torch.empty_like(attention) if is_ordered else None
+    chosen = (index, keep, weight, attention)
+    place = (sides, padding, metric)
+    parts = add_backward(grad, projections, *chosen, grad_projections, grad_scores, *place)
+    if grad_scores is not None:
+        entries = entries_by_position(index, len(projections), prod(padded_sides(sides, padding)))
+        by_source(grad, projections, *entries, *chosen, grad_scores, grad_projections, *place)
+    sums = parts.sum(0)  # (K + 1, d)
+    return grad_projections, sums[:-1].mT[:, None], sums[-1]

@@ -4,13 +4,16 @@ BIN := .venv/bin
 READY := .venv/.ready
 DEV := .venv/.dev
 
-.PHONY: quickstart test check format bench gpu docs soak torture clean
+.PHONY: quickstart test slurm check format bench gpu docs soak torture clean
 
 quickstart: $(READY)  ## install, then train the quickstart preset
 	$(BIN)/convnn run quickstart
 
 test: $(DEV)  ## install, then pass the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 3 --dist worksteal
+
+slurm: $(DEV)  ## jobs on a Slurm cluster of one node, which is started here; skipped without its packages
+	$(BIN)/python -m pytest tests/cluster -m slurm -rs
 
 check: $(DEV)  ## lint, formatting, types, import contracts, and the wheel in an environment of its own
 	$(BIN)/ruff check .

@@ -8,17 +8,18 @@ from pathlib import Path
 import pytest
 
 TESTS = Path(__file__).parent
-KINDS = {"recovery": "recovery", "tui": "app", "cli": "app"}  # by folder; the others are unit tests
+KINDS = {"recovery": "recovery", "cluster": "recovery", "tui": "app", "cli": "app"}  # by folder; others are unit tests
+LONG = ("torture", "slurm")  # markers of what `make test` leaves out
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark every test with its kind; leave out what takes long, unless `-m` names it."""
     for item in items:
         item.add_marker(KINDS.get(item.path.relative_to(TESTS).parts[0], "unit"))
-    if "torture" not in config.option.markexpr:
-        long = [item for item in items if item.get_closest_marker("torture")]
-        config.hook.pytest_deselected(items=long)
-        items[:] = [item for item in items if item not in long]
+    left_out = [marker for marker in LONG if marker not in config.option.markexpr]
+    long = [item for item in items if any(item.get_closest_marker(marker) for marker in left_out)]
+    config.hook.pytest_deselected(items=long)
+    items[:] = [item for item in items if item not in long]
 
 
 @pytest.fixture

@@ -127,7 +127,7 @@ def test_a_canceled_job_saves_and_stays_canceled(tmp_path):
 
 
 def test_a_chain_of_time_limits(tmp_path):
-    job = f"{submitted(*PLAN, '--num_epochs', 100, '--slurm', '--max-minutes', '0.002', cwd=tmp_path)}_1"
+    job = f"{submitted(*PLAN, '--num_epochs', 40, '--slurm', '--max-minutes', '0.002', cwd=tmp_path)}_1"
     run = only_run(tmp_path)
     for restarts in (1, 2, 3):
         until(lambda restarts=restarts: (state := state_of(job)) is not None and state.restarts == restarts)

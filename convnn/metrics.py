@@ -1,7 +1,8 @@
 """The metrics of a run in one table: how each is computed, which direction is better and how it is formatted.
 
 A score function takes logits (B, classes) and targets (B,) and returns the score of each image, 0 to 1, as (B,). Its
-mean over a split is recorded in percent as `train_NAME`, `test_NAME` and, with a validation split, `val_NAME`.
+mean over a split is recorded in percent as `train_NAME`, `test_NAME` and, with a validation split, `val_NAME`; that of
+the moving average of the weights as `ema_test_NAME` and `ema_val_NAME`.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 Score = Callable[["Tensor", "Tensor"], "Tensor"]
 SPLITS = ("train", "val", "test")
+AVERAGED_SPLITS = ("ema_val", "ema_test")  # evaluated with the moving average of the weights
 
 
 def top(k: int) -> Score:
@@ -86,7 +88,8 @@ SCORES: dict[str, Score] = {name: metric.score for name, metric in METRICS.items
 
 def known_metric_names() -> list[str]:
     """Return every name a run of this version can record, with its split where it has one."""
-    names = [f"{split}_{name}" for split in SPLITS for name, metric in METRICS.items() if metric.per_split]
+    per_split = [name for name, metric in METRICS.items() if metric.per_split]
+    names = [f"{split}_{name}" for split in (*SPLITS, *AVERAGED_SPLITS) for name in per_split]
     return names + [name for name, metric in METRICS.items() if not metric.per_split]
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from convnn.cli import arguments
 from convnn.cli.output import write_json
@@ -38,19 +40,29 @@ def evaluate(
     *,
     typed: dict[str, Any],
     checkpoint: arguments.Checkpoint = "best",
+    ema: Annotated[bool, typer.Option("--ema", help="evaluate the moving average of the weights")] = False,
     as_json: arguments.Json = False,
     runs: arguments.RunsFolder = None,
 ) -> None:
     """Evaluate a checkpoint of a run on its test split; nothing is written."""
     if checkpoint not in arguments.CHECKPOINTS:
         raise UserError(arguments.unknown_checkpoint(checkpoint))
-    evaluate_checkpoint(resolve(None, typed), runs, run, checkpoint, as_json=as_json)
+    evaluate_checkpoint(resolve(None, typed), runs, run, checkpoint, as_json=as_json, ema=ema)
 
 
 def evaluate_checkpoint(
-    resolved: Resolved, runs: Path | None, reference: str | None, checkpoint_name: str, *, as_json: bool
+    resolved: Resolved,
+    runs: Path | None,
+    reference: str | None,
+    checkpoint_name: str,
+    *,
+    as_json: bool,
+    ema: bool = False,
 ) -> None:
-    """Print the test metrics of a checkpoint. Raises UserError (no such run) when there is none to evaluate."""
+    """Print the test metrics of a checkpoint, with `ema` of the moving average of its weights.
+
+    Raises UserError (no such run) when there is none to evaluate.
+    """
     run = _select_run(resolved, runs, reference)
     config = _merged_config(run, resolved)
     typed = {key for key, origin in resolved.origins.items() if origin != "default"}
@@ -59,7 +71,8 @@ def evaluate_checkpoint(
     chosen = ""
     if reference is None and resolved.config.output.dir is None:
         chosen = f", the newest finished run of {_network_text(config)}; name another with --run"
-    say(f"evaluating the {checkpoint_name} checkpoint of {run.name}{chosen}")
+    weights = "moving average in the " if ema else ""
+    say(f"evaluating the {weights}{checkpoint_name} checkpoint of {run.name}{chosen}")
     from convnn.training import build
     from convnn.training import device as training_device
     from convnn.training.evaluation import evaluate as evaluate_model
@@ -68,7 +81,7 @@ def evaluate_checkpoint(
     device = training_device.select_device(config)
     training_device.configure_torch(config, device)
     trained = load_run.TrainedRun(run)
-    model = trained.model(checkpoint_name, device)
+    model = trained.model(checkpoint_name, device, ema=ema)
     data = build.data(
         config,
         device,
@@ -89,7 +102,7 @@ def evaluate_checkpoint(
         build.loss_fn(config),
         device,
         training_device.amp_dtype(config, device),
-        "test",
+        "ema_test" if ema else "test",
         seed=config.training.seed,
     )
     for warning in [*data.warnings, *data.test.warnings]:

@@ -72,7 +72,7 @@ def resume(
     elif target.status() == "done":
         check_nothing_left(target, active_options(recorded), resolved.config)
         say(f"{target.name} is finished: there is nothing left to do")
-        return say(more_epochs(target, recorded.training.num_epochs))
+        return say(more_epochs(target, recorded))
     else:
         check_same_config(target, active_options(recorded), resolved.config)
         with suppress(OSError), lock_run(target.path):  # raises UserError where another process trains it

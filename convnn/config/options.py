@@ -240,6 +240,7 @@ EARLIER_VALUES: dict[str, Value] = {
     "training.drop_last": False,
     "training.label_smoothing": 0.0,
     "training.early_stop": None,
+    "training.ema_decay": None,
     "scheduler.warmup_epochs": 0,
     "runtime.matmul": "auto",
 }

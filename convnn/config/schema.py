@@ -208,6 +208,14 @@ class TrainingSection(Section):
         unit="epochs",
         ge=1,
     )
+    ema_decay: Annotated[float | None, NoneAsWord] = _option(
+        None,
+        "--ema",
+        "decay per step of an exponential moving average of the weights, which is evaluated beside them",
+        step=0.01,
+        ge=0,
+        lt=1,
+    )
     seed: int = _option(0, "--seed", "seed of weights, data order, random candidates and augmentation", ge=0, lt=2**63)
 
 

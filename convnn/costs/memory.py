@@ -31,7 +31,8 @@ OVERHEAD = 1.4  # memory taken per byte kept: gradients of activations, and gaps
 def training_bytes(config: RunConfig, slots: Sequence[Slot], parameters: int, largest: int) -> int:
     """Return the bytes at the peak of training a model of these slots; `largest` is its largest parameter."""
     images = ceil(config.training.batch_size / config.training.accumulate)
-    weights = 4 * (parameters * (2 + optimizer_states(config)) + FRAGMENTATION * largest)
+    copies = 2 + optimizer_states(config) + (config.training.ema_decay is not None)
+    weights = 4 * (parameters * copies + FRAGMENTATION * largest)
     loaded = LOADED + (COMPILER if config.runtime.compile else 0)
     buffers = search_buffers(config, slots, images) if layer_kind(config.layer.type).searches_neighbors else BUFFERS
     activations = sum(slot_bytes(config, slot) for slot in slots)

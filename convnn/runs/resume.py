@@ -77,7 +77,7 @@ def check_nothing_left(run: Run, before: Mapping[str, Any], config: RunConfig) -
     epochs, done = config.training.num_epochs, len(run.history(steps=False).epochs)
     if epochs <= done:
         message = f"{run.name} is finished: it has done {plural(done, 'epoch')} already"
-        raise UserError(Problem(message, key="training.num_epochs", value=epochs, fix=more_epochs(run, done)))
+        raise UserError(Problem(message, key="training.num_epochs", value=epochs, fix=more_epochs(run, config)))
     fix = f"train on as a new run, from its last checkpoint: {_fork_command(run, problems, config)}"
     problems = [Problem(f"{run.name} is finished", key=problems[0].key, fix=fix), *problems]
     if (note := cosine_note(before, config, done)) is not None:
@@ -85,9 +85,11 @@ def check_nothing_left(run: Run, before: Mapping[str, Any], config: RunConfig) -
     raise UserError(problems)
 
 
-def more_epochs(run: Run, done: int) -> str:
-    """Return a sentence that says how a finished run is trained for more epochs."""
-    return f"for more epochs: {resume_command(run, ['--num_epochs', str(2 * done)])}"
+def more_epochs(run: Run, config: RunConfig) -> str:
+    """Return a sentence that says how a finished run is trained for more epochs, one that stopped early for all."""
+    done = len(run.history(steps=False).epochs)
+    flags = ["--early_stop", "none"] if done < config.training.num_epochs else ["--num_epochs", str(2 * done)]
+    return f"for more epochs: {resume_command(run, flags)}"
 
 
 def cosine_note(before: Mapping[str, Any], config: RunConfig, done: int) -> str | None:

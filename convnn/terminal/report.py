@@ -24,7 +24,7 @@ from convnn.events import (
     Tagged,
     Warned,
 )
-from convnn.metrics import METRICS, SPLITS, SYSTEM_METRICS, metric_info, split_of
+from convnn.metrics import AVERAGED_SPLITS, METRICS, SPLITS, SYSTEM_METRICS, metric_info, split_of
 from convnn.runs.history import Axis, History
 from convnn.runs.status import STATUSES
 from convnn.text import duration, memory, number, one_line, plural, power_of_ten
@@ -36,7 +36,9 @@ if TYPE_CHECKING:
 CHARTED = ("loss", "top1")  # the metrics with a chart of their own
 # the metrics in the line of an epoch
 EPOCH_LABELS = {"train_loss": "loss", "train_top1": "top1", "val_top1": "val", "test_top1": "test"}
+EPOCH_LABELS |= {"ema_val_top1": "ema val", "ema_test_top1": "ema test"}
 SERIES_COLORS = {"train": "#2f86d6", "val": "#2a9d6a", "test": "#d9661f", "step": "#8a7f78"}
+SERIES_COLORS |= {"ema_val": "#14808c", "ema_test": "#9455c9"}
 SYSTEM_CURVES = {  # label and color of each system metric; those of a unit share a chart
     "gpu_util": ("gpu", "#2f86d6"),
     "cpu_util": ("cpu", "#d9661f"),
@@ -91,7 +93,10 @@ def split_series(history: History, metric: str, x: Axis = "epoch") -> list[Serie
     """Return the curve by epoch of "loss", "top1", ... of each split that has it."""
     from convnn.charts.chart import Series  # not before the first frame of the app
 
-    curves = [Series(split, *history.series(f"{split}_{metric}", x), SERIES_COLORS[split]) for split in SPLITS]
+    curves = [
+        Series(split.replace("_", " "), *history.series(f"{split}_{metric}", x), SERIES_COLORS[split])
+        for split in (*SPLITS, *AVERAGED_SPLITS)
+    ]
     return [curve for curve in curves if curve.xs]
 
 
@@ -267,10 +272,10 @@ def key_values(history: History) -> list[tuple[str, str]]:
     """Return (name, value) of what is known: best epoch, last epoch by split, learning rate, memory, device, size."""
     last = history.epochs[-1].metrics if history.epochs else {}
     pairs = [best] if (best := best_epoch(history)) else []
-    for split in SPLITS:
+    for split in (*SPLITS, *AVERAGED_SPLITS):
         values = [_with_unit(name, last[f"{split}_{name}"]) for name in CHARTED if f"{split}_{name}" in last]
         if values:
-            pairs.append((split, ", ".join(values)))
+            pairs.append((split.replace("_", " "), ", ".join(values)))
     if (rate := latest_rate(history)) is not None:
         pairs.append(("lr", power_of_ten(rate)))
     if started := history.started:
@@ -284,9 +289,9 @@ def key_values(history: History) -> list[tuple[str, str]]:
         if started.parameters:
             pairs.append(("parameters", f"{started.parameters:,}"))
     for name in (name for name, metric in METRICS.items() if metric.per_split and name not in CHARTED):
-        splits = [split for split in SPLITS if f"{split}_{name}" in last]
+        splits = [split for split in (*SPLITS, *AVERAGED_SPLITS) if f"{split}_{name}" in last]
         if splits:
-            values = [f"{split} {_with_unit(name, last[f'{split}_{name}'])}" for split in splits]
+            values = [f"{split.replace('_', ' ')} {_with_unit(name, last[f'{split}_{name}'])}" for split in splits]
             pairs.append((name, ", ".join(values)))
     return pairs
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from convnn.config.active import inactive_options
 from convnn.config.schema import RunConfig
@@ -144,6 +145,14 @@ def scheduler(config: RunConfig, optimizer: torch.optim.Optimizer) -> Scheduler 
             optimizer, mode="max", factor=section.gamma, patience=PLATEAU_EPOCHS - 1, threshold=0
         )
     return None
+
+
+def averaged_model(config: RunConfig, model: nn.Module) -> AveragedModel | None:
+    """Return the exponential moving average of weights and buffers, on the device of the model; None without one."""
+    decay = config.training.ema_decay
+    if decay is None:
+        return None
+    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
 
 
 def data_path(config: RunConfig) -> str | None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from convnn.config.active import active_options
 from convnn.config.diff import config_diff
@@ -36,6 +37,7 @@ class StateDict:
     model: Mapping[str, Tensor]
     optimizer: Mapping[str, Tensor] | None  # None in the checkpoints of a finished run
     plain: Mapping[str, Any]
+    ema: Mapping[str, Tensor] | None = None  # the moving average of the model, of a run that keeps one
 
 
 @dataclass
@@ -74,6 +76,7 @@ class TrainState:
     schedule: Schedule
     scaler: torch.amp.GradScaler
     meters: Meters  # of this epoch
+    ema: AveragedModel | None
     split_seed: int  # that the images were drawn with: of a fork, that of the run it goes on from
     position: Position = field(default_factory=Position)
     best: Best | None = None
@@ -130,7 +133,10 @@ class TrainState:
         }
         if self.config.training.early_stop is not None:
             plain["patience_epoch"] = self.patience_epoch
-        return StateDict(dict(self.model.state_dict()), tensors, plain)
+        if self.ema is None:
+            return StateDict(dict(self.model.state_dict()), tensors, plain)
+        plain["ema"] = {"n_averaged": int(self.ema.n_averaged)}
+        return StateDict(dict(self.model.state_dict()), tensors, plain, dict(self.ema.module.state_dict()))
 
     def load_state_dict(self, saved: StateDict) -> None:
         """Go on exactly where the saved state was. Raises UserError where it does not fit the model or the data."""
@@ -206,6 +212,7 @@ class TrainState:
     def _load_exactly(self, saved: StateDict) -> None:
         plain = saved.plain
         self._load_optimizer(saved)
+        self._load_average(saved)
         groups = self.optimizer.param_groups
         for group, rate in zip(groups, saved_rates(plain["optimizer"]["groups"], len(groups)), strict=True):
             group["lr"] = rate
@@ -227,8 +234,22 @@ class TrainState:
         state = checked_state(self.optimizer, saved.optimizer or {}, saved.plain["optimizer"]["numbers"])
         self.optimizer.load_state_dict({"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]})
 
+    def _load_average(self, saved: StateDict) -> None:
+        """Take over the moving average of the model. Raises ValueError where there is none or its count is no count."""
+        if self.ema is None:
+            return
+        if saved.ema is None:
+            raise ValueError("it holds no moving average of the weights")
+        count = saved.plain["ema"]["n_averaged"]
+        if type(count) is not int or not 0 <= count < LARGEST_STEP:
+            raise ValueError("the number of averaged steps is no count")
+        load_weights(self.ema.module, saved.ema)
+        self.ema.n_averaged.fill_(count)
+
     def _load_what_fits(self, saved: StateDict) -> None:
         plain = saved.plain
+        if saved.ema is not None:
+            self._load_average(saved)
         if plain["config"].get("optimizer.name") == self.config.optimizer.name:
             self._load_optimizer(saved)
         if plain["scaler"] and self.scaler.is_enabled():
@@ -289,9 +310,10 @@ def build_train_state(config: RunConfig, data: LoadedDataset, device: torch.devi
     model = build.model(config, len(data.classes)).to(device)
     optimizer = build.optimizer(config, model)
     schedule = Schedule(config, optimizer)
+    ema = build.averaged_model(config, model)
     fp16 = training_device.amp_dtype(config, device) is torch.float16
     scaler = torch.amp.GradScaler(device.type, enabled=fp16)
-    return TrainState(config, data, device, model, optimizer, schedule, scaler, Meters(device), split_seed)
+    return TrainState(config, data, device, model, optimizer, schedule, scaler, Meters(device), ema, split_seed)
 
 
 def saved_split_seed(plain: Mapping[str, Any], default: int) -> int:

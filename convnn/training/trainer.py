@@ -47,6 +47,10 @@ class Trainer:
         self.training_loss_fn = build.loss_fn(config, config.training.label_smoothing)
         self.amp = training_device.amp_dtype(config, state.device)
         self.compiled_model = build.compiled(config, state.model) if config.runtime.compile else state.model
+        self.evaluated_models = {"": self.compiled_model}  # by what the names of their metrics begin with
+        if state.ema is not None:
+            average = state.ema.module
+            self.evaluated_models["ema_"] = build.compiled(config, average) if config.runtime.compile else average
 
     @classmethod
     def from_config(cls, config: RunConfig, saved: StateDict | None = None, *, fork: bool = False) -> Trainer:
@@ -124,6 +128,8 @@ class Trainer:
         state.meters.add_norm(norm)
         state.scaler.step(state.optimizer)
         state.scaler.update()
+        if state.ema is not None:
+            state.ema.update_parameters(state.model)
         return total, norm
 
     # -- an epoch ---------------------------------------------------------------------------------------------------
@@ -193,17 +199,18 @@ class Trainer:
         state.epoch_timer.stop()
         epoch, train_s = state.position.epoch, state.epoch_timer.seconds()
         eval_timer = Stopwatch().start()
-        for split, loader in (("val", state.data.val), ("test", state.data.test)):
-            if loader is not None:
-                metrics |= yield from evaluation_steps(
-                    self.compiled_model,
-                    loader,
-                    self.loss_fn,
-                    self.device,
-                    self.amp,
-                    split,
-                    seed=self.config.training.seed,
-                )
+        for prefix, model in self.evaluated_models.items():
+            for split, loader in (("val", state.data.val), ("test", state.data.test)):
+                if loader is not None:
+                    metrics |= yield from evaluation_steps(
+                        model,
+                        loader,
+                        self.loss_fn,
+                        self.device,
+                        self.amp,
+                        f"{prefix}{split}",
+                        seed=self.config.training.seed,
+                    )
         metrics |= {
             "lr": self._lr(),
             "images_per_s": state.meters.images / max(train_s, 1e-9),

@@ -1,6 +1,7 @@
 """Checkpoints: written completely or not at all, with sizes and SHA-256, and verified before they are loaded.
 
     checkpoints/00001764/   model.safetensors, optimizer.safetensors, state.json, manifest.json
+                            ema.safetensors of a run that keeps a moving average of its weights
     checkpoints/last, best  one line each: the name of a checkpoint
 
 safetensors and JSON only: nothing is unpickled.
@@ -33,13 +34,14 @@ from convnn.text import memory
 from convnn.worker.crash_points import reach
 
 MODEL, OPTIMIZER, STATE, MANIFEST = "model.safetensors", "optimizer.safetensors", "state.json", "manifest.json"
+EMA = "ema.safetensors"
 KEEP = 2  # complete checkpoints that stay, beside the best
 SPARE = 1 << 17  # bytes that a checkpoint takes beside its tensors: the state, the manifest, directories
 LONGEST_MANIFEST, LONGEST_STATE = 1 << 16, 1 << 26  # bytes
 LONGEST_HEADER = 1 << 22  # bytes: names, types and shapes of the tensors of a file
 _NAME = re.compile(r"[0-9]{8,15}")
 _OURS = re.compile(
-    rf"{MODEL}|{OPTIMIZER}|{STATE}|{MANIFEST}|\.{MANIFEST}\.[0-9a-f]{{8}}\.tmp|[0-9]"
+    rf"{MODEL}|{EMA}|{OPTIMIZER}|{STATE}|{MANIFEST}|\.{MANIFEST}\.[0-9a-f]{{8}}\.tmp|[0-9]"
 )  # digits: `try_room`
 _TEMPORARY = re.compile(r"\.tmp-([0-9]{8,15}(-before|-gone)?|room)")
 _TEMPORARY_POINTER = re.compile(r"\.(last|best)\.[0-9a-f]{8}\.tmp")
@@ -53,6 +55,7 @@ class Checkpoint:
     model: dict[str, Tensor]
     optimizer: dict[str, Tensor] | None  # None: weights only
     plain: dict[str, Any]
+    ema: dict[str, Tensor] | None = None  # the moving average of the model, of a run that keeps one
 
     @property
     def step(self) -> int:
@@ -69,6 +72,7 @@ def write(
     model: Mapping[str, Tensor],
     optimizer: Mapping[str, Tensor] | None,
     plain: Mapping[str, Any],
+    ema: Mapping[str, Tensor] | None = None,
 ) -> Path:
     """Write a checkpoint beside the earlier ones; it gets its name only when every byte is on the disk.
 
@@ -76,7 +80,8 @@ def write(
     """
     folder = _open_folder(run)
     final, temporary, before = folder / f"{step:08d}", folder / f".tmp-{step:08d}", folder / f".tmp-{step:08d}-before"
-    files = {MODEL: model} | ({OPTIMIZER: optimizer} if optimizer is not None else {})
+    parts = {MODEL: model, EMA: ema, OPTIMIZER: optimizer}
+    files = {name: tensors for name, tensors in parts.items() if tensors is not None}
     _check_free_space(folder, *files.values())
     try:
         temporary.mkdir()
@@ -174,7 +179,7 @@ def _manifest_files(folder: Path) -> dict[str, Any] | None:
         files = json.loads(_read(folder / MANIFEST, LONGEST_MANIFEST))["files"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
-    is_ours = isinstance(files, dict) and {MODEL, STATE} <= files.keys() <= {MODEL, STATE, OPTIMIZER}
+    is_ours = isinstance(files, dict) and {MODEL, STATE} <= files.keys() <= {MODEL, EMA, STATE, OPTIMIZER}
     return files if is_ours else None
 
 
@@ -207,7 +212,7 @@ def load_verified(folder: Path) -> Checkpoint:
     try:
         listed = json.loads(_read(folder / MANIFEST, LONGEST_MANIFEST))["files"]
         needed = {MODEL, STATE}
-        if not isinstance(listed, dict) or not needed <= set(listed) <= needed | {OPTIMIZER}:
+        if not isinstance(listed, dict) or not needed <= set(listed) <= needed | {EMA, OPTIMIZER}:
             raise DamagedCheckpointError(f"{MANIFEST} does not list the files of a checkpoint")
         _check_sizes(folder, listed)
         content = {name: _read_verified(folder / name, entry) for name, entry in listed.items()}
@@ -215,7 +220,8 @@ def load_verified(folder: Path) -> Checkpoint:
         if not isinstance(plain, dict):
             raise DamagedCheckpointError(f"{STATE} is not an object")
         optimizer = _load_tensors(content[OPTIMIZER]) if OPTIMIZER in content else None
-        return Checkpoint(folder, _load_tensors(content[MODEL]), optimizer, plain)
+        ema = _load_tensors(content[EMA]) if EMA in content else None
+        return Checkpoint(folder, _load_tensors(content[MODEL]), optimizer, plain, ema)
     except safetensors.SafetensorError as error:
         raise DamagedCheckpointError(f"not a safetensors file: {error}"[:300]) from error
     except READ_ERRORS as error:
@@ -311,7 +317,7 @@ def _names(run: Path) -> list[str]:
     if folder.is_symlink() or not folder.is_dir():
         return []
     paths = [path for path in folder.iterdir() if path.is_dir() and not path.is_symlink()]
-    files = (MODEL, OPTIMIZER, STATE, MANIFEST)
+    files = (MODEL, EMA, OPTIMIZER, STATE, MANIFEST)
     ours = [path for path in paths if any(os.path.lexists(path / file) for file in files)]
     return sorted((path.name for path in ours if _NAME.fullmatch(path.name)), key=int)
 

@@ -6,8 +6,10 @@ import errno
 import hashlib
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+
+from torch import Tensor
 
 from convnn.costs.memory import optimizer_states
 from convnn.errors import Exit, Problem, UserError
@@ -51,6 +53,7 @@ class Checkpointer:
     def try_room(self) -> None:
         """Try whether the disk takes a checkpoint of this run. Raises UserError (storage) where it does not."""
         model = sum(value.nbytes for value in self.state.model.state_dict().values())
+        model *= 1 if self.state.ema is None else 2
         parameters = sum(value.nbytes for value in self.state.model.parameters())
         sizes = model, parameters * optimizer_states(self.config)
         try:
@@ -71,8 +74,8 @@ class Checkpointer:
         if is_best and not saved:
             state = self.state.state_dict()
             # a copy: training goes on in these tensors
-            weights = {name: value.detach().to("cpu", copy=True) for name, value in state.model.items()}
-            self._best = self.state.position.global_step, StateDict(weights, None, state.plain)
+            ema = None if state.ema is None else _copied(state.ema)
+            self._best = self.state.position.global_step, StateDict(_copied(state.model), None, state.plain, ema)
 
     def step_ended(self) -> None:
         """Save if `every_minutes` have passed, or if a failed write is to be tried again."""
@@ -131,12 +134,12 @@ class Checkpointer:
         step, state = self.state.position.global_step, self.state.state_dict()
         if self._best is not None:
             best_step, weights = self._best
-            checkpoint.write(self.run, best_step, weights.model, None, weights.plain)
+            checkpoint.write(self.run, best_step, weights.model, None, weights.plain, weights.ema)
             checkpoint.write_pointer(self.run, "best", best_step)
             self._best = None
         history_bytes = (self.run / EVENTS).stat().st_size
         plain = {**state.plain, "config_hash": config_hash(state), "history_bytes": history_bytes}
-        path = checkpoint.write(self.run, step, state.model, state.optimizer, plain)
+        path = checkpoint.write(self.run, step, state.model, state.optimizer, plain, state.ema)
         checkpoint.write_pointer(self.run, "last", step)
         if best:
             checkpoint.write_pointer(self.run, "best", step)
@@ -173,6 +176,10 @@ class Checkpointer:
                 )
             )
         return False
+
+
+def _copied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.detach().to("cpu", copy=True) for name, value in tensors.items()}
 
 
 def config_hash(state: StateDict) -> str:

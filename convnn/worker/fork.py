@@ -110,10 +110,10 @@ def _write_checkpoints(source: Run, newest: Checkpoint, forked: Run) -> None:
     if best is not None and best != newest.path.name:
         weights = checkpoint.load_verified(source.path / CHECKPOINTS / best)
         if weights.step <= newest.step:
-            checkpoint.write(forked.path, weights.step, weights.model, None, weights.plain)
+            checkpoint.write(forked.path, weights.step, weights.model, None, weights.plain, weights.ema)
             checkpoint.write_pointer(forked.path, "best", weights.step)
     plain = {**newest.plain, "forked": f"{source.name} at step {newest.step}"}
-    checkpoint.write(forked.path, newest.step, newest.model, newest.optimizer or {}, plain)
+    checkpoint.write(forked.path, newest.step, newest.model, newest.optimizer or {}, plain, newest.ema)
     checkpoint.write_pointer(forked.path, "last", newest.step)
     if best == newest.path.name:
         checkpoint.write_pointer(forked.path, "best", newest.step)

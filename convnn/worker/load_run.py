@@ -83,13 +83,18 @@ class TrainedRun:
         """Return the seed that draws the images of each split; a fork keeps that of the run it goes on from."""
         return saved_split_seed(checkpoint.load_named(self.run.path, which).plain, self.config.training.seed)
 
-    def model(self, which: str = "best", device: str | torch.device = "cpu") -> nn.Module:
+    def model(self, which: str = "best", device: str | torch.device = "cpu", *, ema: bool = False) -> nn.Module:
         """Return the model with the weights of a checkpoint, `best`, `last` or a folder's name, in evaluation mode.
 
-        It takes normalized images (B, 3, H, W) and gives logits (B, classes). Raises UserError when the checkpoint is
-        missing, damaged, or of another model, naming the difference.
+        With `ema` it has their moving average, of a run that keeps one. It takes normalized images (B, 3, H, W) and
+        gives logits (B, classes). Raises UserError when the checkpoint is missing, damaged, or of another model, naming
+        the difference.
         """
-        weights = checkpoint.load_named(self.run.path, which).model
+        saved = checkpoint.load_named(self.run.path, which)
+        weights = saved.ema if ema else saved.model
+        if weights is None:
+            message = f"{self.run.name} has no moving average of its weights"
+            raise UserError(Problem(message, fix="leave --ema out, or train with an average: --ema 0.999"))
         classes = self.started.num_classes
         if classes is None:
             raise UserError(f"{self.run.name} does not say how many classes it has")

@@ -260,7 +260,7 @@ def _find_resume_point(run: Run, config: RunConfig, history: History) -> ResumeP
             missing = saved_bytes - present_bytes
             warnings.append(f"{EVENTS} has lost {missing} of the {saved_bytes} bytes that it had at the checkpoint")
     _repair_pointers(run, newest)
-    return ResumePoint(StateDict(newest.model, newest.optimizer, newest.plain), fork, warnings)
+    return ResumePoint(StateDict(newest.model, newest.optimizer, newest.plain, newest.ema), fork, warnings)
 
 
 def _check_config(run: Run, config: RunConfig, plain: Mapping[str, Any]) -> None:

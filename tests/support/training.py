@@ -49,6 +49,7 @@ RICH = SMALL | {
     "use_amp": True,
     "val_share": 0.2,
     "early_stop": 5,
+    "ema": 0.8,
     "label_smoothing": 0.1,
     "warmup_epochs": 1,
 }

@@ -32,7 +32,7 @@ def saved_after_a_step(trainer: Trainer) -> StateDict:
     take_step(trainer)
     state = trainer.state.state_dict()
     tensors = [{name: value.clone() for name, value in part.items()} for part in (state.model, state.optimizer)]
-    return StateDict(*tensors, copy.deepcopy(state.plain))
+    return StateDict(*tensors, copy.deepcopy(state.plain), copy.deepcopy(state.ema))
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
@@ -139,7 +139,7 @@ def replaced(document, path, value):
 @pytest.mark.parametrize(
     "options",
     [
-        {"scheduler": "plateau", "val_share": 0.2, "early_stop": 2},
+        {"scheduler": "plateau", "val_share": 0.2, "early_stop": 2, "ema": 0.9},
         {"scheduler": "step", "optimizer": "sgd", "warmup_epochs": 2},
     ],
 )

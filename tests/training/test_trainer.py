@@ -203,6 +203,20 @@ def test_smoothed_labels_are_for_training_alone():
     torch.testing.assert_close(trainer.loss_fn(logits, y), torch.nn.CrossEntropyLoss(reduction="none")(logits, y))
 
 
+def test_the_moving_average_is_that_of_weights_and_buffers_after_each_step():
+    trainer = build_trainer(ema=0.75)
+    expected: dict[str, torch.Tensor] = {}
+    for batch in trainer.state.train_loader.epoch(1):
+        trainer.train_step(*batch)
+        for name, value in trainer.state.model.state_dict().items():
+            if value.is_floating_point():
+                expected[name] = 0.75 * expected[name] + 0.25 * value if name in expected else value.clone()
+    average = trainer.state.ema.module.state_dict()
+    assert any("running_var" in name for name in expected)
+    for name, value in expected.items():
+        torch.testing.assert_close(average[name], value)
+
+
 def test_bf16_computes_in_bf16_and_keeps_float32_weights():
     dtypes = set()
     trainer = build_trainer(use_amp=True)

@@ -16,6 +16,7 @@ from convnn.runs.control import ControlCommand
 from convnn.training.trainer import Trainer
 from convnn.worker import checkpoint
 from convnn.worker.checkpoint_schedule import Checkpointer
+from convnn.worker.load_run import TrainedRun
 from convnn.worker.signals import Command, Interruption
 from convnn.worker.train_run import train_run
 
@@ -32,8 +33,8 @@ def test_the_same_seed_gives_the_same_bits(tmp_path, options):
 def test_a_run_stopped_anywhere_ends_as_the_undisturbed_one(tmp_path):
     config = training.config(training.RICH)
     whole, _ = training.train(tmp_path, config)
-    looks = len(whole.history().epochs) * 9
-    for look in range(1, looks, 4):  # of training steps, of evaluation batches, and of the ends of epochs
+    looks = len(whole.history().epochs) * 14
+    for look in range(1, looks, 6):  # of training steps, of evaluation batches, and of the ends of epochs
         run, ended = training.train(tmp_path, config, commands=training.StopAt(look, Interruption.CTRL_C))
         if ended.finished.outcome == "done":
             break
@@ -41,7 +42,7 @@ def test_a_run_stopped_anywhere_ends_as_the_undisturbed_one(tmp_path):
         assert training.resume(run).finished.outcome == "done"
         assert run.history().digest() == whole.history().digest(), look
         assert training.same_weights(run, whole), look
-    assert look > 8  # beyond the first epoch
+    assert look > 14  # beyond the first epoch
 
 
 def test_a_run_stopped_after_every_step_still_ends_the_same(tmp_path):
@@ -52,7 +53,7 @@ def test_a_run_stopped_after_every_step_still_ends_the_same(tmp_path):
     # then late enough that an evaluation, which is not saved in the middle, gets to its end
     outcome = "interrupted"
     while outcome != "done":
-        look = 1 if stops < 3 else 12
+        look = 1 if stops < 3 else 24
         outcome = training.resume(run, commands=training.StopAt(look, Interruption.TERMINATED)).finished.outcome
         stops += outcome != "done"
         assert stops < 30
@@ -175,11 +176,16 @@ def test_checkpoints_are_stretched_when_they_cost_too_much_and_that_is_said_once
 
 
 def test_the_best_weights_are_those_of_the_best_epoch(tmp_path):
-    run, _ = training.train(tmp_path, training.config(num_epochs=5))
+    run, _ = training.train(tmp_path, training.config(num_epochs=5, ema=0.9))
     _, epoch = run.history().best("test_top1")
     best = checkpoint.load_named(run.path, "best")
     assert best.step == epoch * 4 and best.optimizer is None
-    short, _ = training.train(tmp_path, training.config(num_epochs=epoch))
+    short, _ = training.train(tmp_path, training.config(num_epochs=epoch, ema=0.9))
+    average = TrainedRun(run).model("best", ema=True).state_dict()
+    assert all(
+        torch.equal(value, average[name])
+        for name, value in TrainedRun(short).model("last", ema=True).state_dict().items()
+    )
     assert all(torch.equal(training.weights(short)[name], value) for name, value in best.model.items())
 
 

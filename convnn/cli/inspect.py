@@ -302,7 +302,7 @@ def _write(
         case ".json":
             data = (json_text({"schema": SCHEMA, **document}, indent=2) + "\n").encode()
         case ".safetensors":
-            data = dumps(inspection)
+            data = dumps(inspection, against)
         case ".svg":
             data = neighbor_figure(inspection, layer.slot, pixel, against).svg(about).encode()
         case _:

@@ -17,7 +17,7 @@ from convnn.files import open_regular
 if TYPE_CHECKING:
     import numpy as np
 
-METADATA = "inspection"  # key of the JSON text in the metadata of the file
+METADATA, SECOND = "inspection", "against"  # keys of the JSON texts in the metadata of a file
 IMAGE = "image"  # name of the tensor of pixels
 MOST_BYTES = 1 << 30  # of a file that is read
 
@@ -127,23 +127,33 @@ class Inspection:
 _TENSORS = ("index", "scores")
 
 
-def dumps(inspection: Inspection) -> bytes:
-    """Return a safetensors file with the tensors `image`, `SLOT/index` and `SLOT/scores`, the rest as JSON metadata."""
+def dumps(inspection: Inspection, against: Inspection | None = None) -> bytes:
+    """Return a safetensors file with the tensors `image`, `SLOT/index` and `SLOT/scores`, the rest as JSON metadata.
+
+    Those of a second checkpoint on the same image are `against/SLOT/index` and so on.
+    """
     import numpy as np
     from safetensors.numpy import save
 
     tensors = {IMAGE: inspection.pixels}
-    layers = []
-    for slot, layer in inspection.layers.items():
-        tensors |= {f"{slot}/{name}": getattr(layer, name) for name in _TENSORS}
-        layers.append({name: value for name, value in vars(layer).items() if name not in _TENSORS})
-    own = {name: value for name, value in vars(inspection).items() if name not in ("pixels", "layers")}
-    contiguous = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
-    return save(contiguous, {METADATA: json.dumps(own | {"layers": layers})})
+    metadata = {}
+    for key, prefix, part in ((METADATA, "", inspection), (SECOND, f"{SECOND}/", against)):
+        if part is None:
+            continue
+        layers = []
+        for slot, layer in part.layers.items():
+            tensors |= {f"{prefix}{slot}/{name}": getattr(layer, name) for name in _TENSORS}
+            layers.append({name: value for name, value in vars(layer).items() if name not in _TENSORS})
+        own = {name: value for name, value in vars(part).items() if name not in ("pixels", "layers")}
+        metadata[key] = json.dumps(own | {"layers": layers})
+    return save({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}, metadata)
 
 
-def read(path: Path) -> Inspection:
-    """Read a file that `dumps` made. Raises UserError (data) where it is damaged or something else."""
+def read(path: Path) -> tuple[Inspection, Inspection | None]:
+    """Read a file that `dumps` made: the inspection, and the one of a second checkpoint.
+
+    Raises UserError (data) where it is damaged or something else.
+    """
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
@@ -151,22 +161,27 @@ def read(path: Path) -> Inspection:
         with open_regular(path) as file:
             data = file.read(MOST_BYTES)
         length = int.from_bytes(data[:8], "little")
-        own = json.loads(json.loads(data[8 : 8 + length])["__metadata__"][METADATA])
+        metadata = json.loads(data[8 : 8 + length])["__metadata__"]
         tensors = load(data)
-        layers = {
-            layer["slot"]: LayerNeighbors(
-                **(layer | {"sides": tuple(layer["sides"])}),
-                index=tensors[f"{layer['slot']}/index"],
-                scores=tensors[f"{layer['slot']}/scores"],
-            )
-            for layer in own.pop("layers")
-        }
-        own |= {"slots": tuple(own["slots"]), "notes": tuple(own["notes"])}
-        return Inspection(**own, pixels=tensors[IMAGE], layers=layers)
+        second = _inspection(metadata[SECOND], tensors, f"{SECOND}/") if SECOND in metadata else None
+        return _inspection(metadata[METADATA], tensors, ""), second
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-        raise UserError(
-            f"{path} is no file of inspected neighbors: {type(error).__name__}: {error}", Exit.DATA
-        ) from error
+        message = f"{path} is no file of inspected neighbors: {type(error).__name__}: {error}"
+        raise UserError(message, Exit.DATA) from error
+
+
+def _inspection(text: str, tensors: Mapping[str, np.ndarray], prefix: str) -> Inspection:
+    own = json.loads(text)
+    layers = {
+        layer["slot"]: LayerNeighbors(
+            **(layer | {"sides": tuple(layer["sides"])}),
+            index=tensors[f"{prefix}{layer['slot']}/index"],
+            scores=tensors[f"{prefix}{layer['slot']}/scores"],
+        )
+        for layer in own.pop("layers")
+    }
+    own |= {"slots": tuple(own["slots"]), "notes": tuple(own["notes"])}
+    return Inspection(**own, pixels=tensors[IMAGE], layers=layers)
 
 
 # -- two checkpoints ---------------------------------------------------------------------------------------------------

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 CONFIG, LOG = "config.toml", "log.txt"
 CHECKPOINTS = "checkpoints"
+CHECKPOINT_NAME = re.compile(r"[0-9]{8,15}")  # of a folder: its step
 UNFINISHED = {MARKER, LOCK_FILE, LOG}  # what a run has whose making was cut short
 MAX_REASON = 200  # characters of an exception in a message
 MAX_NAMES = 3  # of files in a message
@@ -84,6 +85,13 @@ class Run:
     def has_checkpoint(self) -> bool:
         """Whether there is a checkpoint to resume from."""
         return (self.path / CHECKPOINTS / "last").is_file()
+
+    def checkpoint_steps(self) -> list[int]:
+        """Return the steps after which the checkpoints that there are were written, in order."""
+        folder = self.path / CHECKPOINTS
+        if folder.is_symlink() or not folder.is_dir():
+            return []
+        return sorted(int(path.name) for path in folder.iterdir() if CHECKPOINT_NAME.fullmatch(path.name))
 
     def failed_early(self) -> bool:
         """Return whether it failed before its first step, so that nothing of it can be resumed or compared."""

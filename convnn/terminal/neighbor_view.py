@@ -9,7 +9,7 @@ from fractions import Fraction
 from rich.style import Style
 from rich.text import Text
 
-from convnn.charts.half_blocks import HalfBlocks, Window, fit_scale, scaled, window_around
+from convnn.charts.half_blocks import RGB, HalfBlocks, Window, fit_scale, scaled, window_around
 from convnn.neighbors.inspection import (
     Inspection,
     LayerNeighbors,
@@ -17,9 +17,9 @@ from convnn.neighbors.inspection import (
     Point,
     neighbor_changes,
 )
-from convnn.text import fit, plural
+from convnn.text import fit
 
-QUERY = "Q"
+QUERY = "Q"  # in the image; in the list the query has the number of its slot, too
 NUMBERS = "123456789abcdefghijklmnopqrstuvwxyz"  # of slots, one cell each; MORE from there on
 MORE, GAINED = "*", "+"
 LIST_WIDTH = 28  # cells of the list beside the image
@@ -37,11 +37,14 @@ class NeighborView:
     top: int  # lines before the image
     window: Window  # of the image in dots
     scale: Fraction  # dots per pixel
+    panels: int  # images side by side
+    hidden_lines: int  # of the list, below those that are shown
 
     def pixel(self, row: int, column: int, shape: tuple[int, ...]) -> Point | None:
         """Return the pixel that a cell of the lines shows, the upper one of two; None outside the image."""
-        y, x = 2 * (row - self.top), column
-        if not (0 <= y < self.window.height and 0 <= x < self.window.width):
+        panel, x = divmod(column, self.window.width + GAP)
+        y = 2 * (row - self.top)
+        if panel >= self.panels or not (0 <= y < self.window.height and x < self.window.width):
             return None
         pixel = Point(int((self.window.top + y) / self.scale), int((self.window.left + x) / self.scale))
         return pixel if pixel.y < shape[0] and pixel.x < shape[1] else None
@@ -63,6 +66,7 @@ def neighbor_view(
     against: Inspection | None = None,
     scale: Fraction | None = None,
     share: float | None = None,
+    first_line: int = 0,
     draws_image: bool = True,
 ) -> NeighborView:
     """Draw the neighbors of the query at a pixel into `width` by `height` cells.
@@ -71,43 +75,94 @@ def neighbor_view(
         slot: a slot of `inspection.layers`.
         height: None leaves the list as long as it is.
         letters: draw brightness as letters, for terminals without half-blocks or colors.
-        against: another checkpoint on the same image, whose changes are shown.
+        against: another checkpoint on the same image, whose changes are shown: beside it where there is room.
         scale: dots per pixel; without it the largest at which the image fits.
         share: `shared_share` of both over the whole map, which takes longer than a look-up.
+        first_line: of the list that is shown.
         draws_image: without it there is the list alone.
     """
     layer = inspection.layers[slot]
     query = layer.position(pixel)
-    neighbors = layer.neighbors(query)
-    second = against.layers.get(slot) if against is not None else None
-    gained: list[Neighbor] = []
-    lost_slots: set[int] = set()
-    if second is not None:
-        changes = neighbor_changes(neighbors, second.neighbors(query))
-        gained, lost_slots = changes.gained, {neighbor.slot for neighbor in changes.lost}
+    marks = _marks(layer, against.layers.get(slot) if against is not None else None, query)
     head = _header(inspection, layer, against, width)
-    columns = max(8, width - LIST_WIDTH - GAP)
-    rows = max(4, (height or 40) - len(head))
-    pixels = inspection.pixels
-    scale = scale or fit_scale(pixels.shape[0], pixels.shape[1], rows, columns)
-    dots = scaled(pixels, scale)
+    columns, rows = max(8, width - LIST_WIDTH - GAP), max(4, (height or 40) - len(head))
+    pixel_rows, pixel_columns, _ = inspection.pixels.shape
+    panels = 1
+    whole_scale = fit_scale(pixel_rows, pixel_columns, rows, columns)
+    if marks.second:
+        half_scale = fit_scale(pixel_rows, pixel_columns, rows, (columns - GAP) // 2)
+        if half_scale >= min(Fraction(1), whole_scale):
+            panels, columns, whole_scale = 2, (columns - GAP) // 2, half_scale
+    scale = scale or whole_scale
+    dots = scaled(inspection.pixels, scale)
     center_y, center_x = (int((start + 0.5) * layer.patch * scale) for start in query)
     window = window_around(center_y, center_x, dots.shape, rows, columns)
-    picture = HalfBlocks(dots[window.top :][: window.height, window.left :][:, : window.width], letters=letters)
-    _mark(picture, layer, query, neighbors, gained, lost_slots, window, scale)
-    image = picture.lines() if draws_image else []
-    side = _list(layer, query, neighbors, second, gained, lost_slots, share)
-    if height is not None and len(side) > rows:
-        side = [*side[: rows - 1], Text(f"and {plural(len(side) - rows + 1, 'more line')}", "dim")]
+    shown_dots = dots[window.top : window.top + window.height, window.left : window.left + window.width]
+    images = []
+    for panel in range(panels if draws_image else 0):
+        picture = HalfBlocks(shown_dots, letters=letters)
+        points = marks.first_points(with_gained=panels == 1) if panel == 0 else marks.second_points()
+        _mark(picture, layer, query, points, window, scale)
+        images.append(picture.lines())
+    side = _list(layer, query, marks, share)
+    first_line = max(0, min(first_line, len(side) - rows))
+    hidden = 0
+    if height is not None:
+        hidden = max(0, len(side) - first_line - rows)
+        side = side[first_line : first_line + rows]
     lines = list(head)
-    blank = Text(" " * window.width if draws_image else "")
-    for row in range(max(len(image), len(side))):
-        line = Text(no_wrap=True, overflow="crop", end="")
-        line.append_text(image[row] if row < len(image) else blank)
-        if row < len(side):
-            line.append(" " * GAP if draws_image else "").append_text(side[row])
+    blank = Text(" " * window.width)
+    for row in range(max([len(side), *map(len, images)])):
+        parts = [image[row] if row < len(image) else blank for image in images]
+        parts += side[row : row + 1]
+        line = Text(" " * GAP, end="").join(parts)
+        line.no_wrap, line.overflow = True, "crop"
         lines.append(line)
-    return NeighborView(lines, len(head), window, scale)
+    return NeighborView(lines, len(head), window, scale, panels, hidden)
+
+
+@dataclass(frozen=True)
+class _Marks:
+    """The neighbors of a query, and what a second checkpoint changes."""
+
+    first: list[Neighbor]
+    second: list[Neighbor]  # empty without a second checkpoint
+    lost: frozenset[int]  # slots of the first
+    gained: frozenset[int]  # slots of the second
+
+    @property
+    def gained_neighbors(self) -> list[Neighbor]:
+        return [neighbor for neighbor in self.second if neighbor.slot in self.gained]
+
+    def first_points(self, *, with_gained: bool) -> list[tuple[Point, str, RGB]]:
+        """What is marked in the image of the first checkpoint."""
+        points = _points(self.first, self.lost, LOST_COLOR)
+        if with_gained:
+            gained = [neighbor for neighbor in self.gained_neighbors if not neighbor.is_padding]
+            points += [(neighbor.point, GAINED, GAINED_COLOR) for neighbor in gained]
+        return points
+
+    def second_points(self) -> list[tuple[Point, str, RGB]]:
+        """What is marked in the image of the second checkpoint."""
+        return _points(self.second, self.gained, GAINED_COLOR)
+
+
+def _points(neighbors: Sequence[Neighbor], unshared: frozenset[int], color: RGB) -> list[tuple[Point, str, RGB]]:
+    return [
+        (neighbor.point, slot_character(neighbor.slot), color if neighbor.slot in unshared else NEIGHBOR_COLOR)
+        for neighbor in neighbors
+        if not (neighbor.is_query or neighbor.is_padding)
+    ]
+
+
+def _marks(layer: LayerNeighbors, second: LayerNeighbors | None, query: Point) -> _Marks:
+    first = layer.neighbors(query)
+    if second is None or second.sides != layer.sides:
+        return _Marks(first, [], frozenset(), frozenset())
+    neighbors = second.neighbors(query)
+    changes = neighbor_changes(first, neighbors)
+    slots = (frozenset(neighbor.slot for neighbor in some) for some in (changes.lost, changes.gained))
+    return _Marks(first, neighbors, *slots)
 
 
 def _header(inspection: Inspection, layer: LayerNeighbors, against: Inspection | None, width: int) -> list[Text]:
@@ -126,82 +181,60 @@ def _mark(
     picture: HalfBlocks,
     layer: LayerNeighbors,
     query: Point,
-    neighbors: Sequence[Neighbor],
-    gained: Sequence[Neighbor],
-    lost_slots: set[int],
+    points: Sequence[tuple[Point, str, RGB]],
     window: Window,
     scale: Fraction,
 ) -> None:
     """Tint the ordinary window, and mark the query and every neighbor in the map by its character."""
     step = layer.patch * scale  # dots per position
+    size, reach = max(1, int(step)), layer.window // 2
 
     def corner(point: Point) -> tuple[int, int]:
         return int(point.y * step) - window.top, int(point.x * step) - window.left
 
-    reach = layer.window // 2
-    size = max(1, int(step))
     for y in range(max(0, query.y - reach), min(layer.sides[0], query.y + reach + 1)):
         for x in range(max(0, query.x - reach), min(layer.sides[1], query.x + reach + 1)):
             picture.tint(*corner(Point(y, x)), size, WINDOW_COLOR, WINDOW_STRENGTH)
-
-    def mark(point: Point, text: str, color: tuple[int, int, int]) -> None:
+    for point, text, color in [(query, QUERY, QUERY_COLOR), *points]:
         top, left = corner(point)
         if size > 1:
             picture.tint(top, left, size, color, PATCH_STRENGTH)
-        style = Style(color="black", bgcolor=f"rgb({color[0]},{color[1]},{color[2]})", bold=True)
-        if picture.letters:
-            style = Style(bold=True, reverse=True)
+        style = Style(bold=True, reverse=True)
+        if not picture.letters:
+            style = Style(color="rgb(0,0,0)", bgcolor="rgb({},{},{})".format(*color), bold=True)
         picture.label((top + size // 2) // 2, left + (size - 1) // 2, text, style)
 
-    mark(query, QUERY, QUERY_COLOR)
-    for neighbor in neighbors:
-        if not neighbor.is_query and not neighbor.is_padding:
-            color = LOST_COLOR if neighbor.slot in lost_slots else NEIGHBOR_COLOR
-            mark(neighbor.point, slot_character(neighbor.slot), color)
-    for neighbor in gained:
-        if not neighbor.is_padding:
-            mark(neighbor.point, GAINED, GAINED_COLOR)
 
-
-def _list(
-    layer: LayerNeighbors,
-    query: Point,
-    neighbors: Sequence[Neighbor],
-    second: LayerNeighbors | None,
-    gained: Sequence[Neighbor],
-    lost_slots: set[int],
-    share: float | None,
-) -> list[Text]:
+def _list(layer: LayerNeighbors, query: Point, marks: _Marks, share: float | None) -> list[Text]:
     """The query, the ordinary window with the neighbors in it, and a line per slot."""
     covered = f", {layer.patch}x{layer.patch} pixels" if layer.patch > 1 else ""
-    inside = sum(neighbor.in_window and not neighbor.is_padding for neighbor in neighbors)
-    size = f"{layer.window}x{layer.window}"
+    inside = sum(neighbor.in_window and not neighbor.is_padding for neighbor in marks.first)
     lines = [
         Text.assemble(("query ", "dim"), (f"y {query.y}, x {query.x}", "bold"), (covered, "dim")),
-        Text.assemble((f"{inside} of {layer.K}", "bold"), (f" in the {size} window:", "dim")),
-        *_window_grid(layer, query, neighbors),
+        Text.assemble((f"{inside} of {layer.K}", "bold"), (f" in the {layer.window}x{layer.window} window:", "dim")),
+        *_window_grid(layer, query, marks.first),
     ]
-    if second is not None:
-        count = layer.K - 1 - len(lost_slots)
-        lines.append(Text(f"{count} shared, {len(lost_slots)} lost, {len(gained)} gained", "bold"))
+    if marks.second:
+        shared = sum(not neighbor.is_query for neighbor in marks.first) - len(marks.lost)
+        lines.append(Text(f"{shared} shared, {len(marks.lost)} lost, {len(marks.gained)} gained", "bold"))
         if share is not None:
             lines.append(Text(f"{share:.0%} shared over the map", "dim"))
     lines.append(Text(f"   y, x      {layer.score}", "dim"))
-    for neighbor in neighbors:
-        sign = "-" if neighbor.slot in lost_slots else " "
-        lines.append(_neighbor_line(slot_character(neighbor.slot), sign, neighbor))
-    lines += [_neighbor_line(GAINED, " ", neighbor) for neighbor in gained]
-    return lines
+    for neighbor in marks.first:
+        sign = "-" if neighbor.slot in marks.lost else " "
+        lines.append(_neighbor_line(f"{sign}{slot_character(neighbor.slot)}", neighbor))
+    return [*lines, *(_neighbor_line(f"{GAINED}{slot_character(n.slot)}", n) for n in marks.gained_neighbors)]
 
 
-def _neighbor_line(character: str, sign: str, neighbor: Neighbor) -> Text:
+def _neighbor_line(name: str, neighbor: Neighbor) -> Text:
     place = "pad" if neighbor.is_padding else f"{neighbor.point.y}, {neighbor.point.x}"
-    name = QUERY if neighbor.is_query else character
     score = "0" if neighbor.score == 0 else f"{neighbor.score:.4g}"
-    where = "window" if neighbor.in_window and not neighbor.is_padding and not neighbor.is_query else ""
-    return Text.assemble(
-        (f"{sign}{name} ", "bold"), f"{place:<9} ", f"{score:<8} ", (where, "dim"), no_wrap=True, overflow="crop"
-    )
+    about = ""
+    if neighbor.is_query:
+        about = "query"
+    elif neighbor.in_window and not neighbor.is_padding:
+        about = "window"
+    return Text.assemble((f"{name} ", "bold"), f"{place:<9} ", f"{score:<8} ", (about, "dim"))
 
 
 def _window_grid(layer: LayerNeighbors, query: Point, neighbors: Sequence[Neighbor]) -> list[Text]:

@@ -29,7 +29,7 @@ from torch import Tensor
 from convnn.errors import Exit, Problem, UserError
 from convnn.files import allocate, open_regular, optional_call, sync_directory, sync_file, write_atomic
 from convnn.hardware import free_memory
-from convnn.runs.run import CHECKPOINTS
+from convnn.runs.run import CHECKPOINT_NAME, CHECKPOINTS
 from convnn.text import memory
 from convnn.worker.crash_points import reach
 
@@ -39,7 +39,6 @@ KEEP = 2  # complete checkpoints that stay, beside the best
 SPARE = 1 << 17  # bytes that a checkpoint takes beside its tensors: the state, the manifest, directories
 LONGEST_MANIFEST, LONGEST_STATE = 1 << 16, 1 << 26  # bytes
 LONGEST_HEADER = 1 << 22  # bytes: names, types and shapes of the tensors of a file
-_NAME = re.compile(r"[0-9]{8,15}")
 _OURS = re.compile(
     rf"{MODEL}|{EMA}|{OPTIMIZER}|{STATE}|{MANIFEST}|\.{MANIFEST}\.[0-9a-f]{{8}}\.tmp|[0-9]"
 )  # digits: `try_room`
@@ -201,7 +200,7 @@ def read_pointer(run: Path, name: str) -> str | None:
         word = _read(run / CHECKPOINTS / name, 64).decode("ascii", "replace").strip()
     except OSError:
         return None
-    return word if _NAME.fullmatch(word) else None
+    return word if CHECKPOINT_NAME.fullmatch(word) else None
 
 
 def load_verified(folder: Path) -> Checkpoint:
@@ -297,18 +296,13 @@ def recover_newest(run: Path) -> tuple[Checkpoint | None, list[str]]:
 
 def load_named(run: Path, name: str) -> Checkpoint:
     """Read the checkpoint `last`, `best` or of a folder's name. Raises UserError where it is missing or damaged."""
-    word = name if _NAME.fullmatch(name) and name in _names(run) else read_pointer(run, name)
+    word = name if CHECKPOINT_NAME.fullmatch(name) and name in _names(run) else read_pointer(run, name)
     if word is None:
         raise UserError(f"{run} has no checkpoint {name}", Exit.NO_RUN)
     try:
         return load_verified(run / CHECKPOINTS / word)
     except DamagedCheckpointError as error:
         raise UserError(f"checkpoint {name} of {run} is damaged: {error}", Exit.STORAGE) from error
-
-
-def steps(run: Path) -> list[int]:
-    """Return the steps of the checkpoints that there are, in order."""
-    return [int(name) for name in _names(run)]
 
 
 def _names(run: Path) -> list[str]:
@@ -319,7 +313,7 @@ def _names(run: Path) -> list[str]:
     paths = [path for path in folder.iterdir() if path.is_dir() and not path.is_symlink()]
     files = (MODEL, EMA, OPTIMIZER, STATE, MANIFEST)
     ours = [path for path in paths if any(os.path.lexists(path / file) for file in files)]
-    return sorted((path.name for path in ours if _NAME.fullmatch(path.name)), key=int)
+    return sorted((path.name for path in ours if CHECKPOINT_NAME.fullmatch(path.name)), key=int)
 
 
 def _undo_exchange(folder: Path) -> None:

@@ -67,7 +67,7 @@ class TrainedRun:
         Raises UserError (no such run) where there is none, naming the epochs that have one.
         """
         epochs = {event.step: event.epoch for event in self.run.history(steps=False).epochs}
-        steps = {epochs[step]: step for step in checkpoint.steps(self.run.path) if step in epochs}
+        steps = {epochs[step]: step for step in self.run.checkpoint_steps() if step in epochs}
         if which.isdecimal():
             step = steps.get(int(which[:15]))
         else:

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from support import training
 
-from convnn.errors import Exit
+from convnn.errors import Exit, UserError
 from convnn.neighbors import inspection as inspections
 from convnn.neighbors.inspection import Point
 from convnn.runs.run import Run
@@ -124,8 +124,11 @@ def test_figures_are_written_once(convnn, tmp_path):
     with Image.open(tmp_path / "neighbors.png") as image:
         assert "pixel 4,4" in image.info["Description"] and image.width > 2000
     assert json.loads((tmp_path / "neighbors.json").read_text())["against"]["lost"] is not None
-    inspection = inspections.read(tmp_path / "neighbors.safetensors")
+    inspection, against = inspections.read(tmp_path / "neighbors.safetensors")
     assert inspection.layers[SLOT].index.shape == (64, 5) and inspection.pixels.shape == (8, 8, 3)
+    assert (inspection.checkpoint, against.checkpoint) == ("best", "last")
+    with pytest.raises(UserError, match="no file of inspected neighbors"):
+        inspections.read(tmp_path / "neighbors.png")
     code, _, err = convnn("inspect", "first", "--out", tmp_path / "neighbors.svg")
     assert code == Exit.USAGE and "is there already" in err
 

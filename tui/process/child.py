@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import NamedTuple
 
 from convnn.safe_path import python_module
@@ -14,6 +15,16 @@ class ChildResult(NamedTuple):
     out: str
     err: str
     code: int
+
+    @property
+    def cause(self) -> str:
+        """The problems that a command with --json refused for, else the last line of its messages."""
+        try:
+            problems = json.loads(self.out)["error"]["problems"]
+            return "; ".join(problem["message"] for problem in problems)
+        except (ValueError, KeyError, TypeError):
+            lines = self.err.strip().splitlines()
+            return lines[-1].removeprefix("error: ") if lines else f"exit code {self.code}"
 
 
 async def run_module(module: str, *arguments: str, stdin: str = "", timeout: float | None = None) -> ChildResult:

@@ -9,7 +9,7 @@ from convnn.errors import UserError
 from convnn.metrics import format_value, metric_info
 from convnn.runs.run import Run
 from convnn.text import plural
-from tui.process.child import ChildResult, run_module
+from tui.process.child import run_module
 
 
 async def evaluate(run: Run, root: Path) -> str:
@@ -17,7 +17,7 @@ async def evaluate(run: Run, root: Path) -> str:
     arguments = ["run", "--test_only", "--run", f"{run.path}/", "--runs", str(root), "--json"]
     child = await run_module("convnn", *arguments)
     if child.code != 0:
-        raise UserError(f"{run.name} was not evaluated: {_cause(child)}")
+        raise UserError(f"{run.name} was not evaluated: {child.cause}")
     result = json.loads(child.out)
     values = ", ".join(_value_text(name, value) for name, value in result["figures"].items())
     images = plural(result["images"], "test image")
@@ -28,13 +28,3 @@ def _value_text(name: str, value: float | str) -> str:
     metric = metric_info(name)
     unit = f" {metric.unit}" if metric.unit else ""
     return f"{metric.name} {format_value(float(value), name)}{unit}"
-
-
-def _cause(child: ChildResult) -> str:
-    """Return the problems that a refused command names, else its last line."""
-    try:
-        problems = json.loads(child.out)["error"]["problems"]
-    except (ValueError, KeyError, TypeError):
-        lines = child.err.strip().splitlines()
-        return lines[-1].removeprefix("error: ") if lines else f"exit code {child.code}"
-    return "; ".join(problem["message"] for problem in problems)

@@ -46,6 +46,7 @@ class Pane(Widget, can_focus=True):
     HELP: ClassVar[str]  # for the help of the focused pane
     MIN_HEIGHT: ClassVar[int] = 8  # lines that it needs, with its border
     IS_SECONDARY: ClassVar[bool] = False  # hidden at first on a terminal of few lines
+    STARTS_HIDDEN: ClassVar[bool] = False  # hidden at first on any terminal: it costs something
 
     def __init__(self, number: int) -> None:
         super().__init__(id=self.ID)

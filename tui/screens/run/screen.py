@@ -25,6 +25,7 @@ from tui.screens.run.curves import AccuracyPane, LossPane, RatePane
 from tui.screens.run.device import DevicePane
 from tui.screens.run.follower import MIN_INTERVAL, PollInterval, RunFollower
 from tui.screens.run.log import LogPane
+from tui.screens.run.neighbors import NeighborsPane
 from tui.screens.run.pane import Changes, Pane, tone_style
 from tui.screens.run.progress import ProgressPane
 from tui.screens.run.run_menu import RunMenu, can_resume
@@ -40,6 +41,7 @@ PANE_ROWS: tuple[tuple[type[Pane], ...], ...] = (
     (LossPane, AccuracyPane),
     (RatePane, DevicePane, ConfigurationPane),
     (LogPane,),
+    (NeighborsPane,),
 )
 PANES = dict(enumerate((pane for row in PANE_ROWS for pane in row), 1))  # by number, which is the key of the pane
 TALL = 32  # lines of a terminal from which on secondary panes are shown at first
@@ -217,6 +219,9 @@ class RunScreen(Screen[None]):
         self.hidden_panes = hidden ^ {number}
         self._arrange_panes()
         self.query_one(LinkedCharts).redraw()
+        pane = list(self.query(Pane))[number - 1]
+        if pane.STARTS_HIDDEN and pane.display:
+            self.call_after_refresh(pane.focus)  # which scrolls to it
 
     def on_resize(self) -> None:
         self._arrange_panes()
@@ -226,7 +231,8 @@ class RunScreen(Screen[None]):
         hidden = self.hidden_panes
         if hidden is None:
             is_tall = self.app.size.height >= TALL
-            hidden = {number for number, pane in PANES.items() if pane.IS_SECONDARY and not is_tall}
+            secondary = {number for number, pane in PANES.items() if pane.IS_SECONDARY and not is_tall}
+            hidden = secondary | {number for number, pane in PANES.items() if pane.STARTS_HIDDEN}
         lines_needed = 2  # header and footer
         for number, pane in enumerate(self.query(Pane), 1):
             pane.display = number not in hidden

@@ -1,0 +1,319 @@
+"""The neighbors pane: which positions a layer chooses for a query on an image, which keys and the mouse move."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from fractions import Fraction
+from typing import TYPE_CHECKING, ClassVar
+
+from rich.text import Text
+from textual import events
+from textual.binding import BindingType
+from textual.strip import Strip
+
+from convnn.charts.half_blocks import MAX_REDUCTION, MAX_SCALE
+from convnn.errors import UserError
+from convnn.neighbors.inspection import Inspection, LayerNeighbors, Point, shared_share
+from convnn.runs.history import History
+from convnn.runs.run import Run
+from convnn.terminal.neighbor_view import NeighborView, neighbor_view
+from convnn.text import escaped
+from tui.dialogs.choice import Answer, Choice
+from tui.dialogs.prompt import Prompt
+from tui.keys import bindings
+from tui.process.inspection import InspectionRequest, inspect
+from tui.screens.run.pane import Changes, Pane
+from tui.widgets.run_name import short_name
+
+if TYPE_CHECKING:
+    from tui.services import ServicesApp
+
+LOADING = "computing the neighbors of all layers in a child process ..."
+NO_CHECKPOINT = "no checkpoint was written yet; press b when there is one"
+MOST_RUNS = 30  # that are offered to compare with
+SPLITS = ("test", "val", "train")
+
+
+class NeighborsPane(Pane):
+    """An image, a query, its neighbors in a layer, and what a second checkpoint changes."""
+
+    app: ServicesApp
+    ID = "neighbors"
+    TITLE = "neighbors"
+    HELP = (
+        "Which positions a layer chooses as the neighbors of a query (Q) on an image, numbered in its order, with "
+        "their scores; the ordinary convolution's window is tinted, and drawn beside the image. Arrows or a click move "
+        "the query. With a second checkpoint, - marks neighbors that it lost and + those that it gained."
+    )
+    MIN_HEIGHT = 22
+    STARTS_HIDDEN = True
+    DEFAULT_CSS = "NeighborsPane { padding: 0 1; }"
+    BINDINGS: ClassVar[list[BindingType]] = bindings(
+        "up", "down", "left", "right", "page-up", "page-down", "next-layer", "previous-layer", "image", "weights",
+        "second-weights", "zoom-in", "zoom-out", "zoom-reset",
+        footer=("next-layer", "image", "weights", "second-weights"),
+    )  # fmt: skip
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.run: Run | None = None
+        self.request = InspectionRequest()
+        self.inspection: Inspection | None = None
+        self.against: Inspection | None = None
+        self.notice = LOADING
+        self.slot = ""
+        self.pixel = Point(0, 0)
+        self.scale: Fraction | None = None  # None fits the image into the pane
+        self.first_line = 0  # of the list
+        self.view: NeighborView | None = None
+        self._history: History | None = None
+        self._shares: dict[str, float | None] = {}  # of neighbors shared over a layer's map, by slot
+        self._strips: list[Strip] | None = None
+        self._has_loaded = False
+
+    # -- loading ----------------------------------------------------------------------------------------------------
+
+    def show(self, history: History, changes: Changes) -> None:
+        """Remember the run: its neighbors are computed when the pane is shown."""
+        is_new = self.run != changes.run
+        self.run, self._history = changes.run, history
+        if is_new and self.display:
+            self.load()
+
+    def on_show(self) -> None:
+        if not self._has_loaded and self.run is not None:
+            self.load()
+
+    def load(self) -> None:
+        """Compute the neighbors that are asked for; an earlier computation is given up."""
+        if self.run is None:
+            return
+        self._has_loaded = True
+        if not self.run.has_checkpoint:
+            self.notice = NO_CHECKPOINT
+            self._redraw()
+            return
+        self.notice = LOADING
+        self._redraw()
+        self.run_worker(self._load(self.run, self.request), group="inspection", exclusive=True, exit_on_error=False)
+
+    async def _load(self, run: Run, request: InspectionRequest) -> None:
+        try:
+            inspection, against = await inspect(run, self.app.root, request)
+        except (UserError, OSError) as error:
+            self.notice = str(error)
+            self._redraw()
+        else:
+            self.present(inspection, against)
+
+    def present(self, inspection: Inspection, against: Inspection | None = None) -> None:
+        """Show what the layers of one checkpoint, or of two, chose on an image."""
+        if self.inspection is None or inspection.pixels.shape != self.inspection.pixels.shape:
+            height, width, _ = inspection.pixels.shape
+            self.pixel, self.scale = Point(height // 2, width // 2), None
+        self.inspection, self.against, self.notice, self._shares = inspection, against, "", {}
+        if self.slot not in inspection.layers:
+            self.slot = next(iter(inspection.layers))
+        self._redraw()
+
+    # -- drawing ----------------------------------------------------------------------------------------------------
+
+    @property
+    def _layer(self) -> LayerNeighbors | None:
+        return self.inspection.layers[self.slot] if self.inspection is not None else None
+
+    def _redraw(self) -> None:
+        self._strips = self._draw() if self.display else None
+        self.refresh()
+
+    def on_resize(self) -> None:
+        self._redraw()
+
+    def notify_style_update(self) -> None:
+        super().notify_style_update()
+        self._strips = None
+
+    def render_line(self, y: int) -> Strip:
+        """Return a line of the pane; all are made at once after a change."""
+        if self._strips is None:
+            self._strips = self._draw()
+        if y < len(self._strips):
+            return self._strips[y]
+        return Strip.blank(self.content_size.width, self.rich_style)
+
+    def _draw(self) -> list[Strip]:
+        width, height = self.content_size
+        lines = [Text(escaped(self.notice), style="bold")] if self.notice else []
+        height -= len(lines)
+        self.view = None
+        if self.inspection is not None and height > 4 and width > 8:
+            self.view = self._neighbor_view(self.inspection, width, height)
+            lines += self.view.lines
+        self.border_subtitle = self._subtitle()
+        console, base = self.app.console, self.rich_style
+        return [
+            Strip(line.render(console, end=""), line.cell_len).apply_style(base).adjust_cell_length(width, base)
+            for line in lines
+        ]
+
+    def _neighbor_view(self, inspection: Inspection, width: int, height: int) -> NeighborView:
+        has_colors = not self.app.no_color and self.app.console.color_system not in (None, "standard")
+        return neighbor_view(
+            inspection,
+            self.slot,
+            self.pixel,
+            width,
+            height,
+            letters=self.app.ascii or not has_colors,
+            against=self.against,
+            scale=self.scale,
+            share=self._share(),
+            first_line=self.first_line,
+        )
+
+    def _share(self) -> float | None:
+        """The share of neighbors that both checkpoints choose over the map of the layer, computed once."""
+        layer, second = self._layer, self.against.layers.get(self.slot) if self.against else None
+        if layer is None or second is None or second.sides != layer.sides:
+            return None
+        if self.slot not in self._shares:
+            self._shares[self.slot] = shared_share(layer, second)
+        return self._shares[self.slot]
+
+    def _subtitle(self) -> str:
+        if self.inspection is None or self.view is None:
+            return ""
+        slots = list(self.inspection.layers)
+        parts = [f"layer {slots.index(self.slot) + 1} of {len(slots)}", *self.inspection.notes]
+        if self.view.hidden_lines:
+            parts.append(f"{self.view.hidden_lines} more below: page down")
+        return escaped(", ".join(parts)).replace("[", r"\[")
+
+    # -- moving -----------------------------------------------------------------------------------------------------
+
+    def _move(self, rows: int, columns: int) -> None:
+        """Move the query by positions of the layer's map, up to its edges."""
+        if (layer := self._layer) is None:
+            return
+        query = layer.position(self.pixel)
+        y = min(max(0, query.y + rows), layer.sides[0] - 1)
+        x = min(max(0, query.x + columns), layer.sides[1] - 1)
+        if (y, x) != query:
+            self.pixel = Point(y * layer.patch, x * layer.patch)
+            self._redraw()
+
+    def action_up(self) -> None:
+        self._move(-1, 0)
+
+    def action_down(self) -> None:
+        self._move(1, 0)
+
+    def action_left(self) -> None:
+        self._move(0, -1)
+
+    def action_right(self) -> None:
+        self._move(0, 1)
+
+    def on_click(self, event: events.Click) -> None:
+        """Move the query to the pixel under the mouse."""
+        offset = event.get_content_offset(self)
+        if offset is None or self.view is None or self.inspection is None:
+            return
+        row = offset.y - (1 if self.notice else 0)
+        pixel = self.view.pixel(row, offset.x, self.inspection.pixels.shape)
+        if pixel is not None:
+            self.pixel = pixel
+            self._redraw()
+
+    def action_page_up(self) -> None:
+        self._scroll_list(-8)
+
+    def action_page_down(self) -> None:
+        self._scroll_list(8)
+
+    def _scroll_list(self, lines: int) -> None:
+        if self.view is not None and (lines < 0 or self.view.hidden_lines):
+            self.first_line = max(0, self.first_line + min(lines, self.view.hidden_lines))
+            self._redraw()
+
+    def action_next_layer(self) -> None:
+        self._change_layer(1)
+
+    def action_previous_layer(self) -> None:
+        self._change_layer(-1)
+
+    def _change_layer(self, steps: int) -> None:
+        if self.inspection is not None:
+            slots = list(self.inspection.layers)
+            self.slot, self.first_line = slots[(slots.index(self.slot) + steps) % len(slots)], 0
+            self._redraw()
+
+    def action_zoom_in(self) -> None:
+        self._zoom(larger=True)
+
+    def action_zoom_out(self) -> None:
+        self._zoom(larger=False)
+
+    def action_zoom_reset(self) -> None:
+        self.scale = None
+        self._redraw()
+
+    def _zoom(self, *, larger: bool) -> None:
+        """Draw a pixel with one dot more or less a side; below one dot, twice or half as many pixels are one."""
+        if self.view is None:
+            return
+        scale = self.view.scale
+        if larger:
+            scale = min(Fraction(MAX_SCALE), scale + 1 if scale >= 1 else scale * 2)
+        else:
+            scale = max(Fraction(1, MAX_REDUCTION), scale - 1 if scale > 1 else scale / 2)
+        self.scale = Fraction(1) if larger and scale < 1 < 2 * scale else scale
+        self._redraw()
+
+    # -- choosing ---------------------------------------------------------------------------------------------------
+
+    def action_image(self) -> None:
+        """Ask for an image by its number or a file."""
+        self.app.push_screen(Prompt("image", "a number from 0, such as 7 or train 7; or the path of a file"), self._ask)
+
+    def _ask(self, text: str | None) -> None:
+        if text is None:
+            return
+        split, _, number = text.strip().rpartition(" ")
+        if split in SPLITS:
+            self._change_request(image=number, split=split)
+        else:
+            self._change_request(image=text.strip(), split="")
+
+    def _change_request(self, **changes: str) -> None:
+        self.request = replace(self.request, **changes)
+        self.load()
+
+    def action_weights(self) -> None:
+        """Choose the checkpoint."""
+        answers = self._checkpoint_answers()
+        dialog = Choice("checkpoint", "", answers, current=self.request.checkpoint)
+        self.app.push_screen(dialog, self._choose_checkpoint)
+
+    def _choose_checkpoint(self, checkpoint: str | None) -> None:
+        if checkpoint is not None:
+            self._change_request(checkpoint=checkpoint)
+
+    def _checkpoint_answers(self) -> list[Answer]:
+        epochs = {epoch.step: epoch.epoch for epoch in self._history.epochs} if self._history else {}
+        steps = self.run.checkpoint_steps() if self.run else []
+        own = [(str(epochs[step]), f"epoch {epochs[step]}", f"step {step}") for step in steps if step in epochs]
+        return [("best", "best", "of the best epoch so far"), ("last", "last", "the newest"), *own]
+
+    def action_second_weights(self) -> None:
+        """Choose a checkpoint of this run or of another to compare with."""
+        answers: list[Answer] = [("", "none", "one checkpoint alone")]
+        answers += [(f":{name}", label, f"this run, {about}") for name, label, about in self._checkpoint_answers()]
+        others = [run for run in self.app.runs if self.run is not None and run.path != str(self.run.path)]
+        for run in [run for run in others if run.run.has_checkpoint][:MOST_RUNS]:
+            answers.append((f"{run.path}/:best", short_name(run.name, 40), "its best checkpoint"))
+        self.app.push_screen(Choice("compare with", "", answers, current=self.request.against), self._choose_second)
+
+    def _choose_second(self, against: str | None) -> None:
+        if against is not None:
+            self._change_request(against=against)

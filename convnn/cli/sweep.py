@@ -180,13 +180,13 @@ def _document(plan: SweepPlan, trained: dict[int, str], cost: SweepCost, sbatch:
         "cost": cost.json(),
         "sbatch": sbatch,
     }
-    search = {} if plan.sweep.search is None else {"search": plan.sweep.search.json()}
-    return {
-        "sweep": plan.sweep.name,
-        "plan": counts,
-        **search,
-        "cells": [_cell_json(cell, trained) for cell in plan.cells],
-    }
+    cells = [_cell_json(cell, trained) for cell in plan.cells]
+    if (search := plan.sweep.search) is not None:  # its cells are drawn later
+        counts["cells"] = search.trials
+        document = {"search": search.json(), "cells": [], "examples": cells}
+    else:
+        document = {"cells": cells}
+    return {"sweep": plan.sweep.name, "plan": counts, **document}
 
 
 def _cell_json(cell: Cell, trained: dict[int, str]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
@@ -21,7 +22,7 @@ from convnn.sweeps.folder import SweepFolder
 from convnn.sweeps.plan import plan_sweep
 from convnn.sweeps.queue import Entry, Queue
 from convnn.sweeps.results import results
-from convnn.sweeps.search.settings import METHODS, Search, StopRule
+from convnn.sweeps.search.settings import METHODS, Search, StopRule, missing_package
 from convnn.sweeps.search.space import parameter_of, point_of, random_point
 from convnn.sweeps.slots import Slot
 from convnn.sweeps.start import plan_start, start
@@ -128,6 +129,14 @@ def test_a_point_is_in_its_space_and_is_known_by_its_label(name, table):
         assert len(points) == len(axis.points)
 
 
+def test_without_the_extra_a_search_is_planned_and_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "optuna", None)  # as where it is not installed
+    assert missing_package(Search()).fix == "pip install 'convnn[search]'"
+    with pytest.raises(UserError, match=r"a search needs optuna.*\n.*convnn\[search\]"):
+        started(tmp_path, "trials = 3")
+    assert not (tmp_path / "runs" / ".sweeps").exists()
+
+
 # -- trials, with runs as a worker would have left them --------------------------------------------------------------
 
 
@@ -227,6 +236,8 @@ def test_the_best_trials_come_first_with_the_mean_of_their_repeats_alone(tmp_pat
     assert "pruned, epoch 2" in [cell.text for cell in result.cells]
     assert result.importance is not None and result.importance["K"] > result.importance["lr"]
     assert result.json()["search"]["importance"]["method"] == "PED-ANOVA"
+    assert any(line.startswith("importance: K ") and "over 12 trials" in line for line in result.sentences())
+    assert read_state(folder).counts_text() == "12 of 12 trials and 4 repeats of the best: 15 done, 1 pruned"
 
 
 def test_a_search_takes_more_trials_but_no_other_space(tmp_path, worker):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import time
 from collections.abc import Callable
@@ -54,6 +55,8 @@ def coordinate(folder: SweepFolder, slots: int | None, say: Callable[[str], None
     if claim is None:
         return
     with claim:
+        os.ftruncate(claim.descriptor, 0)
+        os.pwrite(claim.descriptor, f"{os.getpid()} {socket.gethostname()}\n".encode(), 0)  # for people
         from convnn.sweeps.search.coordinator import Coordinator  # loads Optuna, while the claim is held
 
         coordinator = Coordinator(folder, slots, say)

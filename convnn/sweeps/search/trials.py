@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from convnn.sweeps.states import CellState
 
 ENDED = ("done", PRUNED, "failed", "diverged")  # states of runs that no search resumes
-MAX_MISSES = 100  # draws in a row without a new model that end a search: there is hardly anything left in its space
+MAX_MISSES = 50  # draws in a row without a new model that end a search: there is hardly anything left in its space
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,10 @@ def list_(as_json: arguments.Json = False, runs: arguments.RunsFolder = None) ->
         done = sum(cell.is_done for cell in state.cells)
         others = [f"{count} {word}" for word, count in state.counts.items() if word not in ("done", "same")]
         left = f", about {duration(state.eta)} left" if state.is_going_on and state.eta else ""
-        rows.append([state.name, str(len(state.cells)), str(done), (", ".join(others) or "all done") + left])
+        progress = ", ".join(others) or "all done"
+        if state.search is not None and not state.is_done:  # most of it is not drawn yet
+            progress = state.counts_text()
+        rows.append([state.name, str(len(state.cells)), str(done), progress + left])
     return print_table(Table(columns, rows, key_columns=1), "table")
 
 

@@ -68,6 +68,8 @@ class Coordinator:
         Returns whether the search goes on.
         """
         state = read_state(self.folder)
+        if state.search is not None:  # `--extend` may have changed it meanwhile
+            self.search = self.study.search = state.search
         self._tell(state)
         self._stop_early(state)
         if self._is_stopped():

@@ -50,10 +50,11 @@ class SearchStudy:
         _drop_partial_line(path)
         try:
             self._open(path)
+        except OSError:  # of the disk: the lines are no worse
+            raise
         except Exception:  # whatever Optuna raises for lines that are no journal: they are kept beside it
             path.rename(path.with_name(with_time(path.name)))
             self._open(path)
-        self._pruner = _pruner(search.stop)
         self._reconcile(cells)
 
     def _open(self, path: Path) -> None:
@@ -105,7 +106,7 @@ class SearchStudy:
             return not trial.state.is_finished()
         for epoch in sorted(values.keys() - trial.intermediate_values.keys()):
             self._storage.set_trial_intermediate_value(trial_id, epoch, values[epoch])
-            if self._pruner.prune(self._study, self._storage.get_trial(trial_id)):
+            if _pruner(self.search.stop).prune(self._study, self._storage.get_trial(trial_id)):
                 self._storage.set_trial_user_attr(trial_id, PRUNED_ATTRIBUTE, True)
                 return True
         return False

@@ -1,4 +1,4 @@
-"""What is known of this machine without torch: which devices it has, and how much memory is free on them."""
+"""What is known of this machine without torch: its name, its devices, its CPUs, and how much memory is free."""
 
 from __future__ import annotations
 
@@ -19,6 +19,26 @@ V1_FILES = "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_fil
 V2_FILES = "memory.max", "memory.current", "inactive_file"
 NVIDIA = (Path("/proc/driver/nvidia/gpus"), Path("/dev/nvidiactl"), Path("/usr/lib/wsl/lib/libcuda.so.1"))
 ROCM = Path("/dev/kfd")
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+NODE = "CONVNN_NODE"  # variable that makes a process one of another node, in place of the name of the host
+
+
+def host_name() -> str:
+    """Return the name of this node, as runs and locks record it."""
+    return os.environ.get(NODE) or os.uname().nodename
+
+
+def boot_id() -> str:
+    """Return an identifier of this node since its latest start; "" where the system has none."""
+    return os.environ.get(NODE) or _kernel_boot_id()
+
+
+@cache
+def _kernel_boot_id() -> str:
+    try:
+        return BOOT_ID.read_text(encoding="utf-8").strip()
+    except OSError:
+        return ""
 
 
 def has_cuda() -> bool:

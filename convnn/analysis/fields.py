@@ -210,6 +210,7 @@ RUN_FIELDS: dict[str, Field] = {
         Field("name", "text", lambda run: run.name, str),
         Field("path", "text", lambda run: run.path, str),
         Field("status", "status", lambda run: run.status, str),
+        Field("host", "text", lambda run: _or_unknown(run.host), str),
         Field("epoch", "number", lambda run: run.epoch, str),
         Field("best", "number", lambda run: _or_unknown(run.best and run.best.value), _show_best, best=True),
         Field("best_epoch", "number", lambda run: _or_unknown(run.best and run.best.epoch), str),

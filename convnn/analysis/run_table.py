@@ -15,7 +15,6 @@ from convnn.config.recorded import SEED, UNKNOWN, Settings
 from convnn.errors import Problem, UserError
 from convnn.json_values import json_value
 from convnn.metrics import format_value, lower_is_better
-from convnn.runs.status import STATUSES
 from convnn.runs.summary import Summary
 from convnn.tables import Column, Table
 from convnn.text import plural
@@ -132,7 +131,7 @@ def run_table(runs: Sequence[Summary], columns: Sequence[Field], *, glyphs: bool
 
 def _cell(field: Field, run: Summary, glyphs: bool) -> str:
     if glyphs and field is RUN_FIELDS["status"]:
-        return STATUSES[run.status].label
+        return run.status_label
     if glyphs and field is RUN_FIELDS["epoch"] and run.status != "done":
         return f"{run.epoch}/{fields.get_field('num_epochs').text(run) or '?'}"
     return field.text(run)

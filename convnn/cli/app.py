@@ -205,6 +205,8 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     words = sys.argv[1:] if arguments is None else arguments
     as_json = "--json" in words or "--format=json" in words or ("--format", "json") in pairwise(words)
     prepare_streams()
+    if "CONVNN_LOCKS" in os.environ:  # a worker of the queue started this process
+        import_module("convnn.runs.file_lock").inherit()
     try:
         name = ALIASES.get(words[0], words[0]) if words else ""
         names = [name] if name in COMMANDS else list(COMMANDS)

@@ -185,6 +185,12 @@ Checkpoint = Annotated[
 JsonEvents = Annotated[bool, typer.Option("--json", help="print events as JSON lines")]
 Live = Annotated[bool, typer.Option("--live", help="draw curves even where CI is set")]
 Debug = Annotated[bool, typer.Option("--debug", help="show the traceback of a failure")]
+TakeOver = Annotated[
+    bool,
+    typer.Option(
+        "--take-over", help="continue a run that seems to be trained on another node; that process writes no more"
+    ),
+]
 
 
 def checked_limit(text: str) -> str:

@@ -9,6 +9,7 @@ import typer
 
 from convnn.cli import arguments
 from convnn.cli.run import report_end, requeue_job, train
+from convnn.errors import Problem, UserError
 from convnn.presets.resolve import resolve_with_data
 from convnn.terminal.console import say
 
@@ -40,6 +41,7 @@ def resume(
     debug: arguments.Debug = False,
     max_minutes: arguments.MaxMinutes = None,
     requeue: arguments.Requeue = False,
+    take_over: arguments.TakeOver = False,
     runs: arguments.RunsFolder = None,
 ) -> None:
     """Continue a run that was stopped, interrupted, failed or died.
@@ -49,7 +51,8 @@ def resume(
     epochs with --fork --num_epochs N: the new run continues with the weights, the optimizer state and the schedule.
     """
     from convnn.config.active import active_options
-    from convnn.runs.lock import lock_run
+    from convnn.runs.file_lock import inherited
+    from convnn.runs.lock import LOCK_FILE, lock_run
     from convnn.runs.resume import (
         check_nothing_left,
         check_same_config,
@@ -62,6 +65,9 @@ def resume(
     target = resumable_run(run, runs_root(runs))
     recorded = with_data_path(target, target.config())
     resolved = resolve_with_data(None, typed, base=recorded)
+    if fork and take_over:
+        problem = Problem("--take-over is not possible with --fork", key="take-over", fix="leave one of them out")
+        raise UserError(problem)
     if fork:
         from convnn.worker.fork import fork_run
 
@@ -75,8 +81,9 @@ def resume(
         return say(more_epochs(target, recorded))
     else:
         check_same_config(target, active_options(recorded), resolved.config)
-        with suppress(OSError), lock_run(target.path):  # raises UserError where another process trains it
-            pass
+        if not take_over and inherited(target.path / LOCK_FILE) is None:
+            with suppress(OSError), lock_run(target.path):  # raises UserError where another process trains it
+                pass
         say(f"continuing {target.name}")
     config = resolved.checked() if typed else recorded  # rules of a later version must not end a run
     ended = train(
@@ -88,6 +95,7 @@ def resume(
         resume=True,
         max_minutes=max_minutes,
         requeues_job=requeue,
+        take_over=take_over,
     )
     report_end(target, ended, config, debug)
     if requeue:

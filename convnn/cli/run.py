@@ -61,6 +61,7 @@ def run(
         bool, typer.Option("--overwrite", help="move the run in --output_dir to the trash first")
     ] = False,
     resume: Annotated[bool, typer.Option("--resume", help="continue the unfinished run in --output_dir")] = False,
+    take_over: arguments.TakeOver = False,
     evaluated_run: Annotated[
         str | None,
         typer.Option(
@@ -112,6 +113,7 @@ def run(
         unusable = {
             "--resume": resume,
             "--overwrite": overwrite,
+            "--take-over": take_over,
             "--run": evaluated_run,
             "--checkpoint": checkpoint,
         }
@@ -136,6 +138,8 @@ def run(
     if requeue and not resume:
         fix = "give --output_dir DIR --resume, too: a requeued job starts its command again"
         raise UserError(Problem("--requeue is for a command that continues its run", key="requeue", fix=fix))
+    if take_over and not resume:
+        raise UserError(Problem("--take-over is only for --resume", key="take-over", fix="leave it out"))
     if queue and (resume or overwrite or max_minutes is not None):
         message = "--queue starts a new run, without --resume, --overwrite and --max-minutes"
         raise UserError(Problem(message, key="queue", fix="leave them out, or leave --queue out"))
@@ -165,7 +169,15 @@ def run(
         return _submit(config, runs_root(runs), options, max_minutes)
     if not as_json:
         say("loading torch ...")
-    train_run = partial(train, plain=plain, live=live, as_json=as_json, max_minutes=max_minutes, requeues_job=requeue)
+    train_run = partial(
+        train,
+        plain=plain,
+        live=live,
+        as_json=as_json,
+        max_minutes=max_minutes,
+        take_over=take_over,
+        requeues_job=requeue,
+    )
     result = _launch(config, runs_root(runs), train_run, overwrite=overwrite, resume=resume)
     if result is None:
         return None
@@ -302,6 +314,7 @@ def train(
     resume: bool = False,
     max_minutes: str | None = None,
     requeues_job: bool = False,
+    take_over: bool = False,
 ) -> RunResult:
     """Train a run on this thread, shown in this terminal; signals stop it.
 
@@ -338,6 +351,7 @@ def train(
             commands=commands,
             resume=resume,
             limit=_time_limit(max_minutes),
+            take_over=take_over,
         )
     if requeues_job:
         startup.before_sudden_end.remove(requeue_at_sudden_end)

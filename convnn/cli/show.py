@@ -55,8 +55,10 @@ def show(
         return write_json({"run": summary_json(target), "epochs": epochs})
     from convnn.terminal.panes import RunReport
 
+    status = target.status()
+    host = target.remote_host if STATUSES[status].is_live else None
     out().print(
-        RunReport(target.name, target.status(), target.sections(), history, target.import_record(), all_options)
+        RunReport(target.name, status, target.sections(), history, target.import_record(), all_options, host=host)
     )
     return None
 

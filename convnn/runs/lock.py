@@ -1,42 +1,27 @@
-"""The lock of a run: a `flock` on its `run.lock`, which the kernel releases when the process ends, however it ends."""
+"""The lock of a run: of one process at a time, on whatever node, which trains it or changes its files."""
 
 from __future__ import annotations
 
-import errno
 import fcntl
-import json
 import os
+import re
 import shlex
-import socket
-import stat
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from convnn import slurm_job
 from convnn.errors import Exit, Problem, UserError
-from convnn.events import now
-from convnn.files import open_regular, read_regular
+from convnn.files import open_regular
+from convnn.runs import file_lock
+from convnn.runs.file_lock import FileLock, HeldError, LockNote
 
 LOCK_FILE = "run.lock"
-MAX_NOTE = 1000  # bytes of the file that are read
-FILE_FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+LEFTOVER = rf"\.{re.escape(LOCK_FILE)}\.tmp|{file_lock.PROBE}"  # that a killed process left beside it
 FOLDER_FLAGS = os.O_CLOEXEC | os.O_DIRECTORY
+MAX_HOST = 64  # characters that are shown, as many as a name of a host has on Linux
 TIMEOUT = 1.0  # seconds: longer than a reader holds the lock to test it
-
-INHERITED = "CONVNN_RUN_LOCK"  # variable with the descriptors of a lock that a parent process hands over
-
-_descriptors: set[int] = set()  # of the locks that this process holds
-
-
-def _drop_in_child() -> None:
-    """Close the locks in a forked child: a data worker must not keep a run locked when its parent is gone."""
-    for descriptor in _descriptors:
-        os.close(descriptor)
-    _descriptors.clear()
-
-
-os.register_at_fork(after_in_child=_drop_in_child)
 
 
 class LockLostError(UserError):
@@ -47,19 +32,20 @@ class RunLock:
     """The lock of a run, held from here to `release`. Raises UserError (HELD), which names the holder, after a second.
 
     It is on the directory and on the file in it: a file can be deleted or replaced while the run trains, the directory
-    cannot; but only the file is locked by earlier versions, and on file systems that lock no directories.
+    cannot; but only the file is locked by earlier versions, and on file systems that lock no directories. With
+    `take_over` a process of another node loses the lock, which its `check` reports there.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, take_over: bool = False) -> None:
         self.directory = directory
-        self._folder: int | None = None
-        self._file: int | None = None
-        self._adopt()
+        self._folder = file_lock.take_inherited(directory)
+        self._file = FileLock.adopt(directory / LOCK_FILE)
         if self._file is not None:
             return
         try:
-            self._folder = self._locked_folder()
-            self._file = self._locked_file()
+            if self._folder is None:
+                self._folder = self._locked_folder()
+            self._file = self._locked_file(take_over)
         except BaseException:
             self.release()
             raise
@@ -71,102 +57,103 @@ class RunLock:
         """
         assert self._file is not None
         try:
-            if os.path.samestat(os.fstat(self._file), (self.directory / LOCK_FILE).lstat()):
-                return
+            present = self._file.present_note()
         except OSError:
-            pass
+            self._lock_anew()
+            return
+        if present is None:  # somebody wrote something else
+            with suppress(OSError):
+                self._file.rewrite()
+        elif present.token != self._file.note.token:
+            raise self._lost(f"{present} took it over")
+
+    def _lock_anew(self) -> None:
         try:
-            file = self._locked_file()
+            file = FileLock.acquire(self.directory / LOCK_FILE)
         except OSError:
             return  # the directory has vanished, or takes nothing: the next event says so
-        except UserError as error:
-            message = f"{self.directory.name} is trained by another process now: {LOCK_FILE} was removed or replaced"
-            fix = "this process has stopped writing; leave the lock file alone while a run trains"
-            raise LockLostError(Problem(message, fix=fix), Exit.HELD) from error
-        _close(self._file)
+        except HeldError as error:
+            raise self._lost(f"{LOCK_FILE} was removed or replaced") from error
+        assert self._file is not None
+        self._file.close()
         self._file = file
+
+    def _lost(self, reason: str) -> LockLostError:
+        message = f"{self.directory.name} is trained by another process now: {reason}"
+        fix = "this process has stopped writing; leave the lock file alone while a run trains"
+        return LockLostError(Problem(message, fix=fix), Exit.HELD)
 
     @property
     def descriptors(self) -> list[int]:
         """The open files that hold the lock, for a child process to inherit."""
-        return [descriptor for descriptor in (self._file, self._folder) if descriptor is not None]
+        descriptors = [] if self._file is None else [self._file.descriptor]
+        return descriptors if self._folder is None else [*descriptors, self._folder]
 
-    @property
-    def environment(self) -> dict[str, str]:
-        """The variable by which a child process finds the lock that it inherits."""
-        return {INHERITED: " ".join(map(str, self.descriptors))}
+    def give_to(self, pid: int) -> None:
+        """Say that a child process, which inherits the descriptors, holds the lock from now on."""
+        if self._file is not None:
+            self._file.give_to(pid)
 
     def hand_over(self) -> None:
         """Close the files here: a child that inherited them holds the lock until it ends."""
         for descriptor in self.descriptors:
-            _close(descriptor)
+            file_lock.close(descriptor)
         self._folder = self._file = None
-
-    def _adopt(self) -> None:
-        """Take the lock that a parent process handed over, if it is the one of this directory."""
-        numbers = os.environ.get(INHERITED, "").split()
-        if not numbers:
-            return
-        places = {"_file": self.directory / LOCK_FILE, "_folder": self.directory}
-        adopted: dict[str, int] = {}
-        try:
-            for (attribute, place), number in zip(places.items(), numbers, strict=False):
-                descriptor = int(number)
-                if not os.path.samestat(os.fstat(descriptor), place.lstat()):
-                    return  # of another run
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                adopted[attribute] = descriptor
-        except (OSError, ValueError):
-            return
-        del os.environ[INHERITED]  # it is taken
-        for attribute, descriptor in adopted.items():
-            os.set_inheritable(descriptor, False)
-            _descriptors.add(descriptor)
-            setattr(self, attribute, descriptor)
-        assert self._file is not None
-        _write_note(self._file)
 
     def release(self) -> None:
         """Let the lock go."""
-        for descriptor in (self._file, self._folder):
-            if descriptor is not None:
-                fcntl.flock(descriptor, fcntl.LOCK_UN)
-                _close(descriptor)
+        if self._file is not None:
+            self._file.release()
+        if self._folder is not None:
+            with suppress(OSError):
+                file_lock.flock(self._folder, fcntl.LOCK_UN)
+            file_lock.close(self._folder)
         self._folder = self._file = None
 
     def _locked_folder(self) -> int | None:
         """Return a descriptor of the directory that holds its lock; None where the file system locks no directories."""
         descriptor = os.open(self.directory, FOLDER_FLAGS)
-        _descriptors.add(descriptor)
+        deadline = time.monotonic() + TIMEOUT
         try:
-            _acquire(descriptor, self.directory)
+            while True:
+                try:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    if time.monotonic() >= deadline:
+                        raise _in_use(self.directory, _read_note(self.directory)) from None
+                    time.sleep(0.02)
+                else:
+                    file_lock.register(descriptor)
+                    return descriptor
         except OSError:
-            _close(descriptor)
+            os.close(descriptor)
             return None
         except BaseException:
-            _close(descriptor)
+            os.close(descriptor)
             raise
-        return descriptor
 
-    def _locked_file(self) -> int:
-        descriptor = os.open(self.directory / LOCK_FILE, FILE_FLAGS | os.O_RDWR | os.O_CREAT, 0o666)
-        _descriptors.add(descriptor)
-        try:
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
-                raise OSError(errno.EINVAL, f"{LOCK_FILE} is not a file of its own", str(self.directory / LOCK_FILE))
-            _acquire(descriptor, self.directory)
-            _write_note(descriptor)
-        except BaseException:
-            _close(descriptor)
-            raise
-        return descriptor
+    def _locked_file(self, take_over: bool) -> FileLock:
+        deadline = time.monotonic() + TIMEOUT
+        replaces: str | None = None
+        while True:
+            try:
+                return FileLock.acquire(self.directory / LOCK_FILE, replaces=replaces)
+            except HeldError as error:
+                note = error.note
+                if error.by_flock or note is None:
+                    if time.monotonic() >= deadline:
+                        raise _in_use(self.directory, note) from None
+                    time.sleep(0.02)
+                elif note.token != replaces and (take_over or _job_has_ended(note)):
+                    replaces = note.token
+                else:
+                    raise _running_elsewhere(self.directory, note) from None
 
 
 @contextmanager
-def lock_run(directory: Path) -> Iterator[RunLock]:
+def lock_run(directory: Path, *, take_over: bool = False) -> Iterator[RunLock]:
     """Hold the lock of a run while the block runs. Raises UserError (HELD), which names the holder, after a second."""
-    lock = RunLock(directory)
+    lock = RunLock(directory, take_over=take_over)
     try:
         yield lock
     finally:
@@ -177,7 +164,8 @@ def lock_run(directory: Path) -> Iterator[RunLock]:
 def handed_over(directory: Path) -> Iterator[RunLock]:
     """Hold the lock of a run that a child process started in the block inherits, and keeps when the block ends.
 
-    The child gets `descriptors` and `environment`. Raises UserError (HELD) as `lock_run` does.
+    The child gets `descriptors`, whose numbers are in the variable `file_lock.INHERITED`, and `give_to` its number.
+    Raises UserError (HELD) as `lock_run` does.
     """
     lock = RunLock(directory)
     try:
@@ -188,74 +176,77 @@ def handed_over(directory: Path) -> Iterator[RunLock]:
     lock.hand_over()
 
 
-def _write_note(descriptor: int) -> None:
-    note = {"pid": os.getpid(), "host": socket.gethostname(), "started": now().isoformat()}
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, json.dumps(note).encode() + b"\n", 0)
+def _in_use(directory: Path, note: LockNote | None) -> UserError:
+    message = f"{directory.name} is in use by {note or 'another process'}"
+    return UserError(Problem(message, fix=f"wait for it, or stop it: {_stop(directory)}"), Exit.HELD)
 
 
-def _close(descriptor: int) -> None:
-    _descriptors.discard(descriptor)
-    os.close(descriptor)
+def _running_elsewhere(directory: Path, note: LockNote) -> UserError:
+    message = f"{directory.name} is running on {note.host}: in use by {note}"
+    fix = (
+        f"stop it: {_stop(directory)}; if its process is gone, take the run over: "
+        f"convnn resume {shlex.quote(f'{directory}/')} --take-over"
+    )
+    return UserError(Problem(message, fix=fix), Exit.HELD)
 
 
-def _acquire(descriptor: int, directory: Path) -> None:
-    """Lock an open file. Raises UserError (HELD) where another process has it, OSError where it cannot be locked."""
-    deadline = time.monotonic() + TIMEOUT
-    while True:
-        try:
-            return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() >= deadline:
-                message = f"{directory.name} is in use by {_read_holder(directory) or 'another process'}"
-                fix = f"wait for it, or stop it: convnn stop {shlex.quote(f'{directory}/')}"
-                raise UserError(Problem(message, fix=fix), Exit.HELD) from None
-            time.sleep(0.02)
+def _stop(directory: Path) -> str:
+    return f"convnn stop {shlex.quote(f'{directory}/')}"
 
 
-def _read_holder(directory: Path) -> str | None:
+def _job_has_ended(note: LockNote) -> bool:
+    """Return whether the holder was a process of a Slurm job that has ended or waits to start again."""
+    if note.job is None:
+        return False
+    restarts = os.environ.get("SLURM_RESTART_COUNT", "0")
+    if note.job == slurm_job.current_job() and restarts.isdecimal() and note.restarts < int(restarts):
+        return True  # of an earlier start of this job
+    try:
+        state = slurm_job.job_state(note.job)
+    except slurm_job.SlurmError:
+        return False
+    return state is None or not state.has_processes or state.restarts > note.restarts
+
+
+def _read_note(directory: Path) -> LockNote | None:
     try:
         with open_regular(directory / LOCK_FILE) as file:
-            return _holder(file.read(MAX_NOTE))
+            return file_lock.read_note(file.fileno())
     except OSError:
-        return None
-
-
-def _holder(note: bytes) -> str | None:
-    """Return what the holder wrote about itself: for messages alone, since anybody may write there."""
-    try:
-        fields = json.loads(note)
-        return f"process {fields['pid']} on {fields['host']} since {fields['started']}"[:200]
-    except (ValueError, KeyError, TypeError, RecursionError):
         return None
 
 
 def is_lock_note(path: Path) -> bool:
     """Return whether a file is a lock that we made: it holds nothing that a person wrote."""
     try:
-        note = read_regular(path, MAX_NOTE)
+        with open_regular(path) as file:
+            return not file.read(1) or file_lock.read_note(file.fileno()) is not None
     except OSError:
         return False
-    return not note or _holder(note) is not None
 
 
 def is_locked(directory: Path) -> bool:
     """Return whether a process holds the lock of a run now."""
-    return _is_held(directory / LOCK_FILE, FILE_FLAGS) or _is_held(directory, FOLDER_FLAGS)
+    return file_lock.is_held(directory / LOCK_FILE) or _is_folder_locked(directory)
 
 
-def _is_held(path: Path, flags: int) -> bool:
+def remote_host(directory: Path) -> str | None:
+    """Return the name of the other node on which a process holds the lock of a run; None where it is here, or free."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | flags)
+        note = file_lock.read_holder(directory / LOCK_FILE)
+    except (OSError, HeldError):
+        return None
+    return None if note is None or note.is_of_this_node or note.released else note.host[:MAX_HOST]
+
+
+def _is_folder_locked(directory: Path) -> bool:
+    try:
+        descriptor = os.open(directory, os.O_RDONLY | FOLDER_FLAGS)
     except FileNotFoundError:
         return False
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: readers never see each other
-        fcntl.flock(descriptor, fcntl.LOCK_UN)
-    except BlockingIOError:
-        return True
+        return file_lock.is_flocked(descriptor)
     except OSError:
         return False  # nothing that can be locked
     finally:
         os.close(descriptor)
-    return False

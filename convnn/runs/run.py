@@ -18,7 +18,7 @@ from convnn.errors import Exit, Problem, UserError
 from convnn.files import expand_home, sync_directory, write_atomic
 from convnn.runs import marker, text_files, trash
 from convnn.runs.history import History
-from convnn.runs.lock import LOCK_FILE, is_lock_note, lock_run
+from convnn.runs.lock import LEFTOVER, LOCK_FILE, is_lock_note, lock_run, remote_host
 from convnn.runs.marker import EVENTS as EVENTS
 from convnn.runs.marker import IMPORTED as IMPORTED
 from convnn.runs.marker import MARKER, is_ours, write_marker
@@ -142,6 +142,11 @@ class Run:
     def recorded_status(self) -> str:
         """Return the status by its files alone, whether or not a Slurm job waits to train it."""
         return derive_status(self.path, last_status_event(self.events_path))
+
+    @property
+    def remote_host(self) -> str | None:
+        """The name of the other node that trains it; None where none does."""
+        return remote_host(self.path)
 
 
 def _parsed(section: str, key: str, value: Any) -> Any:
@@ -272,6 +277,7 @@ def _is_leftover(entry: Path) -> bool:
     if entry.name == LOCK_FILE:
         return is_lock_note(entry)
     is_temporary = re.fullmatch(rf"\.({CONFIG}|{MARKER})\.[0-9a-f]{{8}}\.tmp", entry.name) is not None
+    is_temporary = is_temporary or re.fullmatch(LEFTOVER, entry.name) is not None
     return is_temporary or (entry.name in UNFINISHED and is_ours(entry.parent))
 
 

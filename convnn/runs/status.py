@@ -44,6 +44,11 @@ STATUSES: dict[str, Status] = {
 TAIL = 1 << 13  # bytes read from the end of the log first
 
 
+def status_label(status: str, host: str | None = None) -> str:
+    """Return glyph and word of a status, and the other node that trains the run: "● running on node2"."""
+    return STATUSES[status].label + (f" on {host}" if host else "")
+
+
 def derive_status(path: Path, last_event: Event | None) -> str:
     """Return the status, a key of STATUSES, of the run at `path` from what `last_status_event` returned."""
     if isinstance(last_event, Finished):

@@ -13,6 +13,7 @@ from convnn.json_values import iso, json_value
 from convnn.metrics import Best
 from convnn.runs.history import History
 from convnn.runs.run import Run, damage_named
+from convnn.runs.status import STATUSES, status_label
 
 
 class MetricSummary(NamedTuple):
@@ -56,11 +57,17 @@ class Summary:
     failed_early: bool = False  # before its first step: not listed unless it is asked for
     forked_from: str | None = None  # name of the run whose checkpoint this one began with
     sweeps: tuple[str, ...] = ()  # that it is a run of, which their files say
+    host: str | None = None  # the other node that trains it, whose lock says so
 
     @property
     def run(self) -> Run:
         """The run that this is the summary of."""
         return Run(Path(self.path), self.name)
+
+    @property
+    def status_label(self) -> str:
+        """Glyph and word of its status, and the other node that trains it."""
+        return status_label(self.status, self.host)
 
     def json(self) -> dict[str, Any]:
         """Return the run as JSON documents hold it."""
@@ -68,6 +75,7 @@ class Summary:
             "name": self.name,
             "path": self.path,
             "status": self.status,
+            "host": self.host,
             "started": self.started,
             "finished": self.finished,
             "config": json_value(self.config),
@@ -87,10 +95,12 @@ def summarize(run: Run) -> Summary:
     history = run.history(steps=False)
     best = history.best()
     import_record = run.import_record()
+    status = run.status()
     return Summary(
         name=run.name,
         path=str(run.path),
-        status=run.status(),
+        status=status,
+        host=run.remote_host if STATUSES[status].is_live else None,
         started=iso(history.first_started) if history.first_started else None,
         finished=iso(history.finished.time) if history.finished else None,
         config=config,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -203,7 +202,7 @@ def _speeds(runs: Iterable[Summary]) -> list[_Speed]:
         except (ValidationError, UserError):
             continue
         flops = epoch_flops(config)
-        if started is None or started.host != socket.gethostname() or not started.device.startswith(device):
+        if started is None or started.host != hardware.host_name() or not started.device.startswith(device):
             continue
         if flops:
             speeds.append(_Speed(config.layer.type, config.data.dataset, flops, seconds / flops))

@@ -30,6 +30,7 @@ from convnn.errors import Exit, Problem, UserError
 from convnn.events import PRUNED, SCHEMA, Event, Finished, now
 from convnn.files import open_regular, with_time, write_atomic
 from convnn.json_values import iso
+from convnn.runs.file_lock import HeldError, LockNote, read_holder
 from convnn.runs.run import CHECKPOINTS, Run, check_free, is_run, run_name
 from convnn.runs.signature import is_signed, sign
 from convnn.runs.status import STATUSES, last_status_event
@@ -145,13 +146,12 @@ class Queue:
         """Return whether a process trains the entry, or is about to."""
         return is_claimed(self._claim_path(entry))
 
-    def holder(self, entry: Entry) -> str:
-        """Return process and host that the holder of the claim of an entry wrote down."""
+    def holder(self, entry: Entry) -> LockNote | None:
+        """Return what the process that holds the claim of an entry wrote about itself."""
         try:
-            with open_regular(self._claim_path(entry)) as file:
-                return file.read(300).decode("utf-8", "replace").strip()
-        except OSError:
-            return ""
+            return read_holder(self._claim_path(entry))
+        except (OSError, HeldError):
+            return None
 
     @property
     def paused(self) -> str | None:
@@ -251,7 +251,7 @@ class Queue:
         claim = try_claim(path)
         if claim is not None and self.current(entry) is None:
             path.unlink(missing_ok=True)
-            claim.close()
+            claim.release()
             return None
         return claim
 

@@ -12,15 +12,12 @@ from convnn.config.active import active_options
 from convnn.config.options import BY_KEY
 from convnn.config.toml import parse_run
 from convnn.errors import UserError
-from convnn.files import open_regular
+from convnn.runs.file_lock import HeldError, read_holder
 from convnn.runs.history import Progress
 from convnn.runs.progress import live_progress
-from convnn.sweeps.claims import is_claimed
 from convnn.sweeps.queue import Entry, Queue
 from convnn.sweeps.slots import SLOTS, host_name
 from convnn.sweeps.work import live_workers
-
-LARGEST_SLOT_FILE = 1 << 14  # bytes
 
 
 @dataclass(frozen=True)
@@ -74,21 +71,22 @@ def slot_states(queue: Queue) -> list[SlotState]:
         folder = queue.place(SLOTS)
     except UserError:  # the queue warns of it
         return []
-    names = dict.fromkeys(name for path in live_workers(queue) for name in _read(path).split("\n") if name)
-    in_use = {path.name for path in sorted(folder.iterdir()) if is_claimed(path)} if folder.is_dir() else set()
+    names = [name for path in live_workers(queue) for name in (_text(path) or "").split("\n") if name]
+    texts = {path.name: _text(path) for path in folder.iterdir()} if folder.is_dir() else {}
+    in_use = {name: entry_id for name, entry_id in texts.items() if entry_id is not None}
     own = f"{host_name()}-"
-    return [
-        SlotState(name.removeprefix(own), _read(folder / name).strip() if name in in_use else None)
-        for name in sorted({*names, *in_use})
-    ]
+    return [SlotState(name.removeprefix(own), in_use.get(name)) for name in sorted({*names, *in_use})]
 
 
-def _read(path: Path) -> str:
+def _text(path: Path) -> str | None:
+    """Return what the holder of a claim left for readers; None where nobody holds it."""
     try:
-        with open_regular(path) as file:
-            return file.read(LARGEST_SLOT_FILE).decode("utf-8", "replace")
-    except OSError:
+        note = read_holder(path)
+    except HeldError:
         return ""
+    except OSError:
+        return None
+    return None if note is None else note.text
 
 
 def queue_rows(queue: Queue) -> tuple[list[QueueRow], list[str]]:

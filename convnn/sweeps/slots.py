@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +16,7 @@ SLOTS = "slots"  # folder of a queue with a file for each slot, which holds the 
 
 def host_name() -> str:
     """Return the name of this machine, as files of slots begin with it."""
-    return socket.gethostname().partition(".")[0][:60]
+    return hardware.host_name().partition(".")[0][:60]
 
 
 @dataclass(frozen=True)

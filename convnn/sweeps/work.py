@@ -7,7 +7,6 @@ import os
 import re
 import secrets
 import signal
-import socket
 import subprocess
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
@@ -20,6 +19,7 @@ from convnn.config.toml import parse_run
 from convnn.errors import UserError
 from convnn.events import PRUNED
 from convnn.files import open_append, open_regular, write_atomic
+from convnn.runs.file_lock import INHERITED
 from convnn.runs.lock import handed_over, is_locked
 from convnn.runs.run import Run, create_run, is_run, new_run_name
 from convnn.safe_path import python_module
@@ -71,16 +71,15 @@ class Worker:
         self._told_children = False
         self._folder = queue.place(WORKERS, make=True)
         self._name = f"{os.getpid()}-{secrets.token_hex(4)}"
-        claim = try_claim(self._folder / self._name)
+        claim = try_claim(self._folder / self._name, "\n".join(slot.file_name for slot in slots))
         assert claim is not None  # the name is new
         self._claim = claim
-        os.pwrite(claim.descriptor, "".join(f"{slot.file_name}\n" for slot in slots).encode(), 0)
 
     def close(self) -> None:
         """Leave the children to themselves and sign off."""
         for path in (self._folder / self._name, self._folder / f"{self._name}.{STOP}"):
             path.unlink(missing_ok=True)
-        self._claim.close()
+        self._claim.release()
 
     def __enter__(self) -> Worker:
         return self
@@ -124,7 +123,7 @@ class Worker:
             self._report(child.entry, self.queue.settle(child.entry, code))  # a full disk: settled by a later step
             self.children.remove(child)
             for claim in child.claims:
-                claim.close()
+                claim.release()
 
     def _settle_orphan(self, entry: Entry) -> bool:
         """Settle an entry whose process another worker had started; return whether it has left the queue."""
@@ -163,7 +162,7 @@ class Worker:
                     child = self._start_first(waiting, slot, slot_claim)
             finally:
                 if child is None:
-                    slot_claim.close()
+                    slot_claim.release()
                 else:
                     self.children.append(child)
 
@@ -187,16 +186,16 @@ class Worker:
             try:
                 if self._is_done(present):  # a person has resumed it meanwhile
                     self._report(present, self.queue.leave(present, ""))
-                    claim.close()
+                    claim.release()
                     continue
                 started, process = self._spawn(present, slot, (claim, slot_claim))
             except (UserError, OSError) as error:
                 if isinstance(error, OSError) and error.errno in TEMPORARY:
-                    claim.close()
+                    claim.release()
                     raise
                 cause = str(error).splitlines()[0]
                 self._report(present, self.queue.leave(present, f"failed: {cause}"))
-                claim.close()
+                claim.release()
                 continue
             reach("work.started")
             return Child(started, slot, process, (claim, slot_claim))
@@ -232,18 +231,22 @@ class Worker:
                 checkpoint=checkpoint,
                 events=events_size(Run(path, path.name)),
             )
+            claims[1].rewrite(text=entry.id)
+            descriptors = [*(claim.descriptor for claim in claims), *(lock.descriptors if lock else ())]
             process = subprocess.Popen(
                 [*self._command(started, config, path), "--threads", str(started.threads)],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
                 start_new_session=True,  # away from the signals of this terminal
-                env={**os.environ, **slot.environment, **(lock.environment if lock else {})},
-                pass_fds=[*(claim.descriptor for claim in claims), *(lock.descriptors if lock else ())],
+                env={**os.environ, **slot.environment, INHERITED: " ".join(map(str, descriptors))},
+                pass_fds=descriptors,
             )
-        with suppress(OSError):  # a full disk: nobody needs these to train, and the process has started
-            os.pwrite(claims[0].descriptor, f"{process.pid} {socket.gethostname()}\n".encode(), 0)
-            os.pwrite(claims[1].descriptor, f"{entry.id}\n".encode(), 0)  # an identifier is as long as any other
+            with suppress(OSError):  # a full disk: nobody needs these to train, and the process has started
+                if lock is not None:
+                    lock.give_to(process.pid)
+                for claim in claims:
+                    claim.give_to(process.pid)
         self.say(f"{path.name} started on {slot.name}")
         return started, process
 
@@ -261,11 +264,11 @@ class Worker:
         for entry in entries:
             if not self.queue.is_claimed(entry):
                 continue
-            pid, _, host = self.queue.holder(entry).partition(" ")
-            if host == socket.gethostname() and pid.isdecimal() and int(pid) > 1:
+            note = self.queue.holder(entry)
+            if note is not None and note.is_of_this_node:
                 with suppress(OSError):  # it has just ended
-                    if os.getsid(int(pid)) == int(pid):  # as every process has that a worker starts
-                        os.kill(int(pid), signal.SIGTERM)
+                    if os.getsid(note.pid) == note.pid:  # as every process has that a worker starts
+                        os.kill(note.pid, signal.SIGTERM)
 
 
 def live_workers(queue: Queue) -> list[Path]:

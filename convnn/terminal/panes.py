@@ -12,7 +12,7 @@ from rich.text import Text
 
 from convnn.charts.chart import Chart, Series, draw
 from convnn.runs.history import History
-from convnn.runs.status import STATUSES
+from convnn.runs.status import status_label
 from convnn.terminal import report
 from convnn.terminal.report import OptionValue, Tone
 from convnn.text import duration, fit, one_line
@@ -33,9 +33,9 @@ STEP_CURVE_UNTIL = 5  # epochs: from then on a point an epoch shows enough of th
 NARROWEST_PANE = 38  # columns of one pane beside another
 
 
-def status_text(status: str) -> Text:
-    """Return a status as glyph and word, in its color."""
-    return Text(STATUSES[status].label, f"bold {STYLES[report.status_tone(status)]}")
+def status_text(status: str, host: str | None = None) -> Text:
+    """Return a status as glyph and word, in its color, and the other node that trains the run."""
+    return Text(one_line(status_label(status, host)), f"bold {STYLES[report.status_tone(status)]}")
 
 
 @dataclass
@@ -148,6 +148,7 @@ class RunReport:
     origin: Mapping[str, Any] = field(default_factory=dict)
     everything: bool = False
     chart_height: int = 18
+    host: str | None = None  # the other node that trains it
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         width = options.max_width
@@ -166,7 +167,7 @@ class RunReport:
 
     def _title(self, width: int) -> Text:
         progress = self.history.progress
-        title = Text.assemble(status_text(self.status), "  ", (one_line(self.name), "bold"))
+        title = Text.assemble(status_text(self.status, self.host), "  ", (one_line(self.name), "bold"))
         extent = f"  epoch {progress.epoch}/{progress.epochs}" if progress.epochs else ""
         if self.history.elapsed:
             extent += f"  {duration(self.history.elapsed)}"

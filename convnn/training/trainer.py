@@ -14,6 +14,7 @@ from contextlib import closing
 import torch
 from torch import Tensor, nn
 
+from convnn import hardware
 from convnn.config.schema import RunConfig
 from convnn.costs.memory_fit import ModelMemoryError, is_out_of_memory, shortage
 from convnn.costs.plan import plan
@@ -285,7 +286,7 @@ class Trainer:
             device=training_device.describe(self.device),
             threads=torch.get_num_threads(),
             git_commit=environment.git_commit(),
-            host=platform.node(),
+            host=hardware.host_name(),
             seed=config.training.seed,
             normalisation={"mean": data.mean, "std": data.std},
             classes=data.classes,

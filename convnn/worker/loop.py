@@ -10,7 +10,6 @@ from convnn.errors import Exit, UserError
 from convnn.events import PRUNED, Epoch, Event, Finished, Paused, Resumed, Warned
 from convnn.runs import control
 from convnn.runs.control import ControlCommand
-from convnn.runs.lock import RunLock
 from convnn.runs.run import Run
 from convnn.training.trainer import Trainer
 from convnn.worker import checkpoint
@@ -37,9 +36,7 @@ class Loop:
         checkpointer: Checkpointer,
         commands: deque[Command],
         limit: TimeLimit | None,
-        lock: RunLock,
     ) -> None:
-        self.lock = lock
         self.run, self.trainer, self.recorder, self.checkpointer = run, trainer, recorder, checkpointer
         self.commands, self.limit = commands, limit
         self._stop_after_epoch = False
@@ -108,7 +105,7 @@ class Loop:
 
     def _poll_control_file(self) -> None:
         """Queue the command in the control file. Raises LockLostError where another process trains the run by now."""
-        self.lock.check()
+        self.recorder.check_lock()
         path = self.run.path / control.NAME
         if not path.exists():  # cheaper than to receive it, and allowed on a read-only disk
             return

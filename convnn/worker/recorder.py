@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,21 +17,33 @@ from convnn.runs.event_log import EventLog, event_line
 from convnn.runs.history import History
 from convnn.runs.run import Run
 
+CHECK_SECONDS = 0.1  # for which the lock of a run that was this process's stays so
 Show = Callable[[Event, str], None]  # gets an event and its line in events.jsonl
 
 
 class Recorder:
-    """Appends each event to events.jsonl, folds it into the history, and shows it: it is serialized and folded once."""
+    """Appends each event to events.jsonl, folds it into the history, and shows it: it is serialized and folded once.
 
-    def __init__(self, run: Run, history: History, show: Show) -> None:
-        self.run, self.history, self._show = run, history, show
+    `check_lock` is called before anything is written, and raises LockLostError where another process trains the run.
+    """
+
+    def __init__(self, run: Run, history: History, show: Show, check_lock: Callable[[], None] = lambda: None) -> None:
+        self.run, self.history, self._show, self._check_lock = run, history, show, check_lock
+        self._checked = 0.0  # when, on the monotonic clock
         self._event_log = EventLog(run.events_path, show)
         self._unwritable: set[str] = set()  # files that a warning was given for
 
     def close(self) -> None:
         self._event_log.close()
 
+    def check_lock(self) -> None:
+        """Raise LockLostError where another process trains the run by now, as far as that was not just looked at."""
+        if time.monotonic() - self._checked >= CHECK_SECONDS:
+            self._check_lock()
+            self._checked = time.monotonic()
+
     def emit(self, event: Event) -> None:
+        self.check_lock()
         line = self._event_log.append(event)
         self.history.fold([event])
         self._show(event, line)
@@ -40,7 +53,11 @@ class Recorder:
         self._show(event, event_line(event))
 
     def flush(self) -> None:
-        """Write the events that wait in memory. Raises OSError where the disk does not take them."""
+        """Write the events that wait in memory, as before each checkpoint.
+
+        Raises OSError where the disk does not take them, and LockLostError.
+        """
+        self._check_lock()
         if not self._event_log.flush():
             assert self._event_log.problem is not None
             raise self._event_log.problem
@@ -73,6 +90,7 @@ class Recorder:
             self.emit(Warned(message=f"{path.name} cannot be written: {error.strerror or error}"))
 
     def _write(self, name: str, content: str) -> None:
+        self.check_lock()
         try:
             write_atomic(self.run.path / name, content)
         except OSError as error:

@@ -17,8 +17,9 @@ from convnn.data.catalog import dataset_info
 from convnn.errors import Exit, Problem, UserError
 from convnn.events import FORKED_FROM, Finished, Resumed, Started, Warned
 from convnn.runs import control, text_files
+from convnn.runs.file_lock import flock_warning
 from convnn.runs.history import History
-from convnn.runs.lock import LockLostError, RunLock, lock_run
+from convnn.runs.lock import LockLostError, lock_run
 from convnn.runs.resume import with_data_path
 from convnn.runs.run import EVENTS, Run
 from convnn.startup import Interrupted
@@ -72,16 +73,18 @@ def train_run(
     commands: deque[Command] | None = None,
     resume: bool = False,
     limit: TimeLimit | None = None,
+    take_over: bool = False,
 ) -> RunResult:
     """Train the run on this thread until it ends, for whatever reason; its directory is complete afterwards.
 
+    With `take_over` a process of another node that trains the run loses it, and ends before it writes anything more.
     Each event is folded into `history`, which is brought up to date first, before `show` gets it with its line.
     Raises UserError before anything is written: another process trains the run, the disk takes nothing, there is no
     checkpoint left to resume from, or it is of another configuration.
     """
     commands = deque() if commands is None else commands
     try:
-        with lock_run(run.path) as lock, logged(run.path) as log:
+        with lock_run(run.path, take_over=take_over) as lock, logged(run.path) as log:
             reach("run.locked")
             control.discard(run.path)  # it was for a process that is gone
             _remove_partial_files(run)
@@ -93,9 +96,9 @@ def train_run(
                 return RunResult(history.finished)  # by another process, while this one started
             training_device.select_device(config)  # raises UserError where it is missing
             resume_point = _find_resume_point(run, config, history) if resume else None
-            recorder = Recorder(run, history, show)
+            recorder = Recorder(run, history, show, lock.check)
             try:
-                return _train_to_end(recorder, log, config, resume_point, commands, limit, lock)
+                return _train_to_end(recorder, log, config, resume_point, commands, limit)
             finally:
                 recorder.close()
     except OSError as error:
@@ -109,13 +112,12 @@ def _train_to_end(
     resume_point: ResumePoint | None,
     commands: deque[Command],
     limit: TimeLimit | None,
-    lock: RunLock,
 ) -> RunResult:
     """Train, and record what ended it as the last event."""
     device = training_device.select_device(config)
     memory = training_device.total_memory(device)  # a lost device cannot be asked any more
     try:
-        finished = _train(recorder, config, resume_point, commands, limit, lock)
+        finished = _train(recorder, config, resume_point, commands, limit)
     except Interrupted as interrupted:  # before the first step
         interruption = Interruption.of_code(interrupted.code)
         finished = Finished(outcome="interrupted", cause=interruption.cause, code=interruption.code)
@@ -137,7 +139,6 @@ def _train(
     resume_point: ResumePoint | None,
     commands: deque[Command],
     limit: TimeLimit | None,
-    lock: RunLock,
 ) -> Finished:
     saved = resume_point.saved if resume_point else None
     start_seconds = None if limit is None else max(limit.seconds_left(), SHORTEST_START)
@@ -158,7 +159,7 @@ def _train(
     assert isinstance(started, Started)
     _record_start(recorder, trainer.state, started, resume_point)
     reach("run.logged")
-    return Loop(recorder.run, trainer, recorder, checkpointer, commands, limit, lock).consume(stream)
+    return Loop(recorder.run, trainer, recorder, checkpointer, commands, limit).consume(stream)
 
 
 def _record_start(recorder: Recorder, state: TrainState, started: Started, resume_point: ResumePoint | None) -> None:
@@ -167,6 +168,8 @@ def _record_start(recorder: Recorder, state: TrainState, started: Started, resum
     began_before = history.first_started is not None or bool(history.epochs)
     if history.first_started is None or resume_point is None:
         recorder.emit(started)
+    if (warning := flock_warning()) is not None:
+        recorder.emit(Warned(message=warning))
     if resume_point is not None:
         for message in resume_point.warnings:
             recorder.emit(Warned(message=message))

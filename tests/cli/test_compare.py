@@ -118,7 +118,7 @@ def test_runs_as_json_has_the_fields_of_the_contract(convnn, old):
     document = json.loads(convnn("runs", "best<60", "--json")[1])
     assert document["schema"] == "convnn/1" and len(document["runs"]) == 2
     fields = {"name", "path", "status", "started", "finished", "config", "epoch", "best", "digest"}
-    fields |= {"tags", "notes"}
+    fields |= {"tags", "notes", "host"}
     assert document["runs"][0].keys() == fields and document["runs"][0]["config"]["branching"]["ratio"] == 1.0
 
 

@@ -120,7 +120,7 @@ def test_everything_is_killed_and_started_again(tmp_path: Path) -> None:
     for entry in queue.entries()[0]:
         if queue.is_claimed(entry):
             until(lambda entry=entry: bool(queue.holder(entry)))
-            os.kill(int(queue.holder(entry).split()[0]), signal.SIGKILL)
+            os.kill(queue.holder(entry).pid, signal.SIGKILL)
     until(lambda: not any(queue.is_claimed(entry) for entry in queue.entries()[0]))
     finished = convnn("work", "--once", "--slots", "2", "--threads", "1", cwd=tmp_path)
     assert finished.code == 0, finished

@@ -67,7 +67,7 @@ def kill_everything(cwd: Path, *commands: Command) -> None:
         if queue.is_claimed(entry):
             until(lambda entry=entry: bool(queue.holder(entry)) or not queue.is_claimed(entry))
             if holder := queue.holder(entry):
-                os.kill(int(holder.split()[0]), signal.SIGKILL)
+                os.kill(holder.pid, signal.SIGKILL)
     until(lambda: not any(queue.is_claimed(entry) for entry in queue.entries()[0]))
 
 

@@ -26,6 +26,7 @@ def test_a_summary_has_the_fields_of_the_contract(root):
         "name": run.name,
         "path": str(run.path),
         "status": "diverged",
+        "host": None,
         "started": "2026-11-22T15:15:00.000Z",
         "finished": "2026-11-22T16:00:00.000Z",
         "config": {"model": {"name": "vgg11"}, "data": {"resize": None}, "scheduler": {"name": "none"}},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import shutil
+import subprocess
 from contextlib import suppress
 from pathlib import Path
 
@@ -92,7 +93,7 @@ def test_an_entry_that_a_process_trains_is_not_removed(queue: Queue) -> None:
     assert claim is not None
     assert queue.claim(trained) is None
     assert [entry.name for entry in queue.remove([trained, waiting])] == ["1"]
-    claim.close()
+    claim.release()
     assert not queue.is_claimed(trained)
 
 
@@ -101,17 +102,11 @@ def test_a_claim_outlives_the_process_that_took_it_with_the_child_that_inherited
     (entry,) = queue.entries()[0]
     claim = queue.claim(entry)
     assert claim is not None
-    read, write = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.close(write)
-        os.read(read, 1)  # until the parent closes its end
-        os._exit(0)
+    child = subprocess.Popen(["cat"], stdin=subprocess.PIPE, pass_fds=[claim.descriptor])
+    claim.give_to(child.pid)
     claim.close()
     assert queue.is_claimed(entry)
-    os.close(write)
-    os.waitpid(child, 0)
-    os.close(read)
+    child.communicate()
     assert not queue.is_claimed(entry)
 
 

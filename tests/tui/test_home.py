@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 
@@ -377,7 +376,7 @@ async def test_the_queue_says_what_trains_where_and_why_nothing_starts(tmp_path)
         queue.claim(first),
         Slot("cpu0", 1).claim(queue.place(SLOTS, make=True)) as slot,
     ):
-        os.pwrite(slot.descriptor, first.id.encode(), 0)
+        slot.rewrite(text=first.id)
         async with app(tmp_path / "runs").run_test(size=(120, 40)) as pilot:
             await until(pilot, lambda: "2 slots:  cpu0 trains 1   cpu1 free" in text(pilot.app))
             items = queue_list(pilot.app).items

@@ -12,7 +12,6 @@ from textual.message import Message
 
 from convnn.analysis.fields import Field
 from convnn.metrics import format_value
-from convnn.runs.status import STATUSES
 from convnn.runs.summary import Summary
 from convnn.terminal.report import status_tone
 from convnn.text import escaped, fit, plural
@@ -93,9 +92,8 @@ class RunGrid(VirtualList[GridRow]):
         self._show_scroll_position()
 
     def _width_of(self, column: Field, runs: Sequence[Summary]) -> int:
-        values = max((cell_len(escaped(column.text(run))) for run in runs), default=0)
-        if column.kind == "status":
-            values += 2  # its glyph
+        texts = (run.status_label if column.kind == "status" else column.text(run) for run in runs)
+        values = max((cell_len(escaped(text)) for text in texts), default=0)
         return max(COLUMN_WIDTH[0], self._title_width(column), min(values, WIDEST_COLUMN))
 
     def _title_width(self, column: Field) -> int:
@@ -281,8 +279,9 @@ class RunGrid(VirtualList[GridRow]):
         for column in layout.columns:
             if column.kind == "status":
                 color = self._color(status_tone(run.status))
-                line.append(f"{STATUSES[run.status].glyph} ", f"bold {color}")
-                line.append(_left(run.status, layout.widths[column.key] - 2), color)
+                glyph, _, words = run.status_label.partition(" ")
+                line.append(f"{glyph} ", f"bold {color}")
+                line.append(_left(escaped(words), layout.widths[column.key] - 2), color)
             else:
                 line.append(_cell(column, escaped(column.text(run)), layout.widths[column.key]))
         return line

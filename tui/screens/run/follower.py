@@ -73,6 +73,11 @@ class RunFollower:
             return "died"
         return "paused" if self.history.paused else "running"
 
+    @property
+    def host(self) -> str | None:
+        """The name of the other node that trains the run; None where none does."""
+        return None if self.history.finished else self.run.remote_host
+
 
 class PollInterval:
     """Says when to poll again, as often as the computing time of this thread allows."""

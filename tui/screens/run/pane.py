@@ -30,6 +30,7 @@ class Changes:
     status: str  # a key of convnn.runs.status.STATUSES
     events: Sequence[Event] = ()
     log_lines: Sequence[str] = ()
+    host: str | None = None  # the other node that trains it
 
     @property
     def has_ended(self) -> bool:

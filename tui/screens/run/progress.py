@@ -28,10 +28,11 @@ class ProgressPane(Pane):
         super().__init__(number)
         self.history = History()
         self.status = "running"
+        self.host: str | None = None  # the other node that trains it
         self.notice = ""  # shown instead of the status, e.g. what a queued run waits for
 
     def show(self, history: History, changes: Changes) -> None:
-        self.history, self.status, self.notice = history, changes.status, ""
+        self.history, self.status, self.host, self.notice = history, changes.status, changes.host, ""
         self.refresh()
 
     def show_notice(self, notice: str) -> None:
@@ -75,6 +76,8 @@ class ProgressPane(Pane):
         if self.notice:
             return self.notice, "warning"
         message, tone = status_sentence(self.history, self.status)
+        if self.host and not message:
+            message, tone = f"{self.status} on {self.host}", "dim"
         if self.status == "paused":
             message += ": press . to resume"
         elif self.status == "died":

@@ -15,9 +15,9 @@ from textual.widgets import Static
 from convnn.events import Event
 from convnn.runs.history import History
 from convnn.runs.run import Run
-from convnn.runs.status import STATUSES
+from convnn.runs.status import STATUSES, status_label
 from convnn.terminal.report import status_tone
-from convnn.text import plural
+from convnn.text import escaped, plural
 from tui.keys import bindings
 from tui.process.launcher import Launch
 from tui.screens.run.configuration import ConfigurationPane
@@ -94,6 +94,7 @@ class RunScreen(Screen[None]):
         self._poll_interval = PollInterval()
         self._is_loading = False
         self._shown_status: str | None = None  # None while the panes show nothing of the run
+        self._host: str | None = None  # the other node that trains the run
 
     def compose(self) -> ComposeResult:
         yield Header("run")
@@ -185,12 +186,13 @@ class RunScreen(Screen[None]):
     def _show(self, events: Sequence[Event]) -> None:
         """Show the run in the header and in all panes."""
         assert self.follower is not None
-        changes = Changes(self.follower.run, self.status, events, self.follower.read_log())
-        if not (changes.events or changes.log_lines) and changes.status == self._shown_status:
+        changes = Changes(self.follower.run, self.status, events, self.follower.read_log(), self.follower.host)
+        is_same = (changes.status, changes.host) == (self._shown_status, self._host)
+        if not (changes.events or changes.log_lines) and is_same:
             return
         if changes.status != self._shown_status:
             self.refresh_bindings()
-        self._shown_status = changes.status
+        self._shown_status, self._host = changes.status, changes.host
         self._show_header(changes.run.name, changes.status)
         for pane in self.query(Pane):
             pane.show(self.follower.history, changes)
@@ -206,7 +208,7 @@ class RunScreen(Screen[None]):
             progress = self.history.progress
             parts.insert(0, f"epoch {progress.epoch}/{progress.epochs}")
         about = " · ".join(filter(None, parts))
-        label = STATUSES[status].label
+        label = escaped(status_label(status, self._host))
         style = f"bold {tone_style(self, status_tone(status))}"
         space = self.app.size.width - len("  convnn      ") - len(about) - len(label)
         self.query_one(Header).update(short_name(name, max(MIN_NAME, space)), about, label, style)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import socket
 import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from convnn import hardware
 from convnn.config.active import active_options
 from convnn.config.schema import RunConfig
 from convnn.config.toml import dumps
@@ -40,7 +40,7 @@ class EpochTime:
 
 def from_past_runs(config: RunConfig, runs: Iterable[Summary], host: str | None = None) -> EpochTime | None:
     """The median epoch time of the newest runs of the same model on this host; None without such a run."""
-    host = host or socket.gethostname()
+    host = host or hardware.host_name()
     costly_options = _costly_options(config)
     medians: list[float] = []
     for summary in runs:

@@ -15,7 +15,7 @@ from convnn.charts.chart import COLORS, Series
 from convnn.config.options import BY_KEY
 from convnn.errors import UserError
 from convnn.runs.history import Axis, History
-from convnn.runs.status import STATUSES
+from convnn.runs.status import STATUSES, status_label
 from convnn.sweeps.results import GridCell
 from convnn.sweeps.states import CellState
 from convnn.text import escaped
@@ -111,7 +111,7 @@ def _facts(cell: GridCell) -> list[tuple[str, str]]:
 
 
 def _progress(state: CellState) -> str:
-    words = [STATUSES[state.state].label]
+    words = [status_label(state.state, state.run.host if state.run else None)]
     if state.fraction is not None:
         words.append(state.text)
     if state.run is not None and state.run.best is not None:

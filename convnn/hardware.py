@@ -33,6 +33,14 @@ def boot_id() -> str:
     return os.environ.get(NODE) or _kernel_boot_id()
 
 
+def available_cpus() -> int:
+    """Return how many CPUs this process may use: those of its affinity mask, or of its Slurm task where fewer."""
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    share = os.environ.get("SLURM_CPUS_PER_TASK", "")
+    is_number = share.isascii() and share.isdecimal() and int(share[:9]) > 0
+    return min(cpus, int(share[:9])) if is_number else cpus
+
+
 @cache
 def _kernel_boot_id() -> str:
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from types import ModuleType, SimpleNamespace
 
@@ -146,3 +147,18 @@ def test_without_a_limit_the_memory_is_that_of_the_machine(monkeypatch, tmp_path
         monkeypatch.setattr(hardware, "CONTROL_GROUP", tmp_path)
         monkeypatch.setattr(hardware, "PROCESS_GROUPS", tmp_path / "cgroup")
         assert hardware.host_memory() > 2**28
+
+
+@pytest.mark.parametrize(("share", "cpus"), [(None, 4), ("2", 2), ("64", 4), ("", 4), ("0", 4), ("2 ", 4), ("²", 4)])
+def test_a_slurm_task_has_its_cpus_and_no_more_than_the_affinity_mask(monkeypatch, share, cpus):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 3, 5, 7}, raising=False)
+    monkeypatch.delenv("SLURM_CPUS_PER_TASK", raising=False)
+    if share is not None:
+        monkeypatch.setenv("SLURM_CPUS_PER_TASK", share)
+    assert hardware.available_cpus() == cpus
+
+
+def test_a_process_can_stand_for_one_of_another_node(monkeypatch):
+    node, boot = hardware.host_name(), hardware.boot_id()
+    monkeypatch.setenv(hardware.NODE, "node7")
+    assert hardware.host_name() == "node7" != node and hardware.boot_id() != boot

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from convnn.errors import Problem, UserError, did_you_mean
+from convnn.runs.file_lock import flock_warnings
 from convnn.runs.summary import Summary
 from convnn.runs.summary_cache import summaries
 from convnn.tables import FORMATS
@@ -25,7 +26,7 @@ def checked_format(format: str, json: bool) -> str:
 def read_summaries(root: Path) -> list[Summary]:
     """Return all runs of a root, newest first; a damaged one costs a line of warning."""
     runs, warnings = summaries(root, lambda count: say(f"reading {count} new runs ...") if count >= SLOW else None)
-    for warning in warnings:
+    for warning in [*warnings, *flock_warnings()]:
         say(f"warning: {warning}")
     return runs
 

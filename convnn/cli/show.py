@@ -37,6 +37,7 @@ def show(
     runs: arguments.RunsFolder = None,
 ) -> None:
     """Show status, metrics, curves and configuration of a run."""
+    from convnn.runs.file_lock import flock_warnings
     from convnn.runs.find import find_run
     from convnn.runs.run import runs_root
 
@@ -57,6 +58,8 @@ def show(
 
     status = target.status()
     host = target.remote_host if STATUSES[status].is_live else None
+    for warning in flock_warnings():
+        say(f"warning: {warning}")
     out().print(
         RunReport(target.name, status, target.sections(), history, target.import_record(), all_options, host=host)
     )

@@ -42,6 +42,7 @@ def work(
     runs: arguments.RunsFolder = None,
 ) -> None:
     """Train what is in the queue, a run a slot; the runs outlive this process, which ctrl+c ends."""
+    from convnn.runs.file_lock import flock_warnings
     from convnn.runs.run import runs_root
     from convnn.sweeps.queue import Queue
     from convnn.sweeps.slots import machine_slots
@@ -57,6 +58,8 @@ def work(
         return say(f"{plural(count, 'worker')} will end {'after saving its runs' if now else 'after its runs'}")
     places = machine_slots(slots, threads)
     with Worker(queue, places, say) as worker:
+        for warning in flock_warnings():
+            say(f"warning: {warning}")
         say(f"{plural(len(places), 'slot')}: {', '.join(slot.name for slot in places)}; queue {queue.folder}")
         _serve(worker, once=once)
     return None

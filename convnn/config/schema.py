@@ -290,7 +290,9 @@ class RuntimeSection(Section):
         "mode of torch.compile; reduce-memory recomputes activations in the backward pass",
         when={"runtime.compile": (True,)},
     )
-    threads: int = _option(0, "--threads", "CPU threads of torch; 0 leaves the number to torch", ge=0, le=1024)
+    threads: int = _option(
+        0, "--threads", "CPU threads of torch; 0: those it may use, at a resume as before", ge=0, le=1024
+    )
     deterministic: bool = _option(
         False, "--deterministic", "only deterministic algorithms (cpu runs always repeat bit for bit)"
     )

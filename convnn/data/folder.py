@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -26,9 +25,10 @@ from convnn.data.images import decoding, first_image_size, read_rgb
 from convnn.data.in_memory import load_in_memory
 from convnn.data.splits import holdout_split
 from convnn.errors import Exit, Problem, UserError
+from convnn.hardware import available_cpus
 from convnn.text import plural
 
-THREADS = min(8, os.cpu_count() or 1)  # Pillow releases the interpreter lock while it decodes
+THREADS = min(8, available_cpus())  # Pillow releases the interpreter lock while it decodes
 FILES_PER_TASK = 64
 MAX_UNREADABLE = 0.01  # share of the files of a split
 

@@ -218,29 +218,29 @@ def is_flocked(descriptor: int) -> bool:
     return False
 
 
-def flock_warning() -> str | None:
-    """Return the warning that a file system has no locks, as soon as this process knows; else None."""
+def flock_warnings() -> list[str]:
+    """Return the warning that a file system has no locks, as soon as this process knows; else nothing."""
     if not _flock_error:
-        return None
-    return (
+        return []
+    return [
         f"the file system keeps no locks (flock: {_flock_error}): whether a run is trained is told by the heartbeat in "
         f"its lock file; a process that was killed on another node counts as running for {RECENT_SECONDS:.0f} s"
-    )
+    ]
 
 
 # -- heartbeats -------------------------------------------------------------------------------------------------------
 
-_descriptors: set[int] = set()  # of the locks that this process holds
+_descriptors: dict[int, bool] = {}  # of the locks that this process holds, and whether they have a heartbeat
 _inherited: list[int] = []  # those that a parent process handed over, until they are asked for
 _mutex = threading.Lock()  # a descriptor is closed, and its number used again, only between two heartbeats
 _thread: threading.Thread | None = None
 
 
-def register(descriptor: int) -> None:
+def register(descriptor: int, *, has_heartbeat: bool = True) -> None:
     """Set the time of a locked file every HEARTBEAT_SECONDS until `close`, whatever the process does meanwhile."""
     global _thread
     with _mutex:
-        _descriptors.add(descriptor)
+        _descriptors[descriptor] = has_heartbeat
         if _thread is None:
             _thread = threading.Thread(target=_beat, daemon=True, name="heartbeat")
             _thread.start()
@@ -249,7 +249,7 @@ def register(descriptor: int) -> None:
 def close(descriptor: int) -> None:
     """Close a descriptor that was registered."""
     with _mutex:
-        _descriptors.discard(descriptor)
+        _descriptors.pop(descriptor, None)
         os.close(descriptor)
 
 
@@ -257,9 +257,10 @@ def _beat() -> None:
     while True:
         time.sleep(HEARTBEAT_SECONDS)
         with _mutex:
-            for descriptor in _descriptors:
+            for descriptor, has_heartbeat in _descriptors.items():
                 with suppress(OSError):
-                    os.utime(descriptor)
+                    if has_heartbeat:
+                        os.utime(descriptor)
 
 
 def _drop_in_child() -> None:
@@ -281,9 +282,10 @@ def inherit() -> None:
         with suppress(OSError, ValueError):
             descriptor = int(number)
             os.set_inheritable(descriptor, False)
-            register(descriptor)
+            note = read_note(descriptor)
+            register(descriptor, has_heartbeat=note is not None)
             _inherited.append(descriptor)
-            if (note := read_note(descriptor)) is not None:  # it is no directory
+            if note is not None:  # it is no directory
                 start = _process_start(os.getpid()) or ""
                 _write_note(descriptor, note.model_copy(update={"pid": os.getpid(), "process_start": start}))
 

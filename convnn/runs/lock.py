@@ -123,7 +123,7 @@ class RunLock:
                         raise _in_use(self.directory, _read_note(self.directory)) from None
                     time.sleep(0.02)
                 else:
-                    file_lock.register(descriptor)
+                    file_lock.register(descriptor, has_heartbeat=False)
                     return descriptor
         except OSError:
             os.close(descriptor)

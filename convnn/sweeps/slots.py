@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,7 +53,7 @@ def machine_slots(count: int | None = None, threads: int | None = None) -> list[
     `threads` is what each gets, by default an equal share of those this process may use. Raises UserError where there
     are fewer GPUs than `count`.
     """
-    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    available = hardware.available_cpus()
     gpus = hardware.visible_gpus()
     if count is not None and gpus and count > len(gpus):
         raise UserError(

@@ -79,14 +79,19 @@ def set_float32_products(kind: Literal["tf32", "fp32"]) -> None:
 
 
 @cache
-def _default_threads() -> int:
+def _torch_threads() -> int:
     return torch.get_num_threads()
+
+
+def default_threads() -> int:
+    """Return the number of threads that torch takes, or of CPUs that this process may use where those are fewer."""
+    return min(_torch_threads(), hardware.available_cpus())
 
 
 def configure_torch(config: RunConfig, device: torch.device) -> None:
     """Set threads, allocator, determinism and products for the process, before anything of a run is built."""
     allocator.keep_memory()
-    torch.set_num_threads(config.runtime.threads or _default_threads())
+    torch.set_num_threads(config.runtime.threads or default_threads())
     deterministic = config.runtime.deterministic
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS refuses to be deterministic

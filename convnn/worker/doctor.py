@@ -20,7 +20,9 @@ from convnn.config.schema import RunConfig
 from convnn.data.catalog import DATASETS, DatasetInfo, data_summary, dataset_info
 from convnn.errors import UserError
 from convnn.files import sync_directory, write_atomic
+from convnn.hardware import available_cpus
 from convnn.presets.resolve import resolve
+from convnn.runs.file_lock import flock_warnings
 from convnn.runs.lock import is_locked, lock_run
 from convnn.text import memory, plural
 from convnn.training import device as training_device
@@ -56,7 +58,7 @@ def findings(runs: Path, data: str) -> Iterator[Finding]:
     packages = ", ".join(f"{name} {metadata.version(name)}" for name in PACKAGES)
     yield Finding("versions", None, f"convnn {version()}, python {platform.python_version()}, {packages}")
     device = training_device.select_device(RunConfig())
-    size = memory(training_device.total_memory(device))
+    size = f"{memory(training_device.total_memory(device))}, {plural(available_cpus(), 'CPU')}"
     yield Finding(
         "device",
         None,
@@ -114,6 +116,8 @@ def storage(runs: Path) -> Iterator[Finding]:
             yield _tried("rename", lambda: _rename(folder), "a file is replaced whole")
             yield _tried("sync", lambda: _sync(folder), "what is written reaches the disk")
             yield _tried("lock", lambda: _lock(folder), "one process at a time trains a run")
+            for warning in flock_warnings():
+                yield Finding("flock", None, warning)
     except OSError as error:
         yield Finding("runs folder", False, f"{runs}: {error.strerror or error}")
         return

@@ -17,7 +17,7 @@ from convnn.data.catalog import dataset_info
 from convnn.errors import Exit, Problem, UserError
 from convnn.events import FORKED_FROM, Finished, Resumed, Started, Warned
 from convnn.runs import control, text_files
-from convnn.runs.file_lock import flock_warning
+from convnn.runs.file_lock import flock_warnings
 from convnn.runs.history import History
 from convnn.runs.lock import LockLostError, lock_run
 from convnn.runs.resume import with_data_path
@@ -35,6 +35,7 @@ from convnn.worker.run_log import RunLog, logged
 from convnn.worker.signals import Command, Interruption, raised
 from convnn.worker.time_limit import TimeLimit
 
+MAX_THREADS = 1024  # as many as the option takes
 SHORTEST_START = 10.0  # seconds that reading the data may take whatever the time limit: each process takes a step
 
 
@@ -96,6 +97,7 @@ def train_run(
                 return RunResult(history.finished)  # by another process, while this one started
             training_device.select_device(config)  # raises UserError where it is missing
             resume_point = _find_resume_point(run, config, history) if resume else None
+            config = _with_saved_threads(config, resume_point)
             recorder = Recorder(run, history, show, lock.check)
             try:
                 return _train_to_end(recorder, log, config, resume_point, commands, limit)
@@ -168,7 +170,7 @@ def _record_start(recorder: Recorder, state: TrainState, started: Started, resum
     began_before = history.first_started is not None or bool(history.epochs)
     if history.first_started is None or resume_point is None:
         recorder.emit(started)
-    if (warning := flock_warning()) is not None:
+    for warning in flock_warnings():
         recorder.emit(Warned(message=warning))
     if resume_point is not None:
         for message in resume_point.warnings:
@@ -233,6 +235,20 @@ def _remove_partial_files(run: Run) -> None:
     for name in (text_files.ARGS, text_files.MODEL, text_files.RESULTS):
         for path in run.path.glob(f".{name}.*.tmp"):
             path.unlink()
+
+
+def _with_saved_threads(config: RunConfig, resume_point: ResumePoint | None) -> RunConfig:
+    """Return a configuration that leaves the number of threads open with that of the checkpoint: it decides last bits.
+
+    A Slurm job may get another number of CPUs each time it starts.
+    """
+    if resume_point is None or resume_point.fork or config.runtime.threads:
+        return config
+    machine = resume_point.saved.plain.get("machine")
+    threads = machine.get("threads") if isinstance(machine, dict) else None
+    if not isinstance(threads, int) or not 0 < threads <= MAX_THREADS:
+        return config  # of a run on a GPU
+    return config.model_copy(update={"runtime": config.runtime.model_copy(update={"threads": threads})})
 
 
 # -- where a run goes on ------------------------------------------------------------------------------------------

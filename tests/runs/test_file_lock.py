@@ -122,7 +122,7 @@ def test_a_file_system_without_locks_is_survived_and_named(tmp_path, missing):
             pass
         assert refused.value.code is Exit.HELD
     assert not lock.is_locked(tmp_path)
-    assert "Function not implemented" in file_lock.flock_warning()
+    assert "Function not implemented" in file_lock.flock_warnings()[0]
 
 
 def test_a_run_that_is_taken_over_is_lost_for_good(tmp_path, monkeypatch, blind):

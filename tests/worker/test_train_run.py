@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections import deque
 
 import pytest
@@ -13,6 +14,7 @@ from convnn.errors import Exit, UserError
 from convnn.events import Epoch, Paused, Resumed, Saved, Step
 from convnn.runs import control
 from convnn.runs.control import ControlCommand
+from convnn.training import device as training_device
 from convnn.training.trainer import Trainer
 from convnn.worker import checkpoint
 from convnn.worker.checkpoint_schedule import Checkpointer
@@ -68,6 +70,22 @@ def test_a_finished_run_is_not_touched(tmp_path):
     assert training.resume(run).finished.outcome == "done"
     after = {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file() and path.name != "run.lock"}
     assert before == after
+
+
+def test_threads_that_are_left_open_are_those_of_the_slurm_task_and_stay_at_a_resume(tmp_path, monkeypatch):
+    monkeypatch.setattr(training_device, "_torch_threads", lambda: 8)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(4)))
+    monkeypatch.setenv("SLURM_CPUS_PER_TASK", "3")
+    threads = torch.get_num_threads()
+    try:
+        run, _ = training.train(tmp_path, training.config(), commands=training.StopAt(2))
+        monkeypatch.setenv("SLURM_CPUS_PER_TASK", "2")
+        training.resume(run)
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(threads)
+    assert run.history().started.threads == 3
+    assert [event.exact for event in training.recorded_events(run) if isinstance(event, Resumed)] == [True]
 
 
 def test_another_number_of_threads_is_recorded_as_not_exact(tmp_path):

@@ -15,6 +15,7 @@ from convnn.config.diff import config_diff
 from convnn.errors import Exit, Problem, UserError
 from convnn.runs.find import find_run, list_runs
 from convnn.runs.run import Run, runs_root
+from convnn.runs.slurm_jobs import QUEUED, REQUEUED
 from convnn.runs.status import STATUSES
 from convnn.text import plural
 
@@ -41,7 +42,7 @@ def resumable_run(reference: str | None, root: Path) -> Run:
                 continue  # it would fail again
         except UserError:
             continue  # damaged, which lists say
-        if status != "done" and not STATUSES[status].is_live and not run.imported:
+        if status not in ("done", QUEUED, REQUEUED) and not STATUSES[status].is_live and not run.imported:
             return run
     raise UserError(Problem(f"there is no unfinished run in {root}", fix="start one: convnn run"), Exit.NO_RUN)
 

@@ -100,8 +100,8 @@ def test_signals_and_preemption_requeue_a_run_which_ends_as_an_undisturbed_one(t
         run_command(["scancel", f"--signal={name}", job])
         until(lambda: (state := state_of(job)) is not None and state.is_waiting)
         assert run.recorded_status() == "interrupted"
-        shown = json.loads(command("runs", "--json", cwd=tmp_path).out)
-        assert [item["status"] for item in shown["runs"]] == ["requeued"]
+        document = json.loads(command("runs", "--json", cwd=tmp_path).out)
+        assert [item["status"] for item in document["runs"]] == ["requeued"]
         start_again_now(job)
     hold(run, 3)
     cpus = str(os.cpu_count())

@@ -90,9 +90,9 @@ def cluster(folder: Path) -> Iterator[Path]:
 
 
 def _version() -> tuple[int, int]:
-    found = re.search(r"(\d+)\.(\d+)", subprocess.check_output([_path("slurmctld"), "-V"], text=True))
-    assert found is not None
-    return int(found[1]), int(found[2])
+    match = re.search(r"(\d+)\.(\d+)", subprocess.check_output([_path("slurmctld"), "-V"], text=True))
+    assert match is not None
+    return int(match[1]), int(match[2])
 
 
 def _configuration(folder: Path) -> str:

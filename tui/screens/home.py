@@ -20,6 +20,7 @@ from convnn.config.recorded import UNKNOWN
 from convnn.errors import UserError
 from convnn.presets import store
 from convnn.runs.run import Run
+from convnn.runs.slurm_jobs import QUEUED, REQUEUED
 from convnn.runs.status import STATUSES
 from convnn.runs.summary import Summary, summarize
 from convnn.text import plural
@@ -170,6 +171,8 @@ class HomeScreen(Screen[None]):
         status, style = "", ""
         if running := sum(STATUSES[run.status].is_live for run in self.app.runs):
             status = f"{running} running"
+        if waiting := sum(run.status in (QUEUED, REQUEUED) for run in self.app.runs):
+            status = ", ".join(filter(None, [status, f"{waiting} wait for Slurm"]))
         if self.app.run_feed.warnings:
             damaged = plural(len(self.app.run_feed.warnings), "damaged entry", "damaged entries")
             status, style = f"{damaged}: see `convnn runs`", "yellow"

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import re
 import time
+from pathlib import Path
 
 from convnn.events import Event, Finished
 from convnn.files import open_regular
 from convnn.runs.history import History
 from convnn.runs.lock import is_locked
 from convnn.runs.run import Run
+from convnn.runs.slurm_jobs import element_of_run, with_job
 
 LOG_TAIL = 1 << 18  # bytes of an old log.txt that are read
 MAX_LINE = 1 << 14  # bytes of an unfinished line that are held back
@@ -20,17 +22,45 @@ IDLE_FACTOR = 100
 interpreter lock that training in this process needs too, takes 1 % of a core."""
 
 
+class LogTail:
+    """The lines of a file that grows, of a long one from its end on."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._offset: int | None = None
+        self._partial_line = b""
+        self._error = ""
+
+    def read(self) -> list[str]:
+        """Return the lines since the last call, and once why the file cannot be read; none where it is missing."""
+        try:
+            with open_regular(self.path) as file:
+                if self._offset is None:
+                    self._offset = max(0, file.seek(0, os.SEEK_END) - LOG_TAIL)
+                file.seek(self._offset)
+                data = file.read()
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            last_error, self._error = self._error, f"{self.path.name} cannot be read: {error.strerror}"
+            return [] if self._error == last_error else [self._error]
+        self._offset += len(data)
+        *lines, self._partial_line = re.split(rb"\r?\n|\r", self._partial_line + data)
+        if len(self._partial_line) > MAX_LINE:
+            lines.append(self._partial_line)
+            self._partial_line = b""
+        return [line.decode("utf-8", "replace") for line in lines]
+
+
 class RunFollower:
     """The history of a run; `poll` brings it up to date."""
 
     def __init__(self, run: Run) -> None:
         self.run = run
         self.history = History()
-        self.log_path = run.log_path
-        self._log_offset: int | None = None
-        self._partial_line = b""
+        self._log = LogTail(run.log_path)
+        self._job_log: LogTail | None = None  # of the Slurm job that trains it, if there is one
         self._damage: list[str] = []  # descriptions of damaged lines that `read_log` has not returned yet
-        self._log_error = ""
 
     def poll(self) -> list[Event]:
         """Fold the events since the last call into the history and return them.
@@ -44,34 +74,22 @@ class RunFollower:
         return events
 
     def read_log(self) -> list[str]:
-        """Return the lines of `log.txt` since the last call (of a long one the end), and what is damaged."""
+        """Return what is damaged, and the lines of `log.txt` and of its Slurm job's output since the last call."""
         damage, self._damage = self._damage, []
-        try:
-            with open_regular(self.log_path) as file:
-                if self._log_offset is None:
-                    self._log_offset = max(0, file.seek(0, os.SEEK_END) - LOG_TAIL)
-                file.seek(self._log_offset)
-                data = file.read()
-        except FileNotFoundError:
-            return damage
-        except OSError as error:
-            last_error, self._log_error = self._log_error, f"log.txt cannot be read: {error.strerror}"
-            return damage if self._log_error == last_error else [*damage, self._log_error]
-        self._log_offset += len(data)
-        *lines, self._partial_line = re.split(rb"\r?\n|\r", self._partial_line + data)
-        if len(self._partial_line) > MAX_LINE:
-            lines.append(self._partial_line)
-            self._partial_line = b""
-        return damage + [line.decode("utf-8", "replace") for line in lines]
+        if self._job_log is None and (element := element_of_run(self.run.path)) is not None:
+            self._job_log = LogTail(element[1])
+        return damage + self._log.read() + ([] if self._job_log is None else self._job_log.read())
 
     @property
     def status(self) -> str:
-        """The status of the run, a key of `convnn.runs.status.STATUSES`, by its last event and its lock."""
+        """The status of the run, a key of `convnn.runs.status.STATUSES`, by its last event, its lock and its job."""
         if isinstance(self.history.finished, Finished):
-            return self.history.finished.status
-        if not is_locked(self.run.path):
-            return "died"
-        return "paused" if self.history.paused else "running"
+            status = self.history.finished.status
+        elif not is_locked(self.run.path):
+            status = "died"
+        else:
+            status = "paused" if self.history.paused else "running"
+        return with_job(status, self.run.path, waits=False)
 
     @property
     def host(self) -> str | None:

@@ -37,8 +37,9 @@ class LogPane(Pane, can_focus=False):
     ID = "log"
     TITLE = "log"
     HELP = (
-        "The events of the run, and everything that the trainer, a library or C code printed, from log.txt. The pane "
-        "follows the end while the end is in view: scroll up to stay, press end to follow again."
+        "The events of the run, and everything that the trainer, a library or C code printed, from log.txt; of a run "
+        "that Slurm trains the output of its job, too. The pane follows the end while the end is in view: scroll up to "
+        "stay, press end to follow again."
     )
     MIN_HEIGHT = 5
     DEFAULT_CSS = """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ from convnn.runs import control
 from convnn.runs.annotate import add_note
 from convnn.runs.control import ControlCommand
 from convnn.runs.run import Run
+from convnn.runs.slurm_jobs import QUEUED, REQUEUED
 from convnn.runs.status import STATUSES
 from convnn.sweeps.queue import resuming_entry
 from tui.dialogs.choice import Answer, Choice
@@ -44,6 +46,7 @@ RESUME_ANSWERS: tuple[Answer, ...] = (
     ("resume-here", "resume", "from its newest intact checkpoint, in this app"),
     ("resume-queued", "resume in the background", "in the queue, which outlives the app"),
 )
+CANCEL_ANSWER: Answer = ("cancel-job", "cancel its job", "of Slurm; the run can be resumed")
 FORK_ANSWER: Answer = ("fork", "fork", "a new run from its checkpoint, with more epochs or other options")
 EVALUATE_ANSWER: Answer = ("evaluate", "evaluate", "its best checkpoint on the test split, in a child process")
 ANY_ANSWERS: tuple[Answer, ...] = (
@@ -63,12 +66,14 @@ def answers_for(run: Run, status: str) -> tuple[Answer, ...]:
         answers = (FORK_ANSWER, EVALUATE_ANSWER, *answers)
     if can_resume(run, status):
         answers = (*RESUME_ANSWERS, *answers)
+    if status in (QUEUED, REQUEUED):
+        answers = (CANCEL_ANSWER, *answers)
     return answers
 
 
 def can_resume(run: Run, status: str) -> bool:
     """Return whether a run of this status can be resumed."""
-    return not (STATUSES[status].is_live or status in ("done", "queued") or run.imported)
+    return not (STATUSES[status].is_live or status in ("done", QUEUED, REQUEUED) or run.imported)
 
 
 class RunMenu:
@@ -103,6 +108,8 @@ class RunMenu:
                 self._guarded(self.resume)
             case "resume-queued":
                 self._guarded(self._resume_in_background)
+            case "cancel-job":
+                self.app.run_worker(self._cancel_job(), group="cancel-job", exit_on_error=False)
             case "fork":
                 self.app.show_form(run=self.run, forks=True)
             case "evaluate":
@@ -135,6 +142,16 @@ class RunMenu:
             return
         entry = resuming_entry(self.run, dumps(self.run.config(), whole=True))
         self.app.say(f"{self.run.name}: {self.app.background.add([entry])}")
+
+    async def _cancel_job(self) -> None:
+        from convnn.sweeps.stop import stop_job  # not before the first frame
+
+        try:
+            job = await asyncio.to_thread(stop_job, self.run.path)
+        except UserError as error:
+            self.app.say(str(error), error=True)
+        else:
+            self.app.say(f"job {job} is canceled" if job else "it has no job any more")
 
     def _add_note(self, text: str | None) -> None:
         if text is not None:

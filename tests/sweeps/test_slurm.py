@@ -1,0 +1,79 @@
+"""Options of sbatch as lines of a script that hold nothing else, and the script of an array."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from convnn.errors import UserError
+from convnn.runs.run import Run
+from convnn.sweeps.dump import dump_sweep, same_cells
+from convnn.sweeps.file import parse_sweep
+from convnn.sweeps.folder import SweepFolder
+from convnn.sweeps.slurm import ranges, run_job, sweep_job
+from convnn.sweeps.slurm_options import REFUSED, directive, typed_options
+
+VALUES = st.text(max_size=40) | st.integers() | st.booleans() | st.floats() | st.none() | st.lists(st.text())
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    st.dictionaries(st.sampled_from(["partition", "gres", "comment", "a-b"]) | st.text(max_size=12), VALUES, max_size=3)
+)
+def test_a_script_has_one_line_for_each_option_and_is_otherwise_the_same(options):
+    import tomli_w
+
+    try:
+        table = tomli_w.dumps({"slurm": options})
+        sweep = parse_sweep(table, "grid")
+    except (TypeError, ValueError, UserError, UnicodeError):  # no TOML, or refused with a message
+        return
+    job = run_job(Run(Path("/r/a"), "a"), sweep.slurm or {}, None)
+    plain = run_job(Run(Path("/r/a"), "a"), {}, None).text().splitlines()
+    set_options = [directive(name, value) for name, value in options.items() if value is not False]
+    lines = job.text().split("\n")
+    assert all(lines.count(line) >= 1 for line in set_options)
+    assert len(lines) - 1 == len(plain) + len([name for name in options if options[name] is not False]) - (
+        "job-name" in options
+    )
+    for name, value in options.items():
+        if isinstance(value, str):
+            quoted = re.fullmatch(rf'#SBATCH --{name}="(.*)"', directive(name, value))
+            assert quoted is not None and re.sub(r"\\(.)", r"\1", quoted[1]) == value
+    assert parse_sweep(dump_sweep(sweep), "grid").slurm == (sweep.slurm or None)
+
+
+@pytest.mark.parametrize("name", [*REFUSED, "Partition", "--gres", "cpus_per_task", "a b", "a=b", "", "-"])
+def test_options_that_are_refused(name):
+    with pytest.raises(UserError, match=r"slurm|option of sbatch"):
+        parse_sweep(f'[slurm]\n"{name}" = "1"\n', "grid")
+
+
+def test_options_say_where_a_sweep_is_trained_and_not_what():
+    sweeps = [parse_sweep(f'base = "quickstart"\n[slurm]\ntime = "{hours}:00:00"\n', "grid") for hours in (1, 2)]
+    assert same_cells(*sweeps) and sweeps[0] != sweeps[1]
+    assert typed_options(["gres=gpu:1,nic:2", "exclusive", "comment=a=b"]) == {
+        "gres": "gpu:1,nic:2",
+        "exclusive": True,
+        "comment": "a=b",
+    }
+    with pytest.raises(UserError, match='time = "04:00:00"'):
+        parse_sweep("[slurm]\ntime = 04:00:00\n", "grid")
+
+
+def test_a_script_is_one_for_the_shell_whatever_its_paths(tmp_path):
+    folder = SweepFolder(tmp_path / "a b'$(id) %j", "grid")
+    text = sweep_job(folder, [1, 2, 3, 7], {"partition": "gpu"}, slots=2, max_minutes="90").text()
+    subprocess.run(["bash", "-n"], input=text, text=True, check=True)
+    assert '#SBATCH --array="1-3,7%2"' in text and "a b'$(id) %%j/.sweeps/grid/log/%4a.out" in text
+    with pytest.raises(UserError, match="cannot stand in the script"):
+        sweep_job(SweepFolder(tmp_path / "a\nb", "grid"), [1], {}).text()
+
+
+def test_numbers_as_ranges():
+    assert ranges([4, 1, 2, 9, 10, 12]) == "1-2,4,9-10,12" and ranges([5]) == "5"

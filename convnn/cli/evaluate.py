@@ -24,14 +24,17 @@ from convnn.text import plural
 if TYPE_CHECKING:
     from convnn.runs.run import Run
 
-# options that may differ from those of the run: they change where and how it is computed, not the result
-FREE = {"data.path", "data.workers", "training.batch_size"} | {o.key for o in OPTIONS if o.section == "runtime"}
+RECALIBRATE = "training.bn_recalibrate"
+# options that may differ from those of the run: they change where and how it is computed, not what was trained
+FREE = {"data.path", "data.workers", "training.batch_size", RECALIBRATE}
+FREE |= {o.key for o in OPTIONS if o.section == "runtime"}
 
 
 FLAGS = [option for option in OPTIONS if option.key in FREE]
 EXAMPLES = """
 convnn evaluate @last
 convnn evaluate @best:test_top1 --checkpoint last --device cpu
+convnn evaluate @last --bn_recalibrate 50
 """
 
 
@@ -76,16 +79,19 @@ def evaluate_checkpoint(
     from convnn.training import build
     from convnn.training import device as training_device
     from convnn.training.evaluation import evaluate as evaluate_model
+    from convnn.training.recalibration import recalibration_steps
     from convnn.worker import checkpoint, load_run
 
     device = training_device.select_device(config)
     training_device.configure_torch(config, device)
     trained = load_run.TrainedRun(run)
     model = trained.model(checkpoint_name, device, ema=ema)
+    # a checkpoint of a run with the option holds the recalibrated statistics
+    batches = config.training.bn_recalibrate if RECALIBRATE in typed else 0
     data = build.data(
         config,
         device,
-        splits=("test",),
+        splits=("train", "test") if batches else ("test",),
         normalization=trained.normalization,
         split_seed=trained.split_seed(checkpoint_name),
     )
@@ -96,12 +102,18 @@ def evaluate_checkpoint(
     recorded_digest = trained.started.data_digest.get("test")
     if recorded_digest is not None and recorded_digest != data.digests.get("test"):
         say("warning: the test images or their labels are not those that the run was evaluated on")
+    amp = training_device.amp_dtype(config, device)
+    if batches:
+        assert data.train is not None
+        seed = config.training.seed
+        for _ in recalibration_steps(model, data.train, device, amp, batches=batches, seed=seed):
+            pass
     metrics = evaluate_model(
         model,
         data.test,
         build.loss_fn(config),
         device,
-        training_device.amp_dtype(config, device),
+        amp,
         "ema_test" if ema else "test",
         seed=config.training.seed,
     )
@@ -111,6 +123,8 @@ def evaluate_checkpoint(
     images = data.test.num_images
     if as_json:
         document = {"run": run.name, "checkpoint": checkpoint_name, "step": step, "images": images, "figures": metrics}
+        if batches:
+            document["bn_recalibrate"] = batches
         return write_json(document)
     values = "  ".join(_value_text(name, value) for name, value in metrics.items())
     return out().print_line(f"{run.name}  {checkpoint_name} (step {step})  {plural(images, 'image')}  {values}")

@@ -241,6 +241,7 @@ EARLIER_VALUES: dict[str, Value] = {
     "training.label_smoothing": 0.0,
     "training.early_stop": None,
     "training.ema_decay": None,
+    "training.bn_recalibrate": 0,
     "scheduler.warmup_epochs": 0,
     "runtime.matmul": "auto",
 }

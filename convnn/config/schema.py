@@ -216,6 +216,14 @@ class TrainingSection(Section):
         ge=0,
         lt=1,
     )
+    bn_recalibrate: int = _option(
+        0,
+        "--bn_recalibrate",
+        "training batches from which BatchNorm takes its running statistics anew before each evaluation; 0 keeps those "
+        "of training",
+        unit="batches",
+        ge=0,
+    )
     seed: int = _option(0, "--seed", "seed of weights, data order, random candidates and augmentation", ge=0, lt=2**63)
 
 

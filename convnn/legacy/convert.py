@@ -28,7 +28,8 @@ from convnn.runs.text_files import ARGS
 
 ADDED_OPTIONS = {  # that the original tool did not have; their defaults are what it did
     "model.width", "data.limit", "data.val_share", "data.workers", "training.accumulate", "training.drop_last",
-    "training.label_smoothing", "training.early_stop", "training.ema_decay", "scheduler.warmup_epochs",
+    "training.label_smoothing", "training.early_stop", "training.ema_decay",
+    "training.bn_recalibrate", "scheduler.warmup_epochs",
     "runtime.threads", "runtime.deterministic", "runtime.amp_dtype", "runtime.matmul", "checkpoint.every_epochs",
     "checkpoint.every_minutes", "checkpoint.keep_optimizer", "run.name", "run.tags",
 }  # fmt: skip

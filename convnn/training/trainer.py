@@ -29,6 +29,7 @@ from convnn.training import device as training_device
 from convnn.training.evaluation import autocast, evaluation_steps
 from convnn.training.meters import DataLoadingShare, Meters, Stopwatch
 from convnn.training.preflight import PreflightReport, preflight
+from convnn.training.recalibration import recalibration_steps
 from convnn.training.state import StateDict, TrainState, build_train_state, saved_split_seed
 
 SECONDS_PER_STEP_EVENT = 0.5
@@ -201,6 +202,7 @@ class Trainer:
         epoch, train_s = state.position.epoch, state.epoch_timer.seconds()
         eval_timer = Stopwatch().start()
         for prefix, model in self.evaluated_models.items():
+            yield from self._recalibrate(prefix)
             for split, loader in (("val", state.data.val), ("test", state.data.test)):
                 if loader is not None:
                     metrics |= yield from evaluation_steps(
@@ -226,6 +228,16 @@ class Trainer:
         state.meters, state.epoch_timer = Meters(self.device), Stopwatch()
         state.position.epoch, state.position.step = epoch + 1, 0
         yield Epoch(epoch=epoch, step=state.position.global_step, metrics=metrics)
+
+    def _recalibrate(self, prefix: str) -> Iterator[None]:
+        """Take the running statistics of an evaluated model anew, if the configuration says so."""
+        state, training = self.state, self.config.training
+        if training.bn_recalibrate == 0:
+            return
+        model = state.ema.module if prefix and state.ema is not None else state.model
+        yield from recalibration_steps(
+            model, state.train_loader, self.device, self.amp, batches=training.bn_recalibrate, seed=training.seed
+        )
 
     def _lr(self) -> float:
         lr: float = self.state.optimizer.param_groups[0]["lr"]

@@ -50,6 +50,7 @@ RICH = SMALL | {
     "val_share": 0.2,
     "early_stop": 5,
     "ema": 0.8,
+    "bn_recalibrate": 2,
     "label_smoothing": 0.1,
     "warmup_epochs": 1,
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from itertools import islice
 
 import pytest
 import torch
@@ -215,6 +216,18 @@ def test_the_moving_average_is_that_of_weights_and_buffers_after_each_step():
     assert any("running_var" in name for name in expected)
     for name, value in expected.items():
         torch.testing.assert_close(average[name], value)
+
+
+def test_recalibrated_statistics_are_those_of_update_bn_and_change_no_step():
+    plain, recalibrated = build_trainer(num_epochs=2), build_trainer(num_epochs=2, bn_recalibrate=2)
+    metrics = [[event.metrics for event in t.run() if isinstance(event, Epoch)] for t in (plain, recalibrated)]
+    assert [m["train_loss"] for m in metrics[0]] == [m["train_loss"] for m in metrics[1]]
+    assert [m["test_loss"] for m in metrics[0]] != [m["test_loss"] for m in metrics[1]]
+    expected, state = copy.deepcopy(plain.state.model), recalibrated.state
+    torch.optim.swa_utils.update_bn(islice(state.train_loader.epoch(0), 2), expected)
+    for name, value in expected.state_dict().items():
+        if "num_batches" not in name:
+            torch.testing.assert_close(state.model.state_dict()[name], value)
 
 
 def test_bf16_computes_in_bf16_and_keeps_float32_weights():

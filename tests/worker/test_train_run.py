@@ -55,7 +55,7 @@ def test_a_run_stopped_after_every_step_still_ends_the_same(tmp_path):
     # then late enough that an evaluation, which is not saved in the middle, gets to its end
     outcome = "interrupted"
     while outcome != "done":
-        look = 1 if stops < 3 else 24
+        look = 1 if stops < 3 else 30
         outcome = training.resume(run, commands=training.StopAt(look, Interruption.TERMINATED)).finished.outcome
         stops += outcome != "done"
         assert stops < 30

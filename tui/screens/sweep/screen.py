@@ -142,6 +142,8 @@ class SweepScreen(Screen[None]):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Name the key of the menu after what the sweep can do now."""
+        if action in ("repeat", "sweep_menu") and self._is_search:
+            return False  # a search repeats the best by itself
         if action in ("stop_sweep", "resume_sweep", "sweep_menu"):
             state = None if self.results is None else self.results.state
             if state is not None and state.is_going_on:
@@ -169,15 +171,24 @@ class SweepScreen(Screen[None]):
 
     def action_stop_sweep(self) -> None:
         """Ask how to stop the sweep."""
-        self.app.push_screen(Choice(f"sweep {self.folder.name}", "", (STOP, STOP_NOW, REPEAT)), self._obey)
+        self._ask("", STOP, STOP_NOW, REPEAT)
 
     def action_resume_sweep(self) -> None:
         """Ask whether to go on with the sweep."""
-        self.app.push_screen(Choice(f"sweep {self.folder.name}", "", (RESUME, REPEAT)), self._obey)
+        self._ask("", RESUME, REPEAT)
 
     def action_sweep_menu(self) -> None:
         """Ask whether to train the sweep with more seeds."""
-        self.app.push_screen(Choice(f"sweep {self.folder.name}", "every cell is done", (REPEAT,)), self._obey)
+        self._ask("every cell is done", REPEAT)
+
+    def _ask(self, text: str, *answers: Answer) -> None:
+        offered = [answer for answer in answers if answer is not REPEAT or not self._is_search]
+        self.app.push_screen(Choice(f"sweep {self.folder.name}", text, offered), self._obey)
+
+    @property
+    def _is_search(self) -> bool:
+        """Whether the cells are trials of a search."""
+        return self.results is not None and self.results.state.search is not None
 
     def action_repeat(self) -> None:
         """Train every cell with three more seeds."""

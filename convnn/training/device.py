@@ -6,18 +6,24 @@ import gc
 import os
 import resource
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from torch import Tensor
 
 from convnn import hardware
 from convnn.config.schema import RunConfig
+from convnn.costs.memory_fit import is_out_of_memory
 from convnn.errors import Exit, Problem, UserError
 from convnn.hardware import fp16_on_cpu
 from convnn.training import allocator
+
+# what cuBLAS needs to be deterministic; it is read once a process, which may train other runs before such a one
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 
 def select_device(config: RunConfig) -> torch.device:
@@ -69,6 +75,15 @@ def float32_products(config: RunConfig, device: torch.device) -> Literal["tf32",
     return "tf32" if has_tf32 and config.runtime.matmul != "fp32" else "fp32"
 
 
+def prefers_channels_last(config: RunConfig, device: torch.device) -> bool:
+    """Return whether weights of convolutions lie channels last, so that their outputs do: as those of our layers.
+
+    Tensor cores compute in that layout; the convolutions of cuDNN in full float32 are faster in the other one.
+    """
+    uses_tensor_cores = config.runtime.amp or float32_products(config, device) == "tf32"
+    return device.type == "cuda" and uses_tensor_cores
+
+
 def set_float32_products(kind: Literal["tf32", "fp32"]) -> None:
     """Compute products of matrices (cuBLAS) and convolutions (cuDNN) alike: torch's own defaults differ."""
     torch.set_float32_matmul_precision("high" if kind == "tf32" else "highest")
@@ -93,12 +108,39 @@ def configure_torch(config: RunConfig, device: torch.device) -> None:
     allocator.keep_memory()
     torch.set_num_threads(config.runtime.threads or default_threads())
     deterministic = config.runtime.deterministic
-    if deterministic:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS refuses to be deterministic
     if deterministic != torch.are_deterministic_algorithms_enabled():  # setting it imports the compiler
         torch.use_deterministic_algorithms(deterministic)
+    settings: Any = torch.utils.deterministic  # whose attributes have no types
+    settings.fill_uninitialized_memory = False  # each buffer of scores would be filled before it is written
     torch.backends.cudnn.deterministic = deterministic
     set_float32_products(float32_products(config, device))
+
+
+def clones(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return copies on the same device or, where it has no room for them, in the memory of the host."""
+    try:
+        return {name: value.detach().clone() for name, value in tensors.items()}
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        return {name: value.detach().to("cpu", copy=True) for name, value in tensors.items()}
+
+
+def host_copies(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return contiguous copies in the memory of the host, complete when this returns.
+
+    From a CUDA device they are queued together, into pinned memory. Raises RuntimeError where that cannot be had.
+    """
+    copies, devices = {}, set()
+    for name, value in tensors.items():
+        is_cuda = value.device.type == "cuda"
+        copies[name] = torch.empty(value.shape, dtype=value.dtype, pin_memory=is_cuda)
+        copies[name].copy_(value.detach(), non_blocking=is_cuda)
+        if is_cuda:
+            devices.add(value.device)
+    for device in devices:
+        torch.cuda.synchronize(device)
+    return copies
 
 
 class PeakMemory:
@@ -116,11 +158,17 @@ class PeakMemory:
             allocator.release_memory()
             with suppress(OSError):  # where the system cannot, the peak of an earlier run may hide a lower one
                 CLEAR_REFS.write_text(RESET_PEAK, encoding="utf-8")
-        self._before = self._allocated()
+        self._before = self._highest = self._allocated()
+
+    def update(self) -> None:
+        """Note what is allocated now on a device that keeps no peak of its own; called with each recorded step."""
+        if self.device.type == "mps":
+            self._highest = max(self._highest, self._allocated())
 
     def bytes(self) -> int:
-        """Return the peak so far."""
-        peak = self._allocated()
+        """Return the peak so far; on mps, the highest at a recorded step."""
+        self.update()
+        peak = self._highest
         if self.device.type == "cuda":
             peak = torch.cuda.max_memory_allocated(self.device)
         elif self.device.type == "cpu":

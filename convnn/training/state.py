@@ -308,6 +308,8 @@ def build_train_state(config: RunConfig, data: LoadedDataset, device: torch.devi
     """
     torch.manual_seed(config.training.seed)
     model = build.model(config, len(data.classes)).to(device)
+    if training_device.prefers_channels_last(config, device):
+        model.to(memory_format=torch.channels_last)
     optimizer = build.optimizer(config, model)
     schedule = Schedule(config, optimizer)
     ema = build.averaged_model(config, model)

@@ -280,6 +280,7 @@ class Trainer:
 
     def _step_event(self, loss: Tensor, norm: Tensor, images_per_s: float, data_loading: float) -> Step:
         position = self.state.position
+        self.peak_memory.update()
         return Step(
             epoch=position.epoch,
             step=position.global_step,

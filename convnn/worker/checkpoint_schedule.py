@@ -2,32 +2,73 @@
 
 from __future__ import annotations
 
+import copy
 import errno
 import hashlib
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
-
-from torch import Tensor
 
 from convnn.costs.memory import optimizer_states
 from convnn.errors import Exit, Problem, UserError
 from convnn.events import Event, Saved, Warned
 from convnn.runs.run import CHECKPOINTS, EVENTS
 from convnn.text import memory
+from convnn.training import device as training_device
 from convnn.training.state import Position, StateDict, TrainState
 from convnn.worker import checkpoint
 from convnn.worker.crash_points import reach
 from convnn.worker.failures import storage_error
 
 SHARE = 0.05  # of a run's time that saving may take
+BACKGROUND_DEVICES = ("cuda", "mps")  # on which training goes on while a checkpoint is written
 FULL = (errno.ENOSPC, errno.EDQUOT)
 RETRY_SECONDS = 30.0  # after a failed write
 
 
+@dataclass(frozen=True)
+class CheckpointJob:
+    """What is written as a checkpoint, and the weights of an earlier best epoch that wait to be written before it."""
+
+    epoch: int
+    step: int  # of the whole run
+    state: StateDict
+    is_best: bool
+    earlier_best: tuple[int, StateDict] | None
+
+    @property
+    def best(self) -> tuple[int, StateDict] | None:
+        """The step and the weights of the best epoch among those to be written."""
+        if self.is_best:
+            return self.step, StateDict(self.state.model, None, self.state.plain, self.state.ema)
+        return self.earlier_best
+
+    def on_host(self) -> CheckpointJob | None:
+        """Return a copy that training does not change, in the memory of the host; None where it has no room."""
+        best = self.earlier_best
+        try:
+            return replace(self, state=_on_host(self.state), earlier_best=best and (best[0], _on_host(best[1])))
+        except (RuntimeError, MemoryError):  # such as where pages cannot be locked
+            return None
+
+
+def _on_host(state: StateDict) -> StateDict:
+    copies = [
+        None if part is None else training_device.host_copies(part)
+        for part in (state.model, state.optimizer, state.ema)
+    ]
+    assert copies[0] is not None
+    return StateDict(copies[0], copies[1], copy.deepcopy(state.plain), copies[2])
+
+
 class Checkpointer:
-    """Writes the checkpoints of one run.
+    """Writes the checkpoints of one run, those that are due, off the CPU, on a thread that does file work only.
+
+    At most one is being written; whoever asks for one by `save` waits for it.
 
     `emit` records events. `flush_history` writes the events that are still in memory and raises OSError where it
     cannot: a checkpoint is never ahead of the history. `saved` is the position of the checkpoint that was resumed from.
@@ -44,8 +85,12 @@ class Checkpointer:
         self.run, self.state, self.emit, self.flush_history = run, state, emit, flush_history
         self.config = state.config
         self._saved = (saved.epoch, saved.global_step) if saved else None  # position of the newest complete checkpoint
-        self.seconds = 0.0  # that the last checkpoint took
-        self._ended = time.monotonic()  # when it was written
+        self._seconds = 0.0  # that the last checkpoint took
+        self._blocked_seconds = 0.0  # of them training waited
+        self._ended = time.monotonic()  # when training went on
+        self._writes_in_background = state.device.type in BACKGROUND_DEVICES
+        self._writer: ThreadPoolExecutor | None = None  # of one thread
+        self._in_flight: tuple[CheckpointJob, Future[tuple[float, OSError | None]]] | None = None
         self._retry_at: float | None = None
         self._stretched = False  # a warning was given
         self._best: tuple[int, StateDict] | None = None  # global step and weights of the best epoch, not yet written
@@ -64,26 +109,37 @@ class Checkpointer:
             raise UserError(Problem(message, fix=problem.fix), Exit.STORAGE) from error
 
     def epoch_ended(self, epoch: int) -> None:
-        """Save if a checkpoint is due after this epoch; else keep its weights in memory if they are the best so far."""
+        """Save if a checkpoint is due after this epoch; else keep its weights if they are the best so far."""
         best = self.state.best
         is_best = best is not None and best.epoch == epoch
         if is_best:
             self._best = None
-        due = self.state.is_complete or (epoch % self.config.checkpoint.every_epochs == 0 and self._affordable())
-        saved = due and self.save(best=is_best)
+        if self.state.is_complete:
+            saved = self.save(best=is_best)
+        else:
+            due = epoch % self.config.checkpoint.every_epochs == 0 and self._affordable()
+            saved = due and self._save_meanwhile(best=is_best)
         if is_best and not saved:
             state = self.state.state_dict()
-            # a copy: training goes on in these tensors
-            ema = None if state.ema is None else _copied(state.ema)
-            self._best = self.state.position.global_step, StateDict(_copied(state.model), None, state.plain, ema)
+            # copies: training goes on in these tensors
+            ema = None if state.ema is None else training_device.clones(state.ema)
+            weights = StateDict(training_device.clones(state.model), None, state.plain, ema)
+            self._best = self.state.position.global_step, weights
 
     def step_ended(self) -> None:
         """Save if `every_minutes` have passed, or if a failed write is to be tried again."""
+        if self._in_flight is not None and self._in_flight[1].done():
+            self.finish_write()
         now, minutes = time.monotonic(), self.config.checkpoint.every_minutes
         due = minutes is not None and now - self._ended >= 60 * minutes and self._affordable()
         retry = self._retry_at is not None and now >= self._retry_at
         if due or retry:
-            self.save()
+            self._save_meanwhile()
+
+    @property
+    def seconds_to_save(self) -> float:
+        """How long `save` takes as far as it is known, with the write that it waits for."""
+        return self._seconds * (1 if self._in_flight is None else 2)
 
     @property
     def up_to_date(self) -> bool:
@@ -97,57 +153,122 @@ class Checkpointer:
         stay and the next attempt follows later; only a run directory that has vanished raises UserError (storage).
         With `best` it is the best checkpoint, too.
         """
+        with self._training_paused():
+            self.finish_write()
+            if self.up_to_date:
+                return True
+            return self._save(best, in_background=False)
+
+    def finish_write(self) -> None:
+        """Wait for the write in flight, if there is one, and record how it ended. Raises UserError as `save` does."""
+        if self._in_flight is None:
+            return
+        (job, result), self._in_flight = self._in_flight, None
+        try:
+            self._seconds, prune_error = result.result()
+        except OSError as error:
+            self._best = self._best or job.best
+            self._handle_failure(error, job.step)
+        else:
+            self._record(job, prune_error)
+
+    def close(self) -> None:
+        """Wait for the write in flight without recording it: the run ends by an exception, which is reported."""
+        if self._writer is not None:
+            self._writer.shutdown()
+
+    def _save_meanwhile(self, *, best: bool = False) -> bool:
+        """Save or, off the CPU, begin to: a thread writes while training goes on. Return whether it does.
+
+        On the CPU the digests and the copies of a write take the cores that train, and a second state the memory.
+        """
         if self.up_to_date:
             return True
-        if self.state.diverged() is not None:
+        if self._in_flight is not None:
             return False
-        timed, start = self.state.epoch_timer.running, time.monotonic()
+        with self._training_paused():
+            return self._save(best, in_background=self._writes_in_background)
+
+    @contextmanager
+    def _training_paused(self) -> Iterator[None]:
+        timed = self.state.epoch_timer.running
         self.state.epoch_timer.stop()
         try:
-            try:
-                self._write(best)
-            except OSError as error:
-                if error.errno not in FULL:
-                    raise
-                checkpoint.prune(self.run, keep=1)  # on a small disk the newest one makes way for none but the next
-                self._write(best)
-            self._retry_at = None
-            self._prune()
-        except OSError as error:
-            self._handle_failure(error)
-            return False
+            yield
         finally:
-            self.seconds, self._ended = time.monotonic() - start, time.monotonic()
             if timed:
                 self.state.epoch_timer.start()
+
+    def _save(self, best: bool, *, in_background: bool) -> bool:
+        if self.state.diverged() is not None:
+            return False
+        start, step = time.monotonic(), self.state.position.global_step
+        try:
+            job = self._prepare(best)
+            if in_background and (copied := job.on_host()) is not None:
+                self._writer = self._writer or ThreadPoolExecutor(1, "checkpoint")
+                self._in_flight = copied, self._writer.submit(self._write, copied)
+                return True
+            try:
+                self._seconds, prune_error = self._write(job)
+            except OSError:
+                self._best = job.earlier_best
+                raise
+        except OSError as error:
+            self._handle_failure(error, step)
+            return False
+        finally:
+            self._blocked_seconds, self._ended = time.monotonic() - start, time.monotonic()
+        self._record(job, prune_error)
         return True
 
-    def _prune(self) -> None:
+    def _prepare(self, best: bool) -> CheckpointJob:
+        """Return what is to be written. Raises OSError where the history cannot be written up to here."""
+        self.flush_history()
+        state, position = self.state.state_dict(), self.state.position
+        history_bytes = (self.run / EVENTS).stat().st_size
+        plain = {**state.plain, "config_hash": config_hash(state), "history_bytes": history_bytes}
+        earlier_best, self._best = self._best, None
+        job_state = replace(state, plain=plain)
+        return CheckpointJob(position.epoch, position.global_step, job_state, best, earlier_best)
+
+    def _write(self, job: CheckpointJob) -> tuple[float, OSError | None]:
+        """Write files, on any thread; return the seconds it took and why earlier checkpoints could not be removed."""
+        start, prune_error = time.monotonic(), None
+        try:
+            self._write_files(job)
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+            checkpoint.prune(self.run, keep=1)  # on a small disk the newest one makes way for none but the next
+            self._write_files(job)
         try:
             checkpoint.prune(self.run)
         except OSError as error:
-            self.emit(Warned(message=f"earlier checkpoints could not be removed: {error.strerror or error}"))
+            prune_error = error
         reach("checkpoint.pruned")
+        return time.monotonic() - start, prune_error
 
-    def _write(self, best: bool) -> None:
-        self.flush_history()
-        step, state = self.state.position.global_step, self.state.state_dict()
-        if self._best is not None:
-            best_step, weights = self._best
+    def _write_files(self, job: CheckpointJob) -> None:
+        if job.earlier_best is not None:
+            best_step, weights = job.earlier_best
             checkpoint.write(self.run, best_step, weights.model, None, weights.plain, weights.ema)
             checkpoint.write_pointer(self.run, "best", best_step)
-            self._best = None
-        history_bytes = (self.run / EVENTS).stat().st_size
-        plain = {**state.plain, "config_hash": config_hash(state), "history_bytes": history_bytes}
-        path = checkpoint.write(self.run, step, state.model, state.optimizer, plain, state.ema)
-        checkpoint.write_pointer(self.run, "last", step)
-        if best:
-            checkpoint.write_pointer(self.run, "best", step)
-        self._saved = (self.state.position.epoch, step)
+        state = job.state
+        checkpoint.write(self.run, job.step, state.model, state.optimizer, state.plain, state.ema)
+        checkpoint.write_pointer(self.run, "last", job.step)
+        if job.is_best:
+            checkpoint.write_pointer(self.run, "best", job.step)
         reach("checkpoint.pointed")
-        self.emit(Saved(step=step, path=f"{CHECKPOINTS}/{path.name}"))
 
-    def _handle_failure(self, error: OSError) -> None:
+    def _record(self, job: CheckpointJob, prune_error: OSError | None) -> None:
+        self._saved, self._retry_at = (job.epoch, job.step), None
+        self.emit(Saved(step=job.step, path=f"{CHECKPOINTS}/{job.step:08d}"))
+        if prune_error is not None:
+            reason = prune_error.strerror or prune_error
+            self.emit(Warned(message=f"earlier checkpoints could not be removed: {reason}"))
+
+    def _handle_failure(self, error: OSError, step: int) -> None:
         self._retry_at = time.monotonic() + RETRY_SECONDS
         if not self.run.is_dir():
             raise UserError(
@@ -159,27 +280,27 @@ class Checkpointer:
             ) from error
         self.emit(
             Warned(
-                message=f"the checkpoint after step {self.state.position.global_step} could not be written "
+                message=f"the checkpoint after step {step} could not be written "
                 f"({error.strerror or error}); the earlier one stays, and the next attempt is in {RETRY_SECONDS:.0f} s"
             )
         )
 
     def _affordable(self) -> bool:
-        if time.monotonic() - self._ended >= self.seconds / SHARE - self.seconds:
+        blocked = self._blocked_seconds
+        if self._in_flight is None and time.monotonic() - self._ended >= blocked / SHARE - blocked:
             return True
         if not self._stretched:
             self._stretched = True
+            reason = f"so that they take at most {SHARE:.0%} of the time"
+            if self._in_flight is not None:
+                reason = "one after the other"
             self.emit(
                 Warned(
-                    message=f"a checkpoint takes {self.seconds:.2g} s: they are written less often than configured, "
-                    f"so that they take at most {SHARE:.0%} of the time"
+                    message=f"a checkpoint takes {max(self._seconds, blocked):.2g} s: "
+                    f"they are written less often than configured, {reason}"
                 )
             )
         return False
-
-
-def _copied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: value.detach().to("cpu", copy=True) for name, value in tensors.items()}
 
 
 def config_hash(state: StateDict) -> str:

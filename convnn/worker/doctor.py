@@ -164,7 +164,9 @@ def deep(runs: Path, say: Callable[[str], None]) -> Finding:
     """Train a small run in the runs folder, kill and resume it five times, and compare it with an undisturbed one."""
     from convnn.worker import resume_trial
 
-    config = small(num_epochs=str(KILLS + 1), device="cpu")
+    device = training_device.select_device(RunConfig())
+    deterministic = str(device.type != "cpu").lower()  # on the CPU every run is
+    config = small(num_epochs=str(KILLS + 1), device=str(device), deterministic=deterministic)
     trial = resume_trial.run_trial(config, runs, KILLS, say)
     same = f"killed and resumed {plural(len(trial.kills), 'time')}: the same weights and metrics, bit for bit"
     return Finding(

@@ -70,6 +70,7 @@ class Loop:
         return self.trainer.state.position.epoch > self.trainer.config.training.num_epochs
 
     def _finish(self, event: Finished) -> Finished:
+        self.checkpointer.finish_write()
         if event.outcome == "diverged":
             return Finished(outcome="diverged", cause=f"{event.cause}; {self._divergence_advice()}", code=Exit.DIVERGED)
         if not self.checkpointer.up_to_date and not self.checkpointer.save():  # the one at the end of the epoch failed
@@ -101,7 +102,7 @@ class Loop:
 
     @property
     def _is_late(self) -> bool:
-        return self.limit is not None and self.limit.seconds_left(self.checkpointer.seconds) <= 0
+        return self.limit is not None and self.limit.seconds_left(self.checkpointer.seconds_to_save) <= 0
 
     def _poll_control_file(self) -> None:
         """Queue the command in the control file. Raises LockLostError where another process trains the run by now."""

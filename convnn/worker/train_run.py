@@ -8,6 +8,7 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -161,7 +162,8 @@ def _train(
     assert isinstance(started, Started)
     _record_start(recorder, trainer.state, started, resume_point)
     reach("run.logged")
-    return Loop(recorder.run, trainer, recorder, checkpointer, commands, limit).consume(stream)
+    with closing(checkpointer):
+        return Loop(recorder.run, trainer, recorder, checkpointer, commands, limit).consume(stream)
 
 
 def _record_start(recorder: Recorder, state: TrainState, started: Started, resume_point: ResumePoint | None) -> None:

@@ -6,7 +6,7 @@ import random
 
 import pytest
 from support import killing, training
-from support.processes import convnn
+from support.processes import Command, convnn
 
 from convnn.worker.crash_points import POINTS, VARIABLE
 
@@ -64,6 +64,20 @@ def test_killed_ten_times_in_one_run(tmp_path, whole):
         assert killed.code == -9, killed
     if killed.code != 0:
         killing.finish(tmp_path)
+    killing.check(killing.only_run(tmp_path), whole)
+
+
+CHECKPOINT_PLACES = [place for place in PLACES if place.startswith("checkpoint.") or place == "epoch.saved:2"]
+
+
+@pytest.mark.parametrize(
+    "place", [p if p == "checkpoint.optimizer:2" else pytest.param(p, marks=torture) for p in CHECKPOINT_PLACES]
+)
+def test_killed_while_a_checkpoint_is_written_as_that_of_a_gpu(tmp_path, whole, place):
+    arguments = ["run", *killing.arguments(RICH), "--plain"]
+    killed = Command(arguments, tmp_path, {VARIABLE: place}, before=killing.write_in_background).wait()
+    assert killed.code == -9, killed
+    killing.finish(tmp_path)
     killing.check(killing.only_run(tmp_path), whole)
 
 

@@ -46,6 +46,13 @@ def undisturbed(cwd: Path, options: dict[str, object]) -> Run:
     return run
 
 
+def write_in_background() -> None:
+    """Let this process write checkpoints as it does beside a GPU, while training goes on."""
+    from convnn.worker import checkpoint_schedule
+
+    checkpoint_schedule.BACKGROUND_DEVICES = ("cpu",)
+
+
 def only_run(cwd: Path) -> Run:
     runs, warnings = list_runs(cwd / "runs")
     assert len(runs) == 1 and warnings == [], (runs, warnings)

@@ -42,13 +42,16 @@ class Command:
         largest_file: int | None = None,
         more_memory: int | None = None,
         ignored: Collection[int] = (),
+        before: Callable[[], None] | None = None,
     ) -> None:
         _forkserver.set_forkserver_preload(PRELOAD)
         self.out, self.err = cwd / f".out-{time.monotonic_ns()}", cwd / f".err-{time.monotonic_ns()}"
         words = [str(word) for word in arguments]
         files = str(cwd), str(self.out), str(self.err)
         limits = largest_file, more_memory
-        self.process = _forkserver.Process(target=_run, args=(words, *files, dict(environment or {}), limits, ignored))
+        self.process = _forkserver.Process(
+            target=_run, args=(words, *files, dict(environment or {}), limits, ignored, before)
+        )
         self.process.start()
 
     @property
@@ -96,7 +99,10 @@ def _run(
     environment: dict[str, str],
     limits: tuple[int | None, int | None],
     ignored: Collection[int],
+    before: Callable[[], None] | None,
 ) -> None:
+    if before is not None:
+        before()
     os.chdir(cwd)
     set_signals(ignored)
     largest_file, more_memory = limits

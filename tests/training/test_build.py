@@ -114,3 +114,25 @@ def test_every_size_of_a_batch_is_compiled_for_itself(monkeypatch):
     torch.compiler.reset()
     assert len(graphs) == len(set(batches)) <= dynamo.recompile_limit
     assert all(isinstance(size, int) for sizes in graphs for size in sizes)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "preferred"),
+    [
+        ("cuda", {}, True),
+        ("cuda", {"matmul": "fp32"}, False),
+        ("cuda", {"matmul": "fp32", "use_amp": True}, True),
+        ("cpu", {"use_amp": True}, False),
+    ],
+)
+def test_convolutions_are_channels_last_where_tensor_cores_compute_them(monkeypatch, kind, options, preferred):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda index=None: (9, 0))
+    assert device.prefers_channels_last(training.config(**options), torch.device(kind)) == preferred
+
+
+def test_copies_on_the_host_are_contiguous_and_of_their_own():
+    weights = {"a": torch.randn(2, 3, 4, 5).to(memory_format=torch.channels_last), "step": torch.tensor(3.0)}
+    for copies in (device.host_copies(weights), device.clones(weights)):
+        assert all(torch.equal(copies[name], value) for name, value in weights.items())
+        assert not {value.data_ptr() for value in copies.values()} & {value.data_ptr() for value in weights.values()}
+    assert device.host_copies(weights)["a"].is_contiguous()

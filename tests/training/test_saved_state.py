@@ -40,6 +40,7 @@ def test_a_state_that_was_saved_comes_back_in_the_layout_of_the_parameters(name)
     trainer = build_trainer(optimizer=name)
     saved = saved_after_a_step(trainer)
     resumed = build_trainer(optimizer=name)
+    resumed.state.model.to(memory_format=torch.channels_last)  # as on a GPU
     resumed.state.load_state_dict(saved)
     assert resumed.state.state_dict().optimizer.keys() == saved.optimizer.keys()
     for key, value in resumed.state.state_dict().optimizer.items():

@@ -5,14 +5,18 @@ from __future__ import annotations
 import errno
 import gc
 import os
+import shutil
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from support import training
 
 from convnn.errors import UserError
 from convnn.events import Event, Saved, Warned
+from convnn.metrics import Best
 from convnn.training.state import TrainState
 from convnn.training.trainer import Trainer
 from convnn.worker import checkpoint
@@ -21,7 +25,7 @@ from convnn.worker.checkpoint_schedule import Checkpointer
 
 @pytest.fixture(scope="module")
 def state() -> TrainState:
-    return Trainer.from_config(training.config(limit=20)).state
+    return Trainer.from_config(training.config(limit=20, num_epochs=9)).state
 
 
 def build_checkpointer(
@@ -64,7 +68,7 @@ def test_a_failed_write_is_tried_again(tmp_path, state, monkeypatch):
     assert len(events) == 1  # not at once
     monkeypatch.undo()
     monkeypatch.setattr("convnn.worker.checkpoint_schedule.RETRY_SECONDS", -1.0)
-    checkpointer._handle_failure(OSError(errno.EIO, "again"))
+    checkpointer._handle_failure(OSError(errno.EIO, "again"), 0)
     checkpointer.step_ended()
     assert isinstance(events[-1], Saved)
 
@@ -75,6 +79,103 @@ def test_a_vanished_directory_ends_the_run(tmp_path, state):
     (tmp_path / "run").rmdir()
     with pytest.raises(UserError, match="vanished"):
         checkpointer.save()
+
+
+@pytest.fixture
+def background(monkeypatch):
+    """Checkpoints of the CPU are written as those of a GPU are."""
+    monkeypatch.setattr("convnn.worker.checkpoint_schedule.BACKGROUND_DEVICES", ("cpu",))
+
+
+@pytest.fixture
+def slow_writes(monkeypatch):
+    """An event that the next write waits for, once its first file is written."""
+    may_end = threading.Event()
+    monkeypatch.setattr(checkpoint, "reach", lambda point: point != "checkpoint.model" or may_end.wait(60))
+    yield may_end
+    may_end.set()
+
+
+@pytest.fixture
+def after_epoch(state) -> TrainState:
+    """The state after its first epoch of nine, which is the best so far."""
+    state.position.epoch, state.position.global_step = 2, 2
+    state.best = Best("test_top1", 50.0, 1)
+    return state
+
+
+def test_a_checkpoint_written_meanwhile_is_of_the_state_it_was_begun_in(tmp_path, after_epoch, background, slow_writes):
+    state = after_epoch
+    checkpointer, events = build_checkpointer(tmp_path, state)
+    first = next(state.model.parameters())
+    weights = first.detach().clone()
+    checkpointer.epoch_ended(1)
+    with torch.no_grad():  # training goes on, to a better epoch
+        first.add_(1)
+    state.position.epoch, state.position.global_step, state.best = 3, 4, Best("test_top1", 60.0, 2)
+    checkpointer.epoch_ended(2)  # one is in flight
+    checkpointer.step_ended()
+    assert not any(isinstance(event, Saved) for event in events)
+    assert "one after the other" in warnings(events)
+    slow_writes.set()
+    checkpointer.finish_write()
+    saved, _ = checkpoint.recover_newest(tmp_path)
+    name = next(name for name, value in state.model.state_dict().items() if value.data_ptr() == first.data_ptr())
+    assert saved.step == 2 and torch.equal(saved.model[name], weights) and saved.plain["position"]["epoch"] == 2
+    assert checkpoint.read_pointer(tmp_path, "best") == "00000002" and not checkpointer.up_to_date
+    assert checkpointer.save() and checkpointer.up_to_date  # with the better weights before it
+    assert torch.equal(checkpoint.load_named(tmp_path, "best").model[name], weights + 1)
+    assert [event.step for event in events if isinstance(event, Saved)] == [2, 4]
+
+
+def test_whoever_asks_for_a_checkpoint_waits_for_the_one_in_flight(tmp_path, after_epoch, background, slow_writes):
+    state = after_epoch
+    checkpointer, events = build_checkpointer(tmp_path, state)
+    checkpointer.epoch_ended(1)
+    threading.Timer(0.05, slow_writes.set).start()
+    assert checkpointer.save()
+    assert [event.step for event in events if isinstance(event, Saved)] == [2]  # it is of this position
+    checkpointer.close()
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC])
+def test_a_write_that_fails_meanwhile_is_reported_and_its_weights_stay_the_best(
+    tmp_path, after_epoch, background, monkeypatch, number
+):
+    def fail(point: str) -> None:
+        if point == "checkpoint.optimizer":
+            raise OSError(number, os.strerror(number))
+
+    state = after_epoch
+    checkpointer, events = build_checkpointer(tmp_path, state)
+    monkeypatch.setattr(checkpoint, "reach", fail)
+    checkpointer.epoch_ended(1)
+    checkpointer.finish_write()
+    assert "after step 2 could not be written" in warnings(events) and os.strerror(number) in warnings(events)
+    monkeypatch.setattr(checkpoint, "reach", lambda point: None)
+    state.position.epoch, state.position.global_step = 3, 4
+    assert checkpointer.save()
+    assert checkpoint.read_pointer(tmp_path, "best") == "00000002"
+    assert checkpoint.read_pointer(tmp_path, "last") == "00000004"
+
+
+def test_a_directory_that_vanishes_meanwhile_ends_the_run(tmp_path, after_epoch, background, slow_writes):
+    checkpointer, _ = build_checkpointer(tmp_path / "run", after_epoch)
+    checkpointer.epoch_ended(1)
+    shutil.rmtree(tmp_path / "run")
+    slow_writes.set()
+    with pytest.raises(UserError, match="vanished"):
+        checkpointer.finish_write()
+
+
+def test_a_run_whose_checkpoints_are_written_meanwhile_is_the_same(tmp_path, background):
+    config = training.config(limit=20)
+    whole, ended = training.train(tmp_path, config)
+    assert ended.finished.outcome == "done"
+    run, ended = training.train(tmp_path, config, commands=training.StopAt(2))
+    assert ended.finished.outcome == "stopped" and checkpoint.recover_newest(run.path)[0].step > 0
+    training.resume(run)
+    assert run.history().digest() == whole.history().digest()
 
 
 def test_minutes_are_obeyed(tmp_path):

@@ -1,6 +1,7 @@
 """Latency of the app (first frame, keys, table, chart), and the throughput of a run that trains in it.
 
-    python -m benchmarks.app [WORD ...]     only the parts that contain a WORD: frame, import, table, chart, key, share
+    python -m benchmarks.app [WORD ...]     only the parts that contain a WORD: frame, import, table, chart, neighbors,
+                                            key, share
     PAIRS=2 python -m benchmarks.app share  two pairs instead of ten
 
 The app runs in a pseudo-terminal of 120x40 with every pane open. Throughput is compared over interleaved pairs of runs:
@@ -28,9 +29,12 @@ from convnn.events import Finished
 from convnn.presets import resolve
 from convnn.runs import find
 from convnn.runs.event_log import event_line
+from tests.support.inspections import inspection
 from tests.support.pictured_runs import events_of, make
 from tests.support.terminal import ROOT, Program
 from tui.app import ConvnnApp
+from tui.screens.run.neighbors import NeighborsPane
+from tui.screens.run.screen import RunScreen
 from tui.screens.runs import RunsScreen
 
 LAUNCHING = ROOT / "tests" / "support" / "launching.py"
@@ -168,6 +172,32 @@ def chart() -> Iterator[str]:
     yield f"redraw of 8 curves of 100,000 points: median {1000 * median(times):.1f} ms"
 
 
+def neighbors() -> Iterator[str]:
+    """Time to look up and draw the neighbors of the next query of a layer with a large map, beside a second one."""
+    for side, size in ((32, (80, 24)), (224, (200, 60))):
+        times = sorted(asyncio.run(_query_times(side, size)))
+        figures = f"median {_ms([median(times)])}, worst {_ms(times[-1:])}"
+        yield f"the next query of a {side}x{side} map at {size[0]}x{size[1]}: {figures}"
+
+
+async def _query_times(side: int, size: tuple[int, int]) -> list[float]:
+    """Seconds of moves of the query, each drawn to the last cell."""
+    times = []
+    with tempfile.TemporaryDirectory() as folder:
+        app = ConvnnApp(Path(folder))
+        async with app.run_test(size=size) as pilot:
+            await app.push_screen(RunScreen(make(Path(folder), outcome="done")))
+            await pilot.press("8")
+            await pilot.pause(0.5)
+            pane = app.screen.query_one(NeighborsPane)
+            pane.present(inspection(side=side), inspection("last", 30, shift=1, side=side))
+            for number in range(KEYS):
+                start = time.perf_counter()
+                (pane.action_right, pane.action_left)[number % 2]()
+                times.append(time.perf_counter() - start)
+    return times
+
+
 def key() -> Iterator[str]:
     """Latency of a key that redraws every curve while a run trains."""
     for name, config in (("quickstart", QUICKSTART), ("vgg11 Branching", WIDE)):
@@ -192,7 +222,15 @@ def share() -> Iterator[str]:
         yield f"throughput in the app, {name}: {median(ratios):.1%} of headless (median of {PAIRS} pairs, {extremes})"
 
 
-PARTS = {"frame": frame, "import": import_, "table": table, "chart": chart, "key": key, "share": share}
+PARTS = {
+    "frame": frame,
+    "import": import_,
+    "table": table,
+    "chart": chart,
+    "neighbors": neighbors,
+    "key": key,
+    "share": share,
+}
 
 
 @contextmanager

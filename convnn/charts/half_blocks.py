@@ -77,9 +77,14 @@ class HalfBlocks:
         return len(self.dots) // 2
 
     def tint(self, top: int, left: int, size: int, color: RGB, strength: float) -> None:
-        """Blend a square of dots with a color, by a strength from 0 to 1; what lies outside is cut off."""
+        """Blend a square of dots with a color, by a strength from 0 to 1; what lies outside is cut off.
+
+        Letters have no colors: a tint would look like another brightness.
+        """
         import numpy as np
 
+        if self.letters:
+            return
         area = self.dots[max(0, top) : max(0, top + size), max(0, left) : max(0, left + size)]
         area[:] = np.rint(area * (1 - strength) + np.array(color) * strength)
 

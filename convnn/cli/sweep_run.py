@@ -117,8 +117,9 @@ def submit_sweep(
 ) -> None:
     """Show a plan, ask, and submit what is left of it as an array of Slurm jobs, with these options of sbatch."""
     from convnn.sweeps.slurm import sweep_job, try_job
-    from convnn.sweeps.start import start_jobs
+    from convnn.sweeps.start import check_grid, start_jobs
 
+    check_grid(planned)
     folder, plan = planned.folder, planned.plan
     sweep = replace(plan.sweep, slurm={**(plan.sweep.slurm or {}), **options})
     planned = replace(planned, plan=replace(plan, sweep=sweep))

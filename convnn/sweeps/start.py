@@ -188,12 +188,17 @@ def cells_to_train(planned: PlannedSweep, *, again: bool = False) -> list[int]:
         return [cell for entry in _write_down(planned, again=again) if (cell := entry.cell) is not None]
 
 
+def check_grid(planned: PlannedSweep) -> None:
+    """Raise UserError for a search, whose cells are not known before it ends."""
+    if planned.plan.sweep.search is not None:
+        fix = f"start it with convnn sweep run {planned.folder.name}, without --slurm"
+        raise UserError(Problem("a search draws its cells one by one, for the queue of this machine", fix=fix))
+
+
 def _write_down(planned: PlannedSweep, *, again: bool) -> list[Entry]:
     """Write the sweep down, and return an entry for each cell that is left and waits nowhere. The lock is held."""
     folder = planned.folder
-    if planned.plan.sweep.search is not None:
-        fix = f"start it with convnn sweep run {folder.name}"
-        raise UserError(Problem("a search draws its cells one by one, for the queue of this machine", fix=fix))
+    check_grid(planned)
     trained = {
         cell_id(cell): planned.trained[cell.index] for cell in planned.plan.to_train if cell.index in planned.trained
     }

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from convnn.errors import Exit, Problem, UserError
 from convnn.runs import control
 from convnn.runs.control import ControlCommand
 from convnn.runs.slurm_jobs import SCRIPT, element_of_run, job_of_run, refresh
-from convnn.slurm_job import cancel
+from convnn.slurm_job import NoSlurmError, cancel
 from convnn.sweeps.folder import SweepFolder
 from convnn.sweeps.queue import Entry, Queue
 from convnn.sweeps.search.process import stop_coordinator
@@ -47,7 +48,8 @@ def _stop_jobs(folder: SweepFolder, *, now: bool) -> tuple[int, int]:
     Returns how many were canceled, and how many are left.
     """
     if (folder.path / SCRIPT).exists():
-        refresh()
+        with suppress(NoSlurmError):  # the folder came from a cluster: there are no jobs here
+            refresh()
     cells = [cell for cell in read_state(folder).cells if cell.job is not None]
     waiting = [cell.job.name for cell in cells if cell.job is not None and cell.job.state.is_waiting]
     live = [cell for cell in cells if cell.job is not None and not cell.job.state.is_waiting]
@@ -62,7 +64,8 @@ def _stop_jobs(folder: SweepFolder, *, now: bool) -> tuple[int, int]:
 def stop_job(run: Path) -> str | None:
     """Cancel the job that is to train a run, if it has one; return its name. Raises SlurmError."""
     if element_of_run(run) is not None:
-        refresh()
+        with suppress(NoSlurmError):
+            refresh()
     job = job_of_run(run)
     if job is None:
         return None

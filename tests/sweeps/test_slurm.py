@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -77,3 +78,13 @@ def test_a_script_is_one_for_the_shell_whatever_its_paths(tmp_path):
 
 def test_numbers_as_ranges():
     assert ranges([4, 1, 2, 9, 10, 12]) == "1-2,4,9-10,12" and ranges([5]) == "5"
+
+
+def test_the_script_in_the_documentation_is_the_one_that_is_written():
+    page = (Path(__file__).parents[2] / "docs" / "cluster.md").read_text()
+    table = re.search(r"```toml\n(.*?)```", page, re.S)
+    script = re.search(r"```bash\n(#!/bin/bash.*?)```", page, re.S)
+    assert table is not None and script is not None
+    options = parse_sweep(table[1], "neighbors").slurm or {}
+    text = sweep_job(SweepFolder(Path("/home/me/runs"), "neighbors"), [1, 2, 3, 4], options, slots=2).text()
+    assert text.replace(sys.executable, "/home/me/venv/bin/python") == script[1]

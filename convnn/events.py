@@ -54,7 +54,8 @@ class Started(Event):
     schema_: str = Field(default=SCHEMA, alias="schema")
     versions: dict[str, str] = {}
     device: Text = ""
-    threads: Count | None = None
+    threads: Count | None = None  # of each process
+    processes: Count | None = None  # None where it is one
     git_commit: Text | None = None
     host: Text = ""
     seed: Count | None = None

@@ -159,6 +159,30 @@ def fp16_on_cpu() -> Problem:
     )
 
 
+def too_many_processes(processes: int, device: str, gpus: int | None) -> Problem | None:
+    """Return the problem that a run has no device for each of its processes; `gpus` is None where it is not known."""
+    if processes == 1 or device == "cpu":
+        return None
+    if device == "mps":
+        message = f"runtime.processes is {processes}: mps is one device for one process"
+    elif device.startswith("cuda:"):
+        message = f"runtime.processes is {processes}, but runtime.device names one GPU: {device!r}"
+        return Problem(
+            message,
+            key="runtime.device",
+            value=device,
+            fix="use --device cuda: each process takes a GPU",
+            change={"runtime.device": "cuda"},
+        )
+    elif gpus is not None and processes > gpus:
+        message = f"runtime.processes is {processes}: each takes a GPU; the number of GPUs here is {gpus}"
+    else:
+        return None
+    count = max(1, gpus or 1) if device == "cuda" else 1
+    fix = f"use --processes {count}, or --device cpu"
+    return Problem(message, key="runtime.processes", value=processes, fix=fix, change={"runtime.processes": count})
+
+
 # -- NVIDIA's management library --------------------------------------------------------------------------------------
 
 

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from convnn.errors import Exit, Problem, UserError
 
 JOB_ID = re.compile(r"[0-9]{1,12}(_[0-9]{1,9})?")
+FIRST_NODE = re.compile(r"([^,\[]+)(?:\[([0-9]+)[^\]]*\]([^,\[]*))?")  # of a list: "gpu[03-05,9]-ib,login1"
+FIRST_PORT, PORTS = 20_000, 12_000  # below those that systems give to clients
 TIMEOUT = 30.0  # seconds for an answer of the controller
 FIELDS = ("JobArrayID", "State", "Reason", "StartTime", "EndTime", "PreemptTime", "RestartCnt", "Command")
 WAITING = ("PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT", "RESV_DEL_HOLD")
@@ -55,6 +57,31 @@ class JobState:
     def was_preempted(self) -> bool:
         """Whether it is preempted since its latest start."""
         return self.preempted is not None and self.preempted >= (self.start or 0.0)
+
+
+@dataclass(frozen=True)
+class JobStep:
+    """The tasks that one `srun` started, of which this process is one."""
+
+    rank: int
+    tasks: int
+    local_rank: int  # among those on this node
+    node: str  # of rank 0
+    port: int  # at which they meet there
+
+
+def current_step(environment: Mapping[str, str] = os.environ) -> JobStep | None:
+    """Return the step of several tasks that this process is a part of; None outside of one."""
+    names = ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID", "SLURM_STEP_ID", "SLURM_JOB_ID")
+    numbers = [environment.get(name, "") for name in names]
+    nodes = FIRST_NODE.match(environment.get("SLURM_STEP_NODELIST", ""))
+    if nodes is None or not all(re.fullmatch(r"[0-9]{1,12}", number) for number in numbers):
+        return None
+    rank, tasks, local_rank, step, job = map(int, numbers)
+    if tasks == 1 or rank >= tasks:
+        return None
+    node = "".join(part or "" for part in nodes.groups())
+    return JobStep(rank, tasks, local_rank, node, FIRST_PORT + (64 * job + step) % PORTS)
 
 
 def current_job(environment: Mapping[str, str] = os.environ) -> str | None:

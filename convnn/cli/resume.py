@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from convnn.cli import arguments
-from convnn.cli.run import report_end, requeue_job, train
+from convnn.cli.run import follow_step, report_end, requeue_job, train
 from convnn.errors import Problem, UserError
 from convnn.presets.resolve import resolve_with_data
 from convnn.terminal.console import say
@@ -62,12 +62,15 @@ def resume(
     )
     from convnn.runs.run import runs_root
 
+    if run is None:
+        follow_step(None)  # the first task may have chosen a run already, which this one would pass over
     target = resumable_run(run, runs_root(runs))
     recorded = with_data_path(target, target.config())
     resolved = resolve_with_data(None, typed, base=recorded)
     if fork and take_over:
         problem = Problem("--take-over is not possible with --fork", key="take-over", fix="leave one of them out")
         raise UserError(problem)
+    follow_step(resolved.config)
     if fork:
         from convnn.worker.fork import fork_run
 

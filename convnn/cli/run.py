@@ -23,7 +23,7 @@ from convnn.presets.resolve import resolve_with_data
 from convnn.presets.store import read
 from convnn.runs.marker import is_ours
 from convnn.runs.run import create_run, is_run, runs_root
-from convnn.slurm_job import SlurmError
+from convnn.slurm_job import SlurmError, current_step
 from convnn.terminal.console import err, out, say
 from convnn.text import escaped
 
@@ -167,6 +167,7 @@ def run(
         return _queue(config, preset, runs_root(runs))
     if slurm:
         return _submit(config, runs_root(runs), options, max_minutes)
+    follow_step(config)
     if not as_json:
         say("loading torch ...")
     train_run = partial(
@@ -230,6 +231,23 @@ def _queue(config: RunConfig, preset: str | None, root: Path) -> None:
         say("a worker was started in the background")
     position = [queued.id for queued in target.entries()[0]].index(entry.id) + 1
     say(f"{name} is at position {position} of the queue; look at it with: convnn queue")
+
+
+def follow_step(config: RunConfig | None) -> None:
+    """In a task of `srun` above the first, train with that one to its end, and exit; else return.
+
+    Without a configuration, which only the first task knows, it must be of several processes. Raises UserError where
+    there is not one task for each of them.
+    """
+    step = current_step()
+    if step is None or (config is not None and config.runtime.processes == 1):
+        return
+    with gc_paused():
+        from convnn.worker import followers
+    if config is not None:
+        followers.check_tasks(config, step)
+    if step.rank > 0:
+        raise typer.Exit(followers.follow_step(step))
 
 
 def _check_flags(config: RunConfig, *, resume: bool, overwrite: bool, run: str | None, checkpoint: str | None) -> None:

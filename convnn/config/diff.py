@@ -12,7 +12,14 @@ from convnn.config.schema import RunConfig
 from convnn.errors import Problem
 
 # where it is computed, not what: these may change, and the run records that its metrics may not repeat exactly
-MACHINE = ("runtime.device", "runtime.threads", "runtime.deterministic", "data.workers", "data.path")
+MACHINE = (
+    "runtime.device",
+    "runtime.threads",
+    "runtime.processes",
+    "runtime.deterministic",
+    "data.workers",
+    "data.path",
+)
 
 
 def config_diff(recorded: Mapping[str, Any], config: RunConfig) -> list[Problem]:

@@ -244,6 +244,7 @@ EARLIER_VALUES: dict[str, Value] = {
     "training.bn_recalibrate": 0,
     "scheduler.warmup_epochs": 0,
     "runtime.matmul": "auto",
+    "runtime.processes": 1,
 }
 """What runs did before they recorded these options."""
 

@@ -299,7 +299,18 @@ class RuntimeSection(Section):
         when={"runtime.compile": (True,)},
     )
     threads: int = _option(
-        0, "--threads", "CPU threads of torch; 0: those it may use, at a resume as before", ge=0, le=1024
+        0,
+        "--threads",
+        "CPU threads of torch, shared by the processes; 0: those it may use, at a resume as before",
+        ge=0,
+        le=1024,
+    )
+    processes: int = _option(
+        1,
+        "--processes",
+        "processes that share the images of each step, one GPU each; with more runs than GPUs, one GPU a run is faster",
+        ge=1,
+        le=4096,
     )
     deterministic: bool = _option(
         False, "--deterministic", "only deterministic algorithms (cpu runs always repeat bit for bit)"

@@ -7,7 +7,7 @@ To add one, write `convnn/data/NAME.py` with a function `open_NAME(path, options
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import torch
 
     from convnn.data.loaders import Loader
+    from convnn.data.share import BatchShare
 
 PerChannel = tuple[float, ...]
 Normalization = tuple[PerChannel, PerChannel]  # mean and standard deviation of pixels counted from 0 to 1
@@ -63,6 +64,12 @@ class DataOptions:
     drop_last: bool
     splits: Sequence[str]
     normalization: Normalization | None
+    share: BatchShare  # of each training batch that this process reads
+
+    @property
+    def evaluation_share(self) -> BatchShare:
+        """The share of each batch that is evaluated: those have no micro-batches."""
+        return replace(self.share, micro_batches=1)
 
     def splits_to_read(self, *, measures_normalization: bool) -> tuple[str, ...]:
         """Return the splits to read: "train" also where the normalization must be measured on the training images."""
@@ -87,6 +94,7 @@ def open_data(
     drop_last: bool = False,
     splits: Sequence[str] = ("train", "test"),
     normalization: Normalization | None = None,
+    share: BatchShare | None = None,
 ) -> LoadedDataset:
     """Open the data set `name` at `path`; CIFAR is downloaded to it where it is missing.
 
@@ -102,11 +110,14 @@ def open_data(
         drop_last: leave out a smaller last training batch.
         splits: "train" (which includes the validation split), "test" or both.
         normalization: (mean, std) to use instead of the published or the measured one.
+        share: the rows of each training batch that this process reads, by default all of them.
 
     Raises:
         UserError: the data is missing or damaged, does not fit into memory, holds too few images, or has a validation
             folder beside a `val_share`.
     """
+    from convnn.data.share import WHOLE_BATCH  # with torch
+
     options = DataOptions(
         resize=resize,
         limit=limit,
@@ -121,6 +132,7 @@ def open_data(
         drop_last=drop_last,
         splits=tuple(splits),
         normalization=normalization,
+        share=share or WHOLE_BATCH,
     )
     dataset: LoadedDataset = resolve_name(DATASETS[name].open)(Path(path).expanduser(), options)
     return dataset

@@ -22,6 +22,7 @@ from convnn.data.folder import too_many_unreadable, unreadable_error, unreadable
 from convnn.data.images import Box, decoding, read_rgb
 from convnn.data.in_memory import check_batches
 from convnn.data.loaders import Normalize, epoch_order
+from convnn.data.share import BatchShare
 from convnn.data.splits import balanced_subset, derive_seed, num_batches, val_share_problem, validation_split
 from convnn.data.worker_processes import POLL_SECONDS, poll_batches, prepare_worker, start_server
 from convnn.errors import Exit, UserError
@@ -62,6 +63,7 @@ def open_imagenet(path: Path, options: DataOptions) -> LoadedDataset:
             workers=options.workers,
             shuffle=is_train,
             drop_last=is_train and options.drop_last,
+            share=options.share if is_train else options.evaluation_share,
             path=path,
         )
 
@@ -147,19 +149,20 @@ class ImageBatches(Dataset[DecodedBatch]):
 
 
 class _BatchSampler(Sampler[BatchKey]):
-    """`num_batches` batches of one epoch from a step on; in file order if `seed` is None."""
+    """A share of `num_batches` batches of one epoch from a step on; in file order if `seed` is None."""
 
-    def __init__(self, num_images: int, batch_size: int, num_batches: int, seed: int | None) -> None:
+    def __init__(self, num_images: int, batch_size: int, num_batches: int, seed: int | None, share: BatchShare) -> None:
         self.num_images, self.batch_size, self.num_batches, self.seed = num_images, batch_size, num_batches, seed
+        self.share = share
         self.epoch = self.first_step = 0
 
     def __iter__(self) -> Iterator[BatchKey]:
-        if self.seed is None:
-            order = list(range(self.num_images))
-        else:
-            order = epoch_order(self.num_images, self.seed, self.epoch).tolist()
+        order = torch.arange(self.num_images)
+        if self.seed is not None:
+            order = epoch_order(self.num_images, self.seed, self.epoch)
         for step in range(self.first_step, self.num_batches):
-            yield self.epoch, order[step * self.batch_size : (step + 1) * self.batch_size]
+            indices = order[step * self.batch_size : (step + 1) * self.batch_size]
+            yield self.epoch, indices[self.share.rows(len(indices))].tolist()
 
 
 class StreamingLoader:
@@ -178,13 +181,15 @@ class StreamingLoader:
         workers: int,
         shuffle: bool,
         drop_last: bool,
+        share: BatchShare,
         path: Path,
     ) -> None:
         self.num_images, self.batch_size, self.device, self.normalize = len(images), batch_size, device, normalize
         self.path, self.warnings = path, list[str]()
         self._num_batches = num_batches(self.num_images, batch_size, drop_last=drop_last)
         self._images, self._unreadable = images, dict[int, str]()
-        self._sampler = _BatchSampler(self.num_images, batch_size, self._num_batches, images.seed if shuffle else None)
+        seed = images.seed if shuffle else None
+        self._sampler = _BatchSampler(self.num_images, batch_size, self._num_batches, seed, share)
         self._loader = DataLoader(
             images,
             batch_size=None,  # an item is a batch
@@ -205,6 +210,7 @@ class StreamingLoader:
 
     def poll_epoch(self, epoch: int, first_step: int = 0) -> Generator[tuple[Tensor, Tensor] | None]:
         self._sampler.epoch, self._sampler.first_step = epoch, first_step
+        share, step = self._sampler.share, first_step
         with closing(self._batches()) as batches:
             for batch in batches:
                 if batch is None:
@@ -214,7 +220,12 @@ class StreamingLoader:
                 if errors:
                     self._report(errors)
                 images = images.to(self.device, non_blocking=True)
-                yield self.normalize(images), labels.to(self.device, non_blocking=True)
+                batch_size = min(self.batch_size, self.num_images - step * self.batch_size)
+                drawn, rows = (
+                    (batch_size, share.rows(batch_size)) if share.processes > 1 else (len(images), slice(None))
+                )
+                yield self.normalize(images, drawn, rows), labels.to(self.device, non_blocking=True)
+                step += 1
 
     def image(self, index: int) -> tuple[Tensor, int]:
         images, labels, errors = self._images[(0, [index])]

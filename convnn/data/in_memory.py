@@ -89,6 +89,7 @@ def load_in_memory(
             flip=is_train and options.augment and flip,
             noise=options.noise if is_train else 0.0,
             drop_last=is_train and options.drop_last,
+            share=options.share if is_train else options.evaluation_share,
         )
 
     train_loader, val_loader, test_loader = loader("train"), loader("val"), loader("test")

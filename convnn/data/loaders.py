@@ -14,8 +14,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from convnn.data import Normalization
+from convnn.data.share import WHOLE_BATCH, BatchShare
 from convnn.data.splits import derive_seed, num_batches
 
+ALL = slice(None)  # rows of a batch
 PAD = 4  # pixels on each side of an image that is cropped at random
 
 
@@ -38,6 +40,7 @@ class Loader(Protocol):
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """Batches from step `first_step` on: normalized images float32 (B, C, H, W) and labels int64 (B,).
 
+        Of each batch they hold the rows of this process's share; all random numbers are drawn for the whole batch.
         The order of the training images depends on (seed, epoch) alone. Augmentation and noise draw from torch's
         global generators inside next(): seeding those before a step repeats the step.
         """
@@ -55,10 +58,16 @@ class Normalize:
         self.shift = (-mean / std).float().to(device)
         self.noise = noise
 
-    def __call__(self, pixels: Tensor) -> Tensor:
-        """uint8 (B, C, H, W) -> float32 (B, C, H, W). Noise is drawn on the device: copying it would cost a step."""
+    def __call__(self, pixels: Tensor, batch_size: int | None = None, rows: slice | Tensor = ALL) -> Tensor:
+        """Normalize images, which are the `rows` of a batch of `batch_size`. uint8 (B, C, H, W) -> float32 (B, C, H, W)
+
+        Noise is drawn on the device: copying it would cost a step.
+        """
         x = pixels.float().mul_(self.scale).add_(self.shift)  # in place: one large temporary, not three
-        return x.add_(torch.randn_like(x), alpha=self.noise) if self.noise else x
+        if not self.noise:
+            return x
+        noise = torch.randn((batch_size or len(x), *x.shape[1:]), device=x.device)[rows]
+        return x.add_(noise[: len(x)], alpha=self.noise)  # fewer where images of a row cannot be read
 
 
 def epoch_order(num_images: int, seed: int, epoch: int) -> Tensor:
@@ -88,7 +97,9 @@ class InMemoryLoader:
         flip: bool = False,
         noise: float = 0.0,
         drop_last: bool = False,
+        share: BatchShare = WHOLE_BATCH,
     ) -> None:
+        self.share = share
         self.warnings: list[str] = []
         self.num_images, self.channels, self.height, self.width = images.shape
         self.batch_size, self.seed, self.device = batch_size, seed, device
@@ -106,7 +117,9 @@ class InMemoryLoader:
         order = to_device(order, self.device)
         for step in range(first_step, len(self)):
             indices = order[step * self.batch_size : (step + 1) * self.batch_size]
-            yield self.normalize(self._augment(indices)), self._labels[indices]
+            rows = self.share.rows(len(indices))
+            pixels = self._augment(indices, rows)
+            yield self.normalize(pixels, len(indices), rows), self._labels[indices[rows]]
 
     def poll_epoch(self, epoch: int, first_step: int = 0) -> Generator[tuple[Tensor, Tensor] | None]:
         yield from self.epoch(epoch, first_step)
@@ -116,14 +129,15 @@ class InMemoryLoader:
         pixels = self._images[index, :, margin : margin + self.height, margin : margin + self.width]
         return pixels.cpu(), int(self._labels[index])
 
-    def _augment(self, indices: Tensor) -> Tensor:
-        """Return the images at these indices, cropped and flipped. (B,) -> uint8 (B, C, H, W)"""
+    def _augment(self, indices: Tensor, rows: slice | Tensor) -> Tensor:
+        """Return these rows of the batch of images at `indices`, cropped and flipped. (B,) -> uint8 (rows, C, H, W)"""
         if not (self.crop or self.flip):
-            return self._images.index_select(0, indices)
+            return self._images.index_select(0, indices[rows])
         offsets = torch.randint(2 * PAD + 1, (2, len(indices)))
         flips = torch.randint(2, (1, len(indices)))
         # drawn on the CPU, the same for every device, and copied in one piece
-        down, right, flipped = to_device(torch.cat((offsets, flips)), self.device)
+        down, right, flipped = to_device(torch.cat((offsets, flips))[:, rows], self.device)
+        indices = indices[rows]
         x = self._crop(indices, down, right) if self.crop else self._images.index_select(0, indices)
         if not self.flip:
             return x

@@ -143,6 +143,6 @@ def _kill(workers: list[Any]) -> None:
 
 
 @atexit.register
-def _kill_all() -> None:
+def kill_all() -> None:
     """End the workers of an epoch that was never finished, before multiprocessing waits for them."""
     _kill(list(_running))

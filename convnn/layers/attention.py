@@ -51,6 +51,21 @@ class _SlotConv(nn.Conv1d):
             nn.init.zeros_(self.bias)
 
 
+class AttentionDropout(nn.Module):
+    """What dropout with probability p multiplies the attention weights with. (B, N, K) -> (B, N, K) or None"""
+
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        self.p = p
+
+    def forward(self, index: Tensor, dtype: torch.dtype) -> Tensor | None:
+        """Return the factors of the neighbors at `index`; None where nothing is dropped."""
+        return draw_keep(index.shape, dtype, self.p, index.device) if self.training else None
+
+    def extra_repr(self) -> str:
+        return f"p={self.p}"
+
+
 class _ConvNNAttention(NeighborLayer):
     """See `ConvNNAttention2d`."""
 
@@ -83,7 +98,7 @@ class _ConvNNAttention(NeighborLayer):
             sampling,
         )
         self.require(0 <= attention_dropout < 1, f"attention_dropout is {attention_dropout}: must be in [0, 1)")
-        self.attention_dropout = attention_dropout
+        self.dropout = AttentionDropout(attention_dropout)
         channels = self.gathered_channels
         self.query = nn.Linear(channels, channels, bias=False)
         self.key = nn.Linear(channels, channels, bias=False)
@@ -106,7 +121,7 @@ class _ConvNNAttention(NeighborLayer):
         pool = self.pool(sides, x.device)
         index = nearest_keys(queries, keys, pool, sides, padding, self.K, self.magnitude_type)
         self.report_neighbors(sides, index, partial(self._scores, queries, keys, sides))
-        keep = draw_keep(index, dtype, self.attention_dropout) if self.training else None  # (B, N, K)
+        keep = self.dropout(index, dtype)  # (B, N, K)
         depthwise = self.depthwise
         mixed, _ = attend(
             projections, index, keep, depthwise.weight, depthwise.bias, sides, padding, self.magnitude_type
@@ -118,9 +133,6 @@ class _ConvNNAttention(NeighborLayer):
         """Cosine or squared distance of queries and their neighbors' keys. (B, N, d), (B, M, d) -> (B, N, K)"""
         scores = pair_scores(queries, keys, index, sides, self.padding, self.magnitude_type)
         return scores if self.magnitude_type == "cosine" else -scores
-
-    def extra_repr(self) -> str:
-        return f"{super().extra_repr()}, attention_dropout={self.attention_dropout}"
 
 
 class ConvNNAttention1d(_ConvNNAttention):

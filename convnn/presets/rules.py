@@ -15,12 +15,13 @@ from convnn.costs import slot_cost
 from convnn.data.catalog import DatasetInfo, split_sizes
 from convnn.data.splits import drop_last_problem, val_share_problem
 from convnn.errors import Problem
-from convnn.hardware import fp16_on_cpu
+from convnn.hardware import fp16_on_cpu, too_many_processes
 from convnn.layer_table import Side, layer_kind, samples_all
 from convnn.models import architectures
 from convnn.models.architectures import Slot
 from convnn.text import plural
 
+GRAPH_MODES = ("reduce-overhead", "max-autotune")  # of torch.compile, which capture CUDA graphs
 VARIABLE = re.compile(r"\$\w+|\$\{\w+\}")
 
 
@@ -81,6 +82,9 @@ def notes(config: RunConfig) -> list[str]:
         )
     if config.runtime.compile and config.runtime.compile_mode == "reduce-overhead" and config.runtime.device == "cpu":
         surprises.append("compile_mode reduce-overhead uses CUDA graphs; on cpu it compiles as default does")
+    processes, threads = config.runtime.processes, config.runtime.threads or os.cpu_count() or 1
+    if processes > threads and config.runtime.device == "cpu":
+        surprises.append(f"processes {processes} share {plural(threads, 'CPU thread')}: they wait for each other")
     if config.runtime.matmul == "tf32" and config.runtime.device in ("cpu", "mps"):
         surprises.append(f"matmul tf32 is for cuda: {config.runtime.device} computes in float32")
     if layer_kind(config.layer.type).branches and config.branching.ratio == 0:
@@ -156,10 +160,29 @@ def _runtime(config: RunConfig) -> Iterator[Problem]:
     runtime = config.runtime
     if runtime.amp and runtime.amp_dtype == "fp16" and runtime.device == "cpu":
         yield fp16_on_cpu()
+    if problem := too_many_processes(runtime.processes, runtime.device, None):
+        yield problem
+    captures = runtime.compile and runtime.compile_mode in GRAPH_MODES
+    if runtime.processes > 1 and captures and runtime.device != "cpu":
+        yield Problem(
+            f"runtime.compile_mode {runtime.compile_mode} captures CUDA graphs, which several processes cannot share",
+            key="runtime.compile_mode",
+            value=runtime.compile_mode,
+            fix="use --compile_mode default, or --processes 1",
+            change={"runtime.compile_mode": "default"},
+        )
 
 
 def _batches(config: RunConfig) -> Iterator[Problem]:
     batch, micro = config.training.batch_size, config.training.accumulate
+    if config.runtime.processes > batch:
+        yield Problem(
+            f"runtime.processes is {config.runtime.processes}: a batch of {plural(batch, 'image')} is too small",
+            key="runtime.processes",
+            value=config.runtime.processes,
+            fix=f"use --processes {batch} or less",
+            change={"runtime.processes": batch},
+        )
     if micro > batch:
         yield Problem(
             f"training.accumulate is {micro}: a batch of {plural(batch, 'image')} has no {micro} micro-batches",

@@ -17,9 +17,11 @@ from convnn.config.active import inactive_options
 from convnn.config.schema import RunConfig
 from convnn.layer_table import LayerKind, layer_kind
 from convnn.models.architectures import architecture
+from convnn.presets.rules import GRAPH_MODES
 
 if TYPE_CHECKING:
     from convnn.data import LoadedDataset
+    from convnn.data.share import BatchShare
 
 Conv = Callable[[int, int], nn.Module]
 LossFn = Callable[[Tensor, Tensor], Tensor]
@@ -75,17 +77,21 @@ def compiled(config: RunConfig, model: nn.Module) -> nn.Module:
 
 def captures_graphs(config: RunConfig) -> bool:
     """Return whether the compiled model runs as CUDA graphs, which overwrite the tensors that they return."""
-    return config.runtime.compile and config.runtime.compile_mode in ("reduce-overhead", "max-autotune")
+    return config.runtime.compile and config.runtime.compile_mode in GRAPH_MODES
 
 
 def loss_fn(config: RunConfig, label_smoothing: float = 0.0) -> LossFn:
-    """Return the loss of each image, in float32: logits (B, classes), targets (B,) -> (B,).
+    """Return the loss of each image, in float32 at least: logits (B, classes), targets (B,) -> (B,).
 
     Smoothed labels are for training with cross-entropy alone, so that evaluated losses compare between runs.
     """
     if config.training.criterion == "MSE":
-        return lambda logits, y: (logits.float() - F.one_hot(y, logits.shape[1])).square().mean(dim=1)
-    return lambda logits, y: F.cross_entropy(logits.float(), y, reduction="none", label_smoothing=label_smoothing)
+        return lambda logits, y: (_wide(logits) - F.one_hot(y, logits.shape[1])).square().mean(dim=1)
+    return lambda logits, y: F.cross_entropy(_wide(logits), y, reduction="none", label_smoothing=label_smoothing)
+
+
+def _wide(logits: Tensor) -> Tensor:
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
 def optimizer(config: RunConfig, model: nn.Module) -> torch.optim.Optimizer:
@@ -169,10 +175,12 @@ def data(
     splits: tuple[str, ...] = ("train", "test"),
     normalization: tuple[tuple[float, ...], tuple[float, ...]] | None = None,
     split_seed: int | None = None,
+    share: BatchShare | None = None,
 ) -> LoadedDataset:
     """Open the data set on the device. Raises UserError when it is missing or damaged.
 
-    `split_seed` draws what is drawn of the images, by default `training.seed`.
+    `split_seed` draws what is drawn of the images, by default `training.seed`; `share` is what this process reads of a
+    batch, by default all of it.
     """
     from convnn.data import open_data
 
@@ -193,4 +201,5 @@ def data(
         drop_last=config.training.drop_last,
         splits=splits,
         normalization=normalization,
+        share=share,
     )

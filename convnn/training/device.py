@@ -15,11 +15,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from convnn import hardware
+from convnn import hardware, slurm_job
 from convnn.config.schema import RunConfig
 from convnn.costs.memory_fit import is_out_of_memory
 from convnn.errors import Exit, Problem, UserError
-from convnn.hardware import fp16_on_cpu
+from convnn.hardware import fp16_on_cpu, too_many_processes
 from convnn.training import allocator
 
 # what cuBLAS needs to be deterministic; it is read once a process, which may train other runs before such a one
@@ -45,6 +45,9 @@ def select_device(config: RunConfig) -> torch.device:
         )
     if config.runtime.amp and config.runtime.amp_dtype == "fp16" and name == "cpu":
         raise UserError(fp16_on_cpu())
+    gpus = torch.cuda.device_count() if slurm_job.current_step() is None else None  # of one of several nodes
+    if problem := too_many_processes(config.runtime.processes, name, gpus):
+        raise UserError(problem, Exit.DATA)
     return torch.device(name)
 
 
@@ -106,7 +109,8 @@ def default_threads() -> int:
 def configure_torch(config: RunConfig, device: torch.device) -> None:
     """Set threads, allocator, determinism and products for the process, before anything of a run is built."""
     allocator.keep_memory()
-    torch.set_num_threads(config.runtime.threads or default_threads())
+    threads = config.runtime.threads or default_threads()
+    torch.set_num_threads(max(1, threads // config.runtime.processes))
     deterministic = config.runtime.deterministic
     if deterministic != torch.are_deterministic_algorithms_enabled():  # setting it imports the compiler
         torch.use_deterministic_algorithms(deterministic)

@@ -11,6 +11,7 @@ from torch import nn
 
 from convnn.training.build import LossFn
 from convnn.training.meters import Meters
+from convnn.training.process_group import ALONE, ProcessGroup
 
 if TYPE_CHECKING:
     from convnn.data.loaders import Loader
@@ -25,10 +26,11 @@ def evaluation_steps(
     split: str,
     *,
     seed: int,
+    group: ProcessGroup = ALONE,
 ) -> Generator[None, None, dict[str, float]]:
     """Yield after each batch and while one is waited for, so that evaluation can be interrupted.
 
-    It returns loss and scores in percent, as SPLIT_NAME.
+    It returns loss and scores in percent, as SPLIT_NAME. Each process of a group evaluates its rows of every batch.
     Sums are kept in float64 over single images, so the batch size does not show beyond rounding. Random candidates are
     drawn from the seed, whatever was drawn before: the same in every epoch, and in every later evaluation.
     """
@@ -44,6 +46,9 @@ def evaluation_steps(
                         logits = model(x)
                     meters.add(loss_fn(logits, y), logits, y)
             yield None
+    if group.size > 1:
+        group.proceed(meters.images)
+        meters.reduce(group)
     return meters.metrics(split)
 
 

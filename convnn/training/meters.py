@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from convnn.metrics import SCORES
+from convnn.training.process_group import ProcessGroup
 
 NEVER = 2**62  # the first non-finite step of an epoch without one
 
@@ -25,17 +26,29 @@ class Meters:
 
     def add(self, losses: Tensor, logits: Tensor, targets: Tensor, step: int = 0) -> None:
         """Count a (micro-)batch: losses (B,), logits (B, classes), targets (B,)."""
+        self.add_sums(self.batch_sums(losses, logits, targets), len(targets), step)
+
+    def batch_sums(self, losses: Tensor, logits: Tensor, targets: Tensor) -> Tensor:
+        """Return the summed loss and scores of a (micro-)batch. (B,), (B, classes), (B,) -> (1 + scores,)"""
         scores = torch.stack([score(logits, targets) for score in SCORES.values()])  # (scores, B)
-        loss = losses.sum()
-        self.sums[0].add_(loss)
-        self.sums[2:].add_(scores.sum(1, dtype=self.sums.dtype))
-        self.nonfinite_step = self.nonfinite_step.minimum(torch.where(loss.isfinite(), NEVER, step))
-        self.images += len(targets)
+        return torch.cat((losses.sum()[None].to(self.sums.dtype), scores.sum(1, dtype=self.sums.dtype)))
+
+    def add_sums(self, sums: Tensor, images: int, step: int) -> None:
+        """Count a (micro-)batch of so many images by its `batch_sums`."""
+        self.sums[0].add_(sums[0])
+        self.sums[2:].add_(sums[1:])
+        self.nonfinite_step = self.nonfinite_step.minimum(torch.where(sums[0].isfinite(), NEVER, step))
+        self.images += images
 
     def add_norm(self, norm: Tensor) -> None:
         """Count the gradient norm of a step; a step that fp16 scaling skips has none."""
         self.sums[1].add_(norm.nan_to_num(0.0, 0.0, 0.0))
         self.steps += 1
+
+    def reduce(self, group: ProcessGroup) -> None:
+        """Take what the meters of all processes have counted together."""
+        totals = group.sum(torch.cat((self.sums, self.sums.new_tensor([self.images]))))
+        self.sums, self.images = totals[:-1], int(totals[-1])
 
     def first_nonfinite_step(self) -> int | None:
         """Return the first step with a non-finite loss, None without one. Syncs with the device."""

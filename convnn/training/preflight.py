@@ -35,10 +35,14 @@ def preflight(
     amp: torch.dtype | None,
     *,
     compiled_model: nn.Module | None = None,
+    parallel_model: nn.Module | None = None,
     time_amp: bool = False,
 ) -> PreflightReport:
     """Compile the model, if a compiled one is given, and time mixed precision, both on a batch (B, C, H, W), (B,).
 
+    `parallel_model` sums gradients over several processes; it includes the compiled one. It takes a pass in any case:
+    after its first one, DistributedDataParallel lays out its buckets anew, and where there are three processes or more,
+    the layout decides the order of a sum. So a resumed run sums as an undisturbed one.
     Raises UserError when nothing was compiled.
     """
     buffers = {name: value.clone() for name, value in model.named_buffers()}
@@ -48,7 +52,9 @@ def preflight(
     try:
         if compiled_model is not None:
             _fill_caches(model, batch[0], amp)
-            graphs = _compile(compiled_model, loss_fn, batch, amp)
+            graphs = _compile(parallel_model or compiled_model, loss_fn, batch, amp)
+        elif parallel_model is not None:
+            _forward_backward(parallel_model, loss_fn, batch, amp)
         if time_amp and amp is not None:
             notes = (_amp_speed(model, loss_fn, batch, amp),)
     finally:

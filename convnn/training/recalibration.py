@@ -12,13 +12,21 @@ from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from convnn.training.evaluation import autocast
+from convnn.training.process_group import ALONE, ProcessGroup
 
 if TYPE_CHECKING:
     from convnn.data.loaders import Loader
 
 
 def recalibration_steps(
-    model: nn.Module, loader: Loader, device: torch.device, amp: torch.dtype | None, *, batches: int, seed: int
+    model: nn.Module,
+    loader: Loader,
+    device: torch.device,
+    amp: torch.dtype | None,
+    *,
+    batches: int,
+    seed: int,
+    group: ProcessGroup = ALONE,
 ) -> Generator[None]:
     """Yield after each batch and while one is waited for; then replace the running statistics of the model.
 
@@ -43,7 +51,9 @@ def recalibration_steps(
             norm.momentum = None  # a mean over all batches, not a moving one
         with closing(loader.poll_epoch(0)) as polled:
             for batch in polled:
-                if batch is not None and len(batch[1]):  # ready, and some image of it can be read
+                images = 0 if batch is None else sum(group.proceed(len(batch[1])))
+                if batch is not None and images:  # ready, and some image of it can be read
+                    group.rows.start, group.rows.size = 0, images
                     with torch.no_grad(), autocast(device, amp):
                         functional_call(model, statistics, (batch[0],))
                     count += 1

@@ -20,6 +20,7 @@ from convnn.training import device as training_device
 from convnn.training.environment import versions
 from convnn.training.meters import Meters, Stopwatch
 from convnn.training.optimizer_state import checked_state, is_number, load_counters, load_scale, saved_rates
+from convnn.training.process_group import ALONE, ProcessGroup
 from convnn.training.schedule import Schedule
 
 if TYPE_CHECKING:
@@ -190,7 +191,12 @@ class TrainState:
     def machine(self) -> dict[str, Any]:
         """Return what results may depend on beside the configuration: where it agrees, two runs agree bit for bit."""
         threads = torch.get_num_threads() if self.device.type == "cpu" else None
-        return {"device": training_device.describe(self.device), "threads": threads, "torch": torch.__version__}
+        return {
+            "device": training_device.describe(self.device),
+            "threads": threads,
+            "torch": torch.__version__,
+            "processes": self.config.runtime.processes,
+        }
 
     def diverged(self) -> str | None:
         """Return since which step the loss or the weights are not finite; else None. Syncs with the device."""
@@ -301,13 +307,20 @@ class TrainState:
             )
 
 
-def build_train_state(config: RunConfig, data: LoadedDataset, device: torch.device, split_seed: int) -> TrainState:
+def build_train_state(
+    config: RunConfig, data: LoadedDataset, device: torch.device, split_seed: int, group: ProcessGroup = ALONE
+) -> TrainState:
     """Seed torch and build the state of a run that has not begun.
 
     The model is drawn on the CPU, so that its first weights are the same on every device.
     """
     torch.manual_seed(config.training.seed)
-    model = build.model(config, len(data.classes)).to(device)
+    model = build.model(config, len(data.classes))
+    if group.size > 1:
+        from convnn.training.whole_batch import convert
+
+        convert(model, group.rows)
+    model = model.to(device)
     if training_device.prefers_channels_last(config, device):
         model.to(memory_format=torch.channels_last)
     optimizer = build.optimizer(config, model)

@@ -6,10 +6,11 @@ Every yield lies between two steps, where `TrainState.state_dict` is complete; m
 from __future__ import annotations
 
 import hashlib
+import json
 import platform
 import time
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +19,7 @@ from convnn import hardware
 from convnn.config.schema import RunConfig
 from convnn.costs.memory_fit import ModelMemoryError, is_out_of_memory, shortage
 from convnn.costs.plan import plan
+from convnn.data.catalog import DATASETS
 from convnn.data.splits import small_last_batch
 from convnn.errors import UserError
 from convnn.events import Epoch, Event, Finished, Started, Step, Warned
@@ -29,6 +31,7 @@ from convnn.training import device as training_device
 from convnn.training.evaluation import autocast, evaluation_steps
 from convnn.training.meters import DataLoadingShare, Meters, Stopwatch
 from convnn.training.preflight import PreflightReport, preflight
+from convnn.training.process_group import ALONE, ProcessGroup
 from convnn.training.recalibration import recalibration_steps
 from convnn.training.state import StateDict, TrainState, build_train_state, saved_split_seed
 
@@ -39,7 +42,13 @@ STEP_EVENTS_PER_EPOCH = 200
 class Trainer:
     """Trains a state to the last epoch of its configuration."""
 
-    def __init__(self, state: TrainState, warnings: Sequence[str], peak_memory: training_device.PeakMemory) -> None:
+    def __init__(
+        self,
+        state: TrainState,
+        warnings: Sequence[str],
+        peak_memory: training_device.PeakMemory,
+        group: ProcessGroup = ALONE,
+    ) -> None:
         config = state.config
         self.state, self.config, self.warnings = state, config, tuple(warnings)
         self.device, self.peak_memory = state.device, peak_memory
@@ -53,9 +62,17 @@ class Trainer:
         if state.ema is not None:
             average = state.ema.module
             self.evaluated_models["ema_"] = build.compiled(config, average) if config.runtime.compile else average
+        self.group, self.parallel_model = group, group.parallel(self.compiled_model)
 
     @classmethod
-    def from_config(cls, config: RunConfig, saved: StateDict | None = None, *, fork: bool = False) -> Trainer:
+    def from_config(
+        cls,
+        config: RunConfig,
+        saved: StateDict | None = None,
+        *,
+        fork: bool = False,
+        group: ProcessGroup = ALONE,
+    ) -> Trainer:
         """Open the data and build the trainer of a new run, or of one that goes on from a saved state.
 
         A fork may have another configuration than the saved state. Raises UserError for what a person can fix.
@@ -64,14 +81,16 @@ class Trainer:
         training_device.configure_torch(config, device)
         seed = config.training.seed
         split_seed = seed if saved is None else saved_split_seed(saved.plain, seed)
-        data = build.data(config, device, split_seed=split_seed)
+        with group.leader_first(needed=DATASETS[config.data.dataset].download is not None):
+            share = group.share(config.training.accumulate)
+            data = build.data(config, device, split_seed=split_seed, share=share)
         if problem := early_stop_problem(config, validation=data.val is not None):
             raise UserError(problem)
         free = training_device.free_memory(device)  # before the model takes its part
         warnings = [warning] if (warning := shortage(config, data.image_size, len(data.classes), free)) else []
         peak_memory = training_device.PeakMemory(device)
         try:
-            state = build_train_state(config, data, device, split_seed)
+            state = build_train_state(config, data, device, split_seed, group)
         except (RuntimeError, MemoryError) as error:
             if is_out_of_memory(error):
                 raise ModelMemoryError(data.image_size, len(data.classes)) from error
@@ -85,7 +104,7 @@ class Trainer:
                 )
         elif saved is not None:
             state.load_state_dict(saved)
-        return cls(state, warnings, peak_memory)
+        return cls(state, warnings, peak_memory, group)
 
     def run(self) -> Iterator[Event | None]:
         """Yield Started, then an event or None after each step and each evaluated batch, and Finished in the end.
@@ -111,20 +130,30 @@ class Trainer:
                 yield from self._read_warnings()
         yield Finished(outcome="done", cause="early stop" if self.state.stopped_early else "")
 
-    def train_step(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Take an optimizer step on x (B, C, H, W), y (B,); return mean loss and gradient norm, on the device."""
-        state = self.state
+    def train_step(self, x: Tensor, y: Tensor, images: Sequence[int] | None = None) -> tuple[Tensor, Tensor]:
+        """Take an optimizer step on x (B, C, H, W), y (B,); return mean loss and gradient norm, on the device.
+
+        `images` are those of each process, of which this one's are here; without it there is no other process.
+        """
+        state, rows = self.state, self.group.rows
+        images = [len(y)] if images is None else images
+        batch_size = sum(images)
         total = torch.zeros((), device=self.device)
         self._reset_gradients()
-        micro_batches = min(self.config.training.accumulate, len(y))
-        for xs, ys in zip(x.tensor_split(micro_batches), y.tensor_split(micro_batches), strict=True):
-            with autocast(self.device, self.amp):
-                logits = self.compiled_model(xs)
-            losses = self.training_loss_fn(logits, ys)
-            loss = losses.sum() / len(y)
-            state.scaler.scale(loss).backward()
-            state.meters.add(losses.detach(), logits.detach(), ys, state.position.global_step + 1)
-            total += loss.detach()
+        count = min(self.config.training.accumulate, batch_size)
+        micro_batches = zip(x.tensor_split(count), y.tensor_split(count), strict=True)
+        for index, (xs, ys) in enumerate(micro_batches):
+            sizes = [own // count + (index < own % count) for own in images]  # as tensor_split has them, by process
+            rows.start, rows.size = sum(sizes[: self.group.rank]), sum(sizes)
+            is_last = index == count - 1
+            with nullcontext() if is_last else self.group.accumulating(self.parallel_model):
+                with autocast(self.device, self.amp):
+                    logits = self.parallel_model(xs)
+                losses = self.training_loss_fn(logits, ys)
+                state.scaler.scale(losses.sum() / batch_size).backward()
+            sums = self.group.sum(state.meters.batch_sums(losses.detach(), logits.detach(), ys))
+            state.meters.add_sums(sums, rows.size, state.position.global_step + 1)
+            total += sums[0].to(total.dtype) / batch_size
         state.scaler.unscale_(state.optimizer)
         norm = self._clip_gradient()
         state.meters.add_norm(norm)
@@ -154,13 +183,14 @@ class Trainer:
                     yield None
                     continue
                 x, y = batch
-                step = self.train_step(x, y) if len(y) else None  # None where no image of the batch can be read
+                images = self.group.proceed(len(y))
+                step = self.train_step(x, y, images) if sum(images) else None  # None where no image can be read
                 position.step += 1
                 position.global_step += 1
                 too_soon = (
                     time.monotonic() - self._step_event_time < SECONDS_PER_STEP_EVENT or position.step < next_event_step
                 )
-                if step is None or (too_soon and position.global_step > 1):
+                if step is None or self.group.rank or (too_soon and position.global_step > 1):
                     yield None
                     continue
                 if (cause := state.loss_diverged()) is not None:
@@ -213,6 +243,7 @@ class Trainer:
                         self.amp,
                         f"{prefix}{split}",
                         seed=self.config.training.seed,
+                        group=self.group,
                     )
         metrics |= {
             "lr": self._lr(),
@@ -236,7 +267,13 @@ class Trainer:
             return
         model = state.ema.module if prefix and state.ema is not None else state.model
         yield from recalibration_steps(
-            model, state.train_loader, self.device, self.amp, batches=training.bn_recalibrate, seed=training.seed
+            model,
+            state.train_loader,
+            self.device,
+            self.amp,
+            batches=training.bn_recalibrate,
+            seed=training.seed,
+            group=self.group,
         )
 
     def _lr(self) -> float:
@@ -246,8 +283,8 @@ class Trainer:
     # -- before the first step, and events --------------------------------------------------------------------------
 
     def _preflight(self, *, time_amp: bool) -> PreflightReport:
-        compiles = self.config.runtime.compile
-        if not compiles and not time_amp:
+        compiles, is_parallel = self.config.runtime.compile, self.group.size > 1
+        if not compiles and not time_amp and not is_parallel:
             return PreflightReport()
         return preflight(
             self.state.model,
@@ -255,16 +292,19 @@ class Trainer:
             self._random_batch(),
             self.amp,
             compiled_model=self.compiled_model if compiles else None,
+            parallel_model=self.parallel_model if is_parallel else None,
             time_amp=time_amp,
         )
 
     def _random_batch(self) -> tuple[Tensor, Tensor]:
-        """Return noise and labels in the shape of a micro-batch: (B, C, H, W), (B,)."""
-        training, data = self.config.training, self.state.data
+        """Return noise and labels in the shape of this process's part of a micro-batch: (B, C, H, W), (B,)."""
+        training, data, group = self.config.training, self.state.data, self.group
         size = min(training.batch_size, self.state.train_loader.num_images)
         size = -(-size // training.accumulate)
-        x = torch.randn(size, 3, *data.image_size, device=self.device)
-        return x, torch.arange(size, device=self.device) % len(data.classes)
+        own = torch.arange(size)[group.share(1).rows(size)]
+        group.rows.start, group.rows.size = int(own[0]) if len(own) else size, size
+        x = torch.randn(len(own), 3, *data.image_size, device=self.device)
+        return x, own.to(self.device) % len(data.classes)
 
     def _batch_warnings(self) -> list[str]:
         training, loader = self.config.training, self.state.train_loader
@@ -273,9 +313,12 @@ class Trainer:
 
     def _read_warnings(self) -> Iterator[Warned]:
         """Yield what reading the images has raised since the last epoch."""
+        messages: list[str] = []
         for loader in self.state.data.splits.values():
-            messages, loader.warnings = loader.warnings, []
-            for message in messages:
+            messages += loader.warnings
+            loader.warnings = []
+        for part in self.group.gather(json.dumps(messages)):
+            for message in json.loads(part):
                 yield Warned(message=message)
 
     def _step_event(self, loss: Tensor, norm: Tensor, images_per_s: float, data_loading: float) -> Step:
@@ -298,6 +341,7 @@ class Trainer:
             versions={"python": platform.python_version(), **environment.versions()},
             device=training_device.describe(self.device),
             threads=torch.get_num_threads(),
+            processes=self.group.size if self.group.size > 1 else None,
             git_commit=environment.git_commit(),
             host=hardware.host_name(),
             seed=config.training.seed,

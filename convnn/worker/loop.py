@@ -15,6 +15,7 @@ from convnn.training.trainer import Trainer
 from convnn.worker import checkpoint
 from convnn.worker.checkpoint_schedule import Checkpointer
 from convnn.worker.crash_points import reach
+from convnn.worker.followers import Followers
 from convnn.worker.recorder import Recorder
 from convnn.worker.signals import Command, Interruption
 from convnn.worker.time_limit import TimeLimit
@@ -36,7 +37,9 @@ class Loop:
         checkpointer: Checkpointer,
         commands: deque[Command],
         limit: TimeLimit | None,
+        followers: Followers | None = None,
     ) -> None:
+        self.followers = followers
         self.run, self.trainer, self.recorder, self.checkpointer = run, trainer, recorder, checkpointer
         self.commands, self.limit = commands, limit
         self._stop_after_epoch = False
@@ -105,8 +108,13 @@ class Loop:
         return self.limit is not None and self.limit.seconds_left(self.checkpointer.seconds_to_save) <= 0
 
     def _poll_control_file(self) -> None:
-        """Queue the command in the control file. Raises LockLostError where another process trains the run by now."""
+        """Queue the command in the control file.
+
+        Raises LockLostError where another process trains the run by now, and UserError where a process of it has ended.
+        """
         self.recorder.check_lock()
+        if self.followers is not None:
+            self.followers.check()
         path = self.run.path / control.NAME
         if not path.exists():  # cheaper than to receive it, and allowed on a read-only disk
             return

@@ -8,8 +8,9 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Mapping
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from convnn.config.diff import config_diff
@@ -30,6 +31,7 @@ from convnn.training.trainer import Trainer
 from convnn.worker import checkpoint, failures
 from convnn.worker.checkpoint_schedule import Checkpointer
 from convnn.worker.crash_points import reach
+from convnn.worker.followers import process_group
 from convnn.worker.loop import Loop, not_written
 from convnn.worker.recorder import Recorder, Show
 from convnn.worker.run_log import RunLog, logged
@@ -58,6 +60,7 @@ class ResumePoint:
     """The checkpoint that a run goes on from."""
 
     saved: StateDict
+    path: Path  # of the checkpoint
     fork: bool = False  # of another run: its configuration may differ
     warnings: list[str] = field(default_factory=list)  # about finding it
 
@@ -143,27 +146,30 @@ def _train(
     commands: deque[Command],
     limit: TimeLimit | None,
 ) -> Finished:
-    saved = resume_point.saved if resume_point else None
+    saved, path = (resume_point.saved, resume_point.path) if resume_point else (None, None)
+    fork = resume_point is not None and resume_point.fork
     start_seconds = None if limit is None else max(limit.seconds_left(), SHORTEST_START)
-    with raised(commands, None if start_seconds is None else time.monotonic() + start_seconds):
-        trainer = Trainer.from_config(config, saved, fork=resume_point is not None and resume_point.fork)
-    checkpointer = Checkpointer(
-        recorder.run.path,
-        trainer.state,
-        emit=recorder.emit,
-        flush_history=recorder.flush,
-        saved=resume_point.position if resume_point else None,
-    )
-    if not trainer.state.is_complete:
-        checkpointer.try_room()
-    with raised(commands):
-        stream = trainer.run()
-        started = next(stream)
-    assert isinstance(started, Started)
-    _record_start(recorder, trainer.state, started, resume_point)
-    reach("run.logged")
-    with closing(checkpointer):
-        return Loop(recorder.run, trainer, recorder, checkpointer, commands, limit).consume(stream)
+    with ExitStack() as processes:
+        with raised(commands, None if start_seconds is None else time.monotonic() + start_seconds):
+            group, followers = processes.enter_context(process_group(config, recorder.run.path, path, fork=fork))
+            trainer = Trainer.from_config(config, saved, fork=fork, group=group)
+        checkpointer = Checkpointer(
+            recorder.run.path,
+            trainer.state,
+            emit=recorder.emit,
+            flush_history=recorder.flush,
+            saved=resume_point.position if resume_point else None,
+        )
+        if not trainer.state.is_complete:
+            checkpointer.try_room()
+        with raised(commands):
+            stream = trainer.run()
+            started = next(stream)
+        assert isinstance(started, Started)
+        _record_start(recorder, trainer.state, started, resume_point)
+        reach("run.logged")
+        with closing(checkpointer):
+            return Loop(recorder.run, trainer, recorder, checkpointer, commands, limit, followers).consume(stream)
 
 
 def _record_start(recorder: Recorder, state: TrainState, started: Started, resume_point: ResumePoint | None) -> None:
@@ -191,8 +197,7 @@ def _resumed(resume_point: ResumePoint, state: TrainState) -> Resumed:
     """Return the event of going on from a checkpoint; on another machine the results may differ."""
     plain, machine = resume_point.saved.plain, state.machine()
     saved_machine = plain.get("machine")
-    if not isinstance(saved_machine, dict):
-        saved_machine = {}
+    saved_machine = {"processes": 1, **(saved_machine if isinstance(saved_machine, dict) else {})}
     notes = [f"{FORKED_FROM}{plain['forked']}"] if resume_point.fork else []
     if resume_point.fork and state.split_seed != state.config.training.seed:
         notes.append(f"the images of each split are still those of seed {state.split_seed}")
@@ -247,10 +252,10 @@ def _with_saved_threads(config: RunConfig, resume_point: ResumePoint | None) -> 
     if resume_point is None or resume_point.fork or config.runtime.threads:
         return config
     machine = resume_point.saved.plain.get("machine")
-    threads = machine.get("threads") if isinstance(machine, dict) else None
-    if not isinstance(threads, int) or not 0 < threads <= MAX_THREADS:
+    threads, processes = (machine.get("threads"), machine.get("processes", 1)) if isinstance(machine, dict) else (0, 1)
+    if type(threads) is not int or type(processes) is not int or not 0 < threads * processes <= MAX_THREADS:
         return config  # of a run on a GPU
-    return config.model_copy(update={"runtime": config.runtime.model_copy(update={"threads": threads})})
+    return config.model_copy(update={"runtime": config.runtime.model_copy(update={"threads": threads * processes})})
 
 
 # -- where a run goes on ------------------------------------------------------------------------------------------
@@ -281,7 +286,8 @@ def _find_resume_point(run: Run, config: RunConfig, history: History) -> ResumeP
             missing = saved_bytes - present_bytes
             warnings.append(f"{EVENTS} has lost {missing} of the {saved_bytes} bytes that it had at the checkpoint")
     _repair_pointers(run, newest)
-    return ResumePoint(StateDict(newest.model, newest.optimizer, newest.plain, newest.ema), fork, warnings)
+    saved = StateDict(newest.model, newest.optimizer, newest.plain, newest.ema)
+    return ResumePoint(saved, newest.path, fork, warnings)
 
 
 def _check_config(run: Run, config: RunConfig, plain: Mapping[str, Any]) -> None:

@@ -67,6 +67,7 @@ ELSEWHERE = {
     "output.test_only",
 }
 ELSEWHERE |= {"runtime.matmul"}  # changes what cuda computes
+ELSEWHERE |= {"runtime.processes"}  # tests with several processes
 ELSEWHERE |= {"runtime.compile", "runtime.compile_mode", "data.workers"}  # tests of compilation and of imagenet
 
 

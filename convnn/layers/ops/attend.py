@@ -30,14 +30,14 @@ from convnn.layers.ops.triton import attend as fused
 from convnn.layers.ops.triton import launch
 
 
-def draw_keep(index: Tensor, dtype: torch.dtype, probability: float) -> Tensor | None:
-    """Return what dropout multiplies each attention weight with: 0 or 1 / (1 - probability). -> (B, N, K)
+def draw_keep(shape: Sequence[int], dtype: torch.dtype, probability: float, device: torch.device) -> Tensor | None:
+    """Return what dropout multiplies each attention weight with: 0 or 1 / (1 - probability). (B, N, K) is the shape.
 
     `dtype` is that of the projections. None for probability 0. The numbers are those of `F.dropout` on a CPU.
     """
     if not probability:
         return None
-    keep = torch.empty(index.shape, dtype=score_dtype(dtype), device=index.device)
+    keep = torch.empty(shape, dtype=score_dtype(dtype), device=device)
     return keep.bernoulli_(1 - probability).div_(1 - probability)
 
 

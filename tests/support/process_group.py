@@ -1,0 +1,158 @@
+"""Steps of a small run in float64, taken by one process or as one of two, and the second process of a test."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from support import training
+
+from convnn.training import build
+from convnn.training import device as training_device
+from convnn.training.evaluation import evaluate, evaluation_steps
+from convnn.training.process_group import ALONE, ProcessGroup
+from convnn.training.state import StateDict, build_train_state
+from convnn.training.trainer import Trainer, step_seed
+from convnn.training.whole_batch import WholeBatchNorm2d
+
+STEPS = 6
+CASES: dict[str, dict[str, Any]] = {
+    "Conv2d": training.SMALL | {"limit": 40},
+    # an uneven share of every micro-batch, and one of a single image: the second process has none
+    "ConvNN": training.SMALL
+    | {"layer": "ConvNN", "K": 4, "sampling_type": "random", "num_samples": 16, "limit": 33, "batch_size": 8}
+    | {"accumulate": 3, "augment": True, "noise": 0.1, "clip_grad_norm": 0.1},
+    "Branching": training.SMALL | {"layer": "Branching", "K": 4, "limit": 29, "batch_size": 7, "criterion": "MSE"},
+    # cosines of few channels are equal but for rounding, which then chooses the neighbors
+    "Branching_Attn": training.SMALL
+    | {"layer": "Branching_Attn", "K": 4, "magnitude_type": "euclidean", "attention_dropout": 0.4, "augment": True}
+    | {"sampling_type": "random", "num_samples": 12, "limit": 20, "batch_size": 3, "accumulate": 2},
+}
+Steps = tuple[list[float], list[float], dict[str, torch.Tensor], dict[str, float]]
+
+
+def build_trainer(options: dict[str, Any], group: ProcessGroup, dtype: torch.dtype = torch.float64) -> Trainer:
+    config, device = training.config(options, processes=group.size), torch.device("cpu")
+    training_device.configure_torch(config, device)
+    data = build.data(config, device, share=group.share(config.training.accumulate))
+    state = build_train_state(config, data, device, 0, group)
+    state.model.to(dtype)
+    return Trainer(state, [], training_device.PeakMemory(device), group)
+
+
+def take_steps(trainer: Trainer, count: int = STEPS) -> tuple[list[float], list[float]]:
+    """Take steps from where the trainer is; return their losses and gradient norms."""
+    state, position = trainer.state, trainer.state.position
+    dtype = next(state.model.parameters()).dtype
+    losses, norms = [], []
+    state.model.train()
+    for _ in range(count):
+        if position.step == len(state.train_loader):
+            position.epoch, position.step = position.epoch + 1, 0
+        batches = state.train_loader.epoch(position.epoch, position.step)
+        torch.manual_seed(step_seed(0, position.epoch, position.step))
+        x, y = next(batches)
+        loss, norm = trainer.train_step(x.to(dtype), y, trainer.group.proceed(len(y)))
+        losses.append(loss.item())
+        norms.append(norm.item())
+        position.step += 1
+        position.global_step += 1
+    return losses, norms
+
+
+def trained(options: dict[str, Any], group: ProcessGroup = ALONE) -> Steps:
+    """Losses, gradient norms and weights of some steps in float64, then metrics in float32."""
+    trainer = build_trainer(options, group)
+    losses, norms = take_steps(trainer)
+    weights = {name: value.clone() for name, value in trainer.state.model.state_dict().items()}
+    metrics = trainer.state.meters.metrics("train")
+    trainer.state.model.float()
+    arguments = trainer.loss_fn, trainer.device, None, "test"
+    test_loader = trainer.state.data.test
+    if group.size == 1:
+        return losses, norms, weights, metrics | evaluate(trainer.state.model, test_loader, *arguments, seed=0)
+    steps = evaluation_steps(trainer.state.model, test_loader, *arguments, seed=0, group=group)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return losses, norms, weights, metrics | end.value
+
+
+def resumed(options: dict[str, Any], group: ProcessGroup) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    """The weights after some steps, and those of a trainer that goes on from the state in the middle of them."""
+    whole = build_trainer(options, group, torch.float32)
+    take_pass(whole)
+    take_steps(whole, 3)
+    state = whole.state.state_dict()
+    copies = [{name: value.clone() for name, value in part.items()} for part in (state.model, state.optimizer or {})]
+    saved = StateDict(*copies, state.plain)
+    take_steps(whole, 3)
+    second = build_trainer(options, group, torch.float32)
+    second.state.load_state_dict(saved)
+    take_pass(second)
+    take_steps(second, 3)
+    return dict(whole.state.model.state_dict()), dict(second.state.model.state_dict())
+
+
+def take_pass(trainer: Trainer) -> None:
+    """Take the pass with which every process of a run begins."""
+    trainer._preflight(time_amp=False)
+
+
+def normalized(x: torch.Tensor, rows: slice, group: ProcessGroup) -> tuple[torch.Tensor, ...]:
+    """BatchNorm over the rows of all processes: output, gradients of x, weight and bias, and running statistics."""
+    norm = torch.nn.BatchNorm2d(x.shape[1]).to(x.dtype)
+    with torch.no_grad():
+        norm.weight.copy_(torch.linspace(0.5, 2, x.shape[1]))
+    if group.size > 1:
+        norm = WholeBatchNorm2d(norm, group.rows)
+        group.rows.start, group.rows.size = rows.start, len(x)
+    own = x[rows].clone().requires_grad_()
+    y = norm(own)
+    (y.square() * torch.linspace(0, 1, x[0].numel(), dtype=y.dtype).view_as(x[0])).sum().backward()
+    grads = [group.sum(parameter.grad.clone()) for parameter in norm.parameters()]
+    return y.detach(), own.grad, *grads, norm.running_mean, norm.running_var
+
+
+def wide_batch(dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    """Channels whose mean is a thousand times their deviation."""
+    generator = torch.Generator().manual_seed(0)
+    return (torch.randn(7, 3, 4, 4, generator=generator, dtype=torch.float64) + 1000).to(dtype)
+
+
+def second_process(store_path: str) -> None:
+    """Be rank 1 of two: what rank 0 does in the tests, in the same order."""
+    torch.set_num_threads(1)
+    group = join(store_path, 1)
+    for options in CASES.values():
+        trained(options, group)
+    resumed(CASES["Branching_Attn"], group)
+    for rows in (slice(4, 7), slice(7, 7)):
+        normalized(wide_batch(), rows, group)
+    dist.barrier()
+
+
+def join(store_path: str, rank: int) -> ProcessGroup:
+    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
+    return ProcessGroup.join(dist.FileStore(store_path, 2), rank, 2, "cpu")
+
+
+@contextmanager
+def two_processes(store_path: str) -> Iterator[ProcessGroup]:
+    """The group of this process and a second one, which takes the steps of `second_process`."""
+    context = multiprocessing.get_context("forkserver")
+    process = context.Process(target=second_process, args=(store_path,), daemon=True)
+    process.start()
+    group = join(store_path, 0)
+    try:
+        yield group
+    finally:
+        process.kill()
+        process.join()
+        group.leave()

@@ -10,6 +10,7 @@ import typer
 from convnn.cli import arguments
 from convnn.cli.output import UNLIMITED, print_sentences, write_json
 from convnn.errors import Exit, Problem, UserError, did_you_mean
+from convnn.files import write_atomic
 from convnn.json_values import json_text
 from convnn.terminal.console import out as console_of_data
 from convnn.terminal.console import say
@@ -92,7 +93,7 @@ def inspect(
         _check_out(out)
     point = _point(query) if query is not None else None
     _check_layer(target, layer)
-    _check_checkpoint("--checkpoint", checkpoint)
+    _check_checkpoint(checkpoint)
     say(f"inspecting {target.name}: loading torch ...")
     from convnn.worker.inspect_run import image_size, inspect_run
     from convnn.worker.load_run import TrainedRun
@@ -132,18 +133,18 @@ def _against(reference: str, target: Run, root: Path) -> tuple[Run, str]:
     from convnn.runs.find import find_run
 
     name, separator, checkpoint = reference.rpartition(":")
-    if not separator or not (checkpoint in arguments.CHECKPOINTS or _is_epoch(checkpoint)):
+    if not separator or not (checkpoint in arguments.CHECKPOINTS or _is_number(checkpoint)):
         name, checkpoint = reference, "best"  # the colon of @best:METRIC
     return (find_run(name, root) if name else target), checkpoint
 
 
-def _is_epoch(word: str) -> bool:
+def _is_number(word: str) -> bool:
     return word.isascii() and word.isdecimal()
 
 
-def _check_checkpoint(flag: str, name: str) -> None:
-    if name not in arguments.CHECKPOINTS and not _is_epoch(name):
-        message = f"{flag} is {name!r}: must be {', '.join(arguments.CHECKPOINTS)} or the number of an epoch"
+def _check_checkpoint(name: str) -> None:
+    if name not in arguments.CHECKPOINTS and not _is_number(name):
+        message = f"--checkpoint is {name!r}: must be {', '.join(arguments.CHECKPOINTS)} or the number of an epoch"
         raise UserError(Problem(message, key="checkpoint", value=name))
 
 
@@ -162,7 +163,7 @@ def _point(text: str) -> Point:
     from convnn.neighbors.inspection import Point
 
     y, comma, x = text.partition(",")
-    if not (comma and all(_is_epoch(word.strip()) and len(word) < 10 for word in (y, x))):
+    if not (comma and all(_is_number(word.strip()) and len(word) < 10 for word in (y, x))):
         message = f"--at is {text!r}: must be Y,X in pixels, such as 12,20"
         raise UserError(Problem(message, key="at", value=text))
     return Point(int(y), int(x))
@@ -182,7 +183,7 @@ def _check_layer(run: Run, name: str | None) -> None:
 def _image(trained: TrainedRun, checkpoint: str, image: str, split: str | None) -> InspectedImage:
     from convnn.worker.inspect_run import image_of_file, image_of_split
 
-    if _is_epoch(image) and len(image) < 10:
+    if _is_number(image) and len(image) < 10:
         if split is not None and split not in SPLITS:
             message = f"--split is {split!r}: must be {', '.join(SPLITS)}{did_you_mean(split, SPLITS)}"
             raise UserError(Problem(message, key="split", value=split))
@@ -307,5 +308,4 @@ def _write(
             data = neighbor_figure(inspection, layer.slot, pixel, against).svg(about).encode()
         case _:
             data = neighbor_figure(inspection, layer.slot, pixel, against).png(about)
-    with path.open("xb") as file:
-        file.write(data)
+    write_atomic(path, data)

@@ -153,9 +153,9 @@ def _add_panel(
         Label(left, 2 * LINE, inspection.image_text),
     ]
     figure.images.append((left, top, zoom, inspection.pixels))
-    reach = layer.window // 2
-    rows = max(0, query.y - reach), min(layer.sides[0], query.y + reach + 1)
-    columns = max(0, query.x - reach), min(layer.sides[1], query.x + reach + 1)
+    window_rows, window_columns = layer.window_lines(query.y), layer.window_lines(query.x)
+    rows = max(0, window_rows.start), min(layer.sides[0], window_rows.stop)
+    columns = max(0, window_columns.start), min(layer.sides[1], window_columns.stop)
     figure.shapes.append(
         Box(
             left + columns[0] * step,

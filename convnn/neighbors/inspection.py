@@ -72,15 +72,19 @@ class LayerNeighbors:
     def neighbors(self, query: Point) -> list[Neighbor]:
         """Return what the slots hold at a query, a position of the map, in their order."""
         row = query.y * self.sides[1] + query.x
-        reach = self.window // 2
+        window_rows, window_columns = self.window_lines(query.y), self.window_lines(query.x)
         result = []
         for slot, (position, score) in enumerate(zip(self.index[row], self.scores[row], strict=True), 1):
             y, x = divmod(int(position), self.sides[1] + 2 * self.padding)
             point = Point(y - self.padding, x - self.padding)
             is_padding = not (0 <= point.y < self.sides[0] and 0 <= point.x < self.sides[1])
-            in_window = max(abs(point.y - query.y), abs(point.x - query.x)) <= reach
+            in_window = point.y in window_rows and point.x in window_columns
             result.append(Neighbor(slot, point, float(score), point == query, is_padding, in_window))
         return result
+
+    def window_lines(self, center: int) -> range:
+        """Return the rows, or the columns, of the ordinary window around one, with padding "same" as torch does it."""
+        return range(center - (self.window - 1) // 2, center + self.window // 2 + 1)
 
     def position(self, pixel: Point) -> Point:
         """Return the position of the map that covers a pixel; of a border that no position covers, the nearest."""

@@ -187,14 +187,15 @@ def _mark(
 ) -> None:
     """Tint the ordinary window, and mark the query and every neighbor in the map by its character."""
     step = layer.patch * scale  # dots per position
-    size, reach = max(1, int(step)), layer.window // 2
+    size = max(1, int(step))
 
     def corner(point: Point) -> tuple[int, int]:
         return int(point.y * step) - window.top, int(point.x * step) - window.left
 
-    for y in range(max(0, query.y - reach), min(layer.sides[0], query.y + reach + 1)):
-        for x in range(max(0, query.x - reach), min(layer.sides[1], query.x + reach + 1)):
-            picture.tint(*corner(Point(y, x)), size, WINDOW_COLOR, WINDOW_STRENGTH)
+    for y in layer.window_lines(query.y):
+        for x in layer.window_lines(query.x):
+            if y in range(layer.sides[0]) and x in range(layer.sides[1]):
+                picture.tint(*corner(Point(y, x)), size, WINDOW_COLOR, WINDOW_STRENGTH)
     for point, text, color in [(query, QUERY, QUERY_COLOR), *points]:
         top, left = corner(point)
         if size > 1:
@@ -244,11 +245,10 @@ def _window_grid(layer: LayerNeighbors, query: Point, neighbors: Sequence[Neighb
         for neighbor in reversed(neighbors)
         if not neighbor.is_padding
     }
-    reach = layer.window // 2
     lines = []
-    for y in range(query.y - reach, query.y + reach + 1):
+    for y in layer.window_lines(query.y):
         cells = []
-        for x in range(query.x - reach, query.x + reach + 1):
+        for x in layer.window_lines(query.x):
             inside = 0 <= y < layer.sides[0] and 0 <= x < layer.sides[1]
             cells.append(characters.get(Point(y, x), "." if inside else " "))
         lines.append(Text("  " + " ".join(cells)))

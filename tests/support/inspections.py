@@ -31,7 +31,7 @@ def inspection(checkpoint: str = "best", epoch: int = 12, shift: int = 0, side: 
         step=20 * epoch,
         split="test",
         image="7",
-        label="7",
+        label="\x1b[7m7",  # a class may be named anything
         prediction="1",
         probability=0.625,
         pixels=np.stack((red, green, np.full((side, side), 64)), 2).astype(np.uint8),

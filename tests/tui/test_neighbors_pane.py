@@ -49,7 +49,7 @@ async def test_keys_and_the_mouse_move_the_query(tmp_path):
         pane.present(inspection())
         await pilot.press("up", "left", "left")
         assert pane.pixel == Point(15, 14)
-        assert "query y 15, x 14" in text(pilot.app)
+        assert "query y 15, x 14" in text(pilot.app) and r"label \x1b[7m7" in text(pilot.app)
         await pilot.press("right_square_bracket", "down")
         assert (pane.slot, pane.pixel) == ("stage3.conv1", Point(16, 12))
         assert "query y 4, x 3, 4x4 pixels" in text(pilot.app)

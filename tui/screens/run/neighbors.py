@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from fractions import Fraction
+from textwrap import wrap
 from typing import TYPE_CHECKING, ClassVar
 
 from rich.text import Text
@@ -69,6 +70,7 @@ class NeighborsPane(Pane):
         self._history: History | None = None
         self._shares: dict[str, float | None] = {}  # of neighbors shared over a layer's map, by slot
         self._strips: list[Strip] | None = None
+        self._notice_lines = 0  # above the image
         self._has_loaded = False
 
     # -- loading ----------------------------------------------------------------------------------------------------
@@ -143,12 +145,13 @@ class NeighborsPane(Pane):
 
     def _draw(self) -> list[Strip]:
         width, height = self.content_size
-        lines = [Text(escaped(self.notice), style="bold")] if self.notice else []
+        lines = [Text(line, style="bold") for line in wrap(escaped(self.notice), max(8, width))]
+        self._notice_lines = len(lines)
         height -= len(lines)
         self.view = None
         if self.inspection is not None and height > 4 and width > 8:
             self.view = self._neighbor_view(self.inspection, width, height)
-            lines += self.view.lines
+            lines += [_displayable(line) for line in self.view.lines]
         self.border_subtitle = self._subtitle()
         console, base = self.app.console, self.rich_style
         return [
@@ -219,8 +222,7 @@ class NeighborsPane(Pane):
         offset = event.get_content_offset(self)
         if offset is None or self.view is None or self.inspection is None:
             return
-        row = offset.y - (1 if self.notice else 0)
-        pixel = self.view.pixel(row, offset.x, self.inspection.pixels.shape)
+        pixel = self.view.pixel(offset.y - self._notice_lines, offset.x, self.inspection.pixels.shape)
         if pixel is not None:
             self.pixel = pixel
             self._redraw()
@@ -317,3 +319,8 @@ class NeighborsPane(Pane):
     def _choose_second(self, against: str | None) -> None:
         if against is not None:
             self._change_request(against=against)
+
+
+def _displayable(line: Text) -> Text:
+    """Return a line without control characters, which names of classes and files may hold."""
+    return line if line.plain.isprintable() else Text(escaped(line.plain), style=line.style)

@@ -29,13 +29,13 @@ def test_a_run_on_another_node_is_running_there_and_ends_when_it_is_taken_over(t
     options += ["--plain", "--max-minutes", "4"]
     owner = Started("run", *options, cwd=tmp_path, **{NODE: "node1"}, **local_flock(tmp_path))
     until(lambda: any(tmp_path.glob("runs/*/checkpoints/last")))
-    run, here = only_run(tmp_path), {NODE: "node2"}
-    (listed,) = json.loads(convnn("runs", "--json", cwd=tmp_path, **here).out)["runs"]
+    run, node2 = only_run(tmp_path), {NODE: "node2"}
+    (listed,) = json.loads(convnn("runs", "--json", cwd=tmp_path, **node2).out)["runs"]
     assert (listed["status"], listed["host"]) == ("running", "node1")
-    assert "running on node1" in convnn("show", cwd=tmp_path, **here).out
-    refused = convnn("resume", run.name, "--plain", cwd=tmp_path, **here)
+    assert "running on node1" in convnn("show", cwd=tmp_path, **node2).out
+    refused = convnn("resume", run.name, "--plain", cwd=tmp_path, **node2)
     assert refused.code == Exit.HELD and "node1" in refused.err
-    taken = convnn("resume", run.name, "--plain", "--take-over", "--max-minutes", "0", cwd=tmp_path, **here)
+    taken = convnn("resume", run.name, "--plain", "--take-over", "--max-minutes", "0", cwd=tmp_path, **node2)
     assert taken.code == Exit.TIME_LIMIT, taken
     assert owner.wait().code == Exit.HELD, owner.printed()
     events = training.recorded_events(run)

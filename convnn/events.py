@@ -74,6 +74,7 @@ class Started(Event):
     steps_per_epoch: Count | None = None
     amp: dict[str, Any] | None = None  # "mode" and "dtype"
     matmul: Text | None = None  # how float32 products were computed: "tf32" or "fp32"
+    cuda_graph: bool | None = None  # whether steps run as a CUDA graph, unless a warning says otherwise
     compile: dict[str, Any] | None = None  # "mode", "graphs" and "breaks"
 
 

@@ -245,6 +245,7 @@ EARLIER_VALUES: dict[str, Value] = {
     "scheduler.warmup_epochs": 0,
     "runtime.matmul": "auto",
     "runtime.processes": 1,
+    "runtime.cuda_graph": "auto",
 }
 """What runs did before they recorded these options."""
 

@@ -291,6 +291,12 @@ class RuntimeSection(Section):
         "--matmul",
         "float32 products and convolutions on cuda: tf32 rounds their factors to 10 bits; auto is tf32",
     )
+    cuda_graph: Literal["auto", "off"] = _option(
+        "auto",
+        "--cuda_graph",
+        "run forward and backward as one CUDA graph: auto does on cuda where a step is small",
+        when={"runtime.compile": (False,), "runtime.deterministic": (False,)},
+    )
     compile: bool = _option(False, "--use_compiled", "compile the model with torch.compile")
     compile_mode: Literal["default", "reduce-overhead", "reduce-memory", "max-autotune"] = _option(
         "default",

@@ -31,7 +31,8 @@ ADDED_OPTIONS = {  # that the original tool did not have; their defaults are wha
     "training.label_smoothing", "training.early_stop", "training.ema_decay",
     "training.bn_recalibrate", "scheduler.warmup_epochs",
     "runtime.threads", "runtime.processes", "runtime.deterministic", "runtime.amp_dtype", "runtime.matmul",
-    "checkpoint.every_epochs", "checkpoint.every_minutes", "checkpoint.keep_optimizer", "run.name", "run.tags",
+    "runtime.cuda_graph", "checkpoint.every_epochs", "checkpoint.every_minutes", "checkpoint.keep_optimizer",
+    "run.name", "run.tags",
 }  # fmt: skip
 NOT_IN_CONFIG = {"output.dir", "output.test_only"}
 MAX_TIME = 2.5e11  # seconds since 1970, within the calendar

@@ -29,6 +29,7 @@ from convnn.system_metrics import SystemMonitor
 from convnn.training import build, environment
 from convnn.training import device as training_device
 from convnn.training.evaluation import autocast, evaluation_steps
+from convnn.training.graphed_pass import GraphedPass, pays
 from convnn.training.meters import DataLoadingShare, Meters, Stopwatch
 from convnn.training.preflight import PreflightReport, preflight
 from convnn.training.process_group import ALONE, ProcessGroup
@@ -57,12 +58,20 @@ class Trainer:
         self.loss_fn = build.loss_fn(config)
         self.training_loss_fn = build.loss_fn(config, config.training.label_smoothing)
         self.amp = training_device.amp_dtype(config, state.device)
+        self.graphed_pass = self._graphed_pass()
         self.compiled_model = build.compiled(config, state.model) if config.runtime.compile else state.model
         self.evaluated_models = {"": self.compiled_model}  # by what the names of their metrics begin with
         if state.ema is not None:
             average = state.ema.module
             self.evaluated_models["ema_"] = build.compiled(config, average) if config.runtime.compile else average
         self.group, self.parallel_model = group, group.parallel(self.compiled_model)
+
+    def _graphed_pass(self) -> GraphedPass | None:
+        """Return the pass that a CUDA graph will run; None where it would not pay."""
+        data, config = self.state.data, self.config
+        if not pays(config, self.device, plan(config, data.image_size, len(data.classes)).flops):
+            return None
+        return GraphedPass(lambda x, y: self._run_pass(x, y, len(y)), self.state.model, config.training.batch_size)
 
     @classmethod
     def from_config(
@@ -147,11 +156,11 @@ class Trainer:
             rows.start, rows.size = sum(sizes[: self.group.rank]), sum(sizes)
             is_last = index == count - 1
             with nullcontext() if is_last else self.group.accumulating(self.parallel_model):
-                with autocast(self.device, self.amp):
-                    logits = self.parallel_model(xs)
-                losses = self.training_loss_fn(logits, ys)
-                state.scaler.scale(losses.sum() / batch_size).backward()
-            sums = self.group.sum(state.meters.batch_sums(losses.detach(), logits.detach(), ys))
+                if self.graphed_pass is None:
+                    losses, logits = self._run_pass(xs, ys, batch_size)
+                else:
+                    losses, logits = self.graphed_pass(xs, ys)
+            sums = self.group.sum(state.meters.batch_sums(losses, logits, ys))
             state.meters.add_sums(sums, rows.size, state.position.global_step + 1)
             total += sums[0].to(total.dtype) / batch_size
         state.scaler.unscale_(state.optimizer)
@@ -162,6 +171,14 @@ class Trainer:
         if state.ema is not None:
             state.ema.update_parameters(state.model)
         return total, norm
+
+    def _run_pass(self, x: Tensor, y: Tensor, batch_size: int) -> tuple[Tensor, Tensor]:
+        """Add the gradients of the losses over `batch_size`; return losses (B,) and logits (B, classes)."""
+        with autocast(self.device, self.amp):
+            logits = self.parallel_model(x)
+        losses = self.training_loss_fn(logits, y)
+        self.state.scaler.scale(losses.sum() / batch_size).backward()
+        return losses.detach(), logits.detach()
 
     # -- an epoch ---------------------------------------------------------------------------------------------------
 
@@ -187,6 +204,7 @@ class Trainer:
                 step = self.train_step(x, y, images) if sum(images) else None  # None where no image can be read
                 position.step += 1
                 position.global_step += 1
+                yield from self._graph_warning()
                 too_soon = (
                     time.monotonic() - self._step_event_time < SECONDS_PER_STEP_EVENT or position.step < next_event_step
                 )
@@ -321,6 +339,11 @@ class Trainer:
             for message in json.loads(part):
                 yield Warned(message=message)
 
+    def _graph_warning(self) -> Iterator[Warned]:
+        if self.graphed_pass is not None and self.graphed_pass.problem is not None:
+            yield Warned(message=f"{self.graphed_pass.problem}; steps are launched kernel by kernel")
+            self.graphed_pass = None
+
     def _step_event(self, loss: Tensor, norm: Tensor, images_per_s: float, data_loading: float) -> Step:
         position = self.state.position
         self.peak_memory.update()
@@ -359,6 +382,7 @@ class Trainer:
             epochs=config.training.num_epochs,
             steps_per_epoch=len(self.state.train_loader),
             amp={"mode": "autocast", "dtype": str(self.amp).removeprefix("torch.")} if self.amp else None,
+            cuda_graph=self.graphed_pass is not None,
             matmul=training_device.float32_products(config, self.device),
             compile={"mode": config.runtime.compile_mode, **graphs} if graphs else None,
         )

@@ -66,7 +66,7 @@ ELSEWHERE = {
     "output.dir",
     "output.test_only",
 }
-ELSEWHERE |= {"runtime.matmul"}  # changes what cuda computes
+ELSEWHERE |= {"runtime.matmul", "runtime.cuda_graph"}  # change what cuda computes
 ELSEWHERE |= {"runtime.processes"}  # tests with several processes
 ELSEWHERE |= {"runtime.compile", "runtime.compile_mode", "data.workers"}  # tests of compilation and of imagenet
 

@@ -1,0 +1,92 @@
+"""A pass that is recorded and replayed computes what the pass does; where it cannot, it runs as it is."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from support import training
+
+from convnn.training import graphed_pass
+from convnn.training.graphed_pass import MOST_FLOPS, GraphedPass, pays
+from convnn.training.trainer import Trainer
+
+
+def record_on_cpu(model: torch.nn.Module, fault: str = ""):
+    """Return what records a pass on the CPU as a graph does: its tensors are those that every replay writes."""
+
+    def record(function):
+        buffers = [buffer.clone() for buffer in model.buffers()]
+        results, parameters = function(), list(model.parameters())
+        gradients = [parameter.grad for parameter in parameters]
+        for buffer, value in zip(model.buffers(), buffers, strict=True):
+            buffer.copy_(value)  # recording runs nothing
+        if fault == "refused":
+            raise RuntimeError("operation not permitted when stream is capturing\nmore")
+
+        def replay():
+            if fault == "random numbers of the recording":
+                torch.manual_seed(0)
+            for parameter in parameters:
+                parameter.grad = None
+            computed = [*function(), *(parameter.grad for parameter in parameters)]
+            for static, value in zip([*results, *gradients], computed, strict=True):
+                if static is not None and fault != "batch of the recording":
+                    static.copy_(value)
+
+        return replay, results
+
+    return record
+
+
+def trained(steps: int, *, graphed: bool, fault: str = "") -> tuple[Trainer, list[float]]:
+    """A trainer after some steps, of which every third has a smaller batch, and their losses."""
+    options = {"layer": "ConvNN_Attn", "K": 4, "attention_dropout": 0.3, "batch_size": 8, "limit": 20}
+    trainer = Trainer.from_config(training.config(**options))
+    if graphed:
+        model = trainer.state.model
+        run_pass = lambda x, y: trainer._run_pass(x, y, len(y))  # noqa: E731
+        trainer.graphed_pass = GraphedPass(run_pass, model, 8, record_on_cpu(model, fault))
+    trainer.state.model.train()
+    batches = [batch for _ in range(steps) for batch in trainer.state.train_loader.epoch(1)][:steps]
+    losses = []
+    for index, (x, y) in enumerate(batches):
+        torch.manual_seed(index)
+        losses.append(trainer.train_step(x, y)[0].item())
+    return trainer, losses
+
+
+@pytest.fixture(scope="module")
+def undisturbed():
+    return trained(6, graphed=False)
+
+
+@pytest.mark.parametrize("fault", ["", "refused", "random numbers of the recording", "batch of the recording"])
+def test_training_is_the_same_with_a_graph_or_where_it_is_turned_off(undisturbed, monkeypatch, fault):
+    monkeypatch.setattr(graphed_pass, "WARM_UP_STEPS", 1)
+    trainer, losses = trained(6, graphed=True, fault=fault)
+    plain, plain_losses = undisturbed
+    assert losses == plain_losses
+    for name, value in plain.state.model.state_dict().items():
+        assert torch.equal(trainer.state.model.state_dict()[name], value), name
+    assert trainer.state.meters.state_dict() == plain.state.meters.state_dict()
+    assert (trainer.graphed_pass.problem is None, trainer.graphed_pass._replay is not None) == (not fault, not fault)
+    (warning, *_) = [*trainer._graph_warning(), None]
+    assert ("kernel by kernel" in warning.message and trainer.graphed_pass is None) if fault else warning is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "flops", "options", "expected"),
+    [
+        ("cuda", 1e6, {}, True),
+        ("cuda", 1e6, {"use_amp": True}, True),
+        ("cuda", 1e6, {"use_amp": True, "amp_dtype": "fp16"}, False),
+        ("cuda", 1e6, {"cuda_graph": "off"}, False),
+        ("cuda", 1e6, {"use_compiled": True}, False),
+        ("cuda", 1e6, {"deterministic": True}, False),
+        ("cuda", 1e6, {"accumulate": 2}, False),
+        ("cuda", MOST_FLOPS, {}, False),
+        ("cpu", 1e6, {}, False),
+    ],
+)
+def test_a_graph_is_for_small_steps_on_cuda(kind, flops, options, expected):
+    assert pays(training.config(device=kind, **options), torch.device(kind), flops) == expected

@@ -147,7 +147,7 @@ def run_command(words: Sequence[str], *, text: str | None = None, environment: M
             encoding="utf-8",
             errors="replace",
             timeout=TIMEOUT,
-            env={**environment, "LC_ALL": "C"},
+            env=dict(environment),
         )
     except FileNotFoundError as error:
         fix = "run this on a machine with Slurm's commands, such as the login node of the cluster"
@@ -164,7 +164,8 @@ def run_command(words: Sequence[str], *, text: str | None = None, environment: M
 def _squeue(selection: str) -> dict[str, JobState]:
     # every field has a separator of its own, and no width; a path stands last, as it may hold the separator
     format = ",".join(f"{field}:{'|' if field != FIELDS[-1] else ' '}" for field in FIELDS)
-    environment = {**os.environ, "SLURM_TIME_FORMAT": "%s"}  # seconds since 1970
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("SQUEUE_")}  # filters
+    environment["SLURM_TIME_FORMAT"] = "%s"  # seconds since 1970
     words = ["squeue", "--noheader", "--array", selection, f"--Format={format}"]
     states: dict[str, JobState] = {}
     for line in run_command(words, environment=environment).splitlines():

@@ -10,6 +10,7 @@ import typer
 from convnn.cli import arguments, listing
 from convnn.cli.output import print_table
 from convnn.errors import Exit, Problem, UserError
+from convnn.runs.slurm_jobs import QUEUED, REQUEUED
 from convnn.runs.status import STATUSES
 from convnn.terminal.console import say
 from convnn.text import plural
@@ -93,10 +94,10 @@ def _matching(root: Path, where: str | None, older: str | None) -> list[Summary]
             ) from None
         ages = [(run, RUN_FIELDS["age"].get(run)) for run in matches]
         matches = [run for run, age in ages if age is not UNKNOWN and age > least_age]
-    live = [run.name for run in matches if STATUSES[run.status].is_live]
+    live = [run for run in matches if STATUSES[run.status].is_live or run.status in (QUEUED, REQUEUED)]
     if live:
-        say(f"{plural(len(live), 'live run')} left alone: {', '.join(live[:3])}")
-    return [run for run in matches if not STATUSES[run.status].is_live]
+        say(f"{plural(len(live), 'live run')} left alone: {', '.join(run.name for run in live[:3])}")
+    return [run for run in matches if run not in live]
 
 
 def _list(selected: list[Summary]) -> None:

@@ -27,6 +27,7 @@ LOGS = "log"  # folder of a sweep with the output of each element
 RUN_ELEMENT = 1  # of the array that trains one run
 REFRESH_SECONDS = 10.0
 QUEUED, REQUEUED, RUNNING = "queued", "requeued", "running"
+ENDING = ("COMPLETING",)  # of a job whose element may have another one by now
 STARTING = ("RUNNING", "CONFIGURING")  # of a job whose run is not trained yet
 
 
@@ -57,6 +58,7 @@ class _Listing:
         """Return the job of an element; unless it `waits`, Slurm is asked in a thread, for a later call."""
         try:
             time_ns = element.script.stat().st_mtime_ns
+            element = element._replace(script=element.script.resolve())  # whatever links lead to it
         except OSError:
             return None
         if self._without_jobs.get(element.script) == time_ns:
@@ -87,9 +89,9 @@ class _Listing:
             jobs = slurm_job.own_jobs()
         finally:
             self._jobs = {
-                Element(Path(state.script), int(number)): Job(name, state)
-                for name, state in jobs.items()
-                if (number := name.partition("_")[2]).isdecimal()
+                Element(Path(state.script).resolve(), int(number)): Job(name, state)
+                for name, state in sorted(jobs.items(), key=lambda item: item[1].state not in ENDING)
+                if (number := name.partition("_")[2]).isdecimal() and state.script.endswith(f"/{SCRIPT}")
             }
             self._listed_at = time.monotonic()
             self._without_jobs = {}

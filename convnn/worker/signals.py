@@ -82,8 +82,8 @@ def obeyed(send: Callable[[Command], None], restore: Callable[[], None] = lambda
     handlers = {number: signal.signal(number, handle) for number in obeyed_signals}
     wakeup = signal.set_wakeup_fd(write, warn_on_full_buffer=False)
     threading.Thread(target=_watch, args=(read, restore), daemon=True, name="signals").start()
-    for number in startup.early_signals:
-        send(commands[signal.Signals(number)])
+    while startup.early_signals:
+        send(commands[signal.Signals(startup.early_signals.pop(0))])
     try:
         yield
     finally:

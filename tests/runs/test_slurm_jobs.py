@@ -8,8 +8,9 @@ import pytest
 from support import training
 from support.slurm_commands import SlurmCommands
 
+from convnn.errors import UserError
 from convnn.events import Finished, Started
-from convnn.runs import slurm_jobs
+from convnn.runs import slurm_jobs, trash
 from convnn.runs.event_log import append_event
 from convnn.runs.run import Run
 from convnn.runs.slurm_jobs import SCRIPT
@@ -42,6 +43,8 @@ def test_a_run_waits_starts_and_is_requeued_as_its_job_does(slurm, run):
     assert status(run) == "died"
     slurm.list_jobs(("7_1", "PENDING", script))
     assert status(run) == "queued"
+    with pytest.raises(UserError, match="waits for the Slurm job 7_1"):
+        trash.discard(run.path, run.name, run.path.parent)
     slurm.list_jobs(("7_1", "RUNNING", script))
     assert status(run) == "running"  # its process starts
     append_event(run.events_path, Started(host="here", device="cpu", epochs=2, steps_per_epoch=4))

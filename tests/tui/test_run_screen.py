@@ -11,6 +11,7 @@ from support import training
 from support.pictured_runs import STEPS, events_of, make
 from support.runs import epoch as epoch_event
 from support.runs import new
+from support.slurm_commands import SlurmCommands
 from textual.color import Color
 from textual.widgets import RichLog
 
@@ -473,3 +474,17 @@ def test_a_history_that_an_editor_replaced_is_read_again(tmp_path, shorter):
     assert [event.epoch for event in follower.poll()] == [2]
     assert [event.epoch for event in follower.history.epochs] == [1, 2] and not follower.history.skipped_lines
     assert follower.poll() == []
+
+
+async def test_a_run_that_waits_for_its_slurm_job_says_so_and_the_job_can_be_canceled(tmp_path, monkeypatch):
+    slurm = SlurmCommands(tmp_path / "bin", monkeypatch)
+    (tmp_path / "runs").mkdir()
+    run = make(tmp_path / "runs", outcome="interrupted")
+    (run.path / "job.sh").touch()
+    (run.path / "job.log").write_text("slurmstepd: error: DUE TO JOB REQUEUE\n")
+    slurm.list_jobs(("7_1", "PENDING", run.path / "job.sh"), reason="BeginTime", restarts=1)
+    async with Opened(run, tmp_path / "runs") as opened:
+        await opened.until(lambda: "↻ requeued" in opened.text)
+        assert "DUE TO JOB REQUEUE" in opened.log
+        await opened.press("full_stop", "enter")
+        await opened.until(lambda: slurm.calls("scancel") == ["--quiet 7_1"])

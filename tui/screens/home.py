@@ -172,7 +172,7 @@ class HomeScreen(Screen[None]):
         if running := sum(STATUSES[run.status].is_live for run in self.app.runs):
             status = f"{running} running"
         if waiting := sum(run.status in (QUEUED, REQUEUED) for run in self.app.runs):
-            status = ", ".join(filter(None, [status, f"{waiting} wait for Slurm"]))
+            status = ", ".join(filter(None, [status, f"{waiting} waiting for Slurm"]))
         if self.app.run_feed.warnings:
             damaged = plural(len(self.app.run_feed.warnings), "damaged entry", "damaged entries")
             status, style = f"{damaged}: see `convnn runs`", "yellow"

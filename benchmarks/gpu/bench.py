@@ -21,6 +21,7 @@ from convnn.presets.resolve import resolve
 from convnn.training import build
 from convnn.training import device as training_device
 from convnn.training.meters import Meters
+from convnn.training.schedule import Schedule
 from convnn.training.state import TrainState
 from convnn.training.trainer import Trainer
 
@@ -157,13 +158,27 @@ def trainer_of(
     training_device.configure_torch(settings, device)
     torch.manual_seed(0)
     model = make_model(settings).to(device)
+    # as a run has it; tensors without data stand for those of a card
+    if device.type == "meta" or training_device.prefers_channels_last(settings, device):
+        model.to(memory_format=torch.channels_last)
     model.train()
     optimizer = build.optimizer(settings, model)
     amp = training_device.amp_dtype(settings, device)
     scaler = torch.amp.GradScaler(device.type, enabled=amp is torch.float16)
     data: Any = None
     return Trainer(
-        TrainState(settings, data, device, model, optimizer, None, scaler, Meters(device), settings.training.seed),
+        TrainState(
+            config=settings,
+            data=data,
+            device=device,
+            model=model,
+            optimizer=optimizer,
+            schedule=Schedule(settings, optimizer),
+            scaler=scaler,
+            meters=Meters(device),
+            ema=None,
+            split_seed=settings.training.seed,
+        ),
         [],
         training_device.PeakMemory(device),
     )

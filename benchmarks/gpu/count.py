@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from torch.optim import optimizer as torch_optimizer
 from torch.utils import _foreach_utils as foreach
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map_only
 from torch.utils.flop_counter import flop_registry
 
 from benchmarks.gpu.bench import LAYERS, SIDE, config, configured_model, trainer_of
@@ -29,6 +29,7 @@ BATCH = 256
 META = torch.device("meta")
 RESERVES = ("empty", "new_empty", "empty_like", "empty_strided", "new_empty_strided", "resize_", "set_")
 WRITES_ONLY = ("fill_", "zero_", "copy_", "bernoulli_")  # their first argument is overwritten and not read
+CONVOLUTIONS = (torch.ops.aten.convolution.default, torch.ops.aten.convolution_backward.default)
 GATHERS = ("index_select", "gather", "index.Tensor")  # read no more of their source than they write
 
 
@@ -57,6 +58,8 @@ class OperatorCounter(TorchDispatchMode):
             with self:
                 return func.decompose(*args, **kwargs)
         out = func(*args, **kwargs)
+        if func in CONVOLUTIONS:
+            out = tree_map_only(Tensor, lambda result: _as_cudnn(result, args), out)
         if func.namespace not in ("profiler", "prim") and not func.is_view:
             self._add(func, args, kwargs, out)
         return out
@@ -86,6 +89,15 @@ class OperatorCounter(TorchDispatchMode):
         )  # the formulas are of operators that return a new tensor
         if packet in flop_registry:
             self.flops += flop_registry[packet](*args, **kwargs, out_val=out)
+
+
+def _as_cudnn(result: Tensor, args: tuple[Any, ...]) -> Tensor:
+    """Lay a result of a convolution without data channels last, as cuDNN does where an input or the weight is."""
+    inputs = [leaf for leaf in args if isinstance(leaf, Tensor) and leaf.dim() == 4]
+    is_channels_last = any(leaf.is_contiguous(memory_format=torch.channels_last) for leaf in inputs)
+    if result.device != META or result.dim() != 4 or not is_channels_last:
+        return result
+    return torch.empty_like(result, memory_format=torch.channels_last)
 
 
 def _num_bytes(x: Tensor) -> int:

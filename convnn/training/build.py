@@ -68,6 +68,9 @@ def compiled(config: RunConfig, model: nn.Module) -> nn.Module:
     from torch._dynamo import config as dynamo
     from torch._functorch import config as functorch
 
+    from convnn.layers.ops.flops import register_flops
+
+    register_flops()
     mode = config.runtime.compile_mode
     functorch.activation_memory_budget = MEMORY_BUDGET if mode == "reduce-memory" else 1.0
     dynamo.recompile_limit = max(dynamo.recompile_limit, BATCH_SIZES)
@@ -116,6 +119,14 @@ def is_fused(config: RunConfig, device: torch.device) -> bool:
     """
     scales_gradient = config.runtime.amp and config.runtime.amp_dtype == "fp16"
     return device.type in FUSED_DEVICES and not (device.type == "mps" and scales_gradient)
+
+
+def clip_in_step(optimizer: torch.optim.Optimizer, norm: Tensor, limit: float) -> None:
+    """Let the next step of a fused optimizer divide the gradient so that its norm is at most the limit.
+
+    It is what `clip_grad_norm_` multiplies with, but for rounding. torch's gradient scaler sets the same attribute.
+    """
+    optimizer.grad_scale = ((norm + 1e-6) / limit).clamp(min=1.0).float()  # type: ignore[attr-defined]
 
 
 def without_compiler_hooks(kind: type[torch.optim.Optimizer]) -> type[torch.optim.Optimizer]:

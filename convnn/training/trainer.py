@@ -238,9 +238,14 @@ class Trainer:
         """Return the global norm of the gradient before clipping."""
         parameters = list(self.state.model.parameters())
         limit = self.config.training.clip_grad_norm
-        if limit > 0:
+        # meta: tensors without data, with which a step of a GPU is counted
+        clips_in_step = self.device.type in ("cuda", "meta") and not self.state.scaler.is_enabled()
+        if limit > 0 and not clips_in_step:
             return nn.utils.clip_grad_norm_(parameters, limit)
-        return nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        if limit > 0:
+            build.clip_in_step(self.state.optimizer, norm, limit)
+        return norm
 
     def _finish_epoch(self) -> Iterator[Event | None]:
         """Evaluate, step the schedule and move on to the next epoch; yield the Epoch event."""

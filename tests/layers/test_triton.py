@@ -68,16 +68,19 @@ print("triton" in sys.modules)
     assert result.stdout.strip() == "False", result.stderr
 
 
-def test_a_launch_counts_as_one_operator_and_writes_no_matrix_of_scores():
-    layer, x = ConvNN2d(16, 8, K=4).to(META), torch.empty(2, 16, 12, 12, device=META)
-    with torch.no_grad(), OperatorCounter() as counter:
-        layer(x)
+@pytest.mark.parametrize("layer_class", [ConvNN2d, ConvNNAttention2d])
+@pytest.mark.parametrize("options", [{}, {"magnitude_type": "euclidean"}, {"aggregation_type": "Loc_Col"}])
+def test_a_launch_counts_as_one_operator_and_no_matrix_of_scores_is_written(layer_class, options):
+    layer = layer_class(16, 8, K=4, **options).to(META)
+    x = torch.empty(2, 16, 12, 12, device=META, requires_grad=True)
+    with OperatorCounter() as counter:
+        layer(x).sum().backward()
     assert counter.calls["search"] == 1
     assert counter.largest < 2 * 144 * 144
     launch.disable("search", META)
     try:
-        with torch.no_grad(), OperatorCounter() as counter:
-            layer(x)
+        with OperatorCounter() as counter:
+            layer(x).sum().backward()
     finally:
         launch.enable("search", META)
     assert counter.calls["search"] == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections import Counter
 from itertools import islice
 
 import pytest
@@ -13,6 +14,9 @@ from torch.nn import functional as F
 
 from convnn.config.options import BY_KEY
 from convnn.events import Epoch, Finished, Started, Step
+from convnn.layers import ConvNN2d, ConvNNAttention2d
+from convnn.layers.ops import flops
+from convnn.layers.ops.custom_op import OPERATORS
 from convnn.training import build
 from convnn.training.evaluation import evaluate
 from convnn.training.meters import DataLoadingShare, Stopwatch
@@ -304,6 +308,66 @@ def test_reduce_memory_keeps_less_for_the_backward_pass():
     default, reduced = kept_for_backward("default"), kept_for_backward("reduce-memory")
     assert 0 < reduced < 0.7 * default  # the budget is half of what may be computed again
     assert kept_for_backward("default") == default  # and it is set back
+
+
+@pytest.mark.parametrize("name", ["adamw", "adam", "sgd"])
+@pytest.mark.parametrize("limit", [0.1, 100.0])
+def test_an_optimizer_that_clips_takes_the_step_of_clipped_gradients(name, limit):
+    weights = []
+    for in_step in (False, True):
+        torch.manual_seed(0)
+        model = torch.nn.Linear(5, 4)
+        optimizer = build.optimizer(training.config(optimizer=name, lr=0.1), model)
+        for _ in range(3):
+            optimizer.zero_grad()
+            model(torch.randn(8, 5)).square().sum().backward()
+            gradients = [parameter.grad for parameter in model.parameters()]
+            if in_step:
+                build.clip_in_step(optimizer, torch.nn.utils.get_total_norm(gradients), limit)
+            else:
+                torch.nn.utils.clip_grad_norm_(model.parameters(), limit)
+            optimizer.step()
+        weights.append(model.weight.detach())
+    torch.testing.assert_close(*weights, rtol=1e-5, atol=1e-6)
+
+
+def test_reduce_memory_searches_once_per_layer():
+    from functorch.compile import min_cut_rematerialization_partition
+    from torch._dynamo.backends.common import aot_autograd
+
+    options = training.SMALL | {"model": "vgg11", "resize": 32, "limit": 8, "batch_size": 4, "layer": "ConvNN_Attn"}
+    trainer = build_trainer(**options)
+    build.compiled(training.config(options, use_compiled=True, compile_mode="reduce-memory"), trainer.state.model)
+    calls: Counter[str] = Counter()
+
+    def count(graph_module: torch.fx.GraphModule, _: object) -> torch.fx.GraphModule:
+        calls.update(str(node.target) for node in graph_module.graph.nodes)
+        return graph_module
+
+    torch._dynamo.reset()
+    backend = aot_autograd(fw_compiler=count, partition_fn=min_cut_rematerialization_partition)
+    model = torch.compile(trainer.state.model, backend=backend).train()
+    model(next(trainer.state.train_loader.epoch(1))[0]).sum().backward()  # the backward graph is compiled when it runs
+    assert calls["convnn.nearest_keys.default"] == calls["convnn.attend_backward.default"] == 8
+
+
+def test_every_operator_has_flops():
+    from torch.utils.flop_counter import FlopCounterMode
+
+    of_layers = [
+        operator for operator in OPERATORS.values() if operator.function.__module__.startswith("convnn.layers")
+    ]
+    assert {operator.name for operator in of_layers} == {f"convnn::{name}" for name in flops.FORMULAS}
+    flops.register_flops()
+    layer, convolution = ConvNNAttention2d(4, 6, K=3, padding=0), ConvNN2d(6, 5, K=3, padding=0)
+    with FlopCounterMode(display=False) as counter:
+        convolution(layer(torch.randn(2, 4, 5, 6))).sum().backward()
+    counts = counter.get_flop_counts()["Global"]
+    positions, ops = 2 * 30, torch.ops.convnn
+    assert counts[ops.nearest_keys] == 2 * positions * 30 * 4
+    assert counts[ops.nearest_positions] == 2 * positions * 30 * 6
+    assert counts[ops.attend_backward] == 2 * counts[ops.attend] == 2 * positions * 3 * (4 + 4) * 2
+    assert counts[ops.aggregate_backward] == 2 * counts[ops.aggregate] == 2 * positions * 3 * 6 * 5 * 2
 
 
 def test_the_peak_memory_is_of_this_run_and_without_what_was_there_before():

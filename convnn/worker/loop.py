@@ -62,15 +62,12 @@ class Loop:
                 self.checkpointer.step_ended()
             if isinstance(event, Warned):
                 continue  # before the first step: every process takes one at least
-            if self._trained_to_end():
+            if self.trainer.state.is_complete:
                 continue  # a command that comes now would turn a complete run into a stopped one
             self._receive_commands()
             if (finished := self._obey(event)) is not None:
                 return finished
         raise AssertionError("the trainer ended without a Finished event")
-
-    def _trained_to_end(self) -> bool:
-        return self.trainer.state.position.epoch > self.trainer.config.training.num_epochs
 
     def _finish(self, event: Finished) -> Finished:
         self.checkpointer.finish_write()

@@ -4,7 +4,7 @@
     .sweeps/NAME/job.sh   trains a sweep: element N is its cell N
 
 `squeue` is asked for runs alone that have such a script and are not done, at most every REFRESH_SECONDS, and no more
-once it knows no job of that script.
+once two answers in a row knew no job of that script.
 """
 
 from __future__ import annotations
@@ -52,6 +52,7 @@ class _Listing:
         self._lock = threading.Lock()  # held while Slurm is asked
         self._jobs: Mapping[Element, Job] = {}
         self._listed_at: float | None = None
+        self._first_seen: dict[tuple[Path, int], float] = {}  # scripts and their times: when they were first looked at
         self._without_jobs: dict[Path, int] = {}  # scripts and their times: nothing is to be asked about them
 
     def find(self, element: Element, *, waits: bool) -> Job | None:
@@ -63,13 +64,16 @@ class _Listing:
             return None
         if self._without_jobs.get(element.script) == time_ns:
             return None
+        first_seen = self._first_seen.setdefault((element.script, time_ns), time.monotonic())
         if self._listed_at is None or time.monotonic() - self._listed_at >= REFRESH_SECONDS:
             if not waits:
                 if not self._lock.locked():
                     threading.Thread(target=self._ask, args=(self._listed_at,), daemon=True, name="squeue").start()
                 return self._jobs.get(element)
             self._ask(self._listed_at)
-        if not any(job.script == element.script for job in self._jobs):
+        # a script that is new may have been submitted after the listing
+        is_listed_since = self._listed_at is not None and self._listed_at - first_seen >= REFRESH_SECONDS
+        if is_listed_since and not any(job.script == element.script for job in self._jobs):
             self._without_jobs[element.script] = time_ns
         return self._jobs.get(element)
 

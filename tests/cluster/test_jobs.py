@@ -15,7 +15,7 @@ from support.slurm import start_again_now, state_of, until_ended
 
 from convnn.errors import Exit
 from convnn.events import Resumed, Started
-from convnn.runs import control
+from convnn.runs import control, slurm_jobs
 from convnn.runs.control import ControlCommand
 from convnn.runs.find import list_runs
 from convnn.runs.lock import is_locked
@@ -146,6 +146,7 @@ def test_a_chain_of_time_limits(tmp_path):
 def test_a_waiting_job_is_shown_and_stopped(tmp_path):
     job = submitted("run", "quickstart", "--slurm", "--sbatch", "begin=now+1hour", cwd=tmp_path)
     run = only_run(tmp_path)
+    slurm_jobs.refresh()  # this process may have asked just before
     assert run.status() == "queued" and state_of(f"{job}_1") is not None
     stopped = command("stop", "@last", cwd=tmp_path)
     assert stopped.code == 0 and f"job {job}_1" in stopped.out, stopped

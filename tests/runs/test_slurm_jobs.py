@@ -70,16 +70,24 @@ def test_a_cell_of_a_sweep_is_an_element_of_its_array(slurm, run):
     assert slurm_jobs.element_of_run(run.path)[1] == folder / "log" / "0003.out"
 
 
-def test_slurm_is_asked_seldom_and_only_while_there_are_jobs(slurm, run):
-    slurm.list_jobs(("7_1", "PENDING", run.path / SCRIPT))
-    assert [run.status() for _ in range(5)] == ["queued"] * 5 and len(slurm.calls("squeue")) == 1
+def test_slurm_is_asked_seldom_and_only_while_there_are_jobs(slurm, run, monkeypatch):
+    clock = [1000.0]
+    monkeypatch.setattr(slurm_jobs.time, "monotonic", lambda: clock[0])
+
+    def calls(status: str) -> int:
+        """Pass ten seconds and look often; the number of all calls of squeue so far."""
+        clock[0] += slurm_jobs.REFRESH_SECONDS
+        assert [run.status() for _ in range(5)] == [status] * 5
+        return len(slurm.calls("squeue"))
+
+    assert calls("died") == 1
+    slurm.list_jobs(("7_1", "PENDING", run.path / SCRIPT))  # submitted just after Slurm was asked
+    assert (calls("queued"), calls("queued")) == (2, 3)
     slurm.list_jobs()
-    slurm_jobs._listing._listed_at = -slurm_jobs.REFRESH_SECONDS  # as if it were long ago
-    assert [run.status() for _ in range(5)] == ["died"] * 5 and len(slurm.calls("squeue")) == 2
-    slurm_jobs._listing._listed_at = -slurm_jobs.REFRESH_SECONDS
-    assert run.status() == "died" and len(slurm.calls("squeue")) == 2
+    assert (calls("died"), calls("died"), calls("died")) == (4, 4, 4)
     (run.path / SCRIPT).write_text("#!/bin/sh\n# submitted again\n")
-    assert run.status() == "died" and len(slurm.calls("squeue")) == 3
+    slurm.list_jobs(("8_1", "PENDING", run.path / SCRIPT))
+    assert calls("queued") == 5
 
 
 def test_without_slurm_a_run_is_what_its_files_say(run, monkeypatch, tmp_path):

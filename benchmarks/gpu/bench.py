@@ -125,8 +125,8 @@ def set_products(kind: str) -> None:
 
 
 def config(device: torch.device, **options: Any) -> RunConfig:
-    """The configuration with these options, by name, and defaults otherwise."""
-    values = {"device": device.type if device.type != "meta" else "cpu", **options}
+    """The configuration with these options, by name, and defaults otherwise; steps are launched kernel by kernel."""
+    values = {"device": device.type if device.type != "meta" else "cpu", "cuda_graph": "off", **options}
     return resolve(None, {BY_NAME[name].key: str(value) for name, value in values.items()}).checked()
 
 

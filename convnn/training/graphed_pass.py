@@ -22,8 +22,8 @@ Pass = Callable[[Tensor, Tensor], Sequence[Tensor]]
 Record = Callable[[Callable[[], Sequence[Tensor]]], tuple[Callable[[], None], Sequence[Tensor]]]
 
 
-def pays(config: RunConfig, device: torch.device, flops: float) -> bool:
-    """Return whether a run uses a graph: on CUDA, where its steps are small. `flops` are forward, of an image.
+def pays(config: RunConfig, device: torch.device, flops: Callable[[], float]) -> bool:
+    """Return whether a run uses a graph: on CUDA, where its steps are small. `flops()` are forward, of an image.
 
     A compiled model has graphs of its own, the scale of fp16, micro-batches and other processes need the host within a
     step, and deterministic runs compute every step in the same way.
@@ -31,8 +31,8 @@ def pays(config: RunConfig, device: torch.device, flops: float) -> bool:
     runtime, training = config.runtime, config.training
     divides = training.accumulate > 1 or runtime.processes > 1
     fits = not (divides or runtime.compile or runtime.deterministic or runtime.amp_dtype == "fp16")
-    is_small = 3 * flops * training.batch_size < MOST_FLOPS
-    return device.type == "cuda" and runtime.cuda_graph == "auto" and fits and is_small
+    is_on = device.type == "cuda" and runtime.cuda_graph == "auto" and fits
+    return is_on and 3 * flops() * training.batch_size < MOST_FLOPS
 
 
 def record_cuda_graph(function: Callable[[], Sequence[Tensor]]) -> tuple[Callable[[], None], Sequence[Tensor]]:

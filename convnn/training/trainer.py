@@ -69,7 +69,7 @@ class Trainer:
     def _graphed_pass(self) -> GraphedPass | None:
         """Return the pass that a CUDA graph will run; None where it would not pay."""
         data, config = self.state.data, self.config
-        if not pays(config, self.device, plan(config, data.image_size, len(data.classes)).flops):
+        if not pays(config, self.device, lambda: plan(config, data.image_size, len(data.classes)).flops):
             return None
         return GraphedPass(lambda x, y: self._run_pass(x, y, len(y)), self.state.model, config.training.batch_size)
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from convnn.costs.memory import optimizer_states
 from convnn.errors import Exit, Problem, UserError
 from convnn.events import Event, Saved, Warned
+from convnn.hardware import free_memory
 from convnn.runs.run import CHECKPOINTS, EVENTS
 from convnn.text import memory
 from convnn.training import device as training_device
@@ -50,6 +51,11 @@ class CheckpointJob:
     def on_host(self) -> CheckpointJob | None:
         """Return a copy that training does not change, in the memory of the host; None where it has no room."""
         best = self.earlier_best
+        states = [self.state] if best is None else [self.state, best[1]]
+        parts = [part for state in states for part in (state.model, state.optimizer, state.ema) if part is not None]
+        needed, free = sum(value.nbytes for part in parts for value in part.values()), free_memory("cpu")[1]
+        if free is not None and free < 2 * needed:  # the copy, and what writing it takes
+            return None
         try:
             return replace(self, state=_on_host(self.state), earlier_best=best and (best[0], _on_host(best[1])))
         except (RuntimeError, MemoryError):  # such as where pages cannot be locked

@@ -89,4 +89,4 @@ def test_training_is_the_same_with_a_graph_or_where_it_is_turned_off(undisturbed
     ],
 )
 def test_a_graph_is_for_small_steps_on_cuda(kind, flops, options, expected):
-    assert pays(training.config(device=kind, **options), torch.device(kind), flops) == expected
+    assert pays(training.config(device=kind, **options), torch.device(kind), lambda: flops) == expected

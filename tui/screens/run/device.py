@@ -68,6 +68,8 @@ def _machine(started: Started) -> Iterator[tuple[str, str]]:
         yield "threads", str(started.threads)
     if started.amp:
         yield "precision", str(started.amp.get("dtype", "mixed"))
+    if started.cuda_graph:
+        yield "launches", "forward and backward as one CUDA graph"
     if started.compile:
         counts = [
             plural(started.compile[f"{noun}s"], noun) for noun in ("graph", "break") if f"{noun}s" in started.compile

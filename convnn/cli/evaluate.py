@@ -1,28 +1,34 @@
-"""`convnn evaluate`, also `convnn run --test_only`: the test metrics of a run's checkpoint; nothing is written."""
+"""`convnn evaluate`, also `convnn run --test_only`: the metrics of a run's checkpoint, and what it gets wrong."""
 
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
 from convnn.cli import arguments
-from convnn.cli.output import write_json
+from convnn.cli.output import UNLIMITED, print_table, write_json
 from convnn.config.active import active_options, inactive_messages
 from convnn.config.options import BY_KEY, OPTIONS, value_at
 from convnn.config.recorded import Settings
 from convnn.config.schema import RunConfig
-from convnn.errors import Exit, Problem, UserError
+from convnn.errors import Exit, Problem, UserError, did_you_mean
 from convnn.metrics import metric_info
 from convnn.presets.resolve import Resolved, build_config, resolve
+from convnn.runs.lock import lock_run
 from convnn.runs.resume import with_data_path
 from convnn.terminal.console import out, say
 from convnn.text import plural
 
 if TYPE_CHECKING:
+    from convnn.analysis.classification import ClassOrder
+    from convnn.analysis.classification_report import ClassificationReport
+    from convnn.data.loaders import Loader
     from convnn.runs.run import Run
+    from convnn.tables import Table
 
 RECALIBRATE = "training.bn_recalibrate"
 # options that may differ from those of the run: they change where and how it is computed, not what was trained
@@ -30,12 +36,43 @@ FREE = {"data.path", "data.workers", "training.batch_size", RECALIBRATE}
 FREE |= {o.key for o in OPTIONS if o.section == "runtime"}
 
 
+SPLITS = ("test", "val", "train")
+ORDERS: dict[str, ClassOrder] = {"accuracy": "accuracy", "errors": "errors", "class": "class", "images": "images"}
+UNAUGMENTED = {"data.augment": False, "data.noise": 0.0, "training.drop_last": False}  # of training images
+MOST_WORST = 100  # images
+MOST_ROWS, MOST_PAIRS = 20, 10  # of a table
+MATRIX_COLUMNS = 120  # cells of the largest matrix
 FLAGS = [option for option in OPTIONS if option.key in FREE]
 EXAMPLES = """
 convnn evaluate @last
 convnn evaluate @best:test_top1 --checkpoint last --device cpu
 convnn evaluate @last --bn_recalibrate 50
+convnn evaluate @last --split val --sort errors --worst 8
+convnn evaluate @last --save
 """
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What is evaluated, and what is made of it."""
+
+    checkpoint: str = "best"
+    ema: bool = False
+    split: str = "test"
+    reports: bool = False  # what is wrong beside the metrics
+    order: ClassOrder = "accuracy"
+    worst: int = 0  # images
+    save: bool = False
+
+
+def complete_splits(incomplete: str) -> list[str]:
+    """Return the splits that start with what was typed."""
+    return [name for name in SPLITS if name.startswith(incomplete)]
+
+
+def complete_orders(incomplete: str) -> list[str]:
+    """Return the orders of classes that start with what was typed."""
+    return [name for name in ORDERS if name.startswith(incomplete)]
 
 
 def evaluate(
@@ -44,25 +81,42 @@ def evaluate(
     typed: dict[str, Any],
     checkpoint: arguments.Checkpoint = "best",
     ema: Annotated[bool, typer.Option("--ema", help="evaluate the moving average of the weights")] = False,
+    split: Annotated[
+        str,
+        typer.Option("--split", metavar="|".join(SPLITS), help="the images", autocompletion=complete_splits),
+    ] = "test",
+    sort: Annotated[
+        str,
+        typer.Option("--sort", metavar="|".join(ORDERS), help="order of the classes", autocompletion=complete_orders),
+    ] = "accuracy",
+    worst: Annotated[int, typer.Option("--worst", metavar="N", min=0, max=MOST_WORST, help="worst images to show")] = 4,
+    save: Annotated[
+        bool, typer.Option("--save", help="write the test predictions into the run, in place of earlier ones")
+    ] = False,
     as_json: arguments.Json = False,
     runs: arguments.RunsFolder = None,
 ) -> None:
-    """Evaluate a checkpoint of a run on its test split; nothing is written."""
+    """Evaluate a checkpoint of a run: metrics, classes, confusions, calibration and the worst images.
+
+    Nothing is written without --save.
+    """
     if checkpoint not in arguments.CHECKPOINTS:
         raise UserError(arguments.unknown_checkpoint(checkpoint))
-    evaluate_checkpoint(resolve(None, typed), runs, run, checkpoint, as_json=as_json, ema=ema)
+    for flag, value, known in (("split", split, SPLITS), ("sort", sort, ORDERS)):
+        if value not in known:
+            message = f"--{flag} is {value!r}: must be {', '.join(known)}{did_you_mean(value, known)}"
+            raise UserError(Problem(message, key=flag, value=value))
+    if save and split != "test":
+        fix = "leave --save or --split out"
+        raise UserError(Problem("--save keeps the predictions of the test images alone", key="save", fix=fix))
+    evaluation = Evaluation(checkpoint, ema, split, reports=True, order=ORDERS[sort], worst=worst, save=save)
+    evaluate_checkpoint(resolve(None, typed), runs, run, evaluation, as_json=as_json)
 
 
 def evaluate_checkpoint(
-    resolved: Resolved,
-    runs: Path | None,
-    reference: str | None,
-    checkpoint_name: str,
-    *,
-    as_json: bool,
-    ema: bool = False,
+    resolved: Resolved, runs: Path | None, reference: str | None, evaluation: Evaluation, *, as_json: bool
 ) -> None:
-    """Print the test metrics of a checkpoint, with `ema` of the moving average of its weights.
+    """Print the metrics of a checkpoint and, where it is asked for, what the model gets wrong.
 
     Raises UserError (no such run) when there is none to evaluate.
     """
@@ -71,63 +125,163 @@ def evaluate_checkpoint(
     typed = {key for key, origin in resolved.origins.items() if origin != "default"}
     for note in inactive_messages(config, typed & FREE):
         say(f"note: {note}")
+    if evaluation.save:
+        with lock_run(run.path):  # raises UserError while it trains
+            pass
     chosen = ""
     if reference is None and resolved.config.output.dir is None:
         chosen = f", the newest finished run of {_network_text(config)}; name another with --run"
-    weights = "moving average in the " if ema else ""
-    say(f"evaluating the {weights}{checkpoint_name} checkpoint of {run.name}{chosen}")
+    weights = "moving average in the " if evaluation.ema else ""
+    say(f"evaluating the {weights}{evaluation.checkpoint} checkpoint of {run.name}{chosen}")
+    # a checkpoint of a run with the option holds the recalibrated statistics
+    batches = config.training.bn_recalibrate if RECALIBRATE in typed else 0
+    result = _evaluate(run, config, evaluation, batches)
+    images, report = result.loader.num_images, result.report
+    document = {"run": run.name, "checkpoint": evaluation.checkpoint, "step": result.step, "images": images}
+    document["figures"] = result.metrics
+    if batches:
+        document["bn_recalibrate"] = batches
+    if not as_json:
+        values = "  ".join(_value_text(name, value) for name, value in result.metrics.items())
+        line = f"{run.name}  {evaluation.checkpoint} (step {result.step})  {plural(images, 'image')}  {values}"
+        out().print_line(line)
+    if evaluation.reports and report is None:
+        say("note: outputs of the model are not finite, so nothing is said of its classes")
+    elif report is not None:
+        # images that cannot be read leave no number to the others
+        worst = evaluation.worst if len(report.predictions) == images else 0
+        document |= report.json(worst)
+        if not as_json:
+            _print_report(report, evaluation.order, worst, result.loader)
+    if evaluation.save:
+        _save(run, report)
+    if as_json:
+        write_json(document)
+
+
+class _Result(NamedTuple):
+    """What an evaluation gave."""
+
+    metrics: dict[str, float]
+    step: int
+    loader: Loader
+    report: ClassificationReport | None  # None where none is made, or where an output is not finite
+
+
+def _evaluate(run: Run, config: RunConfig, evaluation: Evaluation, batches: int) -> _Result:
+    """Evaluate a checkpoint, with BatchNorm's running statistics from so many training batches."""
+    from convnn.analysis.classification_report import ClassificationReport
+    from convnn.data.loaders import epoch_order
     from convnn.training import build
     from convnn.training import device as training_device
     from convnn.training.evaluation import evaluate as evaluate_model
+    from convnn.training.prediction_meter import PredictionMeter
     from convnn.training.recalibration import recalibration_steps
-    from convnn.worker import checkpoint, load_run
+    from convnn.worker import load_run
 
     device = training_device.select_device(config)
     training_device.configure_torch(config, device)
-    trained = load_run.TrainedRun(run)
-    model = trained.model(checkpoint_name, device, ema=ema)
-    # a checkpoint of a run with the option holds the recalibrated statistics
-    batches = config.training.bn_recalibrate if RECALIBRATE in typed else 0
-    data = build.data(
-        config,
-        device,
-        splits=("train", "test") if batches else ("test",),
-        normalization=trained.normalization,
-        split_seed=trained.split_seed(checkpoint_name),
-    )
+    trained, split, seed = load_run.TrainedRun(run), evaluation.split, config.training.seed
+    model = trained.model(evaluation.checkpoint, device, ema=evaluation.ema)
+    options: dict[str, Any] = {"normalization": trained.normalization}
+    options["split_seed"] = trained.split_seed(evaluation.checkpoint)
+    is_train = split == "train"
+    opened = {"test" if split == "test" else "train"}  # the validation images are a part of the training images
+    if batches and not is_train:
+        opened.add("train")
+    data_config = build_config(_values(config) | UNAUGMENTED) if is_train else config
+    data = build.data(data_config, device, splits=tuple(opened), **options)
     if tuple(data.classes) != trained.started.classes:
         message = "the data set has other classes than the run was trained on"
         raise UserError(Problem(message, key="data.path", value=config.data.path), Exit.DATA)
-    assert data.test is not None
-    recorded_digest = trained.started.data_digest.get("test")
-    if recorded_digest is not None and recorded_digest != data.digests.get("test"):
-        say("warning: the test images or their labels are not those that the run was evaluated on")
+    loader = data.splits.get(split)
+    if loader is None:
+        fix = f"choose --split {' or '.join(name for name in SPLITS if name != split)}"
+        raise UserError(Problem(f"the data of {run.name} has no {split} images", key="split", value=split, fix=fix))
+    recorded_digest = trained.started.data_digest.get(split)
+    if recorded_digest is not None and recorded_digest != data.digests.get(split):
+        say(f"warning: the {split} images or their labels are not those of the run")
     amp = training_device.amp_dtype(config, device)
     if batches:
-        assert data.train is not None
-        seed = config.training.seed
-        for _ in recalibration_steps(model, data.train, device, amp, batches=batches, seed=seed):
+        augmented = build.data(config, device, splits=("train",), **options).train if is_train else data.train
+        assert augmented is not None
+        for _ in recalibration_steps(model, augmented, device, amp, batches=batches, seed=seed):
             pass
-    metrics = evaluate_model(
-        model,
-        data.test,
-        build.loss_fn(config),
-        device,
-        amp,
-        "ema_test" if ema else "test",
-        seed=config.training.seed,
-    )
-    for warning in [*data.warnings, *data.test.warnings]:
+    meter = PredictionMeter(loader.num_images) if evaluation.reports else None
+    name = f"ema_{split}" if evaluation.ema else split
+    loss_fn = build.loss_fn(config)
+    metrics = evaluate_model(model, loader, loss_fn, device, amp, name, seed=seed, predictions=meter)
+    for warning in [*data.warnings, *loader.warnings]:
         say(f"warning: {warning}")
-    step = int(checkpoint.read_pointer(run.path, checkpoint_name) or 0)
-    images = data.test.num_images
-    if as_json:
-        document = {"run": run.name, "checkpoint": checkpoint_name, "step": step, "images": images, "figures": metrics}
-        if batches:
-            document["bn_recalibrate"] = batches
-        return write_json(document)
-    values = "  ".join(_value_text(name, value) for name, value in metrics.items())
-    return out().print_line(f"{run.name}  {checkpoint_name} (step {step})  {plural(images, 'image')}  {values}")
+    saved = trained.find_checkpoint(evaluation.checkpoint)
+    predictions = meter and meter.predictions(
+        len(data.classes),
+        split=split,
+        step=saved.step,
+        epoch=saved.epoch,
+        weights="ema" if evaluation.ema else "model",
+        bn_recalibrate=config.training.bn_recalibrate,
+        digest=data.digests.get(split),
+        order=epoch_order(loader.num_images, seed, 0) if is_train else None,
+    )
+    report = ClassificationReport(predictions, data.classes) if predictions else None
+    return _Result(metrics, saved.step, loader, report)
+
+
+def _save(run: Run, report: ClassificationReport | None) -> None:
+    """Write the predictions of the test images into the run. Raises UserError where there are none, or too many."""
+    from convnn import predictions
+
+    if report is None:
+        raise UserError(f"{predictions.NAME} was not written: outputs of the model are not finite", Exit.FAILED)
+    if not predictions.fits(len(report.predictions)):
+        images = plural(len(report.predictions), "image")
+        message = f"predictions of {images} are more than the {predictions.MOST_BYTES:,} bytes of {predictions.NAME}"
+        raise UserError(Problem(message, key="save", fix="leave --save out; --json has every class"))
+    with lock_run(run.path):
+        predictions.write(run.path, report.predictions)
+    say(f"written: {run.path / predictions.NAME}")
+
+
+def _print_report(report: ClassificationReport, order: ClassOrder, worst: int, loader: Loader) -> None:
+    from convnn.analysis.classification import worst_images
+    from convnn.terminal.classification_view import image_lines, matrix_lines
+    from convnn.terminal.panes import STYLES
+
+    console = out()
+    width = console.width if console.is_terminal else UNLIMITED
+    print()
+    _print_titled(report.class_table(order, MOST_ROWS))
+    for line in matrix_lines(report, order, min(width, MATRIX_COLUMNS), STYLES.__getitem__):
+        console.print(line, soft_wrap=True)
+    print()
+    for table in (report.confusion_table(MOST_PAIRS), report.calibration_table()):
+        _print_titled(table)
+    numbers = worst_images(report.predictions, worst)
+    if not numbers:
+        return
+    console.print_line("worst images, the least probable class first", "bold")
+    captions = [report.image_text(number) for number in numbers]
+    if not console.is_terminal:
+        for caption in captions:
+            console.print_line(caption)
+        return
+    images = [loader.image(number)[0].permute(1, 2, 0).numpy() for number in numbers]
+    letters = console.is_ascii_only or console.no_color or console.color_system in (None, "standard")
+    for line in image_lines(images, captions, width, letters=letters):
+        console.print(line, soft_wrap=True)
+
+
+def _print_titled(table: Table) -> None:
+    out().print_line(table.title, "bold")
+    if table.rows:
+        print_table(table, "table")
+    print()
+
+
+def _values(config: RunConfig) -> dict[str, Any]:
+    """Return the value of every option."""
+    return {option.key: value_at(config, option.key) for option in OPTIONS}
 
 
 def _value_text(name: str, value: float) -> str:
@@ -200,7 +354,7 @@ def _merged_config(run: Run, resolved: Resolved) -> RunConfig:
     """
     recorded = with_data_path(run, run.config())
     typed = [key for key, origin in resolved.origins.items() if origin != "default"]
-    values = {option.key: value_at(recorded, option.key) for option in OPTIONS}
+    values = _values(recorded)
     values |= {key: value_at(resolved.config, key) for key in typed if key in FREE}
     decisive = active_options(recorded).keys() - FREE
     problems = []

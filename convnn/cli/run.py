@@ -156,9 +156,10 @@ def run(
 
         return show_plan(resolved, as_json=as_json, takes_over=resume or overwrite)
     if config.output.test_only:
-        from convnn.cli.evaluate import evaluate_checkpoint
+        from convnn.cli.evaluate import Evaluation, evaluate_checkpoint
 
-        return evaluate_checkpoint(resolved, runs, evaluated_run, checkpoint or "best", as_json=as_json)
+        evaluation = Evaluation(checkpoint or "best")
+        return evaluate_checkpoint(resolved, runs, evaluated_run, evaluation, as_json=as_json)
     if resolved.dataset.problem is not None:
         raise UserError(resolved.dataset.problem, Exit.DATA)
     if resolved.dataset.download is not None:

@@ -12,6 +12,7 @@ import shlex
 import shutil
 from pathlib import Path
 
+from convnn import predictions
 from convnn.errors import Exit, Problem, UserError
 from convnn.files import TRASH, has_time, read_regular, with_time, without_time, write_atomic
 from convnn.runs.lock import lock_run
@@ -24,6 +25,7 @@ OWN_NAMES = frozenset(  # of what a run has in its directory
         *("config.toml", "events.jsonl", "checkpoints", "log.txt", "control", "run.lock", MARKER, "imported.json"),
         *("args.txt", "model.txt", "train_eval_results.txt"),
         *("job.sh", "job.log"),
+        predictions.NAME,
     )
 )
 MAX_LINK = 5000  # bytes of a link

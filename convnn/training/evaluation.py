@@ -15,6 +15,7 @@ from convnn.training.process_group import ALONE, ProcessGroup
 
 if TYPE_CHECKING:
     from convnn.data.loaders import Loader
+    from convnn.training.prediction_meter import PredictionMeter
 
 
 def evaluation_steps(
@@ -27,12 +28,14 @@ def evaluation_steps(
     *,
     seed: int,
     group: ProcessGroup = ALONE,
+    predictions: PredictionMeter | None = None,
 ) -> Generator[None, None, dict[str, float]]:
     """Yield after each batch and while one is waited for, so that evaluation can be interrupted.
 
     It returns loss and scores in percent, as SPLIT_NAME. Each process of a group evaluates its rows of every batch.
     Sums are kept in float64 over single images, so the batch size does not show beyond rounding. Random candidates are
     drawn from the seed, whatever was drawn before: the same in every epoch, and in every later evaluation.
+    `predictions` gathers what the model answers.
     """
     model.eval()
     torch.manual_seed(seed)
@@ -45,6 +48,10 @@ def evaluation_steps(
                     with autocast(device, amp):
                         logits = model(x)
                     meters.add(loss_fn(logits, y), logits, y)
+                    if predictions is not None:
+                        predictions.add(logits, y)
+            elif batch is not None and predictions is not None:
+                predictions.add_none()
             yield None
     if group.size > 1:
         group.proceed(meters.images)
@@ -61,9 +68,10 @@ def evaluate(
     split: str,
     *,
     seed: int,
+    predictions: PredictionMeter | None = None,
 ) -> dict[str, float]:
     """Return loss and scores in percent, as SPLIT_NAME: `evaluation_steps` without interruption."""
-    steps = evaluation_steps(model, loader, loss_fn, device, amp, split, seed=seed)
+    steps = evaluation_steps(model, loader, loss_fn, device, amp, split, seed=seed, predictions=predictions)
     while True:
         try:
             next(steps)

@@ -15,6 +15,7 @@ from convnn.config.diff import config_diff
 from convnn.config.schema import RunConfig
 from convnn.errors import Exit, Problem, UserError
 from convnn.metrics import Best, monitored
+from convnn.predictions import Predictions
 from convnn.training import build
 from convnn.training import device as training_device
 from convnn.training.environment import versions
@@ -81,6 +82,7 @@ class TrainState:
     split_seed: int  # that the images were drawn with: of a fork, that of the run it goes on from
     position: Position = field(default_factory=Position)
     best: Best | None = None
+    best_predictions: Predictions | None = None  # of the best epoch in this process, on the test images; not saved
     patience_epoch: int = 0  # the epoch that early stopping counts from, unless a better one followed
     epoch_timer: Stopwatch = field(default_factory=Stopwatch)  # training in this epoch
     run_timer: Stopwatch = field(default_factory=lambda: Stopwatch().start())  # the run in this process

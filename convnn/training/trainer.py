@@ -24,6 +24,7 @@ from convnn.data.splits import small_last_batch
 from convnn.errors import UserError
 from convnn.events import Epoch, Event, Finished, Started, Step, Warned
 from convnn.metrics import Best
+from convnn.predictions import Predictions
 from convnn.presets.rules import early_stop_problem
 from convnn.system_metrics import SystemMonitor
 from convnn.training import build, environment
@@ -31,6 +32,7 @@ from convnn.training import device as training_device
 from convnn.training.evaluation import autocast, evaluation_steps
 from convnn.training.graphed_pass import GraphedPass, pays
 from convnn.training.meters import DataLoadingShare, Meters, Stopwatch
+from convnn.training.prediction_meter import PredictionMeter
 from convnn.training.preflight import PreflightReport, preflight
 from convnn.training.process_group import ALONE, ProcessGroup
 from convnn.training.recalibration import recalibration_steps
@@ -254,6 +256,7 @@ class Trainer:
         state.epoch_timer.stop()
         epoch, train_s = state.position.epoch, state.epoch_timer.seconds()
         eval_timer = Stopwatch().start()
+        test_predictions = PredictionMeter(state.data.test.num_images) if state.data.test is not None else None
         for prefix, model in self.evaluated_models.items():
             yield from self._recalibrate(prefix)
             for split, loader in (("val", state.data.val), ("test", state.data.test)):
@@ -267,6 +270,7 @@ class Trainer:
                         f"{prefix}{split}",
                         seed=self.config.training.seed,
                         group=self.group,
+                        predictions=test_predictions if (prefix, split) == ("", "test") else None,
                     )
         metrics |= {
             "lr": self._lr(),
@@ -278,6 +282,7 @@ class Trainer:
         monitored = metrics[state.monitor]
         if state.best is None or monitored > state.best.value:
             state.best = Best(state.monitor, monitored, epoch)
+            state.best_predictions = self._predictions(test_predictions)
         state.schedule.step(monitored)
         state.meters, state.epoch_timer = Meters(self.device), Stopwatch()
         state.position.epoch, state.position.step = epoch + 1, 0
@@ -348,6 +353,21 @@ class Trainer:
         if self.graphed_pass is not None and self.graphed_pass.problem is not None:
             yield Warned(message=f"{self.graphed_pass.problem}; steps are launched kernel by kernel")
             self.graphed_pass = None
+
+    def _predictions(self, meter: PredictionMeter | None) -> Predictions | None:
+        """Return the predictions of the epoch that has just been evaluated, of all processes."""
+        if meter is None:
+            return None
+        data, position = self.state.data, self.state.position
+        return meter.predictions(
+            len(data.classes),
+            split="test",
+            step=position.global_step,
+            epoch=position.epoch,
+            bn_recalibrate=self.config.training.bn_recalibrate,
+            digest=data.digests.get("test"),
+            group=self.group,
+        )
 
     def _step_event(self, loss: Tensor, norm: Tensor, images_per_s: float, data_loading: float) -> Step:
         position = self.state.position

@@ -13,10 +13,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from convnn import predictions
 from convnn.costs.memory import optimizer_states
 from convnn.errors import Exit, Problem, UserError
 from convnn.events import Event, Saved, Warned
 from convnn.hardware import free_memory
+from convnn.predictions import Predictions
 from convnn.runs.run import CHECKPOINTS, EVENTS
 from convnn.text import memory
 from convnn.training import device as training_device
@@ -40,6 +42,7 @@ class CheckpointJob:
     state: StateDict
     is_best: bool
     earlier_best: tuple[int, StateDict] | None
+    predictions: Predictions | None  # of the best epoch, not yet written
 
     @property
     def best(self) -> tuple[int, StateDict] | None:
@@ -96,10 +99,11 @@ class Checkpointer:
         self._ended = time.monotonic()  # when training went on
         self._writes_in_background = state.device.type in BACKGROUND_DEVICES
         self._writer: ThreadPoolExecutor | None = None  # of one thread
-        self._in_flight: tuple[CheckpointJob, Future[tuple[float, OSError | None]]] | None = None
+        self._in_flight: tuple[CheckpointJob, Future[tuple[float, list[str]]]] | None = None
         self._retry_at: float | None = None
         self._stretched = False  # a warning was given
         self._best: tuple[int, StateDict] | None = None  # global step and weights of the best epoch, not yet written
+        self._written_predictions: Predictions | None = None
 
     def try_room(self) -> None:
         """Try whether the disk takes a checkpoint of this run. Raises UserError (storage) where it does not."""
@@ -171,12 +175,12 @@ class Checkpointer:
             return
         (job, result), self._in_flight = self._in_flight, None
         try:
-            self._seconds, prune_error = result.result()
+            self._seconds, warnings = result.result()
         except OSError as error:
             self._best = self._best or job.best
             self._handle_failure(error, job.step)
         else:
-            self._record(job, prune_error)
+            self._record(job, warnings)
 
     def close(self) -> None:
         """Wait for the write in flight without recording it: the run ends by an exception, which is reported."""
@@ -216,7 +220,7 @@ class Checkpointer:
                 self._in_flight = copied, self._writer.submit(self._write, copied)
                 return True
             try:
-                self._seconds, prune_error = self._write(job)
+                self._seconds, warnings = self._write(job)
             except OSError:
                 self._best = job.earlier_best
                 raise
@@ -225,7 +229,7 @@ class Checkpointer:
             return False
         finally:
             self._blocked_seconds, self._ended = time.monotonic() - start, time.monotonic()
-        self._record(job, prune_error)
+        self._record(job, warnings)
         return True
 
     def _prepare(self, best: bool) -> CheckpointJob:
@@ -236,11 +240,19 @@ class Checkpointer:
         plain = {**state.plain, "config_hash": config_hash(state), "history_bytes": history_bytes}
         earlier_best, self._best = self._best, None
         job_state = replace(state, plain=plain)
-        return CheckpointJob(position.epoch, position.global_step, job_state, best, earlier_best)
+        latest: Predictions | None = self.state.best_predictions
+        if latest is self._written_predictions or (latest is not None and not predictions.fits(len(latest))):
+            latest = None
+        return CheckpointJob(position.epoch, position.global_step, job_state, best, earlier_best, latest)
 
-    def _write(self, job: CheckpointJob) -> tuple[float, OSError | None]:
-        """Write files, on any thread; return the seconds it took and why earlier checkpoints could not be removed."""
-        start, prune_error = time.monotonic(), None
+    def _write(self, job: CheckpointJob) -> tuple[float, list[str]]:
+        """Write files, on any thread; return the seconds it took and what else than the checkpoint failed."""
+        start, warnings = time.monotonic(), []
+        if job.predictions is not None:
+            try:  # before a checkpoint after them, from which a resumed run goes on
+                predictions.write(self.run, job.predictions)
+            except OSError as error:
+                warnings.append(f"{predictions.NAME} could not be written: {error.strerror or error}")
         try:
             self._write_files(job)
         except OSError as error:
@@ -251,9 +263,9 @@ class Checkpointer:
         try:
             checkpoint.prune(self.run)
         except OSError as error:
-            prune_error = error
+            warnings.append(f"earlier checkpoints could not be removed: {error.strerror or error}")
         reach("checkpoint.pruned")
-        return time.monotonic() - start, prune_error
+        return time.monotonic() - start, warnings
 
     def _write_files(self, job: CheckpointJob) -> None:
         if job.earlier_best is not None:
@@ -267,12 +279,12 @@ class Checkpointer:
             checkpoint.write_pointer(self.run, "best", job.step)
         reach("checkpoint.pointed")
 
-    def _record(self, job: CheckpointJob, prune_error: OSError | None) -> None:
+    def _record(self, job: CheckpointJob, warnings: list[str]) -> None:
+        self._written_predictions = job.predictions or self._written_predictions
         self._saved, self._retry_at = (job.epoch, job.step), None
         self.emit(Saved(step=job.step, path=f"{CHECKPOINTS}/{job.step:08d}"))
-        if prune_error is not None:
-            reason = prune_error.strerror or prune_error
-            self.emit(Warned(message=f"earlier checkpoints could not be removed: {reason}"))
+        for warning in warnings:
+            self.emit(Warned(message=warning))
 
     def _handle_failure(self, error: OSError, step: int) -> None:
         self._retry_at = time.monotonic() + RETRY_SECONDS

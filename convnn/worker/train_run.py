@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from convnn import predictions
 from convnn.config.diff import config_diff
 from convnn.config.schema import RunConfig
 from convnn.data.catalog import dataset_info
@@ -238,8 +239,8 @@ def _context(config: RunConfig, history: History, memory: int, log: RunLog) -> f
 
 
 def _remove_partial_files(run: Run) -> None:
-    """Remove text files whose writing was cut off."""
-    for name in (text_files.ARGS, text_files.MODEL, text_files.RESULTS):
+    """Remove files whose writing was cut off."""
+    for name in (text_files.ARGS, text_files.MODEL, text_files.RESULTS, predictions.NAME):
         for path in run.path.glob(f".{name}.*.tmp"):
             path.unlink()
 

@@ -62,7 +62,7 @@ LINES = {
         ["train", HOSTILE, "1"],
     ],
     "work": [["--once"], [f"--{HOSTILE}"]],
-    "evaluate": [[ANY], [HOSTILE], [ANY, "--checkpoint", HOSTILE]],
+    "evaluate": [[ANY], [HOSTILE], *([ANY, flag, HOSTILE] for flag in ("--checkpoint", "--split", "--sort"))],
     "inspect": [[ANY], [HOSTILE], [ANY, "--layer", HOSTILE], [ANY, "--image", HOSTILE], [ANY, "--out", HOSTILE]],
     "note": [[ANY, HOSTILE]],
     "tag": [[ANY, HOSTILE], [ANY, HOSTILE, "--remove"]],

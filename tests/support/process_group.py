@@ -12,9 +12,11 @@ import torch
 import torch.distributed as dist
 from support import training
 
+from convnn.predictions import Predictions
 from convnn.training import build
 from convnn.training import device as training_device
-from convnn.training.evaluation import evaluate, evaluation_steps
+from convnn.training.evaluation import evaluation_steps
+from convnn.training.prediction_meter import PredictionMeter
 from convnn.training.process_group import ALONE, ProcessGroup
 from convnn.training.state import StateDict, build_train_state
 from convnn.training.trainer import Trainer, step_seed
@@ -33,7 +35,7 @@ CASES: dict[str, dict[str, Any]] = {
     | {"layer": "Branching_Attn", "K": 4, "magnitude_type": "euclidean", "attention_dropout": 0.4, "augment": True}
     | {"sampling_type": "random", "num_samples": 12, "limit": 20, "batch_size": 3, "accumulate": 2},
 }
-Steps = tuple[list[float], list[float], dict[str, torch.Tensor], dict[str, float]]
+Steps = tuple[list[float], list[float], dict[str, torch.Tensor], dict[str, float], Predictions | None]
 
 
 def build_trainer(options: dict[str, Any], group: ProcessGroup, dtype: torch.dtype = torch.float64) -> Trainer:
@@ -66,7 +68,7 @@ def take_steps(trainer: Trainer, count: int = STEPS) -> tuple[list[float], list[
 
 
 def trained(options: dict[str, Any], group: ProcessGroup = ALONE) -> Steps:
-    """Losses, gradient norms and weights of some steps in float64, then metrics in float32."""
+    """Losses, gradient norms and weights of some steps in float64, then metrics and predictions in float32."""
     trainer = build_trainer(options, group)
     losses, norms = take_steps(trainer)
     weights = {name: value.clone() for name, value in trainer.state.model.state_dict().items()}
@@ -74,14 +76,14 @@ def trained(options: dict[str, Any], group: ProcessGroup = ALONE) -> Steps:
     trainer.state.model.float()
     arguments = trainer.loss_fn, trainer.device, None, "test"
     test_loader = trainer.state.data.test
-    if group.size == 1:
-        return losses, norms, weights, metrics | evaluate(trainer.state.model, test_loader, *arguments, seed=0)
-    steps = evaluation_steps(trainer.state.model, test_loader, *arguments, seed=0, group=group)
+    meter = PredictionMeter(test_loader.num_images)
+    steps = evaluation_steps(trainer.state.model, test_loader, *arguments, seed=0, group=group, predictions=meter)
     while True:
         try:
             next(steps)
         except StopIteration as end:
-            return losses, norms, weights, metrics | end.value
+            predictions = meter.predictions(10, split="test", step=STEPS, epoch=None, group=group)
+            return losses, norms, weights, metrics | end.value, predictions
 
 
 def resumed(options: dict[str, Any], group: ProcessGroup) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:

@@ -25,8 +25,8 @@ def results(tmp_path_factory):
 
 @pytest.mark.parametrize("name", CASES)
 def test_two_processes_take_the_steps_of_one(results, name):
-    losses, norms, weights, metrics = results[0][name]
-    expected_losses, expected_norms, expected_weights, expected_metrics = process_group.trained(CASES[name])
+    losses, norms, weights, metrics, predictions = results[0][name]
+    expected_losses, expected_norms, expected_weights, expected_metrics, expected = process_group.trained(CASES[name])
     assert losses == pytest.approx(expected_losses, rel=1e-6)
     assert norms == pytest.approx(expected_norms, rel=1e-6)
     assert weights.keys() == expected_weights.keys()
@@ -36,6 +36,8 @@ def test_two_processes_take_the_steps_of_one(results, name):
         assert (value - expected_weights[key]).double().abs().max() <= 1e-8 * scale, key
     assert metrics.keys() == expected_metrics.keys()
     assert metrics == pytest.approx(expected_metrics, rel=1e-4)  # evaluated in float32
+    assert predictions.labels.tolist() == expected.labels.tolist()  # in the order of the split
+    assert predictions.probabilities == pytest.approx(expected.probabilities, abs=2**-10)  # a unit in the last place
 
 
 def test_a_resumed_trainer_goes_on_bit_for_bit(results):

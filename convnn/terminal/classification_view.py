@@ -1,0 +1,106 @@
+"""A confusion matrix and misclassified images as lines of a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from textwrap import wrap
+from typing import TYPE_CHECKING
+
+from rich.cells import cell_len, set_cell_size
+from rich.text import Text
+
+from convnn.analysis.classification import ClassOrder, confusion_matrix, most_confused, sorted_results
+from convnn.analysis.classification_report import ClassificationReport
+from convnn.charts.half_blocks import HalfBlocks, fit_scale, scaled
+from convnn.terminal.report import Tone
+from convnn.text import escaped, fit
+
+if TYPE_CHECKING:
+    import numpy as np
+
+LARGEST_NAME = 18  # cells of a class name at the left
+GAP = 2
+MANY, SOME = 0.1, 0.03  # share of the images of a class from which on a confusion is colored
+IMAGE_ROWS, IMAGE_COLUMNS = 12, 24  # cells of an image
+
+
+def matrix_lines(
+    report: ClassificationReport,
+    order: ClassOrder,
+    width: int,
+    style: Callable[[Tone], str],
+    height: int | None = None,
+) -> list[Text]:
+    """Draw the confusion matrix: a row by class, a column by answer, a dot for no image.
+
+    Where it is larger than `width` by `height` cells, only the classes of the most frequent confusions are drawn, and a
+    last column has the number of all other answers.
+    """
+    predictions = report.predictions
+    count_width = max(3, len(str(max(result.images for result in report.results))))
+    number_width = len(str(predictions.num_classes - 1))
+    cell_width = max(count_width, number_width) + 1
+    name_width = min(LARGEST_NAME, max(cell_len(escaped(report.name(n))) for n in range(predictions.num_classes)))
+    has_numbers = any(report.name(n) != str(n) for n in range(predictions.num_classes))
+    head_width = name_width + (number_width + 1 if has_numbers else 0)
+    limit = (width - head_width) // cell_width
+    if height is not None:
+        limit = min(limit, height - 2)
+    classes = list(range(predictions.num_classes))
+    is_part = len(classes) > limit
+    if is_part:
+        classes = most_confused(report.confusions, max(0, limit - 1))
+    ranks = {result.number: rank for rank, result in enumerate(sorted_results(report.results, order))}
+    classes.sort(key=ranks.__getitem__)
+    title = "confusion matrix: a row by class, a column by answer"
+    if is_part:
+        title += f"; {len(classes)} most confused of {predictions.num_classes} classes"
+    lines = [Text(fit(title, width), style("bold"))]
+    if not classes:
+        reason = "no room" if report.confusions else "no image is taken for another class"
+        return [*lines, Text(fit(reason, width))]
+    columns = [*map(str, classes), "rest"] if is_part else [*map(str, classes)]
+    head = " " * head_width + "".join(f"{column[:cell_width]:>{cell_width}}" for column in columns)
+    lines.append(Text(head, style("dim")))
+    for number, row in zip(classes, confusion_matrix(predictions, classes), strict=True):
+        name = set_cell_size(fit(escaped(report.name(number)), name_width), name_width)
+        line = Text(f"{number:>{number_width}} {name}" if has_numbers else name)
+        images = report.results[number].images
+        for column, count in enumerate(row[: len(columns)].tolist()):
+            is_diagonal = column < len(classes) and classes[column] == number
+            tone = _tone(count, images, is_diagonal=is_diagonal)
+            line.append(f"{count or '·':>{cell_width}}", style(tone))
+        lines.append(line)
+    return lines
+
+
+def _tone(count: int, images: int, *, is_diagonal: bool) -> Tone:
+    if not count:
+        return "dim"
+    if is_diagonal:
+        return "success"
+    share = count / images
+    return "error" if share >= MANY else "warning" if share >= SOME else ""
+
+
+def image_lines(images: Sequence[np.ndarray], captions: Sequence[str], width: int, *, letters: bool) -> list[Text]:
+    """Draw images (H, W, 3) uint8 with their captions below them, as many beside each other as there is room for."""
+    blocks = []
+    for pixels, caption in zip(images, captions, strict=True):
+        height, columns, _ = pixels.shape
+        scale = fit_scale(height, columns, IMAGE_ROWS, min(IMAGE_COLUMNS, width))
+        lines = HalfBlocks(scaled(pixels, scale), letters=letters).lines()
+        blocks.append([*lines, *map(Text, wrap(escaped(caption), IMAGE_COLUMNS))])
+    per_row = max(1, (width + GAP) // (IMAGE_COLUMNS + GAP))
+    result = []
+    for start in range(0, len(blocks), per_row):
+        row = blocks[start : start + per_row]
+        for index in range(max(map(len, row))):
+            line = Text(end="", no_wrap=True, overflow="crop")
+            for block in row:
+                part = block[index] if index < len(block) else Text()
+                line.append_text(part).append(" " * (IMAGE_COLUMNS + GAP - part.cell_len))
+            line.rstrip()
+            result.append(line)
+        result.append(Text())
+    return result

@@ -1,0 +1,80 @@
+"""`convnn evaluate` on a small trained run: its figures are the run's own, and it writes only what it is told to."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from support import training
+
+from convnn import predictions as prediction_files
+from convnn.predictions import NAME
+from convnn.worker.load_run import TrainedRun
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    options = {"val_share": 0.3, "augment": True, "noise": 0.5, "ema": 0.5, "num_epochs": 3, "lr": 0.01, "limit": 100}
+    return training.train(tmp_path_factory.mktemp("runs"), training.config(**options))[0]
+
+
+@pytest.fixture
+def evaluate(in_process, run):
+    def command(*words):
+        return in_process("evaluate", f"{run.path}/", "--device", "cpu", *words)
+
+    return command
+
+
+def test_a_run_keeps_the_predictions_of_its_best_epoch(run, evaluate):
+    written = (run.path / NAME).read_bytes()
+    predictions, best = prediction_files.read(run.path), run.history(steps=False).best("val_top1")
+    assert predictions.epoch == best[1] and predictions.split == "test"
+    recorded = run.history(steps=False).epochs[best[1] - 1].metrics["test_top1"]
+    assert 100 * predictions.is_correct.mean() == pytest.approx(recorded)
+    code, out, _ = evaluate("--json")
+    document = json.loads(out)
+    assert code == 0 and (run.path / NAME).read_bytes() == written
+    assert sum(row["correct"] for row in document["classes"]) == predictions.is_correct.sum()
+    assert document["figures"]["test_top1"] == pytest.approx(recorded)
+    assert evaluate("--save")[0] == 0
+    assert (run.path / NAME).read_bytes() == written
+
+
+@pytest.mark.parametrize("split", ["val", "train"])
+def test_another_split_is_evaluated_image_by_image_without_augmentation(run, evaluate, split):
+    document = json.loads(evaluate("--split", split, "--json", "--worst", "3", "--checkpoint", "last")[1])
+    again = json.loads(evaluate("--split", split, "--json", "--worst", "3", "--checkpoint", "last")[1])
+    assert document == again
+    figures = document["figures"]
+    correct, images = (sum(row[key] for row in document["classes"]) for key in ("correct", "images"))
+    assert images == document["images"] == {"val": 30, "train": 70}[split]
+    assert figures[f"{split}_top1"] == pytest.approx(100 * correct / images)
+    from convnn.worker.inspect_run import image_of_split
+
+    for row in document["worst"]:
+        assert image_of_split(TrainedRun(run), "last", split, row["image"]).label == row["class"]
+
+
+def test_the_report_names_classes_confusions_calibration_and_images(evaluate):
+    code, out, _ = evaluate("--sort", "errors", "--worst", "2", "--ema")
+    assert code == 0 and "ema" in evaluate("--ema", "--json")[1]
+    for title in ("classes, most errors first", "confusion matrix", "calibration: expected", "worst images"):
+        assert title in out
+    assert out.count("test image ") == 2
+
+
+@pytest.mark.parametrize(
+    "words", [("--split", "tset"), ("--sort", "name"), ("--save", "--split", "val"), ("--worst", "-1")]
+)
+def test_a_wrong_flag_is_refused_before_torch_is_loaded(evaluate, words):
+    code, _, err = evaluate(*words)
+    assert code == 2 and "evaluating" not in err
+
+
+def test_saved_predictions_say_which_weights_they_are_of(run, evaluate):
+    before = (run.path / NAME).read_bytes()
+    assert evaluate("--save", "--ema", "--checkpoint", "last", "--bn_recalibrate", "2")[0] == 0
+    saved = prediction_files.read(run.path)
+    assert saved.source == "averaged weights of epoch 3, BatchNorm from 2 batches on the test images"
+    (run.path / NAME).write_bytes(before)

@@ -13,6 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from convnn.training.evaluation import autocast
 from convnn.training.process_group import ALONE, ProcessGroup
+from convnn.training.step_seed import step_seed
 
 if TYPE_CHECKING:
     from convnn.data.loaders import Loader
@@ -43,8 +44,8 @@ def recalibration_steps(
         statistics[f"{name}.running_var"] = torch.ones_like(norm.running_var)
         statistics[f"{name}.num_batches_tracked"] = torch.zeros((), dtype=torch.long, device=device)
     model.eval()
-    torch.manual_seed(seed)
     count = 0
+    torch.manual_seed(step_seed(seed, 0, count))
     try:
         for norm in norms.values():
             norm.train()
@@ -60,6 +61,7 @@ def recalibration_steps(
                 yield None
                 if count == batches:
                     break
+                torch.manual_seed(step_seed(seed, 0, count))  # others may have drawn meanwhile
     finally:
         for name, norm in norms.items():
             norm.momentum = momenta[name]

@@ -5,7 +5,6 @@ Every yield lies between two steps, where `TrainState.state_dict` is complete; m
 
 from __future__ import annotations
 
-import hashlib
 import json
 import platform
 import time
@@ -37,6 +36,7 @@ from convnn.training.preflight import PreflightReport, preflight
 from convnn.training.process_group import ALONE, ProcessGroup
 from convnn.training.recalibration import recalibration_steps
 from convnn.training.state import StateDict, TrainState, build_train_state, saved_split_seed
+from convnn.training.step_seed import step_seed
 
 SECONDS_PER_STEP_EVENT = 0.5
 STEP_EVENTS_PER_EPOCH = 200
@@ -411,8 +411,3 @@ class Trainer:
             matmul=training_device.float32_products(config, self.device),
             compile={"mode": config.runtime.compile_mode, **graphs} if graphs else None,
         )
-
-
-def step_seed(seed: int, epoch: int, step: int) -> int:
-    """Return the seed of a step's random numbers: a hash of (seed, epoch, step), so that it needs no history."""
-    return int.from_bytes(hashlib.sha256(f"{seed}/{epoch}/{step}".encode()).digest()[:8], "big") >> 1

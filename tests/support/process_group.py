@@ -19,7 +19,8 @@ from convnn.training.evaluation import evaluation_steps
 from convnn.training.prediction_meter import PredictionMeter
 from convnn.training.process_group import ALONE, ProcessGroup
 from convnn.training.state import StateDict, build_train_state
-from convnn.training.trainer import Trainer, step_seed
+from convnn.training.step_seed import step_seed
+from convnn.training.trainer import Trainer
 from convnn.training.whole_batch import WholeBatchNorm2d
 
 STEPS = 6

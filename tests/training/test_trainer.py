@@ -22,7 +22,8 @@ from convnn.training.evaluation import evaluate
 from convnn.training.meters import DataLoadingShare, Stopwatch
 from convnn.training.schedule import Schedule
 from convnn.training.state import is_finite
-from convnn.training.trainer import Trainer, step_seed
+from convnn.training.step_seed import step_seed
+from convnn.training.trainer import Trainer
 
 
 def build_trainer(**options) -> Trainer:

@@ -140,22 +140,27 @@ def write(folder: Path, predictions: Predictions) -> None:
 
 def read(folder: Path) -> Predictions | None:
     """Read the file of a run, None where there is none. Raises UserError (data) for a damaged one."""
-    from safetensors import SafetensorError
-    from safetensors.numpy import load
-
     path = folder / NAME
     try:
         data = read_regular(path, MOST_BYTES)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise _unreadable(path, error.strerror or str(error)) from error
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    try:
         length = int.from_bytes(data[:8], "little")
         about = json.loads(json.loads(data[8 : 8 + length])["__metadata__"][METADATA])
         return _predictions(about, load(data))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, SafetensorError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else f"{type(error).__name__}: {error}"
-        message = f"{path} cannot be read: {reason[:200]}"
-        fix = "write it anew: convnn evaluate RUN --save"
-        raise UserError(Problem(message, file=str(path), fix=fix), Exit.DATA) from error
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, SafetensorError) as error:
+        raise _unreadable(path, f"{type(error).__name__}: {error}") from error
+
+
+def _unreadable(path: Path, reason: str) -> UserError:
+    fix = "write it anew: convnn evaluate RUN --save"
+    return UserError(Problem(f"{path} cannot be read: {reason[:200]}", fix=fix), Exit.DATA)
 
 
 def _predictions(about: dict[str, Any], arrays: dict[str, np.ndarray]) -> Predictions:

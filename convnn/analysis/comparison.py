@@ -17,6 +17,7 @@ from typing import Any, Literal, NamedTuple
 from pydantic import ValidationError
 
 from convnn.analysis.fields import Field, get_field, metric_names
+from convnn.analysis.prediction_comparison import PredictionPair, compare_runs
 from convnn.analysis.repeats import RunGroup, group_repeats, noise_floor
 from convnn.analysis.training_data import train_images
 from convnn.analysis.verdict import GroupComparison, compare_groups
@@ -146,6 +147,7 @@ class Comparison:
     groups: list[RunGroup]  # of repeats
     group_comparisons: list[GroupComparison]  # of each group but the first, with the first
     field: Field  # by which groups are compared
+    prediction_pairs: list[PredictionPair]  # of each run but the first that keeps predictions, with the first
 
     @cached_property
     def names(self) -> list[str]:
@@ -172,6 +174,7 @@ class Comparison:
             "groups": [
                 self._group_json(group, comparison) for group, comparison in zip(self.groups, comparisons, strict=True)
             ],
+            "predictions": [pair.json() for pair in self.prediction_pairs],
         }
 
     def _group_json(self, group: RunGroup, comparison: dict[str, Any] | None) -> dict[str, Any]:
@@ -233,6 +236,7 @@ def compare(
         groups,
         compare_groups(groups, field, effect_size, noise),
         field,
+        compare_runs([run.run for run in runs], [run.history for run in compared], letters(len(runs))),
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from convnn.analysis.comparison import Comparison, MetricRow, unknown_options
 from convnn.analysis.fields import RUN_FIELDS, choosing_metrics, get_field
+from convnn.analysis.prediction_comparison import class_table
 from convnn.analysis.repeats import TRIAL_SHARE, copies_note, drawn_note, interval_text
 from convnn.analysis.training_data import may_differ
 from convnn.analysis.verdict import signed
@@ -25,10 +26,12 @@ MAX_UNKNOWN = 3  # options that a note names
 
 
 def tables(comparison: Comparison) -> list[Table]:
-    """Return the runs, their options, their metrics and, where there are repeats, the groups."""
+    """Return the runs, their options, their metrics and, where there are repeats or predictions, those."""
     result = [runs_table(comparison), options_table(comparison), metrics_table(comparison)]
     if any(len(group.finished) > 1 for group in comparison.groups):
         result.append(groups_table(comparison))
+    if classes := class_table(comparison.prediction_pairs):
+        result.append(classes)
     return result
 
 
@@ -126,14 +129,15 @@ def caveats(comparison: Comparison) -> list[str]:
 
 def notes(comparison: Comparison) -> list[str]:
     """Return how to read the tables and the verdicts, a sentence each."""
-    return [*_group_notes(comparison), *_metric_notes(comparison)]
+    return [*_group_notes(comparison), *_metric_notes(comparison), *_prediction_notes(comparison)]
 
 
 def verdicts(comparison: Comparison) -> list[str]:
-    """Return what the difference of each group to the first one is worth, a sentence each."""
+    """Return what the difference of each group, and of each run's predictions, to the first is worth: sentences."""
     reference, *names = comparison.group_names
     pairs = zip(names, comparison.group_comparisons, strict=True)
-    return [f"{name} - {reference}: {group_comparison.text}" for name, group_comparison in pairs]
+    texts = [f"{name} - {reference}: {group_comparison.text}" for name, group_comparison in pairs]
+    return texts + [pair.text for pair in comparison.prediction_pairs]
 
 
 def _left_out(comparison: Comparison) -> Iterator[str]:
@@ -201,3 +205,8 @@ def _metric_notes(comparison: Comparison) -> Iterator[str]:
         yield "peak_bytes of runs without a digest of their data, of earlier versions, includes torch and the data"
     if lower_is_better(comparison.metric):
         yield f"lower is better for {comparison.metric}"
+
+
+def _prediction_notes(comparison: Comparison) -> Iterator[str]:
+    if any(pair.comparison for pair in comparison.prediction_pairs):
+        yield "image by image, two trained models are compared: another seed of either may give another result"

@@ -154,11 +154,11 @@ def _sentence(
     unit = " points" if metric_info(metric).unit == "%" else ""
     interval = f"{CONFIDENCE_LEVEL:.0%} interval {signed(difference.low, metric)} to {signed(difference.high, metric)}"
     outcome = "distinguishable" if p < ALPHA else "not distinguishable"
-    p_text = "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
+    text = p_text(p)
     if is_adjusted:
-        p_text += ", Holm-adjusted"
+        text += ", Holm-adjusted"
     value = f"{signed(difference.value, metric)}{unit} ({_point(field)})"
-    parts = [f"{value}, {interval.replace('%', ' %')}: {outcome} ({p_text})"]
+    parts = [f"{value}, {interval.replace('%', ' %')}: {outcome} ({text})"]
     if noise_floor is not None:
         sd = f"{format_value(noise_floor.sd, metric)}{unit}"
         parts.append(f"a single run, compared with a run-to-run standard deviation of {sd}")
@@ -192,3 +192,8 @@ def signed(value: float, metric: str) -> str:
     if not text.strip("-0."):
         return text.lstrip("-")
     return text if text.startswith("-") else f"+{text}"
+
+
+def p_text(p: float) -> str:
+    """Return "p = 0.22", or "p < 0.001"."""
+    return "p < 0.001" if p < 0.001 else f"p = {p:.2g}"

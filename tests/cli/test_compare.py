@@ -12,9 +12,12 @@ import subprocess
 import sys
 
 import pytest
+from scipy.stats import binomtest
 from support import old_results as oldfiles
+from support.predictions import random_predictions
 from support.runs import epoch, new
 
+from convnn import predictions
 from convnn.events import Epoch, Finished, Started
 from convnn.runs.event_log import append_event, event_line
 from convnn.runs.lock import LOCK_FILE, lock_run
@@ -146,7 +149,10 @@ def test_compare_shows_differences_figures_and_what_they_are_worth(convnn, old):
     )
     assert "p is adjusted for 2 comparisons, an interval is that of its pair alone" in err
     document = json.loads(convnn("compare", "--where", "branch_ratio<1", "--json")[1])
-    assert document.keys() == {"schema", "runs", "differences", "figures", "groups"} and len(document["runs"]) == 4
+    assert (
+        document.keys() == {"schema", "runs", "differences", "figures", "groups", "predictions"}
+        and len(document["runs"]) == 4
+    )
     assert convnn("compare", "--where", "branch_ratio=0.5", "--format", "md")[1].count("|---") > 3
     assert convnn("compare", "g_Col_br0500")[0] == 2 and convnn("compare", "nothing", "@last")[0] == 6
 
@@ -294,3 +300,28 @@ def test_a_reader_that_goes_away_is_no_error(convnn, root):
     pipeline = f"set -o pipefail; {sys.executable} -m convnn export @last --csv | head -1"
     done = subprocess.run(["bash", "-c", pipeline], capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, "epoch,step,time,test_top1\n", "")
+
+
+def test_runs_that_keep_predictions_are_compared_image_by_image(convnn, root):
+    runs = []
+    for seed in range(3):
+        started = Started(classes=tuple("abcd"), num_classes=4)
+        runs.append(new(root, started, epoch(1, 50.0 + seed), Finished(outcome="done"), name=f"seed{seed}"))
+    line = ("compare", "--no_curves", *(f"{run.path}/" for run in runs))
+    assert "image by image" not in "".join(convnn(*line)[1:])
+    first, second = (random_predictions(300, 4, seed=seed, epoch=seed + 1) for seed in range(2))
+    predictions.write(runs[0].path, first)
+    predictions.write(runs[1].path, second)
+    code, out, err = convnn(*line)
+    assert code == 0 and "another seed" in err
+    difference = 100 * (second.is_correct.mean() - first.is_correct.mean())
+    assert f"B - A, image by image: {difference:+.2f} points on 300 test images" in out
+    assert "C - A, image by image: not compared: C has no predictions.safetensors" in out
+    document = json.loads(convnn(*line, "--json")[1])["predictions"]
+    alone = (first.is_correct & ~second.is_correct).sum(), (second.is_correct & ~first.is_correct).sum()
+    assert document[0]["total"]["p"] == pytest.approx(binomtest(int(alone[0]), int(sum(alone))).pvalue)
+    assert [row["class"] for row in document[0]["classes"]] == list("abcd")
+    assert sum(row["second_alone"] for row in document[0]["classes"]) == alone[1]
+    assert document[1]["total"] is None
+    (runs[2].path / predictions.NAME).write_bytes(b"damaged\x1b[2J")
+    assert "cannot be read" in json.loads(convnn(*line, "--json")[1])["predictions"][1]["reason"]

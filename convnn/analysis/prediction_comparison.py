@@ -1,0 +1,126 @@
+"""Runs compared image by image, from the predictions that they keep."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from convnn import predictions
+from convnn.analysis.classification import PairedComparison, compare_predictions, unpaired_reason
+from convnn.analysis.statistics import ALPHA
+from convnn.analysis.verdict import p_text
+from convnn.errors import UserError
+from convnn.predictions import Predictions
+from convnn.runs.history import History
+from convnn.runs.run import Run
+from convnn.tables import Column, Table
+from convnn.text import plural
+
+MOST_CLASSES = 10  # rows of the table
+
+
+@dataclass(frozen=True, eq=False)
+class PredictionPair:
+    """A run and the first one on the same images; or why they are not compared."""
+
+    names: tuple[str, str]  # of the first run and of the other one
+    predictions: tuple[Predictions, Predictions] | None
+    comparison: PairedComparison | None
+    reason: str | None
+    class_names: Sequence[str]
+
+    def class_name(self, number: int) -> str:
+        """Return the name of a class, its number where the run has none."""
+        return self.class_names[number] if number < len(self.class_names) else str(number)
+
+    @property
+    def text(self) -> str:
+        """What the two models differ in, in words, or why that is not known."""
+        first, second = self.names
+        start = f"{second} - {first}, image by image: "
+        if self.comparison is None or self.predictions is None:
+            return f"{start}not compared: {self.reason}"
+        total = self.comparison.total
+        outcome = "distinguishable" if total.p_value < ALPHA else "not distinguishable"
+        sources = " and ".join(part.source.partition(" on the ")[0] for part in self.predictions)
+        return (
+            f"{start}{total.difference:+.2f} points on {plural(total.images, f'{self.predictions[0].split} image')}, "
+            f"{first} alone is right on {total.first_alone}, {second} alone on {total.second_alone}: "
+            f"{outcome} ({p_text(total.p_value)}, McNemar's exact test; {sources})"
+        )
+
+    def json(self) -> dict[str, Any]:
+        """Return the counts of all images and of each class; accuracies differ in points."""
+        document: dict[str, Any] = {"run": self.names[1], "against": self.names[0], "reason": self.reason}
+        if self.comparison is None or self.predictions is None:
+            return document | {"total": None, "classes": []}
+        classes = [
+            {"class": self.class_name(number), **result.json(), "adjusted_p": self.comparison.adjusted_p[number]}
+            for number, result in self.comparison.by_class.items()
+        ]
+        split = self.predictions[0].split
+        return document | {"split": split, "total": self.comparison.total.json(), "classes": classes}
+
+
+def compare_runs(runs: Sequence[Run], histories: Sequence[History], names: Sequence[str]) -> list[PredictionPair]:
+    """Compare each run but the first with it; nothing where neither of them keeps predictions."""
+    files = [_read(run) for run in runs]
+    started = histories[0].started
+    pairs = []
+    for index, (second, problem) in enumerate(files[1:], 1):
+        first, first_problem = files[0]
+        if first is None and second is None and not (problem or first_problem):
+            continue
+        pair_names = (names[0], names[index])
+        reason = first_problem or problem
+        if first is not None and second is not None:
+            reason = unpaired_reason(first, second)
+            if reason is None:
+                both = compare_predictions(first, second)
+                pairs.append(
+                    PredictionPair(pair_names, (first, second), both, None, started.classes if started else ())
+                )
+                continue
+        elif reason is None:
+            missing = pair_names[0] if first is None else pair_names[1]
+            reason = f"{missing} has no {predictions.NAME} (convnn evaluate RUN --save writes it)"
+        pairs.append(PredictionPair(pair_names, None, None, reason, ()))
+    return pairs
+
+
+def _read(run: Run) -> tuple[Predictions | None, str | None]:
+    """Return the predictions of a run, None without any, and why they cannot be read."""
+    try:
+        return predictions.read(run.path), None
+    except UserError as error:
+        return None, error.problems[0].message
+
+
+def class_table(pairs: Sequence[PredictionPair]) -> Table | None:
+    """Return the classes in which the models differ most, with the adjusted p of each; None where none is compared."""
+    compared = [pair for pair in pairs if pair.comparison is not None]
+    if not compared:
+        return None
+    first = compared[0].names[0]
+    columns = [Column("class"), Column("images", right=True), Column(first, right=True)]
+    for pair in compared:
+        columns += [Column(pair.names[1], right=True), Column(f"p {pair.names[1]}", right=True)]
+    comparisons = [pair.comparison for pair in compared if pair.comparison is not None]
+    largest = {
+        number: max(abs(comparison.by_class[number].difference) for comparison in comparisons)
+        for number in comparisons[0].by_class
+    }
+    differing = sorted((number for number in largest if largest[number]), key=lambda number: -largest[number])
+    rows = []
+    for number in differing[:MOST_CLASSES]:
+        result = comparisons[0].by_class[number]
+        row = [compared[0].class_name(number), str(result.images), f"{100 * result.first_correct / result.images:.2f}"]
+        for comparison in comparisons:
+            second = comparison.by_class[number]
+            row.append(f"{100 * second.second_correct / second.images:.2f} ({second.difference:+.2f})")
+            row.append(f"{comparison.adjusted_p[number]:.2g}")
+        rows.append(row)
+    part = f", {len(rows)} of {len(differing)}" if len(rows) < len(differing) else ""
+    title = f"accuracy by class in %, largest differences to {first} first{part}; p by McNemar's test, Holm-adjusted"
+    return Table(columns, rows, title if rows else "no class differs in accuracy", key_columns=1)

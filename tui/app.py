@@ -22,7 +22,8 @@ from convnn.errors import UserError
 from convnn.presets import store
 from convnn.runs.run import Run
 from convnn.runs.summary import Summary, summarize
-from convnn.text import escaped
+from convnn.terminal.notification import NOTABLE_SECONDS, notification
+from convnn.text import escaped, to_ascii
 from tui import theme
 from tui.deletion import Deletion
 from tui.dialogs.choice import Choice
@@ -69,6 +70,7 @@ class ConvnnApp(App[int]):
         *,
         launcher: Launcher | None = None,
         preset: str | None = None,
+        notifies: bool = True,  # at the end of a run that took over a minute
         theme_name: str | None = None,  # "dark" or "light"; without it the one chosen last, else what the terminal says
         now: Callable[[], float] = time.time,
         free_memory: Callable[[str], tuple[str, int | None]] = hardware.free_memory,
@@ -85,7 +87,8 @@ class ConvnnApp(App[int]):
         self.run_feed = RunFeed(root)
         self.selection = Selection()
         self.deletion = Deletion(root, self.selection, self.say)
-        self._reported: set[Launch] = set()  # launches whose error was shown
+        self.notifies = notifies
+        self._reported: set[Launch] = set()  # launches whose end or error was shown
         self.ascii = theme.wants_ascii()
         if self.ascii:
             self._filters.append(theme.AsciiFilter())
@@ -282,11 +285,19 @@ class ConvnnApp(App[int]):
                 self.launch(config)
 
     def _poll_launches(self) -> None:
-        """Show the errors of launches."""
+        """Show the errors of launches, and notify of the end of a long one."""
         for launch in self.launcher.launches:
-            if launch.error is not None and launch not in self._reported:
-                self._reported.add(launch)
+            if launch in self._reported or launch.state not in ("ended", "refused"):
+                continue
+            self._reported.add(launch)
+            if launch.error is not None:
                 self.say(f"{launch.title}: {launch.error}", error=True)
+            if launch.ended is not None and launch.run is not None and launch.seconds >= NOTABLE_SECONDS:
+                self._notify_terminal(f"{launch.run.name} {launch.ended.finished.status}")
+
+    def _notify_terminal(self, message: str) -> None:
+        if self.notifies and self._driver is not None:
+            self._driver.write(notification(to_ascii(message) if self.ascii else message))
 
     def show_form(self, *, preset: str | None = None, run: Run | None = None, forks: bool = False) -> None:
         """Open the form with the defaults, a preset (by name or path) or the options of a run, perhaps to fork it."""

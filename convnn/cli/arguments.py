@@ -201,6 +201,18 @@ def checked_limit(text: str) -> str:
     return text
 
 
+OnFinish = Annotated[
+    str | None,
+    typer.Option(
+        "--on-finish",
+        metavar="CMD",
+        help="shell command to run once at the end: JSON on its stdin, $CONVNN_STATUS; it changes no exit code",
+        show_default=False,
+    ),
+]
+NoNotify = Annotated[
+    bool, typer.Option("--no-notify", help="no bell and no desktop notification at the end of what takes over a minute")
+]
 MaxMinutes = Annotated[
     str | None,
     typer.Option(

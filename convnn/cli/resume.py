@@ -8,7 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from convnn.cli import arguments
-from convnn.cli.run import follow_step, report_end, requeue_job, train
+from convnn.cli.end_hooks import EndHooks
+from convnn.cli.run import end_run, follow_step, train
 from convnn.errors import Problem, UserError
 from convnn.presets.resolve import resolve_with_data
 from convnn.terminal.console import say
@@ -42,6 +43,8 @@ def resume(
     max_minutes: arguments.MaxMinutes = None,
     requeue: arguments.Requeue = False,
     take_over: arguments.TakeOver = False,
+    on_finish: arguments.OnFinish = None,
+    no_notify: arguments.NoNotify = False,
     runs: arguments.RunsFolder = None,
 ) -> None:
     """Continue a run that was stopped, interrupted, failed or died.
@@ -62,6 +65,7 @@ def resume(
     )
     from convnn.runs.run import runs_root
 
+    hooks = EndHooks(on_finish, not (no_notify or as_json))
     if run is None:
         follow_step(None)  # the first task may have chosen a run already, which this one would pass over
     target = resumable_run(run, runs_root(runs))
@@ -100,7 +104,4 @@ def resume(
         requeues_job=requeue,
         take_over=take_over,
     )
-    report_end(target, ended, config, debug)
-    if requeue:
-        requeue_job(target, ended.code)
-    raise typer.Exit(ended.code)
+    raise typer.Exit(end_run(target, ended, config, hooks, debug=debug, requeue=requeue))

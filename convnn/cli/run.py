@@ -15,6 +15,8 @@ import typer
 
 from convnn import startup
 from convnn.cli import arguments
+from convnn.cli.end_hooks import EndHooks
+from convnn.cli.show import run_json
 from convnn.config.toml import dumps
 from convnn.data.catalog import data_summary
 from convnn.errors import Exit, Problem, UserError
@@ -95,6 +97,8 @@ def run(
         ),
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="with --seeds: start without asking")] = False,
+    on_finish: arguments.OnFinish = None,
+    no_notify: arguments.NoNotify = False,
     runs: arguments.RunsFolder = None,
 ) -> None:
     """Train a configuration: the defaults, then the preset, then the flags; the later wins.
@@ -107,6 +111,9 @@ def run(
     unusable: dict[str, object]
 
     options = sbatch_options(sbatch, slurm=slurm)
+    hooks = EndHooks(on_finish, not (no_notify or as_json))
+    if on_finish is not None:
+        _refuse({"--queue": queue, "--slurm": slurm, "--dry-run": dry_run}, "--on-finish")
     if not slurm and max_minutes is not None:
         arguments.checked_limit(max_minutes)
     if seeds is not None:
@@ -131,10 +138,13 @@ def run(
             slurm=slurm,
             options=options,
             max_minutes=max_minutes,
+            hooks=hooks,
         )
     resolved = resolve_with_data(None if preset is None else read(preset), typed)
     config = resolved.checked()
     _check_flags(config, resume=resume, overwrite=overwrite, run=evaluated_run, checkpoint=checkpoint)
+    if on_finish is not None and config.output.test_only:
+        _refuse({"--test_only": True}, "--on-finish")
     if requeue and not resume:
         fix = "give --output_dir DIR --resume, too: a requeued job starts its command again"
         raise UserError(Problem("--requeue is for a command that continues its run", key="requeue", fix=fix))
@@ -183,11 +193,7 @@ def run(
     result = _launch(config, runs_root(runs), train_run, overwrite=overwrite, resume=resume)
     if result is None:
         return None
-    trained_run, ended = result
-    report_end(trained_run, ended, config, debug)
-    if requeue:
-        requeue_job(trained_run, ended.code)
-    raise typer.Exit(ended.code)
+    raise typer.Exit(end_run(*result, config, hooks, debug=debug, requeue=requeue))
 
 
 def _refuse(flags: dict[str, object], other_flag: str) -> None:
@@ -394,6 +400,17 @@ def requeue_job(run: Run, code: int) -> None:
 
     if (message := requeue.requeue_job(run, code)) is not None:
         say(message)
+
+
+def end_run(run: Run, ended: RunResult, config: RunConfig, hooks: EndHooks, *, debug: bool, requeue: bool) -> int:
+    """Report the end of a run, requeue its job, and return its exit code; the hooks are for a run that has ended."""
+    report_end(run, ended, config, debug)
+    if requeue:
+        requeue_job(run, ended.code)
+    if not (requeue and ended.code in (Exit.TIME_LIMIT, Exit.TERMINATED)):
+        status = ended.finished.status
+        hooks.call(f"{run.name} {status}", ended.code, partial(run_json, run), STATUS=status, RUN=str(run.path))
+    return ended.code
 
 
 def report_end(run: Run, ended: RunResult, config: RunConfig, debug: bool) -> None:

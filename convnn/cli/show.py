@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -50,10 +50,7 @@ def show(
     for byte, reason in history.skipped_lines:
         say(f"warning: {target.events_path}: byte {byte}: {reason}")
     if as_json:
-        from convnn.runs.summary import summary_json
-
-        epochs = [{"epoch": epoch.epoch, **epoch.metrics} for epoch in history.epochs]
-        return write_json({"run": summary_json(target), "epochs": epochs})
+        return write_json(run_json(target))
     from convnn.terminal.panes import RunReport
 
     status = target.status()
@@ -64,6 +61,14 @@ def show(
         RunReport(target.name, status, target.sections(), history, target.import_record(), all_options, host=host)
     )
     return None
+
+
+def run_json(run: Run) -> dict[str, Any]:
+    """Return the summary and the epochs of a run as JSON values."""
+    from convnn.runs.summary import summary_json
+
+    epochs = [{"epoch": epoch.epoch, **epoch.metrics} for epoch in run.history().epochs]
+    return {"run": summary_json(run), "epochs": epochs}
 
 
 @contextmanager

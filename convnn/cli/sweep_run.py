@@ -5,12 +5,14 @@ from __future__ import annotations
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from convnn.cli import arguments
+from convnn.cli.end_hooks import EndHooks
 from convnn.errors import Exit, Problem, UserError
 from convnn.runs.slurm_jobs import SCRIPT
 from convnn.startup import Interrupted
@@ -65,6 +67,8 @@ def run(
             show_default=False,
         ),
     ] = None,
+    on_finish: arguments.OnFinish = None,
+    no_notify: arguments.NoNotify = False,
     runs: arguments.RunsFolder = None,
 ) -> None:
     """Train the cells of a sweep; called again, what is done stays and everything else goes on.
@@ -80,6 +84,10 @@ def run(
         typed = with_seeds(typed, seeds)
     minutes = _checked_minutes(max_minutes, slurm=slurm)
     options = sbatch_options(sbatch, slurm=slurm)
+    hooks = EndHooks(on_finish, not no_notify)
+    if on_finish is not None and (detach or slurm):
+        message = f"--on-finish is not possible with {'--detach' if detach else '--slurm'}, which returns at once"
+        raise UserError(Problem(message, key="on_finish", fix="leave one of them out"))
     planned = plan_start(source, runs_root(runs), typed, name=name, extend=extend, again=again)
     if slurm:
         if detach:
@@ -87,7 +95,9 @@ def run(
         return submit_sweep(planned, options, again=again, yes=yes, slots=slots, max_minutes=max_minutes)
     if detach and max_minutes is not None:
         raise UserError(Problem("--detach does not stop anything", key="max_minutes", fix="leave --max-minutes out"))
-    return start_and_follow(planned, again=again, yes=yes, detach=detach, slots=slots, plain=plain, max_minutes=minutes)
+    return start_and_follow(
+        planned, hooks, again=again, yes=yes, detach=detach, slots=slots, plain=plain, max_minutes=minutes
+    )
 
 
 def _checked_minutes(text: str | None, *, slurm: bool) -> float | None:
@@ -161,6 +171,7 @@ def run_seeds(
     slurm: bool = False,
     options: dict[str, OptionValue] | None = None,
     max_minutes: str | None = None,
+    hooks: EndHooks,
 ) -> None:
     """Train a configuration with several seeds: the smallest sweep."""
     import tomli_w
@@ -177,11 +188,12 @@ def run_seeds(
     planned = plan_sweep_start(sweep, root, typed, name=None if name is None else str(name))
     if slurm:
         return submit_sweep(planned, options or {}, yes=yes, max_minutes=max_minutes)
-    return start_and_follow(planned, yes=yes, detach=detach, plain=plain)
+    return start_and_follow(planned, hooks, yes=yes, detach=detach, plain=plain)
 
 
 def start_and_follow(
     planned: PlannedSweep,
+    hooks: EndHooks,
     *,
     again: bool = False,
     yes: bool = False,
@@ -228,9 +240,22 @@ def start_and_follow(
     if is_late:
         state = _stop(folder)
     _show_end(state)
+    code = Exit.DONE if state.is_done and not state.has_failed else Exit.FAILED
     if is_late and not state.is_done:
-        raise typer.Exit(Exit.TIME_LIMIT)
-    raise typer.Exit(Exit.DONE if state.is_done and not state.has_failed else Exit.FAILED)
+        code = Exit.TIME_LIMIT
+    status = "done"
+    if code != Exit.DONE:
+        status = "failed" if state.has_failed else "unfinished"
+    hooks.call(f"{state.name} {status}", code, partial(_json, state), STATUS=status, SWEEP=state.name)
+    raise typer.Exit(code)
+
+
+def _json(state: SweepState) -> dict[str, Any]:
+    from convnn.cli.sweep_show import sweep_json
+    from convnn.runs.summary_cache import summaries
+    from convnn.sweeps.results import results
+
+    return sweep_json(state, results(state, summaries(state.folder.root)[0]))
 
 
 def _show_plan(planned: PlannedSweep) -> None:

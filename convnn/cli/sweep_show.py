@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,6 +16,8 @@ from convnn.text import duration, plural
 
 if TYPE_CHECKING:
     from convnn.sweeps.folder import SweepFolder
+    from convnn.sweeps.results import Results
+    from convnn.sweeps.states import SweepState
 
 
 def _complete_sweeps(context: typer.Context, incomplete: str) -> list[str]:
@@ -96,14 +98,7 @@ def show(
         say(f"warning: {warning}")
     result = results(state, summaries, key=figure, baseline=baseline, effect_size=effect)
     if format == "json":
-        return write_json(
-            {
-                "sweep": state.name,
-                "plan": state.plan_json(),
-                "cells": [cell.json() for cell in state.cells],
-                **result.json(),
-            }
-        )
+        return write_json(sweep_json(state, result))
     table = result.table()
     if format != "table":
         print_table(table, format)
@@ -115,6 +110,12 @@ def show(
     print()
     sys.stdout.flush()
     return print_sentences(result.sentences())
+
+
+def sweep_json(state: SweepState, result: Results) -> dict[str, Any]:
+    """Return a sweep with its cells and their results as JSON values."""
+    cells = [cell.json() for cell in state.cells]
+    return {"sweep": state.name, "plan": state.plan_json(), "cells": cells, **result.json()}
 
 
 def stop(

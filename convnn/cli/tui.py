@@ -45,6 +45,7 @@ def tui(
             show_default=False,
         ),
     ] = None,
+    no_notify: arguments.NoNotify = False,
     runs: arguments.RunsFolder = None,
 ) -> None:
     """Build, validate, save, launch and watch runs without leaving the terminal.
@@ -64,7 +65,9 @@ def tui(
 
     root, theme = runs_root(runs), _checked_theme(theme)
     with Terminal() as terminal:
-        app = ConvnnApp(root, launcher=Launcher(root, terminal), preset=preset, theme_name=theme)
+        app = ConvnnApp(
+            root, launcher=Launcher(root, terminal), preset=preset, notifies=not no_notify, theme_name=theme
+        )
         code = run_app(app, app.shutdown, terminal)
     if any(not thread.daemon for thread in threading.enumerate() if thread is not threading.main_thread()):
         os._exit(code)  # Textual's threads never end on a terminal that went away while it was written to

@@ -14,13 +14,28 @@ from itertools import takewhile
 from convnn.config.options import BY_FLAG, BY_KEY, OPTIONS, value_at
 from convnn.config.schema import RunConfig
 
-SWITCHES = ("--dry_run", "--plain", "--live", "--json", "--debug", "--overwrite", "--resume", "--requeue", "--slurm")
+SWITCHES = (
+    "--dry_run",
+    "--plain",
+    "--live",
+    "--json",
+    "--debug",
+    "--overwrite",
+    "--resume",
+    "--requeue",
+    "--slurm",
+    "--queue",
+    "--take_over",
+    "--no_notify",
+    "--yes",
+)
 WITH_VALUE = (
     "--max_minutes",
     "--run",
     "--checkpoint",
     "--runs",
     "--sbatch",
+    "--on_finish",
 )  # of the command, never of a configuration
 FLAG_ALIASES = {  # of other programs and of habit; an option has one name in files, tables and help
     "--epochs": "--num_epochs",

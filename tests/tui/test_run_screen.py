@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import nullcontext
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -23,6 +24,7 @@ from convnn.runs import event_log
 from convnn.runs.control import ControlCommand
 from convnn.runs.lock import lock_run
 from convnn.runs.run import Run
+from convnn.worker.train_run import RunResult
 from tui.app import ConvnnApp
 from tui.dialogs.choice import Choice
 from tui.process.launcher import Launch
@@ -428,6 +430,22 @@ async def test_a_launch_is_shown_before_it_has_a_directory(tmp_path):
         await opened.until(lambda: "there is no such device here" in opened.text and "✗ failed" in opened.text)
         launch.error, launch.run = None, make(tmp_path, outcome="done")
         await opened.until(lambda: "✓ done" in opened.text)
+
+
+async def test_the_terminal_is_notified_once_of_the_end_of_a_long_run(tmp_path, monkeypatch):
+    run, sequences = make(tmp_path, outcome="done"), []
+    async with Opened(run, tmp_path) as opened:
+        monkeypatch.setattr(opened.app._driver, "write", sequences.append)
+        for seconds in (59.0, 61.0):
+            ended = RunResult(Finished(outcome="done"))
+            launch = Launch(resolve(None, {}).config, run=run, ended=ended, seconds=seconds)
+            opened.app.launcher.launches.append(launch)
+        opened.app._poll_launches()
+        opened.app._poll_launches()
+        opened.app.notifies = False
+        opened.app.launcher.launches.append(replace(launch))
+        opened.app._poll_launches()
+    assert sum(f"{run.name} done" in sequence for sequence in sequences) == 1
 
 
 async def test_a_bad_figure_is_a_gap_and_is_said(tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
 import traceback
 from collections import deque
 from contextlib import AbstractContextManager, nullcontext, suppress
@@ -40,6 +41,7 @@ class Launch:
     ended: RunResult | None = None
     error: UserError | None = None  # why there is no run, or why it did not end by itself
     starting: bool = False
+    seconds: float = 0.0  # that it took to its end
 
     @property
     def state(self) -> LaunchState:
@@ -223,7 +225,10 @@ class Launcher:
         launch.run = run
         resume = launch.resumes is not None
         with self.output.redirect_to(run.log_path) if self.output else nullcontext():
-            launch.ended = train_run(run, config, commands=commands, resume=resume)
+            start = time.monotonic()
+            ended = train_run(run, config, commands=commands, resume=resume)
+        launch.seconds = time.monotonic() - start
+        launch.ended = ended
 
     def _log_traceback(self, launch: Launch, error: Exception) -> None:
         """Append the traceback to the log of the run, where the disk allows it."""

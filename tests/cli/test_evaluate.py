@@ -11,11 +11,13 @@ from convnn import predictions as prediction_files
 from convnn.predictions import NAME
 from convnn.worker.load_run import TrainedRun
 
+OPTIONS = training.SMALL | {"val_share": 0.3, "augment": True, "noise": 0.5, "ema": 0.5}
+OPTIONS |= {"num_epochs": 3, "lr": 0.01, "limit": 100}
+
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    options = {"val_share": 0.3, "augment": True, "noise": 0.5, "ema": 0.5, "num_epochs": 3, "lr": 0.01, "limit": 100}
-    return training.train(tmp_path_factory.mktemp("runs"), training.config(**options))[0]
+    return training.train(tmp_path_factory.mktemp("runs"), training.config(OPTIONS))[0]
 
 
 @pytest.fixture
@@ -78,3 +80,15 @@ def test_saved_predictions_say_which_weights_they_are_of(run, evaluate):
     saved = prediction_files.read(run.path)
     assert saved.source == "averaged weights of epoch 3, BatchNorm from 2 batches on the test images"
     (run.path / NAME).write_bytes(before)
+
+
+def test_averaged_weights_and_new_statistics_have_the_figures_that_a_run_records(tmp_path, run, evaluate):
+    words = ("--checkpoint", "last", "--json")
+    averaged = json.loads(evaluate("--ema", *words)[1])["figures"]
+    recorded = run.history(steps=False).epochs[-1].metrics
+    assert averaged == pytest.approx({name: recorded[name] for name in averaged}) and "ema_test_top1" in averaged
+    with_option, _ = training.train(tmp_path, training.config(OPTIONS, bn_recalibrate=2))
+    recorded = with_option.history(steps=False).epochs[-1].metrics
+    for flags in ((), ("--ema",)):
+        figures = json.loads(evaluate("--bn_recalibrate", "2", *flags, *words)[1])["figures"]
+        assert figures == pytest.approx({name: recorded[name] for name in figures})

@@ -30,7 +30,7 @@ from tui.dialogs.choice import Choice
 from tui.process.launcher import Launch
 from tui.screens.run.follower import RunFollower
 from tui.screens.run.pane import Pane
-from tui.screens.run.run_menu import CONFIRMATIONS
+from tui.screens.run.run_menu import CONFIRMATIONS, PAUSED_ANSWERS, RUNNING_ANSWERS
 from tui.screens.run.screen import RunScreen
 from tui.screens.setup.screen import SetupScreen
 from tui.theme import AsciiFilter
@@ -216,7 +216,8 @@ async def test_the_menu_gives_any_run_its_word(tmp_path, downs, word):
 
 
 def test_a_stop_after_the_epoch_is_confirmed_as_such():
-    assert CONFIRMATIONS.keys() == set(ControlCommand)
+    offered = {word for word, _, _ in (*RUNNING_ANSWERS, *PAUSED_ANSWERS)}
+    assert {command.value for command in CONFIRMATIONS} == offered
     assert CONFIRMATIONS[ControlCommand.STOP_EPOCH].endswith("after the current epoch")
 
 

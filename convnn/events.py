@@ -98,6 +98,20 @@ class Epoch(Event):
     metrics: dict[str, float]
 
 
+class LayerStatistics(Event):
+    """What the layers chose on a fixed batch of evaluation images, logged before the Epoch event of the same step.
+
+    It decides nothing and is no part of the digest.
+    """
+
+    epoch: Count
+    step: Count
+    layers: dict[str, dict[str, float]]  # by slot, such as stage1.conv1, and by name; see `layers.neighbor_statistics`
+    images: Count = 0
+    every: Count = 1  # epochs until the next of these events, so that they take at most 1 % of the time
+    seconds: float = 0.0  # that it took
+
+
 class Paused(Event):
     """Training paused."""
 

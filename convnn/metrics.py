@@ -41,7 +41,13 @@ class Metric:
     decimals: int | None = None  # None: four significant digits
     score: Score | None = None  # None: measured by the trainer, not computed from logits and targets
     per_split: bool = False
-    hardware: bool = False  # depends on the machine, so the digest of a run leaves it out
+    hardware: bool = False  # depends on the machine
+    of_layers: bool = False  # a mean over the layers, which LayerStatistics events hold
+
+    @property
+    def traced(self) -> bool:
+        """Whether it is a part of the digest of a run."""
+        return not (self.hardware or self.of_layers)
 
 
 class Best(NamedTuple):
@@ -64,8 +70,18 @@ METRICS: dict[str, Metric] = {
         Metric("train_s", "lower", "s", hardware=True),
         Metric("eval_s", "lower", "s", hardware=True),
         Metric("peak_bytes", "lower", "bytes", hardware=True),
+        Metric("neighbors_outside", unit="%", decimals=2, of_layers=True),
+        Metric("neighbors_distance", unit="px", decimals=2, of_layers=True),
+        Metric("neighbors_padding", unit="%", decimals=2, of_layers=True),
+        Metric("neighbors_hub", unit="times", decimals=1, of_layers=True),
+        Metric("neighbors_gini", decimals=3, of_layers=True),
+        Metric("neighbors_overlap", unit="%", decimals=2, of_layers=True),
+        Metric("branch_activation", unit="%", decimals=2, of_layers=True),
+        Metric("branch_weight", unit="%", decimals=2, of_layers=True),
+        Metric("branch_gradient", unit="%", decimals=2, of_layers=True),
     )
 }
+LAYER_METRICS = {name: metric for name, metric in METRICS.items() if metric.of_layers}
 SYSTEM_METRICS: dict[
     str, Metric
 ] = {  # of the machine while it trains: recorded with steps, part of no epoch and digest

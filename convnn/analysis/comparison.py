@@ -28,7 +28,7 @@ from convnn.costs.plan import Plan, plan
 from convnn.data.catalog import published_info
 from convnn.errors import Problem, UserError
 from convnn.json_values import json_value
-from convnn.metrics import metric_info, monitored, split_of
+from convnn.metrics import LAYER_METRICS, metric_info, monitored, split_of
 from convnn.runs.history import History
 from convnn.runs.summary import Summary
 from convnn.text import prefixed
@@ -126,8 +126,7 @@ class ComparedRun:
 
     def last(self, metric: str) -> float | None:
         """Return the metric of the last epoch."""
-        epochs = self.history.epochs
-        return epochs[-1].metrics.get(metric) if epochs else None
+        return self.history.last(metric)
 
     @property
     def epoch_seconds(self) -> float | None:
@@ -284,9 +283,9 @@ def shared_monitor(runs: Sequence[ComparedRun]) -> str:
 
 
 def compared_metrics(runs: Sequence[ComparedRun], monitor: str) -> list[str]:
-    """Return the losses and accuracies of the runs, the monitored metric first."""
+    """Return the losses, accuracies and metrics of layers of the runs, the monitored metric first."""
     names = dict.fromkeys([monitor, *(name for run in runs for name in run.history.metrics)])
-    return [name for name in names if metric_info(name).per_split]
+    return [name for name in names if metric_info(name).per_split or name in LAYER_METRICS]
 
 
 def best_label(metric: str) -> str:

@@ -246,6 +246,7 @@ EARLIER_VALUES: dict[str, Value] = {
     "runtime.matmul": "auto",
     "runtime.processes": 1,
     "runtime.cuda_graph": "auto",
+    "run.neighbor_stats": False,
 }
 """What runs did before they recorded these options."""
 

@@ -336,7 +336,7 @@ class CheckpointSection(Section):
 
 
 class RunSection(Section):
-    """What the run is called."""
+    """What the run is called, and what it records beside its metrics."""
 
     name: Annotated[str | None, NoneAsWord] = _option(
         None,
@@ -347,6 +347,9 @@ class RunSection(Section):
     )
     tags: Annotated[tuple[Annotated[str, Field(pattern=r"^[^\s,\x00-\x1f\x7f]{1,60}$")], ...], AsTuple] = _option(
         (), "--tag", "tag to find the run by; can be repeated", hint="a word"
+    )
+    neighbor_stats: bool = _option(
+        True, "--neighbor_stats", "record after each epoch what layers with neighbors or branches choose"
     )
 
 

@@ -23,7 +23,7 @@ class _Branching(nn.Module):
         super().__init__()
         if not 0 <= branch_ratio <= 1:
             raise ValueError(f"{type(self).__name__}: branch_ratio is {branch_ratio}: must be from 0 to 1")
-        first_channels = round(out_channels * branch_ratio)
+        self.first_channels = first_channels = round(out_channels * branch_ratio)
         second_channels = out_channels - first_channels
         self.first = first(in_channels, first_channels) if first_channels else None
         self.second = second(in_channels, second_channels) if second_channels else None

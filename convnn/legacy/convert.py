@@ -26,13 +26,13 @@ from convnn.presets.store import Preset
 from convnn.runs.history import History
 from convnn.runs.text_files import ARGS
 
-ADDED_OPTIONS = {  # that the original tool did not have; their defaults are what it did
+ADDED_OPTIONS = {  # that the original tool did not have; with their defaults it computes the same
     "model.width", "data.limit", "data.val_share", "data.workers", "training.accumulate", "training.drop_last",
     "training.label_smoothing", "training.early_stop", "training.ema_decay",
     "training.bn_recalibrate", "scheduler.warmup_epochs",
     "runtime.threads", "runtime.processes", "runtime.deterministic", "runtime.amp_dtype", "runtime.matmul",
     "runtime.cuda_graph", "checkpoint.every_epochs", "checkpoint.every_minutes", "checkpoint.keep_optimizer",
-    "run.name", "run.tags",
+    "run.name", "run.tags", "run.neighbor_stats",
 }  # fmt: skip
 NOT_IN_CONFIG = {"output.dir", "output.test_only"}
 MAX_TIME = 2.5e11  # seconds since 1970, within the calendar

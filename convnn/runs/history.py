@@ -18,6 +18,7 @@ from convnn.events import (
     Epoch,
     Event,
     Finished,
+    LayerStatistics,
     Noted,
     Paused,
     Resumed,
@@ -28,12 +29,12 @@ from convnn.events import (
     Warned,
 )
 from convnn.json_values import json_value
-from convnn.metrics import METRICS, SYSTEM_METRICS, lower_is_better, monitored
+from convnn.metrics import LAYER_METRICS, METRICS, SYSTEM_METRICS, lower_is_better, monitored
 from convnn.runs import event_log
 
 Axis = Literal["epoch", "step", "seconds"]
 
-UNTRACED = frozenset(name for name, metric in METRICS.items() if metric.hardware)
+UNTRACED = frozenset(name for name, metric in METRICS.items() if not metric.traced)
 RECENT_EPOCHS, RECENT_STEPS = 5, 500  # that the speed is measured over; steps until the first epoch ends
 RECENT_SAMPLES = 20  # recorded steps that the present system metrics are the mean of: ten seconds or more
 
@@ -95,6 +96,7 @@ class History:
         self.finished: Finished | None = None
         self.paused = False
         self.epochs: list[Epoch] = []
+        self.layer_statistics: list[LayerStatistics] = []
         self.steps: list[StepRecord] = []
         self.warnings: list[Warned] = []
         self.remarks: list[Warned] = []  # what the program notes, which is no reason for concern
@@ -122,8 +124,13 @@ class History:
                 case Epoch():
                     if self.epochs and event.step <= self.epochs[-1].step:
                         self._rewind(event.step - 1)
-                    self.epochs.append(event)
+                    self.epochs.append(self._with_layer_metrics(event))
                     self._epoch_seconds.append(self.elapsed)
+                case LayerStatistics():
+                    if self.epochs and event.step <= self.epochs[-1].step:
+                        self._rewind(event.step - 1)
+                    self._drop_layer_statistics(event.step - 1)  # logged again where a run was cut off behind it
+                    self.layer_statistics.append(event)
                 case Started():
                     self.started, self.finished, self.paused = event, None, False
                     self.first_started = self.first_started or event.time
@@ -203,8 +210,20 @@ class History:
         values = [value for value in self.system.get(name, ())[-RECENT_SAMPLES:] if math.isfinite(value)]
         return sum(values) / len(values) if values else None
 
+    def _with_layer_metrics(self, epoch: Epoch) -> Epoch:
+        """Return the event of an epoch with the means over the layers as metrics, where they were taken after it."""
+        latest = self.layer_statistics[-1] if self.layer_statistics else None
+        if latest is None or latest.step != epoch.step:
+            return epoch
+        return epoch.model_copy(update={"metrics": epoch.metrics | layer_means(latest)})
+
+    def _drop_layer_statistics(self, step: int) -> None:
+        while self.layer_statistics and self.layer_statistics[-1].step > step:
+            self.layer_statistics.pop()
+
     def _rewind(self, step: int) -> None:
         """Forget the steps after `step`, and the time they took."""
+        self._drop_layer_statistics(step)
         if self.step <= step:
             return
         epochs = sum(event.step <= step for event in self.epochs)
@@ -250,6 +269,11 @@ class History:
         """The metric that decides which epoch is best: on the validation split if the run has one."""
         on_validation = monitored(validation=True)
         return monitored(validation=any(on_validation in epoch.metrics for epoch in self.epochs))
+
+    def last(self, metric: str) -> float | None:
+        """Return a metric at the last epoch; one of the layers at the last epoch that has it, as not all do."""
+        epochs = self.epochs[::-1] if metric in LAYER_METRICS else self.epochs[-1:]
+        return next((epoch.metrics[metric] for epoch in epochs if metric in epoch.metrics), None)
 
     def best(self, metric: str | None = None) -> tuple[float, int] | None:
         """Return (value, epoch) where a metric is best, the first of equals; None without a finite value."""
@@ -341,6 +365,16 @@ class History:
             fields["metrics"] = {name: value for name, value in fields["metrics"].items() if name not in UNTRACED}
             trace.update(json.dumps(fields, sort_keys=True, separators=(",", ":")).encode() + b"\n")
         return trace.hexdigest()
+
+
+def layer_means(event: LayerStatistics) -> dict[str, float]:
+    """Return the mean of each metric over the layers that have it."""
+    means = {}
+    for name in LAYER_METRICS:
+        values = [layer[name] for layer in event.layers.values() if name in layer]
+        if values:
+            means[name] = sum(values) / len(values)
+    return means
 
 
 def _identity(event: Event) -> tuple[type[Event], int | None]:

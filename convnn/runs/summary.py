@@ -137,9 +137,8 @@ def _recorded_data(history: History) -> RecordedData:
 
 
 def _metric_summary(history: History, metric: str) -> MetricSummary:
-    last = history.epochs[-1].metrics.get(metric)
     best, epoch = history.best(metric) or (None, None)
-    return MetricSummary(last, best, epoch)
+    return MetricSummary(history.last(metric), best, epoch)
 
 
 def summary_json(run: Run) -> dict[str, Any]:

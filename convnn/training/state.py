@@ -19,6 +19,7 @@ from convnn.predictions import Predictions
 from convnn.training import build
 from convnn.training import device as training_device
 from convnn.training.environment import versions
+from convnn.training.layer_statistics import StatisticsState
 from convnn.training.meters import Meters, Stopwatch
 from convnn.training.optimizer_state import checked_state, is_number, load_counters, load_scale, saved_rates
 from convnn.training.process_group import ALONE, ProcessGroup
@@ -83,6 +84,7 @@ class TrainState:
     position: Position = field(default_factory=Position)
     best: Best | None = None
     best_predictions: Predictions | None = None  # of the best epoch in this process, on the test images; not saved
+    layer_statistics: StatisticsState = field(default_factory=StatisticsState)
     patience_epoch: int = 0  # the epoch that early stopping counts from, unless a better one followed
     epoch_timer: Stopwatch = field(default_factory=Stopwatch)  # training in this epoch
     run_timer: Stopwatch = field(default_factory=lambda: Stopwatch().start())  # the run in this process
@@ -134,6 +136,8 @@ class TrainState:
             "machine": self.machine(),
             "versions": versions(),
         }
+        if self.layer_statistics.neighbors:
+            plain["layer_statistics"] = self.layer_statistics.state_dict()
         if self.config.training.early_stop is not None:
             plain["patience_epoch"] = self.patience_epoch
         if self.ema is None:
@@ -232,6 +236,8 @@ class TrainState:
         self.patience_epoch = plain.get("patience_epoch", 0)
         if type(self.patience_epoch) is not int:
             raise ValueError("the epoch that early stopping counts from is no number")
+        if saved_statistics := plain.get("layer_statistics"):
+            self.layer_statistics = StatisticsState.from_state_dict(saved_statistics)
         self.meters.load_state_dict(plain["tally"])
         if not is_number(plain["train_s"]):
             raise ValueError("the time of the epoch is not a number of seconds")

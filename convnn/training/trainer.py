@@ -30,6 +30,7 @@ from convnn.training import build, environment
 from convnn.training import device as training_device
 from convnn.training.evaluation import autocast, evaluation_steps
 from convnn.training.graphed_pass import GraphedPass, pays
+from convnn.training.layer_statistics import LayerObserver
 from convnn.training.meters import DataLoadingShare, Meters, Stopwatch
 from convnn.training.prediction_meter import PredictionMeter
 from convnn.training.preflight import PreflightReport, preflight
@@ -62,6 +63,7 @@ class Trainer:
         self.amp = training_device.amp_dtype(config, state.device)
         self.graphed_pass = self._graphed_pass()
         self.compiled_model = build.compiled(config, state.model) if config.runtime.compile else state.model
+        self.layers = LayerObserver(config, state.data, state.model, self.loss_fn, state.device, self.amp)
         self.evaluated_models = {"": self.compiled_model}  # by what the names of their metrics begin with
         if state.ema is not None:
             average = state.ema.module
@@ -279,6 +281,16 @@ class Trainer:
             "eval_s": eval_timer.seconds(),
             "peak_bytes": self.peak_memory.bytes(),
         }
+        if self.group.rank == 0 and self.layers.due(state.layer_statistics, epoch):
+            statistics, later_statistics = self.layers.take(
+                state.layer_statistics,
+                epoch=epoch,
+                step=state.position.global_step,
+                epoch_seconds=train_s + metrics["eval_s"],
+                loss_scale=state.scaler.get_scale(),
+            )
+            yield statistics
+            state.layer_statistics = later_statistics  # from here to the next epoch nothing is saved
         monitored = metrics[state.monitor]
         if state.best is None or monitored > state.best.value:
             state.best = Best(state.monitor, monitored, epoch)

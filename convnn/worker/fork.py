@@ -11,6 +11,7 @@ from convnn.config.options import BY_KEY, value_at
 from convnn.config.toml import dumps
 from convnn.data.catalog import dataset_info
 from convnn.errors import Exit, Problem, UserError
+from convnn.events import Epoch, LayerStatistics
 from convnn.files import write_atomic
 from convnn.runs.event_log import event_line
 from convnn.runs.lock import lock_run
@@ -61,8 +62,10 @@ def fork_run(source: Run, config: RunConfig, root: Path) -> tuple[Run, list[str]
         reach("fork.created")
         _write_checkpoints(source, newest, forked)
         reach("fork.saved")
-        epochs_so_far = [event for event in source.history(steps=False).epochs if event.epoch < epoch]
-        write_atomic(forked.events_path, "".join(f"{event_line(event)}\n" for event in epochs_so_far))
+        history = source.history(steps=False)
+        events: list[LayerStatistics | Epoch] = [*history.layer_statistics, *history.epochs]
+        events = sorted((event for event in events if event.epoch < epoch), key=lambda event: event.step)
+        write_atomic(forked.events_path, "".join(f"{event_line(event)}\n" for event in events))
         reach("fork.logged")
         result = publish(forked, root, directory)
     reach("fork.published")

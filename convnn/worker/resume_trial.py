@@ -140,7 +140,7 @@ def _differences(undisturbed: Run, resumed: Run) -> Iterator[str]:
             (x.epoch, name, x.metrics[name], y.metrics.get(name))
             for x, y in pairs
             for name in x.metrics
-            if not metric_info(name).hardware and x.metrics[name] != y.metrics.get(name)
+            if metric_info(name).traced and x.metrics[name] != y.metrics.get(name)
         )
         epoch, name, before, after = next(different, (len(b.epochs), "epochs", len(a.epochs), len(b.epochs)))
         yield f"{name} of epoch {epoch}: {before!r} undisturbed, {after!r} resumed"

@@ -63,6 +63,7 @@ ELSEWHERE = {
     "checkpoint.keep_optimizer",  # tests of forks
     "run.name",
     "run.tags",
+    "run.neighbor_stats",  # tests of the statistics
     "output.dir",
     "output.test_only",
 }

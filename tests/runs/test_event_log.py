@@ -21,6 +21,7 @@ from convnn.events import (
     Epoch,
     Event,
     Finished,
+    LayerStatistics,
     Noted,
     Paused,
     Resumed,
@@ -58,6 +59,7 @@ EXAMPLES = [
     Saved(step=4, path="checkpoints/00000004", kind="best"),
     Warned(message="line\u2028one\nline two \udc80"),
     Finished(outcome="diverged", cause="the loss is not a number", code=3),
+    LayerStatistics(epoch=1, step=4, layers={"stage1.conv1": {"neighbors_outside": 61.5}}, images=16, every=3),
 ]
 
 

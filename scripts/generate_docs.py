@@ -29,6 +29,7 @@ SCREENS = {
         "tui.screens.setup.controls:NumberControl",
     ),
     "Run": ("tui.screens.run.screen:RunScreen", "tui.widgets.linked_charts:LinkedCharts"),
+    "Classes": ("tui.screens.run.classes:ClassesPane",),
     "Neighbors": ("tui.screens.run.neighbors:NeighborsPane",),
     "Sweep": ("tui.screens.sweep.screen:SweepScreen", "tui.screens.sweep.grid:SweepGrid"),
     "Runs table": ("tui.screens.runs:RunsScreen", "tui.widgets.run_grid:RunGrid"),

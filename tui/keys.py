@@ -100,6 +100,8 @@ KEYS = {
     "image": Key("i", "image", "choose the image: a number of the test images or of another split, or a file"),
     "weights": Key("b", "checkpoint", "choose the checkpoint: best, last or an epoch"),
     "second-weights": Key("B", "beside", "choose a second checkpoint or run to compare with"),
+    "sort-classes": Key("s", "sort", "order of the classes: by accuracy, errors, number or images"),
+    "evaluate": Key("E", "evaluate", "write the predictions of the best checkpoint into the run, in a child process"),
     "stop-menu": Key("full_stop", "pause or stop", "pause, checkpoint or stop the run, and what else can be done", "."),
     "resume-menu": Key("full_stop", "resume", "resume the run, fork or evaluate it, and what else can be done", "."),
     "run-menu": Key("full_stop", "actions", "fork or evaluate the run, and what else can be done with it", "."),

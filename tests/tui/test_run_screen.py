@@ -408,7 +408,7 @@ async def test_with_every_pane_hidden_it_says_what_to_press(tmp_path):
     async with Opened(make(tmp_path, outcome="done"), tmp_path, (80, 24)) as opened:
         assert "Every pane is hidden" not in opened.text
         await opened.press("1", "2", "3", "7")
-        await opened.until(lambda: "Every pane is hidden: 1 to 8 show them." in opened.text)
+        await opened.until(lambda: "Every pane is hidden: 1 to 9 show them." in opened.text)
         await opened.press("2")
         await opened.until(lambda: "2 loss" in opened.text and "Every pane" not in opened.text)
 

@@ -24,6 +24,14 @@ async def evaluate(run: Run, root: Path) -> str:
     return f"{run.name}, {result['checkpoint']} checkpoint (step {result['step']}), {images}: {values}"
 
 
+async def save_predictions(run: Run, root: Path) -> None:
+    """Write what a run's best checkpoint answers on the test images into the run. Raises UserError if it cannot."""
+    arguments = ["evaluate", f"{run.path}/", "--runs", str(root), "--save", "--worst=0", "--json"]
+    child = await run_module("convnn", *arguments)
+    if child.code != 0:
+        raise UserError(f"{run.name} was not evaluated: {child.cause}")
+
+
 def _value_text(name: str, value: float | str) -> str:
     metric = metric_info(name)
     unit = f" {metric.unit}" if metric.unit else ""

@@ -20,6 +20,7 @@ from convnn.terminal.report import status_tone
 from convnn.text import escaped, plural
 from tui.keys import bindings
 from tui.process.launcher import Launch
+from tui.screens.run.classes import ClassesPane
 from tui.screens.run.configuration import ConfigurationPane
 from tui.screens.run.curves import AccuracyPane, LossPane, RatePane
 from tui.screens.run.device import DevicePane
@@ -42,6 +43,7 @@ PANE_ROWS: tuple[tuple[type[Pane], ...], ...] = (
     (RatePane, DevicePane, ConfigurationPane),
     (LogPane,),
     (NeighborsPane,),
+    (ClassesPane,),
 )
 PANES = dict(enumerate((pane for row in PANE_ROWS for pane in row), 1))  # by number, which is the key of the pane
 TALL = 32  # lines of a terminal from which on secondary panes are shown at first

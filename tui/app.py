@@ -217,7 +217,7 @@ class ConvnnApp(App[int]):
         return isinstance(self.focused, Input | TextArea)
 
     def launch(self, config: RunConfig, preset: str | None = None, forks: Run | None = None) -> Launch:
-        """Train a configuration in this process, after the launches before it."""
+        """Train a configuration, after the launches before it."""
         is_first = self.launcher.current is None and not self.launcher.queued
         launch = self.launcher.launch(config, preset, forks)
         if is_first:

@@ -50,7 +50,7 @@ class Services(Protocol):
         """Show a message in the corner for a few seconds."""
 
     def launch(self, config: RunConfig, preset: str | None = None, forks: Run | None = None) -> Launch:
-        """Train a configuration in this process, after the launches before it."""
+        """Train a configuration, after the launches before it."""
 
     def enqueue(self, config: RunConfig, preset: str | None = None, forks: Run | None = None) -> bool:
         """Add a configuration to the queue, which trains in the background; return whether that was possible."""

@@ -9,6 +9,7 @@ from rich.table import Table
 from convnn.cli.output import cell, print_grid, write_json
 from convnn.config.active import inactive_options
 from convnn.config.options import OPTIONS, SECTIONS, value_at
+from convnn.costs.memory import memory_place
 from convnn.costs.memory_fit import shortage
 from convnn.costs.plan import Plan, plan
 from convnn.data.catalog import data_summary, split_sizes
@@ -49,7 +50,7 @@ def show_plan(resolved: Resolved, *, as_json: bool, takes_over: bool = False) ->
     facts = [
         f"{cost.parameters:,} parameters",
         f"{number(cost.flops)} FLOPs/image",
-        f"about {memory(cost.memory_bytes)} of memory while training",
+        f"about {memory(cost.memory_bytes)} of memory while training{memory_place(resolved.config)}",
     ]
     if num_images := _training_images(resolved):
         training = resolved.config.training

@@ -211,10 +211,11 @@ def _submit(config: RunConfig, root: Path, options: dict[str, OptionValue], max_
     from convnn.sweeps.queue import with_absolute_data_path
     from convnn.sweeps.slurm import run_job, submit, try_job
 
-    try_job(run_job(Run(root, "run"), options, max_minutes))  # before it has a directory
+    processes = config.runtime.processes
+    try_job(run_job(Run(root, "run"), options, max_minutes, processes))  # before it has a directory
     new_run = _new_run(with_absolute_data_path(config), root)
     try:
-        number = submit(run_job(new_run, options, max_minutes))
+        number = submit(run_job(new_run, options, max_minutes, processes))
     except BaseException:
         trash.discard(new_run.path, new_run.name, root)
         raise

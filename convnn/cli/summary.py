@@ -10,6 +10,7 @@ from rich.table import Table
 from convnn.cli import arguments
 from convnn.cli.dry_run import ASSUMED_CLASSES
 from convnn.cli.output import cell, print_grid, write_json
+from convnn.costs.memory import memory_place
 from convnn.costs.plan import Plan, plan
 from convnn.errors import Problem, UserError
 from convnn.presets.resolve import Resolved, resolve_with_data
@@ -90,5 +91,5 @@ def _print(name: str, resolved: Resolved, cost: Plan) -> None:
     print_grid(table)
     out().print_line(
         f"{cost.parameters:,} parameters · {number(cost.flops)} FLOPs/image · "
-        f"about {memory(cost.memory_bytes)} of memory at batch size {config.training.batch_size}"
+        f"about {memory(cost.memory_bytes)} of memory at batch size {config.training.batch_size}{memory_place(config)}"
     )

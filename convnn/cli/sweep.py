@@ -106,11 +106,12 @@ sweep.command("coordinate", hidden=True)(sweep_running.coordinate)
 def _try_slurm(folder: SweepFolder, plan: SweepPlan, left: Sequence[Cell]) -> str:
     """Return what sbatch says of the array that would train these cells. Raises UserError where it would refuse it."""
     from convnn.slurm_job import NoSlurmError
-    from convnn.sweeps.slurm import sweep_job, try_job
+    from convnn.sweeps.slurm import common_processes, sweep_job, try_job
 
     cells = [cell.index for cell in left] or [1]
     try:
-        return try_job(sweep_job(folder, cells, plan.sweep.slurm or {}))
+        processes = common_processes(cell.config for cell in left)
+        return try_job(sweep_job(folder, cells, plan.sweep.slurm or {}, processes=processes))
     except NoSlurmError:
         return "not on this machine, so that [slurm] is not tried"
 

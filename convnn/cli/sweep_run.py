@@ -126,7 +126,7 @@ def submit_sweep(
     max_minutes: str | None = None,
 ) -> None:
     """Show a plan, ask, and submit what is left of it as an array of Slurm jobs, with these options of sbatch."""
-    from convnn.sweeps.slurm import sweep_job, try_job
+    from convnn.sweeps.slurm import common_processes, sweep_job, try_job
     from convnn.sweeps.start import check_grid, start_jobs
 
     check_grid(planned)
@@ -137,12 +137,14 @@ def submit_sweep(
     if planned.is_done and not again:
         return say("nothing is left to train")
     cells = [cell.index for cell in plan.to_train] or [1]
-    out().print_line(f"  sbatch: {try_job(sweep_job(folder, cells, sweep.slurm or {}, slots, max_minutes))}")
+    processes = common_processes(cell.config for cell in plan.to_train)
+    job = sweep_job(folder, cells, sweep.slurm or {}, slots, max_minutes, processes)
+    out().print_line(f"  sbatch: {try_job(job)}")
     _confirm(yes)
-    job, count = start_jobs(planned, again=again, slots=slots, max_minutes=max_minutes)
-    if job is None:
+    number, count = start_jobs(planned, again=again, slots=slots, max_minutes=max_minutes)
+    if number is None:
         return say("nothing is left to submit: every cell is done, or waits already")
-    out().print_line(f"job {job}, {plural(count, 'element')}, submitted from {folder.path / SCRIPT}")
+    out().print_line(f"job {number}, {plural(count, 'element')}, submitted from {folder.path / SCRIPT}")
     return say(f"look at it with: convnn sweep show {folder.name}; stop it with: convnn sweep stop {folder.name} --now")
 
 

@@ -29,21 +29,31 @@ OVERHEAD = 1.4  # memory taken per byte kept: gradients of activations, and gaps
 
 
 def training_bytes(config: RunConfig, slots: Sequence[Slot], parameters: int, largest: int) -> int:
-    """Return the bytes at the peak of training a model of these slots; `largest` is its largest parameter."""
-    images = ceil(config.training.batch_size / config.training.accumulate)
+    """Return the bytes at the peak of training a model of these slots; `largest` is its largest parameter.
+
+    Of several processes these are all that the CPU has to hold, but those of one on a GPU, where each has its own.
+    """
+    processes = config.runtime.processes
+    images = ceil(config.training.batch_size / (config.training.accumulate * processes))
     copies = 2 + optimizer_states(config) + (config.training.ema_decay is not None)
+    copies += processes > 1  # the buckets in which gradients are summed
     weights = 4 * (parameters * copies + FRAGMENTATION * largest)
     loaded = LOADED + (COMPILER if config.runtime.compile else 0)
     buffers = search_buffers(config, slots, images) if layer_kind(config.layer.type).searches_neighbors else BUFFERS
     activations = sum(slot_bytes(config, slot) for slot in slots)
     activations += sum(pool_bytes(config, *pair) for pair in pairwise(slots))
-    return round(loaded + weights + buffers + OVERHEAD * images * activations)
+    process_bytes = loaded + weights + buffers + OVERHEAD * images * activations
+    return round(process_bytes if uses_cuda(config) else processes * process_bytes)
+
+
+def memory_place(config: RunConfig) -> str:
+    """Return where the bytes at the peak are taken, as words after them; "" for a run that is in one place."""
+    return " on each GPU" if config.runtime.processes > 1 and uses_cuda(config) else ""
 
 
 def search_buffers(config: RunConfig, slots: Sequence[Slot], images: int) -> int:
     """Return the bytes of what is gathered at once: of all images on CUDA, of a small tile elsewhere."""
-    device = config.runtime.device
-    if not (device.startswith("cuda") or (device == "auto" and has_cuda())):
+    if not uses_cuda(config):
         return SEARCH_BUFFERS
     gathered = [
         kind.gathered_bytes
@@ -52,6 +62,12 @@ def search_buffers(config: RunConfig, slots: Sequence[Slot], images: int) -> int
         for kind, _ in layer_kind(config.layer.type).parts(config, slot.out_channels)
     ]
     return max(SEARCH_BUFFERS, *gathered)
+
+
+def uses_cuda(config: RunConfig) -> bool:
+    """Return whether a run trains on the CUDA devices of this machine."""
+    device = config.runtime.device
+    return device.startswith("cuda") or (device == "auto" and has_cuda())
 
 
 def optimizer_states(config: RunConfig) -> int:

@@ -40,7 +40,8 @@ class RunLock:
         self.directory = directory
         self._folder = file_lock.take_inherited(directory)
         self._file = FileLock.adopt(directory / LOCK_FILE)
-        if self._file is not None:
+        self.is_inherited = self._file is not None  # from the process that started this one
+        if self.is_inherited:
             return
         try:
             if self._folder is None:

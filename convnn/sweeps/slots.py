@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +36,13 @@ class Slot:
     def claim(self, folder: Path) -> Claim | None:
         """Take the slot by its file in `folder`; None while a process of any worker of this machine holds it."""
         return try_claim(folder / self.file_name)
+
+    @classmethod
+    def join(cls, slots: Sequence[Slot]) -> Slot:
+        """Return some slots as one, for a run of a process a GPU."""
+        gpus = [slot.gpu for slot in slots if slot.gpu is not None]
+        name = "+".join(slot.name for slot in slots)
+        return cls(name, sum(slot.threads for slot in slots), ",".join(gpus) or None)
 
     @property
     def file_name(self) -> str:

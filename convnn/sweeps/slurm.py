@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
 from convnn import slurm_job
+from convnn.config.schema import RunConfig
 from convnn.errors import Problem, UserError
 from convnn.files import write_atomic
 from convnn.runs.run import Run
@@ -40,7 +41,7 @@ SCRIPT_TEXT = """\
 if [ -n "${{SLURM_CPUS_PER_TASK:-}}" ]; then
   export SRUN_CPUS_PER_TASK="$SLURM_CPUS_PER_TASK"  # srun does not take it from sbatch
 fi
-exec srun --ntasks=1 {command}
+exec srun {tasks} {command}
 """
 
 
@@ -56,6 +57,7 @@ class ArrayJob:
     about: str
     options: Mapping[str, OptionValue] = field(default_factory=dict)
     slots: int | None = None  # elements that are trained at once
+    processes: int = 1  # of each run: a task each
 
     def text(self) -> str:
         """Return the script. Raises UserError for a path that cannot stand in it."""
@@ -72,11 +74,18 @@ class ArrayJob:
             "open-mode": "append",
             "requeue": True,
         }
-        directives = {"job-name": self.name, **own, **self.options}
+        tasks: dict[str, OptionValue] = {}
+        if self.processes > 1:
+            if (ntasks := self.options.get("ntasks", self.processes)) not in (self.processes, str(self.processes)):
+                message = f"slurm.ntasks is {ntasks}, but runtime.processes is {self.processes}: each is a task"
+                raise UserError(Problem(message, key="slurm.ntasks", value=ntasks, fix="remove it"))
+            tasks["ntasks"] = self.processes
+        directives = {"job-name": self.name, **own, **tasks, **self.options}
         words = ['"$SLURM_ARRAY_TASK_ID"' if word == ELEMENT else shlex.quote(word) for word in self.command]
         return SCRIPT_TEXT.format(
             about=self.about,
             directives="\n".join(filter(None, (directive(*item) for item in directives.items()))),
+            tasks=f"--ntasks={self.processes}" + (" --kill-on-bad-exit=1" if self.processes > 1 else ""),
             command=" ".join(words),
         )
 
@@ -84,7 +93,7 @@ class ArrayJob:
 ELEMENT = "{element}"
 
 
-def run_job(run: Run, options: Mapping[str, OptionValue], max_minutes: str | None) -> ArrayJob:
+def run_job(run: Run, options: Mapping[str, OptionValue], max_minutes: str | None, processes: int = 1) -> ArrayJob:
     """Return the array of one that trains a run, from its beginning or its newest checkpoint on."""
     return ArrayJob(
         name=run.name,
@@ -94,6 +103,7 @@ def run_job(run: Run, options: Mapping[str, OptionValue], max_minutes: str | Non
         command=python_module("convnn", "resume", f"{run.path}/", *_ending(max_minutes)),
         about=f"Trains the run {run.name}.",
         options=options,
+        processes=processes,
     )
 
 
@@ -103,8 +113,9 @@ def sweep_job(
     options: Mapping[str, OptionValue],
     slots: int | None = None,
     max_minutes: str | None = None,
+    processes: int = 1,
 ) -> ArrayJob:
-    """Return the array that trains these cells of a sweep."""
+    """Return the array that trains these cells of a sweep, each by so many processes."""
     return ArrayJob(
         name=folder.name,
         script=folder.path / SCRIPT,
@@ -114,7 +125,21 @@ def sweep_job(
         about=f"Trains the sweep {folder.name}: element N of the array is its cell N.",
         options=options,
         slots=slots,
+        processes=processes,
     )
+
+
+def common_processes(configs: Iterable[RunConfig]) -> int:
+    """Return the number of processes of each of these runs, which one array trains; 1 without any.
+
+    Raises UserError where they differ: every element of an array has the same tasks.
+    """
+    numbers = sorted({config.runtime.processes for config in configs})
+    if len(numbers) > 1:
+        fix = "use one value a sweep, or train it without --slurm"
+        message = f"runtime.processes is {' and '.join(map(str, numbers))}: an array of Slurm has one number of tasks"
+        raise UserError(Problem(message, key="runtime.processes", fix=fix))
+    return numbers[0] if numbers else 1
 
 
 def cell_command(folder: SweepFolder, index: int | str, *flags: str) -> list[str]:

@@ -25,7 +25,7 @@ from convnn.sweeps.folder import SweepFolder, cell_id, find_sweep, named
 from convnn.sweeps.plan import SweepPlan, done_runs, plan_sweep
 from convnn.sweeps.queue import Entry, Queue, resuming_entry
 from convnn.sweeps.search.settings import Search, check_packages
-from convnn.sweeps.slurm import submit, sweep_job
+from convnn.sweeps.slurm import common_processes, submit, sweep_job
 from convnn.sweeps.states import INFEASIBLE, SAME, CellState, SweepState, read_state
 from convnn.worker.crash_points import reach
 
@@ -178,7 +178,8 @@ def start_jobs(
         cells = [cell for entry in _write_down(planned, again=again) if (cell := entry.cell) is not None]
         if not cells:
             return None, 0
-        job = sweep_job(folder, cells, planned.plan.sweep.slurm or {}, slots, max_minutes)
+        processes = common_processes(cell.config for cell in planned.plan.to_train)
+        job = sweep_job(folder, cells, planned.plan.sweep.slurm or {}, slots, max_minutes, processes)
         return submit(job), len(cells)
 
 

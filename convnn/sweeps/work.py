@@ -1,4 +1,7 @@
-"""A worker: it starts the entries of a queue, one a slot, each in a process of its own that outlives the worker."""
+"""A worker: it starts the entries of a queue, one a slot, each in a process of its own that outlives the worker.
+
+A run of several processes takes a GPU for each.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from convnn.config.command_line import changed_flags
 from convnn.config.schema import RunConfig
@@ -19,6 +23,7 @@ from convnn.config.toml import parse_run
 from convnn.errors import UserError
 from convnn.events import PRUNED
 from convnn.files import open_append, open_regular, write_atomic
+from convnn.runs import control
 from convnn.runs.file_lock import INHERITED
 from convnn.runs.lock import handed_over, is_locked
 from convnn.runs.run import Run, create_run, is_run, new_run_name
@@ -27,6 +32,7 @@ from convnn.sweeps.claims import Claim, is_claimed, try_claim
 from convnn.sweeps.folder import is_searching
 from convnn.sweeps.queue import Entry, Queue, events_size
 from convnn.sweeps.slots import SLOTS, Slot
+from convnn.text import plural
 from convnn.worker.crash_points import reach
 
 TEMPORARY = frozenset(  # what a disk or a system refuses for now: the next step tries again
@@ -48,12 +54,18 @@ POLL_SECONDS = 0.5
 KILL_POINTS = ("work.claimed", "work.named", "work.created", "work.started", "work.reaped", "queue.left")
 
 
+class FreeSlot(NamedTuple):
+    """A slot that this worker has just claimed."""
+
+    slot: Slot
+    claim: Claim
+
+
 @dataclass
 class Child:
     """A process that this worker started, and what it was started for."""
 
     entry: Entry
-    slot: Slot
     process: subprocess.Popen[bytes]
     claims: tuple[Claim, ...]
 
@@ -151,33 +163,50 @@ class Worker:
 
     def _start(self, entries: Sequence[Entry]) -> None:
         waiting = [entry for entry in entries if not self._is_trained(entry)]
-        for slot in self.slots:
-            if not waiting:
-                return
-            if (slot_claim := slot.claim(self.queue.place(SLOTS, make=True))) is None:
-                continue
-            child = None
-            try:
-                if slot.is_free:
-                    child = self._start_first(waiting, slot, slot_claim)
-            finally:
-                if child is None:
-                    slot_claim.release()
-                else:
+        free: list[FreeSlot] = []
+        try:
+            for slot in self.slots:
+                if not waiting:
+                    return
+                if (claim := slot.claim(self.queue.place(SLOTS, make=True))) is None:
+                    continue
+                free.append(FreeSlot(slot, claim))
+                if not slot.is_free:
+                    free.pop().claim.release()
+                while (child := self._start_first(waiting, free)) is not None:
                     self.children.append(child)
+        finally:
+            for _, claim in free:
+                claim.release()
 
     def _is_trained(self, entry: Entry) -> bool:
         """Whether a process of a worker has the entry, or a person trains its run."""
         path = entry.run_path
         return self.queue.is_claimed(entry) or (path is not None and is_run(path) and is_locked(path))
 
-    def _start_first(self, waiting: list[Entry], slot: Slot, slot_claim: Claim) -> Child | None:
+    def _slots_needed(self, entry: Entry) -> int:
+        """Return the number of slots that an entry takes: one, or a GPU for each of its processes."""
+        if self.slots[0].gpu is None:
+            return 1
+        try:
+            runtime = parse_run(entry.config).runtime
+        except UserError:
+            return 1  # its start says what is wrong
+        return 1 if runtime.device == "cpu" else runtime.processes
+
+    def _start_first(self, waiting: list[Entry], free: list[FreeSlot]) -> Child | None:
         """Start the first of the waiting entries that can be started, and remove all up to it from the list.
 
-        Raises OSError where the disk or the system refuses for now: the entry stays as it is.
+        The slots that it takes are removed from `free`. While there are too few the entries after it wait, too: else it
+        would never get enough. Raises OSError where the disk or the system refuses for now: the entry stays as it is.
         """
-        while waiting:
-            entry = waiting.pop(0)
+        while waiting and free:
+            entry = waiting[0]
+            needed = self._slots_needed(entry)
+            if len(free) < needed <= len(self.slots):
+                return None
+            waiting.pop(0)
+            taken = free[:needed]
             claim = self.queue.claim(entry)
             present = None if claim is None else self.queue.current(entry)
             if claim is None or present is None:
@@ -188,7 +217,11 @@ class Worker:
                     self._report(present, self.queue.leave(present, ""))
                     claim.release()
                     continue
-                started, process = self._spawn(present, slot, (claim, slot_claim))
+                if needed > len(self.slots):
+                    have = f"this worker has {plural(len(self.slots), 'slot')}"
+                    raise UserError(f"runtime.processes is {needed}: each takes a GPU, and {have}")
+                claims = (claim, *(slot.claim for slot in taken))
+                started, process = self._spawn(present, Slot.join([slot.slot for slot in taken]), claims)
             except (UserError, OSError) as error:
                 if isinstance(error, OSError) and error.errno in TEMPORARY:
                     claim.release()
@@ -198,7 +231,8 @@ class Worker:
                 claim.release()
                 continue
             reach("work.started")
-            return Child(started, slot, process, (claim, slot_claim))
+            del free[:needed]
+            return Child(started, process, claims)
         return None
 
     def _is_done(self, entry: Entry) -> bool:
@@ -225,13 +259,16 @@ class Worker:
             output = opened.enter_context(os.fdopen(open_append(self.queue.log_path(entry)), "ab"))
             output.truncate(0)
             lock = opened.enter_context(handed_over(path)) if is_run(path) else None
+            if lock is not None:
+                control.discard(path)  # a command that comes from here on is for the child
             started = self.queue.update(
                 entry,
                 starts=1 if progressed else entry.starts + 1,
                 checkpoint=checkpoint,
                 events=events_size(Run(path, path.name)),
             )
-            claims[1].rewrite(text=entry.id)
+            for claim in claims[1:]:
+                claim.rewrite(text=entry.id)
             descriptors = [*(claim.descriptor for claim in claims), *(lock.descriptors if lock else ())]
             process = subprocess.Popen(
                 [*self._command(started, config, path), "--threads", str(started.threads)],

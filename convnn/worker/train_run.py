@@ -92,7 +92,8 @@ def train_run(
     try:
         with lock_run(run.path, take_over=take_over) as lock, logged(run.path) as log:
             reach("run.locked")
-            control.discard(run.path)  # it was for a process that is gone
+            if not lock.is_inherited:  # else the starter did, and a command may have come since
+                control.discard(run.path)  # it was for a process that is gone
             _remove_partial_files(run)
             history = History() if history is None else history
             if resume:

@@ -10,7 +10,8 @@ from convnn.events import Warned
 from convnn.training import device as training_device
 
 SIZE, CLASSES = (32, 32), 10
-BIG = training.config(width=1.0, resize=32, batch_size=256, layer="ConvNN")
+OPTIONS = training.SMALL | {"width": 1.0, "resize": 32, "batch_size": 256, "layer": "ConvNN"}
+BIG = training.config(OPTIONS)
 WORDS = ["--model", "resnet18", "--layer", "ConvNN_Attn", "--dataset", "digits", "--batch_size", "100000"]
 
 
@@ -18,6 +19,15 @@ def test_nothing_is_said_where_it_fits_or_where_nobody_tells_what_is_free():
     need = memory_fit.forecast(BIG, SIZE, CLASSES)
     assert memory_fit.shortage(BIG, SIZE, CLASSES, need) is None
     assert memory_fit.shortage(BIG, SIZE, CLASSES, None) is None
+
+
+def test_processes_share_the_activations_of_a_batch_and_each_has_the_weights():
+    on_cpu, on_gpus = (
+        [memory_fit.forecast(training.config(OPTIONS, device=device, processes=n), SIZE, CLASSES) for n in (1, 2)]
+        for device in ("cpu", "cuda")
+    )
+    assert on_gpus[1] < on_gpus[0] < 2 * on_gpus[1]  # on each GPU
+    assert on_cpu[0] < on_cpu[1] < 2 * on_cpu[0]  # in one memory
 
 
 def test_a_shortage_names_an_accumulation_that_fits():

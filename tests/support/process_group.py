@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -25,7 +25,7 @@ from convnn.training.whole_batch import WholeBatchNorm2d
 
 STEPS = 6
 CASES: dict[str, dict[str, Any]] = {
-    "Conv2d": training.SMALL | {"limit": 40},
+    "Conv2d": training.SMALL | {"limit": 40, "ema": 0.8, "bn_recalibrate": 2},
     # an uneven share of every micro-batch, and one of a single image: the second process has none
     "ConvNN": training.SMALL
     | {"layer": "ConvNN", "K": 4, "sampling_type": "random", "num_samples": 16, "limit": 33, "batch_size": 8}
@@ -40,11 +40,13 @@ Steps = tuple[list[float], list[float], dict[str, torch.Tensor], dict[str, float
 
 
 def build_trainer(options: dict[str, Any], group: ProcessGroup, dtype: torch.dtype = torch.float64) -> Trainer:
-    config, device = training.config(options, processes=group.size), torch.device("cpu")
+    config, device = training.config(options, processes=group.size, threads=1), torch.device("cpu")
     training_device.configure_torch(config, device)
     data = build.data(config, device, share=group.share(config.training.accumulate))
     state = build_train_state(config, data, device, 0, group)
-    state.model.to(dtype)
+    for model in (state.model, state.ema):
+        if model is not None:
+            model.to(dtype)
     return Trainer(state, [], training_device.PeakMemory(device), group)
 
 
@@ -73,8 +75,12 @@ def trained(options: dict[str, Any], group: ProcessGroup = ALONE) -> Steps:
     trainer = build_trainer(options, group)
     losses, norms = take_steps(trainer)
     weights = {name: value.clone() for name, value in trainer.state.model.state_dict().items()}
+    if trainer.state.ema is not None:
+        weights |= {f"ema.{name}": value.clone() for name, value in trainer.state.ema.module.state_dict().items()}
     metrics = trainer.state.meters.metrics("train")
     trainer.state.model.float()
+    for _ in trainer._recalibrate(""):
+        pass
     arguments = trainer.loss_fn, trainer.device, None, "test"
     test_loader = trainer.state.data.test
     meter = PredictionMeter(test_loader.num_images)
@@ -108,17 +114,26 @@ def take_pass(trainer: Trainer) -> None:
     trainer._preflight(time_amp=False)
 
 
-def normalized(x: torch.Tensor, rows: slice, group: ProcessGroup) -> tuple[torch.Tensor, ...]:
+def steps_in_bf16(group: ProcessGroup) -> tuple[list[float], list[float]]:
+    trainer = build_trainer(CASES["Conv2d"] | {"use_amp": True, "amp_dtype": "bf16"}, group, torch.float32)
+    return take_steps(trainer, 3)
+
+
+def normalized(
+    x: torch.Tensor, rows: slice, group: ProcessGroup, *, by_torch: bool = False
+) -> tuple[torch.Tensor, ...]:
     """BatchNorm over the rows of all processes: output, gradients of x, weight and bias, and running statistics."""
-    norm = torch.nn.BatchNorm2d(x.shape[1]).to(x.dtype)
+    norm: torch.nn.Module = torch.nn.BatchNorm2d(x.shape[1]).to(x)
     with torch.no_grad():
         norm.weight.copy_(torch.linspace(0.5, 2, x.shape[1]))
-    if group.size > 1:
+    if by_torch:
+        norm = torch.nn.SyncBatchNorm.convert_sync_batchnorm(norm)
+    elif group.size > 1:
         norm = WholeBatchNorm2d(norm, group.rows)
         group.rows.start, group.rows.size = rows.start, len(x)
     own = x[rows].clone().requires_grad_()
     y = norm(own)
-    (y.square() * torch.linspace(0, 1, x[0].numel(), dtype=y.dtype).view_as(x[0])).sum().backward()
+    (y.square() * torch.linspace(0, 1, x[0].numel()).to(y).view_as(x[0])).sum().backward()
     grads = [group.sum(parameter.grad.clone()) for parameter in norm.parameters()]
     return y.detach(), own.grad, *grads, norm.running_mean, norm.running_var
 
@@ -136,8 +151,17 @@ def second_process(store_path: str) -> None:
     for options in CASES.values():
         trained(options, group)
     resumed(CASES["Branching_Attn"], group)
+    steps_in_bf16(group)
     for rows in (slice(4, 7), slice(7, 7)):
         normalized(wide_batch(), rows, group)
+    dist.barrier()
+
+
+def second_process_on_cuda(store_path: str) -> None:
+    """Be rank 1 of two that share a GPU, which gloo allows."""
+    group = join(store_path, 1)
+    for by_torch in (False, True):
+        normalized(wide_batch().cuda(), slice(4, 7), group, by_torch=by_torch)
     dist.barrier()
 
 
@@ -147,10 +171,10 @@ def join(store_path: str, rank: int) -> ProcessGroup:
 
 
 @contextmanager
-def two_processes(store_path: str) -> Iterator[ProcessGroup]:
-    """The group of this process and a second one, which takes the steps of `second_process`."""
+def two_processes(store_path: str, second: Callable[[str], None] = second_process) -> Iterator[ProcessGroup]:
+    """The group of this process and a second one, which does what `second` does."""
     context = multiprocessing.get_context("forkserver")
-    process = context.Process(target=second_process, args=(store_path,), daemon=True)
+    process = context.Process(target=second, args=(store_path,), daemon=True)
     process.start()
     group = join(store_path, 0)
     try:

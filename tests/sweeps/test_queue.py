@@ -11,15 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from convnn.config.schema import RunConfig
+from convnn.config.schema import RunConfig, RuntimeSection
 from convnn.config.toml import dumps
 from convnn.errors import UserError
 from convnn.events import Finished, Started
 from convnn.runs.event_log import append_event
 from convnn.runs.run import create_run
 from convnn.sweeps.queue import MAX_FAILURES, MAX_STARTS, Entry, Queue, events_size, resuming_entry
-from convnn.sweeps.queue_view import differing_options
-from convnn.sweeps.slots import machine_slots
+from convnn.sweeps.queue_view import differing_options, slot_states
+from convnn.sweeps.slots import Slot, machine_slots
 from convnn.sweeps.work import Worker, ensure_worker, live_workers, stop_workers
 
 CONFIG = dumps(RunConfig(), whole=True)
@@ -230,6 +230,28 @@ def test_a_linked_folder_of_the_queue_is_refused_and_nothing_behind_it_changes(t
         worker.step()
     assert live_workers(queue) == []
     assert sorted(str(path) for path in victim.rglob("*")) == before
+
+
+def test_a_run_of_two_processes_takes_two_gpus_and_holds_up_those_after_it(queue: Queue) -> None:
+    configs = [RunConfig(runtime=RuntimeSection(processes=processes)) for processes in (3, 2, 1)]
+    queue.add([Entry(config=dumps(config, whole=True), name=str(index)) for index, config in enumerate(configs)])
+    lines: list[str] = []
+    with Worker(queue, [Slot("gpu0", 1, "4"), Slot("gpu1", 2, "GPU-5")], lines.append) as worker:
+        second = worker.slots[1].claim(queue.place("slots", make=True))
+        worker.step()
+        assert [line.partition(" failed: ")[2] for line in lines] == [
+            "runtime.processes is 3: each takes a GPU, and this worker has 2 slots"
+        ]
+        assert worker.children == [] and names(queue) == ["1", "2"]
+        second.release()
+        worker.step()
+        (child,) = worker.children
+        child.process.kill()
+        assert lines[1:] == [f"{child.entry.run_path.name} started on gpu0+gpu1"]
+        slots = {slot.name: slot.entry_id for slot in slot_states(queue)}
+        child.process.wait()
+    assert slots == dict.fromkeys(("gpu0", "gpu1"), child.entry.id) and child.entry.threads == 3
+    assert Slot.join(worker.slots).environment["CUDA_VISIBLE_DEVICES"] == "4,GPU-5"
 
 
 def test_undo_restores_entries_alone_and_keeps_what_else_lies_there(queue: Queue) -> None:

@@ -11,12 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from convnn.config.schema import RunConfig, RuntimeSection
 from convnn.errors import UserError
 from convnn.runs.run import Run
 from convnn.sweeps.dump import dump_sweep, same_cells
 from convnn.sweeps.file import parse_sweep
 from convnn.sweeps.folder import SweepFolder
-from convnn.sweeps.slurm import ranges, run_job, sweep_job
+from convnn.sweeps.slurm import common_processes, ranges, run_job, sweep_job
 from convnn.sweeps.slurm_options import REFUSED, directive, typed_options
 
 VALUES = st.text(max_size=40) | st.integers() | st.booleans() | st.floats() | st.none() | st.lists(st.text())
@@ -74,6 +75,20 @@ def test_a_script_is_one_for_the_shell_whatever_its_paths(tmp_path):
     assert '#SBATCH --array="1-3,7%2"' in text and "a b'$(id) %%j/.sweeps/grid/log/%4a.out" in text
     with pytest.raises(UserError, match="cannot stand in the script"):
         sweep_job(SweepFolder(tmp_path / "a\nb", "grid"), [1], {}).text()
+
+
+def test_each_process_of_a_run_is_a_task():
+    run = Run(Path("/r/a"), "a")
+    for options in ({}, {"ntasks": 4}, {"ntasks": "4"}):
+        lines = run_job(run, options, None, 4).text().splitlines()
+        assert sum(line.startswith("#SBATCH --ntasks=") for line in lines) == 1
+        assert lines[-1].startswith("exec srun --ntasks=4 --kill-on-bad-exit=1 ")
+    with pytest.raises(UserError, match=r"ntasks is 2, but runtime.processes is 4"):
+        run_job(run, {"ntasks": 2}, None, 4).text()
+    two, four = (RunConfig(runtime=RuntimeSection(processes=processes)) for processes in (2, 4))
+    assert (common_processes([]), common_processes([two, two])) == (1, 2)
+    with pytest.raises(UserError, match="processes is 2 and 4"):
+        common_processes([two, four])
 
 
 def test_numbers_as_ranges():

@@ -18,9 +18,10 @@ def results(tmp_path_factory):
     with process_group.two_processes(str(tmp_path_factory.mktemp("store") / "store")) as group:
         steps: dict[str, Steps] = {name: process_group.trained(options, group) for name, options in CASES.items()}
         resumed = process_group.resumed(CASES["Branching_Attn"], group)
+        bf16 = process_group.steps_in_bf16(group)
         norms = [normalized(wide_batch(), rows, group) for rows in (slice(0, 4), slice(0, 7))]
         dist.barrier()
-    return steps, resumed, norms
+    return steps, resumed, norms, bf16
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -43,6 +44,26 @@ def test_two_processes_take_the_steps_of_one(results, name):
 def test_a_resumed_trainer_goes_on_bit_for_bit(results):
     undisturbed, resumed = results[1]
     assert all(torch.equal(value, resumed[name]) for name, value in undisturbed.items())
+
+
+def test_two_processes_take_the_steps_of_one_in_bf16(results):
+    losses, norms = results[3]
+    expected_losses, expected_norms = process_group.steps_in_bf16(ALONE)
+    # bf16 has 8 bits, and each process rounds the gradients of its rows
+    assert losses == pytest.approx(expected_losses, rel=2e-2)
+    assert norms == pytest.approx(expected_norms, rel=5e-2)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_batch_norm_over_processes_is_that_of_torch_on_cuda(tmp_path):
+    second = process_group.second_process_on_cuda
+    with process_group.two_processes(str(tmp_path / "store"), second) as group:
+        x = wide_batch().cuda()
+        own, expected = (normalized(x, slice(0, 4), group, by_torch=by_torch) for by_torch in (False, True))
+        dist.barrier()
+    for value, expected_value in zip(own, expected, strict=True):
+        # float32 rounds values of 1000 by 3e-5, and there are sums of 112 of them
+        torch.testing.assert_close(value, expected_value, rtol=1e-3, atol=5e-2)
 
 
 def test_batch_norm_over_processes_loses_nothing_to_a_large_mean(results):

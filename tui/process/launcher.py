@@ -1,9 +1,13 @@
-"""Launches: trained one after the other on one thread of this process, where all its torch work happens."""
+"""Launches: trained one after the other on one thread of this process, where all its torch work happens.
+
+A run on several processes trains in child processes, which the thread follows.
+"""
 
 from __future__ import annotations
 
 import logging
 import os
+import tempfile
 import threading
 import time
 import traceback
@@ -21,6 +25,7 @@ from convnn.gc_pause import gc_paused
 from convnn.runs.run import Run, create_run
 from convnn.training import allocator
 from convnn.worker.signals import Command
+from tui.process.run_child import RunChild
 from tui.process.torch_preload import load_ahead
 
 if TYPE_CHECKING:
@@ -81,6 +86,7 @@ class Launcher:
         self.cut_short: Launch | None = None  # the one that was training when the launcher was closed
         self._waiting: deque[Launch] = deque()
         self._commands: deque[Command] | None = None
+        self._child: RunChild | None = None  # that trains the current launch
         self._thread: threading.Thread | None = None
         self._idle = threading.Event()
         self._idle.set()
@@ -89,7 +95,7 @@ class Launcher:
     # -- launching --------------------------------------------------------------------------------------------------
 
     def launch(self, config: RunConfig, preset: str | None = None, forks: Run | None = None) -> Launch:
-        """Queue a new run in this process, from scratch or from a checkpoint of the run that it forks."""
+        """Queue a new run, from scratch or from a checkpoint of the run that it forks."""
         return self._enqueue(Launch(config, preset, forks=forks))
 
     def resume(self, run: Run) -> Launch:
@@ -151,7 +157,7 @@ class Launcher:
 
     @property
     def live(self) -> Run | None:
-        """The run that trains in this process now."""
+        """The run that trains now."""
         launch = self.current
         return launch.run if launch is not None else None
 
@@ -176,6 +182,11 @@ class Launcher:
         """Wait until nothing trains and nothing is queued; return whether that came true in time."""
         return self._idle.wait(seconds)
 
+    def kill(self) -> None:
+        """End the child processes of the live run, which would outlive this process."""
+        if (child := self._child) is not None:
+            child.kill()
+
     # -- the training thread ----------------------------------------------------------------------------------------
 
     def _train_all(self) -> None:
@@ -194,7 +205,7 @@ class Launcher:
                 self._log_traceback(launch, error)
                 launch.error = UserError(f"{type(error).__name__}: {error}", Exit.FAILED)
             with self._lock:
-                self._commands, self.current = None, None
+                self._commands, self._child, self.current = None, None, None
                 if not self._waiting:
                     self._idle.set()
 
@@ -202,7 +213,7 @@ class Launcher:
         load_ahead()
         with gc_paused():
             from convnn.training import device
-            from convnn.worker.train_run import train_run  # torch comes in here
+            from convnn.worker.train_run import RunResult, train_run  # torch comes in here
 
         device.select_device(launch.config)
         commands: deque[Command] = deque()
@@ -223,6 +234,11 @@ class Launcher:
             directory=Path(config.output.dir) if config.output.dir else None,
         )
         launch.run = run
+        if config.runtime.processes > 1:
+            with tempfile.TemporaryFile() as messages:
+                self._child = RunChild(run, self.root, messages)
+                launch.ended = RunResult(self._child.follow(commands))
+            return
         resume = launch.resumes is not None
         with self.output.redirect_to(run.log_path) if self.output else nullcontext():
             start = time.monotonic()

@@ -180,6 +180,7 @@ def _finish(app: App[int], shutdown: Shutdown, terminal: Terminal) -> int:
             write(f"error: {escaped(str(error))}; start a worker with: convnn work")
     if not launcher.wait(0):
         terminal.restore()
+        launcher.kill()
         os._exit(code)  # a thread inside a long operator cannot be ended otherwise
     return code
 

@@ -31,6 +31,7 @@ SCREENS = {
     "Run": ("tui.screens.run.screen:RunScreen", "tui.widgets.linked_charts:LinkedCharts"),
     "Classes": ("tui.screens.run.classes:ClassesPane",),
     "Neighbors": ("tui.screens.run.neighbors:NeighborsPane",),
+    "Layers": ("tui.screens.run.layers:LayersPane",),
     "Sweep": ("tui.screens.sweep.screen:SweepScreen", "tui.screens.sweep.grid:SweepGrid"),
     "Runs table": ("tui.screens.runs:RunsScreen", "tui.widgets.run_grid:RunGrid"),
     "Comparison": ("tui.screens.compare.screen:CompareScreen", "tui.widgets.linked_charts:LinkedCharts"),

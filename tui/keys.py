@@ -38,7 +38,7 @@ KEYS = {
     "pin": Key("p", "pin", "pin a run to the top; the others are compared with the first pinned run"),
     "diff": Key("d", "compare", "compare the marked runs: options that differ, metrics, curves"),
     "reference": Key("p", "reference", "compare with the next of the runs"),
-    "metric": Key("m", "metric", "choose the metric that is compared"),
+    "metric": Key("m", "metric", "choose the metric that is shown or compared"),
     "sort": Key("s", "sort", "sort by the next column, the best first; a click on a column's title sorts by it"),
     "reverse": Key("S", "reverse", "reverse the order"),
     "columns": Key("c", "columns", "choose columns; the default is the options that differ"),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from convnn.cli import arguments
-from convnn.cli.output import write_json
+from convnn.cli.output import print_table, write_json
 from convnn.errors import Exit, Problem, UserError
 from convnn.runs.status import STATUSES
 from convnn.terminal.console import out, say
@@ -22,6 +22,7 @@ POLL_SECONDS = 0.5  # between two looks at a run of another process
 EXAMPLES = """
 convnn show @last
 convnn show 3f2a --follow
+convnn show @last --layers
 convnn show @best:test_top1 --json
 """
 
@@ -30,6 +31,9 @@ def show(
     run: arguments.Run = "@last",
     follow: Annotated[bool, typer.Option("--follow", "-f", help="stay with a live run until it ends")] = False,
     all_options: Annotated[bool, typer.Option("--all", help="also show options at their defaults")] = False,
+    layers: Annotated[
+        bool, typer.Option("--layers", help="only what its layers choose: the latest statistics of each")
+    ] = False,
     plain: arguments.Plain = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="print one JSON document, with --follow the events as JSON lines")
@@ -43,6 +47,9 @@ def show(
 
     if plain and not follow:
         raise UserError(Problem("--plain is only for --follow", fix="leave it out, or give --follow", key="plain"))
+    if layers and (follow or all_options):
+        flag = "--follow" if follow else "--all"
+        raise UserError(Problem(f"--layers and {flag} exclude each other", fix="choose one of them", key="layers"))
     target = find_run(run, runs_root(runs))
     if follow:
         return _follow(target, plain=plain, as_json=as_json)
@@ -50,7 +57,16 @@ def show(
     for byte, reason in history.skipped_lines:
         say(f"warning: {target.events_path}: byte {byte}: {reason}")
     if as_json:
-        return write_json(run_json(target))
+        document = run_json(target)
+        if layers:
+            document["layers"] = [event.model_dump(exclude={"time"}) for event in history.layer_statistics]
+        return write_json(document)
+    if layers:
+        from convnn.terminal.layer_report import NO_STATISTICS, layer_table
+
+        if not history.layer_statistics:
+            return say(f"{target.name}: {NO_STATISTICS}")
+        return print_table(layer_table(history), "table")
     from convnn.terminal.panes import RunReport
 
     status = target.status()

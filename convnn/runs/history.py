@@ -305,6 +305,18 @@ class History:
         points = [(position, value) for position, value in zip(xs, values, strict=True) if value is not None]
         return [position for position, _ in points], [value for _, value in points]
 
+    def layer_series(self, slot: str, statistic: str, x: Axis = "epoch") -> tuple[list[float], list[float]]:
+        """Return (xs, ys) of a statistic of the layer in a slot, with a point per epoch after which it was taken."""
+        seconds = {epoch.step: time for epoch, time in zip(self.epochs, self._epoch_seconds, strict=True)}
+        xs, ys = [], []
+        for event in self.layer_statistics:
+            value = event.layers.get(slot, {}).get(statistic)
+            position = seconds.get(event.step) if x == "seconds" else float(getattr(event, x))
+            if value is not None and position is not None:
+                xs.append(position)
+                ys.append(value)
+        return xs, ys
+
     def step_values(self, index: int) -> dict[str, float]:
         """Return what is recorded of the step at an index of `steps`, system metrics included."""
         step = self.steps[index]

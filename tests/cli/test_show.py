@@ -50,6 +50,22 @@ def test_show_in_json_has_a_row_an_epoch(trained, convnn):
     assert document["epochs"][-1]["test_loss"] == history.epochs[-1].metrics["test_loss"]
 
 
+def test_show_layers_lists_what_each_layer_chooses(trained, convnn, tmp_path):
+    code, out, err = convnn("show", "@last", "--layers", "--runs", trained)
+    assert (code, "after epoch 2" in err) == (0, True)
+    header, *rows = out.splitlines()
+    assert header.split()[:3] == ["layer", "outside", "%"]
+    assert [row.split()[0] for row in rows][::8] == ["stage1.conv1", "mean"]
+    layers = json.loads(convnn("show", "@last", "--layers", "--json", "--runs", trained)[1])["layers"]
+    assert layers[-1]["epoch"] == 2
+    outside = layers[-1]["layers"]["stage1.conv1"]["neighbors_outside"]
+    assert f"{outside:.2f}" in rows[0].split()
+    new(tmp_path, epoch(1, 50.0))
+    code, out, err = convnn("show", "@last", "--layers", "--runs", tmp_path)
+    assert (code, "no statistics of layers" in err) == (0, True)
+    assert convnn("show", "--layers", "--all", "--runs", trained)[0] == 2
+
+
 def test_follow_stays_until_the_final_event(tmp_path, convnn):
     run = new(tmp_path)
     lock_held, file_read = threading.Event(), threading.Event()

@@ -29,7 +29,7 @@ from tui.app import ConvnnApp
 from tui.dialogs.choice import Choice
 from tui.process.launcher import Launch
 from tui.screens.run.follower import RunFollower
-from tui.screens.run.pane import Pane
+from tui.screens.run.pane import PANE_KEYS, Pane
 from tui.screens.run.run_menu import CONFIRMATIONS, PAUSED_ANSWERS, RUNNING_ANSWERS
 from tui.screens.run.screen import RunScreen
 from tui.screens.setup.screen import SetupScreen
@@ -138,11 +138,11 @@ async def test_the_device_pane_draws_the_units_that_the_machine_has(tmp_path):
         assert "cpu %" in opened.text
 
 
-async def test_keys_1_to_8_show_and_hide_the_panes(tmp_path):
+async def test_keys_show_and_hide_the_panes(tmp_path):
     async with Opened(make(tmp_path, outcome="done"), tmp_path) as opened:
-        for number, pane in enumerate(opened.screen.query(Pane), 1):
+        for key, pane in zip(PANE_KEYS, opened.screen.query(Pane), strict=True):
             assert pane.display != pane.STARTS_HIDDEN
-            await opened.press(str(number))
+            await opened.press(key)
             assert pane.display == pane.STARTS_HIDDEN
         await opened.press(*"1234567")
         assert all(pane.display and pane.size.height > 2 for pane in opened.screen.query(Pane))
@@ -408,7 +408,7 @@ async def test_with_every_pane_hidden_it_says_what_to_press(tmp_path):
     async with Opened(make(tmp_path, outcome="done"), tmp_path, (80, 24)) as opened:
         assert "Every pane is hidden" not in opened.text
         await opened.press("1", "2", "3", "7")
-        await opened.until(lambda: "Every pane is hidden: 1 to 9 show them." in opened.text)
+        await opened.until(lambda: "Every pane is hidden: 1 to 9 and L show them." in opened.text)
         await opened.press("2")
         await opened.until(lambda: "2 loss" in opened.text and "Every pane" not in opened.text)
 

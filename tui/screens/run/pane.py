@@ -21,6 +21,9 @@ from convnn.runs.status import STATUSES
 from convnn.terminal.report import Tone
 from convnn.text import escaped, fit
 
+PANE_KEYS = "123456789L"  # that show and hide the panes, by their numbers from 1
+PANE_KEYS_TEXT = "1 to 9 and L"
+
 
 @dataclass(frozen=True)
 class Changes:
@@ -47,11 +50,11 @@ class Pane(Widget, can_focus=True):
     HELP: ClassVar[str]  # for the help of the focused pane
     MIN_HEIGHT: ClassVar[int] = 8  # lines that it needs, with its border
     IS_SECONDARY: ClassVar[bool] = False  # hidden at first on a terminal of few lines
-    STARTS_HIDDEN: ClassVar[bool] = False  # hidden at first on any terminal: it costs something
+    STARTS_HIDDEN: ClassVar[bool] = False  # hidden at first on any terminal
 
     def __init__(self, number: int) -> None:
         super().__init__(id=self.ID)
-        self.border_title = Text(f"{number} {self.TITLE}")  # the key that hides it
+        self.border_title = Text(f"{PANE_KEYS[number - 1]} {self.TITLE}")
         self.help_title = self.TITLE
 
     def show(self, history: History, changes: Changes) -> None:

@@ -25,9 +25,10 @@ from tui.screens.run.configuration import ConfigurationPane
 from tui.screens.run.curves import AccuracyPane, LossPane, RatePane
 from tui.screens.run.device import DevicePane
 from tui.screens.run.follower import MIN_INTERVAL, PollInterval, RunFollower
+from tui.screens.run.layers import LayersPane
 from tui.screens.run.log import LogPane
 from tui.screens.run.neighbors import NeighborsPane
-from tui.screens.run.pane import Changes, Pane, tone_style
+from tui.screens.run.pane import PANE_KEYS, PANE_KEYS_TEXT, Changes, Pane, tone_style
 from tui.screens.run.progress import ProgressPane
 from tui.screens.run.run_menu import RunMenu, can_resume
 from tui.widgets.header_footer import Footer, Header
@@ -44,8 +45,9 @@ PANE_ROWS: tuple[tuple[type[Pane], ...], ...] = (
     (LogPane,),
     (NeighborsPane,),
     (ClassesPane,),
+    (LayersPane,),
 )
-PANES = dict(enumerate((pane for row in PANE_ROWS for pane in row), 1))  # by number, which is the key of the pane
+PANES = dict(enumerate((pane for row in PANE_ROWS for pane in row), 1))  # by number
 TALL = 32  # lines of a terminal from which on secondary panes are shown at first
 MENU_ACTIONS = ("stop_menu", "resume_menu", "run_menu")  # of one key
 MIN_NAME = 24  # cells of the run's name in the header
@@ -74,7 +76,7 @@ class RunScreen(Screen[None]):
         ),
         *(
             Binding(
-                str(number),
+                PANE_KEYS[number - 1],
                 f"toggle_pane({number})",
                 pane.TITLE,
                 show=False,
@@ -84,7 +86,7 @@ class RunScreen(Screen[None]):
             for number, pane in PANES.items()
         ),
     ]
-    HELP = f"One run. 1 to {len(PANES)} show and hide its panes; tab goes from one to the next."
+    HELP = f"One run. {PANE_KEYS_TEXT} show and hide its panes; tab goes from one to the next."
     AUTO_FOCUS = "LossPane"
     CSS_PATH = "run.tcss"
 
@@ -106,7 +108,7 @@ class RunScreen(Screen[None]):
                 with Horizontal(id=f"row-{index}"):
                     for pane in row:
                         yield pane(next(numbers))
-            yield Static(f"Every pane is hidden: 1 to {len(PANES)} show them.", id="no-panes")
+            yield Static(f"Every pane is hidden: {PANE_KEYS_TEXT} show them.", id="no-panes")
         yield Footer()
 
     def on_mount(self) -> None:

@@ -33,11 +33,11 @@ SMALL = {
     "num_epochs": 2,
     "device": "cpu",
 }
-# everything that draws or remembers
+# everything that draws or remembers, in a layer without a convolution beside it: mixed precision does neither
 RICH = SMALL | {
     "limit": 30,
     "batch_size": 8,
-    "layer": "Branching_Attn",
+    "layer": "ConvNN_Attn",
     "sampling_type": "random",
     "num_samples": 16,
     "K": 4,
@@ -46,7 +46,6 @@ RICH = SMALL | {
     "noise": 0.1,
     "accumulate": 2,
     "scheduler": "plateau",
-    "use_amp": True,
     "val_share": 0.2,
     "early_stop": 5,
     "ema": 0.8,

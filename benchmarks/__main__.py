@@ -11,7 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from benchmarks import cells, epoch, growth, inputs, layers, pair, step, table
+from benchmarks import cells, epoch, evaluation, growth, inputs, layers, pair, step, table
 from benchmarks.measure import BenchOptions
 
 PARTS = {
@@ -19,6 +19,7 @@ PARTS = {
     "step": step.rows,
     "inputs": inputs.rows,
     "epoch": epoch.rows,
+    "evaluation": evaluation.rows,
     "growth": growth.rows,
     "cells": cells.rows,
 }

@@ -21,6 +21,7 @@ METADATA, VERSION = "predictions", 1  # key of the JSON text in the metadata of 
 MOST_BYTES = 5_000_000  # of a file
 HEADER_BYTES = 4096  # more than its header takes
 TOP = 5
+MOST_CLASSES = 100_000  # of a file that is read
 WEIGHTS = ("model", "ema")
 _COUNTS = ("step", "bn_recalibrate", "num_classes", "images")
 
@@ -171,6 +172,8 @@ def _predictions(about: dict[str, Any], arrays: dict[str, np.ndarray]) -> Predic
     for count in [*counts.values(), 0 if epoch is None else epoch]:
         if type(count) is not int or not 0 <= count < 1 << 50:
             raise ValueError("its metadata holds a count that is none")
+    if counts["num_classes"] > MOST_CLASSES:
+        raise ValueError(f"its metadata has more than {MOST_CLASSES:,} classes")
     if about["split"] not in ("train", "val", "test") or about["weights"] not in WEIGHTS:
         raise ValueError("its metadata names no split or no weights")
     if not (digest is None or (isinstance(digest, str) and len(digest) <= 64)):

@@ -86,6 +86,7 @@ HOSTILE = {
     "a list": save(arrays(), {METADATA: "[]"}),
     "another version": save(arrays(), about(version=2)),
     "another count": save(arrays(), about(images=5)),
+    "too many classes": save(arrays(), about(num_classes=1 << 40)),
     "a large count": save(arrays(), about(step=1 << 60)),
     "a word as a count": save(arrays(), about(step="\x1b[2J")),
     "another split": save(arrays(), about(split="\x1b[2J")),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
+from convnn.analysis.classification import CLASS_ORDERS, ClassOrder
 from convnn.cli import arguments
 from convnn.cli.output import UNLIMITED, print_table, write_json
 from convnn.config.active import active_options, inactive_messages
@@ -24,7 +25,6 @@ from convnn.terminal.console import out, say
 from convnn.text import plural
 
 if TYPE_CHECKING:
-    from convnn.analysis.classification import ClassOrder
     from convnn.analysis.classification_report import ClassificationReport
     from convnn.data.loaders import Loader
     from convnn.runs.run import Run
@@ -37,7 +37,7 @@ FREE |= {o.key for o in OPTIONS if o.section == "runtime"}
 
 
 SPLITS = ("test", "val", "train")
-ORDERS: dict[str, ClassOrder] = {"accuracy": "accuracy", "errors": "errors", "class": "class", "images": "images"}
+ORDERS = {str(order): order for order in CLASS_ORDERS}
 UNAUGMENTED = {"data.augment": False, "data.noise": 0.0, "training.drop_last": False}  # of training images
 MOST_WORST = 100  # images
 MOST_ROWS, MOST_PAIRS = 20, 10  # of a table
@@ -148,8 +148,10 @@ def evaluate_checkpoint(
     if evaluation.reports and report is None:
         say("note: outputs of the model are not finite, so nothing is said of its classes")
     elif report is not None:
-        # images that cannot be read leave no number to the others
-        worst = evaluation.worst if len(report.predictions) == images else 0
+        worst = evaluation.worst
+        if len(report.predictions) != images:
+            say("note: images that cannot be read are left out, so the worst ones have no number")
+            worst = 0
         document |= report.json(worst)
         if not as_json:
             _print_report(report, evaluation.order, worst, result.loader)

@@ -20,6 +20,7 @@ class PredictionMeter:
     def add(self, logits: Tensor, targets: Tensor) -> None:
         """Gather a batch: logits (B, C), targets (B,)."""
         num_classes = logits.shape[1]
+        targets = targets.clone()  # those of a worker process hold a file open
         probabilities = logits.float().softmax(1).half()  # (B, C)
         top = logits.topk(top_count(self.num_images, num_classes), dim=1).indices  # (B, K)
         batch = [targets, top, probabilities.gather(1, top), probabilities.gather(1, targets[:, None])[:, 0]]

@@ -10,6 +10,7 @@ from support import training
 from convnn import predictions as prediction_files
 from convnn.predictions import NAME
 from convnn.worker.load_run import TrainedRun
+from convnn.worker.train_run import train_run
 
 OPTIONS = training.SMALL | {"val_share": 0.3, "augment": True, "noise": 0.5, "ema": 0.5}
 OPTIONS |= {"num_epochs": 3, "lr": 0.01, "limit": 100}
@@ -92,3 +93,25 @@ def test_averaged_weights_and_new_statistics_have_the_figures_that_a_run_records
     for flags in ((), ("--ema",)):
         figures = json.loads(evaluate("--bn_recalibrate", "2", *flags, *words)[1])["figures"]
         assert figures == pytest.approx({name: recorded[name] for name in figures})
+
+
+def test_a_run_that_is_stopped_and_resumed_keeps_the_same_predictions(tmp_path):
+    options = training.config(num_epochs=3, limit=40, lr=0.02)
+    whole, _ = training.train(tmp_path, options)
+    expected = prediction_files.read(whole.path)
+    assert expected.epoch == whole.history(steps=False).best("test_top1")[1]
+    for look in (4, 9):  # within an epoch and within an evaluation
+        stopped, _ = training.train(tmp_path, options, commands=training.StopAt(look))
+        (stopped.path / f".{NAME}.0123.tmp").write_bytes(b"cut off")
+        training.resume(stopped)
+        assert (stopped.path / NAME).read_bytes() == (whole.path / NAME).read_bytes()
+        assert not list(stopped.path.glob(".*.tmp"))
+
+
+def test_a_file_that_cannot_be_written_stops_no_run(tmp_path):
+    run_config = training.config(num_epochs=1, limit=40)
+    run = training.create(tmp_path, run_config)
+    (run.path / NAME).mkdir()  # which no file replaces
+    result = train_run(run, run_config)
+    assert result.code == 0
+    assert [event.message for event in run.history().warnings if NAME in event.message]

@@ -71,6 +71,7 @@ def draw(
     height: int,
     *,
     x: str = "epoch",
+    log_x: bool = False,
     log_y: bool = False,
     x_range: Range | None = None,
     cursor: float | None = None,
@@ -86,6 +87,7 @@ def draw(
         width: in cells
         height: in cells
         x: the unit of x: "epoch", "step", "seconds" (written as time), or another word
+        log_x: whether x has a logarithmic axis; the range of the chart is then one of powers of ten
         log_y: whether y has a logarithmic axis
         x_range: the x to show, by default all
         cursor: an x at which every label shows the value of its nearest point
@@ -94,7 +96,11 @@ def draw(
         letters: draw each curve with a letter of its own instead of braille, and labels in ASCII
         empty_text: what a chart without points says
     """
-    points = [_points(one_series) for one_series in series]
+    if log_x:
+        cursor = None if cursor is None else math.log10(cursor)
+        x_range = None if x_range is None else (math.log10(x_range[0]), math.log10(x_range[1]))
+        marks = [(math.log10(place), word) for place, word in marks]
+    points = [_points(one_series, log_x) for one_series in series]
     labels = [_plain(one_series.label, letters) for one_series in series]
     cursor_values = [_value_at(xs, ys, cursor) for xs, ys in points]
     visible = x_range or enclosing_range([end for xs, _ in points[:MAX_CURVES] if len(xs) for end in (xs[0], xs[-1])])
@@ -117,7 +123,7 @@ def draw(
     if hidden:
         notes.insert(0, f"{len(hidden)} of {len(series)} series hidden: {', '.join(labels[index] for index in hidden)}")
     if marks:
-        notes.append(f"{MARK} {_plain(_marks_text(marks, visible, x), letters)}")
+        notes.append(f"{MARK} {_plain(_marks_text(marks, visible, x, log_x), letters)}")
 
     canvas, columns = Canvas(max(0, width), max(0, height)), 1
     if not curves:
@@ -130,7 +136,7 @@ def draw(
         frame = make_frame(canvas, curves, visible, log_y, notes)
         columns = frame.columns
         paint_curves(canvas, frame, curves)
-        paint_axes(canvas, frame, x, log_y, cursor)
+        paint_axes(canvas, frame, x, log_x, log_y, cursor)
         paint_labels(canvas, frame, curves, notes)
         for mark, _ in marks:
             if visible[0] <= mark <= visible[1]:
@@ -148,13 +154,14 @@ def _plain(text: str, ascii_only: bool) -> str:
     return to_ascii(text) if ascii_only else text
 
 
-def _points(series: Series) -> tuple[np.ndarray, np.ndarray]:
-    """Return x and y as arrays, ascending in x, without points whose x is not finite."""
+def _points(series: Series, log_x: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Return x, in the unit of its axis, and y as arrays, ascending in x, without points whose x is not finite."""
     import numpy as np
 
     xs, ys = np.asarray(series.xs, float), np.asarray(series.ys, float)
     if xs.shape != ys.shape:
         raise ValueError(f"series {series.label}: {len(xs)} x and {len(ys)} y")
+    xs = to_axis(xs, log_x)
     if not (finite := np.isfinite(xs)).all():
         xs, ys = xs[finite], ys[finite]
     if (xs[1:] < xs[:-1]).any():
@@ -186,12 +193,12 @@ def _curve(
     return Curve(label, x, raw, None, window, points)
 
 
-def _marks_text(marks: Sequence[tuple[float, str]], visible: Range, x: str) -> str:
+def _marks_text(marks: Sequence[tuple[float, str]], visible: Range, x: str, log_x: bool) -> str:
     """Return the words of marks, each with the first of its places in sight: "resumed 5, paused 7 9"."""
     texts = []
     for word in dict.fromkeys(word for _, word in marks):
         places = [place for place, name in marks if name == word and visible[0] <= place <= visible[1]]
-        words = [word, *(_place_text(place, x) for place in places[:MAX_MARK_PLACES])]
+        words = [word, *(_place_text(10**place if log_x else place, x) for place in places[:MAX_MARK_PLACES])]
         if len(places) > MAX_MARK_PLACES:
             words.append("...")
         texts.append(" ".join(words))

@@ -170,7 +170,7 @@ def _nonfinite_sign(value: float) -> str:
     return ABOVE if value > 0 else BELOW
 
 
-def paint_axes(canvas: Canvas, frame: Frame, x: str, log_y: bool, cursor: float | None) -> None:
+def paint_axes(canvas: Canvas, frame: Frame, x: str, log_x: bool, log_y: bool, cursor: float | None) -> None:
     """Paint the axes with ticks and numbers, those of x below, and the unit of x at their end."""
     if frame.left:
         _paint_y_axis(canvas, frame, log_y)
@@ -179,7 +179,7 @@ def paint_axes(canvas: Canvas, frame: Frame, x: str, log_y: bool, cursor: float 
         if frame.left:
             canvas.write(frame.rows, frame.left - 1, "└", FAINT)
     if frame.axis_rows:
-        _paint_x_numbers(canvas, frame, x, cursor)
+        _paint_x_numbers(canvas, frame, x, log_x, cursor)
 
 
 def _paint_y_axis(canvas: Canvas, frame: Frame, log_y: bool) -> None:
@@ -192,20 +192,24 @@ def _paint_y_axis(canvas: Canvas, frame: Frame, log_y: bool) -> None:
             canvas.write(row, axis - len(word), f"{word}┤", FAINT)
 
 
-def _paint_x_numbers(canvas: Canvas, frame: Frame, x: str, cursor: float | None) -> None:
+def _paint_x_numbers(canvas: Canvas, frame: Frame, x: str, log_x: bool, cursor: float | None) -> None:
     row = frame.rows + frame.axis_rows - 1
     limit = max(2, frame.columns // 10)
     if x == "seconds":
         unit = "time"
         values = ticks.time_ticks(*frame.x, limit)
         words = ticks.time_labels(values)
+    elif log_x:
+        unit = x
+        values = ticks.log_ticks(*frame.x, limit)
+        words = ticks.labels([10.0**value for value in values], log=True)
     else:
         unit = x
         values = ticks.ticks(*frame.x, limit, whole=True) or ticks.ticks(*frame.x, limit)
         words = ticks.labels(values)
     numbers = [(frame.column(value), word, FAINT) for value, word in zip(values, words, strict=True)]
     if cursor is not None and frame.x[0] <= cursor <= frame.x[1]:
-        word = duration(cursor) if x == "seconds" else f"{cursor:.10g}"
+        word = duration(cursor) if x == "seconds" else f"{10**cursor if log_x else cursor:.10g}"
         numbers.insert(0, (frame.column(cursor), word, "reverse"))
     if canvas.width - frame.right >= len(unit) + 1:
         canvas.write(row, canvas.width - len(unit), unit, FAINT)

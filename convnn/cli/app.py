@@ -61,6 +61,7 @@ COMMANDS = {
     "tui": Command("train", "tui", runs_long=True),
     "presets": Command("configure", "presets"),
     "summary": Command("configure", "summary"),
+    "lr-range": Command("configure", "lr_range", runs_long=True),
     "runs": Command("look and compare", "runs"),
     "show": Command("look and compare", "show", runs_long=True),
     "evaluate": Command("look and compare", "evaluate", runs_long=True),
@@ -75,7 +76,7 @@ COMMANDS = {
     "doctor": Command("check", "doctor", runs_long=True),
     "verify-resume": Command("check", "verify_resume", runs_long=True),
 }
-WITH_FLAGS = ("run", "resume", "summary", "evaluate", "verify-resume", "sweep")  # of the schema
+WITH_FLAGS = ("run", "resume", "summary", "evaluate", "verify-resume", "sweep", "lr-range")  # of the schema
 
 
 class _QuietTypes:

@@ -125,7 +125,7 @@ class Trainer:
         While a batch is waited for it yields None several times a second.
         """
         new = self.state.position.global_step == 0
-        report = self._preflight(time_amp=new and self.amp is not None and self.device.type == "cpu")
+        report = self.preflight(time_amp=new and self.amp is not None and self.device.type == "cpu")
         yield self._started(report.graphs)
         for warning in self.warnings:
             yield Warned(message=warning)
@@ -322,7 +322,11 @@ class Trainer:
 
     # -- before the first step, and events --------------------------------------------------------------------------
 
-    def _preflight(self, *, time_amp: bool) -> PreflightReport:
+    def preflight(self, *, time_amp: bool = False) -> PreflightReport:
+        """Compile what is compiled, and return what is known before the first step, which it does not change.
+
+        Raises UserError where nothing can be compiled.
+        """
         compiles, is_parallel = self.config.runtime.compile, self.group.size > 1
         if not compiles and not time_amp and not is_parallel:
             return PreflightReport()

@@ -244,3 +244,15 @@ def test_labels_of_ticks_have_units():
 
 def test_a_chart_without_room_still_has_its_lines():
     assert [line.plain for line in draw([Series("a", [0, 1], [0, 1])], 0, 3).lines] == ["", "", ""]
+
+
+def test_a_logarithmic_x_axis_has_equal_distances_for_equal_factors():
+    series = [Series("a", [0.0, *(10.0**exponent for exponent in range(-5, 0))], range(6))]
+    chart = draw(series, 60, 12, x="lr", log_x=True, marks=[(1e-2, "best")])
+    columns = [column for column, sign in enumerate(chart.lines[-3].plain) if sign == "┬"]
+    assert len(columns) == 4  # the unit is where the last number would be
+    assert np.diff(columns) == pytest.approx((columns[3] - columns[0]) / 3, abs=1)
+    assert "0.0001" in text(chart) and "best 0.01" in text(chart)
+    assert chart.x_range == (-5, -1)
+    chart = draw(series, 60, 12, log_x=True, cursor=1e-3, x_range=(1e-4, 1e-2))
+    assert chart.cursor_values == [3.0] and chart.x_range == (-4, -2)

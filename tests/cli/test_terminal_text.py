@@ -81,6 +81,7 @@ LINES = {
         ["copy", HOSTILE, "x"],
     ],
     "summary": [[HOSTILE], ["escapes"], ["--layer", HOSTILE]],
+    "lr-range": [[HOSTILE], ["escapes"], ["--layer", HOSTILE], ["--min_lr", HOSTILE]],
     "doctor": [[f"--{HOSTILE}"]],  # trying the compiler takes minutes
     "verify-resume": [[HOSTILE], ["--layer", HOSTILE]],
 }

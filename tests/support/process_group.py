@@ -111,7 +111,7 @@ def resumed(options: dict[str, Any], group: ProcessGroup) -> tuple[dict[str, tor
 
 def take_pass(trainer: Trainer) -> None:
     """Take the pass with which every process of a run begins."""
-    trainer._preflight(time_amp=False)
+    trainer.preflight()
 
 
 def steps_in_bf16(group: ProcessGroup) -> tuple[list[float], list[float]]:

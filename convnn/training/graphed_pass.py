@@ -18,8 +18,8 @@ TOLERANCE = 1e-2  # relative; the order of atomic additions, not another computa
 
 # (x, y) -> tensors on the device; it leaves the gradients in the parameters
 Pass = Callable[[Tensor, Tensor], Sequence[Tensor]]
-# records the kernels of a function without running them -> what runs them, and the tensors that they write
-Record = Callable[[Callable[[], Sequence[Tensor]]], tuple[Callable[[], None], Sequence[Tensor]]]
+# records the kernels of a function on a device without running them -> what runs them, and the tensors they write
+Record = Callable[[Callable[[], Sequence[Tensor]], torch.device], tuple[Callable[[], None], Sequence[Tensor]]]
 
 
 def pays(config: RunConfig, device: torch.device, flops: Callable[[], float]) -> bool:
@@ -35,11 +35,16 @@ def pays(config: RunConfig, device: torch.device, flops: Callable[[], float]) ->
     return is_on and 3 * flops() * training.batch_size < MOST_FLOPS
 
 
-def record_cuda_graph(function: Callable[[], Sequence[Tensor]]) -> tuple[Callable[[], None], Sequence[Tensor]]:
-    """Record the kernels of a function as a CUDA graph. Raises RuntimeError where one cannot be recorded."""
-    graph = torch.cuda.CUDAGraph()
+def record_cuda_graph(
+    function: Callable[[], Sequence[Tensor]], device: torch.device
+) -> tuple[Callable[[], None], Sequence[Tensor]]:
+    """Record the kernels of a function as a CUDA graph. Raises RuntimeError where one cannot be recorded.
+
+    torch's own stream for captures lies on the device that was the current one when the process first recorded.
+    """
+    graph, stream = torch.cuda.CUDAGraph(), torch.cuda.Stream(device)
     # other threads may use the device meanwhile, such as to pin the next batch
-    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+    with torch.cuda.device(device), torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
         results = function()
     return graph.replay, results
 
@@ -93,7 +98,7 @@ class GraphedPass:
                 parameter.grad = None
             generator.manual_seed(0)  # a graph that kept the numbers of its recording would differ
             x_buffer, y_buffer = torch.zeros_like(x), torch.zeros_like(y)  # as one that kept its batch would
-            replay, self._results = self._record(lambda: self.run_pass(x_buffer, y_buffer))
+            replay, self._results = self._record(lambda: self.run_pass(x_buffer, y_buffer), x.device)
             self._inputs = x_buffer, y_buffer
             self._gradients = [parameter.grad for parameter in self._parameters]
             generator.set_state(before)

@@ -118,7 +118,8 @@ def whole_batch_norm_backward(
     wide_grad, centered = _wide(grad), _wide(x) - _per_channel(mean, x)
     scale = (var + eps).rsqrt()  # (C,)
     sums = torch.stack((wide_grad.sum((0, 2, 3)).double(), (wide_grad * centered).sum((0, 2, 3)).double() * scale))
-    grad_bias, grad_weight = sums.to(weight.dtype, copy=True)  # before they are summed in place
+    # copies, as the sums are added to in place; one each, as the outputs of an operator share no memory
+    grad_bias, grad_weight = (own.to(weight.dtype, copy=True) for own in sums)
     dist.all_reduce(sums)
     mean_grad, mean_product = sums / count
     wide_grad = wide_grad - _per_channel(mean_grad, x) - centered.mul_(_per_channel(scale * mean_product, x))

@@ -16,8 +16,8 @@ from convnn.layers import (
     CoordConv1d,
     CoordConv2d,
 )
-from convnn.layers.ops.aggregate import aggregate_tiles
-from convnn.layers.ops.attend import attend
+from convnn.layers.ops.aggregate import aggregate_backward, aggregate_tiles
+from convnn.layers.ops.attend import attend, attend_backward
 from convnn.layers.ops.nearest import nearest_keys, nearest_positions
 from convnn.layers.ops.spatial import spatial_neighbors, spatial_neighbors_in_pool
 
@@ -98,6 +98,21 @@ def test_operators_keep_the_promises_made_to_autograd_and_the_compiler():
         (attend, (projections, index, None, slots, start, sides, 1, "euclidean")),
     ):
         torch.library.opcheck(operator.overload, arguments)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_gradients_have_the_types_and_strides_that_the_compiler_expects(dtype):
+    """Under autocast, attention has the projections in the half type and weights in float32."""
+    sides, weight_dtype = [4, 4], torch.promote_types(dtype, torch.float32)
+    index, attention = torch.randint(16, (2, 16, 4), dtype=torch.int16), torch.rand(2, 16, 4, dtype=weight_dtype)
+    x, grad, projections = (torch.randn(2, channels, 16, dtype=dtype).mT for channels in (3, 5, 9))
+    slots, start = torch.randn(3, 1, 4, dtype=weight_dtype), torch.randn(3, dtype=weight_dtype)
+    weight = torch.randn(5, 3, 4, dtype=dtype)
+    for operator, arguments in (
+        (aggregate_backward, (grad, x, index, weight, sides, 0, False, True)),
+        (attend_backward, (x, projections, index, None, slots, start, attention, sides, 0, "cosine")),
+    ):
+        torch.library.opcheck(operator.overload, arguments, test_utils=("test_schema", "test_faketensor"))
 
 
 def test_one_image_compiles_whole_to_what_it_gives_uncompiled():

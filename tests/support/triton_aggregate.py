@@ -7,6 +7,7 @@ import warnings
 import torch
 
 from convnn.layers import ConvNN1d, ConvNN2d
+from convnn.layers.ops.aggregate import aggregate_tiles
 from convnn.layers.ops.triton import launch
 
 TOLERANCE = 2e-6  # of the largest value: float32 sums in another order
@@ -40,6 +41,17 @@ def cases(every):
                 yield f"{case}, {way}: {error:.1e}"
 
 
+def strided_case():
+    """The strides of the arguments, of which the compiler and autograd know nothing, change no value."""
+    x, weight, bias = torch.randn(2, 3, 9).mT, torch.randn(5, 4, 3).mT, torch.randn(10)[::2]
+    index = torch.randint(9, (2, 4, 9)).mT
+    arguments = (x, index, weight, bias)
+    actual = aggregate_tiles(*arguments, [9], 0, False)
+    expected = aggregate_tiles(*(tensor.contiguous() for tensor in arguments), [9], 0, False)
+    if not torch.equal(actual, expected):
+        yield "the convolution depends on strides"
+
+
 if __name__ == "__main__":
-    for line in cases(int(sys.argv[1])):
+    for line in itertools.chain(cases(int(sys.argv[1])), strided_case()):
         print(line, flush=True)

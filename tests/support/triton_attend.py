@@ -7,6 +7,7 @@ import warnings
 import torch
 
 from convnn.layers import ConvNNAttention1d, ConvNNAttention2d
+from convnn.layers.ops.attend import attend, attend_backward
 from convnn.layers.ops.triton import launch
 
 TOLERANCE = 5e-6  # of the largest value: float32 sums in another order
@@ -61,6 +62,17 @@ def cases(every):
                 yield f"{case}, {way}: {error:.1e}"
 
 
+def shared_memory_case():
+    """Each gradient has memory of its own, from its beginning, as compiled code expects of an operator."""
+    for slots in (1, 3):
+        projections, weight, bias = torch.randn(2, 9, 9), torch.randn(3, 1, slots), torch.randn(3)
+        inputs = (projections, torch.randint(9, (2, 9, slots)), None, weight, bias)
+        out, attention = attend(*inputs, [9], 0, "cosine")
+        grads = attend_backward(out, *inputs, attention, [9], 0, "cosine")
+        if {grad.untyped_storage().data_ptr() for grad in grads} != {grad.data_ptr() for grad in grads}:
+            yield f"{slots} slots: gradients are parts of one tensor"
+
+
 if __name__ == "__main__":
-    for line in cases(int(sys.argv[1])):
+    for line in itertools.chain(cases(int(sys.argv[1])), shared_memory_case()):
         print(line, flush=True)

@@ -12,7 +12,7 @@ import torch
 
 from convnn.layers.ops.nearest import nearest_keys, nearest_positions
 from convnn.layers.ops.triton import launch
-from convnn.layers.ops.triton.search import Tiles, launch_search
+from convnn.layers.ops.triton.search import Tiles, agree, launch_search
 
 TILES = (Tiles(16, 16, 16, 4), Tiles(32, 32, 16, 4), Tiles(16, 64, 32, 4))
 SPECIAL = (torch.nan, torch.inf, -torch.inf, 1e38, -0.0)
@@ -84,7 +84,29 @@ def wrong_check_case():
     launch.enable("search", CPU)
 
 
+def strided_case():
+    """Vectors whose channels are not adjacent in memory have the neighbors of those whose channels are."""
+    x = torch.randn(2, 20, 3, generator=torch.Generator().manual_seed(0))
+    strided = x.mT.contiguous().mT
+    for metric in ("cosine", "euclidean"):
+        options = (None, [5, 4], 0, 3, metric)
+        if not torch.equal(nearest_keys(x, x, *options), nearest_keys(strided, strided, *options)):
+            yield f"{metric}: the neighbors depend on strides"
+
+
+def wrong_position_case():
+    """A search that returns what is no candidate disagrees; nothing is indexed with it."""
+    x, position = torch.randn(1, 20, 3), torch.arange(0, 40, 2)
+    index = position[(torch.arange(20)[:, None] + torch.arange(3)) % 20][None]
+    for wrong in (-1, 1, 500):
+        actual = index.clone()
+        actual[0, 4, 1] = wrong
+        if agree(actual, index, x, x, "cosine", position):
+            yield f"position {wrong} passes for a neighbor"
+
+
 if __name__ == "__main__":
     every = int(sys.argv[1])
-    for line in itertools.chain(exact_cases(every), operator_cases(every), wrong_check_case()):
+    cases = (exact_cases(every), operator_cases(every), strided_case(), wrong_position_case(), wrong_check_case())
+    for line in itertools.chain(*cases):
         print(line, flush=True)

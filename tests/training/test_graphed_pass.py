@@ -14,7 +14,7 @@ from convnn.training.trainer import Trainer
 def record_on_cpu(model: torch.nn.Module, fault: str = ""):
     """Return what records a pass on the CPU as a graph does: its tensors are those that every replay writes."""
 
-    def record(function):
+    def record(function, device):
         buffers = [buffer.clone() for buffer in model.buffers()]
         results, parameters = function(), list(model.parameters())
         gradients = [parameter.grad for parameter in parameters]

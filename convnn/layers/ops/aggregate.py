@@ -112,16 +112,20 @@ def aggregate_tiles(
 
 
 def _uses_kernels(
-    x: Tensor, index: Tensor, weight: Tensor, bias: Tensor, sides: Sequence[int], padding: int, coords: bool
+    x: Tensor, index: Tensor, weight: Tensor, bias: Tensor | None, sides: Sequence[int], padding: int, coords: bool
 ) -> bool:
-    """Return whether there are kernels that agree with the tiles, in both directions and in both orders of sums."""
+    """Return whether there are kernels that agree with the tiles, in both directions and in both orders of sums.
+
+    The backward pass, which has no bias, compares them with one of zeros.
+    """
     if x.dtype not in launch.dtypes(x.device) or not len(x) or not launch.is_usable("aggregate", x):
         return False
 
     def agrees() -> bool:
         images = slice(0, launch.CHECKED_IMAGES)
         indices = index[images] if len(index) > 1 else index
-        arguments = (x[images], indices, weight, bias, sides, padding, coords)
+        some_bias = weight.new_zeros(len(weight)) if bias is None else bias
+        arguments = (x[images], indices, weight, some_bias, sides, padding, coords)
         out, expected = _aggregate_in_registers(*arguments), _aggregate_in_tiles(*arguments)
         backward_arguments = (expected, x[images], indices, weight, sides, padding, coords, True)
         expected_grads = _aggregate_backward_in_tiles(*backward_arguments)
@@ -145,7 +149,7 @@ def _aggregate_in_registers(
 ) -> Tensor:
     slot_weight = weight[..., : index.shape[2]].permute(2, 1, 0).contiguous()  # (K, d, out)
     source = _kernel_source(x, sides, padding, coords)
-    return fused.forward(source, index.contiguous(), slot_weight, bias, sides, padding)
+    return fused.forward(source, index.contiguous(), slot_weight, bias.contiguous(), sides, padding)
 
 
 def _aggregate_backward_in_registers(
@@ -204,7 +208,7 @@ def aggregate_backward(
 
     The first is empty unless `need_x`.
     """
-    if _uses_kernels(x, index, weight, weight.new_empty(len(weight)), sides, padding, coords):
+    if _uses_kernels(x, index, weight, None, sides, padding, coords):
         is_ordered = torch.are_deterministic_algorithms_enabled()  # atomic additions come in any order
         return _aggregate_backward_in_registers(grad, x, index, weight, sides, padding, coords, need_x, is_ordered)
     return _aggregate_backward_in_tiles(grad, x, index, weight, sides, padding, coords, need_x)

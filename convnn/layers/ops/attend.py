@@ -233,7 +233,7 @@ def _attend_backward_in_tiles(
         by_query.zero_()
         padded = by_query.unflatten(1, padded_sides(sides, padding))
         interior_view(padded, sides, padding).copy_(grad_queries.unflatten(1, tuple(sides)))
-    return grad_projections, grad_weight, grad.sum((0, 1))
+    return grad_projections, grad_weight, grad.sum((0, 1), dtype=masked.dtype).to(weight.dtype)
 
 
 def _weighted_sum_backward(

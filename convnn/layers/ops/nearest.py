@@ -249,11 +249,12 @@ def _whole_operands(
     """Queries, candidates, and for distances the candidates' squared norms. (t, N, c), (t, M, c), (t, M)"""
     queries, rows = vectors(images)
     candidates = layout.select_candidates(rows)
-    if metric != "euclidean":
-        return queries.contiguous(), candidates.contiguous(), None
-    center = center_of(layout.select_interior(rows))
-    candidates = candidates - center
-    return queries - center, candidates, candidates.square().sum(2)
+    penalty = None
+    if metric == "euclidean":
+        center = center_of(layout.select_interior(rows))
+        queries, candidates = queries - center, candidates - center  # in the strides that they had
+        penalty = candidates.square().sum(2)
+    return queries.contiguous(), candidates.contiguous(), penalty
 
 
 def _search_in_tiles(vectors: Vectors, x: Tensor, layout: SearchLayout, k: int, metric: str) -> Tensor:

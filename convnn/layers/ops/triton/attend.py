@@ -228,5 +228,5 @@ def backward(
     if grad_scores is not None:
         entries = entries_by_position(index, len(projections), prod(padded_sides(sides, padding)))
         by_source(grad, projections, *entries, *chosen, grad_scores, grad_projections, *place)
-    sums = parts.sum(0)  # (K + 1, d)
-    return grad_projections, sums[:-1].mT[:, None], sums[-1]
+    # two sums and not parts of one: outputs of an operator share no memory, and the compiler expects aligned ones
+    return grad_projections, parts[:, :-1].sum(0).mT[:, None], parts[:, -1].sum(0)

@@ -109,7 +109,9 @@ def agree(index: Tensor, expected: Tensor, queries: Tensor, candidates: Tensor, 
     (t, N, k) twice, then operands of `search`.
     """
     ascending = index.sort(dim=-1).values
-    if not torch.equal(index[..., 0], expected[..., 0]) or bool((ascending[..., 1:] == ascending[..., :-1]).any()):
+    is_repeated = (ascending[..., 1:] == ascending[..., :-1]).any()
+    is_other = ~torch.isin(index[..., 1:], position).all()  # no candidate: indexing with it would end the CUDA context
+    if not torch.equal(index[..., 0], expected[..., 0]) or bool(is_repeated | is_other):
         return False
     columns = torch.zeros(int(position.max()) + 1, dtype=torch.int64, device=position.device)
     columns[position.long()] = torch.arange(len(position), device=position.device)

@@ -129,6 +129,7 @@ def by_x_ordered_kernel(
     rows = tl.program_id(0) * BT + tl.arange(0, BT)
     channels = tl.program_id(1) * BD + tl.arange(0, BD)
     is_row, is_channel = rows < ROWS, channels < C
+    # of rows from ROWS it lies behind the last image, and is masked
     position = (rows // S).to(tl.int64) * P + padded_position(rows % S, W, PH, PW)
     total = tl.zeros((BT, BD), tl.float32)
     for slot in range(K):
@@ -184,7 +185,7 @@ def by_weight_kernel(
     slot, part = tl.program_id(1), tl.program_id(2)
     is_channel, is_output = channels < C, outputs < O
     total = tl.zeros((BD, BO), tl.float32)
-    for start in range(part * STEP, min((part + 1) * STEP, T), BT):
+    for start in range(part * STEP, min((part + 1) * STEP, T), BT):  # none for a part from T, which stores zeros
         rows = start + tl.arange(0, BT)
         is_row = rows < T
         offsets, is_inside = source_offsets(index_ptr, rows, is_row, slot, N, S, C, H, W, index_stride, K, PH, PW)

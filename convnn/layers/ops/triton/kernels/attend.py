@@ -32,7 +32,10 @@ def inverse_lengths(rows):
 
 @triton.jit
 def query_offsets(rows, N, S, D, W, QH: tl.constexpr, QW: tl.constexpr):
-    """Offsets of the projections of queries: with QW > 0 the projections are those of the padded map. -> (BT,)"""
+    """Offsets of the projections of queries: with QW > 0 the projections are those of the padded map. -> (BT,)
+
+    Those of rows from T lie behind the last image: they are for masked accesses only.
+    """
     return ((rows // N).to(tl.int64) * S + padded_position(rows % N, W, QH, QW)) * 3 * D
 
 
@@ -224,6 +227,7 @@ def by_source_kernel(
     is_row = rows < ROWS
     channels = tl.arange(0, BD)
     offsets = rows.to(tl.int64) * 3 * D
+    # of rows from ROWS it lies behind the last image, and is masked; (position + 1) * K is at most B * P * K
     position = (rows // S).to(tl.int64) * P + padded_position(rows % S, W, PH, PW)
     first = tl.load(starts_ptr + position * K, mask=is_row, other=0)
     count = tl.load(starts_ptr + (position + 1) * K, mask=is_row, other=0) - first
@@ -238,7 +242,7 @@ def by_source_kernel(
         is_entry = number < count  # false for rows from ROWS, whose count is 0
         entry = tl.load(order_ptr + first + number, mask=is_entry, other=0)
         grad = load_rows(grad_ptr, entry // K * D, is_entry, channels, D)
-        weight = load_rows(weight_ptr, entry % K, is_entry, channels * K, D * K)
+        weight = load_rows(weight_ptr, entry % K, is_entry, channels * K, D * K)  # channels * K < D * K: those below D
         factor = tl.load(attention_ptr + entry, mask=is_entry, other=0.0)
         if HAS_KEEP:
             factor *= tl.load(keep_ptr + entry, mask=is_entry, other=0.0)

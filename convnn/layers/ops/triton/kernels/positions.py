@@ -23,7 +23,8 @@ def source_offsets(
     """Offsets of the neighbors of rows, and whether they are in the source: padding is not. -> (BT,) twice
 
     A position counts in the map of (H + 2 PH) x (W + 2 PW), of which the source holds the interior. With PW = 0 it is
-    the row of the source itself. A sequence has H = 1 and PH = 0. `stride` is that of the source's rows.
+    the row of the source itself. A sequence has H = 1 and PH = 0. `stride` is that of the source's rows. The offset
+    of what is not in the source may lie outside of it: it is for masked accesses only.
     """
     image = (rows // N).to(tl.int64)
     position = tl.load(index_ptr + image * index_stride + (rows % N) * K + slot, mask=is_row, other=0).to(tl.int32)

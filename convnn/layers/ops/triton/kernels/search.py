@@ -52,10 +52,11 @@ def search_kernel(
     BD: tl.constexpr,
 ):
     """Scores of BQ queries with all candidates, a tile at a time; the COUNT best so far stay in registers."""
+    # int64 for the images before this one; rows and columns of one image, times channels, stay below 2^31
     image = (tl.program_id(0) // blocks).to(tl.int64)
     rows = tl.program_id(0) % blocks * BQ + tl.arange(0, BQ)
     is_query = rows < N
-    own_column = tl.load(own_column_ptr + rows, mask=is_query, other=-1)
+    own_column = tl.load(own_column_ptr + rows, mask=is_query, other=-1)  # rows from N: computed, not stored
     queries_ptr += image * N * C
     candidates_ptr += image * M * C
     slot = tl.arange(0, SLOTS)

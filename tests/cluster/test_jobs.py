@@ -116,6 +116,20 @@ def test_signals_and_preemption_requeue_a_run_which_ends_as_an_undisturbed_one(t
     check_undisturbed(run, tmp_path)
 
 
+def test_each_process_of_a_run_is_a_task_and_all_of_them_are_requeued(tmp_path):
+    words = killing.arguments(OPTIONS | {"processes": 2, "num_epochs": 6})
+    job = f"{submitted('run', 'quickstart', *words, '--slurm', cwd=tmp_path)}_1"
+    run = only_run(tmp_path)
+    hold(run, 1)
+    run_command(["scancel", "--signal=USR1", job])
+    until(lambda: (state := state_of(job)) is not None and state.is_waiting)
+    assert run.recorded_status() == "interrupted"
+    start_again_now(job)
+    until_ended(job)
+    assert run.status() == "done" and run.history().started.processes == 2, (run.path / "job.log").read_text()
+    check_undisturbed(run, tmp_path)
+
+
 def test_a_canceled_job_saves_and_stays_canceled(tmp_path):
     job = submitted("run", "quickstart", *killing.arguments(OPTIONS), "--slurm", cwd=tmp_path)
     run = only_run(tmp_path)

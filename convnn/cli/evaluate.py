@@ -370,4 +370,5 @@ def _merged_config(run: Run, resolved: Resolved) -> RunConfig:
         raise UserError(problems)
     if "runtime.device" not in typed:
         values["runtime.device"] = "auto"  # a run may be evaluated where it was not trained
+    values["runtime.processes"] = 1  # however many have trained it
     return build_config(values)

@@ -159,6 +159,7 @@ class _Speed:
 
     layer: str
     dataset: str
+    processes: int
     epoch_flops: int
     seconds_per_flop: float
 
@@ -175,7 +176,8 @@ def _seconds(cells: Sequence[Cell], runs: Iterable[Summary]) -> tuple[float | No
         if flops is None:
             return None, ""
         kind = cell.config.layer.type, cell.config.data.dataset
-        comparable = [speed for speed in speeds if speed.epoch_flops * SCALE >= flops / cell.config.training.num_epochs]
+        processes, epoch_flops = cell.config.runtime.processes, flops / cell.config.training.num_epochs
+        comparable = [s for s in speeds if s.processes == processes and s.epoch_flops * SCALE >= epoch_flops]
         same = [speed for speed in comparable if (speed.layer, speed.dataset) == kind]
         if not comparable:
             return None, ""
@@ -205,7 +207,8 @@ def _speeds(runs: Iterable[Summary]) -> list[_Speed]:
         if started is None or started.host != hardware.host_name() or not started.device.startswith(device):
             continue
         if flops:
-            speeds.append(_Speed(config.layer.type, config.data.dataset, flops, seconds / flops))
+            kind = config.layer.type, config.data.dataset, config.runtime.processes
+            speeds.append(_Speed(*kind, flops, seconds / flops))
         if len(speeds) == MAX_TIMED:
             break
     return speeds

@@ -17,6 +17,7 @@ from convnn.runs.control import ControlCommand
 from convnn.runs.run import Run, create_run
 from convnn.worker.signals import Interruption
 from tui.process.launcher import Launcher
+from tui.screens.setup.epoch_time import from_timed_steps
 
 # one thread each: on a machine that does more, two of a process wait for each other
 OPTIONS = training.SMALL | {"limit": 40, "num_epochs": 4, "layer": "ConvNN", "K": 4, "augment": True, "threads": 1}
@@ -97,6 +98,12 @@ def test_the_app_says_how_the_child_of_a_run_ended(tmp_path, ending):
         assert "SIGKILL" in str(launch.error) and launch.run.status() == "died"
     else:
         assert launch.ended.code == 130 and launch.run.status() == "interrupted"
+
+
+@pytest.mark.torture
+async def test_steps_are_timed_by_all_processes_of_a_run():
+    measured = await from_timed_steps(training.config(OPTIONS, processes=2))
+    assert measured.seconds > 0
 
 
 @pytest.mark.torture

@@ -48,6 +48,7 @@ def test_time_is_that_of_past_runs_of_the_same_layer_and_data(tmp_path):
     past_run(tmp_path, SET + "axes = { K = [4] }", 12.0)
     past_run(tmp_path, SET.replace("ConvNN", "Conv2d"), 1000.0)
     past_run(tmp_path, SET, 99.0, host="another")
+    past_run(tmp_path, SET.replace("limit = 40", "limit = 40, runtime.processes = 2"), 1.0)
     cost = cost_of(tmp_path)
     assert cost.seconds == pytest.approx(6 * 3 * 11, rel=0.1) and "2 past runs of the same layer" in cost.timed_by
     attention = cost_of(tmp_path, SET.replace("ConvNN", "ConvNN_Attn") + AXES)

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import json
 import sys
+import tempfile
 import time
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from convnn.config.schema import RunConfig
 from convnn.errors import UserError
 from convnn.presets import resolve, store
+
+if TYPE_CHECKING:
+    from convnn.training.trainer import Trainer
 
 WARM_UP_STEPS, MAX_STEPS, MAX_SECONDS = 2, 20, 6.0
 FORWARD_SHARE = 1 / 3  # of the time of a training step, roughly
@@ -16,12 +22,18 @@ FORWARD_SHARE = 1 / 3  # of the time of a training step, roughly
 
 def measure(config: RunConfig) -> dict[str, object]:
     """Estimate the seconds of an epoch, evaluation included, from some training steps."""
+    from convnn.training.trainer import Trainer
+    from convnn.worker.followers import process_group
+
+    with tempfile.TemporaryDirectory(prefix="convnn-") as folder, process_group(config, Path(folder)) as (group, _):
+        return _measure(Trainer.from_config(config, group=group))
+
+
+def _measure(trainer: Trainer) -> dict[str, object]:
     import torch
 
     from convnn.events import Step
-    from convnn.training.trainer import Trainer
 
-    trainer = Trainer.from_config(config)
     state = trainer.state
     stream = trainer.run()
     times: list[float] = []

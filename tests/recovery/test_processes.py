@@ -127,6 +127,14 @@ def test_a_signal_to_every_process_ends_the_run_after_the_step(tmp_path, number)
 
 
 @pytest.mark.torture
+def test_the_time_limit_ends_every_process(tmp_path):
+    words = [*killing.arguments(LONG | {"processes": 2}), "--plain", "--max-minutes", "0.6"]
+    ended = convnn("run", *words, cwd=tmp_path)
+    run = killing.only_run(tmp_path)
+    assert ended.code == 75 and run.status() == "interrupted" and run.history().started.processes == 2
+
+
+@pytest.mark.torture
 @pytest.mark.parametrize("processes", [2, 3])  # of three, the order of a sum depends on the layout of the gradients
 def test_a_resumed_run_ends_with_the_bits_of_an_undisturbed_one(tmp_path, processes):
     words = ["verify-resume", *killing.arguments(OPTIONS | {"processes": processes}), "--kills", "2"]

@@ -45,6 +45,8 @@ def _reason(config: RunConfig, option: Option) -> str | None:
             needed = BY_KEY[needed_key]
             needs = " or ".join(needed.text(value) for value in values)
             return f"{key} has no effect with {needed.name} {needed.text(value)} (it needs {needs})"
+    if key == "run.neighbor_stats" and not layer_kind(layer).searches_neighbors:
+        return f"{key} has no effect with layer {layer} (it has no neighbors)"
     if key == "runtime.deterministic" and config.runtime.device == "cpu":
         return f"{key} has no effect with device cpu (cpu runs always repeat bit for bit)"
     return None

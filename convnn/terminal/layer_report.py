@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from convnn.metrics import format_value
+from convnn.metrics import LAYER_METRICS, format_value
 from convnn.runs.history import Axis, History, layer_means
 from convnn.tables import Column, Table
 from convnn.text import plural
@@ -56,9 +56,12 @@ def layer_series(history: History, statistic: str, x: Axis = "epoch") -> list[Se
 
 
 def layer_table(history: History) -> Table:
-    """Return the latest statistics of a run that has some, a row a layer and the means below."""
+    """Return the latest statistics of a run that has some, a row a layer and the means below.
+
+    Of the norms of branches it has the shares alone, which compare between layers.
+    """
     latest = history.layer_statistics[-1]
-    names = [name for name in STATISTICS if any(name in layer for layer in latest.layers.values())]
+    names = [name for name in LAYER_METRICS if any(name in layer for layer in latest.layers.values())]
     rows = {**latest.layers, "mean": layer_means(latest)}
     cells = [
         [slot, *(format_value(layer[name], name) if name in layer else "" for name in names)]

@@ -1,4 +1,4 @@
-"""Seconds to import, list, filter, compare and tabulate generated runs, and a tree of real ones.
+"""Seconds to import, list, filter, compare, tabulate and plot generated runs, and a tree of real ones.
 
 Commands are timed as processes of their own, start-up included: the best of three, warm.
 
@@ -110,10 +110,21 @@ def measure(name: str, tree: Path, root: Path) -> None:
     print()
 
 
+def measure_plot(folder: Path) -> None:
+    """Print the seconds of a figure of 54 runs of 150 epochs, and of one over an option."""
+    root, figure = folder / "runs54", str(folder / "figure.svg")
+    generate(folder / "old54", 54, 150)
+    command_seconds(["import", str(folder / "old54")], root, 1)
+    for name, axis in (("curves", "epoch"), ("over an option", "branch_ratio")):
+        words = ["plot", "has:K status=done", "--metric", "test_top1", "--x", axis, "--out", figure, "--overwrite"]
+        print(f"plot of 54 runs, {name}: {command_seconds(words, root):.2f} s")
+
+
 def main(trees: list[str]) -> None:
     folder = Path(tempfile.mkdtemp(prefix="convnn-bench-"))
     try:
         print(f"start-up alone: {command_seconds(['--version'], folder):.2f} s")
+        measure_plot(folder)
         for tree in trees:
             measure(tree, Path(tree), folder / "imported")
         for count, epochs in ((1_000, 150), (10_000, 20)):

@@ -34,6 +34,7 @@ class RunGroup:
 
     runs: list[Summary] = field(default_factory=list)
     values: list[float] = field(default_factory=list)
+    independent: list[Summary] = field(default_factory=list)  # runs that are no copies or forks of others
     copies: int = 0  # runs left out because an earlier one has the same digest
     forks: int = 0  # runs left out because they go on from another run, and are no independent repeats
     missing: int = 0  # runs without a finite value
@@ -111,10 +112,12 @@ def _collect_values(group: RunGroup, field: Field) -> None:
         value = field.get(run)
         if value is UNKNOWN or not math.isfinite(value):
             group.missing += 1
+            group.independent.append(run)
         elif run.digest is not None and run.digest in digests:
             group.copies += 1
         else:
             group.values.append(value)
+            group.independent.append(run)
             digests.add(run.digest or run.path)
 
 

@@ -234,16 +234,21 @@ def group_runs(runs: Sequence[Summary], by: str, field: Field) -> GroupTable:
 
 def _group_by_repeats(runs: Sequence[Summary], field: Field, notes: list[str]) -> GroupTable:
     groups = group_repeats(runs, field)
-    options = differing_options(group.runs[0] for group in groups)
-    keys = [fields.get_field(_OPTION_NAMES[key]) for key in options if key not in (SEED, "run.name", "run.tags")]
-    rows = [GroupRow([_active_value(key, group.runs[0]) for key in keys], group, []) for group in groups]
+    keys = group_keys(groups)
+    rows = [GroupRow([active_value(key, group.runs[0]) for key in keys], group, []) for group in groups]
     if len({group.runs[0].config.key for group in groups}) < len(groups):
         notes.append("rows with the same options are on different data")
     notes += copies_note(groups) + drawn_note(groups, field)
     return GroupTable(keys, field, rows, notes, has_intervals=True)
 
 
-def _active_value(field: Field, run: Summary) -> Any:
+def group_keys(groups: Sequence[RunGroup]) -> list[Field]:
+    """Return the options in which groups of repeats differ."""
+    options = differing_options(group.runs[0] for group in groups)
+    return [fields.get_field(_OPTION_NAMES[key]) for key in options if key not in (SEED, "run.name", "run.tags")]
+
+
+def active_value(field: Field, run: Summary) -> Any:
     """Return the value of an option, UNKNOWN where it has no effect: repeats may differ in it."""
     if field.option is None or field.option.key not in run.config.active:
         return UNKNOWN

@@ -68,6 +68,7 @@ COMMANDS = {
     "inspect": Command("look and compare", "inspect", runs_long=True),
     "compare": Command("look and compare", "compare"),
     "table": Command("look and compare", "table"),
+    "plot": Command("look and compare", "plot", runs_long=True),
     "note": Command("manage runs", "note"),
     "tag": Command("manage runs", "tag"),
     "rm": Command("manage runs", "rm"),

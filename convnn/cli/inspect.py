@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from convnn.cli import arguments
-from convnn.cli.output import UNLIMITED, print_sentences, write_json
+from convnn.cli.output import UNLIMITED, check_new_file, print_sentences, write_json
 from convnn.errors import Exit, Problem, UserError, did_you_mean
 from convnn.files import write_atomic
 from convnn.json_values import json_text
@@ -90,7 +90,7 @@ def inspect(
     target = find_run(run, root)
     second = _against(against, target, root) if against is not None else None
     if out is not None:
-        _check_out(out)
+        check_new_file(out, FORMATS)
     point = _point(query) if query is not None else None
     _check_layer(target, layer)
     _check_checkpoint(checkpoint)
@@ -146,17 +146,6 @@ def _check_checkpoint(name: str) -> None:
     if name not in arguments.CHECKPOINTS and not _is_number(name):
         message = f"--checkpoint is {name!r}: must be {', '.join(arguments.CHECKPOINTS)} or the number of an epoch"
         raise UserError(Problem(message, key="checkpoint", value=name))
-
-
-def _check_out(path: Path) -> None:
-    if path.suffix.lower() not in FORMATS:
-        message = f"--out is {str(path)!r}: must end in {', '.join(FORMATS)}"
-        raise UserError(Problem(message, key="out", value=str(path)))
-    if path.exists() or path.is_symlink():
-        raise UserError(Problem(f"{path} is there already", key="out", value=str(path), fix="choose another name"))
-    folder = path.absolute().parent
-    if not folder.is_dir():
-        raise UserError(Problem(f"there is no folder {folder}", key="out", value=str(path)), Exit.STORAGE)
 
 
 def _point(text: str) -> Point:

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from convnn.sweeps.states import SweepState
 
 
-def _complete_sweeps(context: typer.Context, incomplete: str) -> list[str]:
+def complete_sweeps(context: typer.Context, incomplete: str) -> list[str]:
+    """Return the names of sweeps that start with what was typed."""
     from convnn.runs.run import runs_root
     from convnn.runs.sweep_cells import sweep_names
 
@@ -29,7 +30,7 @@ def _complete_sweeps(context: typer.Context, incomplete: str) -> list[str]:
 
 SweepName = Annotated[
     str,
-    typer.Argument(metavar="NAME", help="as `convnn sweep` lists it", autocompletion=_complete_sweeps),
+    typer.Argument(metavar="NAME", help="as `convnn sweep` lists it", autocompletion=complete_sweeps),
 ]
 
 

@@ -69,6 +69,12 @@ LINES = {
     "runs": [[], [HOSTILE], ["--columns", HOSTILE], ["--group", "layer.K"]],
     "compare": [[ANY, "@2"], [ANY, HOSTILE]],
     "table": [["--rows", "K", "--unfinished"], ["--rows", HOSTILE]],
+    "plot": [
+        ["--out", "a.svg"],
+        [HOSTILE, "--out", "b.svg"],
+        [ANY, "--out", HOSTILE],
+        [ANY, "--out", "c.svg", "--x", HOSTILE],
+    ],
     "import": [["old"], [HOSTILE], [f"old/{HOSTILE}/args.txt"]],
     "export": [[ANY], [HOSTILE, "--csv"]],
     "rm": [["--where", "K=5", "--dry-run"], [HOSTILE], [ANY], ["--undo"]],

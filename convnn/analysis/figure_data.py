@@ -1,0 +1,150 @@
+"""What `convnn plot` draws: a metric over the training, or over an option, with the mean and sd of repeats."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from statistics import fmean, stdev
+from typing import Any, cast
+
+from convnn.analysis.comparison import COST_AXES, ComparedRun, CostAxis, shared_monitor
+from convnn.analysis.fields import Field, get_field, metric_names
+from convnn.analysis.repeats import RunGroup, copies_note, drawn_note, group_repeats
+from convnn.analysis.run_table import active_value, group_keys, imported_note
+from convnn.charts.figure import FigureData, FigureLine
+from convnn.config.recorded import UNKNOWN
+from convnn.errors import Problem, UserError
+from convnn.metrics import metric_info
+from convnn.runs.summary import Summary
+from convnn.text import plural
+
+CURVE_AXES: dict[str, tuple[CostAxis, str]] = {
+    ("epoch" if axis == "epochs" else axis): (axis, label)
+    for axis, label in zip(COST_AXES, ("epoch", "training time (s)", "training images", "training FLOPs"), strict=True)
+}
+LOG_OPTION = "optimizer.lr"
+
+
+def figure_data(runs: Sequence[Summary], *, metric: str | None = None, x: str = "epoch") -> FigureData:
+    """Return the figure of a metric over an axis of CURVE_AXES, or over an option.
+
+    Args:
+        runs: in groups of repeats, each of which is a curve or a point
+        metric: of curves by default the one that all runs monitor, over an option its best value
+        x: what it is drawn over; an option gives a line for each combination of the others that differ
+
+    Raises:
+        UserError: for an unknown metric or axis, with the nearest known one; where nothing can be drawn
+    """
+    curve_axes = {name.lower(): name for name in CURVE_AXES}
+    recorded = metric_names(runs)
+    if (name := curve_axes.get(x.lower())) is not None:
+        data = _curves(runs, metric, name)
+    else:
+        x_field = get_field(x, [*recorded, *CURVE_AXES])  # the axes are near, too
+        if x_field.option is None:
+            fix = f"give {', '.join(CURVE_AXES)} or an option, such as K"
+            raise UserError(Problem(f"--x is {x!r}: must be an axis of the training or an option", key="x", fix=fix))
+        field = get_field(metric or "best", recorded)
+        if field.kind != "number":
+            raise UserError(Problem(f"{field.key} is no number", key="metric", fix="give best:test_top1, for example"))
+        data = _over_option(runs, field, x_field)
+    if not any(math.isfinite(mean) for line in data.lines for mean in line.mean):
+        notes = f" ({'; '.join(data.notes)})" if data.notes else ""
+        raise UserError(Problem(f"none of these runs has {data.y_label} over {data.x_label}{notes}", key="metric"))
+    data.notes.extend(imported_note(runs))
+    return data
+
+
+def _curves(runs: Sequence[Summary], metric: str | None, x: str) -> FigureData:
+    compared = {run.path: ComparedRun.read(run) for run in runs}
+    metric = metric or shared_monitor(list(compared.values()))
+    recorded = metric_names(runs)
+    if metric not in recorded:
+        get_field(metric, recorded)  # an unknown name raises with the nearest known one
+        message = f"none of these runs records {metric} each epoch"
+        raise UserError(Problem(message, key="metric", value=metric, fix=f"choose one of {', '.join(recorded)}"))
+    field = get_field(metric, recorded)
+    groups = group_repeats(runs, field)
+    axis, x_label = CURVE_AXES[x]
+    notes = copies_note(groups) + drawn_note(groups, field)
+    lines, without_costs = [], 0
+    for group, label in _labeled(groups):
+        costs = {run.path: compared[run.path].costs(axis) for run in group.independent}
+        members = [(compared[path], cost) for path, cost in costs.items() if cost]
+        without_costs += len(costs) - len(members)
+        if members:
+            # the mean of fewer runs would jump where one ends
+            epochs = range(min(len(cost) for _, cost in members))
+            xs = [fmean(cost[epoch] for _, cost in members) for epoch in epochs]
+            values = [[run.history.epochs[epoch].metrics.get(metric) for run, _ in members] for epoch in epochs]
+            lines.append(_line(f"{label} (n={len(members)})" if len(members) > 1 else label, xs, values))
+        if len({len(cost) for _, cost in members}) > 1:
+            notes.append(f"{label}: drawn as far as its shortest run")
+    if without_costs:
+        notes.append(f"without {x_label}, or an epoch: {plural(without_costs, 'run')}")
+    return FigureData(x_label, _with_unit(metric, metric), lines, notes=notes)
+
+
+def _over_option(runs: Sequence[Summary], field: Field, x: Field) -> FigureData:
+    groups = group_repeats(runs, field)
+    notes = copies_note(groups) + drawn_note(groups, field)
+    if missing := sum(group.missing for group in groups):
+        notes.append(f"without {field.key}: {plural(missing, 'run')}")
+    placed = [group for group in groups if active_value(x, group.runs[0]) not in (UNKNOWN, None)]
+    if unplaced := len(groups) - len(placed):
+        notes.append(f"left out: {plural(unplaced, 'configuration')} without {x.key}, or where it has no effect")
+    positions = sorted({active_value(x, group.runs[0]) for group in placed}, key=x.sort_key)
+    are_numbers = all(type(value) in (int, float) for value in positions)
+    points: dict[str, dict[Any, RunGroup]] = {}
+    for group, label in _labeled(placed, without=x.key):
+        value = active_value(x, group.runs[0])
+        if value in points.get(label, {}):
+            label = f"{label} ({group.runs[0].name})".strip()  # on other data
+        points.setdefault(label, {})[value] = group
+    lines = []
+    for label, by_value in points.items():
+        ordered = [value for value in positions if value in by_value]
+        xs = [float(value if are_numbers else positions.index(value)) for value in ordered]
+        lines.append(_line(label, xs, [by_value[value].values for value in ordered]))
+    log_x = are_numbers and x.option is not None and x.option.key == LOG_OPTION and all(v > 0 for v in positions)
+    ticks = [] if are_numbers else [x.show(value) for value in positions]
+    y_label = _with_unit(field.key, field.format_as)
+    return FigureData(x.key, y_label, lines, error_bars=True, log_x=log_x, tick_labels=ticks, notes=notes)
+
+
+def _line(label: str, xs: Sequence[float], values: Iterable[Sequence[float | None]]) -> FigureLine:
+    """Return the mean and sd of the values at each x: a gap where one is missing or not finite."""
+    means, sds = [], []
+    for point in values:
+        is_whole = bool(point) and all(value is not None and math.isfinite(value) for value in point)
+        finite = cast("Sequence[float]", point)
+        means.append(fmean(finite) if is_whole else math.nan)
+        sds.append(stdev(finite) if is_whole and len(finite) > 1 else math.nan)
+    return FigureLine(label, xs, means, sds)
+
+
+def _labeled(groups: Sequence[RunGroup], without: str = "") -> list[tuple[RunGroup, str]]:
+    """Return groups with the options that tell them apart, sorted by these: "layer=ConvNN, K=9".
+
+    A group that is alone, or told apart by its data, has the name of its run.
+    """
+    keys = [key for key in group_keys(groups) if key.key != without]
+    rows = [(group, [(key, active_value(key, group.runs[0])) for key in keys]) for group in groups]
+    rows.sort(key=lambda row: [key.sort_key(value) for key, value in row[1]])
+    labeled = []
+    for group, values in rows:
+        label = ", ".join(f"{key.key}={key.show(value)}" for key, value in values if value is not UNKNOWN)
+        labeled.append((group, label))
+    labels = [label for _, label in labeled]
+    if without:
+        return labeled
+    return [
+        (group, label if label and labels.count(label) == 1 else f"{label} {group.runs[0].name}".strip())
+        for group, label in labeled
+    ]
+
+
+def _with_unit(name: str, metric: str) -> str:
+    unit = metric_info(metric).unit
+    return f"{name} ({unit})" if unit else name

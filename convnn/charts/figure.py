@@ -1,0 +1,159 @@
+"""Figures for papers, drawn by Matplotlib: mean curves with bands, or means with error bars, as SVG, PDF or PNG."""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from convnn.errors import Problem, UserError, did_you_mean
+from convnn.text import escaped
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.legend import Legend
+    from matplotlib.text import Text
+
+FORMATS = (".svg", ".pdf", ".png")
+EXTRA = "pip install 'convnn[plot]'"
+# eight colors that people with any color vision tell apart: Okabe and Ito, Color Universal Design, 2008
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
+DASHES = ("-", "--", ":", "-.")  # one for each round of the colors
+BAND_OPACITY = 0.2
+MOST_INSIDE = 10  # lines of a legend inside the axes
+HANDLE_INCHES, LETTER_INCHES, LINE_INCHES = 0.55, 0.065, 0.16  # of a legend in small letters
+
+
+@dataclass(frozen=True)
+class FigureLine:
+    """A mean at each x, NaN for a gap, and the standard deviation, NaN where a single run has none."""
+
+    label: str
+    x: Sequence[float]
+    mean: Sequence[float]
+    sd: Sequence[float]
+
+
+@dataclass(frozen=True)
+class FigureData:
+    """What a figure shows. Its texts are raw: the figure neither escapes nor interprets them as formulas."""
+
+    x_label: str
+    y_label: str
+    lines: Sequence[FigureLine]
+    error_bars: bool = False  # bars at points; else bands around curves
+    log_x: bool = False
+    tick_labels: Sequence[str] = ()  # of x = 0, 1, 2, ... where x is no number
+    notes: list[str] = field(default_factory=list)
+
+
+def check_style(style: str) -> None:
+    """Raise UserError where Matplotlib is missing, or has no such style and there is no such file."""
+    library = _matplotlib().style.library
+    if style not in ("default", *library) and not Path(style).is_file():
+        message = f"--style is {style!r}: it is no style of Matplotlib and no file{did_you_mean(style, library)}"
+        raise UserError(Problem(message, key="style", value=style, fix=f"choose one of {', '.join(sorted(library))}"))
+
+
+def draw_figure(data: FigureData, suffix: str, *, about: str, style: str | None = None) -> tuple[bytes, list[str]]:
+    """Return a figure in the format of a file's ending, the same bytes each time, and what Matplotlib warned of.
+
+    Matplotlib's own configuration and style files decide its look; `about` is stored in its metadata. Raises UserError
+    where Matplotlib is missing or cannot draw with the style.
+    """
+    matplotlib = _matplotlib()
+    from cycler import cycler
+    from matplotlib.figure import Figure
+
+    cycle = cycler(linestyle=DASHES) * cycler(color=COLORS)
+    ours = {"axes.prop_cycle": cycle, "pdf.fonttype": 42, "svg.hashsalt": "convnn"}
+    # what a person configured stays
+    ours = {
+        name: value for name, value in ours.items() if matplotlib.rcParams[name] == matplotlib.rcParamsDefault[name]
+    }
+    target = io.BytesIO()
+    with warnings.catch_warnings(record=True) as caught, matplotlib.rc_context(ours):
+        warnings.simplefilter("always")
+        try:
+            with matplotlib.style.context([] if style is None else style):
+                figure = Figure(layout="constrained")
+                _draw(figure.add_subplot(), data)
+                figure.savefig(target, format=suffix[1:], metadata=_metadata(suffix, escaped(about)))
+        except (ValueError, RuntimeError, OSError) as error:  # of a style: no LaTeX, an impossible size or font
+            fix = "choose another --style, or look at your matplotlibrc"
+            raise UserError(Problem(f"Matplotlib cannot draw this: {error}", key="style", fix=fix)) from error
+    return target.getvalue(), list(dict.fromkeys(str(warning.message) for warning in caught))
+
+
+def _matplotlib() -> Any:
+    """Return Matplotlib, without a window system. Raises UserError where it is not installed."""
+    os.environ["MPLBACKEND"] = "agg"
+    try:
+        import matplotlib
+        from matplotlib import style  # an attribute of the package from now on
+    except ModuleNotFoundError as error:
+        raise UserError(Problem(f"plots need Matplotlib: there is no {error.name}", fix=EXTRA)) from error
+    assert matplotlib.style is style
+    return matplotlib
+
+
+def _metadata(suffix: str, about: str) -> Mapping[str, str | None]:
+    match suffix:
+        case ".svg":
+            return {"Description": about, "Date": None}
+        case ".pdf":
+            return {"Subject": about, "CreationDate": None}
+    return {"Description": about}
+
+
+def _draw(axes: Axes, data: FigureData) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    handles: list[Any] = []
+    for line in data.lines:
+        if data.error_bars:
+            handles.append(axes.errorbar(line.x, line.mean, yerr=line.sd, marker="o", markersize=4, capsize=3))
+            continue
+        (curve,) = axes.plot(line.x, line.mean)
+        low = [mean - sd for mean, sd in zip(line.mean, line.sd, strict=True)]
+        high = [mean + sd for mean, sd in zip(line.mean, line.sd, strict=True)]
+        axes.fill_between(line.x, low, high, color=curve.get_color(), alpha=BAND_OPACITY, linewidth=0)
+        handles.append(curve)
+    if data.log_x:
+        axes.set_xscale("log")
+    if data.tick_labels:
+        axes.set_xticks(range(len(data.tick_labels)), list(data.tick_labels))
+        _show_raw(axes.get_xticklabels(), data.tick_labels)
+    elif data.x_label == "epoch":
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    texts = [axes.set_xlabel(""), axes.set_ylabel("")]
+    _show_raw(texts, [data.x_label, data.y_label])
+    labels = [line.label for line in data.lines]
+    if len(labels) > 1:
+        _show_raw(_legend(axes, handles, max(map(len, labels))).get_texts(), labels)
+
+
+def _legend(axes: Axes, handles: Sequence[Any], longest: int) -> Legend:
+    """Return the legend, its texts still to be set; below the axes, in a higher figure, where there are many lines."""
+    numbers = [str(number) for number in range(len(handles))]  # a label that begins with an underscore would be hidden
+    if len(handles) <= MOST_INSIDE:
+        return axes.legend(handles, numbers)
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    width, height = figure.get_size_inches()
+    columns = max(1, int(width / (HANDLE_INCHES + LETTER_INCHES * longest)))
+    figure.set_size_inches(width, height + LINE_INCHES * math.ceil(len(handles) / columns))
+    return figure.legend(handles, numbers, loc="outside lower center", ncols=columns, fontsize="x-small")
+
+
+def _show_raw(texts: Sequence[Text], contents: Sequence[str]) -> None:
+    """Set texts that Matplotlib shows as they are: neither formulas nor, whatever the style, LaTeX."""
+    for text, content in zip(texts, contents, strict=True):
+        text.set_usetex(False)
+        text.set_parse_math(False)
+        text.set_text(escaped(content))

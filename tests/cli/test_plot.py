@@ -1,0 +1,91 @@
+"""`convnn plot`: the figures that Matplotlib draws of runs."""
+
+from __future__ import annotations
+
+import math
+import re
+
+import pytest
+from support.app import make_run
+
+from convnn.analysis.figure_data import figure_data
+from convnn.charts.figure import FigureData, FigureLine, draw_figure
+from convnn.errors import Exit, UserError
+from convnn.events import Epoch, Finished
+from convnn.runs.event_log import append_event
+from convnn.runs.summary_cache import summaries
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    """Two repeats each of K 4 and K 9, and one run of a layer without K; the metrics of a run depend on its seed."""
+    root = tmp_path / "runs"
+    for number, (K, seed) in enumerate([("4", 0), ("4", 1), ("9", 0), ("9", 1)]):
+        run = make_run(
+            root, f"run{number}", "live", layer__type="ConvNN", layer__K=K, training__seed=str(seed), epochs=0
+        )
+        for epoch in range(1, 3 + seed):
+            metrics = {"test_top1": 60.0 + 10 * seed + epoch, "train_s": 9.0}
+            append_event(run / "events.jsonl", Epoch(epoch=epoch, step=epoch, metrics=metrics))
+        append_event(run / "events.jsonl", Finished(outcome="done"))
+    make_run(root, "plain", layer__type="Conv2d")
+    monkeypatch.setenv("CONVNN_RUNS", str(root))
+    monkeypatch.chdir(tmp_path)
+    return root
+
+
+def runs_of(root):
+    return summaries(root)[0]
+
+
+def test_repeats_are_one_curve_as_far_as_the_shortest_goes(root):
+    data = figure_data(runs_of(root), metric="test_top1", x="seconds")
+    labels = [line.label for line in data.lines]
+    assert labels == ["layer=Conv2d", "layer=ConvNN, K=4 (n=2)", "layer=ConvNN, K=9 (n=2)"]
+    single, line, _ = data.lines
+    assert all(map(math.isnan, single.sd)) and list(single.x) == [9.0, 18.0, 27.0]
+    assert line.mean == [66.0, 67.0] and line.sd == pytest.approx([50**0.5] * 2)
+    assert any("shortest" in note for note in data.notes)
+    assert data.y_label == "test_top1 (%)" and data.x_label == "training time (s)"
+
+
+def test_over_an_option_repeats_are_a_point_and_what_has_none_is_named(root):
+    data = figure_data(runs_of(root), metric="test_top1", x="K")
+    (line,) = data.lines
+    assert list(line.x) == [4.0, 9.0] and line.mean[0] == 67.5 and line.sd[0] == pytest.approx(11 / 2**0.5)
+    assert data.error_bars and any("1 configuration" in note for note in data.notes)
+    words = figure_data(runs_of(root), metric="test_top1", x="layer")
+    assert list(words.tick_labels) == ["Conv2d", "ConvNN"]
+    assert figure_data(runs_of(root), x="lr").log_x
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"metric": "test_top2"}, "test_top1"), ({"x": "secnds"}, "seconds"), ({"x": "name"}, "option")],
+)
+def test_a_wrong_key_is_refused_with_the_nearest(root, options, message):
+    with pytest.raises(UserError, match=message):
+        figure_data(runs_of(root), **options)
+
+
+@pytest.mark.parametrize("suffix", [".svg", ".pdf", ".png"])
+def test_the_same_figure_is_the_same_bytes_with_its_command(suffix):
+    gap = FigureLine("_$x_$\x1b{\\input", [1.0, 2.0, 3.0], [1.0, math.nan, 3.0], [0.1, math.nan, math.nan])
+    data = FigureData("$\\frac{", "\\alpha$$", [gap, gap])
+    image, _ = draw_figure(data, suffix, about="convnn plot <x> & 'y'")
+    assert image == draw_figure(data, suffix, about="convnn plot <x> & 'y'")[0]
+    assert b"convnn plot" in image
+
+
+def test_the_command_writes_a_new_file_and_leaves_one_that_is_there(root, in_process, tmp_path):
+    code, _, err = in_process("plot", "layer=ConvNN", "--out", "figure.svg", "--style", "ggplot")
+    assert code == 0 and "figure.svg" in err
+    first = (tmp_path / "figure.svg").read_text()
+    assert re.search(r"convnn plot layer=ConvNN --x epoch --style ggplot", first)
+    code, _, err = in_process("plot", "run0", "--out", "figure.svg")
+    assert code == Exit.USAGE and "--overwrite" in err and (tmp_path / "figure.svg").read_text() == first
+    assert in_process("plot", "run0", "--out", "figure.svg", "--overwrite")[0] == 0
+    assert (tmp_path / "figure.svg").read_text() != first
+    assert "ggplot" in in_process("plot", "run0", "--out", "new.svg", "--style", "gplot")[2]
+    assert in_process("plot", "K=77", "--out", "new.svg")[0] == Exit.NO_RUN
+    assert in_process("plot", "run0", "--out", "new.gif")[0] == Exit.USAGE

@@ -129,7 +129,8 @@ def caveats(comparison: Comparison) -> list[str]:
 
 def notes(comparison: Comparison) -> list[str]:
     """Return how to read the tables and the verdicts, a sentence each."""
-    return [*_group_notes(comparison), *_metric_notes(comparison), *_prediction_notes(comparison)]
+    parts = (_group_notes, _code_notes, _metric_notes, _prediction_notes)
+    return [note for part in parts for note in part(comparison)]
 
 
 def verdicts(comparison: Comparison) -> list[str]:
@@ -196,6 +197,18 @@ def _group_notes(comparison: Comparison) -> Iterator[str]:
         yield f"p is adjusted for {tests} comparisons, an interval is that of its pair alone"
     for floor in dict.fromkeys(group.noise_floor for group in comparison.group_comparisons if group.noise_floor):
         yield f"run-to-run standard deviation: {floor.source}, {plural(round(floor.df), 'degree')} of freedom"
+
+
+def _code_notes(comparison: Comparison) -> Iterator[str]:
+    """Yield which runs were trained at which commit, where that differs; unknown commits are no difference."""
+    by_commit: dict[str, list[str]] = {}
+    for name, run in zip(comparison.names, comparison.runs, strict=True):
+        started = run.history.started
+        if started is not None and started.git_commit is not None:
+            by_commit.setdefault(started.git_commit, []).append(name)
+    if len(by_commit) > 1:
+        commits = ", ".join(f"{'+'.join(names)} at {commit[:12]}" for commit, names in by_commit.items())
+        yield f"the code may differ: trained in a checkout of another commit ({commits})"
 
 
 def _metric_notes(comparison: Comparison) -> Iterator[str]:

@@ -57,6 +57,20 @@ def test_only_what_differs_and_has_an_effect_is_a_difference(tmp_path, root):
     assert option_differences([a, a]) == []
 
 
+def test_runs_of_different_commits_are_named(root):
+    summaries = []
+    for number, commit in enumerate(["a" * 40, "b" * 40, None, "a" * 40]):
+        path = root / f"2026010{number + 1}-000000-x-000{number}"
+        path.mkdir(parents=True)
+        (path / "config.toml").write_text("[layer]\nK = 5\n")
+        for event in (Started(git_commit=commit), Epoch(epoch=1, step=1, metrics={"test_top1": 50.0})):
+            append_event(path / "events.jsonl", event)
+        summaries.append(summary.summarize(runs_run.Run(path, path.name)))
+    (note,) = [note for note in notes(compare(summaries)) if "commit" in note]
+    assert "A+D at aaaaaaaaaaaa, B at bbbbbbbbbbbb" in note
+    assert not any("commit" in note for note in notes(compare([summaries[0], *summaries[2:]])))
+
+
 def test_an_option_that_a_run_did_not_record_is_no_difference(root):
     a, b, c = event_streams.run("a", K=9), event_streams.run("b", K=12), event_streams.run("c", layer=None)
     assert option_differences([a, c]) == []

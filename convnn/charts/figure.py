@@ -8,7 +8,6 @@ import os
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convnn.errors import Problem, UserError, did_you_mean
@@ -55,7 +54,7 @@ class FigureData:
 def check_style(style: str) -> None:
     """Raise UserError where Matplotlib is missing, or has no such style and there is no such file."""
     library = _matplotlib().style.library
-    if style not in ("default", *library) and not Path(style).is_file():
+    if style not in ("default", *library) and not os.path.isfile(style):  # noqa: PTH113 for Path a name can be too long
         message = f"--style is {style!r}: it is no style of Matplotlib and no file{did_you_mean(style, library)}"
         raise UserError(Problem(message, key="style", value=style, fix=f"choose one of {', '.join(sorted(library))}"))
 

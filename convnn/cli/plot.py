@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 from pathlib import Path
@@ -107,9 +108,10 @@ def _selected(names: list[str], sweep: str | None, root: Path, *, unfinished: bo
         )
     summaries = listing.read_summaries(root)
     by_path = {summary.path: summary for summary in summaries}
-    named, matches = [], []
+    named: list[Summary] = []
+    matches: list[Summary] = []
     for name in names:
-        if re.search(r"[=<>~\s]|^has:", name) and not Path(name).exists():
+        if re.search(r"[=<>~\s]|^has:", name) and not os.path.exists(name):  # noqa: PTH110 for Path a name can be too long
             matches += parse_filter(name, summaries).select(summaries)
         else:
             run = find_run(name, root)

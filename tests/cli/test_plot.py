@@ -87,5 +87,5 @@ def test_the_command_writes_a_new_file_and_leaves_one_that_is_there(root, in_pro
     assert in_process("plot", "run0", "--out", "figure.svg", "--overwrite")[0] == 0
     assert (tmp_path / "figure.svg").read_text() != first
     assert "ggplot" in in_process("plot", "run0", "--out", "new.svg", "--style", "gplot")[2]
-    assert in_process("plot", "K=77", "--out", "new.svg")[0] == Exit.NO_RUN
+    assert in_process("plot", "K=" + ",".join(["77"] * 100), "--out", "new.svg")[0] == Exit.NO_RUN
     assert in_process("plot", "run0", "--out", "new.gif")[0] == Exit.USAGE

@@ -222,7 +222,7 @@ def _evaluate(run: Run, config: RunConfig, evaluation: Evaluation, batches: int)
         step=saved.step,
         epoch=saved.epoch,
         weights="ema" if evaluation.ema else "model",
-        bn_recalibrate=config.training.bn_recalibrate,
+        bn_recalibrate=batches or trained.config.training.bn_recalibrate,
         digest=data.digests.get(split),
         order=epoch_order(loader.num_images, seed, 0) if is_train else None,
     )

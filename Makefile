@@ -40,8 +40,8 @@ docs: $(DEV)  ## the generated parts of docs/, and its pictures by running the a
 soak: $(DEV)  ## the app for 20 minutes at ten events a second: memory and files flat?
 	$(BIN)/python -m benchmarks.soak 20
 
-torture: $(DEV)  ## every recovery suite in full, and every case of the kernels: tried, survived
-	$(BIN)/python -m pytest tests/recovery tests/layers/test_triton.py -m "torture or not torture" --timeout 0
+torture: $(DEV)  ## every recovery suite in full, every case of the kernels and of a hostile state
+	$(BIN)/python -m pytest tests/recovery tests/layers/test_triton.py tests/training/test_saved_state.py -m "torture or not torture" --timeout 0
 
 $(READY): pyproject.toml
 	$(PYTHON) -m venv .venv

@@ -137,6 +137,7 @@ def replaced(document, path, value):
     return copied
 
 
+@pytest.mark.parametrize("count", [2, pytest.param(len(HOSTILE), marks=pytest.mark.torture)], ids=["some", "all"])
 @pytest.mark.parametrize(
     "options",
     [
@@ -144,7 +145,7 @@ def replaced(document, path, value):
         {"scheduler": "step", "optimizer": "sgd", "warmup_epochs": 2},
     ],
 )
-def test_any_value_of_the_state_may_be_hostile(options):
+def test_any_value_of_the_state_may_be_hostile(options, count):
     """It is refused as a whole, or training goes on: nothing else is raised, at once or at the end of the epoch."""
     trainer = build_trainer(**options)
     saved = saved_after_a_step(trainer)
@@ -152,7 +153,7 @@ def test_any_value_of_the_state_may_be_hostile(options):
     paths = [path for path in leaves(saved.plain) if path and path[0] not in ("config", "machine", "versions")]
     assert len(paths) > 20
     for path in paths:
-        for value in draw.sample(HOSTILE, 6):
+        for value in draw.sample(HOSTILE, count):
             plain = replaced(saved.plain, path, value)
             for load in (trainer.state.load_state_dict, trainer.state.load_fork):
                 try:

@@ -306,9 +306,9 @@ def kept_for_backward(mode: str) -> int:
 
 
 def test_reduce_memory_keeps_less_for_the_backward_pass():
-    default, reduced = kept_for_backward("default"), kept_for_backward("reduce-memory")
+    reduced = kept_for_backward("reduce-memory")
+    default = kept_for_backward("default")  # which sets back what the other mode has set
     assert 0 < reduced < 0.7 * default  # the budget is half of what may be computed again
-    assert kept_for_backward("default") == default  # and it is set back
 
 
 @pytest.mark.parametrize("name", ["adamw", "adam", "sgd"])

@@ -83,7 +83,7 @@ def convnn(*arguments: object, cwd: Path, **environment: str) -> Result:
     return Command(arguments, cwd, environment).wait()
 
 
-def until(true: Callable[[], bool], seconds: float = 60) -> None:
+def until(true: Callable[[], bool], seconds: float = 120) -> None:
     """Wait until something is true; fails when it never is."""
     end = time.monotonic() + seconds
     while not true():

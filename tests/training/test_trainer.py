@@ -129,7 +129,7 @@ class GraphMemory(torch.nn.Module):
 def test_accumulation_outlives_the_memory_of_cuda_graphs(mode):
     options = {"clip_grad_norm": 0, "accumulate": 3}
     eager, compiled = build_trainer(**options), build_trainer(use_compiled=True, compile_mode=mode, **options)
-    compiled.compiled_model = GraphMemory(compiled.state.model)
+    compiled.parallel_model = GraphMemory(compiled.state.model)
     x, y = next(eager.state.train_loader.epoch(1))
     for _ in range(2):
         expected, gradients = one_step(eager, x, y), one_step(compiled, x, y)

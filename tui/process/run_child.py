@@ -69,7 +69,7 @@ class RunChild:
         if isinstance(command, Interruption):
             self._process.send_signal(SIGNAL_OF[command])
         else:
-            with suppress(UserError):  # it has just ended
+            with suppress(UserError, OSError):  # it has just ended, or the disk takes nothing: it will say so itself
                 control.send(self.run.path, command)
 
     def _cause(self) -> str:

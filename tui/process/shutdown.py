@@ -197,7 +197,9 @@ def _last_words(launch: Launch, has_ended: bool, patience: float) -> list[str]:
     """How the launch that was cut short ended, and how it is resumed, if it can be."""
     words = f"did not stop within {patience:.0f} s: killed" if patience else "killed"
     can_resume = True
-    if has_ended and launch.ended is not None:
+    if has_ended and launch.error is not None:
+        words = f"failed: {escaped(str(launch.error).splitlines()[0])}"
+    elif has_ended and launch.ended is not None:
         words = launch.ended.finished.outcome
         can_resume = words in ("stopped", "interrupted")
     if launch.run is not None and can_resume:

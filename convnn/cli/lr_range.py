@@ -123,9 +123,9 @@ def _measure(resolved: Resolved, config: RunConfig, min_lr: float, max_lr: float
         trainer = Trainer.from_config(config)
         for warning in [*trainer.warnings, *trainer.state.data.warnings]:
             say(f"warning: {warning}")
-        taken = ramp_steps(trainer, ramp(min_lr, max_lr, steps))
-        with err().status("first step", spinner="line") as status, closing(taken):
-            for point in filter(None, taken):
+        training_steps = ramp_steps(trainer, ramp(min_lr, max_lr, steps))
+        with err().status("first step", spinner="line") as status, closing(training_steps):
+            for point in filter(None, training_steps):
                 points.append(point)
                 status.update(f"step {len(points)}/{steps}  lr {power_of_ten(point.lr)}  loss {point.loss:.4g}")
         for warning in trainer.state.train_loader.warnings:

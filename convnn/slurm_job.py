@@ -10,7 +10,7 @@ import os
 import re
 import subprocess
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from convnn.errors import Exit, Problem, UserError
@@ -21,7 +21,6 @@ FIRST_PORT, PORTS = 20_000, 12_000  # below those that systems give to clients
 TIMEOUT = 30.0  # seconds for an answer of the controller
 FIELDS = ("JobArrayID", "State", "Reason", "StartTime", "EndTime", "PreemptTime", "RestartCnt", "Command")
 WAITING = ("PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT", "RESV_DEL_HOLD")
-UNKNOWN_JOB = "Invalid job id specified"
 
 
 class SlurmError(UserError):
@@ -91,32 +90,20 @@ def current_job(environment: Mapping[str, str] = os.environ) -> str | None:
     return job if JOB_ID.fullmatch(job) else None
 
 
-def job_states(jobs: Iterable[str]) -> dict[str, JobState]:
-    """Return the states of jobs by one `squeue`; those that have ended, or never were, are left out.
-
-    Raises SlurmError where Slurm cannot be asked, which says nothing about the jobs.
-    """
-    names = {job for job in jobs if JOB_ID.fullmatch(job)}
-    if not names:
-        return {}
-    numbers = sorted({name.partition("_")[0] for name in names})
-    try:
-        states = _squeue(f"--jobs={','.join(numbers)}")
-    except SlurmError as error:
-        if UNKNOWN_JOB in str(error):  # of a single job that has left the queue
-            return {}
-        raise
-    return {name: states[name] for name in names if name in states}
-
-
 def own_jobs() -> dict[str, JobState]:
     """Return the states of all jobs of this user that are in the queue. Raises SlurmError."""
     return _squeue("--me")
 
 
 def job_state(job: str) -> JobState | None:
-    """Return the state of a job; None for one that has ended or never was. Raises SlurmError as `job_states` does."""
-    return job_states([job]).get(job)
+    """Return the state of a job; None for one that ended lately.
+
+    Raises SlurmError, which says nothing about the job, where Slurm cannot be asked or does not know it: Slurm forgets
+    a job some minutes after its end, and that of another cluster knows none of this one.
+    """
+    if not JOB_ID.fullmatch(job):
+        raise SlurmError(f"{job!r} is no number of a job", Exit.FAILED)
+    return _squeue(f"--jobs={job.partition('_')[0]}").get(job)
 
 
 def seconds_left(job: str) -> float | None:

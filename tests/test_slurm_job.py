@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from convnn import slurm_job
-from convnn.slurm_job import SlurmError, current_job, job_state, job_states
+from convnn.slurm_job import SlurmError, current_job, job_state
 
 
 def test_job_of_the_environment():
@@ -20,7 +20,8 @@ def test_without_slurm_nothing_is_known_of_a_job(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(SlurmError, match="no squeue on this machine"):
         job_state("12")
-    assert job_states([]) == {} and job_states(["--help"]) == {}  # nothing that could be asked for
+    with pytest.raises(SlurmError, match="no number of a job"):
+        job_state("--help")
 
 
 def test_state_of_a_job_is_parsed_with_any_path(monkeypatch, tmp_path):
@@ -29,7 +30,8 @@ def test_state_of_a_job_is_parsed_with_any_path(monkeypatch, tmp_path):
     squeue.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
     state = slurm_job.JobState("PENDING", "BeginTime", start=1795727900.0, restarts=2, script="/a b|c/job.sh")
-    assert job_states(["12_3", "12_4", "13"]) == {"12_3": state} and state.is_waiting and not state.was_preempted
+    assert job_state("12_3") == state and state.is_waiting and not state.was_preempted
+    assert job_state("12_4") is None and job_state("13") is None
 
 
 def test_a_refusal_of_slurm_is_passed_on(monkeypatch, tmp_path):
@@ -37,6 +39,7 @@ def test_a_refusal_of_slurm_is_passed_on(monkeypatch, tmp_path):
         (tmp_path / name).write_text(f"#!/bin/sh\necho '{message}' >&2\nexit 1\n")
         (tmp_path / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
-    assert job_state("12") is None  # it has left the queue
+    with pytest.raises(SlurmError, match="Invalid job id"):  # it may be of another cluster
+        job_state("12")
     with pytest.raises(SlurmError, match="no permission"):
         slurm_job.cancel(["12"])

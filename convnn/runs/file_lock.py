@@ -30,8 +30,9 @@ HEARTBEAT_SECONDS = 30.0
 RECENT_SECONDS = 120.0  # of the last heartbeat of a process that is taken for alive
 GUARD_SECONDS = 10.0  # after which a guard was left by a process that was killed: it is needed for milliseconds
 PROBE = r"\.clock\.[0-9a-f]{8}\.tmp"  # name of a file that is made to learn the time of a file system
+READER_SECONDS = 1.0  # longer than a reader holds a lock to test it
 CLOCK_SECONDS = 10.0  # for which the clock of a file system is known once it was read
-MAX_NOTE = 1 << 14  # bytes of the file that are read
+MAX_NOTE, MAX_TEXT = 1 << 18, 1 << 15  # bytes of the file that are read, characters of its text
 FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 NO_FLOCK = frozenset({errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP})
 INHERITED = "CONVNN_LOCKS"  # variable with the descriptors that hold locks which a parent process hands over
@@ -92,10 +93,7 @@ class FileLock:
                 status = os.fstat(descriptor)
                 if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:  # it is a file elsewhere, too
                     raise OSError(errno.EINVAL, f"{path.name} is not a file of its own", str(path))
-                try:
-                    flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    raise HeldError(read_note(descriptor), by_flock=True) from None
+                _flock_alone(descriptor)
                 with _guarded(path):
                     if not _is_at(descriptor, path):  # its last holder removed it: lock the one that is there now
                         os.close(descriptor)
@@ -126,6 +124,20 @@ class FileLock:
             return read_note(descriptor)
         finally:
             os.close(descriptor)
+
+    @property
+    def is_own(self) -> bool:
+        """Whether no other process has taken the lock, as one of another node may after a time without heartbeats.
+
+        Raises OSError where the file cannot be read.
+        """
+        try:
+            present = self.present_note()
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ESTALE):
+                raise
+            return False
+        return present is None or present.token == self.note.token
 
     def rewrite(self, **changes: object) -> None:
         """Write the note again, with these changes of it."""
@@ -206,6 +218,18 @@ def flock(descriptor: int, operation: int) -> None:
         if error.errno not in NO_FLOCK:
             raise
         _flock_error = error.strerror or str(error)
+
+
+def _flock_alone(descriptor: int) -> None:
+    """Lock an open file exclusively, waiting for readers that test the lock. Raises HeldError."""
+    deadline = time.monotonic() + READER_SECONDS
+    while True:
+        try:
+            return flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if is_flocked(descriptor) or time.monotonic() > deadline:
+                raise HeldError(read_note(descriptor), by_flock=True) from None
+            time.sleep(0.001)
 
 
 def is_flocked(descriptor: int) -> bool:
@@ -319,7 +343,7 @@ def _own_note(descriptor: int, text: str) -> LockNote:
         inode=os.fstat(descriptor).st_ino,
         job=slurm_job.current_job(),
         restarts=int(restarts) if restarts.isdecimal() else 0,
-        text=text,
+        text=text[:MAX_TEXT],  # a longer note would not be read
     )
 
 

@@ -6,6 +6,7 @@ import fcntl
 import os
 import re
 import shlex
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -38,6 +39,7 @@ class RunLock:
 
     def __init__(self, directory: Path, *, take_over: bool = False) -> None:
         self.directory = directory
+        self._mutex = threading.Lock()  # a thread that writes checkpoints checks the lock, too
         self._folder = file_lock.take_inherited(directory)
         self._file = FileLock.adopt(directory / LOCK_FILE)
         self.is_inherited = self._file is not None  # from the process that started this one
@@ -56,6 +58,10 @@ class RunLock:
 
         Raises LockLostError where another process has it.
         """
+        with self._mutex:
+            self._check()
+
+    def _check(self) -> None:
         assert self._file is not None
         try:
             present = self._file.present_note()
@@ -196,7 +202,10 @@ def _stop(directory: Path) -> str:
 
 
 def _job_has_ended(note: LockNote) -> bool:
-    """Return whether the holder was a process of a Slurm job that has ended or waits to start again."""
+    """Return whether the holder was a process of a Slurm job that has ended or waits to start again, as Slurm says.
+
+    One that Slurm does not know may be of another cluster, which shares the file system.
+    """
     if note.job is None:
         return False
     restarts = os.environ.get("SLURM_RESTART_COUNT", "0")

@@ -23,6 +23,7 @@ from convnn.json_values import check_depth, json_text
 SWEEPS, CELLS = ".sweeps", "cells.jsonl"
 LONGEST_LINE = 1 << 16  # bytes
 MAX_DEPTH = 4
+MAX_DRAWS = 10**6  # of a search: each number below that of a cell is a trial of its study
 
 
 class SweepCell(BaseModel):
@@ -41,7 +42,7 @@ class SweepCell(BaseModel):
     reused: bool = False  # the run was trained before the sweep
     reason: str = ""  # why it cannot be trained
     same_as: int | None = None  # the index of an earlier cell that is the same model, trained once for both
-    trial: int | None = None  # of a search: the number of the draw, from 0
+    trial: int | None = Field(default=None, ge=0, le=MAX_DRAWS)  # of a search: the number of the draw, from 0
     repeats: int | None = None  # of a search: the index of the cell that this one repeats with another seed
 
     @field_validator("run")

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from convnn.runs.file_lock import FileLock, HeldError, is_held
+from convnn.runs.file_lock import FileLock, HeldError, is_held, read_holder
 
 POLL_SECONDS = 0.02
 Claim = FileLock
@@ -40,3 +40,14 @@ def exclusive(path: Path) -> Iterator[None]:
 def is_claimed(path: Path) -> bool:
     """Return whether a process holds the lock of the file at `path` now."""
     return is_held(path)
+
+
+def claim_text(path: Path) -> str | None:
+    """Return what the holder of a claim left for readers; None where nobody holds it."""
+    try:
+        note = read_holder(path)
+    except HeldError:
+        return ""
+    except OSError:
+        return None
+    return None if note is None else note.text

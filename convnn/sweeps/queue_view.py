@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 from convnn.config.active import active_options
 from convnn.config.options import BY_KEY
 from convnn.config.toml import parse_run
 from convnn.errors import UserError
-from convnn.runs.file_lock import HeldError, read_holder
 from convnn.runs.history import Progress
 from convnn.runs.progress import live_progress
+from convnn.sweeps.claims import claim_text
 from convnn.sweeps.queue import Entry, Queue
 from convnn.sweeps.slots import SLOTS, host_name
 from convnn.sweeps.work import live_workers
@@ -71,22 +70,11 @@ def slot_states(queue: Queue) -> list[SlotState]:
         folder = queue.place(SLOTS)
     except UserError:  # the queue warns of it
         return []
-    names = [name for path in live_workers(queue) for name in (_text(path) or "").split("\n") if name]
-    texts = {path.name: _text(path) for path in folder.iterdir()} if folder.is_dir() else {}
+    names = [name for path in live_workers(queue) for name in (claim_text(path) or "").split("\n") if name]
+    texts = {path.name: claim_text(path) for path in folder.iterdir()} if folder.is_dir() else {}
     in_use = {name: entry_id for name, entry_id in texts.items() if entry_id is not None}
     own = f"{host_name()}-"
     return [SlotState(name.removeprefix(own), in_use.get(name)) for name in sorted({*names, *in_use})]
-
-
-def _text(path: Path) -> str | None:
-    """Return what the holder of a claim left for readers; None where nobody holds it."""
-    try:
-        note = read_holder(path)
-    except HeldError:
-        return ""
-    except OSError:
-        return None
-    return None if note is None else note.text
 
 
 def queue_rows(queue: Queue) -> tuple[list[QueueRow], list[str]]:

@@ -81,6 +81,7 @@ class Checkpointer:
 
     `emit` records events. `flush_history` writes the events that are still in memory and raises OSError where it
     cannot: a checkpoint is never ahead of the history. `saved` is the position of the checkpoint that was resumed from.
+    `check_lock` raises LockLostError where another process took the run over, maybe while a checkpoint was written.
     """
 
     def __init__(
@@ -90,8 +91,10 @@ class Checkpointer:
         emit: Callable[[Event], None],
         flush_history: Callable[[], None],
         saved: Position | None = None,
+        check_lock: Callable[[], None] = lambda: None,
     ) -> None:
         self.run, self.state, self.emit, self.flush_history = run, state, emit, flush_history
+        self.check_lock = check_lock
         self.config = state.config
         self._saved = (saved.epoch, saved.global_step) if saved else None  # position of the newest complete checkpoint
         self._seconds = 0.0  # that the last checkpoint took
@@ -271,9 +274,11 @@ class Checkpointer:
         if job.earlier_best is not None:
             best_step, weights = job.earlier_best
             checkpoint.write(self.run, best_step, weights.model, None, weights.plain, weights.ema)
+            self.check_lock()
             checkpoint.write_pointer(self.run, "best", best_step)
         state = job.state
         checkpoint.write(self.run, job.step, state.model, state.optimizer, state.plain, state.ema)
+        self.check_lock()
         checkpoint.write_pointer(self.run, "last", job.step)
         if job.is_best:
             checkpoint.write_pointer(self.run, "best", job.step)

@@ -21,6 +21,11 @@ CHECK_SECONDS = 0.1  # for which the lock of a run that was this process's stays
 Show = Callable[[Event, str], None]  # gets an event and its line in events.jsonl
 
 
+def _clock() -> float:
+    """Return a monotonic time in seconds that also goes on while the machine is suspended, where the system has one."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+
 class Recorder:
     """Appends each event to events.jsonl, folds it into the history, and shows it: it is serialized and folded once.
 
@@ -29,7 +34,7 @@ class Recorder:
 
     def __init__(self, run: Run, history: History, show: Show, check_lock: Callable[[], None] = lambda: None) -> None:
         self.run, self.history, self._show, self._check_lock = run, history, show, check_lock
-        self._checked = 0.0  # when, on the monotonic clock
+        self._checked = 0.0  # when, by `_clock`
         self._event_log = EventLog(run.events_path, show)
         self._unwritable: set[str] = set()  # files that a warning was given for
 
@@ -38,9 +43,9 @@ class Recorder:
 
     def check_lock(self) -> None:
         """Raise LockLostError where another process trains the run by now, as far as that was not just looked at."""
-        if time.monotonic() - self._checked >= CHECK_SECONDS:
+        if _clock() - self._checked >= CHECK_SECONDS:
             self._check_lock()
-            self._checked = time.monotonic()
+            self._checked = _clock()
 
     def emit(self, event: Event) -> None:
         self.check_lock()

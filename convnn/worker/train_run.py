@@ -161,6 +161,7 @@ def _train(
             emit=recorder.emit,
             flush_history=recorder.flush,
             saved=resume_point.position if resume_point else None,
+            check_lock=recorder.check_lock,
         )
         if not trainer.state.is_complete:
             checkpointer.try_room()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 from collections.abc import Iterator
@@ -15,6 +16,8 @@ from convnn.config.toml import parse_run
 from convnn.errors import UserError
 from convnn.events import Epoch, Event, Finished, Started
 from convnn.runs.event_log import event_line
+from convnn.runs.file_lock import read_holder
+from convnn.runs.sweep_cells import CELLS
 from convnn.sweeps.axes import parse_axis
 from convnn.sweeps.dump import dump_sweep
 from convnn.sweeps.file import Sweep, parse_sweep
@@ -256,3 +259,45 @@ def test_a_search_takes_more_trials_but_no_other_space(tmp_path, worker):
     path.write_text(f"{SET}{CHOICES}[search]\ntrials = 4")
     with pytest.raises(UserError, match="other axes"):
         plan_start(str(path), folder.root, extend=True)
+
+
+def test_the_lock_of_a_search_names_its_process_while_that_draws(tmp_path, worker):
+    from convnn.sweeps.search.coordinator import Coordinator
+    from convnn.sweeps.search.process import coordinate
+
+    folder = started(tmp_path, "trials = 1")
+    train(folder, Coordinator(folder), {})
+    holders = []
+    coordinate(folder, None, lambda line: holders.append(read_holder(folder.coordinator)))
+    assert [holder.pid for holder in holders] == [os.getpid()] and not folder.is_searching
+
+
+def test_what_no_search_has_written_is_neither_drawn_from_nor_lost(tmp_path, worker):
+    from convnn.sweeps.search.coordinator import Coordinator
+    from convnn.sweeps.search.study import LONGEST_LINE, SearchStudy
+
+    folder = started(tmp_path, "trials = 2\nmethod = 'random'")
+    other = SearchStudy(folder.study, Search(), [parse_axis("K", {"min": 1, "max": 9})], [])
+    other.complete(other.ask()[0], 1.0)  # a valid journal
+    with (folder.path / CELLS).open("a") as file:
+        file.write('{"index": 9, "name": "a", "seed": 0, "trial": 1000000000}\n')
+    Coordinator(folder).step()
+    folder.study.write_bytes(b"x" * (LONGEST_LINE + 1))
+    train(folder, Coordinator(folder), {})
+    state = read_state(folder)
+    assert state.is_done and any("is no cell" in warning for warning in state.warnings)
+    assert sorted(path.stat().st_size > LONGEST_LINE for path in folder.path.glob("*-study.log")) == [False, True]
+
+
+def test_a_trial_of_another_space_is_named_where_it_is_to_be_repeated(tmp_path, worker):
+    from convnn.sweeps.search.coordinator import Coordinator
+
+    folder = started(tmp_path, "trials = 1\nconfirm = 1")
+    coordinator = Coordinator(folder)
+    coordinator.step()
+    (cell,) = folder.cells()[0]
+    folder.set_runs([cell.model_copy(update={"labels": {"K": "2", "lr": "9"}})])
+    write_run(Queue(folder.root).entries()[0][0])
+    Queue(folder.root).leave(Queue(folder.root).entries()[0][0], "")
+    with pytest.raises(UserError, match="cell 1 of mine has values"):
+        coordinator.step()

@@ -14,9 +14,10 @@ import pytest
 import torch
 from support import training
 
-from convnn.errors import UserError
+from convnn.errors import Exit, Problem, UserError
 from convnn.events import Event, Saved, Warned
 from convnn.metrics import Best
+from convnn.runs.lock import LockLostError
 from convnn.training.state import TrainState
 from convnn.training.trainer import Trainer
 from convnn.worker import checkpoint
@@ -47,6 +48,17 @@ def test_a_position_is_saved_once(tmp_path, state):
     assert checkpointer.save() and checkpointer.save()
     assert sum(isinstance(event, Saved) for event in events) == 1
     assert checkpointer.up_to_date
+
+
+def test_a_run_that_was_taken_over_while_it_wrote_a_checkpoint_is_left_alone(tmp_path, state):
+    def lose() -> None:
+        raise LockLostError(Problem("taken over", fix="none"), Exit.HELD)
+
+    checkpointer, events = build_checkpointer(tmp_path, state)
+    checkpointer.check_lock = lose
+    with pytest.raises(LockLostError):
+        checkpointer.save()
+    assert not events and checkpoint.read_pointer(tmp_path, "last") is None
 
 
 def test_a_checkpoint_is_never_ahead_of_the_history(tmp_path, state):

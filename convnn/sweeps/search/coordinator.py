@@ -12,19 +12,19 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from convnn.errors import UserError
+from convnn.errors import Problem, UserError
 from convnn.events import PRUNED
-from convnn.files import open_regular
 from convnn.runs import control
 from convnn.runs.control import ControlCommand
 from convnn.runs.history import History
 from convnn.runs.status import STATUSES
 from convnn.runs.summary_cache import summaries
 from convnn.sweeps.axes import Point
+from convnn.sweeps.claims import claim_text
 from convnn.sweeps.folder import SweepFolder
 from convnn.sweeps.plan import Cell, CellPlanner, done_runs
 from convnn.sweeps.queue import Queue
-from convnn.sweeps.search.space import parameter_of, point_of
+from convnn.sweeps.search.space import parameters_of, point_of
 from convnn.sweeps.search.study import SearchStudy
 from convnn.sweeps.search.trials import (
     best_value,
@@ -41,7 +41,6 @@ from convnn.sweeps.work import STOP, ensure_worker, live_workers
 from convnn.text import plural
 from convnn.worker.crash_points import reach
 
-LARGEST_FILE = 1 << 14  # bytes of the file of a worker, a line a slot
 KILL_POINTS = ("search.asked", "search.recorded", "search.queued", "search.told")
 
 
@@ -104,12 +103,9 @@ class Coordinator:
         return self.folder.stop.exists() or any(path.with_name(f"{path.name}.{STOP}").exists() for path in workers)
 
     def _parallel_runs(self) -> int:
-        """Return how many runs the workers train at once: a line of the file of each is a slot."""
-        count = 0
-        for path in live_workers(self.queue):
-            with suppress(OSError), open_regular(path) as file:  # it has just ended
-                count += file.read(LARGEST_FILE).count(b"\n")
-        return count or self.slots or 1
+        """Return how many runs the workers train at once: a line of what each left in its claim is a slot."""
+        texts = [claim_text(path) or "" for path in live_workers(self.queue)]
+        return sum(len(text.splitlines()) for text in texts) or self.slots or 1
 
     # -- what became of trials --------------------------------------------------------------------------------------
 
@@ -187,8 +183,12 @@ class Coordinator:
             queue_cells(self.folder, [cell for cell in state.trainable if is_pending(cell) and not _is_going_on(cell)])
 
     def _points(self, state: CellState) -> list[Point]:
-        """Return the points of a trial by its labels."""
-        return [point_of(axis, parameter_of(axis, state.cell.labels[axis.name])) for axis in self.sweep.axes]
+        """Return the points of a trial by its labels. Raises UserError where the space has no such points."""
+        parameters = parameters_of(self.sweep.axes, state.cell.labels)
+        if parameters is None:
+            message = f"cell {state.cell.index} of {self.folder.name} has values that its axes do not have"
+            raise UserError(Problem(message, fix="undo the change of sweep.toml or cells.jsonl"))
+        return [point_of(axis, parameters[axis.name]) for axis in self.sweep.axes]
 
 
 def _is_live(cell: CellState) -> bool:

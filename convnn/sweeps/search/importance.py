@@ -14,7 +14,7 @@ from convnn.events import PRUNED
 from convnn.metrics import lower_is_better
 from convnn.sweeps.axes import Axis
 from convnn.sweeps.search.settings import EXTRA, Search
-from convnn.sweeps.search.space import distribution, parameter_of
+from convnn.sweeps.search.space import distribution, parameters_of
 from convnn.sweeps.search.trials import Trial
 
 METHOD = "PED-ANOVA"
@@ -30,9 +30,11 @@ def importances(trials: Sequence[Trial], search: Search, axes: Sequence[Axis]) -
     if find_spec("optuna") is None:
         return {}, f"parameter importance needs Optuna: {EXTRA}"
     valued = [
-        (trial, value)
+        (parameters, value)
         for trial in trials
-        if trial.state.state in ("done", PRUNED) and (value := trial.value(search)) is not None
+        if trial.state.state in ("done", PRUNED)
+        and (value := trial.value(search)) is not None
+        and (parameters := parameters_of(axes, trial.state.cell.labels)) is not None
     ]
     if len(valued) < MIN_TRIALS:
         return {}, f"parameter importance needs {MIN_TRIALS} trials with a value"
@@ -43,9 +45,7 @@ def importances(trials: Sequence[Trial], search: Search, axes: Sequence[Axis]) -
     optuna.logging.disable_default_handler()
     study = optuna.create_study(direction="minimize" if lower_is_better(search.metric) else "maximize")
     space = {axis.name: distribution(axis) for axis in axes}
-    for trial, value in valued:
-        labels = trial.state.cell.labels
-        parameters = {axis.name: parameter_of(axis, labels[axis.name]) for axis in axes}
+    for parameters, value in valued:
         study.add_trial(create_trial(params=parameters, distributions=space, value=value))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

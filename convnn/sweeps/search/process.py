@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import time
 from collections.abc import Callable
@@ -55,14 +54,15 @@ def coordinate(folder: SweepFolder, slots: int | None, say: Callable[[str], None
     if claim is None:
         return
     with claim:
-        os.ftruncate(claim.descriptor, 0)
-        os.pwrite(claim.descriptor, f"{os.getpid()} {socket.gethostname()}\n".encode(), 0)  # for people
         from convnn.sweeps.search.coordinator import Coordinator  # loads Optuna, while the claim is held
 
         coordinator = Coordinator(folder, slots, say)
         is_going_on, refused = True, ""
         while is_going_on:
             try:
+                if not claim.is_own:  # this process was stopped for minutes, and one of another node went on
+                    say("another process draws the trials now")
+                    return
                 is_going_on, refused = coordinator.step(), ""
             except OSError as error:  # a full disk may have room again
                 if str(error) != refused:

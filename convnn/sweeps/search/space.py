@@ -6,6 +6,7 @@ An interval is a range of numbers, the points of a range are numbered in their o
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -64,6 +65,14 @@ def parameter_of(axis: Axis, label: str) -> Parameter:
     if not isinstance(value, int | float) or not axis.interval.low <= value <= axis.interval.high:
         raise ValueError(label)
     return int(value) if axis.interval.is_whole else float(value)
+
+
+def parameters_of(axes: Sequence[Axis], labels: Mapping[str, str]) -> dict[str, Parameter] | None:
+    """Return the parameters of a trial by the label of its point of each axis; None where it is of another space."""
+    try:
+        return {axis.name: parameter_of(axis, labels[axis.name]) for axis in axes}
+    except (KeyError, ValueError):
+        return None
 
 
 def random_point(axis: Axis, random: Random) -> Point:

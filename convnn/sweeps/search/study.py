@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 
 import optuna
@@ -24,9 +23,10 @@ from convnn.runs.sweep_cells import SweepCell
 from convnn.sweeps.axes import Axis, Point
 from convnn.sweeps.search.samplers import STARTUP_TRIALS, make_sampler
 from convnn.sweeps.search.settings import Search, StopRule
-from convnn.sweeps.search.space import distribution, parameter_of, point_of
+from convnn.sweeps.search.space import distribution, parameters_of, point_of
 
 NAME = "search"  # of the study
+LONGEST_LINE = 1 << 20  # bytes of a change
 PRUNED_ATTRIBUTE = "pruned"  # of a trial that was chosen to be stopped early
 
 optuna.logging.disable_default_handler()
@@ -64,6 +64,15 @@ class SearchStudy:
         self._study = optuna.create_study(
             storage=self._storage, study_name=NAME, direction=direction, load_if_exists=True
         )
+        if self._study.direction != direction or not all(map(self._is_of_space, self._ended())):
+            raise ValueError("a study of another search")
+
+    def _ended(self) -> list[FrozenTrial]:
+        return self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
+
+    def _is_of_space(self, trial: FrozenTrial) -> bool:
+        """Whether a sampler can go by a trial: whatever Optuna reads from a line, its trials may hold."""
+        return trial.distributions == self.space and all(isinstance(value, float) for value in trial.values or ())
 
     def _reconcile(self, cells: Sequence[SweepCell]) -> None:
         """Bring the study up to date with the cells: a trial that was never written down is given up."""
@@ -75,11 +84,8 @@ class SearchStudy:
             self._study.add_trial(self._lost_trial(by_number.get(number)))
 
     def _lost_trial(self, cell: SweepCell | None) -> FrozenTrial:
-        parameters = {}
-        if cell is not None:
-            with suppress(KeyError, ValueError):  # of a space that was another one
-                parameters = {axis.name: parameter_of(axis, cell.labels[axis.name]) for axis in self.axes}
-        if not parameters:
+        parameters = None if cell is None else parameters_of(self.axes, cell.labels)
+        if parameters is None:
             return create_trial(state=TrialState.FAIL)
         return create_trial(state=TrialState.RUNNING, params=parameters, distributions=self.space)
 
@@ -147,8 +153,9 @@ def _drop_partial_line(path: Path) -> None:
     descriptor = open_append(path)
     try:
         size = os.fstat(descriptor).st_size
-        data = os.pread(descriptor, size, 0)
-        if not data.endswith(b"\n"):
-            os.ftruncate(descriptor, data.rfind(b"\n") + 1)
+        tail = os.pread(descriptor, LONGEST_LINE, max(0, size - LONGEST_LINE))
+        end = tail.rfind(b"\n") + 1
+        if end or size <= LONGEST_LINE:  # else it is no line of ours
+            os.ftruncate(descriptor, size - len(tail) + end)
     finally:
         os.close(descriptor)

@@ -193,11 +193,12 @@ TakeOver = Annotated[
 ]
 
 
-def checked_limit(text: str) -> str:
-    """Return the text of a time limit. Raises UserError where it is none that this process can have."""
-    from convnn.worker.time_limit import check_limit
+def checked_limit(text: str, *, slurm: bool = False) -> str:
+    """Return the text of a time limit. Raises UserError where it is none that this process, or its job, can have."""
+    from convnn.worker.time_limit import AUTO, check_limit
 
-    check_limit(text)
+    if not (slurm and text == AUTO):
+        check_limit(text)
     return text
 
 

@@ -114,8 +114,8 @@ def run(
     hooks = EndHooks(on_finish, not (no_notify or as_json))
     if on_finish is not None:
         _refuse({"--queue": queue, "--slurm": slurm, "--dry-run": dry_run}, "--on-finish")
-    if not slurm and max_minutes is not None:
-        arguments.checked_limit(max_minutes)
+    if max_minutes is not None:
+        arguments.checked_limit(max_minutes, slurm=slurm)
     if seeds is not None:
         unusable = {
             "--resume": resume,

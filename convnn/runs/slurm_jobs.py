@@ -51,7 +51,8 @@ class _Listing:
     def __init__(self) -> None:
         self._lock = threading.Lock()  # held while Slurm is asked
         self._jobs: Mapping[Element, Job] = {}
-        self._listed_at: float | None = None
+        self._listed_at: float | None = None  # with or without an answer
+        self._answered_at: float | None = None
         self._first_seen: dict[tuple[Path, int], float] = {}  # scripts and their times: when they were first looked at
         self._without_jobs: dict[Path, int] = {}  # scripts and their times: nothing is to be asked about them
 
@@ -72,7 +73,7 @@ class _Listing:
                 return self._jobs.get(element)
             self._ask(self._listed_at)
         # a script that is new may have been submitted after the listing
-        is_listed_since = self._listed_at is not None and self._listed_at - first_seen >= REFRESH_SECONDS
+        is_listed_since = self._answered_at is not None and self._answered_at - first_seen >= REFRESH_SECONDS
         if is_listed_since and not any(job.script == element.script for job in self._jobs):
             self._without_jobs[element.script] = time_ns
         return self._jobs.get(element)
@@ -83,22 +84,21 @@ class _Listing:
             self._list()
 
     def _ask(self, listed_at: float | None) -> None:
-        with self._lock, suppress(SlurmError):  # nothing is known then: runs are what their files say
+        with self._lock, suppress(SlurmError):  # a controller that starts anew: its last answer holds
             if self._listed_at == listed_at:  # no other thread has just asked
                 self._list()
 
     def _list(self) -> None:
-        jobs: dict[str, JobState] = {}
         try:
             jobs = slurm_job.own_jobs()
         finally:
-            self._jobs = {
-                Element(Path(state.script).resolve(), int(number)): Job(name, state)
-                for name, state in sorted(jobs.items(), key=lambda item: item[1].state not in ENDING)
-                if (number := name.partition("_")[2]).isdecimal() and state.script.endswith(f"/{SCRIPT}")
-            }
             self._listed_at = time.monotonic()
-            self._without_jobs = {}
+        self._jobs = {
+            Element(Path(state.script).resolve(), int(number)): Job(name, state)
+            for name, state in sorted(jobs.items(), key=lambda item: item[1].state not in ENDING)
+            if (number := name.partition("_")[2]).isdecimal() and state.script.endswith(f"/{SCRIPT}")
+        }
+        self._answered_at, self._without_jobs = self._listed_at, {}
 
 
 _listing = _Listing()

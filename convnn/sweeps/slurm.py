@@ -22,7 +22,7 @@ from convnn.runs.slurm_jobs import LOG, LOGS, RUN_ELEMENT, SCRIPT
 from convnn.safe_path import python_module
 from convnn.slurm_job import NoSlurmError, SlurmError
 from convnn.sweeps.folder import SweepFolder
-from convnn.sweeps.slurm_options import OptionValue, directive
+from convnn.sweeps.slurm_options import REFUSED, OptionValue, directive
 from convnn.text import one_line
 
 AUTO = "auto"
@@ -178,7 +178,7 @@ def submit(job: ArrayJob) -> str:
 
 def _sbatch(job: ArrayJob, *words: str, text: str | None = None) -> str:
     try:
-        return slurm_job.run_command(["sbatch", *words], text=text, environment=_environment(job))
+        return slurm_job.run_command(["sbatch", *words], text=text, environment=sbatch_environment(job))
     except NoSlurmError:
         raise
     except SlurmError as error:
@@ -187,10 +187,13 @@ def _sbatch(job: ArrayJob, *words: str, text: str | None = None) -> str:
         raise UserError(Problem(message, key="slurm", fix="change [slurm], or --sbatch")) from error
 
 
-def _environment(job: ArrayJob) -> dict[str, str]:
-    """Return the variables of sbatch: not those of the job that this process is in, nor what the script sets itself."""
-    set_here = {f"SBATCH_{name.upper().replace('-', '_')}" for name in job.options}
-    set_here |= {"SBATCH_ARRAY_INX", "SBATCH_EXPORT", "SBATCH_JOB_NAME", "SBATCH_OPEN_MODE", "SBATCH_NO_REQUEUE"}
+def sbatch_environment(job: ArrayJob) -> dict[str, str]:
+    """Return the variables of sbatch: not those of the job that this process is in, nor those that win over the script.
+
+    The cluster stays that of the other commands.
+    """
+    names = {*job.options, *REFUSED, "array-inx", "job-name"} - {"clusters"}
+    set_here = {f"SBATCH_{name.upper().replace('-', '_')}" for name in names}
     return {
         name: value
         for name, value in os.environ.items()

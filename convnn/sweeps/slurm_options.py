@@ -39,8 +39,12 @@ def option_problem(name: str, value: Any) -> Problem | None:
         guess = did_you_mean(name.strip("-").replace("_", "-").lower(), COMMON)
         fix = "use its own names without dashes in front: partition, cpus-per-task"
         return Problem(f"{name!r} is no option of sbatch{guess}", key=key, value=value, fix=fix)
-    if name in REFUSED:
-        return Problem(f"{key} cannot be set: {REFUSED[name]}", key=key, value=value, fix="remove it")
+    refused = next((option for option in REFUSED if option.startswith(name)), None)  # sbatch takes abbreviations
+    if refused is not None:
+        stands_for = "" if refused == name else f", which stands for {refused},"
+        return Problem(f"{key}{stands_for} cannot be set: {REFUSED[refused]}", key=key, value=value, fix="remove it")
+    if name == "requeue" and value is not True:
+        return Problem(f"{key} cannot be unset: {REFUSED['no-requeue']}", key=key, value=value, fix="remove it")
     if isinstance(value, bool | int):
         return None
     if isinstance(value, time):  # what TOML makes of 04:00:00 without quotes

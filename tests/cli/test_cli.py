@@ -389,6 +389,12 @@ def test_a_theme_that_there_is_not_is_refused_by_the_name_of_its_place(convnn, m
     assert code == 2 and "CONVNN_THEME is 'blue'" in err
 
 
+def test_a_time_limit_of_a_slurm_job_is_checked_before_it_is_submitted(convnn):
+    for more in ([], ["--seeds", "2", "--yes"]):
+        code, _, err = convnn("run", "quickstart", "--slurm", "--max-minutes", "soon", *more)
+        assert code == 2 and "--max-minutes is 'soon'" in err
+
+
 def test_one_difference_of_a_resumed_run_is_one_problem_with_the_fix(convnn, tmp_path):
     line = shlex.split("--dataset digits --limit 40 --width 0.0625 --layer Conv2d --batch_size 20 --threads 1")
     assert convnn("run", *line, "--num_epochs", "2", "--max-minutes", "0", "--plain")[0] == 75

@@ -90,6 +90,25 @@ def test_slurm_is_asked_seldom_and_only_while_there_are_jobs(slurm, run, monkeyp
     assert calls("queued") == 5
 
 
+def test_a_controller_that_does_not_answer_for_a_while_changes_nothing(slurm, run, monkeypatch):
+    clock = [1000.0]
+    monkeypatch.setattr(slurm_jobs.time, "monotonic", lambda: clock[0])
+
+    def later_statuses() -> set[str]:
+        statuses = set()
+        for _ in range(3):
+            clock[0] += slurm_jobs.REFRESH_SECONDS
+            statuses.add(run.status())
+        return statuses
+
+    slurm.stop_answering()
+    assert later_statuses() == {"died"}
+    slurm.list_jobs(("7_1", "PENDING", run.path / SCRIPT))
+    assert later_statuses() == {"queued"}
+    slurm.stop_answering()
+    assert later_statuses() == {"queued"}
+
+
 def test_without_slurm_a_run_is_what_its_files_say(run, monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(slurm_jobs, "_listing", slurm_jobs._Listing())

@@ -37,6 +37,10 @@ class SlurmCommands:
         ]
         (self._folder / "jobs").write_text("".join(lines))
 
+    def stop_answering(self) -> None:
+        """Let `squeue` fail, as while the controller starts anew, until jobs are listed again."""
+        (self._folder / "jobs").unlink()
+
     def calls(self, name: str) -> list[str]:
         """The words of each call of a command so far."""
         path = self._folder / "calls"

@@ -17,7 +17,7 @@ from convnn.runs.run import Run
 from convnn.sweeps.dump import dump_sweep, same_cells
 from convnn.sweeps.file import parse_sweep
 from convnn.sweeps.folder import SweepFolder
-from convnn.sweeps.slurm import common_processes, ranges, run_job, sweep_job
+from convnn.sweeps.slurm import common_processes, ranges, run_job, sbatch_environment, sweep_job
 from convnn.sweeps.slurm_options import REFUSED, directive, typed_options
 
 VALUES = st.text(max_size=40) | st.integers() | st.booleans() | st.floats() | st.none() | st.lists(st.text())
@@ -50,10 +50,20 @@ def test_a_script_has_one_line_for_each_option_and_is_otherwise_the_same(options
     assert parse_sweep(dump_sweep(sweep), "grid").slurm == (sweep.slurm or None)
 
 
-@pytest.mark.parametrize("name", [*REFUSED, "Partition", "--gres", "cpus_per_task", "a b", "a=b", "", "-"])
+@pytest.mark.parametrize(
+    "name",
+    [*REFUSED, "arr", "wra", "cluster", "requeue", "Partition", "--gres", "cpus_per_task", "a b", "a=b", "", "-"],
+)
 def test_options_that_are_refused(name):
     with pytest.raises(UserError, match=r"slurm|option of sbatch"):
         parse_sweep(f'[slurm]\n"{name}" = "1"\n', "grid")
+
+
+def test_variables_of_sbatch_win_over_no_line_that_a_job_needs(monkeypatch):
+    for name in ("SBATCH_WAIT", "SBATCH_OUTPUT", "SBATCH_ARRAY_INX", "SBATCH_QOS", "SBATCH_PARTITION", "SLURM_JOB_ID"):
+        monkeypatch.setenv(name, "1")
+    names = sbatch_environment(run_job(Run(Path("/r/a"), "a"), {"qos": "low"}, None)).keys()
+    assert {name for name in names if name.startswith(("SBATCH_", "SLURM_"))} == {"SBATCH_PARTITION"}
 
 
 def test_options_say_where_a_sweep_is_trained_and_not_what():

@@ -40,7 +40,7 @@ class Deletion:
                 self.say(f"{run.name} is training and is not deleted: press . to stop it first", error=True)
                 continue
             try:
-                trash.discard(run.path, run.name, self.root)
+                trash.discard(run.path, run.name, self.root, waits=False)
             except (UserError, OSError) as error:
                 if run.path.exists():  # else it was deleted already: the list is not read again yet
                     self.say(str(error), error=True)

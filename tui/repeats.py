@@ -45,7 +45,7 @@ class Repeats:
         """
         config = run.config()
         key = _without_seed(model_key(config))
-        seeds: dict[int, bool] = {config.training.seed: run.status() == "done"}  # and whether a run with it is done
+        seeds: dict[int, bool] = {config.training.seed: run.recorded_status() == "done"}  # whether one is done
         for summary in runs:
             seed = summary.config.value(SEED)
             if isinstance(seed, int) and _without_seed(recorded_model_key(summary)) == key:

@@ -37,14 +37,14 @@ def complete_runs(context: typer.Context, incomplete: str) -> list[str]:
 
 def complete_live_runs(context: typer.Context, incomplete: str) -> list[str]:
     """Return what `complete_runs` does, of the runs that train."""
-    return _run_references(context, incomplete, lambda run: STATUSES[run.status()].is_live)
+    return _run_references(context, incomplete, lambda run: STATUSES[run.recorded_status()].is_live)
 
 
 def complete_resumable_runs(context: typer.Context, incomplete: str) -> list[str]:
     """Return what `complete_runs` does, of the runs that can be continued; with --fork of all."""
     if context.params.get("fork"):
         return complete_runs(context, incomplete)
-    return _run_references(context, incomplete, lambda run: run.status() != "done" and not run.imported)
+    return _run_references(context, incomplete, lambda run: run.recorded_status() != "done" and not run.imported)
 
 
 def _run_references(context: typer.Context, incomplete: str, is_candidate: Callable[[RunDirectory], bool]) -> list[str]:

@@ -82,7 +82,7 @@ def resume(
         target, notes = fork_run(source, resolved.checked(), runs_root(runs))
         for line in [f"{target.name} continues from {source.name}", *notes]:
             say(line)
-    elif target.status() == "done":
+    elif target.recorded_status() == "done":
         check_nothing_left(target, active_options(recorded), resolved.config)
         say(f"{target.name} is finished: there is nothing left to do")
         return say(more_epochs(target, recorded))

@@ -319,7 +319,7 @@ def _continue(
 
     run = find_run(f"{directory}/", root)
     recorded = active_options(run.config())
-    if run.status() == "done":
+    if run.recorded_status() == "done":
         say(f"{run.name} is finished: there is nothing left to do")
         if differences := config_diff(recorded, config):
             say("warning: it was trained with another configuration than this command has")
@@ -389,10 +389,13 @@ def _time_limit(max_minutes: str | None) -> TimeLimit | None:
     from convnn.worker.time_limit import TimeLimit
 
     try:
-        return TimeLimit.parse(max_minutes)
+        limit = TimeLimit.parse(max_minutes)
     except SlurmError as error:
         say(f"warning: the end of the job is unknown, there is no time limit: {error}")
         return None
+    if limit is not None and limit.is_hard and limit.seconds_left() <= 0:
+        say("warning: the job ends too soon to train more than a step before that: give it a longer --time")
+    return limit
 
 
 def requeue_job(run: Run, code: int) -> None:

@@ -176,8 +176,10 @@ def read_holder(path: Path) -> LockNote | None:
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | FLAGS)
-    except FileNotFoundError:
-        return None
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ELOOP, errno.ENXIO):  # nothing, a link or a socket: no lock of ours
+            return None
+        raise
     try:
         if is_flocked(descriptor):
             if (note := read_note(descriptor)) is None:

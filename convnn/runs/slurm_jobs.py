@@ -136,10 +136,10 @@ def element_log(folder: Path, index: int) -> Path:
     return folder / LOGS / f"{index:04d}.out"
 
 
-def job_of_run(run: Path) -> Job | None:
+def job_of_run(run: Path, *, waits: bool = True) -> Job | None:
     """Return the job that trains the run at an absolute path, or is to train it; None without one."""
     element = element_of_run(run)
-    return None if element is None else job_of_element(element[0])
+    return None if element is None else job_of_element(element[0], waits=waits)
 
 
 def with_job(status: str, run: Path, *, sweeps: Sequence[str] | None = None, waits: bool = True) -> str:

@@ -18,7 +18,7 @@ from convnn.files import TRASH, has_time, read_regular, with_time, without_time,
 from convnn.runs.lock import lock_run
 from convnn.runs.marker import MARKER, is_ours
 from convnn.runs.signature import is_signed, sign
-from convnn.runs.slurm_jobs import job_of_run
+from convnn.runs.slurm_jobs import STARTING, job_of_run
 
 OWN_NAMES = frozenset(  # of what a run has in its directory
     (
@@ -77,10 +77,11 @@ def _original_place(entry: Path) -> Path | None:
     return target
 
 
-def discard(path: Path, name: str, root: Path) -> Path:
+def discard(path: Path, name: str, root: Path, *, waits: bool = True) -> Path:
     """Move the run at `path`, called `name` in `root`, to the trash and return its place there.
 
-    Raises UserError (HELD) while a process trains it or a Slurm job waits to, and for what is no run of ours.
+    Raises UserError (HELD) while a process trains it or a Slurm job is to, and for what is no run of ours. Unless it
+    `waits`, what is known of jobs is a few seconds old.
     """
     directory = _trash_directory(root)
     if not is_ours(path):
@@ -88,8 +89,9 @@ def discard(path: Path, name: str, root: Path) -> Path:
         raise UserError(Problem(message, fix="if it is a run all the same, remove it by hand"))
     if directory.resolve().is_relative_to(path.resolve()):
         raise UserError(f"{path} cannot be removed: it holds the runs in {root}")
-    if (job := job_of_run(path)) is not None and job.state.is_waiting:
-        message = f"{name} waits for the Slurm job {job.name}"
+    job = job_of_run(path, waits=waits)
+    if job is not None and (job.state.is_waiting or job.state.state in STARTING):
+        message = f"{name} is to be trained by the Slurm job {job.name}"
         raise UserError(Problem(message, fix=f"cancel it first: convnn stop {shlex.quote(f'{path}/')}"), Exit.HELD)
     directory.mkdir(parents=True, exist_ok=True)
     with lock_run(path):

@@ -134,7 +134,7 @@ class Queue:
         if not self.is_claimed(entry):
             return "queued"
         run = self.run_of(entry)
-        status = "running" if run is None else run.status()
+        status = "running" if run is None else run.recorded_status()
         return status if STATUSES[status].is_live else "running"  # it starts, or has just ended
 
     def run_of(self, entry: Entry) -> Run | None:

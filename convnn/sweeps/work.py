@@ -237,7 +237,7 @@ class Worker:
 
     def _is_done(self, entry: Entry) -> bool:
         run = self.queue.run_of(entry)
-        return run is not None and run.status() == "done"
+        return run is not None and run.recorded_status() == "done"
 
     def _spawn(self, entry: Entry, slot: Slot, claims: tuple[Claim, ...]) -> tuple[Entry, subprocess.Popen[bytes]]:
         """Start the process of an entry. Its run has a name before it has a directory: a kill leaves no stray run."""

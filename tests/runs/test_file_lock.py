@@ -94,6 +94,15 @@ def test_a_lock_is_taken_beside_a_reader_that_tests_it(tmp_path):
         FileLock.acquire(path).release()
 
 
+def test_a_link_in_place_of_a_lock_is_held_by_nobody(tmp_path):
+    link = tmp_path / lock.LOCK_FILE
+    link.symlink_to("nowhere")
+    assert not file_lock.is_held(link) and not lock.is_locked(tmp_path)
+    with pytest.raises(OSError, match="symbolic links"):
+        lock.RunLock(tmp_path)
+    assert not (tmp_path / "nowhere").exists()
+
+
 def test_a_released_lock_is_free_on_every_node_at_once(tmp_path, monkeypatch, blind):
     monkeypatch.setenv(NODE, "node1")
     FileLock.acquire(tmp_path / "lock").release()

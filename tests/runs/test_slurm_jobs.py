@@ -43,10 +43,12 @@ def test_a_run_waits_starts_and_is_requeued_as_its_job_does(slurm, run):
     assert status(run) == "died"
     slurm.list_jobs(("7_1", "PENDING", script))
     assert status(run) == "queued"
-    with pytest.raises(UserError, match="waits for the Slurm job 7_1"):
+    with pytest.raises(UserError, match="Slurm job 7_1"):
         trash.discard(run.path, run.name, run.path.parent)
     slurm.list_jobs(("7_1", "RUNNING", script))
     assert status(run) == "running"  # its process starts
+    with pytest.raises(UserError, match="Slurm job 7_1"):
+        trash.discard(run.path, run.name, run.path.parent)
     append_event(run.events_path, Started(host="here", device="cpu", epochs=2, steps_per_epoch=4))
     append_event(run.events_path, Finished(outcome="interrupted", code=75))
     slurm.list_jobs(("7_1", "COMPLETING", script))

@@ -28,11 +28,16 @@ class SlurmCommands:
         (self._folder / name).chmod(0o755)
 
     def list_jobs(
-        self, *jobs: tuple[str, str, object], preempted: int | None = None, reason: str = "None", restarts: int = 0
+        self,
+        *jobs: tuple[str, str, object],
+        preempted: int | None = None,
+        reason: str = "None",
+        restarts: int = 0,
+        end: int = 90000000000,
     ) -> None:
         """Let `squeue` list these jobs: name, state and script."""
         lines = [
-            f"{name}|{state}|{reason}|1000|90000000000|{preempted or 'N/A'}|{restarts}|{script} \n"
+            f"{name}|{state}|{reason}|1000|{end}|{preempted or 'N/A'}|{restarts}|{script} \n"
             for name, state, script in jobs
         ]
         (self._folder / "jobs").write_text("".join(lines))

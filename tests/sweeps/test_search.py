@@ -132,6 +132,14 @@ def test_a_point_is_in_its_space_and_is_known_by_its_label(name, table):
         assert len(points) == len(axis.points)
 
 
+def test_a_bound_with_more_digits_than_its_label_is_in_its_space():
+    axis = parse_axis("x", {"min": 1 / 3, "max": 2 / 3})
+    assert [parameter_of(axis, axis.point(number).label) for number in (0, 1)] == [1 / 3, 2 / 3]
+    for label in ("0.3333", "nan", "inf"):
+        with pytest.raises(ValueError, match=label):
+            parameter_of(axis, label)
+
+
 def test_without_the_extra_a_search_is_planned_and_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "optuna", None)  # as where it is not installed
     assert missing_package(Search()).fix == "pip install 'convnn[search]'"

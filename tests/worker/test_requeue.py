@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import signal
+import time
 from collections import deque
 
 import pytest
 from support import training
 from support.slurm_commands import SlurmCommands
 
+from convnn.cli import run as run_command
 from convnn.errors import Exit, UserError
 from convnn.events import Finished, Saved
 from convnn.runs.control import ControlCommand
@@ -94,3 +96,10 @@ def test_auto_is_what_is_left_of_the_job_without_the_time_of_a_checkpoint(slurm,
     monkeypatch.delenv("SLURM_ARRAY_JOB_ID")
     with pytest.raises(UserError, match="Slurm job"):
         TimeLimit.parse("auto")
+
+
+def test_a_job_that_ends_before_anything_could_be_trained_is_named(slurm, capsys):
+    for seconds, is_named in ((10, True), (1000, False)):
+        slurm.list_jobs(("7_2", "RUNNING", "job.sh"), end=int(time.time()) + seconds)
+        run_command._time_limit("auto")
+        assert ("longer --time" in capsys.readouterr().err) is is_named

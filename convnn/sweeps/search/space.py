@@ -62,7 +62,10 @@ def parameter_of(axis: Axis, label: str) -> Parameter:
         return labels[labels.index(label)] if axis.is_categorical else labels.index(label)
     option = find_option(axis.name)
     value = float(label) if option is None else BY_KEY[option.key].parse(label)
-    if not isinstance(value, int | float) or not axis.interval.low <= value <= axis.interval.high:
+    if not isinstance(value, int | float):
+        raise ValueError(label)
+    label_value, value = value, min(max(value, axis.interval.low), axis.interval.high)
+    if not math.isclose(label_value, value, rel_tol=1e-9):  # a label has fewer digits than a bound
         raise ValueError(label)
     return int(value) if axis.interval.is_whole else float(value)
 

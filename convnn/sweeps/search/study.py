@@ -64,15 +64,17 @@ class SearchStudy:
         self._study = optuna.create_study(
             storage=self._storage, study_name=NAME, direction=direction, load_if_exists=True
         )
-        if self._study.direction != direction or not all(map(self._is_of_space, self._ended())):
+        trials = self._study.get_trials(deepcopy=False)
+        if self._study.direction != direction or not all(map(self._is_of_search, trials)):
             raise ValueError("a study of another search")
 
-    def _ended(self) -> list[FrozenTrial]:
-        return self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
-
-    def _is_of_space(self, trial: FrozenTrial) -> bool:
-        """Whether a sampler can go by a trial: whatever Optuna reads from a line, its trials may hold."""
-        return trial.distributions == self.space and all(isinstance(value, float) for value in trial.values or ())
+    def _is_of_search(self, trial: FrozenTrial) -> bool:
+        """Whether samplers and pruners can go by a trial: it may hold whatever Optuna reads from a line."""
+        numbers = [*(trial.values or ()), *trial.intermediate_values.values()]
+        is_drawn = trial.state in (TrialState.COMPLETE, TrialState.PRUNED)
+        return all(isinstance(number, int | float) for number in numbers) and (
+            not is_drawn or trial.distributions == self.space
+        )
 
     def _reconcile(self, cells: Sequence[SweepCell]) -> None:
         """Bring the study up to date with the cells: a trial that was never written down is given up."""

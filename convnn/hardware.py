@@ -26,16 +26,17 @@ NVIDIA = tuple(  # of the driver, of a container or a board that shows a device 
 ROCM = Path("/dev/kfd")
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 NODE = "CONVNN_NODE"  # variable that makes a process one of another node, in place of the name of the host
+MAX_NODE = 255  # characters of it
 
 
 def host_name() -> str:
     """Return the name of this node, as runs and locks record it."""
-    return os.environ.get(NODE) or os.uname().nodename
+    return os.environ.get(NODE, "")[:MAX_NODE] or os.uname().nodename
 
 
 def boot_id() -> str:
     """Return an identifier of this node since its latest start; "" where the system has none."""
-    return os.environ.get(NODE) or _kernel_boot_id()
+    return os.environ.get(NODE, "")[:MAX_NODE] or _kernel_boot_id()
 
 
 def available_cpus() -> int:

@@ -337,7 +337,7 @@ def _own_note(descriptor: int, text: str) -> LockNote:
     restarts = os.environ.get("SLURM_RESTART_COUNT", "0")
     return LockNote(
         pid=os.getpid(),
-        host=hardware.host_name()[:300],
+        host=hardware.host_name(),
         started=now().isoformat(),
         token=secrets.token_hex(8),
         boot=hardware.boot_id(),

@@ -81,9 +81,12 @@ class Worker:
         self.queue, self.slots, self.say = queue, slots, say
         self.children: list[Child] = []
         self._told_children = False
-        self._folder = queue.place(WORKERS, make=True)
+        self._sign_on()
+
+    def _sign_on(self) -> None:
+        self._folder = self.queue.place(WORKERS, make=True)
         self._name = f"{os.getpid()}-{secrets.token_hex(4)}"
-        claim = try_claim(self._folder / self._name, "\n".join(slot.file_name for slot in slots))
+        claim = try_claim(self._folder / self._name, "\n".join(slot.file_name for slot in self.slots))
         assert claim is not None  # the name is new
         self._claim = claim
 
@@ -101,6 +104,9 @@ class Worker:
 
     def step(self) -> bool:
         """Settle what has ended and start what there are slots for; return whether anything is left to do."""
+        if not self._claim.is_own:  # this process was stopped for minutes, and another node took it for dead
+            self._claim.close()
+            self._sign_on()
         self._reap()
         entries, _ = self.queue.entries()
         waiting = [entry for entry in entries if not self._settle_orphan(entry)]
@@ -132,7 +138,8 @@ class Worker:
             if code is None:
                 continue
             reach("work.reaped")
-            self._report(child.entry, self.queue.settle(child.entry, code))  # a full disk: settled by a later step
+            if child.claims[0].is_own:  # else a worker of another node goes on with it
+                self._report(child.entry, self.queue.settle(child.entry, code))  # a full disk: settled by a later step
             self.children.remove(child)
             for claim in child.claims:
                 claim.release()

@@ -104,7 +104,7 @@ def test_a_link_in_place_of_a_lock_is_held_by_nobody(tmp_path):
 
 
 def test_a_released_lock_is_free_on_every_node_at_once(tmp_path, monkeypatch, blind):
-    monkeypatch.setenv(NODE, "node1")
+    monkeypatch.setenv(NODE, "node1" * 1000)
     FileLock.acquire(tmp_path / "lock").release()
     monkeypatch.setenv(NODE, "node2")
     assert not file_lock.is_held(tmp_path / "lock")

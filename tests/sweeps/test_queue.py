@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import random
 import shutil
@@ -10,17 +11,19 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from support.processes import until
 
 from convnn.config.schema import RunConfig, RuntimeSection
 from convnn.config.toml import dumps
 from convnn.errors import UserError
 from convnn.events import Finished, Started
+from convnn.hardware import NODE
 from convnn.runs.event_log import append_event
 from convnn.runs.run import create_run
 from convnn.sweeps.queue import MAX_FAILURES, MAX_STARTS, Entry, Queue, events_size, resuming_entry
 from convnn.sweeps.queue_view import differing_options, slot_states
 from convnn.sweeps.slots import Slot, machine_slots
-from convnn.sweeps.work import Worker, ensure_worker, live_workers, stop_workers
+from convnn.sweeps.work import Child, Worker, ensure_worker, live_workers, stop_workers
 
 CONFIG = dumps(RunConfig(), whole=True)
 
@@ -308,3 +311,25 @@ def test_places_outside_of_the_runs_folder_count_only_with_the_signature_of_this
     queued, warnings = Queue(queue.root).entries()
     assert [entry.run for entry in queued] == [str(queue.root / "inside")]
     assert "was not made by you" in warnings[0]
+
+
+def test_a_worker_that_was_stopped_for_minutes_leaves_what_another_node_took_and_signs_on_again(
+    queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fcntl, "flock", lambda descriptor, operation: None)  # as another node sees it
+    monkeypatch.setenv(NODE, "node1")
+    queue.add(entries(1))
+    (queued,) = queue.entries()[0]
+    claim = queue.claim(queued)
+    assert claim is not None
+    with Worker(queue, []) as worker:
+        (file,) = live_workers(queue)
+        worker.children.append(Child(queued, subprocess.Popen(["false"]), (claim,)))
+        for path in (file, claim.path):
+            os.utime(path, (0, 0))
+        monkeypatch.setenv(NODE, "node2")
+        other = queue.claim(queued)
+        assert other is not None and live_workers(queue) == []
+        monkeypatch.setenv(NODE, "node1")
+        until(lambda: worker.step() and not worker.children)
+        assert len(live_workers(queue)) == 1 and queue.entries()[0] == [queued] and other.is_own

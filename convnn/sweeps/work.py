@@ -20,7 +20,7 @@ from typing import NamedTuple
 from convnn.config.command_line import changed_flags
 from convnn.config.schema import RunConfig
 from convnn.config.toml import parse_run
-from convnn.errors import UserError
+from convnn.errors import Exit, UserError
 from convnn.events import PRUNED
 from convnn.files import open_append, open_regular, write_atomic
 from convnn.runs import control
@@ -233,6 +233,9 @@ class Worker:
                 if isinstance(error, OSError) and error.errno in TEMPORARY:
                     claim.release()
                     raise
+                if isinstance(error, UserError) and error.code is Exit.HELD:  # a person has just begun to train it
+                    claim.release()
+                    continue
                 cause = str(error).splitlines()[0]
                 self._report(present, self.queue.leave(present, f"failed: {cause}"))
                 claim.release()

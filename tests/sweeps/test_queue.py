@@ -18,12 +18,14 @@ from convnn.config.toml import dumps
 from convnn.errors import UserError
 from convnn.events import Finished, Started
 from convnn.hardware import NODE
+from convnn.runs import lock
 from convnn.runs.event_log import append_event
+from convnn.runs.lock import lock_run
 from convnn.runs.run import create_run
 from convnn.sweeps.queue import MAX_FAILURES, MAX_STARTS, Entry, Queue, events_size, resuming_entry
 from convnn.sweeps.queue_view import differing_options, slot_states
 from convnn.sweeps.slots import Slot, machine_slots
-from convnn.sweeps.work import Child, Worker, ensure_worker, live_workers, stop_workers
+from convnn.sweeps.work import Child, FreeSlot, Worker, ensure_worker, live_workers, stop_workers
 
 CONFIG = dumps(RunConfig(), whole=True)
 
@@ -257,6 +259,21 @@ def test_a_run_of_two_processes_takes_two_gpus_and_holds_up_those_after_it(queue
     assert Slot.join(worker.slots).environment["CUDA_VISIBLE_DEVICES"] == "4,GPU-5"
 
 
+def test_an_entry_whose_run_a_person_has_just_begun_to_train_stays(
+    queue: Queue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lock, "TIMEOUT", 0.0)
+    run = create_run(CONFIG, model="vgg11", layer="ConvNN", root=tmp_path)
+    queue.add([resuming_entry(run, CONFIG)])
+    slot = Slot("cpu0", 1)
+    with Worker(queue, [slot]) as worker, lock_run(run.path):
+        claim = slot.claim(queue.place("slots", make=True))
+        assert claim is not None
+        assert worker._start_first(queue.entries()[0], [FreeSlot(slot, claim)]) is None
+        claim.release()
+    assert names(queue) == [run.name] and queue.ended() == [] and not queue.is_claimed(queue.entries()[0][0])
+
+
 def test_undo_restores_entries_alone_and_keeps_what_else_lies_there(queue: Queue) -> None:
     queue.add(entries(1))
     queue.remove(queue.entries()[0])
@@ -328,8 +345,8 @@ def test_a_worker_that_was_stopped_for_minutes_leaves_what_another_node_took_and
         for path in (file, claim.path):
             os.utime(path, (0, 0))
         monkeypatch.setenv(NODE, "node2")
-        other = queue.claim(queued)
-        assert other is not None and live_workers(queue) == []
+        second_claim = queue.claim(queued)
+        assert second_claim is not None and live_workers(queue) == []
         monkeypatch.setenv(NODE, "node1")
         until(lambda: worker.step() and not worker.children)
-        assert len(live_workers(queue)) == 1 and queue.entries()[0] == [queued] and other.is_own
+        assert len(live_workers(queue)) == 1 and queue.entries()[0] == [queued] and second_claim.is_own

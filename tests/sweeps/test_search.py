@@ -285,8 +285,8 @@ def test_what_no_search_has_written_is_neither_drawn_from_nor_lost(tmp_path, wor
     from convnn.sweeps.search.study import LONGEST_LINE, SearchStudy
 
     folder = started(tmp_path, "trials = 2\nmethod = 'random'")
-    other = SearchStudy(folder.study, Search(), [parse_axis("K", {"min": 1, "max": 9})], [])
-    other.complete(other.ask()[0], 1.0)  # a valid journal
+    small_study = SearchStudy(folder.study, Search(), [parse_axis("K", {"min": 1, "max": 9})], [])
+    small_study.complete(small_study.ask()[0], 1.0)  # a valid journal
     with (folder.path / CELLS).open("a") as file:
         file.write('{"index": 9, "name": "a", "seed": 0, "trial": 1000000000}\n')
     Coordinator(folder).step()

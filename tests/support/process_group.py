@@ -134,6 +134,9 @@ def normalized(
     own = x[rows].clone().requires_grad_()
     y = norm(own)
     (y.square() * torch.linspace(0, 1, x[0].numel()).to(y).view_as(x[0])).sum().backward()
+    # compiled code expects what our operator returns at the beginning of its memory
+    offsets = [parameter.grad.storage_offset() for parameter in norm.parameters()]
+    assert offsets == [0, 0] or not isinstance(norm, WholeBatchNorm2d)
     grads = [group.sum(parameter.grad.clone()) for parameter in norm.parameters()]
     return y.detach(), own.grad, *grads, norm.running_mean, norm.running_var
 

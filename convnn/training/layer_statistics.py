@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -96,9 +97,17 @@ class LayerObserver:
     ) -> None:
         self.config, self.data, self.model = config, data, model
         self.loss_fn, self.device, self.amp = loss_fn, device, amp
-        self.layers = observed_layers(config, model, data.image_size)
-        self.branching = {slot: layer.branching for slot, layer in self.layers.items() if layer.branching}
         self._batch: tuple[Tensor, Tensor] | None = None
+
+    @cached_property
+    def layers(self) -> dict[str, ObservedLayer]:
+        """The observed layers by slot; found when they are first needed, since steps need no data set."""
+        return observed_layers(self.config, self.model, self.data.image_size)
+
+    @cached_property
+    def branching(self) -> dict[str, Branching]:
+        """The branching layers among them by slot."""
+        return {slot: layer.branching for slot, layer in self.layers.items() if layer.branching}
 
     def due(self, state: StatisticsState, epoch: int) -> bool:
         """Return whether statistics are taken after an epoch: the first, every n-th, and the last one."""

@@ -29,9 +29,9 @@ def test_a_metric_is_that_of_the_last_or_of_the_best_epoch():
 
 
 def test_a_metric_that_only_some_run_has_is_a_field_where_it_is_named():
-    assert get_field("best:ema_test_top1", ["ema_test_top1"]).best
+    assert get_field("best:test_top3", ["test_top3"]).best
     with pytest.raises(UserError):
-        get_field("best:ema_test_top1")
+        get_field("best:test_top3")
 
 
 def test_every_unknown_key_is_named_at_once_with_the_nearest_one():

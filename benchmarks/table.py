@@ -47,7 +47,9 @@ def machine(bench: BenchOptions) -> dict[str, str]:
     """What the results depend on."""
     import torch
 
-    from convnn.training import device, environment
+    from convnn.repository.head import git_commit
+    from convnn.training import device
+    from convnn.training.environment import versions
 
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -57,8 +59,8 @@ def machine(bench: BenchOptions) -> dict[str, str]:
         "memory": f"{device.total_memory(torch.device('cpu')) / 2**30:.0f} GiB",
         "load before": f"{os.getloadavg()[0]:.1f}",
         "python": platform.python_version(),
-        **environment.versions(),
-        "commit": (environment.git_commit() or "none")[:12],
+        **versions(),
+        "commit": (git_commit() or "none")[:12],
         "rounds": str(bench.rounds),
     }
 

@@ -48,6 +48,16 @@ class Event(BaseModel):
     time: Time = Field(default_factory=now)
 
 
+class CodeState(BaseModel):
+    """The code of the current directory when a run started: a commit and what differed from it."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", defer_build=True)
+
+    commit: Text
+    dirty: bool  # tracked files differed
+    diff_sha256: Text | None = None  # of the whole diff, of which `code.diff` may hold a part; None where not dirty
+
+
 class Started(Event):
     """A run started, on this machine, with this model and these data."""
 
@@ -57,6 +67,7 @@ class Started(Event):
     threads: Count | None = None  # of each process
     processes: Count | None = None  # None where it is one
     git_commit: Text | None = None
+    code: CodeState | None = None  # of a run that was told to record it
     host: Text = ""
     seed: Count | None = None
     normalisation: dict[str, tuple[float, ...]] | None = None  # "mean" and "std", a number per channel

@@ -27,6 +27,7 @@ from convnn.config.schema import RunConfig
 from convnn.costs.plan import Plan, plan
 from convnn.data.catalog import published_info
 from convnn.errors import Problem, UserError
+from convnn.events import CodeState
 from convnn.json_values import json_value
 from convnn.metrics import LAYER_METRICS, metric_info, monitored, split_of
 from convnn.runs.history import History
@@ -71,6 +72,16 @@ class ComparedRun:
     def read(cls, summary: Summary) -> ComparedRun:
         """Read the epochs of a run."""
         return cls(summary, summary.run.history(steps=False))
+
+    @property
+    def code(self) -> CodeState | None:
+        """The code that it was trained by, of a run that recorded it."""
+        return self.history.started.code if self.history.started else None
+
+    @property
+    def commit(self) -> str | None:
+        """The commit that was checked out when it started."""
+        return self.history.started.git_commit if self.history.started else None
 
     @cached_property
     def plan(self) -> Plan | None:
@@ -163,11 +174,22 @@ class Comparison:
         names = {run.summary.path: name for name, run in zip(self.names, self.runs, strict=True)}
         return [names[run.path] for run in runs]
 
+    @property
+    def code_differs(self) -> bool | None:
+        """Whether commits or changes to them differ; None where not all runs recorded them and none is known to."""
+        commits = {run.commit for run in self.runs if run.commit is not None}
+        changes = {(run.code.dirty, run.code.diff_sha256) for run in self.runs if run.code is not None}
+        if len(commits) > 1 or len(changes) > 1:
+            return True
+        return False if all(run.code is not None for run in self.runs) else None
+
     def json(self) -> dict[str, Any]:
         """Return the document of `convnn compare --json`."""
         comparisons = [None, *(comparison.json() for comparison in self.group_comparisons)]
         return {
             "runs": [run.summary.json() for run in self.runs],
+            "code": [run.history.code_json() for run in self.runs],
+            "code_differs": self.code_differs,
             "differences": [difference.json() for difference in self.option_differences],
             "figures": [row.json() for row in self.metric_rows],
             "groups": [

@@ -200,15 +200,21 @@ def _group_notes(comparison: Comparison) -> Iterator[str]:
 
 
 def _code_notes(comparison: Comparison) -> Iterator[str]:
-    """Yield which runs were trained at which commit, where that differs; unknown commits are no difference."""
+    """Yield which runs were trained by which code, where that differs; what is unknown is no difference."""
     by_commit: dict[str, list[str]] = {}
+    by_changes: dict[str, list[str]] = {}
     for name, run in zip(comparison.names, comparison.runs, strict=True):
-        started = run.history.started
-        if started is not None and started.git_commit is not None:
-            by_commit.setdefault(started.git_commit, []).append(name)
+        if run.commit is not None:
+            by_commit.setdefault(run.commit, []).append(name)
+        if (code := run.code) is not None:
+            changes = f"with the changes {(code.diff_sha256 or '?')[:12]}" if code.dirty else "without changes"
+            by_changes.setdefault(changes, []).append(name)
     if len(by_commit) > 1:
         commits = ", ".join(f"{'+'.join(names)} at {commit[:12]}" for commit, names in by_commit.items())
         yield f"the code may differ: trained in a checkout of another commit ({commits})"
+    if len(by_changes) > 1:
+        changed = ", ".join(f"{'+'.join(names)} {changes}" for changes, names in by_changes.items())
+        yield f"the code differs: trained with other changes to the commit ({changed}); see code.diff of each run"
 
 
 def _metric_notes(comparison: Comparison) -> Iterator[str]:

@@ -23,6 +23,7 @@ from convnn.errors import Exit, Problem, UserError
 from convnn.gc_pause import gc_paused
 from convnn.presets.resolve import resolve_with_data
 from convnn.presets.store import read
+from convnn.repository.state import check_extra, read_code
 from convnn.runs.marker import is_ours
 from convnn.runs.run import create_run, is_run, runs_root
 from convnn.slurm_job import SlurmError, current_step
@@ -31,6 +32,7 @@ from convnn.text import escaped
 
 if TYPE_CHECKING:
     from convnn.config.schema import RunConfig
+    from convnn.repository.state import CodeRecord
     from convnn.runs.run import Run
     from convnn.sweeps.slurm_options import OptionValue
     from convnn.worker.time_limit import TimeLimit
@@ -97,6 +99,14 @@ def run(
         ),
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="with --seeds: start without asking")] = False,
+    record_code: Annotated[
+        bool,
+        typer.Option(
+            "--record_code",
+            help="record how the files of the current git repository differ from its commit, in code.diff",
+            show_default=False,
+        ),
+    ] = False,
     on_finish: arguments.OnFinish = None,
     no_notify: arguments.NoNotify = False,
     runs: arguments.RunsFolder = None,
@@ -114,6 +124,9 @@ def run(
     hooks = EndHooks(on_finish, not (no_notify or as_json))
     if on_finish is not None:
         _refuse({"--queue": queue, "--slurm": slurm, "--dry-run": dry_run}, "--on-finish")
+    if record_code:
+        _refuse({"--queue": queue, "--slurm": slurm, "--seeds": seeds, "--dry-run": dry_run}, "--record_code")
+        check_extra()
     if max_minutes is not None:
         arguments.checked_limit(max_minutes, slurm=slurm)
     if seeds is not None:
@@ -145,6 +158,8 @@ def run(
     _check_flags(config, resume=resume, overwrite=overwrite, run=evaluated_run, checkpoint=checkpoint)
     if on_finish is not None and config.output.test_only:
         _refuse({"--test_only": True}, "--on-finish")
+    if record_code and config.output.test_only:
+        _refuse({"--test_only": True}, "--record_code")
     if requeue and not resume:
         fix = "give --output_dir DIR --resume, too: a requeued job starts its command again"
         raise UserError(Problem("--requeue is for a command that continues its run", key="requeue", fix=fix))
@@ -179,6 +194,7 @@ def run(
     if slurm:
         return _submit(config, runs_root(runs), options, max_minutes)
     follow_step(config)
+    code = read_code() if record_code else None  # as it is now: loading data may take minutes
     if not as_json:
         say("loading torch ...")
     train_run = partial(
@@ -189,6 +205,7 @@ def run(
         max_minutes=max_minutes,
         take_over=take_over,
         requeues_job=requeue,
+        code=code,
     )
     result = _launch(config, runs_root(runs), train_run, overwrite=overwrite, resume=resume)
     if result is None:
@@ -341,6 +358,7 @@ def train(
     max_minutes: str | None = None,
     requeues_job: bool = False,
     take_over: bool = False,
+    code: CodeRecord | None = None,
 ) -> RunResult:
     """Train a run on this thread, shown in this terminal; signals stop it.
 
@@ -378,6 +396,7 @@ def train(
             resume=resume,
             limit=_time_limit(max_minutes),
             take_over=take_over,
+            code=code,
         )
     if requeues_job:
         startup.before_sudden_end.remove(requeue_at_sudden_end)

@@ -80,11 +80,12 @@ def show(
 
 
 def run_json(run: Run) -> dict[str, Any]:
-    """Return the summary and the epochs of a run as JSON values."""
+    """Return the summary, the code and the epochs of a run as JSON values."""
     from convnn.runs.summary import summary_json
 
-    epochs = [{"epoch": epoch.epoch, **epoch.metrics} for epoch in run.history().epochs]
-    return {"run": summary_json(run), "epochs": epochs}
+    history = run.history()
+    epochs = [{"epoch": epoch.epoch, **epoch.metrics} for epoch in history.epochs]
+    return {"run": summary_json(run), "code": history.code_json(), "epochs": epochs}
 
 
 @contextmanager

@@ -27,6 +27,7 @@ SWITCHES = (
     "--queue",
     "--take_over",
     "--no_notify",
+    "--record_code",
     "--yes",
 )
 WITH_VALUE = (

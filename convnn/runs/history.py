@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from itertools import chain
 from pathlib import Path
-from typing import Literal, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self
 
 from convnn.events import (
     FORKED_FROM,
@@ -368,6 +368,15 @@ class History:
             return None
         (first_seconds, first_step), (last_seconds, last_step) = points[0], points[-1]
         return (last_seconds - first_seconds) / (last_step - first_step)
+
+    def code_json(self) -> dict[str, Any]:
+        """Return the commit of the run and whether files differed from it, as JSON; null is what was not recorded."""
+        code = self.started.code if self.started else None
+        return {
+            "commit": self.started.git_commit if self.started else None,
+            "dirty": code and code.dirty,
+            "diff_sha256": code and code.diff_sha256,
+        }
 
     def digest(self) -> str:
         """Return the SHA-256 of all epochs without time, speed and memory: equal for runs that computed the same."""

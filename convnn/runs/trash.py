@@ -15,6 +15,7 @@ from pathlib import Path
 from convnn import predictions
 from convnn.errors import Exit, Problem, UserError
 from convnn.files import TRASH, has_time, read_regular, with_time, without_time, write_atomic
+from convnn.repository import state
 from convnn.runs.lock import lock_run
 from convnn.runs.marker import MARKER, is_ours
 from convnn.runs.signature import is_signed, sign
@@ -26,6 +27,7 @@ OWN_NAMES = frozenset(  # of what a run has in its directory
         *("args.txt", "model.txt", "train_eval_results.txt"),
         *("job.sh", "job.log"),
         predictions.NAME,
+        state.DIFF,
     )
 )
 MAX_LINK = 5000  # bytes of a link

@@ -153,7 +153,7 @@ class RunReport:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         width = options.max_width
         yield self._title(width)
-        yield from pair_lines(report.key_values(self.history), width)
+        yield from pair_lines([*report.key_values(self.history), *report.code_values(self.history)], width)
         yield from (Text(one_line(line)) for line in report.origin_lines(self.origin))
         yield from self._remarks()
         if self.history.steps or self.history.epochs:

@@ -296,6 +296,16 @@ def key_values(history: History) -> list[tuple[str, str]]:
     return pairs
 
 
+def code_values(history: History) -> list[tuple[str, str]]:
+    """Return (name, value) of the commit that a run was trained in, and whether files differed from it."""
+    if history.started is None or history.started.git_commit is None:
+        return []
+    text = history.started.git_commit[:12]
+    if code := history.started.code:
+        text += ", changed: see code.diff" if code.dirty else ", no changes"
+    return [("commit", text)]
+
+
 def _short_value(metric: str, value: float) -> str:
     """Return a value with a digit less than tables have, in columns where it is neither tiny nor huge."""
     decimals = metric_info(metric).decimals

@@ -25,9 +25,11 @@ from convnn.events import Epoch, Event, Finished, Started, Step, Warned
 from convnn.metrics import Best
 from convnn.predictions import Predictions
 from convnn.presets.rules import early_stop_problem
+from convnn.repository.head import git_commit
 from convnn.system_metrics import SystemMonitor
-from convnn.training import build, environment
+from convnn.training import build
 from convnn.training import device as training_device
+from convnn.training.environment import versions
 from convnn.training.evaluation import autocast, evaluation_steps
 from convnn.training.graphed_pass import GraphedPass, pays
 from convnn.training.layer_statistics import LayerObserver
@@ -402,11 +404,11 @@ class Trainer:
         config, data, parameters = self.config, self.state.data, list(self.state.model.parameters())
         cost = plan(config, data.image_size, len(data.classes))
         return Started(
-            versions={"python": platform.python_version(), **environment.versions()},
+            versions={"python": platform.python_version(), **versions()},
             device=training_device.describe(self.device),
             threads=torch.get_num_threads(),
             processes=self.group.size if self.group.size > 1 else None,
-            git_commit=environment.git_commit(),
+            git_commit=git_commit(),
             host=hardware.host_name(),
             seed=config.training.seed,
             normalisation={"mean": data.mean, "std": data.std},

@@ -73,7 +73,7 @@ class Recorder:
 
     def write_results(self) -> None:
         if self.history.epochs:
-            self._write(text_files.RESULTS, text_files.results_text(self.history))
+            self.write(text_files.RESULTS, text_files.results_text(self.history))
 
     def write_description(self, config: RunConfig, model: nn.Module, started: Started) -> None:
         """Write args.txt and model.txt."""
@@ -85,8 +85,8 @@ class Recorder:
             total_params=started.parameters or 0,
             trainable_params=started.trainable_parameters or 0,
         )
-        self._write(text_files.ARGS, arguments)
-        self._write(text_files.MODEL, text_files.model_text(model))
+        self.write(text_files.ARGS, arguments)
+        self.write(text_files.MODEL, text_files.model_text(model))
 
     def warn_unwritable(self, path: Path, error: OSError) -> None:
         """Warn, once for each file, that it cannot be written; training goes on."""
@@ -94,7 +94,7 @@ class Recorder:
             self._unwritable.add(path.name)
             self.emit(Warned(message=f"{path.name} cannot be written: {error.strerror or error}"))
 
-    def _write(self, name: str, content: str) -> None:
+    def write(self, name: str, content: str | bytes) -> None:
         self.check_lock()
         try:
             write_atomic(self.run.path / name, content)

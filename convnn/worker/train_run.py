@@ -18,7 +18,8 @@ from convnn.config.diff import config_diff
 from convnn.config.schema import RunConfig
 from convnn.data.catalog import dataset_info
 from convnn.errors import Exit, Problem, UserError
-from convnn.events import FORKED_FROM, Finished, Resumed, Started, Warned
+from convnn.events import FORKED_FROM, CodeState, Finished, Resumed, Started, Warned
+from convnn.repository.state import DIFF, CodeRecord
 from convnn.runs import control, text_files
 from convnn.runs.file_lock import flock_warnings
 from convnn.runs.history import History
@@ -80,10 +81,12 @@ def train_run(
     resume: bool = False,
     limit: TimeLimit | None = None,
     take_over: bool = False,
+    code: CodeRecord | None = None,
 ) -> RunResult:
     """Train the run on this thread until it ends, for whatever reason; its directory is complete afterwards.
 
     With `take_over` a process of another node that trains the run loses it, and ends before it writes anything more.
+    `code` is recorded where the run starts, not where it goes on.
     Each event is folded into `history`, which is brought up to date first, before `show` gets it with its line.
     Raises UserError before anything is written: another process trains the run, the disk takes nothing, there is no
     checkpoint left to resume from, or it is of another configuration.
@@ -106,7 +109,7 @@ def train_run(
             config = _with_saved_threads(config, resume_point)
             recorder = Recorder(run, history, show, lock.check)
             try:
-                return _train_to_end(recorder, log, config, resume_point, commands, limit)
+                return _train_to_end(recorder, log, config, resume_point, commands, limit, code)
             finally:
                 recorder.close()
     except OSError as error:
@@ -120,12 +123,13 @@ def _train_to_end(
     resume_point: ResumePoint | None,
     commands: deque[Command],
     limit: TimeLimit | None,
+    code: CodeRecord | None,
 ) -> RunResult:
     """Train, and record what ended it as the last event."""
     device = training_device.select_device(config)
     memory = training_device.total_memory(device)  # a lost device cannot be asked any more
     try:
-        finished = _train(recorder, config, resume_point, commands, limit)
+        finished = _train(recorder, config, resume_point, commands, limit, code)
     except Interrupted as interrupted:  # before the first step
         interruption = Interruption.of_code(interrupted.code)
         finished = Finished(outcome="interrupted", cause=interruption.cause, code=interruption.code)
@@ -147,6 +151,7 @@ def _train(
     resume_point: ResumePoint | None,
     commands: deque[Command],
     limit: TimeLimit | None,
+    code: CodeRecord | None,
 ) -> Finished:
     saved, path = (resume_point.saved, resume_point.path) if resume_point else (None, None)
     fork = resume_point is not None and resume_point.fork
@@ -169,18 +174,32 @@ def _train(
             stream = trainer.run()
             started = next(stream)
         assert isinstance(started, Started)
-        _record_start(recorder, trainer.state, started, resume_point)
+        _record_start(recorder, trainer.state, started, resume_point, code)
         reach("run.logged")
         with closing(checkpointer):
             return Loop(recorder.run, trainer, recorder, checkpointer, commands, limit, followers).consume(stream)
 
 
-def _record_start(recorder: Recorder, state: TrainState, started: Started, resume_point: ResumePoint | None) -> None:
+def _record_start(
+    recorder: Recorder,
+    state: TrainState,
+    started: Started,
+    resume_point: ResumePoint | None,
+    code: CodeRecord | None,
+) -> None:
     """Record how the run starts or goes on. Raises UserError where the disk does not take the first event."""
     history = recorder.history
     began_before = history.first_started is not None or bool(history.epochs)
     if history.first_started is None or resume_point is None:
+        if code is not None and code.state is not None:
+            started = started.model_copy(update={"code": CodeState.model_validate(code.state)})
         recorder.emit(started)
+        if code is not None and code.warning is not None:
+            recorder.emit(Warned(message=code.warning))
+        elif code is not None:
+            recorder.write(DIFF, code.diff)
+    elif code is not None:
+        recorder.emit(Warned(message="the code is recorded where a run starts, not where it goes on", level="note"))
     for warning in flock_warnings():
         recorder.emit(Warned(message=warning))
     if resume_point is not None:

@@ -18,7 +18,7 @@ from convnn.analysis.comparison import (
 )
 from convnn.analysis.comparison_report import caveats, notes, tables, value_texts, verdicts
 from convnn.config.recorded import NO_EFFECT
-from convnn.events import Epoch, Finished, Started
+from convnn.events import CodeState, Epoch, Finished, Started
 from convnn.legacy.importer import import_tree
 from convnn.runs import run as runs_run
 from convnn.runs import summary, summary_cache
@@ -69,6 +69,32 @@ def test_runs_of_different_commits_are_named(root):
     (note,) = [note for note in notes(compare(summaries)) if "commit" in note]
     assert "A+D at aaaaaaaaaaaa, B at bbbbbbbbbbbb" in note
     assert not any("commit" in note for note in notes(compare([summaries[0], *summaries[2:]])))
+
+
+def test_runs_of_one_commit_with_other_changes_are_named(root):
+    summaries = []
+    changes = [
+        {"dirty": False},
+        {"dirty": True, "diff_sha256": "c" * 64},
+        None,
+        {"dirty": True, "diff_sha256": "c" * 64},
+    ]
+    for number, state in enumerate(changes):
+        path = root / f"2026010{number + 1}-000000-x-000{number}"
+        path.mkdir(parents=True)
+        (path / "config.toml").write_text("[layer]\nK = 5\n")
+        code = None if state is None else CodeState(commit="a" * 40, **state)
+        for event in (Started(git_commit="a" * 40, code=code), Epoch(epoch=1, step=1, metrics={"test_top1": 50.0})):
+            append_event(path / "events.jsonl", event)
+        summaries.append(summary.summarize(runs_run.Run(path, path.name)))
+    (note,) = [note for note in notes(compare(summaries)) if "the code" in note]
+    assert "(A without changes, B+D with the changes cccccccccccc)" in note
+    assert [compare(pair).code_differs for pair in (summaries[:2], summaries[1:3], summaries[1::2])] == [
+        True,
+        None,
+        False,
+    ]
+    assert not [note for note in notes(compare(summaries[1:])) if "the code" in note]
 
 
 def test_an_option_that_a_run_did_not_record_is_no_difference(root):

@@ -150,7 +150,7 @@ def test_compare_shows_differences_figures_and_what_they_are_worth(convnn, old):
     assert "p is adjusted for 2 comparisons, an interval is that of its pair alone" in err
     document = json.loads(convnn("compare", "--where", "branch_ratio<1", "--json")[1])
     assert (
-        document.keys() == {"schema", "runs", "differences", "figures", "groups", "predictions"}
+        document.keys() == {"schema", "runs", "code", "code_differs", "differences", "figures", "groups", "predictions"}
         and len(document["runs"]) == 4
     )
     assert convnn("compare", "--where", "branch_ratio=0.5", "--format", "md")[1].count("|---") > 3

@@ -11,7 +11,7 @@ from textual.app import ComposeResult
 from convnn.events import Started
 from convnn.metrics import SYSTEM_METRICS
 from convnn.runs.history import Axis, History
-from convnn.terminal.report import chart_marks, system_series, system_values
+from convnn.terminal.report import chart_marks, code_values, system_series, system_values
 from convnn.text import duration, memory, number, plural
 from tui.screens.run.pane import Changes, TextPane
 from tui.screens.run.step_series import step_series
@@ -49,7 +49,7 @@ class DevicePane(TextPane):
     def show(self, history: History, changes: Changes) -> None:
         if history.started is not None:
             values = [*system_values(history), *_machine(history.started)]
-            self.write([*values, *_last_epoch(history), *_model_and_data(history.started)])
+            self.write([*values, *_last_epoch(history), *_model_and_data(history.started), *code_values(history)])
         elif history.finished is not None:
             self.write([("the run ended before it started", "")])
         units = {SYSTEM_METRICS[name].unit for name in history.system}
@@ -106,5 +106,3 @@ def _model_and_data(started: Started) -> Iterator[tuple[str, str]]:
         yield "host", started.host
     if started.versions:
         yield "versions", ", ".join(f"{name} {version}" for name, version in started.versions.items())
-    if started.git_commit:
-        yield "commit", started.git_commit[:12] + ("+" if started.git_commit.endswith("+") else "")

@@ -1,0 +1,80 @@
+"""Where the repository of the current directory is, and the commit that is checked out in it."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+from convnn.files import open_regular
+
+COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")  # SHA-1 or SHA-256
+LARGEST = 1 << 22  # bytes of a file of git's that are read: packed-refs has a line for each branch and tag
+
+
+class Repository(NamedTuple):
+    """A repository with a working tree."""
+
+    top: Path  # of the working tree
+    directory: Path  # of HEAD and the index: `.git`, or what that names in a worktree or submodule
+
+    @property
+    def shared(self) -> Path:
+        """The directory of branches and objects, which worktrees have in common. Raises OSError."""
+        common = self.directory / "commondir"
+        return self.directory / _read(common).strip() if common.exists() else self.directory
+
+    def head_commit(self) -> str | None:
+        """Return what HEAD names: a commit, or a branch in a file of its own or in `packed-refs`. Raises OSError."""
+        head = _read(self.directory / "HEAD").strip()
+        if not head.startswith("ref:"):
+            return _commit(head)
+        branch = head.removeprefix("ref:").strip()
+        if not branch.startswith("refs/") or ".." in branch:
+            return None
+        for folder in (self.directory, self.shared):
+            if (file := folder / branch).exists():
+                return _commit(_read(file).strip())
+        if not (packed := self.shared / "packed-refs").exists():
+            return None  # nothing was committed yet
+        lines = (line.split(" ", 1) for line in _read(packed).splitlines())
+        return next((_commit(words[0]) for words in lines if words[1:] == [branch]), None)
+
+
+def find_repository() -> Repository | None:
+    """Return the repository of the current directory, None outside one. Raises OSError."""
+    current = Path.cwd()
+    for folder in (current, *current.parents):
+        if (git := folder / ".git").exists():
+            return Repository(folder, _git_directory(git))
+    return None
+
+
+@cache
+def git_commit() -> str | None:
+    """Return the commit that is checked out in the current directory, None outside a repository.
+
+    It is read from git's files: git itself runs the filters, hooks and monitors that a repository configures.
+    """
+    try:
+        repository = find_repository()
+        return None if repository is None else repository.head_commit()
+    except OSError:
+        return None  # the directory has vanished, or may not be read
+
+
+def _git_directory(git: Path) -> Path:
+    """Return the directory that `.git` is or, in a worktree or submodule, names: "gitdir: PATH"."""
+    if git.is_dir():
+        return git
+    return git.parent / _read(git).removeprefix("gitdir:").strip()
+
+
+def _commit(text: str) -> str | None:
+    return text if COMMIT.fullmatch(text) else None
+
+
+def _read(path: Path) -> str:
+    with open_regular(path) as file:
+        return file.read(LARGEST).decode("utf-8", "replace")

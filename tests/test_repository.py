@@ -1,0 +1,173 @@
+"""The state of the code that a run is trained with: what is read of a git repository, and that nothing of it is run."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+
+import pytest
+from dulwich.porcelain import add, commit, init
+from dulwich.repo import Repo
+from support import killing, training
+
+from convnn.repository import diff, state
+from convnn.repository.head import find_repository, git_commit
+from convnn.runs.find import list_runs
+
+SMALL = [*killing.arguments(training.SMALL | {"limit": 20, "num_epochs": 1}), "--json"]
+
+
+def stage(top, *names):
+    with Repo(str(top)) as repository:
+        add(repository, [str(top / name) for name in names])
+
+
+@pytest.fixture
+def top(tmp_path, monkeypatch):
+    """A repository of a few committed files, which is the current directory."""
+    top = tmp_path / "code"
+    (top / "folder").mkdir(parents=True)
+    init(str(top)).close()
+    (top / "same.py").write_text("same\n")
+    (top / "staged.py").write_text("one\ntwo\nthree")
+    (top / "unstaged.py").write_text("".join(f"{number}\n" for number in range(100)))
+    (top / "deleted.py").write_text("gone\n")
+    (top / "folder" / "binary").write_bytes(b"\0\xff" * 50)
+    (top / "link").symlink_to("same.py")
+    (top / ".gitignore").write_text("*.log\nruns/\n")
+    stage(top, "same.py", "staged.py", "unstaged.py", "deleted.py", "folder/binary", "link", ".gitignore")
+    commit(str(top), message=b"first", author=b"a <a@b>", committer=b"a <a@b>")
+    monkeypatch.chdir(top)
+    git_commit.cache_clear()
+    yield top
+    git_commit.cache_clear()
+
+
+def compared():
+    code_state, text = diff._document(diff.WorkingTree(find_repository()))
+    return code_state, text.decode()
+
+
+def test_changes_of_tracked_files_are_the_diff_and_untracked_files_its_head(top):
+    clean, text = compared()
+    assert clean == {"commit": find_repository().head_commit(), "dirty": False, "diff_sha256": None}
+    assert text == f"# the working tree against {clean['commit']}: no changes\n"
+    (top / "staged.py").write_text("one\n2\nthree")
+    (top / "new.py").write_text("new\n")
+    stage(top, "staged.py", "new.py")
+    (top / "unstaged.py").write_bytes((top / "unstaged.py").read_bytes().replace(b"50\n", b"\x1b[31m\xff\r\n"))
+    (top / "deleted.py").unlink()
+    (top / "folder" / "binary").write_bytes(b"\0")
+    (top / "link").unlink()
+    (top / "link").symlink_to("elsewhere")
+    (top / "kept.log").write_text("ignored")
+    (top / "notes\x07.txt").write_text("untracked")
+    (top / "other").mkdir()
+    (top / "other" / os.fsdecode(b"\xff")).write_text("untracked")
+    (top / "other" / "a.log").write_text("ignored")
+    dirty, text = compared()
+    head, body = text[: text.index("diff --git")], text[text.index("diff --git") :]
+    assert head.splitlines()[1:] == ["# untracked: notes\\x07.txt", "# untracked: other/"]
+    assert dirty["dirty"] and dirty["diff_sha256"] == hashlib.sha256(body.encode()).hexdigest()
+    for lines in (
+        "-two\n+2\n three\n\\ No newline at end of file\n",
+        "new file mode 100644\n",
+        "-50\n+\\x1b[31m\\xff\\r\n",
+        "--- a/deleted.py\n+++ /dev/null\n@@ -1 +0,0 @@\n-gone\n",
+        "Binary or large files differ\n",
+        "-same.py\n\\ No newline at end of file\n+elsewhere\n",
+    ):
+        assert lines in body, lines
+    assert body.count("diff --git") == 6 and "same.py b/same.py" not in body
+
+
+def test_sizes_are_bounded_and_the_digest_is_of_everything(top):
+    (top / "same.py").write_text("x" * 2_000_000)
+    (top / "staged.py").write_text("é" * 499_000 + "\n")
+    first, text = compared()
+    assert "Binary or large" in text and len(text.encode()) <= diff.MAX_DIFF and "# cut here" not in text
+    for number, name in enumerate(["unstaged.py", "deleted.py"]):
+        (top / name).write_text(f"{number}\n" * 10_000)
+    assert compared()[1].endswith("\n# cut here: this file holds at most 1,000,000 bytes of the diff\n")
+    digests = {first["diff_sha256"], compared()[0]["diff_sha256"]}
+    with (top / "same.py").open("r+") as file:
+        file.write("y")  # of a file that is not shown
+    assert compared()[0]["diff_sha256"] not in digests
+
+
+def test_nothing_outside_of_the_working_tree_is_read(top, tmp_path):
+    (tmp_path / "secret").write_text("secret")
+    (tmp_path / "binary").write_text("secret")
+    (top / "folder" / "binary").unlink()
+    (top / "folder").rmdir()
+    (top / "folder").symlink_to(tmp_path)  # which has a file of that name
+    (top / "same.py").unlink()
+    os.mkfifo(top / "same.py")
+    (top / "staged.py").unlink()
+    (top / "staged.py").symlink_to(tmp_path / "secret")
+    with Repo(str(top)) as repository:
+        index = repository.open_index()
+        index[b"../secret"] = index[b".git/config"] = index[b"deleted.py"]
+        index.write()
+    code_state, text = compared()
+    assert code_state["dirty"] and "+secret" not in text
+    assert "# not compared: ../secret (not a path in a working tree)" in text and "(not a path" in text.split("\n")[1]
+    assert "deleted file mode 100644\nindex" in text[text.index("folder/binary") :]
+
+
+@pytest.mark.parametrize("damage", ["empty", "no repository", "objects", "index", "alternates"])
+def test_a_repository_that_cannot_be_read_is_a_warning(top, tmp_path, monkeypatch, damage):
+    if damage == "no repository":
+        monkeypatch.chdir(tmp_path)
+    elif damage == "empty":
+        init(str(tmp_path)).close()
+        monkeypatch.chdir(tmp_path)
+    elif damage == "index":
+        (top / ".git" / "index").write_bytes(b"DIRC\0\0\0\2\x7f\xff\xff\xff" + b"\0" * 40)
+    else:
+        objects = top / ".git" / "objects"
+        for file in objects.glob("??/*"):
+            file.unlink()
+        if damage == "alternates":
+            (objects / "info").mkdir(exist_ok=True)
+            (objects / "info" / "alternates").write_text(f"{objects}\n")  # a circle
+    record = state.read_code()
+    assert record.state is None and record.warning.startswith("the state of the code is not recorded: "), record
+    assert "Traceback" not in record.warning
+
+
+def test_a_run_records_it_and_nothing_of_the_repository_is_run(top, tmp_path, in_process, monkeypatch):
+    monkeypatch.setenv("CONVNN_RUNS", str(tmp_path / "runs"))
+    (top / ".gitattributes").write_text("* filter=x diff=x merge=x\n")
+    command = f"touch {tmp_path / 'executed'}; cat"
+    (top / ".git" / "config").write_text(
+        f'[core]\nfsmonitor = "{command}"\nhooksPath = {top}\nworktree = /\n[include]\npath = /dev/zero\n'
+        f'[filter "x"]\nclean = "{command}"\nprocess = "{command}"\nrequired = true\n'
+        f'[diff]\nexternal = "{command}"\n[diff "x"]\ntextconv = "{command}"\ncommand = "{command}"\n'
+    )
+    (top / "same.py").write_text("changed\n")
+    for words in (["--record_code"], []):
+        code, _, err = in_process("run", *SMALL, *words)
+        assert code == 0, err
+    recorded, plain = sorted(list_runs(tmp_path / "runs")[0], key=lambda run: not (run.path / state.DIFF).exists())
+    started = recorded.history().started
+    text = (recorded.path / state.DIFF).read_text()
+    assert started.code.commit == started.git_commit and started.code.dirty and "+changed" in text
+    assert plain.history().started.code is None and not (plain.path / state.DIFF).exists()
+    assert not (tmp_path / "executed").exists()
+    with pytest.raises(PermissionError):  # should a version of the library try
+        diff._refuse_programs("subprocess.Popen", ())
+    assert json.loads(in_process("show", recorded.name, "--json")[1])["code"]["dirty"] is True
+    assert f"{started.git_commit[:12]}, changed: see code.diff" in in_process("show", recorded.name)[1]
+    document = json.loads(in_process("compare", recorded.name, plain.name, "--json")[1])
+    assert document["code_differs"] is None and document["code"][1]["dirty"] is None
+
+
+def test_commands_whose_runs_start_elsewhere_refuse_it_and_the_extra_is_named(in_process, monkeypatch):
+    for words in (["--queue"], ["--slurm"], ["--seeds", "2"], ["--dry-run"]):
+        code, _, err = in_process("run", "quickstart", "--record_code", *words)
+        assert code == 2 and f"{words[0]} is not possible with --record_code" in err
+    monkeypatch.setattr(state, "find_spec", lambda name: None)
+    code, _, err = in_process("run", "quickstart", "--record_code")
+    assert code == 2 and "pip install 'convnn[code]'" in err

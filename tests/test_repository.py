@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import zlib
 
 import pytest
+from dulwich.objects import Blob
 from dulwich.porcelain import add, commit, init
 from dulwich.repo import Repo
 from support import killing, training
@@ -75,7 +77,7 @@ def test_changes_of_tracked_files_are_the_diff_and_untracked_files_its_head(top)
         "new file mode 100644\n",
         "-50\n+\\x1b[31m\\xff\\r\n",
         "--- a/deleted.py\n+++ /dev/null\n@@ -1 +0,0 @@\n-gone\n",
-        "Binary or large files differ\n",
+        "Contents not shown: binary, large or missing\n",
         "-same.py\n\\ No newline at end of file\n+elsewhere\n",
     ):
         assert lines in body, lines
@@ -86,7 +88,7 @@ def test_sizes_are_bounded_and_the_digest_is_of_everything(top):
     (top / "same.py").write_text("x" * 2_000_000)
     (top / "staged.py").write_text("é" * 499_000 + "\n")
     first, text = compared()
-    assert "Binary or large" in text and len(text.encode()) <= diff.MAX_DIFF and "# cut here" not in text
+    assert "Contents not shown" in text and len(text.encode()) <= diff.MAX_DIFF and "# cut here" not in text
     for number, name in enumerate(["unstaged.py", "deleted.py"]):
         (top / name).write_text(f"{number}\n" * 10_000)
     assert compared()[1].endswith("\n# cut here: this file holds at most 1,000,000 bytes of the diff\n")
@@ -94,6 +96,12 @@ def test_sizes_are_bounded_and_the_digest_is_of_everything(top):
     with (top / "same.py").open("r+") as file:
         file.write("y")  # of a file that is not shown
     assert compared()[0]["diff_sha256"] not in digests
+    blob = Blob.from_string(b"gone\n").id.decode()
+    file = top / ".git" / "objects" / blob[:2] / blob[2:]
+    file.chmod(0o600)
+    bomb = zlib.compressobj()
+    file.write_bytes(bomb.compress(b"blob 600000000\0") + bomb.compress(bytes(6_000_000)) * 2)
+    assert f"index {blob}" in compared()[1]
 
 
 def test_nothing_outside_of_the_working_tree_is_read(top, tmp_path):

@@ -15,6 +15,7 @@ import os
 import resource
 import stat
 import sys
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from functools import cache
@@ -47,7 +48,7 @@ FILE, LINK = "100644", "120000"  # modes; permission bits are not compared
 
 
 class Content(NamedTuple):
-    """A file of a commit or a working tree; `data` is None where it is too large to be shown, or missing."""
+    """A file of a commit or a working tree; `data` is None where it is too large to be shown, or unknown."""
 
     mode: str
     id: str  # of the blob
@@ -83,7 +84,7 @@ class Diff:
             self.write(f"{'new' if old is None else 'deleted'} file mode {content.mode}")
         self.write(f"index {old.id if old else no_id}..{new.id if new else no_id}")
         if any(side is not None and (side.data is None or b"\0" in side.data) for side in (old, new)):
-            return self.write("Binary or large files differ")
+            return self.write("Contents not shown: binary, large or missing")
         before, after = (_lines(side.data or b"") if side else [] for side in (old, new))
         names = f"a/{path}" if old else "/dev/null", f"b/{path}" if new else "/dev/null"
         if len(before) * len(after) <= MAX_PAIRS:
@@ -166,8 +167,8 @@ class WorkingTree:
     def _blob(self, blob_id: ObjectID | None) -> bytes | None:
         try:
             blob = self.store[blob_id] if blob_id else None
-        except KeyError:
-            return None  # of a partial clone
+        except (KeyError, zlib.error, MemoryError):
+            return None  # left out of a partial clone, or larger than is unpacked
         return blob.data if isinstance(blob, Blob) and len(blob.data) <= MAX_CONTENT else None
 
     def _in_working_tree(self, path: bytes) -> Content | None:

@@ -72,7 +72,9 @@ class Opened:
 
     @property
     def charts(self) -> list[ChartView]:
-        return [chart for chart in self.screen.query(ChartView) if chart.display]
+        """Those that are not in a hidden pane."""
+        charts = self.screen.query(ChartView)
+        return [chart for chart in charts if all(node.display for node in chart.ancestors_with_self)]
 
     @property
     def log(self) -> str:

@@ -14,7 +14,7 @@ from convnn.terminal.layer_report import NO_STATISTICS, STATISTICS, layer_series
 from convnn.terminal.report import chart_marks
 from tui.dialogs.choice import Choice
 from tui.keys import bindings
-from tui.screens.run.pane import PANE_KEYS, Changes, Pane
+from tui.screens.run.pane import Changes, Pane
 from tui.widgets.chart_view import ChartData, ChartView
 from tui.widgets.linked_charts import LinkedCharts
 
@@ -42,7 +42,6 @@ class LayersPane(Pane):
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
-        self.number = number
         self.statistic = ""  # until some are known
         self.first_layer = 0  # of those that are shown
         self._history: History | None = None
@@ -71,7 +70,7 @@ class LayersPane(Pane):
 
     def _update_titles(self) -> None:
         meaning = f": {STATISTICS[self.statistic].meaning}" if self.statistic else ""
-        self.border_title = Text(f"{PANE_KEYS[self.number - 1]} {self.TITLE}{meaning}")
+        self.border_title = Text(f"{self.key} {self.TITLE}{meaning}")
         total = len(self._curves())
         last = min(self.first_layer + MAX_CURVES, total)
         self.border_subtitle = f"layers {self.first_layer + 1} to {last} of {total}" if total > MAX_CURVES else ""

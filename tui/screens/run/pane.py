@@ -21,7 +21,7 @@ from convnn.runs.status import STATUSES
 from convnn.terminal.report import Tone
 from convnn.text import escaped, fit
 
-PANE_KEYS = "123456789L"  # that show and hide the panes, by their numbers from 1
+PANE_KEYS = "123456789L"  # that show and hide the panes, by their numbers from 1; a pane after them has none
 PANE_KEYS_TEXT = "1 to 9 and L"
 
 
@@ -54,7 +54,8 @@ class Pane(Widget, can_focus=True):
 
     def __init__(self, number: int) -> None:
         super().__init__(id=self.ID)
-        self.border_title = Text(f"{PANE_KEYS[number - 1]} {self.TITLE}")
+        self.key = PANE_KEYS[number - 1 : number]
+        self.border_title = Text(f"{self.key} {self.TITLE}".lstrip())
         self.help_title = self.TITLE
 
     def show(self, history: History, changes: Changes) -> None:

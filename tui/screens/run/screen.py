@@ -76,14 +76,14 @@ class RunScreen(Screen[None]):
         ),
         *(
             Binding(
-                PANE_KEYS[number - 1],
+                key,
                 f"toggle_pane({number})",
                 pane.TITLE,
                 show=False,
                 tooltip=f"the {pane.TITLE} pane on or off",
                 id=f"pane-{number}",
             )
-            for number, pane in PANES.items()
+            for key, (number, pane) in zip(PANE_KEYS, PANES.items(), strict=False)
         ),
     ]
     HELP = f"One run. {PANE_KEYS_TEXT} show and hide its panes; tab goes from one to the next."

@@ -91,7 +91,9 @@ class Shell:
         os.close(self.terminal)
 
 
-@pytest.mark.parametrize("name", SHELLS)
+@pytest.mark.parametrize(
+    "name", [name if name == "bash" else pytest.param(name, marks=pytest.mark.torture) for name in SHELLS]
+)
 def test_a_shell_completes_names_and_runs_nothing_that_a_name_holds(name, place):
     shell = Shell(name, place)
     try:

@@ -36,7 +36,7 @@ def run_script(name, *words, **environment):
 
 @needs_triton
 @pytest.mark.parametrize(
-    ("script", "every"), [("triton_search.py", 37), ("triton_aggregate.py", 17), ("triton_attend.py", 131)]
+    ("script", "every"), [("triton_search.py", 61), ("triton_aggregate.py", 41), ("triton_attend.py", 263)]
 )
 @pytest.mark.parametrize("is_sample", [True, pytest.param(False, marks=pytest.mark.torture)])
 def test_kernels_compute_what_plain_torch_does(script, every, is_sample):

@@ -166,12 +166,13 @@ def test_unreadable_files_are_reported_and_the_rest_is_imported(tmp_path, root, 
     assert any("Permission denied" in line.why for line in outcome.skipped) and run.history().best() == (60.0, 2)
 
 
-def test_truncated_at_every_byte_each_is_imported_without_an_exception(tmp_path, root):
+@pytest.mark.parametrize("stride", [5, pytest.param(1, marks=pytest.mark.torture)])
+def test_truncated_at_any_byte_each_is_imported_without_an_exception(tmp_path, root, stride):
     data = (oldfiles.COMPLEXITY + oldfiles.epoch(1, 40.0) + oldfiles.epoch(2, 60.0)).encode()
     text = oldfiles.args(num_epochs=2)
-    for end in range(len(data)):
+    for end in range(0, len(data), stride):
         oldfiles.directory(tmp_path / "results" / str(end), data[:end].decode(), num_epochs=2)
-    for end in range(len(text)):
+    for end in range(0, len(text), stride):
         path = oldfiles.directory(tmp_path / "args" / str(end), oldfiles.results(40.0, 60.0))
         (path / "args.txt").write_text(text[:end])
     outcomes = import_all(tmp_path / "results", root) + import_all(tmp_path / "args", root)

@@ -67,7 +67,7 @@ def refuse_and_finish(root: Path, monkeypatch: pytest.MonkeyPatch, whole: Run, n
 def test_a_sample_of_the_writing_calls_refused(tmp_path, monkeypatch, whole, forever):
     run, calls = whole
     assert calls > 50
-    for number in range(1 + forever * 3, calls + 1, calls // 5):
+    for number in range(1 + forever * 3, calls + 1, calls // 3):
         refuse_and_finish(tmp_path / str(number), monkeypatch, run, number, forever)
 
 

@@ -205,7 +205,7 @@ async def test_pause_resume_change_and_stop_are_marked_on_the_curves(tmp_path):
             assert "stopped on request after" in opened.text
 
 
-@pytest.mark.parametrize(("downs", "word"), [(0, "pause"), (1, "checkpoint"), (2, "stop-epoch"), (3, "stop")])
+@pytest.mark.parametrize(("downs", "word"), [(0, "pause"), (3, "stop")])
 async def test_the_menu_gives_any_run_its_word(tmp_path, downs, word):
     run = make(tmp_path)
     with lock_run(run.path):

@@ -211,7 +211,17 @@ def digests(run):
     return run.history().started.data_digest
 
 
-@pytest.mark.parametrize("options", [{}, {"val_share": 0.25}, {"val_share": 0.25, "limit": 20}])
+torture = pytest.mark.torture
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param({}, marks=torture),
+        pytest.param({"val_share": 0.25}, marks=torture),
+        {"val_share": 0.25, "limit": 20},
+    ],
+)
 def test_a_fork_with_another_seed_is_measured_on_the_images_of_its_run(tmp_path, single_tree, options):
     data = SHORT | {"limit": None, "dataset": "folder", "data_path": str(single_tree), "seed": 0} | options
     run, _ = training.train(tmp_path, training.config(data))
@@ -250,9 +260,9 @@ def test_a_fork_is_refused_that_would_validate_on_images_its_run_trained_on(tmp_
 
 
 def test_a_fork_may_validate_on_fewer_of_the_images_or_on_none(tmp_path):
-    run, _ = training.train(tmp_path, training.config(SHORT | {"limit": 60, "val_share": 0.4}))
+    run, _ = training.train(tmp_path, training.config(SHORT | {"limit": 40, "val_share": 0.4}))
     for share in (0.2, 0.0):
-        forked, _ = fork_run(run, training.config(SHORT | {"limit": 60, "val_share": share}, num_epochs=3), tmp_path)
+        forked, _ = fork_run(run, training.config(SHORT | {"limit": 40, "val_share": share}, num_epochs=3), tmp_path)
         assert training.resume(forked).code == Exit.DONE
 
 

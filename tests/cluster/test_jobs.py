@@ -116,6 +116,7 @@ def test_signals_and_preemption_requeue_a_run_which_ends_as_an_undisturbed_one(t
     check_undisturbed(run, tmp_path)
 
 
+@pytest.mark.torture
 def test_each_process_of_a_run_is_a_task_and_all_of_them_are_requeued(tmp_path):
     words = killing.arguments(OPTIONS | {"processes": 2, "num_epochs": 6})
     job = f"{submitted('run', 'quickstart', *words, '--slurm', cwd=tmp_path)}_1"

@@ -159,9 +159,17 @@ def state_of(job: str) -> JobState | None:
 
 
 def start_again_now(job: str) -> None:
-    """Spare a requeued job its waiting time of two minutes."""
+    """Spare a requeued job its waiting time of two minutes, and wait until it runs."""
     until(lambda: (state := state_of(job)) is not None and state.reason == "BeginTime")
-    run_command(["scontrol", "update", f"jobid={job}", "StartTime=now"])
+
+    def has_started() -> bool:
+        """A job that still completes gets its waiting time once more: it is spared that, too."""
+        state = state_of(job)
+        if state is not None and state.reason == "BeginTime":
+            run_command(["scontrol", "update", f"jobid={job}", "StartTime=now"])
+        return state is not None and not state.is_waiting
+
+    until(has_started)
 
 
 def until_ended(job: str, seconds: float = 90) -> None:

@@ -50,7 +50,15 @@ MUST_NOT_LOAD = {
     "convnn.training.trainer": ("convnn.runs", "convnn.worker", *SCREEN),
     "convnn.worker.train_run": SCREEN,
     "tui": ("torch", "torchvision", "convnn.layers", "convnn.training.trainer"),
-    "tui.app": ("torch", "torchvision", "convnn.layers", "convnn.training.trainer", "typer"),
+    "tui.app": (
+        "torch",
+        "torchvision",
+        "numpy",
+        "convnn.layers",
+        "convnn.charts.chart",
+        "convnn.training.trainer",
+        "typer",
+    ),
 }
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TextIO
@@ -68,6 +68,20 @@ def out() -> EscapingConsole:
 def err() -> EscapingConsole:
     """Return the console of messages: stderr."""
     return EscapingConsole(stderr=True)
+
+
+def draws_in_place(
+    *,
+    plain: bool = False,
+    live: bool = False,
+    terminal: bool | None = None,
+    environment: Mapping[str, str] = os.environ,
+) -> bool:
+    """Return whether to draw in place: on a terminal, unless plain lines are requested; in CI only with `live`."""
+    if terminal is None:
+        terminal = sys.stdin.isatty() and sys.stdout.isatty()
+    ci = environment.get("CI", "").lower() in ("true", "1") and not live
+    return terminal and not plain and not ci and environment.get("TERM") != "dumb"
 
 
 def say(message: object) -> None:

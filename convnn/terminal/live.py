@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from types import TracebackType
 from typing import Self
@@ -17,7 +16,7 @@ from rich.text import Text
 
 from convnn.events import Event, Finished
 from convnn.runs.history import History
-from convnn.terminal.console import out, silence
+from convnn.terminal.console import draws_in_place, out, silence
 from convnn.terminal.panes import STYLES, CurvePanes, pair_lines, status_text
 from convnn.terminal.plain_view import JsonLines, PlainLines, RunView
 from convnn.terminal.report import ProgressBar, followed_status, key_values, progress_bars, status_sentence
@@ -54,20 +53,6 @@ def run_view(
     if draws_in_place(plain=plain, live=live):
         return LiveView(name, about, history=history, hint=hint)
     return PlainLines(name, about, history)
-
-
-def draws_in_place(
-    *,
-    plain: bool = False,
-    live: bool = False,
-    terminal: bool | None = None,
-    environment: Mapping[str, str] = os.environ,
-) -> bool:
-    """Return whether to draw in place: on a terminal, unless plain lines are requested; in CI only with `live`."""
-    if terminal is None:
-        terminal = sys.stdin.isatty() and sys.stdout.isatty()
-    ci = environment.get("CI", "").lower() in ("true", "1") and not live
-    return terminal and not plain and not ci and environment.get("TERM") != "dumb"
 
 
 class LiveView(RunView):

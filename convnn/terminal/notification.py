@@ -7,8 +7,7 @@ import sys
 from collections.abc import Mapping
 from contextlib import suppress
 
-from convnn.terminal.console import out
-from convnn.terminal.live import draws_in_place
+from convnn.terminal.console import draws_in_place, out
 from convnn.text import escaped
 
 NOTABLE_SECONDS = 60.0  # a person may have gone away during what took longer

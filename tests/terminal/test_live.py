@@ -15,8 +15,8 @@ from convnn.events import Epoch, Finished, Noted, Paused, Resumed, Saved, Starte
 from convnn.runs.event_log import event_line
 from convnn.runs.history import History
 from convnn.terminal import report
-from convnn.terminal.console import EscapingConsole
-from convnn.terminal.live import FOLLOW_HINT, LiveView, _bar_lines, draws_in_place, run_view
+from convnn.terminal.console import EscapingConsole, draws_in_place
+from convnn.terminal.live import FOLLOW_HINT, LiveView, _bar_lines, run_view
 from convnn.terminal.panes import RunReport
 from convnn.terminal.report import ProgressBar, epoch_line, outcome_sentence
 from convnn.text import duration

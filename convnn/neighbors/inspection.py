@@ -37,7 +37,7 @@ class Neighbor(NamedTuple):
     score: float
     is_query: bool
     is_padding: bool
-    in_window: bool  # of the ordinary convolution around the query
+    in_window: bool  # on the map, in the window of the ordinary convolution around the query
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,10 +77,14 @@ class LayerNeighbors:
         for slot, (position, score) in enumerate(zip(self.index[row], self.scores[row], strict=True), 1):
             y, x = divmod(int(position), self.sides[1] + 2 * self.padding)
             point = Point(y - self.padding, x - self.padding)
-            is_padding = not (0 <= point.y < self.sides[0] and 0 <= point.x < self.sides[1])
-            in_window = point.y in window_rows and point.x in window_columns
-            result.append(Neighbor(slot, point, float(score), point == query, is_padding, in_window))
+            is_on_map = self.contains(point)
+            in_window = is_on_map and point.y in window_rows and point.x in window_columns
+            result.append(Neighbor(slot, point, float(score), point == query, not is_on_map, in_window))
         return result
+
+    def contains(self, point: Point) -> bool:
+        """Return whether a position lies on the map, which is without its padding."""
+        return 0 <= point.y < self.sides[0] and 0 <= point.x < self.sides[1]
 
     def window_lines(self, center: int) -> range:
         """Return the rows, or the columns, of the ordinary window around one, with padding "same" as torch does it."""
@@ -262,7 +266,7 @@ def layer_json(layer: LayerNeighbors, query: Point) -> dict[str, Any]:
             "score": neighbor.score,
             "query": neighbor.is_query,
             "padding": neighbor.is_padding,
-            "in_window": neighbor.in_window and not neighbor.is_padding,
+            "in_window": neighbor.in_window,
         }
         for neighbor in layer.neighbors(query)
     ]

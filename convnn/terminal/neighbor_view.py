@@ -10,14 +10,8 @@ from rich.style import Style
 from rich.text import Text
 
 from convnn.charts.half_blocks import RGB, HalfBlocks, Window, fit_scale, scaled, window_around
-from convnn.neighbors.inspection import (
-    Inspection,
-    LayerNeighbors,
-    Neighbor,
-    Point,
-    neighbor_changes,
-)
-from convnn.text import fit
+from convnn.neighbors.inspection import Inspection, LayerNeighbors, Neighbor, Point, neighbor_changes
+from convnn.text import escaped, fit
 
 QUERY = "Q"  # in the image; in the list the query has the number of its slot, too
 NUMBERS = "123456789abcdefghijklmnopqrstuvwxyz"  # of slots, one cell each; MORE from there on
@@ -101,7 +95,7 @@ def neighbor_view(
     images = []
     for panel in range(panels if draws_image else 0):
         picture = HalfBlocks(shown_dots, letters=letters)
-        points = marks.first_points(with_gained=panels == 1) if panel == 0 else marks.second_points()
+        points = marks.second_points() if panel else marks.first_points(with_gained=panels == 1)
         _mark(picture, layer, query, points, window, scale)
         images.append(picture.lines())
     side = _list(layer, query, marks, share)
@@ -174,7 +168,8 @@ def _header(inspection: Inspection, layer: LayerNeighbors, against: Inspection |
     if against is not None:
         run = f"{against.run} " if against.run != inspection.run else ""
         names += f" against {run}{against.checkpoint_text}"
-    return [Text(fit(about, width), "bold"), Text(fit(f"{names}  {inspection.image_text}", width))]
+    names += f"  {inspection.image_text}"
+    return [Text(fit(escaped(about), width), "bold"), Text(fit(escaped(names), width))]
 
 
 def _mark(
@@ -194,7 +189,7 @@ def _mark(
 
     for y in layer.window_lines(query.y):
         for x in layer.window_lines(query.x):
-            if y in range(layer.sides[0]) and x in range(layer.sides[1]):
+            if layer.contains(Point(y, x)):
                 picture.tint(*corner(Point(y, x)), size, WINDOW_COLOR, WINDOW_STRENGTH)
     for point, text, color in [(query, QUERY, QUERY_COLOR), *points]:
         top, left = corner(point)
@@ -209,7 +204,7 @@ def _mark(
 def _list(layer: LayerNeighbors, query: Point, marks: _Marks, share: float | None) -> list[Text]:
     """The query, the ordinary window with the neighbors in it, and a line per slot."""
     covered = f", {layer.patch}x{layer.patch} pixels" if layer.patch > 1 else ""
-    inside = sum(neighbor.in_window and not neighbor.is_padding for neighbor in marks.first)
+    inside = sum(neighbor.in_window for neighbor in marks.first)
     lines = [
         Text.assemble(("query ", "dim"), (f"y {query.y}, x {query.x}", "bold"), (covered, "dim")),
         Text.assemble((f"{inside} of {layer.K}", "bold"), (f" in the {layer.window}x{layer.window} window:", "dim")),
@@ -233,7 +228,7 @@ def _neighbor_line(name: str, neighbor: Neighbor) -> Text:
     about = ""
     if neighbor.is_query:
         about = "query"
-    elif neighbor.in_window and not neighbor.is_padding:
+    elif neighbor.in_window:
         about = "window"
     return Text.assemble((f"{name} ", "bold"), f"{place:<9} ", f"{score:<8} ", (about, "dim"))
 
@@ -247,9 +242,7 @@ def _window_grid(layer: LayerNeighbors, query: Point, neighbors: Sequence[Neighb
     }
     lines = []
     for y in layer.window_lines(query.y):
-        cells = []
-        for x in layer.window_lines(query.x):
-            inside = 0 <= y < layer.sides[0] and 0 <= x < layer.sides[1]
-            cells.append(characters.get(Point(y, x), "." if inside else " "))
+        points = [Point(y, x) for x in layer.window_lines(query.x)]
+        cells = [characters.get(point, "." if layer.contains(point) else " ") for point in points]
         lines.append(Text("  " + " ".join(cells)))
     return lines

@@ -6,6 +6,7 @@ import asyncio
 import json
 from typing import NamedTuple
 
+from convnn.errors import UserError
 from convnn.safe_path import python_module
 
 
@@ -43,3 +44,11 @@ async def run_module(module: str, *arguments: str, stdin: str = "", timeout: flo
             await child.wait()
     assert child.returncode is not None
     return ChildResult(out.decode(errors="replace"), err.decode(errors="replace"), child.returncode)
+
+
+async def run_command(*arguments: str, failure: str = "") -> str:
+    """Run a command of `convnn` with --json and return its output. Raises UserError: `failure`, and its cause."""
+    child = await run_module("convnn", *arguments, "--json")
+    if child.code != 0:
+        raise UserError(failure + child.cause)
+    return child.out

@@ -7,10 +7,9 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from convnn.errors import UserError
 from convnn.neighbors.inspection import Inspection, read
 from convnn.runs.run import Run
-from tui.process.child import run_module
+from tui.process.child import run_command
 
 
 @dataclass(frozen=True)
@@ -35,8 +34,5 @@ async def inspect(run: Run, root: Path, request: InspectionRequest) -> tuple[Ins
     """
     with tempfile.TemporaryDirectory(prefix="convnn-") as folder:
         file = Path(folder) / "neighbors.safetensors"
-        arguments = ["inspect", f"{run.path}/", "--runs", str(root), "--json", "--out", str(file), *request.flags()]
-        child = await run_module("convnn", *arguments)
-        if child.code != 0:
-            raise UserError(child.cause)
+        await run_command("inspect", f"{run.path}/", "--runs", str(root), "--out", str(file), *request.flags())
         return await asyncio.to_thread(read, file)

@@ -37,6 +37,7 @@ NO_FILE = (
 )
 EVALUATING = "evaluating the best checkpoint in a child process ..."
 MOST_CLASSES, MOST_CONFUSIONS = 200, 10  # rows
+NOT_READ = -1  # no time at which a file was modified
 
 
 class ClassesPane(Pane, VerticalScroll):
@@ -62,7 +63,7 @@ class ClassesPane(Pane, VerticalScroll):
         self.order: ClassOrder = CLASS_ORDERS[0]
         self.notice = LOADING
         self._names: Sequence[str] = ()
-        self._modified: int | None = None  # when the file was, in ns; None where there is none
+        self._modified: int | None = NOT_READ  # when the file was, in ns; None where there is none
         self._is_evaluating = False
 
     def compose(self) -> ComposeResult:
@@ -93,10 +94,7 @@ class ClassesPane(Pane, VerticalScroll):
             modified = (self.run.path / predictions.NAME).lstat().st_mtime_ns
         except OSError:
             modified = None
-        if modified is None:
-            self._modified, self.report, self.notice = None, None, NO_FILE
-            self._update()
-        elif modified != self._modified:
+        if modified != self._modified:
             self._modified = modified
             self.run_worker(self._load(self.run), group="predictions", exclusive=True, exit_on_error=False)
 
@@ -106,8 +104,9 @@ class ClassesPane(Pane, VerticalScroll):
         except UserError as error:
             self.report, self.notice = None, str(error)
         else:
-            self.report = ClassificationReport(latest, self._names) if latest is not None else None
-            self.notice = "" if latest is not None else NO_FILE
+            self.report, self.notice = None, NO_FILE
+            if latest is not None:
+                self.report, self.notice = ClassificationReport(latest, self._names), ""
         self._update()
 
     # -- drawing ----------------------------------------------------------------------------------------------------
@@ -116,18 +115,16 @@ class ClassesPane(Pane, VerticalScroll):
         if not (self.is_mounted and self.display):
             return
         width = self.scrollable_content_region.width
-        content = Text(escaped(self.notice), "bold") if self.notice else Text()
+        content, self.border_subtitle = Text(escaped(self.notice), "bold"), ""
         if self.report is not None and width > 0:
             content = Text("\n", no_wrap=True).join(self._lines(self.report, width))
             self.border_subtitle = ORDER_TEXTS[self.order]
-        else:
-            self.border_subtitle = ""
         self.query_one(Static).update(content)
 
     def _lines(self, report: ClassificationReport, width: int) -> list[Text]:
         style = partial(tone_style, self)
-        result = [Text(report.summary(), style("primary"))]
-        result += [Text(), *matrix_lines(report, self.order, width, style)]
+        result = [Text(report.summary(), style("primary")), Text()]
+        result += matrix_lines(report, self.order, width, style)
         for table in (
             report.confusion_table(MOST_CONFUSIONS),
             report.class_table(self.order, MOST_CLASSES),
@@ -159,7 +156,7 @@ class ClassesPane(Pane, VerticalScroll):
         except (UserError, OSError) as error:
             self.app.say(str(error), error=True)
         finally:
-            self._is_evaluating, self._modified = False, None
+            self._is_evaluating, self._modified = False, NOT_READ
         self.load()
 
 

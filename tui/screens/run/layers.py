@@ -8,7 +8,7 @@ from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import BindingType
 
-from convnn.charts.chart import MAX_CURVES, Series
+from convnn.charts.chart import MAX_CURVES
 from convnn.runs.history import Axis, History
 from convnn.terminal.layer_report import NO_STATISTICS, STATISTICS, layer_series, recorded_statistics
 from convnn.terminal.report import chart_marks
@@ -42,52 +42,55 @@ class LayersPane(Pane):
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
+        self.history = History()
         self.statistic = ""  # until some are known
         self.first_layer = 0  # of those that are shown
-        self._history: History | None = None
+        self.layer_count = 0  # with the statistic
 
     def compose(self) -> ComposeResult:
         yield ChartView(self.PLACEHOLDER, letters=self.app.ascii)
 
     def show(self, history: History, changes: Changes) -> None:
-        self._history = history
-        statistics = recorded_statistics(history)
-        if self.statistic not in statistics:
-            self.statistic = statistics[0] if statistics else ""
+        self.history = history
         chart = self.query_one(ChartView)
         chart.placeholder = NO_STATISTICS if changes.has_ended else self.PLACEHOLDER
         chart.source = self._data
-        self._update_titles()
 
     def _data(self, x: Axis) -> ChartData:
-        if self._history is None:
-            return ChartData()
-        curves = self._curves(x)[self.first_layer : self.first_layer + MAX_CURVES]
-        return ChartData(curves, chart_marks(self._history, x))
-
-    def _curves(self, x: Axis = "epoch") -> list[Series]:
-        return layer_series(self._history, self.statistic, x) if self._history is not None else []
+        """Return the curves that there is room for, and name them in the titles. A hidden chart has no data."""
+        statistics = recorded_statistics(self.history)
+        if self.statistic not in statistics:
+            self.statistic = next(iter(statistics), "")
+        curves = layer_series(self.history, self.statistic, x)
+        self.layer_count = len(curves)
+        self._update_titles()
+        return ChartData(curves[self.first_layer : self.first_layer + MAX_CURVES], chart_marks(self.history, x))
 
     def _update_titles(self) -> None:
         meaning = f": {STATISTICS[self.statistic].meaning}" if self.statistic else ""
         self.border_title = Text(f"{self.key} {self.TITLE}{meaning}")
-        total = len(self._curves())
-        last = min(self.first_layer + MAX_CURVES, total)
-        self.border_subtitle = f"layers {self.first_layer + 1} to {last} of {total}" if total > MAX_CURVES else ""
+        self.border_subtitle = ""
+        if self.has_other_layers:
+            last = min(self.first_layer + MAX_CURVES, self.layer_count)
+            self.border_subtitle = f"layers {self.first_layer + 1} to {last} of {self.layer_count}"
+
+    @property
+    def has_other_layers(self) -> bool:
+        """Whether a chart cannot show all layers."""
+        return self.layer_count > MAX_CURVES
 
     def _redraw(self) -> None:
-        self._update_titles()
         self.screen.query_one(LinkedCharts).redraw()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Offer other layers where a chart cannot show all of them."""
+        """Offer other layers where there are some."""
         if action in ("next_layer", "previous_layer"):
-            return len(self._curves()) > MAX_CURVES
+            return self.has_other_layers
         return super().check_action(action, parameters)
 
     def action_metric(self) -> None:
         """Choose the statistic."""
-        statistics = recorded_statistics(self._history) if self._history is not None else []
+        statistics = recorded_statistics(self.history)
         if not statistics:
             self.app.say(NO_STATISTICS)
             return
@@ -108,6 +111,6 @@ class LayersPane(Pane):
     def _turn(self, layers: int) -> None:
         """Show the layers that come before or after."""
         first = self.first_layer + layers
-        if 0 <= first < len(self._curves()):
+        if 0 <= first < self.layer_count:
             self.first_layer = first
             self._redraw()

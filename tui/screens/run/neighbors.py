@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from fractions import Fraction
+from itertools import islice
 from textwrap import wrap
 from typing import TYPE_CHECKING, ClassVar
 
@@ -151,8 +152,8 @@ class NeighborsPane(Pane):
         self.view = None
         if self.inspection is not None and height > 4 and width > 8:
             self.view = self._neighbor_view(self.inspection, width, height)
-            lines += [_displayable(line) for line in self.view.lines]
-        self.border_subtitle = self._subtitle()
+            lines += self.view.lines
+        self.border_subtitle = Text(self._subtitle())
         console, base = self.app.console, self.rich_style
         return [
             Strip(line.render(console, end=""), line.cell_len).apply_style(base).adjust_cell_length(width, base)
@@ -176,8 +177,10 @@ class NeighborsPane(Pane):
 
     def _share(self) -> float | None:
         """The share of neighbors that both checkpoints choose over the map of the layer, computed once."""
-        layer, second = self._layer, self.against.layers.get(self.slot) if self.against else None
-        if layer is None or second is None or second.sides != layer.sides:
+        if self.inspection is None or self.against is None:
+            return None
+        layer, second = self.inspection.layers[self.slot], self.against.layers.get(self.slot)
+        if second is None or second.sides != layer.sides:
             return None
         if self.slot not in self._shares:
             self._shares[self.slot] = shared_share(layer, second)
@@ -190,7 +193,7 @@ class NeighborsPane(Pane):
         parts = [f"layer {slots.index(self.slot) + 1} of {len(slots)}", *self.inspection.notes]
         if self.view.hidden_lines:
             parts.append(f"{self.view.hidden_lines} more below: page down")
-        return escaped(", ".join(parts)).replace("[", r"\[")
+        return escaped(", ".join(parts))
 
     # -- moving -----------------------------------------------------------------------------------------------------
 
@@ -309,18 +312,16 @@ class NeighborsPane(Pane):
 
     def action_second_weights(self) -> None:
         """Choose a checkpoint of this run or of another to compare with."""
+        if self.run is None:
+            return
         answers: list[Answer] = [("", "none", "one checkpoint alone")]
         answers += [(f":{name}", label, f"this run, {about}") for name, label, about in self._checkpoint_answers()]
-        others = [run for run in self.app.runs if self.run is not None and run.path != str(self.run.path)]
-        for run in [run for run in others if run.run.has_checkpoint][:MOST_RUNS]:
+        own_path = str(self.run.path)
+        others = (run for run in self.app.runs if run.path != own_path and run.run.has_checkpoint)
+        for run in islice(others, MOST_RUNS):
             answers.append((f"{run.path}/:best", short_name(run.name, 40), "its best checkpoint"))
         self.app.push_screen(Choice("compare with", "", answers, current=self.request.against), self._choose_second)
 
     def _choose_second(self, against: str | None) -> None:
         if against is not None:
             self._change_request(against=against)
-
-
-def _displayable(line: Text) -> Text:
-    """Return a line without control characters, which names of classes and files may hold."""
-    return line if line.plain.isprintable() else Text(escaped(line.plain), style=line.style)

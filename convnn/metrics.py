@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 Score = Callable[["Tensor", "Tensor"], "Tensor"]
 SPLITS = ("train", "val", "test")
-AVERAGED_SPLITS = ("ema_val", "ema_test")  # evaluated with the moving average of the weights
+ALL_SPLITS = (*SPLITS, "ema_val", "ema_test")  # the last two with the moving average of the weights
 
 
 def top(k: int) -> Score:
@@ -82,9 +82,8 @@ METRICS: dict[str, Metric] = {
     )
 }
 LAYER_METRICS = {name: metric for name, metric in METRICS.items() if metric.of_layers}
-SYSTEM_METRICS: dict[
-    str, Metric
-] = {  # of the machine while it trains: recorded with steps, part of no epoch and digest
+# of the machine while it trains: recorded with steps, part of no epoch and digest
+SYSTEM_METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (
         Metric("data_loading", unit="%"),  # share of the training time that waits for batches
@@ -105,7 +104,7 @@ SCORES: dict[str, Score] = {name: metric.score for name, metric in METRICS.items
 def known_metric_names() -> list[str]:
     """Return every name a run of this version can record, with its split where it has one."""
     per_split = [name for name, metric in METRICS.items() if metric.per_split]
-    names = [f"{split}_{name}" for split in (*SPLITS, *AVERAGED_SPLITS) for name in per_split]
+    names = [f"{split}_{name}" for split in ALL_SPLITS for name in per_split]
     return names + [name for name, metric in METRICS.items() if not metric.per_split]
 
 

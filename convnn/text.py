@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sized
 
 from rich.cells import cell_len, set_cell_size
 
@@ -78,6 +78,11 @@ def memory(size: float) -> str:
     """Return a number of bytes in binary units, as PyTorch and nvidia-smi do: 812 MiB, 1.2 GiB."""
     mebibytes = size / 2**20
     return f"{mebibytes / 1024:,.1f} GiB" if mebibytes >= 1024 else f"{mebibytes:.0f} MiB"
+
+
+def part_text(part: Sized, whole: Sized) -> str:
+    """Return ", 3 of 12" where a part is smaller than the whole."""
+    return f", {len(part)} of {len(whole)}" if len(part) < len(whole) else ""
 
 
 def plural(count: int, noun: str, nouns: str | None = None) -> str:

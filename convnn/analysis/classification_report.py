@@ -22,7 +22,7 @@ from convnn.analysis.classification import (
 )
 from convnn.predictions import Predictions
 from convnn.tables import Column, Table
-from convnn.text import plural
+from convnn.text import part_text, plural
 
 MISSING = "—"
 ORDER_TEXTS: dict[ClassOrder, str] = {
@@ -62,13 +62,11 @@ class ClassificationReport:
 
     def class_table(self, order: ClassOrder, limit: int | None = None) -> Table:
         """Return a row for each class, at most `limit` of them."""
-        columns = [Column("class")]
-        columns += [Column(title, right=True) for title in ("images", "correct", "accuracy", "95 % interval")]
-        columns += [Column("most often taken for")]
+        numbers = [Column(title, right=True) for title in ("images", "correct", "accuracy", "95 % interval")]
+        columns = [Column("class"), *numbers, Column("most often taken for")]
         results = sorted_results(self.results, order)
         rows = [self._class_row(result) for result in results[:limit]]
-        part = f", {len(rows)} of {len(results)}" if len(rows) < len(results) else ""
-        return Table(columns, rows, f"classes, {ORDER_TEXTS[order]}{part}: accuracy in %")
+        return Table(columns, rows, f"classes, {ORDER_TEXTS[order]}{part_text(rows, results)}: accuracy in %")
 
     def _class_row(self, result: ClassResult) -> list[str]:
         taken_for = f"{self.name(result.confusion.answer)} ({result.confusion.images})" if result.confusion else ""
@@ -80,12 +78,8 @@ class ClassificationReport:
 
     def confusion_table(self, limit: int) -> Table:
         """Return the most frequent confusions, with their share of the images of the class."""
-        columns = [
-            Column("class"),
-            Column("taken for"),
-            Column("images", right=True),
-            Column("of the class", right=True),
-        ]
+        numbers = [Column(title, right=True) for title in ("images", "of the class")]
+        columns = [Column("class"), Column("taken for"), *numbers]
         pairs = self.confusions[:limit]
         rows = [
             [
@@ -96,10 +90,9 @@ class ClassificationReport:
             ]
             for pair in pairs
         ]
-        part = f", {len(pairs)} of {len(self.confusions)}" if len(pairs) < len(self.confusions) else ""
-        return Table(
-            columns, rows, f"most frequent confusions{part}" if rows else "no image is taken for another class"
-        )
+        if not rows:
+            return Table(columns, rows, "no image is taken for another class")
+        return Table(columns, rows, f"most frequent confusions{part_text(rows, self.confusions)}")
 
     def calibration_table(self) -> Table:
         """Return the bins of confidence that hold images, in percent."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from statistics import fmean, stdev
 from typing import Any, cast
@@ -78,7 +79,8 @@ def _curves(runs: Sequence[Summary], metric: str | None, x: str) -> FigureData:
             epochs = range(min(len(cost) for _, cost in members))
             xs = [fmean(cost[epoch] for _, cost in members) for epoch in epochs]
             values = [[run.history.epochs[epoch].metrics.get(metric) for run, _ in members] for epoch in epochs]
-            lines.append(_line(f"{label} (n={len(members)})" if len(members) > 1 else label, xs, values))
+            line_label = f"{label} (n={len(members)})" if len(members) > 1 else label
+            lines.append(_line(line_label, xs, values))
         if len({len(cost) for _, cost in members}) > 1:
             notes.append(f"{label}: drawn as far as its shortest run")
     if without_costs:
@@ -132,17 +134,16 @@ def _labeled(groups: Sequence[RunGroup], without: str = "") -> list[tuple[RunGro
     keys = [key for key in group_keys(groups) if key.key != without]
     rows = [(group, [(key, active_value(key, group.runs[0])) for key in keys]) for group in groups]
     rows.sort(key=lambda row: [key.sort_key(value) for key, value in row[1]])
-    labeled = []
-    for group, values in rows:
-        label = ", ".join(f"{key.key}={key.show(value)}" for key, value in values if value is not UNKNOWN)
-        labeled.append((group, label))
-    labels = [label for _, label in labeled]
-    if without:
-        return labeled
-    return [
-        (group, label if label and labels.count(label) == 1 else f"{label} {group.runs[0].name}".strip())
-        for group, label in labeled
+    labels = [
+        ", ".join(f"{key.key}={key.show(value)}" for key, value in values if value is not UNKNOWN) for _, values in rows
     ]
+    counts = Counter(labels)
+    labeled = []
+    for (group, _), label in zip(rows, labels, strict=True):
+        if not without and (not label or counts[label] > 1):
+            label = f"{label} {group.runs[0].name}".strip()
+        labeled.append((group, label))
+    return labeled
 
 
 def _with_unit(name: str, metric: str) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from convnn import predictions
-from convnn.analysis.classification import PairedComparison, compare_predictions, unpaired_reason
+from convnn.analysis.classification import PairedComparison, compare_predictions
 from convnn.analysis.statistics import ALPHA
 from convnn.analysis.verdict import p_text
 from convnn.errors import UserError
@@ -15,7 +15,7 @@ from convnn.predictions import Predictions
 from convnn.runs.history import History
 from convnn.runs.run import Run
 from convnn.tables import Column, Table
-from convnn.text import plural
+from convnn.text import part_text, plural
 
 MOST_CLASSES = 10  # rows of the table
 
@@ -65,36 +65,41 @@ class PredictionPair:
 
 def compare_runs(runs: Sequence[Run], histories: Sequence[History], names: Sequence[str]) -> list[PredictionPair]:
     """Compare each run but the first with it; nothing where neither of them keeps predictions."""
-    files = [_read(run) for run in runs]
     started = histories[0].started
-    pairs = []
-    for index, (second, problem) in enumerate(files[1:], 1):
-        first, first_problem = files[0]
-        if first is None and second is None and not (problem or first_problem):
-            continue
-        pair_names = (names[0], names[index])
-        reason = first_problem or problem
-        if first is not None and second is not None:
-            reason = unpaired_reason(first, second)
-            if reason is None:
-                both = compare_predictions(first, second)
-                pairs.append(
-                    PredictionPair(pair_names, (first, second), both, None, started.classes if started else ())
-                )
-                continue
-        elif reason is None:
-            missing = pair_names[0] if first is None else pair_names[1]
-            reason = f"{missing} has no {predictions.NAME} (convnn evaluate RUN --save writes it)"
-        pairs.append(PredictionPair(pair_names, None, None, reason, ()))
-    return pairs
+    class_names = started.classes if started else ()
+    first, *others = [_read(run) for run in runs]
+    return [
+        _pair((names[0], name), first, second, class_names)
+        for name, second in zip(names[1:], others, strict=True)
+        if first is not None or second is not None
+    ]
 
 
-def _read(run: Run) -> tuple[Predictions | None, str | None]:
-    """Return the predictions of a run, None without any, and why they cannot be read."""
+def _read(run: Run) -> Predictions | UserError | None:
+    """Return the predictions of a run, or why they cannot be read; None where it keeps none."""
     try:
-        return predictions.read(run.path), None
+        return predictions.read(run.path)
     except UserError as error:
-        return None, error.problems[0].message
+        return error
+
+
+def _pair(
+    names: tuple[str, str],
+    first: Predictions | UserError | None,
+    second: Predictions | UserError | None,
+    class_names: Sequence[str],
+) -> PredictionPair:
+    if isinstance(first, Predictions) and isinstance(second, Predictions):
+        try:
+            return PredictionPair(names, (first, second), compare_predictions(first, second), None, class_names)
+        except ValueError as error:
+            return PredictionPair(names, None, None, str(error), ())
+    for unreadable in (first, second):
+        if isinstance(unreadable, UserError):
+            return PredictionPair(names, None, None, unreadable.problems[0].message, ())
+    missing = names[0] if first is None else names[1]
+    reason = f"{missing} has no {predictions.NAME} (convnn evaluate RUN --save writes it)"
+    return PredictionPair(names, None, None, reason, ())
 
 
 def class_table(pairs: Sequence[PredictionPair]) -> Table | None:
@@ -121,6 +126,8 @@ def class_table(pairs: Sequence[PredictionPair]) -> Table | None:
             row.append(f"{100 * second.second_correct / second.images:.2f} ({second.difference:+.2f})")
             row.append(f"{comparison.adjusted_p[number]:.2g}")
         rows.append(row)
-    part = f", {len(rows)} of {len(differing)}" if len(rows) < len(differing) else ""
+    if not rows:
+        return Table(columns, rows, "no class differs in accuracy", key_columns=1)
+    part = part_text(rows, differing)
     title = f"accuracy by class in %, largest differences to {first} first{part}; p by McNemar's test, Holm-adjusted"
-    return Table(columns, rows, title if rows else "no class differs in accuracy", key_columns=1)
+    return Table(columns, rows, title, key_columns=1)

@@ -195,21 +195,20 @@ def _paint_y_axis(canvas: Canvas, frame: Frame, log_y: bool) -> None:
 def _paint_x_numbers(canvas: Canvas, frame: Frame, x: str, log_x: bool, cursor: float | None) -> None:
     row = frame.rows + frame.axis_rows - 1
     limit = max(2, frame.columns // 10)
+    unit = "time" if x == "seconds" else x
     if x == "seconds":
-        unit = "time"
         values = ticks.time_ticks(*frame.x, limit)
         words = ticks.time_labels(values)
     elif log_x:
-        unit = x
         values = ticks.log_ticks(*frame.x, limit)
         words = ticks.labels([10.0**value for value in values], log=True)
     else:
-        unit = x
         values = ticks.ticks(*frame.x, limit, whole=True) or ticks.ticks(*frame.x, limit)
         words = ticks.labels(values)
     numbers = [(frame.column(value), word, FAINT) for value, word in zip(values, words, strict=True)]
     if cursor is not None and frame.x[0] <= cursor <= frame.x[1]:
-        word = duration(cursor) if x == "seconds" else f"{10**cursor if log_x else cursor:.10g}"
+        place = 10**cursor if log_x else cursor
+        word = duration(place) if x == "seconds" else f"{place:.10g}"
         numbers.insert(0, (frame.column(cursor), word, "reverse"))
     if canvas.width - frame.right >= len(unit) + 1:
         canvas.write(row, canvas.width - len(unit), unit, FAINT)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 SIDE = 560  # of the image in points, at least half of it
 MARGIN, LINE, TEXT = 16, 18, 13  # points
+HEAD = 2 * LINE + MARGIN  # above the image
 LIST_WIDTH, LIST_COLUMNS = 210, (0, 34, 90)
 QUERY, NEIGHBOR, WINDOW, LOST, GAINED = "#e69f00", "#0072b2", "#cc79a7", "#d55e00", "#009e73"  # Okabe and Ito's palette
 BLACK, WHITE = "#000000", "#ffffff"
@@ -114,24 +115,30 @@ def neighbor_figure(inspection: Inspection, slot: str, pixel: Point, against: In
     layer = inspection.layers[slot]
     query = layer.position(pixel)
     neighbors = layer.neighbors(query)
-    panels = [(inspection, neighbors, set[int](), LOST)]
+    panels = [(inspection, _colored(neighbors, (), LOST))]
     if against is not None:
         second = against.layers[slot].neighbors(query)
         changes = neighbor_changes(neighbors, second)
         panels = [
-            (inspection, neighbors, {neighbor.slot for neighbor in changes.lost}, LOST),
-            (against, second, {neighbor.slot for neighbor in changes.gained}, GAINED),
+            (inspection, _colored(neighbors, changes.lost, LOST)),
+            (against, _colored(second, changes.gained, GAINED)),
         ]
     height, width, _ = inspection.pixels.shape
     zoom = max(1, SIDE // max(height, width))
     panel_width = width * zoom + MARGIN + LIST_WIDTH
-    head = 2 * LINE + MARGIN
-    body = max(height * zoom, (max(len(own) for _, own, _, _ in panels) + 1) * LINE)
-    figure = Figure(MARGIN + len(panels) * (panel_width + MARGIN), head + body + 2 * MARGIN)
-    for number, (source, own, unshared, color) in enumerate(panels):
+    body = max(height * zoom, (max(len(marks) for _, marks in panels) + 1) * LINE)
+    figure = Figure(MARGIN + len(panels) * (panel_width + MARGIN), HEAD + body + 2 * MARGIN)
+    for number, (panel_inspection, marks) in enumerate(panels):
         left = MARGIN + number * (panel_width + MARGIN)
-        _add_panel(figure, source, slot, query, own, unshared, color, left, head, zoom)
+        _add_panel(figure, panel_inspection, slot, query, marks, left, zoom)
     return figure
+
+
+def _colored(neighbors: Sequence[Neighbor], unshared: Sequence[Neighbor], color: str) -> list[tuple[Neighbor, str]]:
+    """Return neighbors with their colors: the query and those that the other checkpoint lacks have one of their own."""
+    colors = {neighbor.slot: color for neighbor in unshared}
+    colors |= {neighbor.slot: QUERY for neighbor in neighbors if neighbor.is_query}
+    return [(neighbor, colors.get(neighbor.slot, NEIGHBOR)) for neighbor in neighbors]
 
 
 def _add_panel(
@@ -139,11 +146,8 @@ def _add_panel(
     inspection: Inspection,
     slot: str,
     query: Point,
-    neighbors: Sequence[Neighbor],
-    unshared: set[int],
-    color: str,
+    marks: Sequence[tuple[Neighbor, str]],
     left: float,
-    top: float,
     zoom: float,
 ) -> None:
     layer = inspection.layers[slot]
@@ -152,14 +156,14 @@ def _add_panel(
         Label(left, LINE, f"{slot} of {inspection.run}, {inspection.checkpoint_text}"),
         Label(left, 2 * LINE, inspection.image_text),
     ]
-    figure.images.append((left, top, zoom, inspection.pixels))
+    figure.images.append((left, HEAD, zoom, inspection.pixels))
     window_rows, window_columns = layer.window_lines(query.y), layer.window_lines(query.x)
     rows = max(0, window_rows.start), min(layer.sides[0], window_rows.stop)
     columns = max(0, window_columns.start), min(layer.sides[1], window_columns.stop)
     figure.shapes.append(
         Box(
             left + columns[0] * step,
-            top + rows[0] * step,
+            HEAD + rows[0] * step,
             (columns[1] - columns[0]) * step,
             (rows[1] - rows[0]) * step,
             WINDOW,
@@ -168,24 +172,21 @@ def _add_panel(
     )
     list_left = left + inspection.pixels.shape[1] * zoom + MARGIN
     rows_of_list = [("slot", "y, x", layer.score, BLACK)]
-    for neighbor in neighbors:
-        mark_color = color if neighbor.slot in unshared else NEIGHBOR
-        if neighbor.is_query:
-            mark_color = QUERY
+    for neighbor, color in marks:
         place = "pad" if neighbor.is_padding else f"{neighbor.point.y}, {neighbor.point.x}"
         score = f"{neighbor.score:.4g}" + (" (query)" if neighbor.is_query else "")
-        rows_of_list.append((str(neighbor.slot), place, score, mark_color))
+        rows_of_list.append((str(neighbor.slot), place, score, color))
         if neighbor.is_padding:
             continue
-        x, y = left + neighbor.point.x * step, top + neighbor.point.y * step
+        x, y = left + neighbor.point.x * step, HEAD + neighbor.point.y * step
         figure.shapes += [
-            Box(x, y, step, step, mark_color),
-            Box(x + step / 2 - 6, y + step / 2 - 6, 12, 12, mark_color, is_filled=True),
+            Box(x, y, step, step, color),
+            Box(x + step / 2 - 6, y + step / 2 - 6, 12, 12, color, is_filled=True),
             Label(x + step / 2, y + step / 2, str(neighbor.slot), WHITE, is_centered=True, size=10),
         ]
     for line, (*cells, text_color) in enumerate(rows_of_list):
         for offset, text in zip(LIST_COLUMNS, cells, strict=True):
-            figure.shapes.append(Label(list_left + offset, top + TEXT + line * LINE, text, text_color))
+            figure.shapes.append(Label(list_left + offset, HEAD + TEXT + line * LINE, text, text_color))
 
 
 def _svg_shape(shape: Box | Label) -> str:

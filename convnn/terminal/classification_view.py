@@ -42,7 +42,9 @@ def matrix_lines(
     cell_width = max(count_width, number_width) + 1
     name_width = min(LARGEST_NAME, max(cell_len(escaped(report.name(n))) for n in range(predictions.num_classes)))
     has_numbers = any(report.name(n) != str(n) for n in range(predictions.num_classes))
-    head_width = name_width + (number_width + 1 if has_numbers else 0)
+    head_width = name_width
+    if has_numbers:
+        head_width += number_width + 1
     limit = (width - head_width) // cell_width
     if height is not None:
         limit = min(limit, height - 2)
@@ -59,7 +61,9 @@ def matrix_lines(
     if not classes:
         reason = "no room" if report.confusions else "no image is taken for another class"
         return [*lines, Text(fit(reason, width))]
-    columns = [*map(str, classes), "rest"] if is_part else [*map(str, classes)]
+    columns = [*map(str, classes)]
+    if is_part:
+        columns.append("rest")
     head = " " * head_width + "".join(f"{column[:cell_width]:>{cell_width}}" for column in columns)
     lines.append(Text(head, style("dim")))
     for number, row in zip(classes, confusion_matrix(predictions, classes), strict=True):
@@ -80,7 +84,9 @@ def _tone(count: int, images: int, *, is_diagonal: bool) -> Tone:
     if is_diagonal:
         return "success"
     share = count / images
-    return "error" if share >= MANY else "warning" if share >= SOME else ""
+    if share >= MANY:
+        return "error"
+    return "warning" if share >= SOME else ""
 
 
 def image_lines(images: Sequence[np.ndarray], captions: Sequence[str], width: int, *, letters: bool) -> list[Text]:

@@ -24,7 +24,7 @@ from convnn.events import (
     Tagged,
     Warned,
 )
-from convnn.metrics import AVERAGED_SPLITS, METRICS, SPLITS, SYSTEM_METRICS, metric_info, split_of
+from convnn.metrics import ALL_SPLITS, METRICS, SYSTEM_METRICS, metric_info, split_of
 from convnn.runs.history import Axis, History
 from convnn.runs.status import STATUSES
 from convnn.text import duration, memory, number, one_line, plural, power_of_ten
@@ -37,6 +37,7 @@ CHARTED = ("loss", "top1")  # the metrics with a chart of their own
 # the metrics in the line of an epoch
 EPOCH_LABELS = {"train_loss": "loss", "train_top1": "top1", "val_top1": "val", "test_top1": "test"}
 EPOCH_LABELS |= {"ema_val_top1": "ema val", "ema_test_top1": "ema test"}
+SPLIT_WORDS = {split: split.replace("_", " ") for split in ALL_SPLITS}
 SERIES_COLORS = {"train": "#2f86d6", "val": "#2a9d6a", "test": "#d9661f", "step": "#8a7f78"}
 SERIES_COLORS |= {"ema_val": "#14808c", "ema_test": "#9455c9"}
 SYSTEM_CURVES = {  # label and color of each system metric; those of a unit share a chart
@@ -94,8 +95,8 @@ def split_series(history: History, metric: str, x: Axis = "epoch") -> list[Serie
     from convnn.charts.chart import Series  # not before the first frame of the app
 
     curves = [
-        Series(split.replace("_", " "), *history.series(f"{split}_{metric}", x), SERIES_COLORS[split])
-        for split in (*SPLITS, *AVERAGED_SPLITS)
+        Series(words, *history.series(f"{split}_{metric}", x), SERIES_COLORS[split])
+        for split, words in SPLIT_WORDS.items()
     ]
     return [curve for curve in curves if curve.xs]
 
@@ -272,10 +273,10 @@ def key_values(history: History) -> list[tuple[str, str]]:
     """Return (name, value) of what is known: best epoch, last epoch by split, learning rate, memory, device, size."""
     last = history.epochs[-1].metrics if history.epochs else {}
     pairs = [best] if (best := best_epoch(history)) else []
-    for split in (*SPLITS, *AVERAGED_SPLITS):
+    for split, words in SPLIT_WORDS.items():
         values = [_with_unit(name, last[f"{split}_{name}"]) for name in CHARTED if f"{split}_{name}" in last]
         if values:
-            pairs.append((split.replace("_", " "), ", ".join(values)))
+            pairs.append((words, ", ".join(values)))
     if (rate := latest_rate(history)) is not None:
         pairs.append(("lr", power_of_ten(rate)))
     if started := history.started:
@@ -289,9 +290,12 @@ def key_values(history: History) -> list[tuple[str, str]]:
         if started.parameters:
             pairs.append(("parameters", f"{started.parameters:,}"))
     for name in (name for name, metric in METRICS.items() if metric.per_split and name not in CHARTED):
-        splits = [split for split in (*SPLITS, *AVERAGED_SPLITS) if f"{split}_{name}" in last]
-        if splits:
-            values = [f"{split.replace('_', ' ')} {_with_unit(name, last[f'{split}_{name}'])}" for split in splits]
+        values = [
+            f"{words} {_with_unit(name, last[f'{split}_{name}'])}"
+            for split, words in SPLIT_WORDS.items()
+            if f"{split}_{name}" in last
+        ]
+        if values:
             pairs.append((name, ", ".join(values)))
     return pairs
 
@@ -342,9 +346,7 @@ def system_values(history: History) -> list[tuple[str, str]]:
 
 def _system_text(name: str, value: float) -> str:
     unit = SYSTEM_METRICS[name].unit
-    if unit == "bytes":
-        return memory(value)
-    return f"{value:.0f} %" if unit == "%" else f"{value:.0f} {unit}"
+    return memory(value) if unit == "bytes" else f"{value:.0f} {unit}"
 
 
 def bottleneck(history: History) -> str | None:
@@ -358,11 +360,12 @@ def bottleneck(history: History) -> str | None:
     if loading is None or (busy is None and not on_cpu):
         return None
     waits = f"{loading:.0f} % of the time waits for batches"
-    if busy is None:
-        return f"{'input' if loading >= INPUT_BOUND else 'compute'}-bound: {waits}"
-    if busy >= BUSY:
+    if busy is not None and busy >= BUSY:
         return f"compute-bound: gpu {busy:.0f} % busy"
-    return f"{'input' if loading >= INPUT_BOUND else 'host'}-bound: gpu {busy:.0f} % busy, {waits}"
+    bound = "compute" if busy is None else "host"
+    if loading >= INPUT_BOUND:
+        bound = "input"
+    return f"{bound}-bound: {waits}" if busy is None else f"{bound}-bound: gpu {busy:.0f} % busy, {waits}"
 
 
 def system_series(unit: str, points: Callable[[str], tuple[Any, Any]]) -> list[Series]:
@@ -376,10 +379,12 @@ def system_series(unit: str, points: Callable[[str], tuple[Any, Any]]) -> list[S
         if SYSTEM_METRICS[name].unit != unit:
             continue
         xs, ys = points(name)
-        if len(xs) and unit == "bytes":
-            ys = np.asarray(ys) / 2**30
-        if len(xs):
-            curves.append(Series(f"{label} {'GiB' if unit == 'bytes' else unit}", xs, ys, color))
+        if not len(xs):
+            continue
+        if unit == "bytes":
+            curves.append(Series(f"{label} GiB", xs, np.asarray(ys) / 2**30, color))
+        else:
+            curves.append(Series(f"{label} {unit}", xs, ys, color))
     return curves
 
 

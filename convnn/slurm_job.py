@@ -19,7 +19,7 @@ JOB_ID = re.compile(r"[0-9]{1,12}(_[0-9]{1,9})?")
 FIRST_NODE = re.compile(r"([^,\[]+)(?:\[([0-9]+)[^\]]*\]([^,\[]*))?")  # of a list: "gpu[03-05,9]-ib,login1"
 FIRST_PORT, PORTS = 20_000, 12_000  # below those that systems give to clients
 TIMEOUT = 30.0  # seconds for an answer of the controller
-FIELDS = ("JobArrayID", "State", "Reason", "StartTime", "EndTime", "PreemptTime", "RestartCnt", "Command")
+FIELDS = ("JobArrayID", "State", "StartTime", "EndTime", "PreemptTime", "RestartCnt", "Command")
 WAITING = ("PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT", "RESV_DEL_HOLD")
 
 
@@ -36,7 +36,6 @@ class JobState:
     """A job that is in the queue of Slurm. Times are in seconds since 1970, None where Slurm has none."""
 
     state: str  # Slurm's word: "PENDING", "RUNNING", "COMPLETING"
-    reason: str = ""  # why it waits: "Resources", "BeginTime"
     start: float | None = None
     end: float | None = None  # of its time limit
     preempted: float | None = None
@@ -88,6 +87,12 @@ def current_job(environment: Mapping[str, str] = os.environ) -> str | None:
     array, element = environment.get("SLURM_ARRAY_JOB_ID"), environment.get("SLURM_ARRAY_TASK_ID")
     job = f"{array}_{element}" if array and element else environment.get("SLURM_JOB_ID", "")
     return job if JOB_ID.fullmatch(job) else None
+
+
+def current_restarts(environment: Mapping[str, str] = os.environ) -> int:
+    """Return how often the job of this process was started again; 0 outside of one."""
+    restarts = environment.get("SLURM_RESTART_COUNT", "0")
+    return int(restarts) if restarts.isdecimal() else 0
 
 
 def own_jobs() -> dict[str, JobState]:
@@ -162,10 +167,9 @@ def _squeue(selection: str) -> dict[str, JobState]:
     return states
 
 
-def _parse_state(state: str, reason: str, start: str, end: str, preempted: str, restarts: str, script: str) -> JobState:
+def _parse_state(state: str, start: str, end: str, preempted: str, restarts: str, script: str) -> JobState:
     return JobState(
         state=state,
-        reason=reason,
         start=_time(start),
         end=_time(end),
         preempted=_time(preempted),

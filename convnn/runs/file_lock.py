@@ -24,7 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from convnn import hardware, slurm_job
 from convnn.events import now
-from convnn.files import sync_file
+from convnn.files import NOT_REGULAR, sync_file
 
 HEARTBEAT_SECONDS = 30.0
 RECENT_SECONDS = 120.0  # of the last heartbeat of a process that is taken for alive
@@ -91,8 +91,10 @@ class FileLock:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | FLAGS, 0o666)
             try:
                 status = os.fstat(descriptor)
-                if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:  # it is a file elsewhere, too
-                    raise OSError(errno.EINVAL, f"{path.name} is not a file of its own", str(path))
+                if not stat.S_ISREG(status.st_mode):
+                    raise OSError(errno.EINVAL, NOT_REGULAR, str(path))
+                if status.st_nlink > 1:  # it is a file elsewhere, too
+                    raise OSError(errno.EMLINK, f"{path.name} is not a file of its own", str(path))
                 _flock_alone(descriptor)
                 with _guarded(path):
                     if not _is_at(descriptor, path):  # its last holder removed it: lock the one that is there now
@@ -334,7 +336,6 @@ def take_inherited(path: Path) -> int | None:
 
 
 def _own_note(descriptor: int, text: str) -> LockNote:
-    restarts = os.environ.get("SLURM_RESTART_COUNT", "0")
     return LockNote(
         pid=os.getpid(),
         host=hardware.host_name(),
@@ -344,7 +345,7 @@ def _own_note(descriptor: int, text: str) -> LockNote:
         process_start=_process_start(os.getpid()) or "",
         inode=os.fstat(descriptor).st_ino,
         job=slurm_job.current_job(),
-        restarts=int(restarts) if restarts.isdecimal() else 0,
+        restarts=slurm_job.current_restarts(),
         text=text[:MAX_TEXT],  # a longer note would not be read
     )
 

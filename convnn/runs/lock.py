@@ -208,8 +208,7 @@ def _job_has_ended(note: LockNote) -> bool:
     """
     if note.job is None:
         return False
-    restarts = os.environ.get("SLURM_RESTART_COUNT", "0")
-    if note.job == slurm_job.current_job() and restarts.isdecimal() and note.restarts < int(restarts):
+    if note.job == slurm_job.current_job() and note.restarts < slurm_job.current_restarts():
         return True  # of an earlier start of this job
     try:
         state = slurm_job.job_state(note.job)

@@ -29,7 +29,6 @@ from convnn.text import plural
 CACHE = ".summaries.json"  # a view: may be deleted at any time
 VERSION = "convnn summaries 11"  # of the format and of the fields of a summary
 NOT_CACHED = ("sweeps", "host")  # in no file of a run, and of live runs alone, which are not cached
-NOT_CACHED = ("sweeps", "host")  # in no file of a run, and of live runs alone, which are not cached
 FIELDS = tuple(name for name in Summary.__slots__ if name not in NOT_CACHED)
 MAX_CACHE = 1 << 30  # bytes
 

@@ -19,13 +19,14 @@ from convnn.repository import state
 from convnn.runs.lock import lock_run
 from convnn.runs.marker import MARKER, is_ours
 from convnn.runs.signature import is_signed, sign
-from convnn.runs.slurm_jobs import STARTING, job_of_run
+from convnn.runs.slurm_jobs import LOG, SCRIPT, STARTING, job_of_run
 
 OWN_NAMES = frozenset(  # of what a run has in its directory
     (
         *("config.toml", "events.jsonl", "checkpoints", "log.txt", "control", "run.lock", MARKER, "imported.json"),
         *("args.txt", "model.txt", "train_eval_results.txt"),
-        *("job.sh", "job.log"),
+        SCRIPT,
+        LOG,
         predictions.NAME,
         state.DIFF,
     )

@@ -15,12 +15,12 @@ from pathlib import Path
 
 from convnn import slurm_job
 from convnn.config.schema import RunConfig
-from convnn.errors import Problem, UserError
+from convnn.errors import Exit, Problem, UserError
 from convnn.files import write_atomic
 from convnn.runs.run import Run
 from convnn.runs.slurm_jobs import LOG, LOGS, RUN_ELEMENT, SCRIPT
 from convnn.safe_path import python_module
-from convnn.slurm_job import NoSlurmError, SlurmError
+from convnn.slurm_job import JOB_ID, NoSlurmError, SlurmError
 from convnn.sweeps.folder import SweepFolder
 from convnn.sweeps.slurm_options import REFUSED, OptionValue, directive
 from convnn.text import one_line
@@ -173,7 +173,10 @@ def submit(job: ArrayJob) -> str:
     (job.script.parent / job.output).parent.mkdir(exist_ok=True)
     write_atomic(job.script, job.text())
     answer = _sbatch(job, "--parsable", str(job.script))
-    return answer.strip().splitlines()[-1].partition(";")[0]  # a cluster follows where there are several
+    number = answer.strip().rpartition("\n")[2].partition(";")[0]  # a cluster follows where there are several
+    if not JOB_ID.fullmatch(number):
+        raise SlurmError(f"sbatch answers {one_line(answer)!r}, which names no job", Exit.FAILED)
+    return number
 
 
 def _sbatch(job: ArrayJob, *words: str, text: str | None = None) -> str:

@@ -285,6 +285,6 @@ def _first_entry(folder: SweepFolder, cell: SweepCell) -> Entry:
 def _check_data(plan: SweepPlan) -> None:
     """Raise UserError (DATA) where data of the cells cannot be read, before anything starts."""
     data = {(d.dataset, d.path, d.resize): None for d in (cell.config.data for cell in plan.to_train)}
-    problems = [info.problem for key in data if (info := dataset_info(*key)).problem is not None]
+    problems = [problem for key in data if (problem := dataset_info(*key).problem) is not None]
     if problems:
-        raise UserError([problem for problem in problems if problem is not None], Exit.DATA)
+        raise UserError(problems, Exit.DATA)

@@ -19,6 +19,7 @@ OTHER_FOLDER = "choose another --runs folder"
 FREE_SPACE = "free some space"
 MAKE_WRITABLE = "make it writable"
 RESTORE = "restore it"
+REMOVE_LINK = "remove the link"
 STORAGE = {
     errno.ENOSPC: ("the disk is full", FREE_SPACE),
     errno.EDQUOT: ("the disk quota is used up", FREE_SPACE),
@@ -28,6 +29,8 @@ STORAGE = {
     errno.EPERM: ("permission denied", MAKE_WRITABLE),
     errno.ENOENT: ("it has vanished", RESTORE),
     errno.ESTALE: ("it has vanished (stale file handle)", RESTORE),
+    errno.ELOOP: ("a symbolic link, which is not followed", REMOVE_LINK),
+    errno.EMLINK: ("not a file of its own, but a link to another", REMOVE_LINK),
     errno.EIO: ("the disk reports an error", "look at the disk"),
 }
 

@@ -53,7 +53,7 @@ def test_a_run_waits_starts_and_is_requeued_as_its_job_does(slurm, run):
     append_event(run.events_path, Finished(outcome="interrupted", code=75))
     slurm.list_jobs(("7_1", "COMPLETING", script))
     assert status(run) == "interrupted"
-    slurm.list_jobs(("7_1", "PENDING", script), reason="BeginTime", restarts=1)
+    slurm.list_jobs(("7_1", "PENDING", script), restarts=1)
     assert status(run) == "requeued"
     append_event(run.events_path, Finished(outcome="done", code=0))
     assert status(run) == "done"

@@ -160,16 +160,20 @@ def state_of(job: str) -> JobState | None:
 
 def start_again_now(job: str) -> None:
     """Spare a requeued job its waiting time of two minutes, and wait until it runs."""
-    until(lambda: (state := state_of(job)) is not None and state.reason == "BeginTime")
+    until(lambda: _has_waiting_time(job))
 
     def has_started() -> bool:
         """A job that still completes gets its waiting time once more: it is spared that, too."""
         state = state_of(job)
-        if state is not None and state.reason == "BeginTime":
+        if _has_waiting_time(job):
             run_command(["scontrol", "update", f"jobid={job}", "StartTime=now"])
         return state is not None and not state.is_waiting
 
     until(has_started)
+
+
+def _has_waiting_time(job: str) -> bool:
+    return run_command(["squeue", "--noheader", "--array", f"--jobs={job}", "--Format=Reason:"]).strip() == "BeginTime"
 
 
 def until_ended(job: str, seconds: float = 90) -> None:

@@ -31,14 +31,12 @@ class SlurmCommands:
         self,
         *jobs: tuple[str, str, object],
         preempted: int | None = None,
-        reason: str = "None",
         restarts: int = 0,
         end: int = 90000000000,
     ) -> None:
         """Let `squeue` list these jobs: name, state and script."""
         lines = [
-            f"{name}|{state}|{reason}|1000|{end}|{preempted or 'N/A'}|{restarts}|{script} \n"
-            for name, state, script in jobs
+            f"{name}|{state}|1000|{end}|{preempted or 'N/A'}|{restarts}|{script} \n" for name, state, script in jobs
         ]
         (self._folder / "jobs").write_text("".join(lines))
 

@@ -1,4 +1,4 @@
-"""The real command in an interpreter and a session of its own, as a shell or a job would start it."""
+"""The real command in an interpreter of its own, detached from the terminal (setsid)."""
 
 from __future__ import annotations
 

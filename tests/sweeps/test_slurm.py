@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -14,10 +15,11 @@ from hypothesis import strategies as st
 from convnn.config.schema import RunConfig, RuntimeSection
 from convnn.errors import UserError
 from convnn.runs.run import Run
+from convnn.slurm_job import SlurmError
 from convnn.sweeps.dump import dump_sweep, same_cells
 from convnn.sweeps.file import parse_sweep
 from convnn.sweeps.folder import SweepFolder
-from convnn.sweeps.slurm import common_processes, ranges, run_job, sbatch_environment, sweep_job
+from convnn.sweeps.slurm import common_processes, ranges, run_job, sbatch_environment, submit, sweep_job
 from convnn.sweeps.slurm_options import REFUSED, directive, typed_options
 
 VALUES = st.text(max_size=40) | st.integers() | st.booleans() | st.floats() | st.none() | st.lists(st.text())
@@ -64,6 +66,20 @@ def test_variables_of_sbatch_win_over_no_line_that_a_job_needs(monkeypatch):
         monkeypatch.setenv(name, "1")
     names = sbatch_environment(run_job(Run(Path("/r/a"), "a"), {"qos": "low"}, None)).keys()
     assert {name for name in names if name.startswith(("SBATCH_", "SLURM_"))} == {"SBATCH_PARTITION"}
+
+
+@pytest.mark.parametrize(("answer", "number"), [("note: low priority\\n12;east", "12"), ("", None), ("queued", None)])
+def test_the_number_of_a_job_is_what_sbatch_prints_last(tmp_path, monkeypatch, answer, number):
+    sbatch = tmp_path / "sbatch"
+    sbatch.write_text(f"#!/bin/sh\nprintf '{answer}'\n")
+    sbatch.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    job = run_job(Run(tmp_path, "a"), {}, None)
+    if number is None:
+        with pytest.raises(SlurmError, match="names no job"):
+            submit(job)
+    else:
+        assert submit(job) == number
 
 
 def test_options_say_where_a_sweep_is_trained_and_not_what():

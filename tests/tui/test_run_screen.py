@@ -503,7 +503,7 @@ async def test_a_run_that_waits_for_its_slurm_job_says_so_and_the_job_can_be_can
     run = make(tmp_path / "runs", outcome="interrupted")
     (run.path / "job.sh").touch()
     (run.path / "job.log").write_text("slurmstepd: error: DUE TO JOB REQUEUE\n")
-    slurm.list_jobs(("7_1", "PENDING", run.path / "job.sh"), reason="BeginTime", restarts=1)
+    slurm.list_jobs(("7_1", "PENDING", run.path / "job.sh"), restarts=1)
     async with Opened(run, tmp_path / "runs") as opened:
         await opened.until(lambda: "↻ requeued" in opened.text)
         assert "DUE TO JOB REQUEUE" in opened.log

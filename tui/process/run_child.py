@@ -26,7 +26,7 @@ SIGNAL_OF = {command: number for number, command in SIGNALS.items()} | {Interrup
 
 
 class RunChild:
-    """`convnn resume RUN` in a session of its own, which writes its messages to a file.
+    """`convnn resume RUN` detached from the terminal (setsid), which writes its messages to a file.
 
     It holds the lock of the run from the start, and outlives this process unless that ends it. Raises UserError (HELD)
     where another process trains the run, and OSError.

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from convnn.analysis.class_order import ClassOrder
 from convnn.analysis.statistics import holm, proportion_interval
 from convnn.predictions import Predictions
 
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
     import numpy as np
 
 BINS = 15  # of confidence, of equal width
-ClassOrder = Literal["accuracy", "errors", "class", "images"]
-CLASS_ORDERS: tuple[ClassOrder, ...] = get_args(ClassOrder)
 
 
 class Confusion(NamedTuple):

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from convnn.analysis.class_order import CLASS_ORDERS, ClassOrder
 from convnn.analysis.classification import (
     BINS,
     CalibrationBin,
-    ClassOrder,
     ClassResult,
     Confusion,
     calibration_bins,
@@ -25,12 +25,6 @@ from convnn.tables import Column, Table
 from convnn.text import part_text, plural
 
 MISSING = "—"
-ORDER_TEXTS: dict[ClassOrder, str] = {
-    "accuracy": "least accurate first",
-    "errors": "most errors first",
-    "class": "by number",
-    "images": "most images first",
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +60,7 @@ class ClassificationReport:
         columns = [Column("class"), *numbers, Column("most often taken for")]
         results = sorted_results(self.results, order)
         rows = [self._class_row(result) for result in results[:limit]]
-        return Table(columns, rows, f"classes, {ORDER_TEXTS[order]}{part_text(rows, results)}: accuracy in %")
+        return Table(columns, rows, f"classes, {CLASS_ORDERS[order]}{part_text(rows, results)}: accuracy in %")
 
     def _class_row(self, result: ClassResult) -> list[str]:
         taken_for = f"{self.name(result.confusion.answer)} ({result.confusion.images})" if result.confusion else ""

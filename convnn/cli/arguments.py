@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from convnn.errors import Problem
+from convnn.errors import Problem, did_you_mean
 from convnn.runs.status import STATUSES
 from convnn.tables import FORMATS
 
@@ -17,10 +17,20 @@ if TYPE_CHECKING:
     from convnn.runs.summary import Summary
 
 CHECKPOINTS = ("best", "last")
+SPLITS = ("test", "val", "train")
 MAX_NUMBERED = 9  # of @last, @2, ... that a shell offers
 CONFIG_PARAMETER = "typed"  # of a command that takes the flags of the schema: their texts by key
 
 # -- completion: called by the shell, so nothing here may load torch ---------------------------------------------------
+
+
+def completion(choices: Iterable[str]) -> Callable[[str], list[str]]:
+    """Return a function that returns the choices which start with what was typed."""
+
+    def complete(incomplete: str) -> list[str]:
+        return [choice for choice in choices if choice.startswith(incomplete)]
+
+    return complete
 
 
 def complete_presets(incomplete: str) -> list[str]:
@@ -89,14 +99,15 @@ def complete_views(incomplete: str) -> list[str]:
         return []
 
 
-def complete_formats(incomplete: str) -> list[str]:
-    """Return the formats of tables that start with what was typed."""
-    return [name for name in FORMATS if name.startswith(incomplete)]
+def complete_sweeps(context: typer.Context, incomplete: str) -> list[str]:
+    """Return the names of sweeps that start with what was typed."""
+    from convnn.runs.run import runs_root
+    from convnn.runs.sweep_cells import sweep_names
+
+    return [name for name in sweep_names(runs_root(context.params.get("runs"))) if name.startswith(incomplete)]
 
 
-def complete_checkpoints(incomplete: str) -> list[str]:
-    """Return the checkpoints that `--checkpoint` takes."""
-    return [name for name in CHECKPOINTS if name.startswith(incomplete)]
+complete_checkpoints = completion(CHECKPOINTS)
 
 
 def _known_summaries(context: typer.Context) -> list[Summary]:
@@ -106,10 +117,11 @@ def _known_summaries(context: typer.Context) -> list[Summary]:
     return summaries(runs_root(context.params.get("runs")))[0]
 
 
-def unknown_checkpoint(name: str) -> Problem:
-    """Return the problem that `--checkpoint` takes no such name."""
-    message = f"--checkpoint is {name!r}: must be {' or '.join(CHECKPOINTS)}"
-    return Problem(message, key="checkpoint", value=name)
+def unknown_choice(name: str, value: str, choices: Iterable[str]) -> Problem:
+    """Return the problem that the flag of this name takes no such value."""
+    *others, last = choices
+    message = f"--{name} is {value!r}: must be {', '.join(others)} or {last}{did_you_mean(value, [*others, last])}"
+    return Problem(message, key=name, value=value)
 
 
 # -- arguments ---------------------------------------------------------------------------------------------------------
@@ -141,6 +153,12 @@ Filter = Annotated[
     str | None,
     typer.Argument(metavar="FILTER", help=_FILTER_HELP, autocompletion=complete_filters, show_default=False),
 ]
+SweepName = Annotated[
+    str, typer.Argument(metavar="NAME", help="as `convnn sweep` lists it", autocompletion=complete_sweeps)
+]
+SweepSource = Annotated[
+    str, typer.Argument(metavar="SWEEP", help="path ending in .toml, name of a sweep or of a preset")
+]
 
 # -- flags -------------------------------------------------------------------------------------------------------------
 
@@ -165,7 +183,7 @@ Unfinished = Annotated[
 ]
 Format = Annotated[
     str,
-    typer.Option("--format", metavar="|".join(FORMATS), help="format of tables", autocompletion=complete_formats),
+    typer.Option("--format", metavar="|".join(FORMATS), help="format of tables", autocompletion=completion(FORMATS)),
 ]
 FormatJson = Annotated[bool, typer.Option("--json", help="short for --format json")]
 Json = Annotated[bool, typer.Option("--json", help="print one JSON document")]
@@ -179,6 +197,21 @@ Checkpoint = Annotated[
         help="the weights to evaluate",
         autocompletion=complete_checkpoints,
     ),
+]
+
+# of commands that plan a sweep
+CellSeeds = Annotated[
+    str | None,
+    typer.Option("--seeds", metavar="N", help="repeats of each cell: 3 for the seeds 0, 1, 2; or a list: 1,7,9"),
+]
+NewSweepName = Annotated[
+    str | None, typer.Option("--name", metavar="NAME", help="name of the sweep, else that of its file")
+]
+Again = Annotated[bool, typer.Option("--again", help="train what is trained already, too")]
+Extend = Annotated[bool, typer.Option("--extend", help="add cells to a sweep of this name, which keeps its own")]
+Slots = Annotated[
+    int | None,
+    typer.Option("--slots", metavar="N", min=1, help="runs at once, else one a GPU, or one", show_default=False),
 ]
 
 # of commands that train

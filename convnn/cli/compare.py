@@ -108,14 +108,8 @@ def _selected(
 ) -> list[Summary]:
     """Return the runs to compare, the pinned one first. Raises UserError where there are fewer than two."""
     from convnn.analysis.filters import parse_filter
-    from convnn.runs.find import find_run
-    from convnn.runs.summary import summarize
 
-    by_path = {summary.path: summary for summary in summaries}
-    selected = []
-    for name in [pin, *names] if pin else names:
-        run = find_run(name, root)
-        selected.append(by_path.get(str(run.path)) or summarize(run))
+    selected = listing.named_summaries([pin, *names] if pin else names, summaries, root)
     if where is not None:
         selected += parse_filter(where, summaries).select(summaries)
     unique = list({summary.path: summary for summary in selected}.values())

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
-from convnn.cli.arguments import CONFIG_PARAMETER
+from convnn.cli.arguments import CONFIG_PARAMETER, completion
 from convnn.config.options import Option, effect_words
 from convnn.config.schema import RunConfig
 
@@ -66,7 +66,7 @@ def _annotation(option: Option) -> Any:
     if option.kind == "bool":
         return Annotated[bool | None, typer.Option(f"{option.flag}/{option.off_flag}", **shared)]
     if option.choices:
-        shared["autocompletion"] = _completion(option.choices)
+        shared["autocompletion"] = completion(option.choices)
     kind = list[str] if option.kind == "words" else str
     return Annotated[kind | None, typer.Option(option.flag, metavar=metavar, **shared)]
 
@@ -74,10 +74,3 @@ def _annotation(option: Option) -> Any:
 def _section_help(section: str) -> str:
     documentation = (RunConfig.model_fields[section].annotation.__doc__ or "").strip()
     return documentation[:1].lower() + documentation[1:].rstrip(".")
-
-
-def _completion(choices: tuple[str, ...]) -> Callable[[str], list[str]]:
-    def complete(incomplete: str) -> list[str]:
-        return [choice for choice in choices if choice.startswith(incomplete)]
-
-    return complete

@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from convnn.analysis.classification import CLASS_ORDERS, ClassOrder
+from convnn.analysis.class_order import CLASS_ORDERS, ClassOrder
 from convnn.cli import arguments
+from convnn.cli.arguments import CHECKPOINTS, SPLITS, completion, unknown_choice
 from convnn.cli.output import UNLIMITED, print_table, write_json
 from convnn.config.active import active_options, inactive_messages
 from convnn.config.options import BY_KEY, OPTIONS, value_at
 from convnn.config.recorded import Settings
 from convnn.config.schema import RunConfig
-from convnn.errors import Exit, Problem, UserError, did_you_mean
+from convnn.errors import Exit, Problem, UserError
 from convnn.metrics import metric_info
 from convnn.presets.resolve import Resolved, build_config, resolve
 from convnn.runs.lock import lock_run
@@ -34,9 +35,6 @@ RECALIBRATE = "training.bn_recalibrate"
 # options that may differ from those of the run: they change where and how it is computed, not what was trained
 FREE = {"data.path", "data.workers", "training.batch_size", RECALIBRATE}
 FREE |= {o.key for o in OPTIONS if o.section == "runtime"}
-
-
-SPLITS = ("test", "val", "train")
 ORDERS = {str(order): order for order in CLASS_ORDERS}
 UNAUGMENTED = {"data.augment": False, "data.noise": 0.0, "training.drop_last": False}  # of training images
 MOST_WORST = 100  # images
@@ -65,16 +63,6 @@ class Evaluation:
     save: bool = False
 
 
-def complete_splits(incomplete: str) -> list[str]:
-    """Return the splits that start with what was typed."""
-    return [name for name in SPLITS if name.startswith(incomplete)]
-
-
-def complete_orders(incomplete: str) -> list[str]:
-    """Return the orders of classes that start with what was typed."""
-    return [name for name in ORDERS if name.startswith(incomplete)]
-
-
 def evaluate(
     run: arguments.Run = "@last",
     *,
@@ -83,11 +71,13 @@ def evaluate(
     ema: Annotated[bool, typer.Option("--ema", help="evaluate the moving average of the weights")] = False,
     split: Annotated[
         str,
-        typer.Option("--split", metavar="|".join(SPLITS), help="the images", autocompletion=complete_splits),
+        typer.Option("--split", metavar="|".join(SPLITS), help="the images", autocompletion=completion(SPLITS)),
     ] = "test",
     sort: Annotated[
         str,
-        typer.Option("--sort", metavar="|".join(ORDERS), help="order of the classes", autocompletion=complete_orders),
+        typer.Option(
+            "--sort", metavar="|".join(ORDERS), help="order of the classes", autocompletion=completion(ORDERS)
+        ),
     ] = "accuracy",
     worst: Annotated[int, typer.Option("--worst", metavar="N", min=0, max=MOST_WORST, help="worst images to show")] = 4,
     save: Annotated[
@@ -100,12 +90,10 @@ def evaluate(
 
     Nothing is written without --save.
     """
-    if checkpoint not in arguments.CHECKPOINTS:
-        raise UserError(arguments.unknown_checkpoint(checkpoint))
-    for flag, value, known in (("split", split, SPLITS), ("sort", sort, ORDERS)):
+    choices = ("checkpoint", checkpoint, CHECKPOINTS), ("split", split, SPLITS), ("sort", sort, [*ORDERS])
+    for flag, value, known in choices:
         if value not in known:
-            message = f"--{flag} is {value!r}: must be {', '.join(known)}{did_you_mean(value, known)}"
-            raise UserError(Problem(message, key=flag, value=value))
+            raise UserError(unknown_choice(flag, value, known))
     if save and split != "test":
         fix = "leave --save or --split out"
         raise UserError(Problem("--save keeps the predictions of the test images alone", key="save", fix=fix))
@@ -269,8 +257,7 @@ def _print_report(report: ClassificationReport, order: ClassOrder, worst: int, l
             console.print_line(caption)
         return
     images = [loader.image(number)[0].permute(1, 2, 0).numpy() for number in numbers]
-    letters = console.is_ascii_only or console.no_color or console.color_system in (None, "standard")
-    for line in image_lines(images, captions, width, letters=letters):
+    for line in image_lines(images, captions, width, letters=not console.shows_images):
         console.print(line, soft_wrap=True)
 
 

@@ -22,17 +22,11 @@ if TYPE_CHECKING:
     from convnn.worker.load_run import TrainedRun
 
 FORMATS = (".png", ".svg", ".json", ".safetensors")
-SPLITS = ("test", "val", "train")
 EXAMPLES = """
 convnn inspect @last
 convnn inspect @last --layer stage2.conv1 --image 7 --at 12,20 --checkpoint 6
 convnn inspect @last --image cat.png --against :last --out neighbors.svg
 """
-
-
-def complete_splits(incomplete: str) -> list[str]:
-    """Return the splits that start with what was typed."""
-    return [name for name in SPLITS if name.startswith(incomplete)]
 
 
 def inspect(
@@ -47,7 +41,10 @@ def inspect(
     split: Annotated[
         str | None,
         typer.Option(
-            "--split", metavar="|".join(SPLITS), help="split of the image, else test", autocompletion=complete_splits
+            "--split",
+            metavar="|".join(arguments.SPLITS),
+            help="split of the image, else test",
+            autocompletion=arguments.completion(arguments.SPLITS),
         ),
     ] = None,
     query: Annotated[
@@ -173,9 +170,8 @@ def _image(trained: TrainedRun, checkpoint: str, image: str, split: str | None) 
     from convnn.worker.inspect_run import image_of_file, image_of_split
 
     if _is_number(image) and len(image) < 10:
-        if split is not None and split not in SPLITS:
-            message = f"--split is {split!r}: must be {', '.join(SPLITS)}{did_you_mean(split, SPLITS)}"
-            raise UserError(Problem(message, key="split", value=split))
+        if split is not None and split not in arguments.SPLITS:
+            raise UserError(arguments.unknown_choice("split", split, arguments.SPLITS))
         return image_of_split(trained, checkpoint, split or "test", int(image))
     path = Path(image).expanduser()
     if not path.is_file():
@@ -264,7 +260,7 @@ def _print(inspection: Inspection, layer: LayerNeighbors, pixel: Point, against:
         layer.slot,
         pixel,
         console.width if console.is_terminal else UNLIMITED,
-        letters=console.is_ascii_only or console.no_color or console.color_system in (None, "standard"),
+        letters=not console.shows_images,
         against=against,
         share=share,
         draws_image=console.is_terminal,

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from convnn.errors import Problem, UserError, did_you_mean
+from convnn.cli.arguments import unknown_choice
+from convnn.errors import UserError
 from convnn.runs.file_lock import flock_warnings
-from convnn.runs.summary import Summary
+from convnn.runs.find import find_run
+from convnn.runs.summary import Summary, summarize
 from convnn.runs.summary_cache import summaries
 from convnn.tables import FORMATS
 from convnn.terminal.console import say
@@ -18,8 +20,7 @@ SLOW = 300  # runs that take a second or so to read
 def checked_format(format: str, json: bool) -> str:
     """Return the format; --json wins. Raises UserError for an unknown one."""
     if format not in FORMATS:
-        message = f"--format is {format!r}: must be one of {', '.join(FORMATS)}{did_you_mean(format, FORMATS)}"
-        raise UserError(Problem(message, key="format", value=format))
+        raise UserError(unknown_choice("format", format, FORMATS))
     return "json" if json else format
 
 
@@ -29,6 +30,13 @@ def read_summaries(root: Path) -> list[Summary]:
     for warning in [*warnings, *flock_warnings()]:
         say(f"warning: {warning}")
     return runs
+
+
+def named_summaries(names: list[str], summaries: list[Summary], root: Path) -> list[Summary]:
+    """Return the summaries of runs by reference; one that is not among those of the root is read. Raises UserError."""
+    by_path = {summary.path: summary for summary in summaries}
+    runs = [find_run(name, root) for name in names]
+    return [by_path.get(str(run.path)) or summarize(run) for run in runs]
 
 
 def finished_runs(runs: list[Summary], unfinished: bool) -> tuple[list[Summary], list[str]]:

@@ -12,7 +12,6 @@ import typer
 
 from convnn.cli import arguments, listing
 from convnn.cli.output import check_new_file, say_notes
-from convnn.cli.sweep_show import complete_sweeps
 from convnn.errors import Exit, Problem, UserError
 from convnn.files import write_atomic
 from convnn.terminal.console import say
@@ -42,7 +41,11 @@ def plot(
     sweep: Annotated[
         str | None,
         typer.Option(
-            "--sweep", metavar="NAME", help="the runs of a sweep", autocompletion=complete_sweeps, show_default=False
+            "--sweep",
+            metavar="NAME",
+            help="the runs of a sweep",
+            autocompletion=arguments.complete_sweeps,
+            show_default=False,
         ),
     ] = None,
     metric: Annotated[
@@ -95,11 +98,13 @@ def plot(
     say(f"written to {out}")
 
 
+def _is_filter(name: str) -> bool:
+    return bool(re.search(r"[=<>~\s]|^has:", name)) and not os.path.exists(name)  # noqa: PTH110 a name can be too long
+
+
 def _selected(names: list[str], sweep: str | None, root: Path, *, unfinished: bool) -> tuple[list[Summary], list[str]]:
     """Return the runs that were named, and those of the filters and the sweep that were trained to their end."""
     from convnn.analysis.filters import parse_filter
-    from convnn.runs.find import find_run
-    from convnn.runs.summary import summarize
     from convnn.sweeps.folder import find_folder
 
     if not names and sweep is None:
@@ -107,15 +112,9 @@ def _selected(names: list[str], sweep: str | None, root: Path, *, unfinished: bo
             Problem("no runs to plot", fix="name runs, or give a filter such as 'layer=ConvNN', or --sweep")
         )
     summaries = listing.read_summaries(root)
-    by_path = {summary.path: summary for summary in summaries}
-    named: list[Summary] = []
-    matches: list[Summary] = []
-    for name in names:
-        if re.search(r"[=<>~\s]|^has:", name) and not os.path.exists(name):  # noqa: PTH110 for Path a name can be too long
-            matches += parse_filter(name, summaries).select(summaries)
-        else:
-            run = find_run(name, root)
-            named.append(by_path.get(str(run.path)) or summarize(run))
+    filters = [name for name in names if _is_filter(name)]
+    matches = [run for text in filters for run in parse_filter(text, summaries).select(summaries)]
+    named = listing.named_summaries([name for name in names if name not in filters], summaries, root)
     if sweep is not None:
         sweep = find_folder(sweep, root).name
         matches += [summary for summary in summaries if sweep in summary.sweeps]

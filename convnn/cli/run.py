@@ -281,7 +281,7 @@ def _check_flags(config: RunConfig, *, resume: bool, overwrite: bool, run: str |
     takes_over = "--resume" if resume else "--overwrite"
     problems = []
     if checkpoint is not None and checkpoint not in arguments.CHECKPOINTS:
-        problems.append(arguments.unknown_checkpoint(checkpoint))
+        problems.append(arguments.unknown_choice("checkpoint", checkpoint, arguments.CHECKPOINTS))
     if (resume or overwrite) and config.output.dir is None:
         fix = "name the run's directory, or use `convnn resume RUN`"
         problems.append(Problem(f"{takes_over} needs --output_dir", fix=fix))

@@ -34,11 +34,6 @@ convnn sweep show quickstart-K --format latex
 VARIED_OPTIONS = [option for option in OPTIONS if option.section != "output" and option.key != "run.name"]
 MAX_ROWS = 5  # of cells that cannot be trained, and of those that are the same model
 
-Sweep = Annotated[
-    str,
-    typer.Argument(metavar="SWEEP", help="path ending in .toml, name of a sweep that ships with convnn, or a preset"),
-]
-
 
 @sweep.callback(invoke_without_command=True)
 def default(context: typer.Context, as_json: arguments.Json = False, runs: arguments.RunsFolder = None) -> None:
@@ -48,7 +43,7 @@ def default(context: typer.Context, as_json: arguments.Json = False, runs: argum
 
 
 def check(
-    name: Sweep,
+    name: arguments.SweepSource,
     *,
     typed: dict[str, Any],
     all_cells: Annotated[bool, typer.Option("--all", help="list every cell")] = False,

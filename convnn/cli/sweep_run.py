@@ -28,33 +28,18 @@ if TYPE_CHECKING:
 REFRESH_SECONDS = 1.0
 WITHOUT_WORKER = 5  # states in a row without a worker before the view ends
 
-Source = Annotated[
-    str,
-    typer.Argument(metavar="SWEEP", help="path ending in .toml, name of a sweep or of a preset"),
-]
-
 
 def run(
-    source: Source,
+    source: arguments.SweepSource,
     *,
     typed: dict[str, Any],
-    seeds: Annotated[
-        str | None,
-        typer.Option("--seeds", metavar="N", help="repeats of each cell: 3 for the seeds 0, 1, 2; or a list: 1,7,9"),
-    ] = None,
-    name: Annotated[
-        str | None, typer.Option("--name", metavar="NAME", help="name of the sweep, else that of its file")
-    ] = None,
-    again: Annotated[bool, typer.Option("--again", help="train what is trained already, too")] = False,
-    extend: Annotated[
-        bool, typer.Option("--extend", help="add cells to a sweep of this name, which keeps its own")
-    ] = False,
+    seeds: arguments.CellSeeds = None,
+    name: arguments.NewSweepName = None,
+    again: arguments.Again = False,
+    extend: arguments.Extend = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="start without asking")] = False,
     detach: Annotated[bool, typer.Option("--detach", help="return at once; the sweep goes on")] = False,
-    slots: Annotated[
-        int | None,
-        typer.Option("--slots", metavar="N", min=1, help="runs at once, else one a GPU, or one", show_default=False),
-    ] = None,
+    slots: arguments.Slots = None,
     slurm: Annotated[bool, typer.Option("--slurm", help="submit an array of Slurm jobs, a cell an element")] = False,
     sbatch: arguments.Sbatch = None,
     plain: arguments.Plain = False,
@@ -149,8 +134,8 @@ def submit_sweep(
 
 
 def coordinate(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="as `convnn sweep` lists it")],
-    slots: Annotated[int | None, typer.Option("--slots", metavar="N", min=1, help="runs at once")] = None,
+    name: arguments.SweepName,
+    slots: arguments.Slots = None,
     runs: arguments.RunsFolder = None,
 ) -> None:
     """Draw the trials of a search: what `convnn sweep run` starts in the background."""
@@ -170,9 +155,9 @@ def run_seeds(
     yes: bool,
     detach: bool,
     plain: bool,
-    slurm: bool = False,
-    options: dict[str, OptionValue] | None = None,
-    max_minutes: str | None = None,
+    slurm: bool,
+    options: dict[str, OptionValue],
+    max_minutes: str | None,
     hooks: EndHooks,
 ) -> None:
     """Train a configuration with several seeds: the smallest sweep."""
@@ -189,7 +174,7 @@ def run_seeds(
         sweep = parse_sweep(tomli_w.dumps({"base": preset}), read(preset).name)
     planned = plan_sweep_start(sweep, root, typed, name=None if name is None else str(name))
     if slurm:
-        return submit_sweep(planned, options or {}, yes=yes, max_minutes=max_minutes)
+        return submit_sweep(planned, options, yes=yes, max_minutes=max_minutes)
     return start_and_follow(planned, hooks, yes=yes, detach=detach, plain=plain)
 
 

@@ -20,20 +20,6 @@ if TYPE_CHECKING:
     from convnn.sweeps.states import SweepState
 
 
-def complete_sweeps(context: typer.Context, incomplete: str) -> list[str]:
-    """Return the names of sweeps that start with what was typed."""
-    from convnn.runs.run import runs_root
-    from convnn.runs.sweep_cells import sweep_names
-
-    return [name for name in sweep_names(runs_root(context.params.get("runs"))) if name.startswith(incomplete)]
-
-
-SweepName = Annotated[
-    str,
-    typer.Argument(metavar="NAME", help="as `convnn sweep` lists it", autocompletion=complete_sweeps),
-]
-
-
 def list_(as_json: arguments.Json = False, runs: arguments.RunsFolder = None) -> None:
     """List the sweeps and how far they are."""
     from convnn.runs.run import runs_root
@@ -65,7 +51,7 @@ def list_(as_json: arguments.Json = False, runs: arguments.RunsFolder = None) ->
 
 
 def show(
-    name: SweepName,
+    name: arguments.SweepName,
     *,
     figure: arguments.Figure = "best",
     baseline: Annotated[
@@ -120,7 +106,7 @@ def sweep_json(state: SweepState, result: Results) -> dict[str, Any]:
 
 
 def stop(
-    name: SweepName,
+    name: arguments.SweepName,
     now: Annotated[bool, typer.Option("--now", help="the runs that train save and end, too")] = False,
     runs: arguments.RunsFolder = None,
 ) -> None:
@@ -136,7 +122,7 @@ def stop(
 
 
 def rm(
-    name: SweepName,
+    name: arguments.SweepName,
     runs: arguments.RunsFolder = None,
 ) -> None:
     """Move a sweep to the trash; its runs stay, and `convnn rm --where tag=NAME` removes them."""

@@ -9,7 +9,6 @@ import typer
 
 from convnn.cli import arguments
 from convnn.cli.output import write_data
-from convnn.cli.sweep_run import Source
 from convnn.errors import Exit, Problem, UserError
 from convnn.terminal.console import say
 
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def train(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="as `convnn sweep` lists it")],
+    name: arguments.SweepName,
     cell: Annotated[int, typer.Argument(metavar="CELL", min=1, help="number of the cell")],
     *,
     plain: arguments.Plain = False,
@@ -100,19 +99,13 @@ def _run_of_cell(folder: SweepFolder, index: int) -> Run | None:
 
 
 def commands(
-    source: Source,
+    source: arguments.SweepSource,
     *,
     typed: dict[str, Any],
-    seeds: Annotated[
-        str | None, typer.Option("--seeds", metavar="N", help="repeats of each cell, as `convnn sweep run` takes them")
-    ] = None,
-    name: Annotated[
-        str | None, typer.Option("--name", metavar="NAME", help="name of the sweep, else that of its file")
-    ] = None,
-    again: Annotated[bool, typer.Option("--again", help="train what is trained already, too")] = False,
-    extend: Annotated[
-        bool, typer.Option("--extend", help="add cells to a sweep of this name, which keeps its own")
-    ] = False,
+    seeds: arguments.CellSeeds = None,
+    name: arguments.NewSweepName = None,
+    again: arguments.Again = False,
+    extend: arguments.Extend = False,
     runs: arguments.RunsFolder = None,
 ) -> None:
     """Write a sweep down, and print a line a cell that trains it: for GNU parallel, HyperQueue, PBS and others.

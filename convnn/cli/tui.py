@@ -20,10 +20,6 @@ convnn tui quickstart
 THEMES = ("dark", "light")
 
 
-def _complete_themes(incomplete: str) -> list[str]:
-    return [name for name in THEMES if name.startswith(incomplete)]
-
-
 def _checked_theme(name: str | None) -> str | None:
     """Return the theme of the flag, else of the environment. Raises UserError for an unknown one."""
     place, value = ("--theme", name) if name is not None else ("CONVNN_THEME", os.environ.get("CONVNN_THEME"))
@@ -41,7 +37,7 @@ def tui(
             "--theme",
             metavar="|".join(THEMES),
             help="colors, else $CONVNN_THEME",
-            autocompletion=_complete_themes,
+            autocompletion=arguments.completion(THEMES),
             show_default=False,
         ),
     ] = None,

@@ -26,10 +26,7 @@ RETRY_SECONDS = 10.0  # after the disk refused something
 
 
 def work(
-    slots: Annotated[
-        int | None,
-        typer.Option("--slots", metavar="N", min=1, help="runs at once, else one a GPU, or one", show_default=False),
-    ] = None,
+    slots: arguments.Slots = None,
     threads: Annotated[
         int | None,
         typer.Option(

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 
-from convnn.analysis.classification import ClassOrder, confusion_matrix, most_confused, sorted_results
+from convnn.analysis.class_order import ClassOrder
+from convnn.analysis.classification import confusion_matrix, most_confused, sorted_results
 from convnn.analysis.classification_report import ClassificationReport
 from convnn.charts.half_blocks import HalfBlocks, fit_scale, scaled
 from convnn.terminal.report import Tone

@@ -46,6 +46,11 @@ class EscapingConsole(Console):
         """Whether the terminal shows no more than ASCII: asked once, as a table asks for each of its cells."""
         return self.options.ascii_only
 
+    @property
+    def shows_images(self) -> bool:
+        """Whether the terminal has the colors and characters that images are drawn with."""
+        return not (self.is_ascii_only or self.no_color or self.color_system in (None, "standard"))
+
     def displayable(self, text: str) -> str:
         """Return a piece of a line as this console shows it."""
         text = escaped(text)

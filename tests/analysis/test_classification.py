@@ -10,9 +10,9 @@ from rich.text import Text
 from scipy.stats import binomtest
 from support.predictions import random_predictions
 
+from convnn.analysis.class_order import CLASS_ORDERS
 from convnn.analysis.classification import (
     BINS,
-    CLASS_ORDERS,
     calibration_bins,
     calibration_error,
     class_results,

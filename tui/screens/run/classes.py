@@ -15,8 +15,8 @@ from textual.containers import VerticalScroll
 from textual.widgets import Static
 
 from convnn import predictions
-from convnn.analysis.classification import CLASS_ORDERS, ClassOrder
-from convnn.analysis.classification_report import ORDER_TEXTS, ClassificationReport
+from convnn.analysis.class_order import CLASS_ORDERS, ClassOrder
+from convnn.analysis.classification_report import ClassificationReport
 from convnn.errors import UserError
 from convnn.runs.history import History
 from convnn.runs.run import Run
@@ -38,6 +38,7 @@ NO_FILE = (
 EVALUATING = "evaluating the best checkpoint in a child process ..."
 MOST_CLASSES, MOST_CONFUSIONS = 200, 10  # rows
 NOT_READ = -1  # no time at which a file was modified
+ORDERS: tuple[ClassOrder, ...] = tuple(CLASS_ORDERS)
 
 
 class ClassesPane(Pane, VerticalScroll):
@@ -60,7 +61,7 @@ class ClassesPane(Pane, VerticalScroll):
         super().__init__(number)
         self.run: Run | None = None
         self.report: ClassificationReport | None = None
-        self.order: ClassOrder = CLASS_ORDERS[0]
+        self.order: ClassOrder = ORDERS[0]
         self.notice = LOADING
         self._names: Sequence[str] = ()
         self._modified: int | None = NOT_READ  # when the file was, in ns; None where there is none
@@ -118,7 +119,7 @@ class ClassesPane(Pane, VerticalScroll):
         content, self.border_subtitle = Text(escaped(self.notice), "bold"), ""
         if self.report is not None and width > 0:
             content = Text("\n", no_wrap=True).join(self._lines(self.report, width))
-            self.border_subtitle = ORDER_TEXTS[self.order]
+            self.border_subtitle = CLASS_ORDERS[self.order]
         self.query_one(Static).update(content)
 
     def _lines(self, report: ClassificationReport, width: int) -> list[Text]:
@@ -137,8 +138,8 @@ class ClassesPane(Pane, VerticalScroll):
 
     def action_sort_classes(self) -> None:
         """Order the classes of matrix and table by the next of the orders."""
-        position = CLASS_ORDERS.index(self.order)
-        self.order = CLASS_ORDERS[(position + 1) % len(CLASS_ORDERS)]
+        position = ORDERS.index(self.order)
+        self.order = ORDERS[(position + 1) % len(ORDERS)]
         self._update()
 
     def action_evaluate(self) -> None:

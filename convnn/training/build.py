@@ -60,11 +60,15 @@ def model(config: RunConfig, num_classes: int, in_channels: int = 3) -> nn.Modul
 
 
 def compiled(config: RunConfig, model: nn.Module) -> nn.Module:
-    """Return the model wrapped by `torch.compile`; the parameters are shared and nothing is compiled yet.
+    """Return the model wrapped by `torch.compile`, or as it is where the configuration does not compile.
+
+    The parameters are shared and nothing is compiled yet.
 
     Every size of a batch has a graph of its own: with symbolic sizes, the smaller last batch of an epoch would replace
     the graph of the full ones by a slower one that serves both.
     """
+    if not config.runtime.compile:
+        return model
     from torch._dynamo import config as dynamo
     from torch._functorch import config as functorch
 
@@ -89,12 +93,13 @@ def loss_fn(config: RunConfig, label_smoothing: float = 0.0) -> LossFn:
     Smoothed labels are for training with cross-entropy alone, so that evaluated losses compare between runs.
     """
     if config.training.criterion == "MSE":
-        return lambda logits, y: (_wide(logits) - F.one_hot(y, logits.shape[1])).square().mean(dim=1)
-    return lambda logits, y: F.cross_entropy(_wide(logits), y, reduction="none", label_smoothing=label_smoothing)
+        return lambda logits, y: (wide(logits) - F.one_hot(y, logits.shape[1])).square().mean(dim=1)
+    return lambda logits, y: F.cross_entropy(wide(logits), y, reduction="none", label_smoothing=label_smoothing)
 
 
-def _wide(logits: Tensor) -> Tensor:
-    return logits.to(torch.promote_types(logits.dtype, torch.float32))
+def wide(x: Tensor) -> Tensor:
+    """Return x in float32 at least."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def optimizer(config: RunConfig, model: nn.Module) -> torch.optim.Optimizer:

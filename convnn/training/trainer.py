@@ -14,7 +14,7 @@ from contextlib import closing, nullcontext
 import torch
 from torch import Tensor, nn
 
-from convnn import hardware
+from convnn import hardware, predictions
 from convnn.config.schema import RunConfig
 from convnn.costs.memory_fit import ModelMemoryError, is_out_of_memory, shortage
 from convnn.costs.plan import plan
@@ -64,12 +64,13 @@ class Trainer:
         self.training_loss_fn = build.loss_fn(config, config.training.label_smoothing)
         self.amp = training_device.amp_dtype(config, state.device)
         self.graphed_pass = self._graphed_pass()
-        self.compiled_model = build.compiled(config, state.model) if config.runtime.compile else state.model
+        self.compiled_model = build.compiled(config, state.model)
         self.layers = LayerObserver(config, state.data, state.model, self.loss_fn, state.device, self.amp)
-        self.evaluated_models = {"": self.compiled_model}  # by what the names of their metrics begin with
+        # each with its compiled form, by what the names of their metrics begin with
+        self.evaluated_models = {"": (state.model, self.compiled_model)}
         if state.ema is not None:
             average = state.ema.module
-            self.evaluated_models["ema_"] = build.compiled(config, average) if config.runtime.compile else average
+            self.evaluated_models["ema_"] = average, build.compiled(config, average)
         self.group, self.parallel_model = group, group.parallel(self.compiled_model)
 
     def _graphed_pass(self) -> GraphedPass | None:
@@ -260,22 +261,10 @@ class Trainer:
         state.epoch_timer.stop()
         epoch, train_s = state.position.epoch, state.epoch_timer.seconds()
         eval_timer = Stopwatch().start()
-        test_predictions = PredictionMeter(state.data.test.num_images) if state.data.test is not None else None
-        for prefix, model in self.evaluated_models.items():
-            yield from self._recalibrate(prefix)
-            for split, loader in (("val", state.data.val), ("test", state.data.test)):
-                if loader is not None:
-                    metrics |= yield from evaluation_steps(
-                        model,
-                        loader,
-                        self.loss_fn,
-                        self.device,
-                        self.amp,
-                        f"{prefix}{split}",
-                        seed=self.config.training.seed,
-                        group=self.group,
-                        predictions=test_predictions if (prefix, split) == ("", "test") else None,
-                    )
+        test, test_predictions = state.data.test, None
+        if test is not None and predictions.fits(test.num_images):
+            test_predictions = PredictionMeter(test.num_images)
+        metrics |= yield from self._evaluate(test_predictions)
         metrics |= {
             "lr": self._lr(),
             "images_per_s": state.meters.images / max(train_s, 1e-9),
@@ -302,21 +291,38 @@ class Trainer:
         state.position.epoch, state.position.step = epoch + 1, 0
         yield Epoch(epoch=epoch, step=state.position.global_step, metrics=metrics)
 
-    def _recalibrate(self, prefix: str) -> Iterator[None]:
-        """Take the running statistics of an evaluated model anew, if the configuration says so."""
-        state, training = self.state, self.config.training
-        if training.bn_recalibrate == 0:
-            return
-        model = state.ema.module if prefix and state.ema is not None else state.model
-        yield from recalibration_steps(
-            model,
-            state.train_loader,
-            self.device,
-            self.amp,
-            batches=training.bn_recalibrate,
-            seed=training.seed,
-            group=self.group,
-        )
+    def _evaluate(self, test_predictions: PredictionMeter | None) -> Generator[None, None, dict[str, float]]:
+        """Evaluate each model on each split and return the metrics; running statistics are taken anew if configured.
+
+        `test_predictions` gathers what the model itself, not its moving average, gives for the test images.
+        """
+        data, training = self.state.data, self.config.training
+        metrics: dict[str, float] = {}
+        for prefix, (model, compiled_model) in self.evaluated_models.items():
+            if training.bn_recalibrate:
+                yield from recalibration_steps(
+                    model,
+                    self.state.train_loader,
+                    self.device,
+                    self.amp,
+                    batches=training.bn_recalibrate,
+                    seed=training.seed,
+                    group=self.group,
+                )
+            for split, loader in (("val", data.val), ("test", data.test)):
+                if loader is not None:
+                    metrics |= yield from evaluation_steps(
+                        compiled_model,
+                        loader,
+                        self.loss_fn,
+                        self.device,
+                        self.amp,
+                        f"{prefix}{split}",
+                        seed=training.seed,
+                        group=self.group,
+                        predictions=test_predictions if (prefix, split) == ("", "test") else None,
+                    )
+        return metrics
 
     def _lr(self) -> float:
         lr: float = self.state.optimizer.param_groups[0]["lr"]

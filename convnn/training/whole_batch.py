@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from convnn.layers.attention import AttentionDropout
 from convnn.layers.ops.attend import draw_keep
 from convnn.layers.ops.custom_op import operator
+from convnn.training.build import wide
 from convnn.training.process_group import BatchRows
 
 
@@ -102,7 +103,7 @@ def whole_batch_norm(x: Tensor, weight: Tensor, bias: Tensor, count: int, eps: f
     if x.numel():
         own = moments[dist.get_rank()]
         own[0] = x.numel() // x.shape[1]
-        own[2], own[1] = torch.var_mean(_wide(x), (0, 2, 3), correction=0)
+        own[2], own[1] = torch.var_mean(wide(x), (0, 2, 3), correction=0)
     dist.all_reduce(moments)  # a sum with zeros gathers them
     counts, means, variances = moments.unbind(1)  # (R, C) each
     mean = (counts * means).sum(0) / count
@@ -115,7 +116,7 @@ def whole_batch_norm_backward(
     grad: Tensor, x: Tensor, weight: Tensor, mean: Tensor, var: Tensor, count: int, eps: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients by x, and the parts of this process's rows of those by weight and bias. -> (B, C, H, W), (C,), (C,)"""
-    wide_grad, centered = _wide(grad), _wide(x) - _per_channel(mean, x)
+    wide_grad, centered = wide(grad), wide(x) - _per_channel(mean, x)
     scale = (var + eps).rsqrt()  # (C,)
     sums = torch.stack((wide_grad.sum((0, 2, 3)).double(), (wide_grad * centered).sum((0, 2, 3)).double() * scale))
     # copies, as the sums are added to in place; one each, as the outputs of an operator share no memory
@@ -125,11 +126,6 @@ def whole_batch_norm_backward(
     wide_grad = wide_grad - _per_channel(mean_grad, x) - centered.mul_(_per_channel(scale * mean_product, x))
     grad_x = torch.mul(wide_grad, _per_channel(scale * weight, x), out=torch.empty_like(x, dtype=wide_grad.dtype))
     return grad_x.to(x.dtype), grad_weight, grad_bias
-
-
-def _wide(x: Tensor) -> Tensor:
-    """Return x in float32 at least."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def _per_channel(values: Tensor, x: Tensor) -> Tensor:

@@ -244,7 +244,7 @@ class Checkpointer:
         earlier_best, self._best = self._best, None
         job_state = replace(state, plain=plain)
         latest: Predictions | None = self.state.best_predictions
-        if latest is self._written_predictions or (latest is not None and not predictions.fits(len(latest))):
+        if latest is self._written_predictions:
             latest = None
         return CheckpointJob(position.epoch, position.global_step, job_state, best, earlier_best, latest)
 

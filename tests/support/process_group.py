@@ -15,7 +15,6 @@ from support import training
 from convnn.predictions import Predictions
 from convnn.training import build
 from convnn.training import device as training_device
-from convnn.training.evaluation import evaluation_steps
 from convnn.training.prediction_meter import PredictionMeter
 from convnn.training.process_group import ALONE, ProcessGroup
 from convnn.training.state import StateDict, build_train_state
@@ -78,13 +77,10 @@ def trained(options: dict[str, Any], group: ProcessGroup = ALONE) -> Steps:
     if trainer.state.ema is not None:
         weights |= {f"ema.{name}": value.clone() for name, value in trainer.state.ema.module.state_dict().items()}
     metrics = trainer.state.meters.metrics("train")
-    trainer.state.model.float()
-    for _ in trainer._recalibrate(""):
-        pass
-    arguments = trainer.loss_fn, trainer.device, None, "test"
-    test_loader = trainer.state.data.test
-    meter = PredictionMeter(test_loader.num_images)
-    steps = evaluation_steps(trainer.state.model, test_loader, *arguments, seed=0, group=group, predictions=meter)
+    for model, _ in trainer.evaluated_models.values():
+        model.float()
+    meter = PredictionMeter(trainer.state.data.test.num_images)
+    steps = trainer._evaluate(meter)
     while True:
         try:
             next(steps)
@@ -96,7 +92,7 @@ def trained(options: dict[str, Any], group: ProcessGroup = ALONE) -> Steps:
 def resumed(options: dict[str, Any], group: ProcessGroup) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
     """The weights after some steps, and those of a trainer that goes on from the state in the middle of them."""
     whole = build_trainer(options, group, torch.float32)
-    take_pass(whole)
+    whole.preflight()  # the pass with which every process of a run begins
     take_steps(whole, 3)
     state = whole.state.state_dict()
     copies = [{name: value.clone() for name, value in part.items()} for part in (state.model, state.optimizer or {})]
@@ -104,14 +100,9 @@ def resumed(options: dict[str, Any], group: ProcessGroup) -> tuple[dict[str, tor
     take_steps(whole, 3)
     second = build_trainer(options, group, torch.float32)
     second.state.load_state_dict(saved)
-    take_pass(second)
+    second.preflight()
     take_steps(second, 3)
     return dict(whole.state.model.state_dict()), dict(second.state.model.state_dict())
-
-
-def take_pass(trainer: Trainer) -> None:
-    """Take the pass with which every process of a run begins."""
-    trainer.preflight()
 
 
 def steps_in_bf16(group: ProcessGroup) -> tuple[list[float], list[float]]:

@@ -4,6 +4,7 @@ from collections import deque
 
 import pytest
 import torch
+from support.training import SMALL, config, recorded_events, resume, same_weights, train
 
 from convnn.data.loaders import Normalize
 from convnn.events import Epoch, LayerStatistics
@@ -12,7 +13,6 @@ from convnn.runs.control import ControlCommand
 from convnn.training import layer_statistics
 from convnn.training.layer_statistics import StatisticsState
 from convnn.training.trainer import Trainer
-from tests.support.training import SMALL, config, recorded_events, resume, same_weights, train
 
 DRAWING = SMALL | {  # random numbers in every step
     "layer": "Branching_Attn",

@@ -217,13 +217,12 @@ def _record_start(
 
 def _resumed(resume_point: ResumePoint, state: TrainState) -> Resumed:
     """Return the event of going on from a checkpoint; on another machine the results may differ."""
-    plain, machine = resume_point.saved.plain, state.machine()
-    saved_machine = plain.get("machine")
-    saved_machine = {"processes": 1, **(saved_machine if isinstance(saved_machine, dict) else {})}
+    plain = resume_point.saved.plain
     notes = [f"{FORKED_FROM}{plain['forked']}"] if resume_point.fork else []
     if resume_point.fork and state.split_seed != state.config.training.seed:
         notes.append(f"the images of each split are still those of seed {state.split_seed}")
-    for key, value in machine.items():
+    saved_machine = _saved_machine(plain)
+    for key, value in state.machine().items():
         if saved_machine.get(key) != value:
             notes.append(f"{key} {saved_machine.get(key)} before, {value} now")
     position = state.position
@@ -273,11 +272,17 @@ def _with_saved_threads(config: RunConfig, resume_point: ResumePoint | None) -> 
     """
     if resume_point is None or resume_point.fork or config.runtime.threads:
         return config
-    machine = resume_point.saved.plain.get("machine")
-    threads, processes = (machine.get("threads"), machine.get("processes", 1)) if isinstance(machine, dict) else (0, 1)
+    machine = _saved_machine(resume_point.saved.plain)
+    threads, processes = machine.get("threads"), machine["processes"]
     if type(threads) is not int or type(processes) is not int or not 0 < threads * processes <= MAX_THREADS:
         return config  # of a run on a GPU
     return config.model_copy(update={"runtime": config.runtime.model_copy(update={"threads": threads * processes})})
+
+
+def _saved_machine(plain: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what `TrainState.machine` gave when a checkpoint was written, as far as the checkpoint holds it."""
+    machine = plain.get("machine")
+    return {"processes": 1, **(machine if isinstance(machine, dict) else {})}
 
 
 # -- where a run goes on ------------------------------------------------------------------------------------------

@@ -53,7 +53,7 @@ class SystemMonitor:
 
 
 class CpuReader:
-    """Reads the metrics of the CPUs that this process may use, and its memory; those that Linux tells here."""
+    """Reads the metrics of the CPUs that this process may use, and its memory, as far as Linux reports them here."""
 
     def __init__(self) -> None:
         self._cpus = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
@@ -89,7 +89,7 @@ class CpuReader:
 
 
 class GpuReader:
-    """Reads the metrics of an NVIDIA GPU; those that its driver tells."""
+    """Reads the metrics of an NVIDIA GPU that its driver reports."""
 
     def __init__(self, uuid: str | None) -> None:
         self._nvml, self._device = (None, None) if uuid is None else hardware.nvml_device(uuid)
@@ -110,7 +110,7 @@ class GpuReader:
         for name, reader in readers.items():
             try:
                 values[name] = float(reader(self._device))
-            except nvml.NVMLError:  # a part of a card, or an older one, does not tell it
+            except nvml.NVMLError:  # a part of a card, or an older one, does not report it
                 continue
         return values
 
@@ -118,7 +118,7 @@ class GpuReader:
 def _cpu_sensor() -> Path | None:
     """Return the file of the temperature of the CPU, None where there is none."""
     for folder in sorted(SENSORS.glob("hwmon*")):
-        if _lines(folder / "name")[:1] and _lines(folder / "name")[0] in CPU_SENSORS:
+        if "".join(_lines(folder / "name")) in CPU_SENSORS:
             return folder / "temp1_input"
     return None
 

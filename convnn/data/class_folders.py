@@ -29,7 +29,7 @@ IMAGE_FORMATS = {  # by their names in Pillow, with the suffixes of their files
     "PPM": (".ppm", ".pgm", ".pbm", ".pnm"),
 }
 SUFFIXES = tuple(suffix for suffixes in IMAGE_FORMATS.values() for suffix in suffixes)
-SPECIAL, FOLDER = "special", "folder"  # what is passed over beside files by suffix: a pipe; x.png that is a folder
+SPECIAL, FOLDER = "special", "folder"  # counted beside suffixes: pipes and sockets; folders named x.png
 SPLIT_WORDS = {
     "train": ("train", "training", "trainset", "traindata"),
     "val": ("val", "valid", "validation", "valset", "validset"),
@@ -301,11 +301,12 @@ def _check_tree(path: Path, tree: FolderTree) -> None:
 def _level_error(path: Path, names: list[str], reason: str, other_fix: str = "") -> UserError:
     """Return the error that `path` is a level too high, with the path below it as the fix."""
     below = [str(path / name) for name in names]
+    fix = f"use --data_path {' or '.join(map(shlex.quote, below[:3]))}"
     problem = Problem(
         f"{path} is a level too high: {reason} {_join([f'{name}/' for name in names])}",
         key="data.path",
         value=str(path),
-        fix=f"use --data_path {' or '.join(map(shlex.quote, below[:3]))}{f', or {other_fix}' if other_fix else ''}",
+        fix=f"{fix}, or {other_fix}" if other_fix else fix,
         change={"data.path": below[0]} if len(below) == 1 else None,
     )
     return UserError(problem, Exit.DATA)

@@ -220,11 +220,11 @@ class StreamingLoader:
                 if errors:
                     self._report(errors)
                 images = images.to(self.device, non_blocking=True)
-                batch_size = min(self.batch_size, self.num_images - step * self.batch_size)
-                drawn, rows = (
-                    (batch_size, share.rows(batch_size)) if share.processes > 1 else (len(images), slice(None))
-                )
-                yield self.normalize(images, drawn, rows), labels.to(self.device, non_blocking=True)
+                batch_size = len(images)  # fewer where some cannot be read
+                if share.processes > 1:
+                    batch_size = min(self.batch_size, self.num_images - step * self.batch_size)
+                x = self.normalize(images, batch_size, share.rows(batch_size))
+                yield x, labels.to(self.device, non_blocking=True)
                 step += 1
 
     def image(self, index: int) -> tuple[Tensor, int]:

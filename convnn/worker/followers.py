@@ -17,7 +17,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -251,7 +251,7 @@ def main() -> None:
     sys.exit(follow(store, int(rank), int(size), int(rank)))
 
 
-def _end_after(wait: Any) -> None:
+def _end_after(wait: Callable[[], int]) -> None:
     """End this process, whatever it is doing, with the code that `wait` returns."""
 
     def end() -> None:

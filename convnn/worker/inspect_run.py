@@ -64,8 +64,8 @@ def image_of_split(trained: TrainedRun, checkpoint: str, split: str, number: int
         split_seed=trained.split_seed(trained.find_checkpoint(checkpoint).name),
     )
     if split not in data.splits:
-        fix = f"choose --split {' or '.join(('train', 'test'))}"
-        raise UserError(Problem(f"the data of {trained.run.name} has no {split} images", "split", split, fix=fix))
+        message = f"the data of {trained.run.name} has no {split} images"
+        raise UserError(Problem(message, key="split", value=split, fix="choose --split train or test"))
     loader = data.splits[split]
     if not 0 <= number < loader.num_images:
         message = f"--image is {number}: the {split} images are numbered from 0 to {loader.num_images - 1}"

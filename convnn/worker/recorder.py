@@ -17,7 +17,7 @@ from convnn.runs.event_log import EventLog, event_line
 from convnn.runs.history import History
 from convnn.runs.run import Run
 
-CHECK_SECONDS = 0.1  # for which the lock of a run that was this process's stays so
+CHECK_SECONDS = 0.1  # between two checks of the lock
 Show = Callable[[Event, str], None]  # gets an event and its line in events.jsonl
 
 
@@ -42,7 +42,7 @@ class Recorder:
         self._event_log.close()
 
     def check_lock(self) -> None:
-        """Raise LockLostError where another process trains the run by now, as far as that was not just looked at."""
+        """Raise LockLostError where another process trains the run by now; it is checked once in CHECK_SECONDS."""
         if _clock() - self._checked >= CHECK_SECONDS:
             self._check_lock()
             self._checked = _clock()

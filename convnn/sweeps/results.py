@@ -6,7 +6,7 @@ This file computes and words; the command line and the app lay out what it retur
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -21,7 +21,7 @@ from convnn.json_values import json_value
 from convnn.metrics import format_value, lower_is_better, metric_info, split_of
 from convnn.runs.summary import Summary
 from convnn.sweeps.plan import DATA_PATH, WHERE
-from convnn.sweeps.search.importance import METHOD, importances
+from convnn.sweeps.search.importance import METHOD, Importance, axis_importance
 from convnn.sweeps.search.settings import Search
 from convnn.sweeps.search.trials import trials_of
 from convnn.sweeps.states import ORDER, SAME, CellState, SweepState
@@ -129,8 +129,6 @@ class Results:
     reference: GridCell | None  # the baseline, or else the best cell
     best: GridCell | None
     comparisons: Sequence[tuple[GridCell, GroupComparison]]  # of the others with the reference
-    importance: Mapping[str, float] | None = None  # of a search: the share of each axis
-    importance_source: str = ""  # what it is from, or why it is unknown
 
     @property
     def cells(self) -> list[GridCell]:
@@ -161,20 +159,28 @@ class Results:
         lines = []
         if self.best is not None:
             lines.append(f"best: {self.best.name}  {self.best.text}{self._image_interval(self.best)}")
-        if self.importance:
-            lines.append(f"{self.importance_text} ({self.importance_source})")
-        elif self.importance_source:
-            lines.append(self.importance_source)
+        if self.importance.shares:
+            lines.append(f"{self.importance_text} ({self.importance.source})")
+        elif self.importance.source:
+            lines.append(self.importance.source)
         if self.reference is not None and self.comparisons:
             lines += self._comparison_sentences(self.reference)
         if left_out := self._left_out():
             lines.append(left_out)
         return lines
 
+    @cached_property
+    def importance(self) -> Importance:
+        """How much each axis of a search matters; this loads Optuna, so a view that does not show it leaves it out."""
+        state = self.state
+        if state.search is None:
+            return Importance({}, "")
+        return axis_importance(trials_of(state.cells), state.search, state.folder.sweep().axes)
+
     @property
     def importance_text(self) -> str:
         """How much each axis of a search matters: "importance: lr 71 %, K 29 %"; empty where it is unknown."""
-        shares = [f"{name} {100 * share:.0f} %" for name, share in (self.importance or {}).items()]
+        shares = [f"{name} {100 * share:.0f} %" for name, share in self.importance.shares.items()]
         return f"importance: {', '.join(shares)}" if shares else ""
 
     def _image_interval(self, cell: GridCell) -> str:
@@ -232,8 +238,8 @@ class Results:
         search = self.state.search
         if search is None:
             return {}
-        shares = {"method": METHOD if self.importance else None, "shares": dict(self.importance or {})}
-        return {"search": {**search.json(), "importance": shares}}
+        shares = dict(self.importance.shares)
+        return {"search": {**search.json(), "importance": {"method": METHOD if shares else None, "shares": shares}}}
 
 
 def results(
@@ -286,9 +292,8 @@ def _search_results(
     field = field or get_field(f"best:{search.metric}")
     sign = 1 if lower_is_better(field.format_as) else -1
     axes = list(dict.fromkeys(axis for cell in state.cells for axis in cell.cell.labels))
-    trials = trials_of(state.cells)
     cells = []
-    for trial in trials:
+    for trial in trials_of(state.cells):
         labels = [trial.state.cell.labels.get(axis, "") for axis in axes]
         row = (str(trial.number + 1), *labels)
         cells.append(GridCell(row, "", [trial.state, *trial.repeats], field, trial.state))
@@ -303,7 +308,6 @@ def _search_results(
     repeated = [cell for cell in cells if cell.group is not None and len(cell.group.runs) > 1]
     known = runs or [cell.run for cell in state.cells if cell.run is not None]
     comparisons = _comparisons(best, repeated, known, effect_size) if best in repeated else []
-    shares, source = importances(trials, search, state.folder.sweep().axes)
     return Results(
         state,
         field,
@@ -315,8 +319,6 @@ def _search_results(
         best,
         best,
         comparisons,
-        shares,
-        source,
     )
 
 

@@ -245,7 +245,7 @@ def test_the_best_trials_come_first_with_the_mean_of_their_repeats_alone(tmp_pat
     assert values == sorted(values, reverse=True) and len(values) == 11
     assert result.best is result.cells[0] and len(result.cells[0].group.runs) == 2
     assert "pruned, epoch 2" in [cell.text for cell in result.cells]
-    assert result.importance is not None and result.importance["K"] > result.importance["lr"]
+    assert result.importance.shares["K"] > result.importance.shares["lr"]
     assert result.json()["search"]["importance"]["method"] == "PED-ANOVA"
     assert any(line.startswith("importance: K ") and "over 12 trials" in line for line in result.sentences())
     assert read_state(folder).counts_text() == "12 of 12 trials and 4 repeats of the best: 15 done, 1 pruned"

@@ -7,8 +7,9 @@ IJCAI 2023.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
+from typing import NamedTuple
 
 from convnn.events import PRUNED
 from convnn.metrics import lower_is_better
@@ -21,14 +22,21 @@ METHOD = "PED-ANOVA"
 MIN_TRIALS = 10  # fewer say nothing
 
 
-def importances(trials: Sequence[Trial], search: Search, axes: Sequence[Axis]) -> tuple[dict[str, float], str]:
-    """Return the share of each axis in what sets the best trials apart, the largest first, and what it is from.
+class Importance(NamedTuple):
+    """How much the axes of a search matter."""
+
+    shares: Mapping[str, float]  # by axis, the largest first; empty where they are unknown
+    source: str  # what they are from, or why they are unknown
+
+
+def axis_importance(trials: Sequence[Trial], search: Search, axes: Sequence[Axis]) -> Importance:
+    """Return the share of each axis in what sets the best trials apart.
 
     The trials are those that were trained to their end or stopped early: only which are the best counts, and one that
-    was stopped is not among them. Without a result the second value is the reason.
+    was stopped is not among them.
     """
     if find_spec("optuna") is None:
-        return {}, f"parameter importance needs Optuna: {EXTRA}"
+        return Importance({}, f"parameter importance needs Optuna: {EXTRA}")
     valued = [
         (parameters, value)
         for trial in trials
@@ -37,7 +45,7 @@ def importances(trials: Sequence[Trial], search: Search, axes: Sequence[Axis]) -
         and (parameters := parameters_of(axes, trial.state.cell.labels)) is not None
     ]
     if len(valued) < MIN_TRIALS:
-        return {}, f"parameter importance needs {MIN_TRIALS} trials with a value"
+        return Importance({}, f"parameter importance needs {MIN_TRIALS} trials with a value")
     import optuna
     from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
     from optuna.trial import create_trial
@@ -50,4 +58,4 @@ def importances(trials: Sequence[Trial], search: Search, axes: Sequence[Axis]) -
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         shares = get_param_importances(study, evaluator=PedAnovaImportanceEvaluator())
-    return shares, f"{METHOD} over {len(valued)} trials"
+    return Importance(shares, f"{METHOD} over {len(valued)} trials")

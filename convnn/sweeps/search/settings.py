@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from convnn.sweeps.file import Sweep
 
 METHODS = ("random", "qmc", "tpe", "gp", "cmaes")
+PACKAGES = {"cmaes": "cmaes", "gp": "torch"}  # that a method needs beside Optuna
 STOP_METHODS = ("asha", "median", "none")
 KEYS = ("method", "metric", "trials", "seed", "on_test", "stop", "confirm")
 STOP_KEYS = ("method", "min_epochs", "eta")
@@ -203,10 +204,11 @@ def _last_value(sweep: Sweep, base: Mapping[str, Value], key: str) -> Value:
 
 def missing_package(search: Search) -> Problem | None:
     """Return what has to be installed before a search can run; None where everything is there."""
-    needed = {"optuna": "a search", "cmaes": "method cmaes", "torch": "method gp", "scipy": "a search"}
-    for name, user in needed.items():
-        is_needed = name in ("optuna", "scipy") or user == f"method {search.method}"
-        if is_needed and find_spec(name) is None:
+    users = {"optuna": "a search", "scipy": "a search"}
+    if search.method in PACKAGES:
+        users[PACKAGES[search.method]] = f"method {search.method}"
+    for name, user in users.items():
+        if find_spec(name) is None:
             return Problem(f"{user} needs {name}, which is not installed", key="search", fix=EXTRA)
     return None
 

@@ -94,7 +94,9 @@ class SweepScreen(Screen[None]):
 
     def _read(self) -> Results:
         self.paused = self.app.background.queue.paused
-        return results(read_state(self.folder), key=self.metric)
+        result = results(read_state(self.folder), key=self.metric)
+        _ = result.importance  # found in this thread, as it may take a second
+        return result
 
     async def _show(self, result: Results) -> None:
         if not self.query(SweepGrid):  # the screen was left while the thread read

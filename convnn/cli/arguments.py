@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from convnn.errors import Problem, did_you_mean
+from convnn.errors import Problem, UserError, did_you_mean
 from convnn.runs.status import STATUSES
 from convnn.tables import FORMATS
 
@@ -91,7 +91,6 @@ def complete_keys(context: typer.Context, incomplete: str) -> list[str]:
 def complete_views(incomplete: str) -> list[str]:
     """Return the names of saved views that start with what was typed."""
     from convnn.analysis.views import read_views
-    from convnn.errors import UserError
 
     try:
         return [name for name in read_views() if name.startswith(incomplete)]
@@ -115,6 +114,13 @@ def _known_summaries(context: typer.Context) -> list[Summary]:
     from convnn.runs.summary_cache import summaries
 
     return summaries(runs_root(context.params.get("runs")))[0]
+
+
+def refuse(flags: Mapping[str, object], other_flag: str) -> None:
+    """Raise UserError for each of these flags that was given: none is possible with the other one."""
+    problems = [f"{flag} is not possible with {other_flag}" for flag, value in flags.items() if value]
+    if problems:
+        raise UserError([Problem(problem, fix="leave one of them out") for problem in problems])
 
 
 def unknown_choice(name: str, value: str, choices: Iterable[str]) -> Problem:

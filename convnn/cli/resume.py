@@ -9,8 +9,7 @@ import typer
 
 from convnn.cli import arguments
 from convnn.cli.end_hooks import EndHooks
-from convnn.cli.run import end_run, follow_step, train
-from convnn.errors import Problem, UserError
+from convnn.cli.run import follow_step, train
 from convnn.presets.resolve import resolve_with_data
 from convnn.terminal.console import say
 
@@ -71,9 +70,8 @@ def resume(
     target = resumable_run(run, runs_root(runs))
     recorded = with_data_path(target, target.config())
     resolved = resolve_with_data(None, typed, base=recorded)
-    if fork and take_over:
-        problem = Problem("--take-over is not possible with --fork", key="take-over", fix="leave one of them out")
-        raise UserError(problem)
+    if fork:
+        arguments.refuse({"--take-over": take_over}, "--fork")
     follow_step(resolved.config)
     if fork:
         from convnn.worker.fork import fork_run
@@ -93,15 +91,18 @@ def resume(
                 pass
         say(f"continuing {target.name}")
     config = resolved.checked() if typed else recorded  # rules of a later version must not end a run
-    ended = train(
-        target,
-        config,
-        plain=plain,
-        live=live,
-        as_json=as_json,
-        resume=True,
-        max_minutes=max_minutes,
-        requeues_job=requeue,
-        take_over=take_over,
+    raise typer.Exit(
+        train(
+            target,
+            config,
+            hooks,
+            plain=plain,
+            live=live,
+            as_json=as_json,
+            debug=debug,
+            resume=True,
+            max_minutes=max_minutes,
+            requeue=requeue,
+            take_over=take_over,
+        )
     )
-    raise typer.Exit(end_run(target, ended, config, hooks, debug=debug, requeue=requeue))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shlex
 from collections import deque
-from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -118,28 +117,32 @@ def run(
     """
     from convnn.cli.sweep_run import run_seeds, sbatch_options
 
-    unusable: dict[str, object]
-
     options = sbatch_options(sbatch, slurm=slurm)
     hooks = EndHooks(on_finish, not (no_notify or as_json))
+    returning = {"--queue": queue, "--slurm": slurm, "--dry-run": dry_run}
     if on_finish is not None:
-        _refuse({"--queue": queue, "--slurm": slurm, "--dry-run": dry_run}, "--on-finish")
+        arguments.refuse(returning, "--on-finish")
     if record_code:
-        _refuse({"--queue": queue, "--slurm": slurm, "--seeds": seeds, "--dry-run": dry_run}, "--record_code")
+        arguments.refuse({**returning, "--seeds": seeds}, "--record_code")
         check_extra()
     if max_minutes is not None:
         arguments.checked_limit(max_minutes, slurm=slurm)
     if seeds is not None:
-        unusable = {
-            "--resume": resume,
-            "--overwrite": overwrite,
-            "--take-over": take_over,
-            "--run": evaluated_run,
-            "--checkpoint": checkpoint,
-        }
-        unusable |= {"--json": as_json, "--dry-run": dry_run, "--requeue": requeue}
-        unusable |= {"--queue": queue} if slurm else {"--max-minutes": max_minutes}
-        _refuse(unusable, "--seeds")
+        arguments.refuse(
+            {
+                "--resume": resume,
+                "--overwrite": overwrite,
+                "--take-over": take_over,
+                "--run": evaluated_run,
+                "--checkpoint": checkpoint,
+                "--json": as_json,
+                "--dry-run": dry_run,
+                "--requeue": requeue,
+                "--queue": slurm and queue,
+                "--max-minutes": not slurm and max_minutes,
+            },
+            "--seeds",
+        )
         return run_seeds(
             preset,
             typed,
@@ -156,22 +159,19 @@ def run(
     resolved = resolve_with_data(None if preset is None else read(preset), typed)
     config = resolved.checked()
     _check_flags(config, resume=resume, overwrite=overwrite, run=evaluated_run, checkpoint=checkpoint)
-    if on_finish is not None and config.output.test_only:
-        _refuse({"--test_only": True}, "--on-finish")
-    if record_code and config.output.test_only:
-        _refuse({"--test_only": True}, "--record_code")
+    if config.output.test_only:
+        arguments.refuse({"--on-finish": on_finish, "--record_code": record_code}, "--test_only")
     if requeue and not resume:
         fix = "give --output_dir DIR --resume, too: a requeued job starts its command again"
         raise UserError(Problem("--requeue is for a command that continues its run", key="requeue", fix=fix))
     if take_over and not resume:
         raise UserError(Problem("--take-over is only for --resume", key="take-over", fix="leave it out"))
-    if queue and (resume or overwrite or max_minutes is not None):
-        message = "--queue starts a new run, without --resume, --overwrite and --max-minutes"
-        raise UserError(Problem(message, key="queue", fix="leave them out, or leave --queue out"))
+    if queue:
+        arguments.refuse({"--resume": resume, "--overwrite": overwrite, "--max-minutes": max_minutes}, "--queue")
     if slurm:
         unusable = {"--queue": queue, "--resume": resume, "--overwrite": overwrite, "--requeue": requeue}
         unusable |= {"--json": as_json, "--dry-run": dry_run, "--test_only": config.output.test_only}
-        _refuse(unusable, "--slurm")
+        arguments.refuse(unusable, "--slurm")
     if yes:
         raise UserError(Problem("--yes is only for --seeds", key="yes", fix="leave it out"))
     for note in resolved.notes:
@@ -197,27 +197,32 @@ def run(
     code = read_code() if record_code else None  # as it is now: loading data may take minutes
     if not as_json:
         say("loading torch ...")
-    train_run = partial(
-        train,
-        plain=plain,
-        live=live,
-        as_json=as_json,
-        max_minutes=max_minutes,
-        take_over=take_over,
-        requeues_job=requeue,
-        code=code,
-    )
-    result = _launch(config, runs_root(runs), train_run, overwrite=overwrite, resume=resume)
-    if result is None:
+    with gc_paused():
+        from convnn.training import device  # torch comes in here
+    device.select_device(config)
+    directory = Path(config.output.dir) if config.output.dir else None
+    if resume and directory is not None and is_run(directory) and is_ours(directory):
+        target, is_resumed = _unfinished_run(directory, config, runs_root(runs)), True
+    else:
+        target, is_resumed = _new_run(config, runs_root(runs), overwrite=overwrite), False
+    if target is None:
         return None
-    raise typer.Exit(end_run(*result, config, hooks, debug=debug, requeue=requeue))
-
-
-def _refuse(flags: dict[str, object], other_flag: str) -> None:
-    """Raise UserError for each of these flags that was given: none is possible with the other one."""
-    problems = [f"{flag} is not possible with {other_flag}" for flag, value in flags.items() if value]
-    if problems:
-        raise UserError([Problem(problem, fix="leave one of them out") for problem in problems])
+    raise typer.Exit(
+        train(
+            target,
+            config,
+            hooks,
+            plain=plain,
+            live=live,
+            as_json=as_json,
+            debug=debug,
+            resume=is_resumed,
+            max_minutes=max_minutes,
+            requeue=requeue,
+            take_over=take_over,
+            code=code,
+        )
+    )
 
 
 def _submit(config: RunConfig, root: Path, options: dict[str, OptionValue], max_minutes: str | None) -> None:
@@ -298,21 +303,6 @@ def _check_flags(config: RunConfig, *, resume: bool, overwrite: bool, run: str |
         raise UserError(problems)
 
 
-def _launch(
-    config: RunConfig, root: Path, train_run: Callable[..., RunResult], *, overwrite: bool, resume: bool
-) -> tuple[Run, RunResult] | None:
-    """Train a new run, or continue the one in --output_dir; None where that is finished."""
-    with gc_paused():
-        from convnn.training import device  # torch comes in here
-
-    device.select_device(config)
-    directory = Path(config.output.dir) if config.output.dir else None
-    if resume and directory is not None and is_run(directory) and is_ours(directory):
-        return _continue(directory, config, root, train_run)
-    new_run = _new_run(config, root, overwrite=overwrite)
-    return new_run, train_run(new_run, config)
-
-
 def _new_run(config: RunConfig, root: Path, *, overwrite: bool = False) -> Run:
     return create_run(
         dumps(config, whole=True),
@@ -325,10 +315,11 @@ def _new_run(config: RunConfig, root: Path, *, overwrite: bool = False) -> Run:
     )
 
 
-def _continue(
-    directory: Path, config: RunConfig, root: Path, train_run: Callable[..., RunResult]
-) -> tuple[Run, RunResult] | None:
-    """Continue the unfinished run in a directory, if it is of the same configuration."""
+def _unfinished_run(directory: Path, config: RunConfig, root: Path) -> Run | None:
+    """Return the run in a directory; None where it is finished, which is said.
+
+    Raises UserError where it is of another configuration.
+    """
     from convnn.config.active import active_options
     from convnn.config.diff import config_diff
     from convnn.runs.find import find_run
@@ -344,29 +335,31 @@ def _continue(
                 say(f"  {problem.message}")
         return None
     check_same_config(run, recorded, config)
-    return run, train_run(run, config, resume=True)
+    return run
 
 
 def train(
     run: Run,
     config: RunConfig,
+    hooks: EndHooks,
     *,
-    plain: bool = False,
-    live: bool = False,
-    as_json: bool = False,
-    resume: bool = False,
-    max_minutes: str | None = None,
-    requeues_job: bool = False,
-    take_over: bool = False,
+    plain: bool,
+    live: bool,
+    as_json: bool,
+    debug: bool,
+    resume: bool,
+    max_minutes: str | None,
+    requeue: bool,
+    take_over: bool,
     code: CodeRecord | None = None,
-) -> RunResult:
-    """Train a run on this thread, shown in this terminal; signals stop it.
+) -> int:
+    """Train a run on this thread, shown in this terminal, report its end and return its exit code; signals stop it.
 
-    With `requeues_job` the Slurm job of this process is requeued where a signal ends the process during its start; the
-    caller does that with `requeue_job` after any other end.
+    With `requeue` the Slurm job of this process is requeued where the run goes on there, also where a signal ends the
+    process during its start. The hooks are for a run that has ended.
     """
-    requeue_at_sudden_end = partial(requeue_job, run)
-    if requeues_job:
+    requeue_at_sudden_end = partial(_requeue_job, run)
+    if requeue:
         startup.before_sudden_end.append(requeue_at_sudden_end)
     with gc_paused():
         from convnn.worker.train_run import train_run
@@ -387,7 +380,7 @@ def train(
             os.write(2, f"{line}\n".encode("utf-8", "backslashreplace"))
 
     with view, obeyed(commands.append, end_at_once):
-        result = train_run(
+        ended = train_run(
             run,
             config,
             show=view.show,
@@ -398,9 +391,15 @@ def train(
             take_over=take_over,
             code=code,
         )
-    if requeues_job:
+    if requeue:
         startup.before_sudden_end.remove(requeue_at_sudden_end)
-    return result
+    _report_end(run, ended, config, debug)
+    if requeue:
+        _requeue_job(run, ended.code)
+    if not (requeue and ended.code in (Exit.TIME_LIMIT, Exit.TERMINATED)):
+        status = ended.finished.status
+        hooks.call(f"{run.name} {status}", ended.code, partial(run_json, run), STATUS=status, RUN=str(run.path))
+    return ended.code
 
 
 def _time_limit(max_minutes: str | None) -> TimeLimit | None:
@@ -417,7 +416,7 @@ def _time_limit(max_minutes: str | None) -> TimeLimit | None:
     return limit
 
 
-def requeue_job(run: Run, code: int) -> None:
+def _requeue_job(run: Run, code: int) -> None:
     """Requeue the Slurm job of this process where the run, which ended with this code, goes on there; say so."""
     from convnn.worker import requeue
 
@@ -425,18 +424,7 @@ def requeue_job(run: Run, code: int) -> None:
         say(message)
 
 
-def end_run(run: Run, ended: RunResult, config: RunConfig, hooks: EndHooks, *, debug: bool, requeue: bool) -> int:
-    """Report the end of a run, requeue its job, and return its exit code; the hooks are for a run that has ended."""
-    report_end(run, ended, config, debug)
-    if requeue:
-        requeue_job(run, ended.code)
-    if not (requeue and ended.code in (Exit.TIME_LIMIT, Exit.TERMINATED)):
-        status = ended.finished.status
-        hooks.call(f"{run.name} {status}", ended.code, partial(run_json, run), STATUS=status, RUN=str(run.path))
-    return ended.code
-
-
-def report_end(run: Run, ended: RunResult, config: RunConfig, debug: bool) -> None:
+def _report_end(run: Run, ended: RunResult, config: RunConfig, debug: bool) -> None:
     """Print how to resume a run that is not done; with --debug, the traceback of a failure."""
     if ended.error is not None and debug:
         import traceback

@@ -70,16 +70,15 @@ def run(
     minutes = _checked_minutes(max_minutes, slurm=slurm)
     options = sbatch_options(sbatch, slurm=slurm)
     hooks = EndHooks(on_finish, not no_notify)
-    if on_finish is not None and (detach or slurm):
-        message = f"--on-finish is not possible with {'--detach' if detach else '--slurm'}, which returns at once"
-        raise UserError(Problem(message, key="on_finish", fix="leave one of them out"))
+    if on_finish is not None:
+        arguments.refuse({"--detach": detach, "--slurm": slurm}, "--on-finish")
+    if slurm:
+        arguments.refuse({"--detach": detach}, "--slurm")
+    elif detach:
+        arguments.refuse({"--max-minutes": max_minutes}, "--detach")
     planned = plan_start(source, runs_root(runs), typed, name=name, extend=extend, again=again)
     if slurm:
-        if detach:
-            raise UserError(Problem("--slurm returns at once", key="detach", fix="leave --detach out"))
         return submit_sweep(planned, options, again=again, yes=yes, slots=slots, max_minutes=max_minutes)
-    if detach and max_minutes is not None:
-        raise UserError(Problem("--detach does not stop anything", key="max_minutes", fix="leave --max-minutes out"))
     return start_and_follow(
         planned, hooks, again=again, yes=yes, detach=detach, slots=slots, plain=plain, max_minutes=minutes
     )

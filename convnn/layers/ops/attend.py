@@ -28,6 +28,7 @@ from convnn.layers.ops.similarity import normalize, normalize_backward, score_dt
 from convnn.layers.ops.tiles import interior_rows, interior_view
 from convnn.layers.ops.triton import attend as fused
 from convnn.layers.ops.triton import launch
+from convnn.layers.ops.triton.attend import AttendInputs
 
 
 def draw_keep(shape: Sequence[int], dtype: torch.dtype, probability: float, device: torch.device) -> Tensor | None:
@@ -62,22 +63,15 @@ def attend(
 
     Scores are cosines, or negative squared distances, of queries and their neighbors' keys.
     """
-    if _uses_kernels(projections, index, keep, weight, bias, sides, padding, metric):
-        return _attend_in_registers(projections, index, keep, weight, bias, sides, padding, metric)
-    return _attend_in_tiles(projections, index, keep, weight, bias, sides, padding, metric)
+    inputs = AttendInputs(projections, index, keep, weight, bias, sides, padding, metric)
+    if _uses_kernels(inputs):
+        return _attend_in_registers(inputs)
+    return _attend_in_tiles(inputs)
 
 
-def _uses_kernels(
-    projections: Tensor,
-    index: Tensor,
-    keep: Tensor | None,
-    weight: Tensor,
-    bias: Tensor,
-    sides: Sequence[int],
-    padding: int,
-    metric: str,
-) -> bool:
+def _uses_kernels(inputs: AttendInputs) -> bool:
     """Return whether there are kernels that agree with the tiles, in both directions and in both orders of sums."""
+    projections, index, keep, weight, _, sides, padding, metric = inputs
     (batch, rows, width), slots = projections.shape, index.shape[2]
     is_suitable = 0 < width <= 3 * fused.MAX_CHANNELS and slots <= fused.MAX_SLOTS and batch > 0
     is_suitable = is_suitable and projections.dtype in launch.dtypes(projections.device)
@@ -85,71 +79,40 @@ def _uses_kernels(
         return False
 
     def agrees() -> bool:
-        images = slice(0, launch.CHECKED_IMAGES)
-        inputs = (projections[images], index[images], None if keep is None else keep[images], weight)
-        options = (sides, padding, metric)
-        out, attention = _attend_in_registers(*inputs, bias, *options)
-        expected, expected_attention = _attend_in_tiles(*inputs, bias, *options)
-        expected_grads = _attend_backward_in_tiles(expected, *inputs, expected_attention, *options)
+        checked = inputs.first_images(launch.CHECKED_IMAGES)
+        out, attention = _attend_in_registers(checked)
+        expected, expected_attention = _attend_in_tiles(checked)
+        expected_grads = _attend_backward_in_tiles(expected, checked, expected_attention)
         actual = [out, attention]
         for is_ordered in (False, True):
-            actual += _attend_backward_in_registers(expected, *inputs, expected_attention, *options, is_ordered)
-        queries, keys, _ = split_projections(inputs[0], sides, padding)
-        tolerance = fused.tolerance(projections, pair_scores(queries, keys, inputs[1], *options))
+            actual += _attend_backward_in_registers(expected, checked, expected_attention, is_ordered)
+        queries, keys, _ = split_projections(checked.projections, sides, padding)
+        tolerance = fused.tolerance(projections, pair_scores(queries, keys, checked.neighbor_index, *inputs.options))
         return launch.agree(actual, [expected, expected_attention, *expected_grads * 2], tolerance)
 
     shapes = (rows, width, index.shape[1:], index.dtype, keep is None, weight.dtype, tuple(sides), padding, metric)
     return launch.is_correct("attend", projections, (projections.dtype, *shapes), agrees)
 
 
-def _attend_in_registers(
-    projections: Tensor,
-    index: Tensor,
-    keep: Tensor | None,
-    weight: Tensor,
-    bias: Tensor,
-    sides: Sequence[int],
-    padding: int,
-    metric: str,
-) -> tuple[Tensor, Tensor]:
-    keep = None if keep is None else keep.contiguous()
-    inputs = (projections.contiguous(), index.contiguous(), keep, weight.contiguous(), bias.contiguous())
-    outputs: tuple[Tensor, Tensor] = fused.forward(*inputs, sides, padding, metric)
+def _attend_in_registers(inputs: AttendInputs) -> tuple[Tensor, Tensor]:
+    outputs: tuple[Tensor, Tensor] = fused.forward(*inputs.contiguous())
     return outputs
 
 
 def _attend_backward_in_registers(
-    grad: Tensor,
-    projections: Tensor,
-    index: Tensor,
-    keep: Tensor | None,
-    weight: Tensor,
-    attention: Tensor,
-    sides: Sequence[int],
-    padding: int,
-    metric: str,
-    is_ordered: bool,
+    grad: Tensor, inputs: AttendInputs, attention: Tensor, is_ordered: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    keep = None if keep is None else keep.contiguous()
-    inputs = (projections.contiguous(), index.contiguous(), keep, weight.contiguous(), attention.contiguous())
-    by_projections, by_weight, by_bias = fused.backward(grad.contiguous(), *inputs, sides, padding, metric, is_ordered)
-    return by_projections.to(projections.dtype), by_weight.to(weight.dtype).contiguous(), by_bias.to(weight.dtype)
+    tensors = (grad.contiguous(), inputs.contiguous(), attention.contiguous())
+    by_projections, by_weight, by_bias = fused.backward(*tensors, is_ordered)
+    dtype, weight_dtype = inputs.projections.dtype, inputs.weight.dtype
+    return by_projections.to(dtype), by_weight.to(weight_dtype).contiguous(), by_bias.to(weight_dtype)
 
 
-def _attend_in_tiles(
-    projections: Tensor,
-    index: Tensor,
-    keep: Tensor | None,
-    weight: Tensor,
-    bias: Tensor,
-    sides: Sequence[int],
-    padding: int,
-    metric: str,
-) -> tuple[Tensor, Tensor]:
-    queries, keys, values = split_projections(projections, sides, padding)
-    attention = pair_scores(queries, keys, index, sides, padding, metric).softmax(2)
-    masked = attention if keep is None else attention * keep
-    return _weighted_sum(values, masked, index, weight, bias, sides, padding), attention
+def _attend_in_tiles(inputs: AttendInputs) -> tuple[Tensor, Tensor]:
+    queries, keys, values = split_projections(inputs.projections, inputs.sides, inputs.padding)
+    attention = pair_scores(queries, keys, inputs.neighbor_index, *inputs.options).softmax(2)
+    masked = attention if inputs.keep is None else attention * inputs.keep
+    return _weighted_sum(values, masked, inputs), attention
 
 
 def pair_scores(
@@ -169,10 +132,9 @@ def pair_scores(
     return scores
 
 
-def _weighted_sum(
-    values: Tensor, attention: Tensor, index: Tensor, weight: Tensor, bias: Tensor, sides: Sequence[int], padding: int
-) -> Tensor:
-    """bias + sum over slots of weight * attention * value. (B, M, d), (B, N, K) twice, (d, 1, K) -> (B, N, d)"""
+def _weighted_sum(values: Tensor, attention: Tensor, inputs: AttendInputs) -> Tensor:
+    """bias + sum over slots of weight * attention * value. (B, M, d), (B, N, K) -> (B, N, d)"""
+    _, index, _, weight, bias, sides, padding, _ = inputs
     dtype = attention.dtype
     out = values.new_empty(*index.shape[:2], values.shape[2])
     slot_weight = weight[:, 0].mT.to(dtype).contiguous()  # (K, d)
@@ -200,35 +162,25 @@ def attend_backward(
 
     A zero vector has no gradient by its cosine.
     """
-    inputs, options = (projections, index, keep, weight), (sides, padding, metric)
-    if _uses_kernels(*inputs, bias, *options):
-        # atomic additions come in any order
-        is_ordered = torch.are_deterministic_algorithms_enabled()
-        return _attend_backward_in_registers(grad, *inputs, attention, *options, is_ordered)
-    return _attend_backward_in_tiles(grad, *inputs, attention, *options)
+    inputs = AttendInputs(projections, index, keep, weight, bias, sides, padding, metric)
+    if _uses_kernels(inputs):
+        is_ordered = torch.are_deterministic_algorithms_enabled()  # atomic additions come in any order
+        return _attend_backward_in_registers(grad, inputs, attention, is_ordered)
+    return _attend_backward_in_tiles(grad, inputs, attention)
 
 
-def _attend_backward_in_tiles(
-    grad: Tensor,
-    projections: Tensor,
-    index: Tensor,
-    keep: Tensor | None,
-    weight: Tensor,
-    attention: Tensor,
-    sides: Sequence[int],
-    padding: int,
-    metric: str,
-) -> tuple[Tensor, Tensor, Tensor]:
+def _attend_backward_in_tiles(grad: Tensor, inputs: AttendInputs, attention: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    projections, _, keep, weight, _, sides, padding, _ = inputs
     queries, keys, values = split_projections(projections, sides, padding)
     grad_projections = torch.empty_like(projections, memory_format=torch.contiguous_format)
     by_query, by_key, by_value = grad_projections.chunk(3, dim=2)
     masked = attention if keep is None else attention * keep
-    grad_attention, grad_weight = _weighted_sum_backward(grad, values, masked, index, weight, sides, padding, by_value)
+    grad_attention, grad_weight = _weighted_sum_backward(grad, values, masked, inputs, by_value)
     if keep is not None:
         grad_attention.mul_(keep)
     grad_scores = torch._softmax_backward_data(grad_attention, attention, 2, attention.dtype)
     grad_queries = by_query if queries.shape[1] == keys.shape[1] else torch.empty_like(queries)
-    _pair_scores_backward(grad_scores, queries, keys, index, sides, padding, metric, grad_queries, by_key)
+    _pair_scores_backward(grad_scores, queries, keys, inputs, grad_queries, by_key)
     if grad_queries is not by_query:  # the queries of the padding have no gradient
         by_query.zero_()
         padded = by_query.unflatten(1, padded_sides(sides, padding))
@@ -237,16 +189,10 @@ def _attend_backward_in_tiles(
 
 
 def _weighted_sum_backward(
-    grad: Tensor,
-    values: Tensor,
-    attention: Tensor,
-    index: Tensor,
-    weight: Tensor,
-    sides: Sequence[int],
-    padding: int,
-    grad_values: Tensor,
+    grad: Tensor, values: Tensor, attention: Tensor, inputs: AttendInputs, grad_values: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Gradients by attention and weight; that by values is written. (B, N, d), ... -> (B, N, K), (d, 1, K)"""
+    _, index, _, weight, _, sides, padding, _ = inputs
     dtype = attention.dtype
     grad_attention = torch.empty_like(attention, memory_format=torch.contiguous_format)
     slot_weight = weight[:, 0].mT.to(dtype).contiguous()  # (K, d)
@@ -270,17 +216,10 @@ def _weighted_sum_backward(
 
 
 def _pair_scores_backward(
-    grad: Tensor,
-    queries: Tensor,
-    keys: Tensor,
-    index: Tensor,
-    sides: Sequence[int],
-    padding: int,
-    metric: str,
-    grad_queries: Tensor,
-    grad_keys: Tensor,
+    grad: Tensor, queries: Tensor, keys: Tensor, inputs: AttendInputs, grad_queries: Tensor, grad_keys: Tensor
 ) -> None:
     """Write the gradients by queries and by keys. (B, N, K), (B, N, d), (B, M, d), ..., (B, N, d), (B, M, d)"""
+    index, (sides, padding, metric) = inputs.neighbor_index, inputs.options
     dtype, is_cosine = score_dtype(queries.dtype), metric == "cosine"
     units: list[tuple[Tensor, Tensor]] = []  # the tile's sources as unit vectors, and their lengths
 

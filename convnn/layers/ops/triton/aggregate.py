@@ -38,38 +38,59 @@ def precision(x: Tensor) -> str:
     return "tf32" if is_rounded else "tf32x3"
 
 
+def _options(
+    source: Tensor,
+    outputs: int,
+    slots: int,
+    sides: Sequence[int],
+    padding: int,
+    input_precision: str,
+    blocks: tuple[int, int, int],
+) -> dict[str, Any]:
+    """Arguments that the kernels have in common: of a source (B, S, C), and of blocks of rows, channels and outputs."""
+    _, source_rows, channels = source.shape
+    shape = source_map(source_rows, sides, padding)
+    block_rows, block_channels, block_outputs = blocks
+    return {
+        "S": source_rows,
+        "C": channels,
+        "O": outputs,
+        "W": shape.width,
+        "K": slots,
+        "PH": shape.outer_height,
+        "PW": shape.outer_width,
+        "PRECISION": input_precision,
+        "BT": block_rows,
+        "BD": block_channels,
+        "BO": block_outputs,
+        "num_warps": WARPS,
+    }
+
+
+def _by_row(index: Tensor, batch: int, sides: Sequence[int]) -> dict[str, Any]:
+    """Arguments of the kernels that go through rows of the output."""
+    images, length, slots = index.shape
+    index_stride = length * slots if images > 1 else 0
+    return {"T": batch * length, "N": length, "H": (1, *sides)[-2], "index_stride": index_stride}
+
+
 def _launch_forward(
     x: Tensor, index: Tensor, weight: Tensor, bias: Tensor, sides: Sequence[int], padding: int
 ) -> Tensor:
     """(B, S, C), (B or 1, N, K), (K, C, O), (O,) -> (B, N, O)"""
     from convnn.layers.ops.triton.kernels.aggregate import forward_kernel
 
-    (batch, source_rows, channels), (_, length, slots), outputs = x.shape, index.shape, weight.shape[2]
-    out = x.new_empty(batch, length, outputs)
-    height, width, padding_height, padding_width, *_ = source_map(source_rows, sides, padding)
-    rows = batch * length
-    forward_kernel[(-(-rows // BLOCK_ROWS), -(-outputs // BLOCK_OUTPUTS))](
-        x,
-        index,
-        weight,
-        bias,
-        out,
-        rows,
-        length,
-        source_rows,
-        channels,
-        outputs,
-        height,
-        width,
-        length * slots if len(index) > 1 else 0,
-        K=slots,
-        PH=padding_height,
-        PW=padding_width,
-        PRECISION=precision(x),
-        BT=BLOCK_ROWS,
-        BD=BLOCK_CHANNELS,
-        BO=BLOCK_OUTPUTS,
-        num_warps=WARPS,
+    out = _fake_forward(x, index, weight, bias, sides, padding)
+    batch, length, outputs = out.shape
+    blocks = (BLOCK_ROWS, BLOCK_CHANNELS, BLOCK_OUTPUTS)
+    forward_kernel[(-(-batch * length // BLOCK_ROWS), -(-outputs // BLOCK_OUTPUTS))](
+        x_ptr=x,
+        index_ptr=index,
+        weight_ptr=weight,
+        bias_ptr=bias,
+        out_ptr=out,
+        **_options(x, outputs, index.shape[2], sides, padding, precision(x), blocks),
+        **_by_row(index, batch, sides),
     )
     return out
 
@@ -80,30 +101,15 @@ def _launch_by_x(
     """Add to zeros, in any order. (B, N, O), (B or 1, N, K), (K, O, C), (B, S, C)"""
     from convnn.layers.ops.triton.kernels.aggregate import by_x_kernel
 
-    (batch, length, outputs), (source_rows, channels), slots = grad.shape, grad_x.shape[1:], index.shape[2]
-    height, width, padding_height, padding_width, *_ = source_map(source_rows, sides, padding)
-    rows = batch * length
-    by_x_kernel[(-(-rows // BLOCK_ROWS), -(-channels // BLOCK_OUTPUTS), slots)](
-        grad,
-        index,
-        weight,
-        grad_x,
-        rows,
-        length,
-        source_rows,
-        channels,
-        outputs,
-        height,
-        width,
-        length * slots if len(index) > 1 else 0,
-        K=slots,
-        PH=padding_height,
-        PW=padding_width,
-        PRECISION=precision(grad),
-        BT=BLOCK_ROWS,
-        BD=BLOCK_OUTPUTS,
-        BO=BLOCK_CHANNELS,
-        num_warps=WARPS,
+    (batch, length, outputs), slots, channels = grad.shape, index.shape[2], grad_x.shape[2]
+    blocks = (BLOCK_ROWS, BLOCK_OUTPUTS, BLOCK_CHANNELS)
+    by_x_kernel[(-(-batch * length // BLOCK_ROWS), -(-channels // BLOCK_OUTPUTS), slots)](
+        grad_ptr=grad,
+        index_ptr=index,
+        weight_ptr=weight,
+        grad_x_ptr=grad_x,
+        **_options(grad_x, outputs, slots, sides, padding, precision(grad), blocks),
+        **_by_row(index, batch, sides),
     )
 
 
@@ -120,29 +126,18 @@ def _launch_by_x_ordered(
     """Write sums in the order of `entries_by_position`. (B, N, O), (B * N * K,), .., (K, O, C), (B, S, C)"""
     from convnn.layers.ops.triton.kernels.aggregate import by_x_ordered_kernel
 
-    (batch, source_rows, channels), outputs = grad_x.shape, grad.shape[2]
-    _, width, padding_height, padding_width, *_ = source_map(source_rows, sides, padding)
+    batch, source_rows, channels = grad_x.shape
     rows = batch * source_rows
+    blocks = (BLOCK_ROWS, BLOCK_OUTPUTS, BLOCK_CHANNELS)
     by_x_ordered_kernel[(-(-rows // BLOCK_ROWS), -(-channels // BLOCK_OUTPUTS))](
-        grad,
-        order,
-        starts,
-        weight,
-        grad_x,
-        rows,
-        source_rows,
-        channels,
-        outputs,
-        width,
-        prod(padded_sides(sides, padding)),
-        K=slots,
-        PH=padding_height,
-        PW=padding_width,
-        PRECISION=precision(grad),
-        BT=BLOCK_ROWS,
-        BD=BLOCK_OUTPUTS,
-        BO=BLOCK_CHANNELS,
-        num_warps=WARPS,
+        grad_ptr=grad,
+        order_ptr=order,
+        starts_ptr=starts,
+        weight_ptr=weight,
+        grad_x_ptr=grad_x,
+        ROWS=rows,
+        P=prod(padded_sides(sides, padding)),
+        **_options(grad_x, grad.shape[2], slots, sides, padding, precision(grad), blocks),
     )
 
 
@@ -150,34 +145,18 @@ def _launch_by_weight(x: Tensor, index: Tensor, grad: Tensor, sides: Sequence[in
     """Parts of the sum over all rows. (B, S, C), (B or 1, N, K), (B, N, O) -> (parts, K, C, O)"""
     from convnn.layers.ops.triton.kernels.aggregate import by_weight_kernel
 
-    (batch, source_rows, channels), (_, length, slots), outputs = x.shape, index.shape, grad.shape[2]
-    height, width, padding_height, padding_width, *_ = source_map(source_rows, sides, padding)
-    rows, parts = batch * length, _parts(batch * length)
-    sums = torch.empty(parts, slots, channels, outputs, dtype=torch.float32, device=x.device)
-    step = -(-rows // (parts * BLOCK_CHANNELS)) * BLOCK_CHANNELS
-    blocks = -(-channels // BLOCK_ROWS) * -(-outputs // BLOCK_OUTPUTS)
-    by_weight_kernel[(blocks, slots, parts)](
-        x,
-        index,
-        grad,
-        sums,
-        rows,
-        length,
-        source_rows,
-        channels,
-        outputs,
-        height,
-        width,
-        length * slots if len(index) > 1 else 0,
-        step,
-        K=slots,
-        PH=padding_height,
-        PW=padding_width,
-        PRECISION=precision(x),
-        BT=BLOCK_CHANNELS,
-        BD=BLOCK_ROWS,
-        BO=BLOCK_OUTPUTS,
-        num_warps=WARPS,
+    sums = _fake_by_weight(x, index, grad, sides, padding)
+    parts, slots, channels, outputs = sums.shape
+    channel_blocks, output_blocks = -(-channels // BLOCK_ROWS), -(-outputs // BLOCK_OUTPUTS)
+    blocks = (BLOCK_CHANNELS, BLOCK_ROWS, BLOCK_OUTPUTS)
+    by_weight_kernel[(channel_blocks * output_blocks, slots, parts)](
+        x_ptr=x,
+        index_ptr=index,
+        grad_ptr=grad,
+        parts_ptr=sums,
+        STEP=-(-len(grad) * grad.shape[1] // (parts * BLOCK_CHANNELS)) * BLOCK_CHANNELS,
+        **_options(x, outputs, slots, sides, padding, precision(x), blocks),
+        **_by_row(index, len(x), sides),
     )
     return sums
 

@@ -23,6 +23,35 @@ WARP_NUMBERS, MIN_WARPS = 256, 4  # some eight vectors of these are in registers
 TOLERANCE, HALF_TOLERANCE = 2e-5, 2e-2  # of the largest value: sums in another order, or rounded to a half type
 
 
+class AttendInputs(NamedTuple):
+    """The arguments of `convnn.layers.ops.attend.attend`."""
+
+    projections: Tensor  # (B, S, 3 d)
+    neighbor_index: Tensor  # (B, N, K)
+    keep: Tensor | None  # (B, N, K)
+    weight: Tensor  # (d, 1, K)
+    bias: Tensor  # (d,)
+    sides: Sequence[int]
+    padding: int
+    metric: str
+
+    @property
+    def options(self) -> tuple[Sequence[int], int, str]:
+        """Return all but the tensors."""
+        return self.sides, self.padding, self.metric
+
+    def first_images(self, count: int) -> "AttendInputs":
+        """Return those of the first images of the batch."""
+        keep = None if self.keep is None else self.keep[:count]
+        return self._replace(
+            projections=self.projections[:count], neighbor_index=self.neighbor_index[:count], keep=keep
+        )
+
+    def contiguous(self) -> "AttendInputs":
+        """Return the same with contiguous tensors, as the kernels read them."""
+        return AttendInputs._make(value.contiguous() if isinstance(value, Tensor) else value for value in self)
+
+
 class Tiles(NamedTuple):
     """Rows and channels of a program, and warps."""
 
@@ -204,29 +233,18 @@ add_backward = Launch("attend_backward", _launch_backward, _fake_backward, mutat
 by_source = Launch("attend_by_source", _launch_by_source, _fake_by_source, mutates=("grad_projections",))
 
 
-def backward(
-    grad: Tensor,
-    projections: Tensor,
-    index: Tensor,
-    keep: Tensor | None,
-    weight: Tensor,
-    attention: Tensor,
-    sides: Sequence[int],
-    padding: int,
-    metric: str,
-    is_ordered: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
+def backward(grad: Tensor, inputs: AttendInputs, attention: Tensor, is_ordered: bool) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients by projections, weight and bias in float32; additions are atomic, or else in one order (`is_ordered`).
 
-    (B, N, d), .. -> (B, S, 3 d), (d, 1, K), (d,)
+    (B, N, d), ..., (B, N, K) -> (B, S, 3 d), (d, 1, K), (d,)
     """
+    projections, index, keep, weight, _, *options = inputs
     grad_projections = torch.zeros_like(projections, dtype=torch.float32)
     grad_scores = torch.empty_like(attention) if is_ordered else None
     chosen = (index, keep, weight, attention)
-    place = (sides, padding, metric)
-    parts = add_backward(grad, projections, *chosen, grad_projections, grad_scores, *place)
+    parts = add_backward(grad, projections, *chosen, grad_projections, grad_scores, *options)
     if grad_scores is not None:
-        entries = entries_by_position(index, len(projections), prod(padded_sides(sides, padding)))
-        by_source(grad, projections, *entries, *chosen, grad_scores, grad_projections, *place)
+        entries = entries_by_position(index, len(projections), prod(padded_sides(inputs.sides, inputs.padding)))
+        by_source(grad, projections, *entries, *chosen, grad_scores, grad_projections, *options)
     # two sums and not parts of one: outputs of an operator share no memory, and the compiler expects aligned ones
     return grad_projections, parts[:, :-1].sum(0).mT[:, None], parts[:, -1].sum(0)

@@ -7,6 +7,7 @@ C  channels   O  outputs     K  slots     T  B * N, rows of the output
 import triton
 import triton.language as tl
 
+from convnn.layers.ops.triton.kernels.blocks import block_mask, block_range, load_block
 from convnn.layers.ops.triton.kernels.positions import padded_position, source_offsets
 
 
@@ -34,27 +35,19 @@ def forward_kernel(
     BO: tl.constexpr,
 ):
     """A program computes BO outputs of BT rows: bias + sum over slots of gathered @ weight."""
-    rows = tl.program_id(0) * BT + tl.arange(0, BT)
-    outputs = tl.program_id(1) * BO + tl.arange(0, BO)
-    is_row, is_output = rows < T, outputs < O
+    rows, is_row = block_range(tl.program_id(0) * BT, T, BT)
+    outputs, is_output = block_range(tl.program_id(1) * BO, O, BO)
     total = tl.zeros((BT, BO), tl.float32)
     for slot in range(K):
         offsets, is_inside = source_offsets(index_ptr, rows, is_row, slot, N, S, C, H, W, index_stride, K, PH, PW)
         for first in range(0, C, BD):
-            channels = first + tl.arange(0, BD)
-            is_channel = channels < C
-            left = tl.load(
-                x_ptr + offsets[:, None] + channels[None, :], mask=is_inside[:, None] & is_channel[None, :], other=0.0
-            )
-            right = tl.load(
-                weight_ptr + (slot * C + channels)[:, None] * O + outputs[None, :],
-                mask=is_channel[:, None] & is_output[None, :],
-                other=0.0,
-            )
+            channels, is_channel = block_range(first, C, BD)
+            left = load_block(x_ptr, offsets, is_inside, channels, is_channel)
+            right = load_block(weight_ptr, (slot * C + channels) * O, is_channel, outputs, is_output)
             total = tl.dot(left, right, total, input_precision=PRECISION)
     total += tl.load(bias_ptr + outputs, mask=is_output, other=0.0).to(tl.float32)[None, :]
     out = out_ptr + rows.to(tl.int64)[:, None] * O + outputs[None, :]
-    tl.store(out, total, mask=is_row[:, None] & is_output[None, :])
+    tl.store(out, total, mask=block_mask(is_row, is_output))
 
 
 @triton.jit(do_not_specialize=["T"])
@@ -80,28 +73,18 @@ def by_x_kernel(
     BO: tl.constexpr,
 ):
     """A program adds the gradient of BD channels by one slot of BT rows, in any order with the other programs."""
-    rows = tl.program_id(0) * BT + tl.arange(0, BT)
-    channels = tl.program_id(1) * BD + tl.arange(0, BD)
+    rows, is_row = block_range(tl.program_id(0) * BT, T, BT)
+    channels, is_channel = block_range(tl.program_id(1) * BD, C, BD)
     slot = tl.program_id(2)
-    is_row, is_channel = rows < T, channels < C
     total = tl.zeros((BT, BD), tl.float32)
     for first in range(0, O, BO):
-        outputs = first + tl.arange(0, BO)
-        is_output = outputs < O
-        left = tl.load(
-            grad_ptr + rows.to(tl.int64)[:, None] * O + outputs[None, :],
-            mask=is_row[:, None] & is_output[None, :],
-            other=0.0,
-        )
-        right = tl.load(
-            weight_ptr + (slot * O + outputs)[:, None] * C + channels[None, :],
-            mask=is_output[:, None] & is_channel[None, :],
-            other=0.0,
-        )
+        outputs, is_output = block_range(first, O, BO)
+        left = load_block(grad_ptr, rows.to(tl.int64) * O, is_row, outputs, is_output)
+        right = load_block(weight_ptr, (slot * O + outputs) * C, is_output, channels, is_channel)
         total = tl.dot(left, right, total, input_precision=PRECISION)
     offsets, is_inside = source_offsets(index_ptr, rows, is_row, slot, N, S, C, H, W, index_stride, K, PH, PW)
     target = grad_x_ptr + offsets[:, None] + channels[None, :]
-    tl.atomic_add(target, total, mask=is_inside[:, None] & is_channel[None, :], sem="relaxed")
+    tl.atomic_add(target, total, mask=block_mask(is_inside, is_channel), sem="relaxed")
 
 
 @triton.jit(do_not_specialize=["ROWS"])
@@ -126,9 +109,8 @@ def by_x_ordered_kernel(
     BO: tl.constexpr,
 ):
     """A program computes BD channels of BT rows of the source, from all that chose them, in a fixed order."""
-    rows = tl.program_id(0) * BT + tl.arange(0, BT)
-    channels = tl.program_id(1) * BD + tl.arange(0, BD)
-    is_row, is_channel = rows < ROWS, channels < C
+    rows, is_row = block_range(tl.program_id(0) * BT, ROWS, BT)
+    channels, is_channel = block_range(tl.program_id(1) * BD, C, BD)
     # of rows from ROWS it lies behind the last image, and is masked
     position = (rows // S).to(tl.int64) * P + padded_position(rows % S, W, PH, PW)
     total = tl.zeros((BT, BD), tl.float32)
@@ -137,22 +119,16 @@ def by_x_ordered_kernel(
         count = tl.load(starts_ptr + position * K + slot + 1, mask=is_row, other=0) - first
         longest = tl.max(count, axis=0)
         for start in range(0, O, BO):
-            outputs = start + tl.arange(0, BO)
-            is_output = outputs < O
+            outputs, is_output = block_range(start, O, BO)
             left = tl.zeros((BT, BO), tl.float32)
             for number in range(longest):
                 is_entry = number < count  # false for rows from ROWS, whose count is 0
                 entry = tl.load(order_ptr + first + number, mask=is_entry, other=0)
-                grad = grad_ptr + (entry // K * O)[:, None] + outputs[None, :]
-                left += tl.load(grad, mask=is_entry[:, None] & is_output[None, :], other=0.0).to(tl.float32)
-            right = tl.load(
-                weight_ptr + (slot * O + outputs)[:, None] * C + channels[None, :],
-                mask=is_output[:, None] & is_channel[None, :],
-                other=0.0,
-            ).to(tl.float32)
-            total = tl.dot(left, right, total, input_precision=PRECISION)
+                left += load_block(grad_ptr, entry // K * O, is_entry, outputs, is_output).to(tl.float32)
+            right = load_block(weight_ptr, (slot * O + outputs) * C, is_output, channels, is_channel)
+            total = tl.dot(left, right.to(tl.float32), total, input_precision=PRECISION)
     target = grad_x_ptr + rows.to(tl.int64)[:, None] * C + channels[None, :]
-    tl.store(target, total, mask=is_row[:, None] & is_channel[None, :])
+    tl.store(target, total, mask=block_mask(is_row, is_channel))
 
 
 @triton.jit(do_not_specialize=["T", "STEP"])
@@ -180,23 +156,15 @@ def by_weight_kernel(
 ):
     """A program computes gathered.T @ grad of one slot over the rows of one part, which are summed in a fixed order."""
     output_blocks = tl.cdiv(O, BO)
-    channels = tl.program_id(0) // output_blocks * BD + tl.arange(0, BD)
-    outputs = tl.program_id(0) % output_blocks * BO + tl.arange(0, BO)
+    channels, is_channel = block_range(tl.program_id(0) // output_blocks * BD, C, BD)
+    outputs, is_output = block_range(tl.program_id(0) % output_blocks * BO, O, BO)
     slot, part = tl.program_id(1), tl.program_id(2)
-    is_channel, is_output = channels < C, outputs < O
     total = tl.zeros((BD, BO), tl.float32)
     for start in range(part * STEP, min((part + 1) * STEP, T), BT):  # none for a part from T, which stores zeros
-        rows = start + tl.arange(0, BT)
-        is_row = rows < T
+        rows, is_row = block_range(start, T, BT)
         offsets, is_inside = source_offsets(index_ptr, rows, is_row, slot, N, S, C, H, W, index_stride, K, PH, PW)
-        left = tl.load(
-            x_ptr + offsets[None, :] + channels[:, None], mask=is_inside[None, :] & is_channel[:, None], other=0.0
-        )
-        right = tl.load(
-            grad_ptr + rows.to(tl.int64)[:, None] * O + outputs[None, :],
-            mask=is_row[:, None] & is_output[None, :],
-            other=0.0,
-        )
+        left = load_block(x_ptr, channels, is_channel, offsets, is_inside)  # transposed
+        right = load_block(grad_ptr, rows.to(tl.int64) * O, is_row, outputs, is_output)
         total = tl.dot(left, right, total, input_precision=PRECISION)
     target = parts_ptr + ((part * K + slot).to(tl.int64) * C + channels)[:, None] * O + outputs[None, :]
-    tl.store(target, total, mask=is_channel[:, None] & is_output[None, :])
+    tl.store(target, total, mask=block_mask(is_channel, is_output))

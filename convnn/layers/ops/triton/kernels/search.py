@@ -7,6 +7,8 @@ C  channels   k  neighbors, the query itself included     BC  candidates of a ti
 import triton
 import triton.language as tl
 
+from convnn.layers.ops.triton.kernels.blocks import block_range, load_block
+
 MASKED = tl.constexpr(-0x80000000)  # below the number of any score
 NO_CANDIDATE = tl.constexpr(-0x7FFFFFFF80000000)  # MASKED in the upper half: below the key of any candidate
 LAST_COLUMN = tl.constexpr(0x7FFFFFFF)  # a column and its number in a key are each other's complement
@@ -54,8 +56,7 @@ def search_kernel(
     """Scores of BQ queries with all candidates, a tile at a time; the COUNT best so far stay in registers."""
     # int64 for the images before this one; rows and columns of one image, times channels, stay below 2^31
     image = (tl.program_id(0) // blocks).to(tl.int64)
-    rows = tl.program_id(0) % blocks * BQ + tl.arange(0, BQ)
-    is_query = rows < N
+    rows, is_query = block_range(tl.program_id(0) % blocks * BQ, N, BQ)
     own_column = tl.load(own_column_ptr + rows, mask=is_query, other=-1)  # rows from N: computed, not stored
     queries_ptr += image * N * C
     candidates_ptr += image * M * C
@@ -64,23 +65,13 @@ def search_kernel(
     empty = tl.where(slot < COUNT, slot.to(tl.int64) + NO_CANDIDATE, 0x7FFFFFFFFFFFFFFF)
     best = tl.zeros((BQ, SLOTS), tl.int64) + empty[None, :]
     for start in range(0, M, BC):
-        columns = start + tl.arange(0, BC)
-        is_candidate = columns < M
+        columns, is_candidate = block_range(start, M, BC)
         scores = tl.zeros((BQ, BC), tl.float32)
         if TENSOR_CORES:
             for first in range(0, C, BD):
-                channels = first + tl.arange(0, BD)
-                is_channel = channels < C  # beyond are zeros on both sides, which add nothing
-                left = tl.load(
-                    queries_ptr + rows[:, None] * C + channels[None, :],
-                    mask=is_query[:, None] & is_channel[None, :],
-                    other=0.0,
-                )
-                right = tl.load(
-                    candidates_ptr + columns[None, :] * C + channels[:, None],
-                    mask=is_candidate[None, :] & is_channel[:, None],
-                    other=0.0,
-                )
+                channels, is_channel = block_range(first, C, BD)  # beyond are zeros on both sides, which add nothing
+                left = load_block(queries_ptr, rows * C, is_query, channels, is_channel)
+                right = load_block(candidates_ptr, channels, is_channel, columns * C, is_candidate)  # transposed
                 scores = tl.dot(left, right, scores, input_precision="tf32x3")
         else:
             for channel in range(C):

@@ -65,7 +65,7 @@ def test_a_step_launches_few_operators_that_move_little(layer, launches, gigabyt
 
 
 def test_stages_run_on_a_cpu_and_leave_their_results(tmp_path):
-    names = "ceilings,amp,syncs,memory"
+    names = "ceilings,fused,amp,syncs,memory"
     result = run("--device", "cpu", "--small", "--minutes", 2, "--stages", names, "--out", tmp_path)
     assert result.returncode == 0, result.stdout + result.stderr
     report = json.loads((tmp_path / "gpu.json").read_text())

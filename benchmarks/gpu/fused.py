@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from benchmarks.gpu.bench import PRODUCTS, GpuBench, set_products
 from benchmarks.table import Row
-from convnn.layers.ops import aggregate, nearest
+from convnn.layers.ops import aggregate, attend, nearest
 from convnn.layers.ops.top_k import best_columns
 from convnn.layers.ops.triton import launch, search
 
@@ -24,8 +25,9 @@ SEARCHES = (  # sides of the map, channels, neighbors
     ((8, 8), 256, 9),
     ((4, 4), 512, 9),
 )
-AGGREGATES = (((16, 16), 64, 128), ((8, 8), 256, 256), ((4, 4), 512, 512), ((32, 32), 3, 64))  # sides, channels
-SMALL_SEARCHES = (((4, 4), 3, 4),)
+LAYERS = (((16, 16), 64, 128), ((8, 8), 256, 256), ((4, 4), 512, 512), ((32, 32), 3, 64))  # sides, channels, outputs
+SLOTS = 9
+SMALL_SEARCHES, SMALL_LAYERS = (((4, 4), 3, 4),), (((4, 4), 3, 5),)
 OTHER_TILES = (
     search.Tiles(32, 32, 16, 4),
     search.Tiles(32, 64, 16, 4),
@@ -42,38 +44,57 @@ OTHER_TILES = (
 def rows(bench: GpuBench) -> Iterator[Row | str]:
     """A row for each kernel and size of map."""
     yield from _aggregates(bench)
+    yield from _attends(bench)
     yield from _searches(bench)
+
+
+def _cases(bench: GpuBench, kinds: Sequence[str]) -> Iterator[tuple[tuple[int, int], int, int, str]]:
+    """Sides, channels, outputs, and how products are computed, which is set."""
+    sizes = SMALL_LAYERS if bench.small else LAYERS
+    for (sides, channels, outputs), kind in itertools.product(sizes, kinds[: bench.size(len(kinds), 1)]):
+        set_products(kind)
+        torch.manual_seed(0)
+        yield sides, channels, outputs, kind
+    set_products("fp32")
+
+
+def _random_index(bench: GpuBench, batch: int, sides: tuple[int, int]) -> Tensor:
+    """Positions of maps padded by 1. -> (B, N, SLOTS)"""
+    padded = (sides[0] + 2) * (sides[1] + 2)
+    return torch.randint(padded, (batch, sides[0] * sides[1], SLOTS), device=bench.device).to(torch.int16)
 
 
 def _aggregates(bench: GpuBench) -> Iterator[Row | str]:
     batch = bench.size(BATCH, 2)
-    for (sides, channels, outputs), kind in itertools.product(
-        AGGREGATES if not bench.small else (((4, 4), 3, 5),), PRODUCTS
-    ):
-        if bench.small and kind != "fp32":
-            continue
-        set_products(kind)
-        torch.manual_seed(0)
+    for sides, channels, outputs, kind in _cases(bench, PRODUCTS):
+        random = partial(torch.randn, device=bench.device, dtype=torch.bfloat16 if kind == "bf16" else torch.float32)
+        length = sides[0] * sides[1]
+        x, index = random(batch, length, channels), _random_index(bench, batch, sides)
+        weight, bias, grad = random(outputs, channels, SLOTS), random(outputs), random(batch, length, outputs)
+        name = f"{sides[0]}x{sides[1]}, {channels} to {outputs} channels, {SLOTS} slots, {kind}"
+        forward = partial(aggregate.aggregate_tiles.function, x, index, weight, bias, sides, 1, False)
+        backward = partial(aggregate.aggregate_backward.function, grad, x, index, weight, sides, 1, False)
+        yield {"convolution": f"forward, {name}"} | _both(bench, "aggregate", forward)
+        yield {"convolution": f"backward, {name}"} | _both(bench, "aggregate", partial(backward, True))
+        yield {"convolution": f"by weight, {name}"} | _both(bench, "aggregate", partial(backward, False))
+
+
+def _attends(bench: GpuBench) -> Iterator[Row | str]:
+    """Attention as a layer has it under autocast: projections in the half type, and parameters in float32."""
+    batch = bench.size(BATCH, 2)
+    for sides, channels, _, kind in _cases(bench, ("fp32", "bf16")):  # there are no products of matrices
         dtype = torch.bfloat16 if kind == "bf16" else torch.float32
-        length, padded = sides[0] * sides[1], (sides[0] + 2) * (sides[1] + 2)
-        x = torch.randn(batch, length, channels, device=bench.device, dtype=dtype)
-        index = torch.randint(padded, (batch, length, 9), device=bench.device).to(torch.int16)
-        weight = torch.randn(outputs, channels, 9, device=bench.device, dtype=dtype)
-        bias = torch.randn(outputs, device=bench.device, dtype=dtype)
-        grad = torch.randn(batch, length, outputs, device=bench.device, dtype=dtype)
-        name = f"{sides[0]}x{sides[1]}, {channels} to {outputs} channels, 9 slots, {kind}"
-        arguments = (x, index, weight, bias, sides, 1, False)
-        yield {"convolution": f"forward, {name}"} | _both(
-            bench, "aggregate", lambda arguments=arguments: aggregate.aggregate_tiles.function(*arguments)
-        )
-        back = (grad, x, index, weight, sides, 1, False, True)
-        yield {"convolution": f"backward, {name}"} | _both(
-            bench, "aggregate", lambda back=back: aggregate.aggregate_backward.function(*back)
-        )
-        yield {"convolution": f"by weight, {name}"} | _both(
-            bench, "aggregate", lambda back=back: aggregate.aggregate_backward.function(*back[:-1], False)
-        )
-    set_products("fp32")
+        projections = torch.randn(batch, sides[0] * sides[1], 3 * channels, device=bench.device, dtype=dtype)
+        weight = torch.randn(channels, 1, SLOTS, device=bench.device)
+        bias = torch.randn(channels, device=bench.device)
+        tensors = (projections, _random_index(bench, batch, sides), None, weight, bias)
+        options = (sides, 1, "cosine")
+        out, attention = attend.attend.function(*tensors, *options)
+        name = f"{sides[0]}x{sides[1]}, {channels} channels, {SLOTS} slots, {kind}"
+        forward = partial(attend.attend.function, *tensors, *options)
+        backward = partial(attend.attend_backward.function, out, *tensors, attention, *options)
+        yield {"attention": f"forward, {name}"} | _both(bench, "attend", forward)
+        yield {"attention": f"backward, {name}"} | _both(bench, "attend", backward)
 
 
 def _searches(bench: GpuBench) -> Iterator[Row | str]:
@@ -82,9 +103,9 @@ def _searches(bench: GpuBench) -> Iterator[Row | str]:
         torch.manual_seed(0)
         x = torch.randn(batch, sides[0] * sides[1], channels, device=bench.device)
         for metric in ("cosine", "euclidean"):
-            arguments = (x, None, sides, 1, k, metric, None)
             row: Row = {"search": f"{sides[0]}x{sides[1]}, {channels} channels, k {k}, {metric}"}
-            yield row | _both(bench, "search", lambda arguments=arguments: nearest.nearest_positions(*arguments))
+            search_work = partial(nearest.nearest_positions, x, None, sides, 1, k, metric, None)
+            yield row | _both(bench, "search", search_work)
         yield from _search_tiles(bench, x, k)
 
 
@@ -115,7 +136,7 @@ def _search_tiles(bench: GpuBench, x: Tensor, k: int) -> Iterator[Row]:
     yield plain | {"ms": bench.milliseconds(lambda: best_columns(scores, k - 1), seconds=0.2), "equal": "-"}
     for tiles in (default, *OTHER_TILES[:: bench.size(1, len(OTHER_TILES))]):
         row: Row = {"search kernel": name, "tiles": " ".join(map(str, tiles))}
-        work = lambda tiles=tiles: search.launch_search(x, x, None, position, order, order, k, tiles)  # noqa: E731
+        work = partial(search.launch_search, x, x, None, position, order, order, k, tiles)
         index = bench.attempt(work)
         if isinstance(index, str):
             yield row | {"ms": index, "equal": "-"}

@@ -350,18 +350,20 @@ class ConvnnApp(App[int]):
 
     def delete_runs(self, current: Run | None, and_then: Callable[[], None]) -> None:
         """Move the marked runs, after a question where they are several, or else the current one to the trash."""
-        marked = [run.run for run in self.runs if run.path in self.selection.marked]
+        runs = [run.run for run in self.runs if run.path in self.selection.marked]
+        if not runs and current is not None:
+            runs = [current]
 
-        def delete(runs: list[Run]) -> None:
-            self.deletion.delete_runs(runs)
-            and_then()
+        def delete(answer: str | None = "delete") -> None:
+            if answer == "delete":
+                self.deletion.delete_runs(runs)
+                and_then()
 
-        if len(marked) > 1:
+        if len(runs) > 1:
             answers = (("delete", "delete", "u brings them back"), ("keep", "keep", "delete nothing"))
-            question = Choice(f"delete {len(marked)} marked runs", "", answers)
-            self.push_screen(question, lambda answer: delete(marked if answer == "delete" else []))
-        elif runs := marked or ([current] if current else []):
-            delete(runs)
+            self.push_screen(Choice(f"delete {len(runs)} marked runs", "", answers), delete)
+        elif runs:
+            delete()
 
     def compare(self, current: Run | None) -> None:
         """Open the comparison of the marked runs; where that is one run, of it and the current one."""

@@ -6,9 +6,9 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from statistics import fmean, stdev
-from typing import Any, cast
+from typing import Any
 
-from convnn.analysis.comparison import COST_AXES, ComparedRun, CostAxis, shared_monitor
+from convnn.analysis.comparison import ComparedRun, CostAxis, shared_monitor
 from convnn.analysis.fields import Field, get_field, metric_names
 from convnn.analysis.repeats import RunGroup, copies_note, drawn_note, group_repeats
 from convnn.analysis.run_table import active_value, group_keys, imported_note
@@ -19,9 +19,11 @@ from convnn.metrics import metric_info
 from convnn.runs.summary import Summary
 from convnn.text import plural
 
-CURVE_AXES: dict[str, tuple[CostAxis, str]] = {
-    ("epoch" if axis == "epochs" else axis): (axis, label)
-    for axis, label in zip(COST_AXES, ("epoch", "training time (s)", "training images", "training FLOPs"), strict=True)
+CURVE_AXES: dict[str, tuple[CostAxis, str]] = {  # the cost and its label
+    "epoch": ("epochs", "epoch"),
+    "seconds": ("seconds", "training time (s)"),
+    "images": ("images", "training images"),
+    "FLOPs": ("FLOPs", "training FLOPs"),
 }
 LOG_OPTION = "optimizer.lr"
 
@@ -119,10 +121,14 @@ def _line(label: str, xs: Sequence[float], values: Iterable[Sequence[float | Non
     """Return the mean and sd of the values at each x: a gap where one is missing or not finite."""
     means, sds = [], []
     for point in values:
-        is_whole = bool(point) and all(value is not None and math.isfinite(value) for value in point)
-        finite = cast("Sequence[float]", point)
-        means.append(fmean(finite) if is_whole else math.nan)
-        sds.append(stdev(finite) if is_whole and len(finite) > 1 else math.nan)
+        finite = [value for value in point if value is not None and math.isfinite(value)]
+        mean = sd = math.nan
+        if finite and len(finite) == len(point):
+            mean = fmean(finite)
+            if len(finite) > 1:
+                sd = stdev(finite)
+        means.append(mean)
+        sds.append(sd)
     return FigureLine(label, xs, means, sds)
 
 

@@ -97,8 +97,10 @@ def draw(
         empty_text: what a chart without points says
     """
     if log_x:
-        cursor = None if cursor is None else math.log10(cursor)
-        x_range = None if x_range is None else (math.log10(x_range[0]), math.log10(x_range[1]))
+        if cursor is not None:
+            cursor = math.log10(cursor)
+        if x_range is not None:
+            x_range = math.log10(x_range[0]), math.log10(x_range[1])
         marks = [(math.log10(place), word) for place, word in marks]
     points = [_points(one_series, log_x) for one_series in series]
     labels = [_plain(one_series.label, letters) for one_series in series]

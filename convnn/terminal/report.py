@@ -332,7 +332,7 @@ def device_text(started: Started) -> str:
 
 
 def system_values(history: History) -> list[tuple[str, str]]:
-    """Return (name, value) of the GPU and of the CPUs as they were of late, and what bounds the speed; where known."""
+    """Return (name, value) of the GPU and of the CPUs in recent steps, and what bounds the speed; where known."""
     pairs = []
     for owner, names in SYSTEM_VALUES.items():
         values = [(name, history.recent_system_metric(name)) for name in names]
@@ -350,7 +350,7 @@ def _system_text(name: str, value: float) -> str:
 
 
 def bottleneck(history: History) -> str | None:
-    """Return whether training of late was bound by its input, by the device, or by the host that feeds the device.
+    """Return whether recent training was bound by its input, by the device, or by the host that feeds the device.
 
     None where it was not measured: on a device that computes while the host waits for a batch, the time of that wait
     says nothing without the utilization of the device.

@@ -103,8 +103,9 @@ def _grid(result: Results, height: int) -> Grid:
     rows = list(zip(table.rows, result.grid, strict=True))
     room = max(1, height - LINES_BESIDE)
     if len(rows) > room:
-        unfinished = [row for row in rows if any(cell is not None and cell.missing for cell in row[1])]
-        rows = (rows if result.state.search is not None else unfinished or rows)[:room]
+        if result.state.search is None:
+            rows = [row for row in rows if any(cell is not None and cell.missing for cell in row[1])] or rows
+        rows = rows[:room]
     for texts, cells in rows:
         keys = [Text(escaped(text)) for text in texts[: len(texts) - len(cells)]]
         values = [

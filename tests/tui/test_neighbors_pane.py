@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import pytest
 from support import training
 from support.app import app, text, until
@@ -61,6 +63,10 @@ async def test_keys_and_the_mouse_move_the_query(tmp_path):
         assert pane.pixel == Point(6, 2)
         await pilot.press("plus")
         assert pane.view.scale == 2
+        pane.scale = Fraction(1, 5)  # as a large image fits
+        pane._redraw()
+        await pilot.press("plus")
+        assert pane.view.scale == Fraction(1, 2)
         await pilot.press("0", "left_square_bracket")
         assert (pane.view.scale, pane.slot) == (1, "stage1.conv1")
 

@@ -80,7 +80,9 @@ class ClassesPane(Pane, VerticalScroll):
 
     def show(self, history: History, changes: Changes) -> None:
         """Remember the run, and read its predictions where they are shown and new."""
-        self.run, self._names = changes.run, history.started.classes if history.started else ()
+        self.run = changes.run
+        if history.started is not None:
+            self._names = history.started.classes
         if self.display:
             self.load()
 

@@ -28,8 +28,8 @@ class DevicePane(TextPane):
     ID = "device"
     TITLE = "device"
     HELP = (
-        "Where the run trains. Curves, as far as the machine tells them: utilization of the GPU, of the CPUs that the "
-        "run may use, and the share of the time that waits for batches; below the numbers memory, power, temperature "
+        "Where the run trains. Curves of what the machine reports: utilization of the GPU, of the CPUs that the run "
+        "may use, and the share of the time that waits for batches; below the numbers memory, power, temperature "
         "and clock. Then what bounds the speed, the peak memory so far beside the expected memory of a training step "
         "(both without torch and the data), the times of the last epoch, and the size of the model."
     )

@@ -78,7 +78,10 @@ class RunFollower:
         damage, self._damage = self._damage, []
         if self._job_log is None and (element := element_of_run(self.run.path)) is not None:
             self._job_log = LogTail(element[1])
-        return damage + self._log.read() + ([] if self._job_log is None else self._job_log.read())
+        lines = damage + self._log.read()
+        if self._job_log is not None:
+            lines += self._job_log.read()
+        return lines
 
     @property
     def status(self) -> str:

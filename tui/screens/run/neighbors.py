@@ -264,15 +264,19 @@ class NeighborsPane(Pane):
         self._redraw()
 
     def _zoom(self, *, larger: bool) -> None:
-        """Draw a pixel with one dot more or less a side; below one dot, twice or half as many pixels are one."""
+        """Draw a pixel with one dot more or less a side; of several pixels a dot, about half or twice as many."""
         if self.view is None:
             return
         scale = self.view.scale
-        if larger:
-            scale = min(Fraction(MAX_SCALE), scale + 1 if scale >= 1 else scale * 2)
+        if larger and scale < 1:
+            scale = Fraction(1, scale.denominator // 2)
+        elif larger:
+            scale += 1
+        elif scale > 1:
+            scale -= 1
         else:
-            scale = max(Fraction(1, MAX_REDUCTION), scale - 1 if scale > 1 else scale / 2)
-        self.scale = Fraction(1) if larger and scale < 1 < 2 * scale else scale
+            scale /= 2
+        self.scale = min(max(Fraction(1, MAX_REDUCTION), scale), Fraction(MAX_SCALE))
         self._redraw()
 
     # -- choosing ---------------------------------------------------------------------------------------------------

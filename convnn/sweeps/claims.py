@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from convnn.runs.file_lock import FileLock, HeldError, is_held, read_holder
+from convnn.runs.file_lock import FileLock, HeldError, read_holder
 
 POLL_SECONDS = 0.02
 Claim = FileLock
@@ -35,11 +35,6 @@ def exclusive(path: Path) -> Iterator[None]:
         time.sleep(POLL_SECONDS)
     with claim:
         yield
-
-
-def is_claimed(path: Path) -> bool:
-    """Return whether a process holds the lock of the file at `path` now."""
-    return is_held(path)
 
 
 def claim_text(path: Path) -> str | None:

@@ -100,9 +100,12 @@ def sweep_cost(plan: SweepPlan, left: Sequence[Cell], runs: Sequence[Summary]) -
     known = [value for value in flops if value is not None]
     seconds, timed_by = _seconds(left, runs)
     sizes = [size for cell in left if (size := _parameters(cell.config)) is not None]
-    copies = [1 if cell.config.training.ema_decay is None else 2 for cell in left]  # of the weights
-    is_known = len(sizes) == len(left)
-    states = [optimizer_states(cell.config) for cell in left]
+    disk_bytes = optimizer_bytes = None
+    if len(sizes) == len(left):
+        copies = [1 if cell.config.training.ema_decay is None else 2 for cell in left]  # of the weights
+        states = [optimizer_states(cell.config) for cell in left]
+        disk_bytes = KEPT_CHECKPOINTS * BYTES * sum(c * n for c, n in zip(copies, sizes, strict=True))
+        optimizer_bytes = BYTES * sum(s * n for s, n in zip(sizes, states, strict=True))
     return SweepCost(
         cells=len(left),
         epochs=sum(cell.config.training.num_epochs for cell in left),
@@ -110,10 +113,8 @@ def sweep_cost(plan: SweepPlan, left: Sequence[Cell], runs: Sequence[Summary]) -
         known_flops=sum(known),
         seconds=seconds,
         timed_by=timed_by,
-        disk_bytes=KEPT_CHECKPOINTS * BYTES * sum(c * n for c, n in zip(copies, sizes, strict=True))
-        if is_known
-        else None,
-        optimizer_bytes=BYTES * sum(s * n for s, n in zip(sizes, states, strict=True)) if is_known else None,
+        disk_bytes=disk_bytes,
+        optimizer_bytes=optimizer_bytes,
         noise=_noise(plan, runs),
         seeds=len(plan.sweep.seeds or (0,)),
     )

@@ -27,10 +27,11 @@ from convnn.errors import Exit, Problem, UserError, did_you_mean
 from convnn.files import open_append, with_time, write_atomic
 from convnn.json_values import json_value
 from convnn.presets import store
+from convnn.runs.file_lock import is_held
 from convnn.runs.run import new_run_name
 from convnn.runs.sweep_cells import CELLS, SWEEPS, SweepCell, append_cells, is_sweep_name, read_cells, sweep_names
 from convnn.sweeps import file as sweep_file
-from convnn.sweeps.claims import exclusive, is_claimed
+from convnn.sweeps.claims import exclusive
 from convnn.sweeps.dump import dump_sweep
 from convnn.sweeps.file import Sweep, parse_sweep
 from convnn.sweeps.plan import Cell, SweepPlan
@@ -89,7 +90,7 @@ class SweepFolder:
     @property
     def is_searching(self) -> bool:
         """Whether a process draws the trials of a search now."""
-        return is_claimed(self.coordinator)
+        return is_held(self.coordinator)
 
     def config_path(self, index: int) -> Path:
         return self.path / "cells" / f"{index:04d}.toml"

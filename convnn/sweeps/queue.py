@@ -16,8 +16,8 @@ import json
 import os
 import re
 import secrets
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Collection, Iterable, Sequence
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,11 +30,11 @@ from convnn.errors import Exit, Problem, UserError
 from convnn.events import PRUNED, SCHEMA, Event, Finished, now
 from convnn.files import open_regular, with_time, write_atomic
 from convnn.json_values import iso
-from convnn.runs.file_lock import HeldError, LockNote, read_holder
+from convnn.runs.file_lock import HeldError, LockNote, is_held, read_holder
 from convnn.runs.run import CHECKPOINTS, Run, check_free, is_run, run_name
 from convnn.runs.signature import is_signed, sign
 from convnn.runs.status import STATUSES, last_status_event
-from convnn.sweeps.claims import Claim, exclusive, is_claimed, try_claim
+from convnn.sweeps.claims import Claim, exclusive, try_claim
 from convnn.worker.crash_points import reach
 
 FOLDER = ".queue"
@@ -144,7 +144,7 @@ class Queue:
 
     def is_claimed(self, entry: Entry) -> bool:
         """Return whether a process trains the entry, or is about to."""
-        return is_claimed(self._claim_path(entry))
+        return is_held(self._claim_path(entry))
 
     def holder(self, entry: Entry) -> LockNote | None:
         """Return what the process that holds the claim of an entry wrote about itself."""
@@ -357,10 +357,8 @@ class Queue:
             self._claim_path(entry).unlink(missing_ok=True)
         return cause
 
-    @contextmanager
-    def _changing(self) -> Iterator[None]:
-        with exclusive(self.place(make=True) / "lock"):
-            yield
+    def _changing(self) -> AbstractContextManager[None]:
+        return exclusive(self.place(make=True) / "lock")
 
     def _read(self) -> tuple[list[QueuedEntry], list[str]]:
         queued: list[QueuedEntry] = []

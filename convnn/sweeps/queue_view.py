@@ -15,7 +15,7 @@ from convnn.runs.history import Progress
 from convnn.runs.progress import live_progress
 from convnn.sweeps.claims import claim_text
 from convnn.sweeps.queue import Entry, Queue
-from convnn.sweeps.slots import SLOTS, host_name
+from convnn.sweeps.slots import SLOTS, short_host_name
 from convnn.sweeps.work import live_workers
 
 
@@ -73,7 +73,7 @@ def slot_states(queue: Queue) -> list[SlotState]:
     names = [name for path in live_workers(queue) for name in (claim_text(path) or "").split("\n") if name]
     texts = {path.name: claim_text(path) for path in folder.iterdir()} if folder.is_dir() else {}
     in_use = {name: entry_id for name, entry_id in texts.items() if entry_id is not None}
-    own = f"{host_name()}-"
+    own = f"{short_host_name()}-"
     return [SlotState(name.removeprefix(own), in_use.get(name)) for name in sorted({*names, *in_use})]
 
 

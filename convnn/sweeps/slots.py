@@ -14,7 +14,7 @@ from convnn.text import plural
 SLOTS = "slots"  # folder of a queue with a file for each slot, which holds the identifier of the last entry there
 
 
-def host_name() -> str:
+def short_host_name() -> str:
     """Return the name of this machine, as files of slots begin with it."""
     return hardware.host_name().partition(".")[0][:60]
 
@@ -47,7 +47,7 @@ class Slot:
     @property
     def file_name(self) -> str:
         """The name of its file in a queue, which runs of several machines may share: "host-gpu0"."""
-        return f"{host_name()}-{self.name}"
+        return f"{short_host_name()}-{self.name}"
 
     @property
     def is_free(self) -> bool:

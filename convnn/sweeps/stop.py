@@ -12,7 +12,7 @@ from convnn.runs.control import ControlCommand
 from convnn.runs.slurm_jobs import SCRIPT, element_of_run, job_of_run, refresh
 from convnn.slurm_job import NoSlurmError, cancel
 from convnn.sweeps.folder import SweepFolder
-from convnn.sweeps.queue import Entry, Queue
+from convnn.sweeps.queue import Queue
 from convnn.sweeps.search.process import stop_coordinator
 from convnn.sweeps.states import read_state
 
@@ -37,7 +37,7 @@ def stop_sweep(folder: SweepFolder, *, now: bool = False) -> tuple[int, int]:
     starting = list(live) if now else []
     deadline = time.monotonic() + STARTING_SECONDS
     while starting and time.monotonic() < deadline:  # one that starts takes no commands yet
-        starting = [entry for entry in starting if queue.is_claimed(entry) and not _told_to_stop(entry)]
+        starting = [entry for entry in starting if queue.is_claimed(entry) and not _send_stop(entry.run_path)]
         time.sleep(POLL_SECONDS if starting else 0)
     return len(removed) + canceled, len(live) + live_jobs
 
@@ -50,14 +50,14 @@ def _stop_jobs(folder: SweepFolder, *, now: bool) -> tuple[int, int]:
     if (folder.path / SCRIPT).exists():
         with suppress(NoSlurmError):  # the folder came from a cluster: there are no jobs here
             refresh()
-    cells = [cell for cell in read_state(folder).cells if cell.job is not None]
-    waiting = [cell.job.name for cell in cells if cell.job is not None and cell.job.state.is_waiting]
-    live = [cell for cell in cells if cell.job is not None and not cell.job.state.is_waiting]
+    cells = read_state(folder).cells
+    jobs = [(cell.job, cell.cell.run_path(folder.root)) for cell in cells if cell.job is not None]
+    waiting = [job.name for job, _ in jobs if job.state.is_waiting]
+    live = [(job, run) for job, run in jobs if not job.state.is_waiting]
     cancel(waiting)
-    for cell in live if now else []:
-        path = cell.cell.run_path(folder.root)
-        if cell.job is not None and (path is None or not _send_stop(path)):
-            cancel([cell.job.name])  # it starts, and takes no commands yet
+    for job, run in live if now else []:
+        if not _send_stop(run):
+            cancel([job.name])  # it starts, and takes no commands yet
     return len(waiting), len(live)
 
 
@@ -73,12 +73,10 @@ def stop_job(run: Path) -> str | None:
     return job.name
 
 
-def _told_to_stop(entry: Entry) -> bool:
-    """Tell the process of an entry to stop after its step; return whether there is one that listens."""
-    return entry.run_path is not None and _send_stop(entry.run_path)
-
-
-def _send_stop(run: Path) -> bool:
+def _send_stop(run: Path | None) -> bool:
+    """Tell the process that trains a run to stop after its step; return whether there is one that listens."""
+    if run is None:
+        return False
     try:
         control.send(run, ControlCommand.STOP)
     except UserError:

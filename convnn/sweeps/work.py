@@ -24,11 +24,11 @@ from convnn.errors import Exit, UserError
 from convnn.events import PRUNED
 from convnn.files import open_append, open_regular, write_atomic
 from convnn.runs import control
-from convnn.runs.file_lock import INHERITED
+from convnn.runs.file_lock import INHERITED, is_held
 from convnn.runs.lock import handed_over, is_locked
 from convnn.runs.run import Run, create_run, is_run, new_run_name
 from convnn.safe_path import python_module
-from convnn.sweeps.claims import Claim, is_claimed, try_claim
+from convnn.sweeps.claims import Claim, try_claim
 from convnn.sweeps.folder import is_searching
 from convnn.sweeps.queue import Entry, Queue, events_size
 from convnn.sweeps.slots import SLOTS, Slot
@@ -328,7 +328,7 @@ def live_workers(queue: Queue) -> list[Path]:
     for path in sorted(folder.iterdir()) if folder.is_dir() else []:
         if not WORKER_FILE.fullmatch(path.name):
             continue
-        if is_claimed(path):
+        if is_held(path):
             live.append(path)
         else:
             path.unlink(missing_ok=True)

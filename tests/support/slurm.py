@@ -173,7 +173,8 @@ def start_again_now(job: str) -> None:
 
 
 def _has_waiting_time(job: str) -> bool:
-    return run_command(["squeue", "--noheader", "--array", f"--jobs={job}", "--Format=Reason:"]).strip() == "BeginTime"
+    reasons = run_command(["squeue", "--noheader", "--array", "--me", "--Format=JobArrayID:|,Reason:|"])
+    return f"{job}|BeginTime|" in reasons.splitlines()
 
 
 def until_ended(job: str, seconds: float = 90) -> None:

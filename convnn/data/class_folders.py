@@ -348,7 +348,7 @@ def list_class_folders(folder: Path, root: Path, tree: FolderTree) -> ClassFolde
         elif listing.images:
             reason += f", and {plural(listing.images, 'image')} of no class"
         raise data_error(folder, reason, "put the images of each class into a folder of its own")
-    _check_masks(folder, tree)
+    _check_masks(folder, listing.folders)
     _check_class_names(folder, tree)
     _check_depth(folder, tree)
     links = [*listing.links]
@@ -389,15 +389,14 @@ def _check_class_names(folder: Path, tree: FolderTree) -> None:
         raise data_error(folder, reason, "put the images of each class into a folder of its own")
 
 
-def _check_masks(folder: Path, tree: FolderTree) -> None:
-    """Raise UserError where images and masks lie side by side, as for segmentation, in `folder` or in its classes."""
-    for parent in (folder, *(folder / name for name in tree.listing(folder).folders)):
-        names = {name.lower(): name for name in tree.listing(parent).folders}
-        images, masks = names.keys() & IMAGE_WORDS, names.keys() & MASK_WORDS
-        if images and masks:
-            pair = f"{names[min(images)]}/ and {names[min(masks)]}/"
-            fix = "a folder for each class is needed, with its images alone: move the masks out of it"
-            raise data_error(parent, f"contains {pair}, as for segmentation, which are no classes", fix)
+def _check_masks(folder: str | Path, subfolders: Iterable[str]) -> None:
+    """Raise UserError where images and masks lie side by side in the subfolders of a folder, as for segmentation."""
+    names = {name.lower(): name for name in subfolders}
+    images, masks = names.keys() & IMAGE_WORDS, names.keys() & MASK_WORDS
+    if images and masks:
+        pair = f"{names[min(images)]}/ and {names[min(masks)]}/"
+        fix = "a folder for each class is needed, with its images alone: move the masks out of it"
+        raise data_error(Path(folder), f"contains {pair}, as for segmentation, which are no classes", fix)
 
 
 def _check_depth(folder: Path, tree: FolderTree) -> None:
@@ -409,6 +408,7 @@ def _check_depth(folder: Path, tree: FolderTree) -> None:
     subfolders: dict[str, tuple[str, ...]] = {}
     for name in tree.listing(folder).folders:
         listing = tree.listing(folder / name)
+        _check_masks(folder / name, listing.folders)
         if listing.images or not listing.folders:
             return
         subfolders[name] = listing.folders
@@ -422,10 +422,12 @@ def _check_depth(folder: Path, tree: FolderTree) -> None:
 def _walk_images(folder: str, root: str, tree: FolderTree, links: list[str], skipped: Counter[str]) -> Iterator[str]:
     """Yield the image files at any depth; names of links are appended to `links`, other files counted in `skipped`.
 
-    Only regular files count: opening a pipe or a device could block forever.
+    Only regular files count: opening a pipe or a device could block forever. Raises UserError as `_check_masks` does.
     """
+    subfolders: list[str] = []
     for entry in tree.entries(folder):
         if entry.is_dir(follow_symlinks=False):
+            subfolders.append(entry.name)
             if entry.name.lower() not in NOT_CLASSES:
                 is_empty = True
                 for file in _walk_images(entry.path, root, tree, links, skipped):
@@ -444,6 +446,7 @@ def _walk_images(folder: str, root: str, tree: FolderTree, links: list[str], ski
             yield entry.path
         else:
             skipped[_suffix(entry.name)] += 1
+    _check_masks(folder, subfolders)
 
 
 def is_image_name(name: str) -> bool:

@@ -47,13 +47,23 @@ def test_subfolders_of_a_class_are_part_of_it(tree, folders):
 
 @pytest.mark.parametrize(
     ("folders", "parent"),
-    [(["images", "masks"], "."), (["cat/Images", "cat/Masks", "dog/Images", "dog/Masks"], "cat")],
+    [
+        (["images", "masks"], "."),
+        (["cat/Images", "cat/Masks", "dog/Images", "dog/Masks"], "cat"),
+        (["cat", "dog/images", "dog/masks"], "dog"),
+    ],
 )
 def test_images_beside_masks_are_refused(tree, folders, parent):
     root = tree(dict.fromkeys(folders, 5))
     with pytest.raises(UserError, match="segmentation") as raised:
         list_image_folders(root)
     assert raised.value.problems[0].value == str(root / parent)
+
+
+def test_the_folder_of_a_class_is_read_once(tree):
+    root, visited = tree({"train/cat": 2, "train/dog": 2, "test/cat": 2, "test/dog": 2}), []
+    list_image_folders(root, visited)
+    assert visited.count(str(root / "train" / "dog")) == 1
 
 
 def test_a_pipe_and_a_folder_with_the_name_of_an_image_are_counted(tree):

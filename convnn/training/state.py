@@ -42,6 +42,11 @@ class StateDict:
     plain: Mapping[str, Any]
     ema: Mapping[str, Tensor] | None = None  # the moving average of the model, of a run that keeps one
 
+    @property
+    def begins_fork(self) -> bool:
+        """Whether it is the state of another run, whose configuration may differ."""
+        return "forked" in self.plain
+
 
 @dataclass
 class Position:

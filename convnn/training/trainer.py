@@ -86,12 +86,11 @@ class Trainer:
         config: RunConfig,
         saved: StateDict | None = None,
         *,
-        fork: bool = False,
         group: ProcessGroup = ALONE,
     ) -> Trainer:
         """Open the data and build the trainer of a new run, or of one that goes on from a saved state.
 
-        A fork may have another configuration than the saved state. Raises UserError for what a person can fix.
+        Raises UserError for what a person can fix.
         """
         device = training_device.select_device(config)
         training_device.configure_torch(config, device)
@@ -111,7 +110,7 @@ class Trainer:
             if is_out_of_memory(error):
                 raise ModelMemoryError(data.image_size, len(data.classes)) from error
             raise
-        if saved is not None and fork:
+        if saved is not None and saved.begins_fork:
             state.load_fork(saved)
             if redrawn := " and ".join(state.redrawn_splits(saved)):
                 warnings.append(

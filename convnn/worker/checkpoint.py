@@ -31,6 +31,7 @@ from convnn.files import allocate, open_regular, optional_call, sync_directory, 
 from convnn.hardware import free_memory
 from convnn.runs.run import CHECKPOINT_NAME, CHECKPOINTS
 from convnn.text import memory
+from convnn.training.state import StateDict
 from convnn.worker.crash_points import reach
 
 MODEL, OPTIMIZER, STATE, MANIFEST = "model.safetensors", "optimizer.safetensors", "state.json", "manifest.json"
@@ -59,6 +60,10 @@ class Checkpoint:
     @property
     def step(self) -> int:
         return int(self.path.name)
+
+    @property
+    def state(self) -> StateDict:
+        return StateDict(self.model, self.optimizer, self.plain, self.ema)
 
 
 class DamagedCheckpointError(Exception):

@@ -39,7 +39,6 @@ from convnn.safe_path import python_module
 from convnn.slurm_job import JobStep
 from convnn.training import device as training_device
 from convnn.training.process_group import ALONE, FOREVER, ProcessGroup
-from convnn.training.state import StateDict
 from convnn.training.trainer import Trainer
 from convnn.worker import checkpoint
 
@@ -53,7 +52,7 @@ LONGEST_ERROR = 300  # characters
 class Followers:
     """The followers of this process, which is rank 0. Those that it started end with `close` at the latest."""
 
-    def __init__(self, config: RunConfig, run: Path, checkpoint_path: Path | None, *, fork: bool) -> None:
+    def __init__(self, config: RunConfig, run: Path, checkpoint_path: Path | None) -> None:
         self.size, self.step = config.runtime.processes, slurm_job.current_step()
         self.device_type = training_device.select_device(config).type
         self.children: list[subprocess.Popen[bytes]] = []
@@ -66,7 +65,7 @@ class Followers:
             check_tasks(config, self.step)
             self.store = _open_store(self.step, is_master=True)
         start = {"config": dumps(config, whole=True), "checkpoint": checkpoint_path and str(checkpoint_path)}
-        self.store.set("start", json.dumps(start | {"fork": fork}))
+        self.store.set("start", json.dumps(start))
 
     def join(self) -> ProcessGroup:
         """Wait for the followers. Raises UserError where one of them has ended, or does not come."""
@@ -155,7 +154,7 @@ class Followers:
 
 @contextmanager
 def process_group(
-    config: RunConfig, run: Path, checkpoint_path: Path | None = None, *, fork: bool = False
+    config: RunConfig, run: Path, checkpoint_path: Path | None = None
 ) -> Iterator[tuple[ProcessGroup, Followers | None]]:
     """Yield the group of processes that train a run, and the followers, which end with the block.
 
@@ -165,7 +164,7 @@ def process_group(
     if config.runtime.processes == 1:
         yield ALONE, None
         return
-    followers = Followers(config, run, checkpoint_path, fork=fork)
+    followers = Followers(config, run, checkpoint_path)
     group = None
     try:
         group = followers.join()
@@ -225,11 +224,10 @@ def follow(store: Any, rank: int, size: int, local_rank: int) -> int:
             torch.cuda.set_device(local_rank % torch.cuda.device_count())
         saved = None
         if start["checkpoint"] is not None:
-            newest = checkpoint.load_verified(Path(start["checkpoint"]))
-            saved = StateDict(newest.model, newest.optimizer, newest.plain, newest.ema)
+            saved = checkpoint.load_verified(Path(start["checkpoint"])).state
         store.set(f"ready/{rank}", "")
         group = ProcessGroup.join(store, rank, size, device.type)
-        for _ in Trainer.from_config(config, saved, fork=start["fork"], group=group).run():
+        for _ in Trainer.from_config(config, saved, group=group).run():
             pass
     except Exception as error:
         lines = str(error).strip().splitlines() or [""]

@@ -10,7 +10,6 @@ from convnn.errors import Exit, UserError
 from convnn.events import PRUNED, Epoch, Event, Finished, Paused, Resumed, Warned
 from convnn.runs import control
 from convnn.runs.control import ControlCommand
-from convnn.runs.run import Run
 from convnn.training.trainer import Trainer
 from convnn.worker import checkpoint
 from convnn.worker.checkpoint_schedule import Checkpointer
@@ -31,7 +30,6 @@ class Loop:
 
     def __init__(
         self,
-        run: Run,
         trainer: Trainer,
         recorder: Recorder,
         checkpointer: Checkpointer,
@@ -39,9 +37,8 @@ class Loop:
         limit: TimeLimit | None,
         followers: Followers | None = None,
     ) -> None:
-        self.followers = followers
-        self.run, self.trainer, self.recorder, self.checkpointer = run, trainer, recorder, checkpointer
-        self.commands, self.limit = commands, limit
+        self.run, self.trainer, self.recorder, self.checkpointer = recorder.run, trainer, recorder, checkpointer
+        self.commands, self.limit, self.followers = commands, limit, followers
         self._stop_after_epoch = False
         self._polled = 0.0  # when the control file was last looked at
 

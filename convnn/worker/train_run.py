@@ -63,7 +63,6 @@ class ResumePoint:
 
     saved: StateDict
     path: Path  # of the checkpoint
-    fork: bool = False  # of another run: its configuration may differ
     warnings: list[str] = field(default_factory=list)  # about finding it
 
     @property
@@ -154,12 +153,11 @@ def _train(
     code: CodeRecord | None,
 ) -> Finished:
     saved, path = (resume_point.saved, resume_point.path) if resume_point else (None, None)
-    fork = resume_point is not None and resume_point.fork
     start_seconds = None if limit is None else max(limit.seconds_left(), SHORTEST_START)
     with ExitStack() as processes:
         with raised(commands, None if start_seconds is None else time.monotonic() + start_seconds):
-            group, followers = processes.enter_context(process_group(config, recorder.run.path, path, fork=fork))
-            trainer = Trainer.from_config(config, saved, fork=fork, group=group)
+            group, followers = processes.enter_context(process_group(config, recorder.run.path, path))
+            trainer = Trainer.from_config(config, saved, group=group)
         checkpointer = Checkpointer(
             recorder.run.path,
             trainer.state,
@@ -177,7 +175,7 @@ def _train(
         _record_start(recorder, trainer.state, started, resume_point, code)
         reach("run.logged")
         with closing(checkpointer):
-            return Loop(recorder.run, trainer, recorder, checkpointer, commands, limit, followers).consume(stream)
+            return Loop(trainer, recorder, checkpointer, commands, limit, followers).consume(stream)
 
 
 def _record_start(
@@ -217,9 +215,9 @@ def _record_start(
 
 def _resumed(resume_point: ResumePoint, state: TrainState) -> Resumed:
     """Return the event of going on from a checkpoint; on another machine the results may differ."""
-    plain = resume_point.saved.plain
-    notes = [f"{FORKED_FROM}{plain['forked']}"] if resume_point.fork else []
-    if resume_point.fork and state.split_seed != state.config.training.seed:
+    plain, forks = resume_point.saved.plain, resume_point.saved.begins_fork
+    notes = [f"{FORKED_FROM}{plain['forked']}"] if forks else []
+    if forks and state.split_seed != state.config.training.seed:
         notes.append(f"the images of each split are still those of seed {state.split_seed}")
     saved_machine = _saved_machine(plain)
     for key, value in state.machine().items():
@@ -270,7 +268,7 @@ def _with_saved_threads(config: RunConfig, resume_point: ResumePoint | None) -> 
 
     A Slurm job may get another number of CPUs each time it starts.
     """
-    if resume_point is None or resume_point.fork or config.runtime.threads:
+    if resume_point is None or resume_point.saved.begins_fork or config.runtime.threads:
         return config
     machine = _saved_machine(resume_point.saved.plain)
     threads, processes = machine.get("threads"), machine["processes"]
@@ -304,8 +302,7 @@ def _find_resume_point(run: Run, config: RunConfig, history: History) -> ResumeP
                 Exit.STORAGE,
             )
         return None
-    fork = "forked" in newest.plain
-    if not fork:
+    if not newest.state.begins_fork:
         _check_config(run, config, newest.plain)
         saved_bytes = newest.plain.get("history_bytes")
         present_bytes = run.events_path.stat().st_size if run.events_path.exists() else 0
@@ -313,8 +310,7 @@ def _find_resume_point(run: Run, config: RunConfig, history: History) -> ResumeP
             missing = saved_bytes - present_bytes
             warnings.append(f"{EVENTS} has lost {missing} of the {saved_bytes} bytes that it had at the checkpoint")
     _repair_pointers(run, newest)
-    saved = StateDict(newest.model, newest.optimizer, newest.plain, newest.ema)
-    return ResumePoint(saved, newest.path, fork, warnings)
+    return ResumePoint(newest.state, newest.path, warnings)
 
 
 def _check_config(run: Run, config: RunConfig, plain: Mapping[str, Any]) -> None:

@@ -26,10 +26,10 @@ def test_without_slurm_nothing_is_known_of_a_job(monkeypatch, tmp_path):
 
 def test_state_of_a_job_is_parsed_with_any_path(monkeypatch, tmp_path):
     squeue = tmp_path / "squeue"
-    squeue.write_text("#!/bin/sh\necho '12_3|PENDING|BeginTime|1795727900|N/A|N/A|2|/a b|c/job.sh '\necho '13|x'\n")
+    squeue.write_text("#!/bin/sh\necho '12_3|PENDING|1795727900|N/A|N/A|2|/a b|c/job.sh '\necho '13|x'\n")
     squeue.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
-    state = slurm_job.JobState("PENDING", "BeginTime", start=1795727900.0, restarts=2, script="/a b|c/job.sh")
+    state = slurm_job.JobState("PENDING", start=1795727900.0, restarts=2, script="/a b|c/job.sh")
     assert job_state("12_3") == state and state.is_waiting and not state.was_preempted
     assert job_state("12_4") is None and job_state("13") is None
 

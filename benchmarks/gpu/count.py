@@ -84,9 +84,8 @@ class OperatorCounter(TorchDispatchMode):
         self.calls[name] += 1
         self.bytes[name] += read + written
         self.largest = max([self.largest, *(result.numel() for result in results)])
-        packet = getattr(
-            torch.ops.aten, base.rstrip("_"), None
-        )  # the formulas are of operators that return a new tensor
+        # the formulas are of operators that return a new tensor
+        packet = getattr(torch.ops.aten, base.rstrip("_"), None)
         if packet in flop_registry:
             self.flops += flop_registry[packet](*args, **kwargs, out_val=out)
 

@@ -6,7 +6,6 @@ M. Kang and J. Farias, "Attention Via Convolutional Nearest Neighbors", arXiv 25
     C  channels  N'  positions of the padded map     d  projected channels: C, or C + n with coordinates
 """
 
-from collections.abc import Sequence
 from functools import partial
 
 import torch
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from convnn.layers.neighbor_layer import NeighborLayer
-from convnn.layers.ops.attend import attend, draw_keep, pair_scores, split_projections
+from convnn.layers.ops.attend import attend, draw_keep, split_projections
 from convnn.layers.ops.half_precision import autocast_dtype, linear
 from convnn.layers.ops.nearest import nearest_keys
 from convnn.layers.ops.tiles import as_map, as_rows, pad_rows
@@ -120,7 +119,7 @@ class _ConvNNAttention(NeighborLayer):
         queries, keys, _ = split_projections(projections.detach(), sides, padding)
         pool = self.pool(sides, x.device)
         index = nearest_keys(queries, keys, pool, sides, padding, self.K, self.magnitude_type)
-        self.report_neighbors(sides, index, partial(self._scores, queries, keys, sides))
+        self.report_neighbors(sides, index, partial(self.neighbor_scores, queries, keys, sides))
         keep = self.dropout(index, dtype)  # (B, N, K)
         depthwise = self.depthwise
         mixed, _ = attend(
@@ -128,11 +127,6 @@ class _ConvNNAttention(NeighborLayer):
         )
         mixed = linear(mixed, self.pointwise.weight.squeeze(2), self.pointwise.bias)  # (B, N, out)
         return as_map(linear(mixed, self.output.weight), sides)
-
-    def _scores(self, queries: Tensor, keys: Tensor, sides: Sequence[int], index: Tensor) -> Tensor:
-        """Cosine or squared distance of queries and their neighbors' keys. (B, N, d), (B, M, d) -> (B, N, K)"""
-        scores = pair_scores(queries, keys, index, sides, self.padding, self.magnitude_type)
-        return scores if self.magnitude_type == "cosine" else -scores
 
 
 class ConvNNAttention1d(_ConvNNAttention):

@@ -16,8 +16,7 @@ from torch.nn import functional as F
 
 from convnn.layers.neighbor_layer import NeighborLayer
 from convnn.layers.ops.aggregate import aggregate
-from convnn.layers.ops.attend import pair_scores
-from convnn.layers.ops.coordinates import append_coordinates, interior_positions, padded_sides, position_lines
+from convnn.layers.ops.coordinates import append_coordinates, interior_positions, neighbor_offsets
 from convnn.layers.ops.half_precision import autocast_dtype
 from convnn.layers.ops.nearest import compared_rows, nearest_positions
 from convnn.layers.ops.similarity import score_dtype
@@ -120,15 +119,11 @@ class _ConvNN(NeighborLayer):
             padded = pad_rows(keys, sides, padding, score_dtype(x.dtype))
             keys = compared_rows(padded, sides, padding, self.lambda_param)
             queries = interior_rows(keys, sides, padding, queries.shape[1])
-        scores = pair_scores(queries, keys, index, sides, padding, self.magnitude_type)
-        return scores if self.magnitude_type == "cosine" else -scores
+        return self.neighbor_scores(queries, keys, sides, index)
 
     def _distances(self, sides: Sequence[int], index: Tensor) -> Tensor:
         """Chebyshev distance of queries and their neighbors, in positions. (1, N, K) -> (1, N, K)"""
-        outer = padded_sides(sides, self.padding)
-        own = interior_positions(sides, self.padding, index.device)[:, None]  # (N, 1)
-        lines = zip(position_lines(index, outer), position_lines(own, outer), strict=True)
-        return torch.stack([(neighbor - query).abs() for neighbor, query in lines]).amax(0).float()
+        return neighbor_offsets(index, sides, self.padding).abs().amax(0).float()
 
     @property
     def score_name(self) -> str:

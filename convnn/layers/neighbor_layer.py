@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from convnn.layers.ops.attend import pair_scores
 from convnn.layers.ops.coordinates import padded_sides
 from convnn.layers.ops.similarity import METRICS
 from convnn.layers.sampling import SAMPLING_TYPES, Sampling
@@ -80,6 +81,11 @@ class NeighborLayer(ShuffledLayer):
         if self.on_neighbors is not None:
             index = F.pad(index, (0, self.K - index.shape[2]))  # slots that could only hold padding, as position 0 is
             self.on_neighbors(sides, index, lambda: scores(index))
+
+    def neighbor_scores(self, queries: Tensor, keys: Tensor, sides: Sequence[int], index: Tensor) -> Tensor:
+        """Return cosines, or squared distances, of queries and neighbors. (B, N, d), (B, N or N', d) -> (B, N, K)"""
+        scores = pair_scores(queries, keys, index, sides, self.padding, self.magnitude_type)
+        return scores if self.magnitude_type == "cosine" else -scores
 
     @property
     def score_name(self) -> str:

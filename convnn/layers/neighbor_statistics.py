@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 from convnn.layers.branching import Branching1d, Branching2d
 from convnn.layers.neighbor_record import NeighborRecord
-from convnn.layers.ops.coordinates import interior_positions, padded_sides, position_lines
+from convnn.layers.ops.coordinates import interior_positions, neighbor_offsets, padded_sides, position_lines
 from convnn.layers.sampling import fixed_order
 
 Branching = Branching1d | Branching2d
@@ -46,16 +46,14 @@ def neighbor_statistics(record: NeighborRecord, pool: Tensor | None, *, window: 
         pixels: pixels of the image that a position covers along each side.
     """
     sides, padding, index = record.sides, record.padding, record.index.long()
-    queries = interior_positions(sides, padding, index.device)[:, None]  # (N, 1)
-    outer = padded_sides(sides, padding)
-    lines = zip(position_lines(index, outer), position_lines(queries, outer), strict=True)
-    offsets = torch.stack([line - query for line, query in lines])  # (n, B, N, K)
-    others = index != queries
+    offsets = neighbor_offsets(index, sides, padding)  # (n, B, N, K)
+    others = offsets.any(0)
     on_map = others & is_on_map(index, sides, padding)
     count = on_map.sum()
     outside = on_map & (offsets.abs().amax(0) > window // 2)
     distances = offsets.float().square().sum(0).sqrt() * on_map
-    hub, gini = _hubness(index, on_map, _candidates(pool, sides, padding, index.device), prod(outer))
+    candidates = _candidates(pool, sides, padding, index.device)
+    hub, gini = _hubness(index, on_map, candidates, prod(padded_sides(sides, padding)))
     return {
         "neighbors_outside": 100 * outside.sum().float() / count,
         "neighbors_distance": pixels * distances.sum() / count,

@@ -50,6 +50,14 @@ def interior_positions(sides: Sequence[int], padding: int, device: torch.device)
     return grid_positions(lines, padded_sides(sides, padding))
 
 
+def neighbor_offsets(index: Tensor, sides: Sequence[int], padding: int) -> Tensor:
+    """Return neighbors' positions minus their queries', along each side of the map. (B, N, K) -> (n, B, N, K)"""
+    outer = padded_sides(sides, padding)
+    queries = interior_positions(sides, padding, index.device)[:, None]  # (N, 1)
+    lines = zip(position_lines(index, outer), position_lines(queries, outer), strict=True)
+    return torch.stack([neighbor - query for neighbor, query in lines])
+
+
 def append_coordinates(x: Tensor) -> Tensor:
     """Append a map's coordinates to its channels. (B, C, *sides) -> (B, C + n, *sides)"""
     sides = x.shape[2:]

@@ -71,7 +71,8 @@ def _by_row(index: Tensor, batch: int, sides: Sequence[int]) -> dict[str, Any]:
     """Arguments of the kernels that go through rows of the output."""
     images, length, slots = index.shape
     index_stride = length * slots if images > 1 else 0
-    return {"T": batch * length, "N": length, "H": (1, *sides)[-2], "index_stride": index_stride}
+    numbers = {"T": batch * length, "N": length, "H": (1, *sides)[-2], "index_stride": index_stride}
+    return {"index_ptr": index, **numbers}
 
 
 def _launch_forward(
@@ -85,7 +86,6 @@ def _launch_forward(
     blocks = (BLOCK_ROWS, BLOCK_CHANNELS, BLOCK_OUTPUTS)
     forward_kernel[(-(-batch * length // BLOCK_ROWS), -(-outputs // BLOCK_OUTPUTS))](
         x_ptr=x,
-        index_ptr=index,
         weight_ptr=weight,
         bias_ptr=bias,
         out_ptr=out,
@@ -105,7 +105,6 @@ def _launch_by_x(
     blocks = (BLOCK_ROWS, BLOCK_OUTPUTS, BLOCK_CHANNELS)
     by_x_kernel[(-(-batch * length // BLOCK_ROWS), -(-channels // BLOCK_OUTPUTS), slots)](
         grad_ptr=grad,
-        index_ptr=index,
         weight_ptr=weight,
         grad_x_ptr=grad_x,
         **_options(grad_x, outputs, slots, sides, padding, precision(grad), blocks),
@@ -151,7 +150,6 @@ def _launch_by_weight(x: Tensor, index: Tensor, grad: Tensor, sides: Sequence[in
     blocks = (BLOCK_CHANNELS, BLOCK_ROWS, BLOCK_OUTPUTS)
     by_weight_kernel[(channel_blocks * output_blocks, slots, parts)](
         x_ptr=x,
-        index_ptr=index,
         grad_ptr=grad,
         parts_ptr=sums,
         STEP=-(-len(grad) * grad.shape[1] // (parts * BLOCK_CHANNELS)) * BLOCK_CHANNELS,

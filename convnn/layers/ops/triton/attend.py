@@ -77,14 +77,24 @@ def tolerance(projections: Tensor, scores: Tensor) -> float:
     return TOLERANCE * (1 + float(scores.nan_to_num(0, 0, 0).abs().amax()))
 
 
-def _options(
-    projections: Tensor, index: Tensor, keep: Tensor | None, sides: Sequence[int], padding: int, metric: str
+def _arguments(
+    projections: Tensor,
+    keep: Tensor | None,
+    weight: Tensor,
+    attention: Tensor,
+    sides: Sequence[int],
+    padding: int,
+    metric: str,
 ) -> dict[str, Any]:
     """Arguments that the kernels have in common."""
     _, source_rows, width = projections.shape
-    length, slots = index.shape[1:]
+    _, length, slots = attention.shape
     shape, tiles = source_map(source_rows, sides, padding), attend_tiles(width // 3)
     return {
+        "projections_ptr": projections,
+        "keep_ptr": attention if keep is None else keep,  # not read
+        "weight_ptr": weight,
+        "attention_ptr": attention,
         "N": length,
         "S": source_rows,
         "D": width // 3,
@@ -104,8 +114,9 @@ def _options(
 
 def _by_row(index: Tensor, sides: Sequence[int]) -> dict[str, Any]:
     """Arguments of the kernels whose programs have rows of the output."""
-    slots = index.shape[2]
-    return {"T": index[..., 0].numel(), "H": (1, *sides)[-2], "SLOTS": max(2, 1 << (slots - 1).bit_length())}
+    batch, length, slots = index.shape
+    block_slots = max(2, 1 << (slots - 1).bit_length())
+    return {"index_ptr": index, "T": batch * length, "H": (1, *sides)[-2], "SLOTS": block_slots}
 
 
 def _launch_forward(
@@ -122,17 +133,9 @@ def _launch_forward(
     from convnn.layers.ops.triton.kernels.attend import forward_kernel
 
     out, attention = _fake_forward(projections, index, keep, weight, bias, sides, padding, metric)
-    options = _options(projections, index, keep, sides, padding, metric) | _by_row(index, sides)
-    forward_kernel[(-(-options["T"] // options["BT"]),)](
-        projections_ptr=projections,
-        index_ptr=index,
-        keep_ptr=attention if keep is None else keep,  # not read
-        weight_ptr=weight,
-        bias_ptr=bias,
-        attention_ptr=attention,
-        out_ptr=out,
-        **options,
-    )
+    arguments = _arguments(projections, keep, weight, attention, sides, padding, metric) | _by_row(index, sides)
+    blocks = -(-arguments["T"] // arguments["BT"])
+    forward_kernel[(blocks,)](bias_ptr=bias, out_ptr=out, **arguments)
     return out, attention
 
 
@@ -160,16 +163,11 @@ def _launch_backward(
     )
     backward_kernel[(len(parts),)](
         grad_ptr=grad,
-        projections_ptr=projections,
-        index_ptr=index,
-        keep_ptr=attention if keep is None else keep,  # not read
-        weight_ptr=weight,
-        attention_ptr=attention,
         grad_projections_ptr=grad_projections,
         grad_scores_ptr=attention if grad_scores is None else grad_scores,  # not written
         parts_ptr=parts,
         ADDS=grad_scores is None,
-        **_options(projections, index, keep, sides, padding, metric),
+        **_arguments(projections, keep, weight, attention, sides, padding, metric),
         **_by_row(index, sides),
     )
     return parts
@@ -180,7 +178,6 @@ def _launch_by_source(
     projections: Tensor,
     order: Tensor,
     starts: Tensor,
-    index: Tensor,
     keep: Tensor | None,
     weight: Tensor,
     attention: Tensor,
@@ -193,21 +190,17 @@ def _launch_by_source(
     """Write gradients by keys and by values, summed in the order of `entries_by_position`."""
     from convnn.layers.ops.triton.kernels.attend import by_source_kernel
 
-    options = _options(projections, index, keep, sides, padding, metric)
-    rows = projections[..., 0].numel()
-    by_source_kernel[(-(-rows // options["BT"]),)](
+    arguments = _arguments(projections, keep, weight, attention, sides, padding, metric)
+    rows = len(projections) * projections.shape[1]
+    by_source_kernel[(-(-rows // arguments["BT"]),)](
         grad_ptr=grad,
-        projections_ptr=projections,
         order_ptr=order,
         starts_ptr=starts,
-        keep_ptr=attention if keep is None else keep,  # not read
-        weight_ptr=weight,
-        attention_ptr=attention,
         grad_scores_ptr=grad_scores,
         grad_projections_ptr=grad_projections,
         ROWS=rows,
         P=prod(padded_sides(sides, padding)),
-        **options,
+        **arguments,
     )
 
 
@@ -241,10 +234,10 @@ def backward(grad: Tensor, inputs: AttendInputs, attention: Tensor, is_ordered: 
     projections, index, keep, weight, _, *options = inputs
     grad_projections = torch.zeros_like(projections, dtype=torch.float32)
     grad_scores = torch.empty_like(attention) if is_ordered else None
-    chosen = (index, keep, weight, attention)
-    parts = add_backward(grad, projections, *chosen, grad_projections, grad_scores, *options)
+    factors = (keep, weight, attention)
+    parts = add_backward(grad, projections, index, *factors, grad_projections, grad_scores, *options)
     if grad_scores is not None:
         entries = entries_by_position(index, len(projections), prod(padded_sides(inputs.sides, inputs.padding)))
-        by_source(grad, projections, *entries, *chosen, grad_scores, grad_projections, *options)
+        by_source(grad, projections, *entries, *factors, grad_scores, grad_projections, *options)
     # two sums and not parts of one: outputs of an operator share no memory, and the compiler expects aligned ones
     return grad_projections, parts[:, :-1].sum(0).mT[:, None], parts[:, -1].sum(0)

@@ -4,6 +4,8 @@ BIN := .venv/bin
 READY := .venv/.ready
 DEV := .venv/.dev
 
+unexport PYTHONDONTWRITEBYTECODE  # else each process that a test starts compiles the package, and each pytest the tests
+
 .PHONY: quickstart test slurm check format bench gpu docs soak torture clean
 
 quickstart: $(READY)  ## install, then train the quickstart preset
@@ -40,8 +42,8 @@ docs: $(DEV)  ## the generated parts of docs/, and its pictures by running the a
 soak: $(DEV)  ## the app for 20 minutes at ten events a second: memory and files flat?
 	$(BIN)/python -m benchmarks.soak 20
 
-torture: $(DEV)  ## every recovery suite in full, every case of the kernels and of a hostile state
-	$(BIN)/python -m pytest tests/recovery tests/layers/test_triton.py tests/training/test_saved_state.py -m "torture or not torture" --timeout 0
+torture: $(DEV)  ## what takes too long for `make test`: more kills, every case of the kernels and of a hostile state
+	$(BIN)/python -m pytest -m torture --timeout 0
 
 $(READY): pyproject.toml
 	$(PYTHON) -m venv .venv

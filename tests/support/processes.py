@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import resource
@@ -101,6 +102,7 @@ def _run(
     ignored: Collection[int],
     before: Callable[[], None] | None,
 ) -> None:
+    gc.freeze()  # what the fork server has imported
     if before is not None:
         before()
     os.chdir(cwd)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -41,6 +41,21 @@ class StateDict:
     optimizer: Mapping[str, Tensor] | None  # None in the checkpoints of a finished run
     plain: Mapping[str, Any]
     ema: Mapping[str, Tensor] | None = None  # the moving average of the model, of a run that keeps one
+
+    @property
+    def parts(self) -> dict[str, Mapping[str, Tensor]]:
+        """The groups of tensors that there are, in the order in which they are written."""
+        parts = {"model": self.model, "ema": self.ema, "optimizer": self.optimizer}
+        return {name: tensors for name, tensors in parts.items() if tensors is not None}
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of all tensors."""
+        return sum(tensor.nbytes for tensors in self.parts.values() for tensor in tensors.values())
+
+    def copied(self, copy: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]]) -> StateDict:
+        """Return the state with copies of its tensors, which training does not change."""
+        return replace(self, **{name: copy(tensors) for name, tensors in self.parts.items()})
 
     @property
     def begins_fork(self) -> bool:
@@ -145,10 +160,11 @@ class TrainState:
             plain["layer_statistics"] = self.layer_statistics.state_dict()
         if self.config.training.early_stop is not None:
             plain["patience_epoch"] = self.patience_epoch
-        if self.ema is None:
-            return StateDict(dict(self.model.state_dict()), tensors, plain)
-        plain["ema"] = {"n_averaged": int(self.ema.n_averaged)}
-        return StateDict(dict(self.model.state_dict()), tensors, plain, dict(self.ema.module.state_dict()))
+        average = None
+        if self.ema is not None:
+            plain["ema"] = {"n_averaged": int(self.ema.n_averaged)}
+            average = dict(self.ema.module.state_dict())
+        return StateDict(dict(self.model.state_dict()), tensors, plain, average)
 
     def load_state_dict(self, saved: StateDict) -> None:
         """Go on exactly where the saved state was. Raises UserError where it does not fit the model or the data."""

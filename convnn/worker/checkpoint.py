@@ -52,48 +52,33 @@ class Checkpoint:
     """A checkpoint that was read and agrees with its manifest."""
 
     path: Path
-    model: dict[str, Tensor]
-    optimizer: dict[str, Tensor] | None  # None: weights only
-    plain: dict[str, Any]
-    ema: dict[str, Tensor] | None = None  # the moving average of the model, of a run that keeps one
+    state: StateDict
 
     @property
     def step(self) -> int:
         return int(self.path.name)
-
-    @property
-    def state(self) -> StateDict:
-        return StateDict(self.model, self.optimizer, self.plain, self.ema)
 
 
 class DamagedCheckpointError(Exception):
     """A checkpoint does not verify; the message says why."""
 
 
-def write(
-    run: Path,
-    step: int,
-    model: Mapping[str, Tensor],
-    optimizer: Mapping[str, Tensor] | None,
-    plain: Mapping[str, Any],
-    ema: Mapping[str, Tensor] | None = None,
-) -> Path:
+def write(run: Path, step: int, state: StateDict) -> Path:
     """Write a checkpoint beside the earlier ones; it gets its name only when every byte is on the disk.
 
     Without an optimizer it can be evaluated but not resumed from. Raises OSError; then the earlier ones are untouched.
     """
     folder = _open_folder(run)
     final, temporary, before = folder / f"{step:08d}", folder / f".tmp-{step:08d}", folder / f".tmp-{step:08d}-before"
-    parts = {MODEL: model, EMA: ema, OPTIMIZER: optimizer}
-    files = {name: tensors for name, tensors in parts.items() if tensors is not None}
-    _check_free_space(folder, *files.values())
+    files = {f"{name}.safetensors": tensors for name, tensors in state.parts.items()}
+    _check_free_space(folder, SPARE + state.nbytes)
     try:
         temporary.mkdir()
         reach("checkpoint.begun")
         for name, tensors in files.items():
             _save_tensors(temporary / name, tensors)
             reach(f"checkpoint.{name.partition('.')[0]}")
-        _write_synced(temporary / STATE, json.dumps(plain, indent=1).encode())
+        _write_synced(temporary / STATE, json.dumps(state.plain, indent=1).encode())
         reach("checkpoint.state")
         _write_synced(temporary / MANIFEST, _manifest(temporary, (*files, STATE)))
         sync_directory(temporary)
@@ -225,7 +210,7 @@ def load_verified(folder: Path) -> Checkpoint:
             raise DamagedCheckpointError(f"{STATE} is not an object")
         optimizer = _load_tensors(content[OPTIMIZER]) if OPTIMIZER in content else None
         ema = _load_tensors(content[EMA]) if EMA in content else None
-        return Checkpoint(folder, _load_tensors(content[MODEL]), optimizer, plain, ema)
+        return Checkpoint(folder, StateDict(_load_tensors(content[MODEL]), optimizer, plain, ema))
     except safetensors.SafetensorError as error:
         raise DamagedCheckpointError(f"not a safetensors file: {error}"[:300]) from error
     except READ_ERRORS as error:
@@ -283,7 +268,7 @@ def recover_newest(run: Path) -> tuple[Checkpoint | None, list[str]]:
             folder.rename(moved)
             warnings.append(f"checkpoint {name} is damaged ({error}); set aside as {moved.name}")
             continue
-        if checkpoint.optimizer is not None:
+        if checkpoint.state.optimizer is not None:
             return checkpoint, warnings
     if not warnings:
         warnings = [f"{folder.name} was set aside earlier" for folder in sorted((run / CHECKPOINTS).glob("damaged-*"))]
@@ -340,8 +325,7 @@ def _clean(folder: Path) -> None:
                 rest.unlink()
 
 
-def _check_free_space(folder: Path, *tensors: Mapping[str, Tensor]) -> None:
-    needed = SPARE + sum(t.numel() * t.element_size() for group in tensors for t in group.values())
+def _check_free_space(folder: Path, needed: int) -> None:
     usage = shutil.disk_usage(folder)
     if usage.total and usage.free < needed:  # some file systems do not know how large they are
         message = f"a checkpoint needs {memory(needed)}, {memory(usage.free)} are free"

@@ -48,30 +48,22 @@ class CheckpointJob:
     def best(self) -> tuple[int, StateDict] | None:
         """The step and the weights of the best epoch among those to be written."""
         if self.is_best:
-            return self.step, StateDict(self.state.model, None, self.state.plain, self.state.ema)
+            return self.step, replace(self.state, optimizer=None)
         return self.earlier_best
 
     def on_host(self) -> CheckpointJob | None:
         """Return a copy that training does not change, in the memory of the host; None where it has no room."""
-        best = self.earlier_best
-        states = [self.state] if best is None else [self.state, best[1]]
-        parts = [part for state in states for part in (state.model, state.optimizer, state.ema) if part is not None]
-        needed, free = sum(value.nbytes for part in parts for value in part.values()), free_memory("cpu")[1]
+        state, best, free = self.state, self.earlier_best, free_memory("cpu")[1]
+        needed = state.nbytes + (0 if best is None else best[1].nbytes)
         if free is not None and free < 2 * needed:  # the copy, and what writing it takes
             return None
         try:
-            return replace(self, state=_on_host(self.state), earlier_best=best and (best[0], _on_host(best[1])))
+            if best is not None:
+                best = best[0], best[1].copied(training_device.host_copies)
+            state = replace(state.copied(training_device.host_copies), plain=copy.deepcopy(state.plain))
         except (RuntimeError, MemoryError):  # such as where pages cannot be locked
             return None
-
-
-def _on_host(state: StateDict) -> StateDict:
-    copies = [
-        None if part is None else training_device.host_copies(part)
-        for part in (state.model, state.optimizer, state.ema)
-    ]
-    assert copies[0] is not None
-    return StateDict(copies[0], copies[1], copy.deepcopy(state.plain), copies[2])
+        return replace(self, state=state, earlier_best=best)
 
 
 class Checkpointer:
@@ -133,10 +125,7 @@ class Checkpointer:
             due = epoch % self.config.checkpoint.every_epochs == 0 and self._affordable()
             saved = due and self._save_meanwhile(best=is_best)
         if is_best and not saved:
-            state = self.state.state_dict()
-            # copies: training goes on in these tensors
-            ema = None if state.ema is None else training_device.clones(state.ema)
-            weights = StateDict(training_device.clones(state.model), None, state.plain, ema)
+            weights = replace(self.state.state_dict(), optimizer=None).copied(training_device.clones)
             self._best = self.state.position.global_step, weights
 
     def step_ended(self) -> None:
@@ -273,11 +262,10 @@ class Checkpointer:
     def _write_files(self, job: CheckpointJob) -> None:
         if job.earlier_best is not None:
             best_step, weights = job.earlier_best
-            checkpoint.write(self.run, best_step, weights.model, None, weights.plain, weights.ema)
+            checkpoint.write(self.run, best_step, weights)
             self.check_lock()
             checkpoint.write_pointer(self.run, "best", best_step)
-        state = job.state
-        checkpoint.write(self.run, job.step, state.model, state.optimizer, state.plain, state.ema)
+        checkpoint.write(self.run, job.step, job.state)
         self.check_lock()
         checkpoint.write_pointer(self.run, "last", job.step)
         if job.is_best:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -49,7 +50,7 @@ def fork_run(source: Run, config: RunConfig, root: Path) -> tuple[Run, list[str]
         )
     _check_splits(source, newest, config)
     _check_weights(newest, config)
-    if not newest.optimizer:
+    if not newest.state.optimizer:
         notes.append(f"{source.name} kept no optimizer state: the fork begins with a fresh one")
     if (note := cosine_note(active_options(source.config()), config, done)) is not None:
         notes.append(note)
@@ -78,7 +79,7 @@ def _check_splits(source: Run, newest: Checkpoint, config: RunConfig) -> None:
     A larger share is taken from the training images; so is one of another subset. A smaller one is a part of the same
     images, and the test images never depend on either.
     """
-    before = newest.plain.get("config")
+    before = newest.state.plain.get("config")
     if not isinstance(before, dict) or before.get("data.dataset") != config.data.dataset or config.data.val_share == 0:
         return
     reasons = {"data.val_share": config.data.val_share > before.get("data.val_share", 0.0)}
@@ -102,7 +103,7 @@ def _check_weights(newest: Checkpoint, config: RunConfig) -> None:
     data = config.data
     num_classes = dataset_info(data.dataset, data.path, data.resize).num_classes
     if num_classes is not None:
-        check_fits(config, num_classes, newest.model)
+        check_fits(config, num_classes, newest.state.model)
 
 
 def _write_checkpoints(source: Run, newest: Checkpoint, forked: Run) -> None:
@@ -111,12 +112,13 @@ def _write_checkpoints(source: Run, newest: Checkpoint, forked: Run) -> None:
 
     best = checkpoint.read_pointer(source.path, "best")
     if best is not None and best != newest.path.name:
-        weights = checkpoint.load_verified(source.path / CHECKPOINTS / best)
-        if weights.step <= newest.step:
-            checkpoint.write(forked.path, weights.step, weights.model, None, weights.plain, weights.ema)
-            checkpoint.write_pointer(forked.path, "best", weights.step)
-    plain = {**newest.plain, "forked": f"{source.name} at step {newest.step}"}
-    checkpoint.write(forked.path, newest.step, newest.model, newest.optimizer or {}, plain, newest.ema)
+        best_checkpoint = checkpoint.load_verified(source.path / CHECKPOINTS / best)
+        if best_checkpoint.step <= newest.step:
+            checkpoint.write(forked.path, best_checkpoint.step, replace(best_checkpoint.state, optimizer=None))
+            checkpoint.write_pointer(forked.path, "best", best_checkpoint.step)
+    plain = {**newest.state.plain, "forked": f"{source.name} at step {newest.step}"}
+    state = replace(newest.state, optimizer=newest.state.optimizer or {}, plain=plain)
+    checkpoint.write(forked.path, newest.step, state)
     checkpoint.write_pointer(forked.path, "last", newest.step)
     if best == newest.path.name:
         checkpoint.write_pointer(forked.path, "best", newest.step)
@@ -127,7 +129,7 @@ def _epoch(newest: Checkpoint) -> int:
     from convnn.training.state import Position
 
     try:
-        return Position.from_state_dict(newest.plain["position"]).epoch
+        return Position.from_state_dict(newest.state.plain["position"]).epoch
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         message = f"checkpoint {newest.path} has no position: {type(error).__name__}: {error}"[:300]
         raise UserError(message, Exit.STORAGE) from error

@@ -81,7 +81,7 @@ class TrainedRun:
 
     def split_seed(self, which: str = "best") -> int:
         """Return the seed that draws the images of each split; a fork keeps that of the run it goes on from."""
-        return saved_split_seed(checkpoint.load_named(self.run.path, which).plain, self.config.training.seed)
+        return saved_split_seed(checkpoint.load_named(self.run.path, which).state.plain, self.config.training.seed)
 
     def model(self, which: str = "best", device: str | torch.device = "cpu", *, ema: bool = False) -> nn.Module:
         """Return the model with the weights of a checkpoint, `best`, `last` or a folder's name, in evaluation mode.
@@ -90,7 +90,7 @@ class TrainedRun:
         gives logits (B, classes). Raises UserError when the checkpoint is missing, damaged, or of another model, naming
         the difference.
         """
-        saved = checkpoint.load_named(self.run.path, which)
+        saved = checkpoint.load_named(self.run.path, which).state
         weights = saved.ema if ema else saved.model
         if weights is None:
             message = f"{self.run.name} has no moving average of its weights"

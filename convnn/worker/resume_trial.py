@@ -144,8 +144,8 @@ def _differences(undisturbed: Run, resumed: Run) -> Iterator[str]:
         )
         epoch, name, before, after = next(different, (len(b.epochs), "epochs", len(a.epochs), len(b.epochs)))
         yield f"{name} of epoch {epoch}: {before!r} undisturbed, {after!r} resumed"
-    a_weights = checkpoint.load_named(undisturbed.path, "last").model
-    b_weights = checkpoint.load_named(resumed.path, "last").model
+    a_weights = checkpoint.load_named(undisturbed.path, "last").state.model
+    b_weights = checkpoint.load_named(resumed.path, "last").state.model
     for name in sorted(a_weights.keys() | b_weights.keys()):
         if name not in a_weights or name not in b_weights:
             yield f"{name} is only in one of them"

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import logging
-import shlex
 import time
 import traceback
 from collections import deque
-from collections.abc import Mapping
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
 
 from convnn import predictions
-from convnn.config.diff import config_diff
 from convnn.config.schema import RunConfig
 from convnn.data.catalog import dataset_info
-from convnn.errors import Exit, Problem, UserError
+from convnn.errors import Exit, UserError
 from convnn.events import FORKED_FROM, CodeState, Finished, Resumed, Started, Warned
 from convnn.repository.state import DIFF, CodeRecord
 from convnn.runs import control, text_files
@@ -25,10 +20,10 @@ from convnn.runs.file_lock import flock_warnings
 from convnn.runs.history import History
 from convnn.runs.lock import LockLostError, lock_run
 from convnn.runs.resume import with_data_path
-from convnn.runs.run import EVENTS, Run
+from convnn.runs.run import Run
 from convnn.startup import Interrupted
 from convnn.training import device as training_device
-from convnn.training.state import Position, StateDict, TrainState
+from convnn.training.state import TrainState
 from convnn.training.trainer import Trainer
 from convnn.worker import checkpoint, failures
 from convnn.worker.checkpoint_schedule import Checkpointer
@@ -36,11 +31,11 @@ from convnn.worker.crash_points import reach
 from convnn.worker.followers import process_group
 from convnn.worker.loop import Loop, not_written
 from convnn.worker.recorder import Recorder, Show
+from convnn.worker.resume_point import ResumePoint, find_resume_point
 from convnn.worker.run_log import RunLog, logged
 from convnn.worker.signals import Command, Interruption, raised
 from convnn.worker.time_limit import TimeLimit
 
-MAX_THREADS = 1024  # as many as the option takes
 SHORTEST_START = 10.0  # seconds that reading the data may take whatever the time limit: each process takes a step
 
 
@@ -55,19 +50,6 @@ class RunResult:
     @property
     def code(self) -> int:
         return self.finished.code if self.finished.code is not None else Exit.FAILED
-
-
-@dataclass(frozen=True)
-class ResumePoint:
-    """The checkpoint that a run goes on from."""
-
-    saved: StateDict
-    path: Path  # of the checkpoint
-    warnings: list[str] = field(default_factory=list)  # about finding it
-
-    @property
-    def position(self) -> Position:
-        return Position.from_state_dict(self.saved.plain["position"])
 
 
 def train_run(
@@ -104,8 +86,9 @@ def train_run(
             if history.finished is not None and history.finished.outcome == "done":
                 return RunResult(history.finished)  # by another process, while this one started
             training_device.select_device(config)  # raises UserError where it is missing
-            resume_point = _find_resume_point(run, config, history) if resume else None
-            config = _with_saved_threads(config, resume_point)
+            resume_point = find_resume_point(run, config, history) if resume else None
+            if resume_point is not None:
+                config = resume_point.with_saved_threads(config)
             recorder = Recorder(run, history, show, lock.check)
             try:
                 return _train_to_end(recorder, log, config, resume_point, commands, limit, code)
@@ -152,7 +135,7 @@ def _train(
     limit: TimeLimit | None,
     code: CodeRecord | None,
 ) -> Finished:
-    saved, path = (resume_point.saved, resume_point.path) if resume_point else (None, None)
+    saved, path = (resume_point.state, resume_point.checkpoint.path) if resume_point else (None, None)
     start_seconds = None if limit is None else max(limit.seconds_left(), SHORTEST_START)
     with ExitStack() as processes:
         with raised(commands, None if start_seconds is None else time.monotonic() + start_seconds):
@@ -215,11 +198,12 @@ def _record_start(
 
 def _resumed(resume_point: ResumePoint, state: TrainState) -> Resumed:
     """Return the event of going on from a checkpoint; on another machine the results may differ."""
-    plain, forks = resume_point.saved.plain, resume_point.saved.begins_fork
-    notes = [f"{FORKED_FROM}{plain['forked']}"] if forks else []
-    if forks and state.split_seed != state.config.training.seed:
+    saved, notes = resume_point.state, []
+    if saved.begins_fork:
+        notes.append(f"{FORKED_FROM}{saved.plain['forked']}")
+    if saved.begins_fork and state.split_seed != state.config.training.seed:
         notes.append(f"the images of each split are still those of seed {state.split_seed}")
-    saved_machine = _saved_machine(plain)
+    saved_machine = resume_point.machine
     for key, value in state.machine().items():
         if saved_machine.get(key) != value:
             notes.append(f"{key} {saved_machine.get(key)} before, {value} now")
@@ -261,71 +245,3 @@ def _remove_partial_files(run: Run) -> None:
     for name in (text_files.ARGS, text_files.MODEL, text_files.RESULTS, predictions.NAME):
         for path in run.path.glob(f".{name}.*.tmp"):
             path.unlink()
-
-
-def _with_saved_threads(config: RunConfig, resume_point: ResumePoint | None) -> RunConfig:
-    """Return a configuration that leaves the number of threads open with that of the checkpoint: it decides last bits.
-
-    A Slurm job may get another number of CPUs each time it starts.
-    """
-    if resume_point is None or resume_point.saved.begins_fork or config.runtime.threads:
-        return config
-    machine = _saved_machine(resume_point.saved.plain)
-    threads, processes = machine.get("threads"), machine["processes"]
-    if type(threads) is not int or type(processes) is not int or not 0 < threads * processes <= MAX_THREADS:
-        return config  # of a run on a GPU
-    return config.model_copy(update={"runtime": config.runtime.model_copy(update={"threads": threads * processes})})
-
-
-def _saved_machine(plain: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what `TrainState.machine` gave when a checkpoint was written, as far as the checkpoint holds it."""
-    machine = plain.get("machine")
-    return {"processes": 1, **(machine if isinstance(machine, dict) else {})}
-
-
-# -- where a run goes on ------------------------------------------------------------------------------------------
-
-
-def _find_resume_point(run: Run, config: RunConfig, history: History) -> ResumePoint | None:
-    """Return the newest checkpoint that verifies, None where none was written yet.
-
-    Raises UserError where it may not be resumed from.
-    """
-    newest, warnings = checkpoint.recover_newest(run.path)
-    if newest is None:
-        if any(mark.kind == "saved" for mark in history.marks):
-            raise UserError(
-                Problem(
-                    f"the checkpoints of {run.name} have vanished",
-                    fix=f"train it again as a new run: convnn run {shlex.quote(str(run.config_path))}",
-                ),
-                Exit.STORAGE,
-            )
-        return None
-    if not newest.state.begins_fork:
-        _check_config(run, config, newest.plain)
-        saved_bytes = newest.plain.get("history_bytes")
-        present_bytes = run.events_path.stat().st_size if run.events_path.exists() else 0
-        if isinstance(saved_bytes, int) and present_bytes < saved_bytes:
-            missing = saved_bytes - present_bytes
-            warnings.append(f"{EVENTS} has lost {missing} of the {saved_bytes} bytes that it had at the checkpoint")
-    _repair_pointers(run, newest)
-    return ResumePoint(newest.state, newest.path, warnings)
-
-
-def _check_config(run: Run, config: RunConfig, plain: Mapping[str, Any]) -> None:
-    saved = plain.get("config")
-    if isinstance(saved, dict) and (problems := config_diff(saved, config)):
-        raise UserError([Problem(f"{run.config_path} was changed since the checkpoint", fix="undo that"), *problems])
-
-
-def _repair_pointers(run: Run, newest: checkpoint.Checkpoint) -> None:
-    """Point `last` at the newest checkpoint, and `best` if it is: a kill may have come between write and pointer."""
-    if checkpoint.read_pointer(run.path, "last") != newest.path.name:
-        checkpoint.write_pointer(run.path, "last", newest.step)
-    best, position = newest.plain.get("best"), newest.plain.get("position")
-    if isinstance(best, dict) and isinstance(position, dict) and position.get("step") == 0:
-        epoch = best.get("epoch")
-        is_best = isinstance(epoch, int) and epoch + 1 == position.get("epoch")  # written at the end of that epoch
-        if is_best and checkpoint.read_pointer(run.path, "best") != newest.path.name:
-            checkpoint.write_pointer(run.path, "best", newest.step)

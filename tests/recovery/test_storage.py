@@ -16,6 +16,7 @@ from support.refusals import Refusals, refusing
 from convnn.errors import Exit, UserError
 from convnn.runs import event_log
 from convnn.runs.run import Run
+from convnn.training.state import StateDict
 from convnn.worker import checkpoint
 
 CONFIG = training.config(limit=20, batch_size=10)
@@ -149,7 +150,7 @@ def test_a_broken_disk_is_not_taken_for_a_missing_call(tmp_path, monkeypatch):
     run = training.create(tmp_path, CONFIG)
     monkeypatch.setattr(os, "fsync", refuse)
     with pytest.raises(OSError, match="Input/output"):
-        checkpoint.write(run.path, 1, {}, {}, {})
+        checkpoint.write(run.path, 1, StateDict({}, {}, {}))
 
 
 def mounted(place: Path, size: str) -> bool:

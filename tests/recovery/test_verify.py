@@ -26,9 +26,9 @@ def test_what_differs_is_named(tmp_path):
     second, _ = training.train(tmp_path, training.config(num_epochs=1))
     assert list(resume_trial._differences(first, second)) == []
     saved = checkpoint.load_named(second.path, "last")
-    name = next(name for name, tensor in saved.model.items() if tensor.is_floating_point())
-    saved.model[name].view(-1)[0] = torch.nextafter(saved.model[name].view(-1)[0], torch.tensor(9.0))
-    checkpoint.write(second.path, saved.step, saved.model, None, saved.plain)
+    name, weights = next((name, value) for name, value in saved.state.model.items() if value.is_floating_point())
+    weights.view(-1)[0] = torch.nextafter(weights.view(-1)[0], torch.tensor(9.0))
+    checkpoint.write(second.path, saved.step, saved.state)
     assert [difference.partition(":")[0] for difference in resume_trial._differences(first, second)] == [name]
     third, _ = training.train(tmp_path, training.config(num_epochs=1, seed=1))
     assert "of epoch 1" in next(resume_trial._differences(first, third))

@@ -17,7 +17,7 @@ from convnn.training import build
 from convnn.training import device as training_device
 from convnn.training.prediction_meter import PredictionMeter
 from convnn.training.process_group import ALONE, ProcessGroup
-from convnn.training.state import StateDict, build_train_state
+from convnn.training.state import build_train_state
 from convnn.training.step_seed import step_seed
 from convnn.training.trainer import Trainer
 from convnn.training.whole_batch import WholeBatchNorm2d
@@ -94,9 +94,7 @@ def resumed(options: dict[str, Any], group: ProcessGroup) -> tuple[dict[str, tor
     whole = build_trainer(options, group, torch.float32)
     whole.preflight()  # the pass with which every process of a run begins
     take_steps(whole, 3)
-    state = whole.state.state_dict()
-    copies = [{name: value.clone() for name, value in part.items()} for part in (state.model, state.optimizer or {})]
-    saved = StateDict(*copies, state.plain)
+    saved = whole.state.state_dict().copied(training_device.clones)
     take_steps(whole, 3)
     second = build_trainer(options, group, torch.float32)
     second.state.load_state_dict(saved)

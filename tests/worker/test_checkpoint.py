@@ -13,16 +13,18 @@ import pytest
 import torch
 
 from convnn.errors import Exit, UserError
+from convnn.training.state import StateDict
 from convnn.worker import checkpoint
 
 MODEL = {"a": torch.arange(300.0), "b": torch.ones(2, 2, dtype=torch.bfloat16), "n": torch.tensor(3)}
 OPTIMIZER = {"0.exp_avg": torch.randn(300)}
 PLAIN = {"position": {"epoch": 1}, "sum": 0.1 + 0.2}
+STATE, WEIGHTS = StateDict(MODEL, OPTIMIZER, PLAIN), StateDict(MODEL, None, PLAIN)
 
 
 def written(run: Path, *steps: int, best: int | None = None) -> None:
     for step in steps:
-        checkpoint.write(run, step, MODEL, OPTIMIZER, PLAIN | {"step": step})
+        checkpoint.write(run, step, StateDict(MODEL, OPTIMIZER, PLAIN | {"step": step}))
         checkpoint.write_pointer(run, "last", step)
     if best is not None:
         checkpoint.write_pointer(run, "best", best)
@@ -37,23 +39,23 @@ def test_what_is_written_comes_back_bit_for_bit(tmp_path):
     newest, warnings = checkpoint.recover_newest(tmp_path)
     assert warnings == []
     assert newest.step == 7
-    assert newest.plain == PLAIN | {"step": 7}
+    assert newest.state.plain == PLAIN | {"step": 7}
     for name, value in MODEL.items():
-        assert newest.model[name].dtype == value.dtype and torch.equal(newest.model[name], value)
-    assert torch.equal(newest.optimizer["0.exp_avg"], OPTIMIZER["0.exp_avg"])
+        assert newest.state.model[name].dtype == value.dtype and torch.equal(newest.state.model[name], value)
+    assert torch.equal(newest.state.optimizer["0.exp_avg"], OPTIMIZER["0.exp_avg"])
 
 
 def test_the_last_two_and_the_best_are_kept_and_the_best_has_weights_only(tmp_path):
     written(tmp_path, 10, 20, 30, 40, best=10)
     checkpoint.prune(tmp_path)
     assert names(tmp_path) == ["00000010", "00000030", "00000040", "best", "last"]
-    assert checkpoint.load_verified(tmp_path / "checkpoints/00000010").optimizer is None
-    assert checkpoint.load_verified(tmp_path / "checkpoints/00000030").optimizer is not None
+    assert checkpoint.load_verified(tmp_path / "checkpoints/00000010").state.optimizer is None
+    assert checkpoint.load_verified(tmp_path / "checkpoints/00000030").state.optimizer is not None
 
 
 def test_weights_of_the_best_do_not_count_as_one_of_the_two(tmp_path):
     written(tmp_path, 10, 30)
-    checkpoint.write(tmp_path, 20, MODEL, None, PLAIN)
+    checkpoint.write(tmp_path, 20, WEIGHTS)
     checkpoint.write_pointer(tmp_path, "best", 20)
     checkpoint.prune(tmp_path)
     assert names(tmp_path) == ["00000010", "00000020", "00000030", "best", "last"]
@@ -199,7 +201,7 @@ def test_any_header_of_a_tensor_file_may_be_hostile(tmp_path):
     for content in files:
         signed(folder, "optimizer.safetensors", content)
         try:
-            tensors = checkpoint.load_verified(folder).optimizer
+            tensors = checkpoint.load_verified(folder).state.optimizer
         except checkpoint.DamagedCheckpointError:
             continue
         assert all(isinstance(value.sum().item(), int | float | bool) for value in tensors.values())
@@ -237,10 +239,10 @@ def test_links_and_pipes_are_not_followed(tmp_path):
 
 
 def test_the_same_step_again_replaces_it(tmp_path):
-    checkpoint.write(tmp_path, 5, MODEL, None, PLAIN)
-    checkpoint.write(tmp_path, 5, MODEL, OPTIMIZER, PLAIN)
+    checkpoint.write(tmp_path, 5, WEIGHTS)
+    checkpoint.write(tmp_path, 5, STATE)
     assert names(tmp_path) == ["00000005"]
-    assert checkpoint.recover_newest(tmp_path)[0].optimizer is not None
+    assert checkpoint.recover_newest(tmp_path)[0].state.optimizer is not None
 
 
 def test_an_exchange_cut_off_in_the_middle_is_undone(tmp_path):
@@ -255,7 +257,7 @@ def test_an_exchange_that_could_not_be_undone_at_once_is_undone_by_the_next_writ
     written(tmp_path, 5)
     folder = tmp_path / checkpoint.CHECKPOINTS
     (folder / "00000005").rename(folder / ".tmp-00000005-before")
-    checkpoint.write(tmp_path, 6, MODEL, None, PLAIN)
+    checkpoint.write(tmp_path, 6, WEIGHTS)
     assert names(tmp_path) == ["00000005", "00000006", "last"]
     assert checkpoint.recover_newest(tmp_path)[0].step == 5
 
@@ -270,7 +272,7 @@ def test_a_disk_without_room_is_refused_before_anything_is_written(tmp_path, mon
     written(tmp_path, 5)
     monkeypatch.setattr(checkpoint, "SPARE", 1 << 60)
     with pytest.raises(OSError, match="free"):
-        checkpoint.write(tmp_path, 6, MODEL, OPTIMIZER, PLAIN)
+        checkpoint.write(tmp_path, 6, STATE)
     assert names(tmp_path) == ["00000005", "last"]
 
 
@@ -282,12 +284,12 @@ def test_only_checkpoints_of_ours_are_removed(tmp_path):
         (folder / name).write_text("precious")
     for step in range(1, 6):
         if step == 1:  # a checkpoint into which a person put a file
-            saved = checkpoint.write(tmp_path, 99999999, {}, {}, {})
+            saved = checkpoint.write(tmp_path, 99999999, StateDict({}, {}, {}))
             for path in saved.iterdir():
                 path.rename(folder / "00000001" / path.name)
             saved.rmdir()
         else:
-            checkpoint.write(tmp_path, step, {}, {}, {})
+            checkpoint.write(tmp_path, step, StateDict({}, {}, {}))
     (folder / ".tmp-00000009").mkdir()
     (folder / ".tmp-00000009" / checkpoint.MODEL).write_text("half of it")
     checkpoint.write_pointer(tmp_path, "last", 5)

@@ -133,10 +133,11 @@ def test_a_checkpoint_written_meanwhile_is_of_the_state_it_was_begun_in(tmp_path
     checkpointer.finish_write()
     saved, _ = checkpoint.recover_newest(tmp_path)
     name = next(name for name, value in state.model.state_dict().items() if value.data_ptr() == first.data_ptr())
-    assert saved.step == 2 and torch.equal(saved.model[name], weights) and saved.plain["position"]["epoch"] == 2
+    assert saved.step == 2 and saved.state.plain["position"]["epoch"] == 2
+    assert torch.equal(saved.state.model[name], weights)
     assert checkpoint.read_pointer(tmp_path, "best") == "00000002" and not checkpointer.up_to_date
     assert checkpointer.save() and checkpointer.up_to_date  # with the better weights before it
-    assert torch.equal(checkpoint.load_named(tmp_path, "best").model[name], weights + 1)
+    assert torch.equal(checkpoint.load_named(tmp_path, "best").state.model[name], weights + 1)
     assert [event.step for event in events if isinstance(event, Saved)] == [2, 4]
 
 

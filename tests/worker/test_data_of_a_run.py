@@ -48,7 +48,7 @@ def test_a_run_records_where_and_what_its_images_are(images):
     started = run.history().started
     assert started.data_path == str(images)
     assert set(started.data_digest) == {"train", "test"} and len(started.data_digest["train"]) == 64
-    assert checkpoint.load_named(run.path, "last").plain["data"]["digest"] == started.data_digest
+    assert checkpoint.load_named(run.path, "last").state.plain["data"]["digest"] == started.data_digest
     digits = train(images.parent / "runs", config())[0].history().started
     assert digits.data_path is None and set(digits.data_digest) == {"train", "test"}
 
@@ -68,9 +68,9 @@ def test_exchanged_labels_are_refused_at_resume(images, split):
 def test_a_checkpoint_without_a_digest_is_resumed(images):
     run, _ = train(images.parent / "runs", config(FOLDER), commands=StopAt(5))
     newest = checkpoint.recover_newest(run.path)[0]
-    plain = {**newest.plain, "data": {k: v for k, v in newest.plain["data"].items() if k != "digest"}}
-    del plain["config"]["training.drop_last"]  # as older versions wrote it
-    checkpoint.write(run.path, newest.step, newest.model, newest.optimizer, plain)
+    plain = newest.state.plain
+    del plain["data"]["digest"], plain["config"]["training.drop_last"]  # as older versions wrote it
+    checkpoint.write(run.path, newest.step, newest.state)
     assert resume(run).code == Exit.DONE
 
 

@@ -93,18 +93,18 @@ def test_a_plateau_schedule_keeps_the_rate_that_it_cut(tmp_path):
     for change, expected in (({}, rate), ({"weight_decay": 0.1}, rate), ({"lr": 0.5}, 0.5)):
         longer = training.config(SHORT | {"scheduler": "plateau", "num_epochs": 21, "lr": 0.01} | change)
         forked, _ = fork_run(run, longer, tmp_path)
-        before = checkpoint.load_named(forked.path, "last").plain["scheduler"]
+        before = checkpoint.load_named(forked.path, "last").state.plain["scheduler"]
         training.resume(forked)
-        after = checkpoint.load_named(forked.path, "last").plain["scheduler"]
+        after = checkpoint.load_named(forked.path, "last").state.plain["scheduler"]
         assert forked.history().epochs[-1].metrics["lr"] == pytest.approx(expected)
         assert after["last_epoch"] == (1 if "lr" in change else before["last_epoch"] + 1)
 
 
 def test_a_finished_run_keeps_its_optimizer_unless_told_otherwise(tmp_path):
     complete, _ = training.train(tmp_path, training.config(SHORT))
-    assert checkpoint.load_named(complete.path, "last").optimizer
+    assert checkpoint.load_named(complete.path, "last").state.optimizer
     weights_only, _ = training.train(tmp_path, training.config(SHORT, keep_optimizer=False))
-    assert checkpoint.load_named(weights_only.path, "last").optimizer is None
+    assert checkpoint.load_named(weights_only.path, "last").state.optimizer is None
     forked, notes = fork_run(weights_only, training.config(SHORT, num_epochs=3), tmp_path)
     assert "kept no optimizer state" in notes[0]
     assert training.resume(forked).code == Exit.DONE

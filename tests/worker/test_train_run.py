@@ -123,7 +123,7 @@ def test_an_infinite_rate_ends_as_diverged_with_the_step_and_no_checkpoint_of_it
     assert "not finite" in ended.finished.cause and "step" in ended.finished.cause
     assert ended.flags == ("--lr", "1e+29")
     for folder in (run.path / checkpoint.CHECKPOINTS).glob("0*"):
-        assert all(value.float().isfinite().all() for value in checkpoint.load_verified(folder).model.values())
+        assert all(value.float().isfinite().all() for value in checkpoint.load_verified(folder).state.model.values())
     assert run.status() == "diverged"
 
 
@@ -196,14 +196,14 @@ def test_the_best_weights_are_those_of_the_best_epoch(tmp_path):
     run, _ = training.train(tmp_path, training.config(num_epochs=5, ema=0.9))
     _, epoch = run.history().best("test_top1")
     best = checkpoint.load_named(run.path, "best")
-    assert best.step == epoch * 4 and best.optimizer is None
+    assert best.step == epoch * 4 and best.state.optimizer is None
     short, _ = training.train(tmp_path, training.config(num_epochs=epoch, ema=0.9))
     average = TrainedRun(run).model("best", ema=True).state_dict()
     assert all(
         torch.equal(value, average[name])
         for name, value in TrainedRun(short).model("last", ema=True).state_dict().items()
     )
-    assert all(torch.equal(training.weights(short)[name], value) for name, value in best.model.items())
+    assert all(torch.equal(training.weights(short)[name], value) for name, value in best.state.model.items())
 
 
 def test_a_run_without_a_checkpoint_begins_again_and_says_so(tmp_path):
@@ -227,8 +227,8 @@ def test_other_images_are_refused(tmp_path):
     run, _ = training.train(tmp_path, training.config(), commands=training.StopAt(2))
     folder = next((run.path / checkpoint.CHECKPOINTS).glob("0*"))
     saved = checkpoint.load_verified(folder)
-    saved.plain["data"]["images"]["train"] += 1
-    checkpoint.write(run.path, saved.step, saved.model, saved.optimizer, saved.plain)
+    saved.state.plain["data"]["images"]["train"] += 1
+    checkpoint.write(run.path, saved.step, saved.state)
     ended = training.resume(run)
     assert (ended.finished.outcome, ended.code) == ("failed", Exit.DATA)
     assert "--fork" in ended.finished.cause

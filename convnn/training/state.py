@@ -173,7 +173,7 @@ class TrainState:
             self._check_data(saved.plain["data"])
             self._load_exactly(saved)
         except LOAD_ERRORS as error:
-            raise _misfit(error, Exit.STORAGE) from error
+            raise _misfit(str(error), Exit.STORAGE) from error
 
     def load_fork(self, saved: StateDict) -> None:
         """Go on from the state of another run, whose configuration may differ.
@@ -195,7 +195,7 @@ class TrainState:
                 self._load_what_fits(saved)
             self.patience_epoch = self.position.epoch - 1
         except LOAD_ERRORS as error:
-            raise _misfit(error, Exit.USAGE) from error
+            raise _misfit(str(error), Exit.USAGE) from error
 
     def redrawn_splits(self, saved: StateDict) -> list[str]:
         """Return which of the splits that are drawn from other images have changed since the run that was forked.
@@ -374,22 +374,34 @@ def is_finite(model: nn.Module) -> bool:
 
 
 def load_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
-    """Load weights and buffers into a model. Raises RuntimeError or ValueError where one does not fit."""
-    own = model.state_dict()
-    for name in own.keys() & weights.keys():
-        if own[name].dtype != weights[name].dtype:  # it would be converted without a word
-            raise ValueError(f"{name} is {weights[name].dtype}, the model has {own[name].dtype}")
+    """Load weights and buffers into a model. Raises ValueError where they are not those of the model."""
+    if difference := weights_difference(model, weights):
+        raise ValueError(difference)
     model.load_state_dict(weights)
+
+
+def weights_difference(model: nn.Module, weights: Mapping[str, Tensor]) -> str:
+    """Return in words which weights and buffers differ from a model's in shape or format; "" where they fit."""
+    own, saved = ({name: _format(value) for name, value in part.items()} for part in (model.state_dict(), weights))
+    names = sorted(name for name in own.keys() | saved.keys() if own.get(name) != saved.get(name))
+    details = [f"{name} is {saved.get(name, 'missing')}, the model has {own.get(name, 'none')}" for name in names[:5]]
+    if len(names) > 5:
+        details.append(f"and {len(names) - 5} more")
+    return "; ".join(details)
+
+
+def _format(tensor: Tensor) -> str:
+    """Return shape and, unless it is float32, number format: "(64, 3, 3, 3)", "() int64"."""
+    dtype = str(tensor.dtype).removeprefix("torch.")
+    return str(tuple(tensor.shape)) if dtype == "float32" else f"{tuple(tensor.shape)} {dtype}"
 
 
 def check_fits(config: RunConfig, num_classes: int, weights: Mapping[str, Tensor]) -> None:
     """Raise UserError where weights do not fit the model of a configuration; no memory is taken for the model."""
     with torch.device("meta"):
         model = build.model(config, num_classes)
-    try:
-        load_weights(model, {name: weight.to("meta") for name, weight in weights.items()})
-    except LOAD_ERRORS as error:
-        raise _misfit(error, Exit.USAGE) from error
+    if difference := weights_difference(model, weights):
+        raise _misfit(difference, Exit.USAGE)
 
 
 def _saved_best(plain: Mapping[str, Any]) -> Best | None:
@@ -434,12 +446,10 @@ def data_differences(saved: Mapping[str, Any], current: Mapping[str, Any]) -> li
 LOAD_ERRORS = (KeyError, TypeError, ValueError, AttributeError, RuntimeError, IndexError, OverflowError)
 
 
-def _misfit(error: Exception, code: Exit) -> UserError:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    reason = " ".join(lines[1:2] or lines)[:300]  # torch names the tensors on its second line
+def _misfit(reason: str, code: Exit) -> UserError:
     return UserError(
         Problem(
-            f"the checkpoint does not fit this configuration: {reason}",
+            f"the checkpoint does not fit this configuration: {' '.join(reason.split())[:300]}",
             fix="model, layer and data set must be those of the run that saved it",
         ),
         code,

@@ -17,7 +17,7 @@ from convnn.runs.find import find_run
 from convnn.runs.history import History
 from convnn.runs.run import Run, runs_root
 from convnn.training import build
-from convnn.training.state import saved_split_seed
+from convnn.training.state import load_weights, saved_split_seed
 from convnn.worker import checkpoint
 
 
@@ -99,8 +99,11 @@ class TrainedRun:
         if classes is None:
             raise UserError(f"{self.run.name} does not say how many classes it has")
         model = build.model(self.config, classes)
-        _check_fits(model, weights, self.run)
-        model.load_state_dict(weights)
+        try:
+            load_weights(model, weights)
+        except ValueError as error:
+            message = f"the checkpoint of {self.run.name} does not fit its configuration: {error}"
+            raise UserError(Problem(message, fix="was config.toml changed by hand?"), Exit.STORAGE) from error
         return model.to(device).eval()
 
 
@@ -111,31 +114,3 @@ def load_run(ref: str | Path, runs: str | Path | None = None) -> TrainedRun:
     """
     reference = f"{ref}/" if isinstance(ref, Path) else ref
     return TrainedRun(find_run(reference, runs_root(Path(runs) if runs else None)))
-
-
-def _check_fits(model: nn.Module, weights: dict[str, torch.Tensor], run: Run) -> None:
-    model_kinds = {name: _kind(value) for name, value in model.state_dict().items()}
-    saved_kinds = {name: _kind(value) for name, value in weights.items()}
-    names = sorted(model_kinds.keys() | saved_kinds.keys())
-    mismatches = [name for name in names if model_kinds.get(name) != saved_kinds.get(name)]
-    if not mismatches:
-        return
-    details = [
-        f"{name} is {saved_kinds.get(name, 'missing')}, the model has {model_kinds.get(name, 'none')}"
-        for name in mismatches[:5]
-    ]
-    if len(mismatches) > 5:
-        details.append(f"and {len(mismatches) - 5} more")
-    raise UserError(
-        Problem(
-            f"the checkpoint of {run.name} does not fit its configuration: " + "; ".join(details),
-            fix="was config.toml changed by hand?",
-        ),
-        Exit.STORAGE,
-    )
-
-
-def _kind(tensor: torch.Tensor) -> str:
-    """Return shape and, unless it is float32, number format: "(64, 3, 3, 3)", "() int64"."""
-    dtype = str(tensor.dtype).removeprefix("torch.")
-    return str(tuple(tensor.shape)) if dtype == "float32" else f"{tuple(tensor.shape)} {dtype}"

@@ -47,20 +47,32 @@ def allocate(path: Path, size: int) -> None:
             os.posix_fallocate(file.fileno(), 0, size)
 
 
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Have errors of the block name this file: one of a write names none, one of a temporary file names that."""
+    try:
+        yield
+    except OSError as error:
+        error.filename, error.filename2 = str(path), None
+        raise
+
+
 def write_atomic(path: Path, data: str | bytes) -> None:
     """Replace the file at `path`, or make it; on disk when this returns. Raises OSError and leaves the old file."""
     if isinstance(data, str):
         data = data.encode("utf-8", "backslashreplace")
     temporary = path.with_name(f".{path.name[:200]}.{secrets.token_hex(4)}.tmp")
-    try:
-        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666), "wb") as file:  # noqa: PTH123
-            file.write(data)
-            file.flush()
-            sync_file(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    with naming(path):
+        try:
+            with open(os.open(temporary, flags, 0o666), "wb") as file:  # noqa: PTH123
+                file.write(data)
+                file.flush()
+                sync_file(file.fileno())
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
     sync_directory(path.parent)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from convnn.events import KINDS, Event, Step, UnknownEvent, Warned
-from convnn.files import open_append, open_regular, sync_file
+from convnn.files import naming, open_append, open_regular, sync_file
 from convnn.json_values import check_depth, json_text
 from convnn.text import plural
 
@@ -51,7 +51,8 @@ def append_event(path: Path, event: Event) -> None:
     """Add an event to the end of a log, which is made where it is missing. Raises OSError as `EventLog.append` may."""
     descriptor = open_append(path)
     try:
-        _write(descriptor, event, event_line(event))
+        with naming(path):
+            _write(descriptor, event, event_line(event))
     finally:
         os.close(descriptor)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from convnn import slurm_job
 from convnn.errors import Exit, Problem, UserError
-from convnn.files import open_regular
+from convnn.files import naming, open_regular
 from convnn.runs import file_lock
 from convnn.runs.file_lock import FileLock, HeldError, LockNote
 
@@ -144,7 +144,8 @@ class RunLock:
         replaces: str | None = None
         while True:
             try:
-                return FileLock.acquire(self.directory / LOCK_FILE, replaces=replaces)
+                with naming(self.directory / LOCK_FILE):
+                    return FileLock.acquire(self.directory / LOCK_FILE, replaces=replaces)
             except HeldError as error:
                 note = error.note
                 if error.by_flock or note is None:

@@ -17,7 +17,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from convnn.config.schema import SAFE_NAME
-from convnn.files import open_append, open_regular, sync_file
+from convnn.files import naming, open_append, open_regular, sync_file
 from convnn.json_values import check_depth, json_text
 
 SWEEPS, CELLS = ".sweeps", "cells.jsonl"
@@ -102,11 +102,12 @@ def append_cells(path: Path, cells: Iterable[SweepCell]) -> None:
         size = os.fstat(descriptor).st_size
         if size and os.pread(descriptor, 1, size - 1) != b"\n":
             data = b"\n" + data  # a writer was killed in the middle of a line
-        written = os.write(descriptor, data)
-        if written < len(data):
-            os.ftruncate(descriptor, size)
-            raise OSError(errno.ENOSPC, f"only {written} of {len(data)} bytes were written", str(path))
-        sync_file(descriptor)
+        with naming(path):
+            written = os.write(descriptor, data)
+            if written < len(data):
+                os.ftruncate(descriptor, size)
+                raise OSError(errno.ENOSPC, f"only {written} of {len(data)} bytes were written")
+            sync_file(descriptor)
     finally:
         os.close(descriptor)
 

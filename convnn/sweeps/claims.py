@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from convnn.files import naming
 from convnn.runs.file_lock import FileLock, HeldError, read_holder
 
 POLL_SECONDS = 0.02
@@ -23,7 +24,8 @@ def try_claim(path: Path, text: str = "") -> Claim | None:
     Readers of the lock find `text` there. Raises OSError.
     """
     try:
-        return FileLock.acquire(path, text)
+        with naming(path):
+            return FileLock.acquire(path, text)
     except HeldError:
         return None
 

@@ -225,6 +225,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monke
     write_atomic(path, b"new \xff")
     assert path.read_bytes() == b"new \xff"
     monkeypatch.setattr(os, "fsync", lambda descriptor: (_ for _ in ()).throw(OSError(28, "no space")))
-    with pytest.raises(OSError, match="no space"):
+    with pytest.raises(OSError, match="no space") as refusal:
         write_atomic(path, "newer")
+    assert refusal.value.filename == str(path)
     assert path.read_bytes() == b"new \xff" and [path.name for path in tmp_path.iterdir()] == ["file"]

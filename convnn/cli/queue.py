@@ -47,7 +47,10 @@ def list_(as_json: arguments.Json = False, runs: arguments.RunsFolder = None) ->
     ended = target.ended()
     if as_json:
         entries = [_row_json(row) for row in rows]
-        left = [{"name": _name(entry), "sweep": entry.sweep, "cause": entry.cause} for entry in ended]
+        left = [
+            {"name": entry.title, "sweep": entry.sweep, "run": entry.run, "state": entry.outcome, "cause": entry.cause}
+            for entry in ended
+        ]
         return write_json({"paused": target.paused, "entries": entries, "ended": left})
     for warning in warnings:
         say(f"warning: {warning}")
@@ -56,9 +59,9 @@ def list_(as_json: arguments.Json = False, runs: arguments.RunsFolder = None) ->
     else:
         say("the queue is empty; add a run with: convnn run PRESET --queue")
     if ended:
-        say(f"{plural(len(ended), 'entry', 'entries')} left it without being done:")
+        say(f"{plural(len(ended), 'entry', 'entries')} left it without being done; try again with: convnn queue retry")
         for entry in ended[:10]:
-            say(f"  {_name(entry)}  {entry.cause}")
+            say(f"  {entry.title}  {entry.cause}")
     if (reason := target.paused) is not None:
         say(f"paused: {reason}; convnn queue resume starts it again")
     elif rows and not live_workers(target):
@@ -76,7 +79,7 @@ def move(
     target = _queue(runs)
     (entry,) = _at(target, [position])
     target.move(entry, to)
-    say(f"{_name(entry)} is at position {min(to, len(target.entries()[0]))}")
+    say(f"{entry.title} is at position {min(to, len(target.entries()[0]))}")
 
 
 @queue.command()
@@ -97,7 +100,33 @@ def clear(runs: arguments.RunsFolder = None) -> None:
 def undo(runs: arguments.RunsFolder = None) -> None:
     """Bring back what was removed last, in its place."""
     for entry in _queue(runs).undo():
-        say(f"{_name(entry)} is back")
+        say(f"{entry.title} is back")
+
+
+@queue.command()
+def retry(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="NAME", help="name, or a part of it, as `convnn queue` lists it", show_default=False),
+    ] = None,
+    runs: arguments.RunsFolder = None,
+) -> None:
+    """Add entries again that left the queue without being done: those of these names, else all that failed."""
+    target = _queue(runs)
+    ended = target.ended()
+    for name in names or []:
+        if not any(name in entry.title for entry in ended):
+            message = f"no entry called {name!r} left the queue without being done"
+            raise UserError(Problem(message, value=name, fix="list them: convnn queue"), Exit.NO_RUN)
+    selected = [entry for entry in ended if any(name in entry.title for name in names or [])]
+    if not names:
+        selected = [entry for entry in ended if entry.outcome == "failed"]
+    if not selected:
+        raise UserError("no entry of the queue failed", Exit.NO_RUN)
+    target.retry(selected)
+    for entry in selected:
+        say(f"{entry.title} waits again")
+    start_worker(target)
 
 
 @queue.command()
@@ -110,14 +139,24 @@ def pause(runs: arguments.RunsFolder = None) -> None:
 @queue.command()
 def resume(runs: arguments.RunsFolder = None) -> None:
     """Start entries again, with a worker in the background where there is none."""
-    from convnn.sweeps.work import ensure_worker
-
     target = _queue(runs)
     target.resume()
     waiting = len(target.entries()[0])
-    if waiting and ensure_worker(target):
-        say("a worker was started in the background")
+    if waiting:
+        start_worker(target)
     say(f"{plural(waiting, 'entry', 'entries')} in the queue")
+
+
+def start_worker(target: Queue, slots: int | None = None) -> None:
+    """Start a worker in the background where none serves the queue; say so, or why nothing starts."""
+    from convnn.sweeps.work import ensure_worker
+
+    if (reason := target.paused) is not None:
+        say(f"the queue is paused: {reason}; convnn queue resume starts it again")
+    elif ensure_worker(target, slots):
+        say("a worker was started in the background")
+    elif slots is not None:
+        say("note: the worker that is there keeps its slots; --slots is for a new one")
 
 
 def _queue(runs: Path | None) -> Queue:
@@ -142,7 +181,7 @@ def _remove(target: Queue, entries: list[Entry]) -> None:
     if entries and not removed:
         raise UserError(Problem("they train now", fix="stop them first: convnn stop RUN"), Exit.HELD)
     for entry in removed:
-        say(f"{_name(entry)} is out of the queue")
+        say(f"{entry.title} is out of the queue")
     if len(removed) < len(entries):
         say(f"{plural(len(entries) - len(removed), 'live run')} left alone: stop with convnn stop RUN")
     say(f"{plural(len(removed), 'entry', 'entries')} removed" + ("; undo with: convnn queue undo" if removed else ""))
@@ -167,10 +206,6 @@ def _state(row: QueueRow) -> str:
 
 def _left(row: QueueRow) -> str:
     return "" if row.progress is None or row.progress.eta is None else duration(row.progress.eta)
-
-
-def _name(entry: Entry) -> str:
-    return entry.name if entry.run_path is None else entry.run_path.name
 
 
 def _row_json(row: QueueRow) -> dict[str, object]:

@@ -248,17 +248,14 @@ def _submit(config: RunConfig, root: Path, options: dict[str, OptionValue], max_
 
 def _queue(config: RunConfig, preset: str | None, root: Path) -> None:
     """Add the configuration to the queue, with a worker in the background where none serves it."""
+    from convnn.cli.queue import start_worker
     from convnn.sweeps.queue import Queue, new_entry
-    from convnn.sweeps.work import ensure_worker
 
     target = Queue(root)
     name = config.run.name or preset or f"{config.model.name}-{config.layer.type}"
     entry = new_entry(config, name)
     target.add([entry])
-    if (reason := target.paused) is not None:
-        say(f"the queue is paused: {reason}; convnn queue resume starts it")
-    elif ensure_worker(target):
-        say("a worker was started in the background")
+    start_worker(target)
     position = [queued.id for queued in target.entries()[0]].index(entry.id) + 1
     say(f"{name} is at position {position} of the queue; look at it with: convnn queue")
 

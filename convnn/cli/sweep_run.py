@@ -189,11 +189,11 @@ def start_and_follow(
     max_minutes: float | None = None,
 ) -> None:
     """Show a plan, ask, start it and follow it; ends with the exit code of the sweep."""
+    from convnn.cli.queue import start_worker
     from convnn.sweeps.queue import Queue
     from convnn.sweeps.search.process import ensure_coordinator
     from convnn.sweeps.start import start
     from convnn.sweeps.states import read_state
-    from convnn.sweeps.work import ensure_worker
     from convnn.terminal.sweep_view import progress_text
 
     folder = planned.folder
@@ -209,15 +209,9 @@ def start_and_follow(
     if is_search and ensure_coordinator(folder, slots):
         say("the search goes on in the background, and queues its trials")
     state = read_state(folder)
-    if entries or any(cell.position is not None for cell in state.cells):
-        if queue.paused is not None:
-            say(f"the queue is paused: {queue.paused}; convnn queue resume starts it again")
-        elif is_search:
-            pass  # its coordinator starts one
-        elif ensure_worker(queue, slots):
-            say("a worker was started in the background")
-        elif slots is not None:
-            say("note: the worker that is there keeps its slots; --slots is for a new one")
+    is_queued = bool(entries) or any(cell.position is not None for cell in state.cells)
+    if is_queued and (not is_search or queue.paused is not None):  # the coordinator of a search starts a worker
+        start_worker(queue, slots)
     if detach:
         return say(f"{progress_text(read_state(folder))}; look at it with: convnn sweep show {folder.name}")
     deadline = None if max_minutes is None else time.monotonic() + 60 * max_minutes

@@ -16,7 +16,7 @@ import json
 import os
 import re
 import secrets
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,6 +76,17 @@ class Entry(BaseModel):
     @property
     def run_path(self) -> Path | None:
         return None if self.run is None else Path(self.run)
+
+    @property
+    def title(self) -> str:
+        """What a person sees of it: the directory of its run, or its name before there is one."""
+        return self.name if self.run_path is None else self.run_path.name
+
+    @property
+    def outcome(self) -> str:
+        """Why it left the queue, as a status of runs."""
+        word = self.cause.partition(":")[0]
+        return word if word in ("diverged", "stopped", PRUNED) else "failed"
 
 
 @dataclass(frozen=True)
@@ -167,7 +178,7 @@ class Queue:
     # -- changes by a person ----------------------------------------------------------------------------------------
 
     def add(self, entries: Sequence[Entry], *, front: bool = False) -> None:
-        """Append entries, or put them before all others."""
+        """Append entries, or put them before all others; that they, or their runs, left the queue is forgotten."""
         with self._changing():
             queued, _ = self._read()
             if front:
@@ -176,6 +187,14 @@ class Queue:
                 first = queued[-1].order + STEP if queued else FIRST
             for index, entry in enumerate(entries):
                 self._write(entry, first + index * STEP)
+        ids, runs = {entry.id for entry in entries}, {entry.run for entry in entries if entry.run is not None}
+        for entry in self.ended():
+            if entry.id in ids or entry.run in runs:
+                (self.place("ended") / f"{entry.id}.json").unlink(missing_ok=True)
+
+    def retry(self, entries: Iterable[Entry]) -> None:
+        """Append entries again that left the queue without being done."""
+        self.add([entry.model_copy(update={"cause": "", "starts": 0}) for entry in entries])
 
     def move(self, entry: Entry, position: int) -> None:
         """Move an entry to a position, 1 for the first. Raises UserError where it is not in the queue."""
@@ -225,12 +244,6 @@ class Queue:
             with suppress(OSError):  # somebody put something else there
                 batches[-1].rmdir()
             return entries
-
-    def forget(self, runs: Collection[str]) -> None:
-        """Forget that the entries of these runs left the queue: they are trained again."""
-        for entry in self.ended():
-            if entry.run in runs:
-                (self.place("ended") / f"{entry.id}.json").unlink(missing_ok=True)
 
     def pause(self, reason: str) -> None:
         """Start nothing more; what trains goes on."""

@@ -31,8 +31,7 @@ class QueueRow:
 
     @property
     def name(self) -> str:
-        path = self.entry.run_path
-        return self.entry.name if path is None else path.name
+        return self.entry.title
 
 
 @dataclass(frozen=True)

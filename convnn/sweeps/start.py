@@ -153,7 +153,7 @@ def start(planned: PlannedSweep, *, again: bool = False) -> list[Entry]:
         return []
     with folder.changing():
         entries = _write_down(planned, again=again)
-        _add(folder, entries)
+        Queue(folder.root).add(entries)
     return entries
 
 
@@ -161,7 +161,7 @@ def queue_cells(
     folder: SweepFolder, cells: Iterable[CellState], trained: Mapping[str, Summary] = MappingProxyType({})
 ) -> None:
     """Put into the queue what is left to train of some cells of a search. The lock is held."""
-    _add(folder, _left_entries(folder, cells, trained))
+    Queue(folder.root).add(_left_entries(folder, cells, trained))
 
 
 def start_jobs(
@@ -205,12 +205,6 @@ def _write_down(planned: PlannedSweep, *, again: bool) -> list[Entry]:
     }
     folder.record(planned.plan)
     return _left_entries(folder, read_state(folder).cells, trained, again=again)
-
-
-def _add(folder: SweepFolder, entries: Sequence[Entry]) -> None:
-    queue = Queue(folder.root)
-    queue.forget([entry.run for entry in entries if entry.run is not None])
-    queue.add(entries)
 
 
 def _left_entries(

@@ -158,13 +158,12 @@ class Worker:
         return cause is not None
 
     def _report(self, entry: Entry, cause: str | None) -> None:
-        name = entry.run_path.name if entry.run_path is not None else entry.name
         if cause is None:
-            self.say(f"{name} ended early; it will be resumed")
+            self.say(f"{entry.title} ended early; it will be resumed")
             return
         if not cause.startswith(("diverged", "stopped", PRUNED)):
             self.queue.count_failure(cause)
-        self.say(f"{name} {cause or 'done'}")
+        self.say(f"{entry.title} {cause or 'done'}")
 
     # -- what starts ------------------------------------------------------------------------------------------------
 

@@ -164,6 +164,9 @@ def test_an_entry_leaves_the_queue_by_the_outcome_of_its_run(queue: Queue, tmp_p
     assert bool(names(queue)) is stays
     assert cause == {"done": "", "interrupted": None}.get(outcome, f"{outcome}: why")
     assert [ended.cause for ended in queue.ended()] == ([cause] if cause else [])
+    queue.retry(queue.ended())
+    assert bool(names(queue)) is (outcome != "done") and queue.ended() == []
+    assert all((entry.cause, entry.starts) == ("", 0 if cause else 1) for entry in queue.entries()[0])
 
 
 def test_what_ended_a_run_before_it_was_queued_is_past(queue: Queue, tmp_path: Path) -> None:

@@ -405,6 +405,11 @@ async def test_what_left_the_queue_is_listed_with_its_cause_until_it_is_dismisse
         await pilot.press("u")
         await until(pilot, lambda: queue_names(pilot.app) == ["K1"])
         assert len(queue.ended()) == 1
+        queue.pause("for a test")
+        queue_list(pilot.app).focus()
+        await pilot.press("f6")
+        await until(pilot, lambda: [item.state for item in queue_list(pilot.app).items] == ["queued"])
+        assert queue.ended() == []
 
 
 async def test_runs_that_failed_before_their_first_step_are_listed_by_a_key(tmp_path):

@@ -34,6 +34,11 @@ class Background:
         self.queue.add(entries)
         return self.start()
 
+    def retry(self, entry: Entry) -> str:
+        """Append an entry again that left the queue without being done, and return what becomes of it."""
+        self.queue.retry([entry])
+        return self.start()
+
     def start(self) -> str:
         """Start a worker where there is none, and return what becomes of the entries."""
         from convnn.sweeps.work import ensure_worker  # not before the first frame

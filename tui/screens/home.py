@@ -44,6 +44,8 @@ ONLY_FAILED = "Every run failed before its first step.  Press a to list them, n 
 NO_PRESETS = "No presets yet.  Press n to fill the form, and ctrl+s there to save it."
 NO_PRESET_MATCH = "No preset matches.  Press esc to clear the filter."
 
+NO_RUN_YET = "it has no run yet: ctrl+d opens its options, del removes it"
+
 QUEUE_POLL = 1.5  # seconds between two reads of the queue
 MIN_QUEUE_LINES = 9  # with the border, of a long queue in a low terminal
 CONDITION = re.compile(r"[=<>~:]")  # in a word that is a condition on runs and says nothing of presets
@@ -207,11 +209,16 @@ class HomeScreen(Screen[None]):
         if self.run is not None:
             self.app.show_run(self.run)
         else:
-            self.app.say("it has not started: ctrl+d opens its options, del takes it out of the queue")
+            self.app.say(NO_RUN_YET)
 
     @on(QueueList.Moved)
     async def _move_in_queue(self, event: QueueList.Moved) -> None:
         self.queue.move(event.item, event.distance)
+        await self._read_queue()
+
+    @on(QueueList.Retried)
+    async def _retry(self, event: QueueList.Retried) -> None:
+        self.queue.retry(event.item)
         await self._read_queue()
 
     @on(QueueList.PauseToggled)
@@ -269,7 +276,7 @@ class HomeScreen(Screen[None]):
         """Open the menu of the run under the cursor."""
         grid = self.query_one(RunGrid)
         if self.queue_item is not None and self.run is None:
-            self.app.say("it has not started: K and J move it, del takes it out of the queue")
+            self.app.say(NO_RUN_YET)
         elif self.queue_item is not None and self.run is not None:
             self.app.show_menu(summarize(self.run))
         else:

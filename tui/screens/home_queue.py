@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from convnn.errors import UserError
-from convnn.events import PRUNED
 from convnn.runs.run import Run
 from convnn.text import plural
 from tui.process.launcher import Launch
@@ -31,7 +31,8 @@ class QueuePane:
         self.app = app
         self.state: QueueState | None = None
         self._dismissed: set[str] = set()  # entries that left the queue and are not shown any more
-        self._entries: dict[str, Entry] = {}  # by the key of the item
+        self._entries: dict[str, Entry] = {}  # of the queue, by the key of the item
+        self._ended: dict[str, Entry] = {}  # that left it
         self._launches: dict[str, Launch] = {}
 
     async def read(self) -> None:
@@ -50,16 +51,13 @@ class QueuePane:
         """Show what waits in this process, the entries of the queue, and those that left it lately."""
         items = self._app_items()
         if self.state is not None:
-            self._entries = {}
-            for row in self.state.rows:
-                self._entries[row.entry.id] = row.entry
-                items.append(_entry_item(row, self.state))
+            self._entries = {row.entry.id: row.entry for row in self.state.rows}
+            self._ended = {entry.id: entry for entry in self.state.ended if entry.id not in self._dismissed}
+            items += [_entry_item(row, self.state) for row in self.state.rows]
             items += [
-                QueueItem(entry.id, "", entry.run_path.name if entry.run_path else entry.name, _outcome(entry.cause),
-                          cause=entry.cause)
-                for entry in self.state.ended[:MAX_ENDED]
-                if entry.id not in self._dismissed
-            ]  # fmt: skip
+                QueueItem(entry.id, "", entry.title, entry.outcome, cause=entry.cause)
+                for entry in islice(self._ended.values(), MAX_ENDED)
+            ]
         widget.show(items, self._status(), is_warning=self._is_held)
         waiting = sum(item.state == "queued" for item in items)
         widget.border_title = f"queue {waiting}" if waiting else "queue"
@@ -93,9 +91,9 @@ class QueuePane:
 
     # -- changes ----------------------------------------------------------------------------------------------------
 
-    def entry(self, item: QueueItem | None) -> Entry | None:
-        """Return the entry of an item; None for a launch that waits in this process, or one that left the queue."""
-        return None if item is None else self._entries.get(item.key)
+    def entry(self, item: QueueItem) -> Entry | None:
+        """Return the entry of an item, which may have left the queue; None for a launch that waits in this process."""
+        return self._entries.get(item.key) or self._ended.get(item.key)
 
     def config(self, item: QueueItem) -> RunConfig | None:
         """Return the configuration of an item. Raises UserError where that is damaged."""
@@ -117,7 +115,7 @@ class QueuePane:
         if (launch := self._launches.get(item.key)) is not None:
             if launch in launcher.waiting:
                 launcher.move(launch, launcher.waiting.index(launch) + distance)
-        elif (entry := self.entry(item)) is not None:
+        elif (entry := self._entries.get(item.key)) is not None:
             try:
                 self.app.background.queue.move(entry, int(item.place) + distance)
             except (OSError, UserError) as error:
@@ -132,7 +130,7 @@ class QueuePane:
                 self.app.deletion.add(lambda: self._restore(launch, index), f"{launch.title} is out of the queue")
             else:
                 self.app.say("it has already started", error=True)
-        elif (entry := self.entry(item)) is None:
+        elif (entry := self._entries.get(item.key)) is None:
             self._dismissed.add(item.key)
             self.app.deletion.add(lambda: self._show_again(item), "not shown any more")
         else:
@@ -145,6 +143,17 @@ class QueuePane:
                 self.app.deletion.add(self._undo_removal, f"{item.name} is out of the queue")
             else:
                 self.app.say("it trains: enter opens it, and . there stops it", error=True)
+
+    def retry(self, item: QueueItem) -> None:
+        """Add an entry again that left the queue without being done."""
+        entry = self._ended.get(item.key)
+        if entry is None:
+            self.app.say("it is in the queue already")
+            return
+        try:
+            self.app.say(f"{entry.title}: {self.app.background.retry(entry)}")
+        except (OSError, UserError) as error:
+            self.app.say(str(error), error=True)
 
     def _restore(self, launch: Launch, index: int) -> str:
         self.app.launcher.restore(launch, index)
@@ -191,8 +200,3 @@ def _use(entry_id: str | None, names: dict[str, str]) -> str:
     if entry_id is None:
         return "free"
     return f"trains {names[entry_id]}" if entry_id in names else "ends a run"
-
-
-def _outcome(cause: str) -> str:
-    word = cause.partition(":")[0]
-    return word if word in ("diverged", "stopped", PRUNED) else "failed"

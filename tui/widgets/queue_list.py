@@ -55,9 +55,10 @@ class QueueList(VirtualList[QueueItem]):
     HELP = (
         "What trains in the background and what waits for that, in its order; `convnn queue` lists the same. What was "
         "started in this app and waits here is marked app. K and J move an entry, del takes it out and u brings it "
-        "back, P pauses the queue: what trains goes on and nothing starts."
+        "back, f6 adds one again that left the queue without being done, P pauses the queue: what trains goes on and "
+        "nothing starts."
     )
-    BINDINGS = bindings("earlier", "later", "pause-queue", footer=("earlier", "later", "pause-queue"))
+    BINDINGS = bindings("earlier", "later", "enqueue", "pause-queue", footer=("earlier", "later", "pause-queue"))
     has_titles = True
 
     class Moved(Message):
@@ -66,6 +67,13 @@ class QueueList(VirtualList[QueueItem]):
         def __init__(self, item: QueueItem, distance: int) -> None:
             super().__init__()
             self.item, self.distance = item, distance
+
+    class Retried(Message):
+        """An item that left the queue is to be added again."""
+
+        def __init__(self, item: QueueItem) -> None:
+            super().__init__()
+            self.item = item
 
     class PauseToggled(Message):
         """The queue is to be paused, or its entries are to be started again."""
@@ -114,6 +122,10 @@ class QueueList(VirtualList[QueueItem]):
     def action_later(self) -> None:
         if self.current is not None:
             self.post_message(self.Moved(self.current, 1))
+
+    def action_enqueue(self) -> None:
+        if self.current is not None:
+            self.post_message(self.Retried(self.current))
 
     def action_pause_queue(self) -> None:
         self.post_message(self.PauseToggled())

@@ -72,7 +72,7 @@ KEYS = {
     "fix": Key("f4", "apply fix", "apply the fix of the problem at the cursor, or else of the first one"),
     "next-problem": Key("f8", "next problem", "to the next problem"),
     "previous-problem": Key("shift+f8", "previous problem", "to the previous problem"),
-    "save": Key("ctrl+s", "save", "save the form as a preset"),
+    "save": Key("ctrl+s", "save", "save the form as a preset, one with several values as a sweep file"),
     "copy": Key("ctrl+y", "copy command", "copy the command that launches this run"),
     "command": Key("f2", "command", "go to the command line: a command typed or pasted there fills the form"),
     "reset": Key("ctrl+r", "reset", "reset the focused field"),

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import tomli_w
 
 from convnn.config.options import BY_KEY
 from convnn.config.recorded import SEED
+from convnn.errors import Problem, UserError
+from convnn.files import write_atomic
 from convnn.sweeps.axes import LABEL, Axis, Point, find_option
 from convnn.sweeps.expression import Expression
 from convnn.sweeps.file import Block, Derivation, Sweep
@@ -37,6 +41,13 @@ def dump_sweep(sweep: Sweep) -> str:
         "slurm": dict(sweep.slurm or {}),
     }
     return tomli_w.dumps({key: value for key, value in document.items() if value})
+
+
+def save_sweep(path: Path, sweep: Sweep) -> None:
+    """Write a sweep as a new file. Raises UserError where the file exists, and OSError."""
+    if os.path.lexists(path):
+        raise UserError(Problem(f"{path} exists", fix="choose another name"))
+    write_atomic(path, dump_sweep(sweep))
 
 
 def same_cells(sweep: Sweep, other_sweep: Sweep) -> bool:

@@ -62,10 +62,14 @@ class GridCell:
 
         Repeats of a trial measure it without its own run, which was chosen by its value and so is likely a lucky one.
         """
-        repeats = [state for state in self.states if state is not self.chosen]
-        if self.chosen is None or any(state.is_done for state in repeats):
-            return repeats
-        return [self.chosen]
+        if self.chosen is not None and not self.is_repeated:
+            return [self.chosen]
+        return [state for state in self.states if state is not self.chosen]
+
+    @property
+    def is_repeated(self) -> bool:
+        """Whether repeats of a trial measure its value."""
+        return self.chosen is not None and any(state.is_done for state in self.states if state is not self.chosen)
 
     @property
     def is_same(self) -> bool:
@@ -134,6 +138,12 @@ class Results:
     def cells(self) -> list[GridCell]:
         return [cell for row in self.grid for cell in row if cell is not None]
 
+    def is_best(self, cell: GridCell | None) -> bool:
+        """Return whether no cell is better than this one: several may have the value of the best."""
+        if cell is None or self.best is None or cell.is_same:
+            return False
+        return cell.value == self.best.value and cell.is_repeated == self.best.is_repeated
+
     def table(self) -> Table:
         """Return the grid as text."""
         title = self.field.key
@@ -159,6 +169,8 @@ class Results:
         lines = []
         if self.best is not None:
             lines.append(f"best: {self.best.name}  {self.best.text}{self._image_interval(self.best)}")
+            if ties := [cell.name for cell in self.cells if cell is not self.best and self.is_best(cell)]:
+                lines[-1] += f"; the same value: {', '.join(ties[:MAX_NAMES])}"
         if self.importance.shares:
             lines.append(f"{self.importance_text} ({self.importance.source})")
         elif self.importance.source:
@@ -299,9 +311,9 @@ def _search_results(
         cells.append(GridCell(row, "", [trial.state, *trial.repeats], field, trial.state))
 
     def rank(cell: GridCell) -> tuple[bool, bool, int, float]:
-        is_repeated = any(repeat.is_done for repeat in cell.states[1:])
-        furthest = ORDER.index(cell.states[0].state)
-        return cell.value is None, not is_repeated, 0 if cell.value is not None else furthest, sign * (cell.value or 0)
+        if cell.value is None:
+            return True, not cell.is_repeated, ORDER.index(cell.states[0].state), 0.0
+        return False, not cell.is_repeated, 0, sign * cell.value
 
     cells.sort(key=rank)
     best = next((cell for cell in cells if cell.value is not None), None)

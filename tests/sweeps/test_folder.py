@@ -213,6 +213,8 @@ def test_the_grid_has_means_and_says_what_is_left_out(tmp_path):
     assert len(baseline.comparisons) == 3 and baseline.reference is not baseline.best
     with pytest.raises(UserError, match="no cell"):
         results(read_state(folder), baseline="nothing")
+    tied = results(read_state(folder), key="epoch")
+    assert all(map(tied.is_best, tied.cells)) and "the same value: mine-K1-augmenttrue" in tied.sentences()[0]
 
 
 def test_seeds_are_a_number_or_a_list():

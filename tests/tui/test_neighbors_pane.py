@@ -10,7 +10,9 @@ from support.app import app, text, until
 from support.inspections import inspection
 from support.pictured_runs import make
 
+from convnn.events import Saved
 from convnn.neighbors.inspection import Point
+from convnn.runs.event_log import append_event
 from tui.screens.run.neighbors import NO_CHECKPOINT, NeighborsPane
 from tui.screens.run.screen import RunScreen
 
@@ -103,3 +105,5 @@ async def test_the_neighbors_of_a_run_come_from_a_child_process(tmp_path):
                 break
         assert (pane.notice, pane.slot) == ("", "stage1.block1.conv1")
         assert "8x8 map, K 3 of 100 candidates" in text(pilot.app)
+        append_event(run.events_path, Saved(step=2, path="checkpoints/00000002"))
+        await until(pilot, lambda: "new checkpoint: b" in text(pilot.app))

@@ -11,6 +11,7 @@ from support import file_access
 from support.app import app, form, put, text, until
 from textual import events
 from textual.command import CommandPalette
+from textual.widgets import Input
 
 from convnn.config.command_line import read
 from convnn.config.options import BY_KEY, BY_NAME, OPTIONS
@@ -18,10 +19,13 @@ from convnn.config.toml import parse_run
 from convnn.errors import UserError
 from convnn.presets import store
 from convnn.runs.find import list_runs
+from convnn.sweeps.file import read_sweep
+from convnn.sweeps.plan import plan_sweep
 from convnn.sweeps.queue import with_absolute_data_path
 from convnn.sweeps.work import live_workers
 from convnn.text import prefixed
 from tui.dialogs.choice import Choice
+from tui.dialogs.prompt import Prompt
 from tui.screens.setup.command_box import CommandBox
 from tui.screens.setup.controls import ChoiceControl, CommandPasted, NumberControl, SwitchControl, TextControl
 from tui.screens.setup.cost_panel import CostPanel
@@ -568,7 +572,12 @@ async def test_several_values_are_planned_as_runs_and_the_head_counts_them(tmp_p
         assert f"18 runs, {prefixed(flops)}FLOPs" in text(pilot.app)
         assert screen.command == "convnn sweep run small --K 1,4,9 --lr 1e-3,1e-4 --seed 0..2"
         await pilot.press("ctrl+s")
-        await until(pilot, lambda: "one value for each option" in messages(pilot.app))
+        await until(pilot, lambda: isinstance(pilot.app.screen, Prompt))
+        pilot.app.screen.query_one(Input).value = str(tmp_path / "mine")
+        await pilot.press("enter")
+        await until(pilot, lambda: "sweep run" in messages(pilot.app))
+        saved = plan_sweep(read_sweep(tmp_path / "mine.toml")).cells
+        assert [cell.key for cell in saved] == [cell.key for cell in screen.checked.cells]
         screen.query_one(CostPanel).costs._epoch_times[screen.checked.config] = EpochTime(10.0, "measured")
         screen.query_one(CostPanel).post_message(CostPanel.Measured())
         await until(pilot, lambda: "18 runs, about 1 h" in text(pilot.app) or "18 runs, about" in text(pilot.app))

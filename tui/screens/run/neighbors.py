@@ -15,6 +15,7 @@ from textual.strip import Strip
 
 from convnn.charts.half_blocks import MAX_REDUCTION, MAX_SCALE
 from convnn.errors import UserError
+from convnn.events import Saved
 from convnn.neighbors.inspection import Inspection, LayerNeighbors, Point, shared_share
 from convnn.runs.history import History
 from convnn.runs.run import Run
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from tui.services import ServicesApp
 
 LOADING = "computing the neighbors of all layers in a child process ..."
-NO_CHECKPOINT = "no checkpoint was written yet; press b when there is one"
+NO_CHECKPOINT = "no checkpoint was written yet"
 MOST_RUNS = 30  # that are offered to compare with
 SPLITS = ("test", "val", "train")
 
@@ -73,25 +74,30 @@ class NeighborsPane(Pane):
         self._strips: list[Strip] | None = None
         self._notice_lines = 0  # above the image
         self._has_loaded = False
+        self._is_outdated = False  # a checkpoint was written since it was computed
 
     # -- loading ----------------------------------------------------------------------------------------------------
 
     def show(self, history: History, changes: Changes) -> None:
-        """Remember the run: its neighbors are computed when the pane is shown."""
+        """Remember the run: its neighbors are computed when the pane is shown, and later checkpoints are offered."""
         is_new = self.run != changes.run
         self.run, self._history = changes.run, history
-        if is_new and self.display:
-            self.load()
+        if is_new or self.notice == NO_CHECKPOINT:
+            self._has_loaded = False
+            self.on_show()
+        elif not self._is_outdated and any(isinstance(event, Saved) for event in changes.events):
+            self._is_outdated = True
+            self._redraw()
 
     def on_show(self) -> None:
-        if not self._has_loaded and self.run is not None:
+        if self.display and not self._has_loaded and self.run is not None:
             self.load()
 
     def load(self) -> None:
         """Compute the neighbors that are asked for; an earlier computation is given up."""
         if self.run is None:
             return
-        self._has_loaded = True
+        self._has_loaded, self._is_outdated = True, False
         if not self.run.has_checkpoint:
             self.notice = NO_CHECKPOINT
             self._redraw()
@@ -191,6 +197,8 @@ class NeighborsPane(Pane):
             return ""
         slots = list(self.inspection.layers)
         parts = [f"layer {slots.index(self.slot) + 1} of {len(slots)}", *self.inspection.notes]
+        if self._is_outdated:
+            parts.append("new checkpoint: b")
         if self.view.hidden_lines:
             parts.append(f"{self.view.hidden_lines} more below: page down")
         return escaped(", ".join(parts))

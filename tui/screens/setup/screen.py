@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -18,12 +19,14 @@ from textual.widgets import Input, TextArea
 
 from convnn.config import command_line
 from convnn.config.fixes import form_fix
-from convnn.config.options import BY_KEY
 from convnn.data.catalog import DatasetInfo, dataset_info
 from convnn.errors import Problem, UserError
 from convnn.presets import store
+from convnn.runs.run import typed_path
+from convnn.sweeps.dump import save_sweep
 from convnn.text import plural
 from tui.dialogs.choice import Choice
+from tui.dialogs.prompt import Prompt
 from tui.keys import bindings
 from tui.screens.setup.command_box import CommandBox, is_command
 from tui.screens.setup.controls import CommandPasted, ControlChanged, NumberControl
@@ -39,13 +42,14 @@ from tui.screens.setup.sweep_cost import sweep_cost_text
 from tui.widgets.header_footer import Footer, Header
 
 if TYPE_CHECKING:
+    from convnn.sweeps.file import Sweep
     from tui.services import ServicesApp
 
 TYPING_PAUSE = 0.012  # seconds without a key before a check
 POLL_INTERVAL = 5.0  # seconds between two polls of the free memory and of the preset's file
 LEAVE_ANSWERS = (
     ("stay", "stay", "continue editing"),
-    ("save", "save", "as a preset, then leave"),
+    ("save", "save", "then leave"),
     ("leave", "leave", "discard the changes"),
 )
 
@@ -80,7 +84,6 @@ class SetupScreen(Screen[None]):
                 yield FieldHelp()
             cost_panel = CostPanel(CostWatch(self.app.free_memory), id="cost")
             cost_panel.border_title = "cost"
-            cost_panel.border_subtitle = "ctrl+t times steps"
             yield cost_panel.add_class("pane")
         yield CommandBox(id="command")
         yield Footer()
@@ -94,6 +97,7 @@ class SetupScreen(Screen[None]):
     def start_from(self, draft: Draft) -> None:
         """Edit another draft."""
         self.draft = draft
+        self._saved: dict[str, str] = {}  # what was typed when the form was saved last
         self.preset_file = PresetFile(draft.preset.path if draft.preset else None)
         self.checked = draft.check(self._datasets.get(draft.dataset_key))
 
@@ -330,18 +334,34 @@ class SetupScreen(Screen[None]):
             self.app.pop_screen()
 
     async def action_save(self) -> None:
-        """Save as a preset."""
+        """Save as a preset or, with several values, as a sweep file."""
         await self._save()
 
     async def _save(self, then: Callable[[], object] | None = None) -> None:
-        """Save as a preset, start from that, and then do something else."""
+        """Save as a preset, start from that, or as a sweep file; and then do something else."""
         checked = await self._check_before_use()
-        if checked is not None and checked.varied:
-            names = ", ".join(BY_KEY[key].name for key in checked.varied)
-            self.app.say(f"a preset has one value for each option: {names} has several", error=True)
-        elif checked is not None:
+        if checked is None:
+            return
+        if checked.sweep is not None:
+            prompt = Prompt("save as a sweep file", "path of a new file, such as mine.toml")
+            self.app.push_screen(prompt, partial(self._save_sweep, checked.sweep.sweep, then))
+        else:
             dialog = SavePreset(checked.config, self.draft.preset, self.preset_file.loaded)
             self.app.push_screen(dialog, partial(self._start_from_saved, then))
+
+    def _save_sweep(self, sweep: Sweep, then: Callable[[], object] | None, text: str | None) -> None:
+        if text is None:
+            return
+        try:
+            path = typed_path(text.strip().removesuffix(".toml") + ".toml")
+            save_sweep(path, sweep)
+        except (UserError, OSError) as error:
+            self.app.say(str(error), error=True)
+            return
+        self._saved = dict(self.draft.typed)
+        self.app.say(f"saved: train it with convnn sweep run {shlex.quote(str(path))}")
+        if then is not None:
+            then()
 
     def _start_from_saved(self, then: Callable[[], object] | None, path: Path | None) -> None:
         if path is None:
@@ -361,7 +381,7 @@ class SetupScreen(Screen[None]):
 
     def ask_to_leave(self, leave: Callable[[], object], *, insists: bool = False) -> None:
         """Leave, after a question where the form has unsaved changes; who insists while it is open leaves at once."""
-        if not self.draft.typed or (self._is_asked and insists):
+        if self.draft.typed == self._saved or (self._is_asked and insists):
             leave()
         elif not self._is_asked:
             self._is_asked = True

@@ -162,7 +162,7 @@ class SweepGrid(VirtualList[SweepRow]):
         cursor = self.get_component_rich_style("virtual-list--cursor", partial=True)
         for index in range(self.first_column, min(self.first_column + self._visible_columns, len(item.cells))):
             cell = item.cells[index]
-            text = cell_text(cell, is_best=cell is not None and cell is self.results.best)
+            text = cell_text(cell, is_best=self.results.is_best(cell))
             part = Text(_left(text, self._cell_width), self._style(cell))
             if is_current_row and index == self.column:
                 part.stylize(cursor)
@@ -185,8 +185,8 @@ class SweepGrid(VirtualList[SweepRow]):
         if lower_is_better(cell.field.format_as):
             share = 1.0 - share
         worst, best = Color.parse(colors["warning"]), Color.parse(colors["success"])
-        bold = "bold " if cell is self.results.best else ""
-        return f"{bold}{worst.blend(best, share).hex6}"
+        color = worst.blend(best, share).hex6
+        return f"bold {color}" if self.results.is_best(cell) else color
 
 
 def cell_text(cell: GridCell | None, *, is_best: bool) -> str:

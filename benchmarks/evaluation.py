@@ -17,7 +17,7 @@ from convnn.config.schema import RunConfig
 from convnn.data.cifar import CIFAR10_NORMALIZATION
 from convnn.data.loaders import InMemoryLoader
 from convnn.training import build
-from convnn.training.evaluation import evaluate
+from convnn.training.evaluation import Evaluator, run_through
 from convnn.training.prediction_meter import PredictionMeter
 
 IMAGES, QUICK_IMAGES = 10_000, 2_000
@@ -29,7 +29,8 @@ WIDTH = 0.25  # of VGG11: the narrower the network, the larger the share of what
 def work(device: torch.device, images: int, classes: int, gathers: bool) -> Work:
     """A pass over random pixels."""
     config = RunConfig.model_validate({"model": {"name": "vgg11", "width": WIDTH}, "layer": {"type": "Conv2d"}})
-    model, loss_fn = build.model(config, classes).to(device), build.loss_fn(config)
+    model = build.model(config, classes).to(device)
+    evaluator = Evaluator(build.loss_fn(config), device, None, seed=0)
     pixels = torch.randint(256, (images, 3, 32, 32), dtype=torch.uint8)
     labels = torch.arange(images) % classes
     normalization = CIFAR10_NORMALIZATION
@@ -37,7 +38,7 @@ def work(device: torch.device, images: int, classes: int, gathers: bool) -> Work
 
     def run() -> None:
         meter = PredictionMeter(images) if gathers else None
-        evaluate(model, loader, loss_fn, device, None, "test", seed=0, predictions=meter)
+        run_through(evaluator.evaluate(model, loader, "test", meter))
         if meter is not None:
             meter.predictions(classes, split="test", step=1, epoch=1)
 

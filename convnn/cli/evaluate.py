@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -36,7 +36,6 @@ RECALIBRATE = "training.bn_recalibrate"
 FREE = {"data.path", "data.workers", "training.batch_size", RECALIBRATE}
 FREE |= {o.key for o in OPTIONS if o.section == "runtime"}
 ORDERS = {str(order): order for order in CLASS_ORDERS}
-UNAUGMENTED = {"data.augment": False, "data.noise": 0.0, "training.drop_last": False}  # of training images
 MOST_WORST = 100  # images
 MOST_ROWS, MOST_PAIRS = 20, 10  # of a table
 MATRIX_COLUMNS = 120  # cells of the largest matrix
@@ -121,10 +120,25 @@ def evaluate_checkpoint(
         chosen = f", the newest finished run of {_network_text(config)}; name another with --run"
     weights = "moving average in the " if evaluation.ema else ""
     say(f"evaluating the {weights}{evaluation.checkpoint} checkpoint of {run.name}{chosen}")
+    from convnn.analysis.classification_report import ClassificationReport
+    from convnn.worker.evaluate_run import evaluate_run  # torch comes in here
+    from convnn.worker.load_run import TrainedRun
+
     # a checkpoint of a run with the option holds the recalibrated statistics
     batches = config.training.bn_recalibrate if RECALIBRATE in typed else 0
-    result = _evaluate(run, config, evaluation, batches)
-    images, report = result.loader.num_images, result.report
+    result = evaluate_run(
+        TrainedRun(run),
+        config,
+        checkpoint=evaluation.checkpoint,
+        split=evaluation.split,
+        ema=evaluation.ema,
+        bn_recalibrate=batches,
+        gathers=evaluation.reports,
+        warn=lambda message: say(f"warning: {message}"),
+    )
+    images, report = result.loader.num_images, None
+    if result.predictions is not None:
+        report = ClassificationReport(result.predictions, result.classes)
     document = {"run": run.name, "checkpoint": evaluation.checkpoint, "step": result.step, "images": images}
     document["figures"] = result.metrics
     if batches:
@@ -147,75 +161,6 @@ def evaluate_checkpoint(
         _save(run, report)
     if as_json:
         write_json(document)
-
-
-class _Result(NamedTuple):
-    """What an evaluation gave."""
-
-    metrics: dict[str, float]
-    step: int
-    loader: Loader
-    report: ClassificationReport | None  # None where none is made, or where an output is not finite
-
-
-def _evaluate(run: Run, config: RunConfig, evaluation: Evaluation, batches: int) -> _Result:
-    """Evaluate a checkpoint, with BatchNorm's running statistics from so many training batches."""
-    from convnn.analysis.classification_report import ClassificationReport
-    from convnn.data.loaders import epoch_order
-    from convnn.training import build
-    from convnn.training import device as training_device
-    from convnn.training.evaluation import evaluate as evaluate_model
-    from convnn.training.prediction_meter import PredictionMeter
-    from convnn.training.recalibration import recalibration_steps
-    from convnn.worker import load_run
-
-    device = training_device.select_device(config)
-    training_device.configure_torch(config, device)
-    trained, split, seed = load_run.TrainedRun(run), evaluation.split, config.training.seed
-    model = trained.model(evaluation.checkpoint, device, ema=evaluation.ema)
-    options: dict[str, Any] = {"normalization": trained.normalization}
-    options["split_seed"] = trained.split_seed(evaluation.checkpoint)
-    is_train = split == "train"
-    opened = {"test" if split == "test" else "train"}  # the validation images are a part of the training images
-    if batches and not is_train:
-        opened.add("train")
-    data_config = build_config(_values(config) | UNAUGMENTED) if is_train else config
-    data = build.data(data_config, device, splits=tuple(opened), **options)
-    if tuple(data.classes) != trained.started.classes:
-        message = "the data set has other classes than the run was trained on"
-        raise UserError(Problem(message, key="data.path", value=config.data.path), Exit.DATA)
-    loader = data.splits.get(split)
-    if loader is None:
-        fix = f"choose --split {' or '.join(name for name in SPLITS if name != split)}"
-        raise UserError(Problem(f"the data of {run.name} has no {split} images", key="split", value=split, fix=fix))
-    recorded_digest = trained.started.data_digest.get(split)
-    if recorded_digest is not None and recorded_digest != data.digests.get(split):
-        say(f"warning: the {split} images or their labels are not those of the run")
-    amp = training_device.amp_dtype(config, device)
-    if batches:
-        augmented = build.data(config, device, splits=("train",), **options).train if is_train else data.train
-        assert augmented is not None
-        for _ in recalibration_steps(model, augmented, device, amp, batches=batches, seed=seed):
-            pass
-    meter = PredictionMeter(loader.num_images) if evaluation.reports else None
-    name = f"ema_{split}" if evaluation.ema else split
-    loss_fn = build.loss_fn(config)
-    metrics = evaluate_model(model, loader, loss_fn, device, amp, name, seed=seed, predictions=meter)
-    for warning in [*data.warnings, *loader.warnings]:
-        say(f"warning: {warning}")
-    saved = trained.find_checkpoint(evaluation.checkpoint)
-    predictions = meter and meter.predictions(
-        len(data.classes),
-        split=split,
-        step=saved.step,
-        epoch=saved.epoch,
-        weights="ema" if evaluation.ema else "model",
-        bn_recalibrate=batches or trained.config.training.bn_recalibrate,
-        digest=data.digests.get(split),
-        order=epoch_order(loader.num_images, seed, 0) if is_train else None,
-    )
-    report = ClassificationReport(predictions, data.classes) if predictions else None
-    return _Result(metrics, saved.step, loader, report)
 
 
 def _save(run: Run, report: ClassificationReport | None) -> None:

@@ -30,14 +30,13 @@ from convnn.system_metrics import SystemMonitor
 from convnn.training import build
 from convnn.training import device as training_device
 from convnn.training.environment import versions
-from convnn.training.evaluation import autocast, evaluation_steps
+from convnn.training.evaluation import Evaluator, autocast
 from convnn.training.graphed_pass import GraphedPass, pays
 from convnn.training.layer_statistics import LayerObserver
 from convnn.training.meters import DataLoadingShare, Meters, Stopwatch
 from convnn.training.prediction_meter import PredictionMeter
 from convnn.training.preflight import PreflightReport, preflight
 from convnn.training.process_group import ALONE, ProcessGroup
-from convnn.training.recalibration import recalibration_steps
 from convnn.training.state import StateDict, TrainState, build_train_state, saved_split_seed
 from convnn.training.step_seed import step_seed
 
@@ -60,7 +59,7 @@ class Trainer:
         self.device, self.peak_memory = state.device, peak_memory
         self._step_event_time = time.monotonic()  # of the last one: epochs may be shorter than the time between two
         self.system = SystemMonitor(training_device.gpu_uuid(state.device))
-        self.loss_fn = build.loss_fn(config)
+        self.group, self.loss_fn = group, build.loss_fn(config)
         self.training_loss_fn = build.loss_fn(config, config.training.label_smoothing)
         self.amp = training_device.amp_dtype(config, state.device)
         self.graphed_pass = self._graphed_pass()
@@ -71,7 +70,8 @@ class Trainer:
         if state.ema is not None:
             average = state.ema.module
             self.evaluated_models["ema_"] = average, build.compiled(config, average)
-        self.group, self.parallel_model = group, group.parallel(self.compiled_model)
+        self.evaluator = Evaluator(self.loss_fn, state.device, self.amp, config.training.seed, group)
+        self.parallel_model = group.parallel(self.compiled_model)
 
     def _graphed_pass(self) -> GraphedPass | None:
         """Return the pass that a CUDA graph will run; None where it would not pay."""
@@ -295,32 +295,16 @@ class Trainer:
 
         `test_predictions` gathers what the model itself, not its moving average, gives for the test images.
         """
-        data, training = self.state.data, self.config.training
+        data, batches = self.state.data, self.config.training.bn_recalibrate
         metrics: dict[str, float] = {}
         for prefix, (model, compiled_model) in self.evaluated_models.items():
-            if training.bn_recalibrate:
-                yield from recalibration_steps(
-                    model,
-                    self.state.train_loader,
-                    self.device,
-                    self.amp,
-                    batches=training.bn_recalibrate,
-                    seed=training.seed,
-                    group=self.group,
-                )
+            if batches:
+                yield from self.evaluator.recalibrate(model, self.state.train_loader, batches)
             for split, loader in (("val", data.val), ("test", data.test)):
                 if loader is not None:
-                    metrics |= yield from evaluation_steps(
-                        compiled_model,
-                        loader,
-                        self.loss_fn,
-                        self.device,
-                        self.amp,
-                        f"{prefix}{split}",
-                        seed=training.seed,
-                        group=self.group,
-                        predictions=test_predictions if (prefix, split) == ("", "test") else None,
-                    )
+                    name = f"{prefix}{split}"
+                    predictions_of_split = test_predictions if name == "test" else None
+                    metrics |= yield from self.evaluator.evaluate(compiled_model, loader, name, predictions_of_split)
         return metrics
 
     def _lr(self) -> float:

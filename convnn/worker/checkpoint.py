@@ -193,9 +193,10 @@ def read_pointer(run: Path, name: str) -> str | None:
     return word if CHECKPOINT_NAME.fullmatch(word) else None
 
 
-def load_verified(folder: Path) -> Checkpoint:
+def load_verified(folder: Path, *, with_tensors: bool = True) -> Checkpoint:
     """Read a checkpoint and return it; the bytes that are hashed are those that are loaded.
 
+    Without its tensors, state.json alone is read.
     Raises DamagedCheckpointError, and UserError (memory) where it is larger than the memory that is free.
     """
     try:
@@ -204,13 +205,13 @@ def load_verified(folder: Path) -> Checkpoint:
         if not isinstance(listed, dict) or not needed <= set(listed) <= needed | {EMA, OPTIMIZER}:
             raise DamagedCheckpointError(f"{MANIFEST} does not list the files of a checkpoint")
         _check_sizes(folder, listed)
-        content = {name: _read_verified(folder / name, entry) for name, entry in listed.items()}
+        names = listed if with_tensors else [STATE]
+        content = {name: _read_verified(folder / name, listed[name]) for name in names}
         plain = json.loads(content[STATE])
         if not isinstance(plain, dict):
             raise DamagedCheckpointError(f"{STATE} is not an object")
-        optimizer = _load_tensors(content[OPTIMIZER]) if OPTIMIZER in content else None
-        ema = _load_tensors(content[EMA]) if EMA in content else None
-        return Checkpoint(folder, StateDict(_load_tensors(content[MODEL]), optimizer, plain, ema))
+        tensors = {name: _load_tensors(data) for name, data in content.items() if name != STATE}
+        return Checkpoint(folder, StateDict(tensors.get(MODEL, {}), tensors.get(OPTIMIZER), plain, tensors.get(EMA)))
     except safetensors.SafetensorError as error:
         raise DamagedCheckpointError(f"not a safetensors file: {error}"[:300]) from error
     except READ_ERRORS as error:
@@ -284,13 +285,13 @@ def recover_newest(run: Path) -> tuple[Checkpoint | None, list[str]]:
     )
 
 
-def load_named(run: Path, name: str) -> Checkpoint:
+def load_named(run: Path, name: str, *, with_tensors: bool = True) -> Checkpoint:
     """Read the checkpoint `last`, `best` or of a folder's name. Raises UserError where it is missing or damaged."""
     word = name if CHECKPOINT_NAME.fullmatch(name) and name in _names(run) else read_pointer(run, name)
     if word is None:
         raise UserError(f"{run} has no checkpoint {name}", Exit.NO_RUN)
     try:
-        return load_verified(run / CHECKPOINTS / word)
+        return load_verified(run / CHECKPOINTS / word, with_tensors=with_tensors)
     except DamagedCheckpointError as error:
         raise UserError(f"checkpoint {name} of {run} is damaged: {error}", Exit.STORAGE) from error
 

@@ -9,8 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from convnn.config.options import OPTIONS, value_at
-from convnn.config.schema import RunConfig
 from convnn.data.imagenet import center_box
 from convnn.data.images import decoding, open_image, oriented_size, read_rgb
 from convnn.data.loaders import Normalize
@@ -20,15 +18,12 @@ from convnn.layers.neighbor_layer import NeighborLayer
 from convnn.layers.neighbor_record import record_neighbors
 from convnn.models.architectures import slots
 from convnn.neighbors.inspection import Inspection, LayerNeighbors
-from convnn.presets.resolve import build_config
 from convnn.runs.resume import with_data_path
-from convnn.training import build
 from convnn.training.device import amp_dtype
 from convnn.training.evaluation import autocast
-from convnn.worker.load_run import TrainedRun
+from convnn.worker.load_run import TrainedRun, unaugmented
 
 CPU = torch.device("cpu")
-UNAUGMENTED = {"data.augment": False, "data.noise": 0.0, "data.workers": 0, "training.drop_last": False}
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,18 +50,11 @@ def image_of_split(trained: TrainedRun, checkpoint: str, split: str, number: int
 
     Raises UserError where there is no such split or image, or where the data is missing.
     """
-    config = _data_config(trained)
-    data = build.data(
-        config,
-        CPU,
-        splits=("test",) if split == "test" else ("train",),  # which the validation split is a part of
-        normalization=trained.normalization,
-        split_seed=trained.split_seed(trained.find_checkpoint(checkpoint).name),
-    )
-    if split not in data.splits:
-        message = f"the data of {trained.run.name} has no {split} images"
-        raise UserError(Problem(message, key="split", value=split, fix="choose --split train or test"))
-    loader = data.splits[split]
+    config = unaugmented(with_data_path(trained.run, trained.config))  # from where the run has read it
+    config = config.model_copy(update={"data": config.data.model_copy(update={"workers": 0})})
+    splits = ("test",) if split == "test" else ("train",)  # which the validation split is a part of
+    data = trained.open_data(config, CPU, trained.find_checkpoint(checkpoint).name, splits)
+    loader = trained.loader(data, split)
     if not 0 <= number < loader.num_images:
         message = f"--image is {number}: the {split} images are numbered from 0 to {loader.num_images - 1}"
         raise UserError(Problem(message, key="image", value=number))
@@ -161,9 +149,3 @@ def inspect_run(trained: TrainedRun, checkpoint: str, image: InspectedImage) -> 
         layers=layers,
         notes=image.notes,
     )
-
-
-def _data_config(trained: TrainedRun) -> RunConfig:
-    """Return the configuration of a run with its data as it is evaluated, from where it was read."""
-    recorded = with_data_path(trained.run, trained.config)
-    return build_config({option.key: value_at(recorded, option.key) for option in OPTIONS} | UNAUGMENTED)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import nn
@@ -13,12 +13,17 @@ from torch import nn
 from convnn.config.schema import RunConfig
 from convnn.errors import Exit, Problem, UserError
 from convnn.events import Started
+from convnn.metrics import SPLITS
 from convnn.runs.find import find_run
 from convnn.runs.history import History
 from convnn.runs.run import Run, runs_root
 from convnn.training import build
 from convnn.training.state import load_weights, saved_split_seed
 from convnn.worker import checkpoint
+
+if TYPE_CHECKING:
+    from convnn.data import LoadedDataset
+    from convnn.data.loaders import Loader
 
 
 class SavedCheckpoint(NamedTuple):
@@ -79,9 +84,24 @@ class TrainedRun:
             raise UserError(Problem(message, key="checkpoint", value=which, fix=fix), Exit.NO_RUN)
         return SavedCheckpoint(f"{step:08d}", step, epochs.get(step))
 
-    def split_seed(self, which: str = "best") -> int:
-        """Return the seed that draws the images of each split; a fork keeps that of the run it goes on from."""
-        return saved_split_seed(checkpoint.load_named(self.run.path, which).state.plain, self.config.training.seed)
+    def open_data(
+        self, config: RunConfig, device: torch.device, checkpoint_name: str, splits: tuple[str, ...]
+    ) -> LoadedDataset:
+        """Open the data as a checkpoint was trained on it, with its normalization and its images of each split.
+
+        A fork keeps the seed that drew the images of the run it goes on from.
+        """
+        saved = checkpoint.load_named(self.run.path, checkpoint_name, with_tensors=False).state
+        split_seed = saved_split_seed(saved.plain, self.config.training.seed)
+        return build.data(config, device, splits=splits, normalization=self.normalization, split_seed=split_seed)
+
+    def loader(self, data: LoadedDataset, split: str) -> Loader:
+        """Return the images of a split. Raises UserError where the data has none."""
+        if split not in data.splits:
+            message = f"the data of {self.run.name} has no {split} images"
+            fix = f"choose --split {' or '.join(name for name in SPLITS if name != split)}"
+            raise UserError(Problem(message, key="split", value=split, fix=fix))
+        return data.splits[split]
 
     def model(self, which: str = "best", device: str | torch.device = "cpu", *, ema: bool = False) -> nn.Module:
         """Return the model with the weights of a checkpoint, `best`, `last` or a folder's name, in evaluation mode.
@@ -105,6 +125,13 @@ class TrainedRun:
             message = f"the checkpoint of {self.run.name} does not fit its configuration: {error}"
             raise UserError(Problem(message, fix="was config.toml changed by hand?"), Exit.STORAGE) from error
         return model.to(device).eval()
+
+
+def unaugmented(config: RunConfig) -> RunConfig:
+    """Return a configuration that reads training images as they are evaluated."""
+    data = config.data.model_copy(update={"augment": False, "noise": 0.0})
+    training = config.training.model_copy(update={"drop_last": False})
+    return config.model_copy(update={"data": data, "training": training})
 
 
 def load_run(ref: str | Path, runs: str | Path | None = None) -> TrainedRun:

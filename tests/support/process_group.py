@@ -15,6 +15,7 @@ from support import training
 from convnn.predictions import Predictions
 from convnn.training import build
 from convnn.training import device as training_device
+from convnn.training.evaluation import run_through
 from convnn.training.prediction_meter import PredictionMeter
 from convnn.training.process_group import ALONE, ProcessGroup
 from convnn.training.state import build_train_state
@@ -80,13 +81,9 @@ def trained(options: dict[str, Any], group: ProcessGroup = ALONE) -> Steps:
     for model, _ in trainer.evaluated_models.values():
         model.float()
     meter = PredictionMeter(trainer.state.data.test.num_images)
-    steps = trainer._evaluate(meter)
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            predictions = meter.predictions(10, split="test", step=STEPS, epoch=None, group=group)
-            return losses, norms, weights, metrics | end.value, predictions
+    metrics |= run_through(trainer._evaluate(meter))
+    predictions = meter.predictions(10, split="test", step=STEPS, epoch=None, group=group)
+    return losses, norms, weights, metrics, predictions
 
 
 def resumed(options: dict[str, Any], group: ProcessGroup) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:

@@ -18,7 +18,7 @@ from convnn.layers import ConvNN2d, ConvNNAttention2d
 from convnn.layers.ops import flops
 from convnn.layers.ops.custom_op import OPERATORS
 from convnn.training import build
-from convnn.training.evaluation import evaluate
+from convnn.training.evaluation import run_through
 from convnn.training.meters import DataLoadingShare, Stopwatch
 from convnn.training.schedule import Schedule
 from convnn.training.state import is_finite
@@ -76,7 +76,7 @@ def test_seeds_differ_by_epoch_and_step():
 def test_loss_and_scores_are_those_of_an_independent_computation():
     trainer = build_trainer(layer="ConvNN")
     model, test_loader = trainer.state.model, trainer.state.data.test
-    metrics = evaluate(model, test_loader, trainer.loss_fn, trainer.device, None, "test", seed=0)
+    metrics = run_through(trainer.evaluator.evaluate(model, test_loader, "test"))
     model.eval()
     with torch.no_grad():
         batches = [(model(x), y) for x, y in test_loader.epoch(0)]

@@ -45,6 +45,14 @@ def test_what_is_written_comes_back_bit_for_bit(tmp_path):
     assert torch.equal(newest.state.optimizer["0.exp_avg"], OPTIMIZER["0.exp_avg"])
 
 
+def test_the_state_is_read_without_the_tensors(tmp_path):
+    written(tmp_path, 7)
+    model = tmp_path / "checkpoints/00000007" / checkpoint.MODEL
+    model.write_bytes(bytes(model.stat().st_size))  # its size is checked, its content is not read
+    saved = checkpoint.load_named(tmp_path, "last", with_tensors=False)
+    assert saved.state == StateDict({}, None, PLAIN | {"step": 7})
+
+
 def test_the_last_two_and_the_best_are_kept_and_the_best_has_weights_only(tmp_path):
     written(tmp_path, 10, 20, 30, 40, best=10)
     checkpoint.prune(tmp_path)

@@ -1,0 +1,87 @@
+"""Evaluate a checkpoint of a trained run on a split of its data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from convnn.config.schema import RunConfig
+from convnn.data.loaders import Loader, epoch_order
+from convnn.errors import Exit, Problem, UserError
+from convnn.predictions import Predictions
+from convnn.training import build
+from convnn.training import device as training_device
+from convnn.training.evaluation import Evaluator, run_through
+from convnn.training.prediction_meter import PredictionMeter
+from convnn.worker.load_run import TrainedRun, unaugmented
+
+
+class EvaluationResult(NamedTuple):
+    """What an evaluation gave."""
+
+    metrics: dict[str, float]
+    step: int  # of the checkpoint
+    loader: Loader
+    classes: tuple[str, ...]
+    predictions: Predictions | None  # None where none were gathered, or where an output is not finite
+
+
+def evaluate_run(
+    trained: TrainedRun,
+    config: RunConfig,
+    *,
+    checkpoint: str,
+    split: str,
+    ema: bool,
+    bn_recalibrate: int,
+    gathers: bool,
+    warn: Callable[[str], None],
+) -> EvaluationResult:
+    """Evaluate a checkpoint on a split, whose images are not augmented; `config` says where and on which data.
+
+    Raises UserError where the data is missing, has no such split, or has other classes than the run was trained on.
+
+    Args:
+        ema: evaluate the moving average of the weights.
+        bn_recalibrate: training batches that BatchNorm's running statistics are taken anew from.
+        gathers: gather predictions beside the metrics.
+    """
+    device = training_device.select_device(config)
+    training_device.configure_torch(config, device)
+    saved, is_train = trained.find_checkpoint(checkpoint), split == "train"
+    model = trained.model(saved.name, device, ema=ema)
+    splits = {"test" if split == "test" else "train"}  # the validation images are a part of the training images
+    if bn_recalibrate and not is_train:
+        splits.add("train")
+    data = trained.open_data(unaugmented(config) if is_train else config, device, saved.name, tuple(splits))
+    if data.classes != trained.started.classes:
+        message = "the data set has other classes than the run was trained on"
+        raise UserError(Problem(message, key="data.path", value=config.data.path), Exit.DATA)
+    loader = trained.loader(data, split)
+    recorded_digest = trained.started.data_digest.get(split)
+    if recorded_digest is not None and recorded_digest != data.digests.get(split):
+        warn(f"the {split} images or their labels are not those of the run")
+    amp, seed = training_device.amp_dtype(config, device), config.training.seed
+    evaluator = Evaluator(build.loss_fn(config), device, amp, seed)
+    if bn_recalibrate:
+        augmented = trained.open_data(config, device, saved.name, ("train",)).train if is_train else data.train
+        assert augmented is not None
+        run_through(evaluator.recalibrate(model, augmented, bn_recalibrate))
+    meter = PredictionMeter(loader.num_images) if gathers else None
+    name = f"ema_{split}" if ema else split
+    metrics = run_through(evaluator.evaluate(model, loader, name, meter))
+    for warning in [*data.warnings, *loader.warnings]:
+        warn(warning)
+    predictions = None
+    if meter is not None:
+        predictions = meter.predictions(
+            len(data.classes),
+            split=split,
+            step=saved.step,
+            epoch=saved.epoch,
+            weights="ema" if ema else "model",
+            bn_recalibrate=bn_recalibrate or trained.config.training.bn_recalibrate,
+            digest=data.digests.get(split),
+            order=epoch_order(loader.num_images, seed, 0) if is_train else None,
+        )
+    return EvaluationResult(metrics, saved.step, loader, data.classes, predictions)

@@ -6,10 +6,8 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import torch
-
-from benchmarks.layers import KINDS
-from benchmarks.measure import BenchOptions, Contender, Work, measure_interleaved
+from benchmarks.layers import work
+from benchmarks.measure import BenchOptions, Contender, measure_interleaved
 from benchmarks.table import MIB, Row
 from convnn.charts.chart import Series, draw
 
@@ -26,29 +24,15 @@ WIDTH, HEIGHT = 78, 16
 ROUNDS = 3
 
 
-def work(device: torch.device, side: int, K: int, channels: int, batch: int, options: dict[str, Any]) -> Work:
-    """ConvNN2d with as many output as input channels, forward and backward."""
-    layer = KINDS["ConvNN"][1](channels, channels, K=K, **options).to(device)
-    x = torch.randn(batch, channels, side, side, device=device, requires_grad=True)
-    grad = torch.randn(batch, channels, side, side, device=device)
-
-    def run() -> None:
-        layer(x).backward(grad)
-        x.grad = None
-        layer.zero_grad(set_to_none=True)
-
-    return Work(run, grad.nbytes + x.nbytes + sum(p.nbytes for p in layer.parameters()))
-
-
 def sweep(
     bench: BenchOptions, values: Sequence[int], variable: str, options: dict[str, Any]
 ) -> tuple[list[float], list[float]]:
-    """Seconds, and bytes beyond input and output, at each value of a variable."""
+    """Seconds, and bytes beyond input and output, of ConvNN2d at each value of a variable."""
     times, memory = [], []
     for value in values:
-        sizes, layer_options = dict(DEFAULTS), dict(options)
-        (sizes if variable in DEFAULTS else layer_options)[variable] = value
-        contender = Contender(work, (*sizes.values(), layer_options))
+        layer_options = DEFAULTS | options | {variable: value}
+        side, channels, batch = (layer_options.pop(name) for name in ("side", "channels", "batch"))
+        contender = Contender(work, (True, "ConvNN", layer_options, (channels, channels, side), batch))
         measurement = measure_interleaved([contender], BenchOptions(bench.device, ROUNDS))[0]
         times.append(measurement.seconds)
         memory.append(float(measurement.memory))

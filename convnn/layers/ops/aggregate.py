@@ -17,6 +17,7 @@ same, B * N * K * d * out multiply-adds.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -101,37 +102,54 @@ def aggregate_small(x: Tensor, index: Tensor, weight: Tensor, bias: Tensor, padd
     return torch.addmm(bias[:, None], flat_weight, gathered).view(1, -1, *sides)
 
 
+class AggregateInputs(NamedTuple):
+    """The arguments of `aggregate_tiles` but the bias, which its backward pass does not have."""
+
+    x: Tensor  # (B, N, C)
+    neighbor_index: Tensor  # (B or 1, N, K)
+    weight: Tensor  # (out, d, K)
+    sides: Sequence[int]
+    padding: int
+    coords: bool
+
+    def first_images(self, count: int) -> "AggregateInputs":
+        """Return those of the first images of the batch."""
+        index = self.neighbor_index
+        return self._replace(x=self.x[:count], neighbor_index=index[:count] if len(index) > 1 else index)
+
+    def kernel_source(self) -> Tensor:
+        """The map's own rows, whose padding the kernels know; or those of the padded map, with coordinates."""
+        x = self.x
+        return pad_rows(x, self.sides, self.padding, x.dtype, coords=True) if self.coords else x.contiguous()
+
+
 @operator("convnn::aggregate")
 def aggregate_tiles(
     x: Tensor, index: Tensor, weight: Tensor, bias: Tensor, sides: Sequence[int], padding: int, coords: bool
 ) -> Tensor:
     """`aggregate` of position-major rows, tile by tile. (B, N, C), (B or 1, N, K), (out, d, K) -> (B, N, out)"""
-    if _uses_kernels(x, index, weight, bias, sides, padding, coords):
-        return _aggregate_in_registers(x, index, weight, bias, sides, padding, coords)
-    return _aggregate_in_tiles(x, index, weight, bias, sides, padding, coords)
+    inputs = AggregateInputs(x, index, weight, sides, padding, coords)
+    if _uses_kernels(inputs, bias):
+        return _aggregate_in_registers(inputs, bias)
+    return _aggregate_in_tiles(inputs, bias)
 
 
-def _uses_kernels(
-    x: Tensor, index: Tensor, weight: Tensor, bias: Tensor | None, sides: Sequence[int], padding: int, coords: bool
-) -> bool:
+def _uses_kernels(inputs: AggregateInputs, bias: Tensor | None) -> bool:
     """Return whether there are kernels that agree with the tiles, in both directions and in both orders of sums.
 
     The backward pass, which has no bias, compares them with one of zeros.
     """
+    x, index, weight, sides, padding, coords = inputs
     if x.dtype not in launch.dtypes(x.device) or not len(x) or not launch.is_usable("aggregate", x):
         return False
 
     def agrees() -> bool:
-        images = slice(0, launch.CHECKED_IMAGES)
-        indices = index[images] if len(index) > 1 else index
+        checked = inputs.first_images(launch.CHECKED_IMAGES)
         some_bias = weight.new_zeros(len(weight)) if bias is None else bias
-        arguments = (x[images], indices, weight, some_bias, sides, padding, coords)
-        out, expected = _aggregate_in_registers(*arguments), _aggregate_in_tiles(*arguments)
-        backward_arguments = (expected, x[images], indices, weight, sides, padding, coords, True)
-        expected_grads = _aggregate_backward_in_tiles(*backward_arguments)
-        actual = [out]
+        actual, expected = [_aggregate_in_registers(checked, some_bias)], _aggregate_in_tiles(checked, some_bias)
+        expected_grads = _aggregate_backward_in_tiles(expected, checked, need_x=True)
         for is_ordered in (False, True):
-            actual += _aggregate_backward_in_registers(*backward_arguments, is_ordered)
+            actual += _aggregate_backward_in_registers(expected, checked, need_x=True, is_ordered=is_ordered)
         return launch.agree(actual, [expected, *expected_grads * 2], fused.tolerance(x))
 
     shapes = (x.shape[1:], index.shape[1:], len(index) > 1, weight.shape, tuple(sides), padding, coords)
@@ -139,31 +157,17 @@ def _uses_kernels(
     return launch.is_correct("aggregate", x, specialization, agrees)
 
 
-def _kernel_source(x: Tensor, sides: Sequence[int], padding: int, coords: bool) -> Tensor:
-    """The map's own rows, whose padding the kernels know; or those of the padded map, with coordinates."""
-    return pad_rows(x, sides, padding, x.dtype, coords=True) if coords else x.contiguous()
-
-
-def _aggregate_in_registers(
-    x: Tensor, index: Tensor, weight: Tensor, bias: Tensor, sides: Sequence[int], padding: int, coords: bool
-) -> Tensor:
+def _aggregate_in_registers(inputs: AggregateInputs, bias: Tensor) -> Tensor:
+    _, index, weight, sides, padding, _ = inputs
     slot_weight = weight[..., : index.shape[2]].permute(2, 1, 0).contiguous()  # (K, d, out)
-    source = _kernel_source(x, sides, padding, coords)
-    return fused.forward(source, index.contiguous(), slot_weight, bias.contiguous(), sides, padding)
+    return fused.forward(inputs.kernel_source(), index.contiguous(), slot_weight, bias.contiguous(), sides, padding)
 
 
 def _aggregate_backward_in_registers(
-    grad: Tensor,
-    x: Tensor,
-    index: Tensor,
-    weight: Tensor,
-    sides: Sequence[int],
-    padding: int,
-    coords: bool,
-    need_x: bool,
-    is_ordered: bool,
+    grad: Tensor, inputs: AggregateInputs, need_x: bool, is_ordered: bool
 ) -> tuple[Tensor, Tensor]:
-    source, grad, index = _kernel_source(x, sides, padding, coords), grad.to(x.dtype).contiguous(), index.contiguous()
+    x, index, weight, sides, padding, _ = inputs
+    source, grad, index = inputs.kernel_source(), grad.to(x.dtype).contiguous(), index.contiguous()
     slots = index.shape[2]
     grad_weight = fused.by_weight(source, index, grad, sides, padding).sum(0).permute(2, 1, 0).to(weight.dtype)
     if slots < weight.shape[2]:
@@ -177,9 +181,8 @@ def _aggregate_backward_in_registers(
     return grad_x.to(x.dtype).contiguous(), grad_weight
 
 
-def _aggregate_in_tiles(
-    x: Tensor, index: Tensor, weight: Tensor, bias: Tensor, sides: Sequence[int], padding: int, coords: bool
-) -> Tensor:
+def _aggregate_in_tiles(inputs: AggregateInputs, bias: Tensor) -> Tensor:
+    x, index, weight, sides, padding, coords = inputs
     out = x.new_empty(x.shape[0], index.shape[1], weight.shape[0])
     dtype = product_dtype(x)
     slot_weight = weight[..., : index.shape[2]].to(dtype)
@@ -208,22 +211,15 @@ def aggregate_backward(
 
     The first is empty unless `need_x`.
     """
-    if _uses_kernels(x, index, weight, None, sides, padding, coords):
+    inputs = AggregateInputs(x, index, weight, sides, padding, coords)
+    if _uses_kernels(inputs, None):
         is_ordered = torch.are_deterministic_algorithms_enabled()  # atomic additions come in any order
-        return _aggregate_backward_in_registers(grad, x, index, weight, sides, padding, coords, need_x, is_ordered)
-    return _aggregate_backward_in_tiles(grad, x, index, weight, sides, padding, coords, need_x)
+        return _aggregate_backward_in_registers(grad, inputs, need_x, is_ordered)
+    return _aggregate_backward_in_tiles(grad, inputs, need_x)
 
 
-def _aggregate_backward_in_tiles(
-    grad: Tensor,
-    x: Tensor,
-    index: Tensor,
-    weight: Tensor,
-    sides: Sequence[int],
-    padding: int,
-    coords: bool,
-    need_x: bool,
-) -> tuple[Tensor, Tensor]:
+def _aggregate_backward_in_tiles(grad: Tensor, inputs: AggregateInputs, need_x: bool) -> tuple[Tensor, Tensor]:
+    x, index, weight, sides, padding, coords = inputs
     in_channels, (out_channels, channels, _), slots = x.shape[2], weight.shape, index.shape[2]
     sum_dtype, dtype = torch.promote_types(x.dtype, torch.float32), product_dtype(x)
     grad_x = torch.empty_like(x, memory_format=torch.contiguous_format) if need_x else x.new_empty(0)

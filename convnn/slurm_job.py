@@ -68,11 +68,11 @@ class JobStep:
     port: int  # at which they meet there
 
 
-def current_step(environment: Mapping[str, str] = os.environ) -> JobStep | None:
+def current_step() -> JobStep | None:
     """Return the step of several tasks that this process is a part of; None outside of one."""
     names = ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID", "SLURM_STEP_ID", "SLURM_JOB_ID")
-    numbers = [environment.get(name, "") for name in names]
-    nodes = FIRST_NODE.match(environment.get("SLURM_STEP_NODELIST", ""))
+    numbers = [os.environ.get(name, "") for name in names]
+    nodes = FIRST_NODE.match(os.environ.get("SLURM_STEP_NODELIST", ""))
     if nodes is None or not all(re.fullmatch(r"[0-9]{1,12}", number) for number in numbers):
         return None
     rank, tasks, local_rank, step, job = map(int, numbers)
@@ -89,9 +89,9 @@ def current_job(environment: Mapping[str, str] = os.environ) -> str | None:
     return job if JOB_ID.fullmatch(job) else None
 
 
-def current_restarts(environment: Mapping[str, str] = os.environ) -> int:
+def current_restarts() -> int:
     """Return how often the job of this process was started again; 0 outside of one."""
-    restarts = environment.get("SLURM_RESTART_COUNT", "0")
+    restarts = os.environ.get("SLURM_RESTART_COUNT", "0")
     return int(restarts) if restarts.isdecimal() else 0
 
 

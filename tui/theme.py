@@ -5,7 +5,6 @@ from __future__ import annotations
 import locale
 import os
 import tomllib
-from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -82,9 +81,9 @@ def muted(app: App[Any], opacity: float = 0.6) -> str:
     return _blend(variables["background"], variables["foreground"], opacity)
 
 
-def wants_ascii(environment: Mapping[str, str] = os.environ) -> bool:
+def wants_ascii() -> bool:
     """Return whether this terminal has no more than ASCII."""
-    return ascii_only(locale.getpreferredencoding(False), environment)
+    return ascii_only(locale.getpreferredencoding(False), os.environ)
 
 
 def remembered_theme() -> str | None:
@@ -108,6 +107,6 @@ def _settings_path() -> Path:
     return config_folder() / "settings.toml"
 
 
-def wants_light(environment: Mapping[str, str] = os.environ) -> bool:
+def wants_light() -> bool:
     """Return whether the terminal names a light background in COLORFGBG."""
-    return environment.get("COLORFGBG", "").rpartition(";")[2] in ("7", "15")
+    return os.environ.get("COLORFGBG", "").rpartition(";")[2] in ("7", "15")

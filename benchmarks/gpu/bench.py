@@ -76,14 +76,14 @@ class GpuBench:
         except Exception as error:
             raise DeviceLostError(error_text(error)) from error
 
-    def milliseconds(self, work: Callable[[], object], seconds: float = 3.0, repeats: int = REPEATS) -> float:
+    def milliseconds(self, work: Callable[[], object], seconds: float = 3.0) -> float:
         """Median milliseconds of a call, in at most so many seconds."""
         for _ in range(WARM_UP if self.is_cuda else 1):
             work()
         self.synchronize()
         times: list[float] = []
         end = time.monotonic() + seconds
-        while len(times) < (2 if self.small else repeats) and (not times or time.monotonic() < end):
+        while len(times) < self.size(REPEATS, 2) and (not times or time.monotonic() < end):
             times.append(self._milliseconds_of_call(work))
         return median(times)
 

@@ -120,22 +120,22 @@ def confusion_matrix(predictions: Predictions, classes: Sequence[int]) -> np.nda
     return counts.reshape(len(classes), len(classes) + 1)
 
 
-def calibration_bins(predictions: Predictions, count: int = BINS) -> list[CalibrationBin]:
-    """Return the bins of equal width of the confidence that hold images: (0, 1/count], (1/count, 2/count] and so on.
+def calibration_bins(predictions: Predictions) -> list[CalibrationBin]:
+    """Return the bins of equal width of the confidence that hold images: (0, 1/BINS], (1/BINS, 2/BINS] and so on.
 
     Source: Guo et al., On Calibration of Modern Neural Networks, ICML 2017.
     """
     import numpy as np
 
     confidences, correct = predictions.confidences, predictions.is_correct
-    indices = np.clip(np.ceil(confidences * count).astype(int) - 1, 0, count - 1)
-    images = np.bincount(indices, minlength=count)
-    confidence_sums = np.bincount(indices, confidences, minlength=count)
-    correct_counts = np.bincount(indices, correct, minlength=count)
+    indices = np.clip(np.ceil(confidences * BINS).astype(int) - 1, 0, BINS - 1)
+    images = np.bincount(indices, minlength=BINS)
+    confidence_sums = np.bincount(indices, confidences, minlength=BINS)
+    correct_counts = np.bincount(indices, correct, minlength=BINS)
     return [
         CalibrationBin(
-            index / count,
-            (index + 1) / count,
+            index / BINS,
+            (index + 1) / BINS,
             int(images[index]),
             float(confidence_sums[index] / images[index]),
             float(correct_counts[index] / images[index]),

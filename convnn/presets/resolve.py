@@ -34,18 +34,14 @@ class Resolved:
 
 
 def resolve(
-    preset: Preset | None = None,
-    typed: Mapping[str, Any] | None = None,
-    *,
-    base: RunConfig | None = None,
-    dataset: DatasetInfo | None = None,
+    preset: Preset | None = None, typed: Mapping[str, Any] | None = None, *, dataset: DatasetInfo | None = None
 ) -> Resolved:
-    """Merge defaults (or `base`) < preset < typed, and check the values, the rules across them, and the preset's file.
+    """Merge defaults < preset < typed, and check the values, the rules across them, and the preset's file.
 
     `typed` is by option key; a string for an option of another kind is a word from a command line or a form. `dataset`
     is what is known of the data set, by default what its name tells: no file is opened here.
     """
-    merged = _Merged(preset, typed or {}, base)
+    merged = _Merged(preset, typed or {})
     data = merged.config.data
     return merged.check(dataset or published_info(data.dataset, data.resize))
 
@@ -53,7 +49,7 @@ def resolve(
 def resolve_with_data(
     preset: Preset | None = None, typed: Mapping[str, Any] | None = None, *, base: RunConfig | None = None
 ) -> Resolved:
-    """Do what `resolve` does with the image size that the data set on this machine has."""
+    """Do what `resolve` does with the image size of the data set on this machine, and `base` in place of the defaults."""
     merged = _Merged(preset, typed or {}, base)
     data = merged.config.data
     return merged.check(dataset_info(data.dataset, data.path, data.resize))
@@ -62,7 +58,7 @@ def resolve_with_data(
 class _Merged:
     """The values of a preset and typed ones over the defaults, each checked alone."""
 
-    def __init__(self, preset: Preset | None, typed: Mapping[str, Any], base: RunConfig | None) -> None:
+    def __init__(self, preset: Preset | None, typed: Mapping[str, Any], base: RunConfig | None = None) -> None:
         self.preset, self.typed = preset, typed
         self.file = str(preset.path or preset.name) if preset else None
         self.problems = list(preset.problems) if preset else []

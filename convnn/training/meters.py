@@ -24,9 +24,9 @@ class Meters:
         self.images = 0
         self.steps = 0
 
-    def add(self, losses: Tensor, logits: Tensor, targets: Tensor, step: int = 0) -> None:
+    def add(self, losses: Tensor, logits: Tensor, targets: Tensor) -> None:
         """Count a (micro-)batch: losses (B,), logits (B, classes), targets (B,)."""
-        self.add_sums(self.batch_sums(losses, logits, targets), len(targets), step)
+        self.add_sums(self.batch_sums(losses, logits, targets), len(targets), step=0)
 
     def batch_sums(self, losses: Tensor, logits: Tensor, targets: Tensor) -> Tensor:
         """Return the summed loss and scores of a (micro-)batch. (B,), (B, classes), (B,) -> (1 + scores,)"""

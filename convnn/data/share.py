@@ -28,4 +28,9 @@ class BatchShare:
         return torch.cat([rows.tensor_split(self.processes)[self.rank] for rows in micro_batches])
 
 
+def part_sizes(total: int, parts: int) -> list[int]:
+    """Return the sizes of the parts into which `Tensor.tensor_split` divides so many rows."""
+    return [total // parts + (part < total % parts) for part in range(parts)]
+
+
 WHOLE_BATCH = BatchShare()

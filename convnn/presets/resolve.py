@@ -49,7 +49,7 @@ def resolve(
 def resolve_with_data(
     preset: Preset | None = None, typed: Mapping[str, Any] | None = None, *, base: RunConfig | None = None
 ) -> Resolved:
-    """Do what `resolve` does with the image size of the data set on this machine, and `base` in place of the defaults."""
+    """Do what `resolve` does with the image size of the data on this machine, and `base` in place of the defaults."""
     merged = _Merged(preset, typed or {}, base)
     data = merged.config.data
     return merged.check(dataset_info(data.dataset, data.path, data.resize))

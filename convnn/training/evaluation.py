@@ -90,9 +90,8 @@ class Evaluator:
                 norm.momentum = None  # a mean over all batches, not a moving one
             with closing(loader.poll_epoch(0)) as polled:
                 for batch in polled:
-                    images = 0 if batch is None else sum(self.group.proceed(len(batch[1])))
-                    if batch is not None and images:  # ready, and some image of it can be read
-                        self.group.rows.start, self.group.rows.size = 0, images
+                    # ready, and some image of it can be read
+                    if batch is not None and self.group.set_rows(self.group.proceed(len(batch[1]))):
                         with torch.no_grad(), autocast(self.device, self.amp):
                             functional_call(model, statistics, (batch[0],))
                         count += 1

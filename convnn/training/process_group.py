@@ -1,6 +1,6 @@
 """The processes that train one run together: each computes its rows of every batch, and all hold the same weights."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
@@ -18,7 +18,7 @@ BACKENDS = {"cpu": "gloo", "cuda": "cpu:gloo,cuda:nccl"}  # by type of device
 
 @dataclass
 class BatchRows:
-    """The rows of the (micro-)batch in hand that this process computes; the trainer sets them before each pass."""
+    """The rows of the (micro-)batch in hand that this process computes, set before each pass."""
 
     start: int = 0
     size: int = 0  # of the whole (micro-)batch
@@ -47,6 +47,11 @@ class ProcessGroup:
     def share(self, micro_batches: int) -> BatchShare:
         """Return the rows that this process takes of each batch of so many micro-batches."""
         return BatchShare(self.rank, self.size, micro_batches)
+
+    def set_rows(self, sizes: Sequence[int]) -> int:
+        """Set how many rows of the (micro-)batch in hand each process has; return how many they are together."""
+        self.rows.start, self.rows.size = sum(sizes[: self.rank]), sum(sizes)
+        return self.rows.size
 
     def proceed(self, images: int) -> list[int]:
         """Wait until rank 0 goes on to the next step; return the number of `images` that each process has for it."""
@@ -93,9 +98,9 @@ class ProcessGroup:
         parallel.register_comm_hook(None, _sum_bucket)
         return parallel
 
-    def accumulating(self, model: nn.Module) -> AbstractContextManager[Any]:
-        """Return a context of passes whose gradients are summed over the processes by a later pass."""
-        if isinstance(model, nn.parallel.DistributedDataParallel):
+    def backward_pass(self, model: nn.Module, *, sums: bool) -> AbstractContextManager[Any]:
+        """Return the context of a pass: it `sums` its gradients over the processes, or leaves that to a later pass."""
+        if not sums and isinstance(model, nn.parallel.DistributedDataParallel):
             return model.no_sync()
         return nullcontext()
 

@@ -9,7 +9,7 @@ import json
 import platform
 import time
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import closing, nullcontext
+from contextlib import closing
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,7 @@ from convnn.config.schema import RunConfig
 from convnn.costs.memory_fit import ModelMemoryError, is_out_of_memory, shortage
 from convnn.costs.plan import plan
 from convnn.data.catalog import DATASETS
+from convnn.data.share import part_sizes
 from convnn.data.splits import small_last_batch
 from convnn.errors import UserError
 from convnn.events import Epoch, Event, Finished, Started, Step, Warned
@@ -150,24 +151,23 @@ class Trainer:
 
         `images` are those of each process, of which this one's are here; without it there is no other process.
         """
-        state, rows = self.state, self.group.rows
+        state = self.state
         images = [len(y)] if images is None else images
         batch_size = sum(images)
         total = torch.zeros((), device=self.device)
         self._reset_gradients()
         count = min(self.config.training.accumulate, batch_size)
-        micro_batches = zip(x.tensor_split(count), y.tensor_split(count), strict=True)
-        for index, (xs, ys) in enumerate(micro_batches):
-            sizes = [own // count + (index < own % count) for own in images]  # as tensor_split has them, by process
-            rows.start, rows.size = sum(sizes[: self.group.rank]), sum(sizes)
-            is_last = index == count - 1
-            with nullcontext() if is_last else self.group.accumulating(self.parallel_model):
+        sizes = zip(*(part_sizes(own, count) for own in images), strict=True)  # of each micro-batch, by process
+        micro_batches = zip(x.tensor_split(count), y.tensor_split(count), sizes, strict=True)
+        for number, (xs, ys, rows) in enumerate(micro_batches, start=1):
+            size = self.group.set_rows(rows)
+            with self.group.backward_pass(self.parallel_model, sums=number == count):
                 if self.graphed_pass is None:
                     losses, logits = self._run_pass(xs, ys, batch_size)
                 else:
                     losses, logits = self.graphed_pass(xs, ys)
             sums = self.group.sum(state.meters.batch_sums(losses, logits, ys))
-            state.meters.add_sums(sums, rows.size, state.position.global_step + 1)
+            state.meters.add_sums(sums, size, state.position.global_step + 1)
             total += sums[0].to(total.dtype) / batch_size
         state.scaler.unscale_(state.optimizer)
         norm = self._clip_gradient()
@@ -334,12 +334,11 @@ class Trainer:
     def _random_batch(self) -> tuple[Tensor, Tensor]:
         """Return noise and labels in the shape of this process's part of a micro-batch: (B, C, H, W), (B,)."""
         training, data, group = self.config.training, self.state.data, self.group
-        size = min(training.batch_size, self.state.train_loader.num_images)
-        size = -(-size // training.accumulate)
-        own = torch.arange(size)[group.share(1).rows(size)]
-        group.rows.start, group.rows.size = int(own[0]) if len(own) else size, size
-        x = torch.randn(len(own), 3, *data.image_size, device=self.device)
-        return x, own.to(self.device) % len(data.classes)
+        size = -(-min(training.batch_size, self.state.train_loader.num_images) // training.accumulate)
+        sizes = part_sizes(size, group.size)
+        group.set_rows(sizes)
+        x = torch.randn(sizes[group.rank], 3, *data.image_size, device=self.device)
+        return x, (group.rows.start + torch.arange(len(x), device=self.device)) % len(data.classes)
 
     def _batch_warnings(self) -> list[str]:
         training, loader = self.config.training, self.state.train_loader

@@ -104,6 +104,23 @@ def read_regular(path: Path, limit: int, *, single_link: bool = True) -> bytes:
     return data
 
 
+def read_tail(path: Path, size: int) -> str:
+    """Return the last `size` bytes of a text file; empty where it cannot be read."""
+    try:
+        with open_regular(path) as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - size))
+            return file.read(size).decode("utf-8", "replace")
+    except OSError:
+        return ""
+
+
+def folder_entries(path: Path) -> list[Path]:
+    """Return what is in a folder, sorted; nothing where there is no folder."""
+    if not path.is_dir():
+        return []
+    return sorted(path.iterdir())
+
+
 def open_append(path: Path) -> int:
     """Return a descriptor to append to a regular file with, which is made where it is missing; it can be read, too.
 

@@ -11,7 +11,7 @@ import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -131,6 +131,13 @@ def split_of(name: str) -> str | None:
 def lower_is_better(name: str) -> bool:
     """Return whether a lower value is better: for losses, times and memory, not for accuracies and speeds."""
     return metric_info(name).better == "lower"
+
+
+def best_of(name: str) -> Callable[..., Any]:
+    """Return `min` or `max`, which chooses the best of several values."""
+    if lower_is_better(name):
+        return min
+    return max
 
 
 def monitored(*, validation: bool) -> str:

@@ -90,6 +90,13 @@ def plural(count: int, noun: str, nouns: str | None = None) -> str:
     return f"{count:,} {noun if count == 1 else nouns or noun + 's'}"
 
 
+def last_message(output: str) -> str:
+    """Return the last error that a command printed, or else its last line; empty where it printed nothing."""
+    lines = [line for line in output.split("\n") if line.strip()]
+    errors = [line for line in lines if line.startswith("error: ")]
+    return ("", *lines, *errors)[-1].removeprefix("error: ").strip()
+
+
 def one_line(text: str) -> str:
     """Return the text with line breaks and other runs of white space as single spaces."""
     return " ".join(text.split())

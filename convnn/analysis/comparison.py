@@ -16,7 +16,7 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import ValidationError
 
-from convnn.analysis.fields import Field, get_field, metric_names
+from convnn.analysis.fields import Field, check_number, get_field, metric_names
 from convnn.analysis.prediction_comparison import PredictionPair, compare_runs
 from convnn.analysis.repeats import RunGroup, group_repeats, noise_floor
 from convnn.analysis.training_data import train_images
@@ -27,7 +27,6 @@ from convnn.config.schema import RunConfig
 from convnn.costs.plan import Plan, plan
 from convnn.data.catalog import published_info
 from convnn.errors import Problem, UserError
-from convnn.events import CodeState
 from convnn.json_values import json_value
 from convnn.metrics import LAYER_METRICS, metric_info, monitored, split_of
 from convnn.runs.history import History
@@ -72,16 +71,6 @@ class ComparedRun:
     def read(cls, summary: Summary) -> ComparedRun:
         """Read the epochs of a run."""
         return cls(summary, summary.run.history(steps=False))
-
-    @property
-    def code(self) -> CodeState | None:
-        """The code that it was trained by, of a run that recorded it."""
-        return self.history.started.code if self.history.started else None
-
-    @property
-    def commit(self) -> str | None:
-        """The commit that was checked out when it started."""
-        return self.history.started.git_commit if self.history.started else None
 
     @cached_property
     def plan(self) -> Plan | None:
@@ -177,11 +166,12 @@ class Comparison:
     @property
     def code_differs(self) -> bool | None:
         """Whether commits or changes to them differ; None where not all runs recorded them and none is known to."""
-        commits = {run.commit for run in self.runs if run.commit is not None}
-        changes = {(run.code.dirty, run.code.diff_sha256) for run in self.runs if run.code is not None}
+        codes = [run.history.code for run in self.runs]
+        commits = {run.history.commit for run in self.runs} - {None}
+        changes = {(code.dirty, code.diff_sha256) for code in codes if code is not None}
         if len(commits) > 1 or len(changes) > 1:
             return True
-        return False if all(run.code is not None for run in self.runs) else None
+        return None if None in codes else False
 
     def json(self) -> dict[str, Any]:
         """Return the document of `convnn compare --json`."""
@@ -240,10 +230,7 @@ def compare(
     if metric is not None and metric not in recorded:
         get_field(metric, recorded)  # an unknown name raises with the nearest known one
         raise UserError(Problem(f"none of these runs has a {metric}", key="metric", value=metric))
-    field = get_field(key, recorded)
-    if field.kind != "number":
-        fix = "give best, test_top1 or best:test_loss, for example"
-        raise UserError(Problem(f"{key} is no number", key="figure", value=key, fix=fix))
+    field = check_number(get_field(key, recorded), "figure")
     compared = [ComparedRun.read(run) for run in runs]
     metric = metric or shared_monitor(compared)
     groups = group_repeats(runs, field, only_finished=not unfinished)

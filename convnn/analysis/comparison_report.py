@@ -6,14 +6,14 @@ import math
 from collections.abc import Iterator
 
 from convnn.analysis.comparison import Comparison, MetricRow, unknown_options
-from convnn.analysis.fields import RUN_FIELDS, choosing_metrics, get_field
+from convnn.analysis.fields import RUN_FIELDS, get_field, test_chosen_note
 from convnn.analysis.prediction_comparison import class_table
-from convnn.analysis.repeats import TRIAL_SHARE, copies_note, drawn_note, interval_text
+from convnn.analysis.repeats import TRIAL_SHARE, copies_note, drawn_note, interval_text, sd_text
 from convnn.analysis.training_data import may_differ
 from convnn.analysis.verdict import signed
 from convnn.config.options import BY_KEY
 from convnn.config.recorded import value_text
-from convnn.metrics import format_value, lower_is_better, split_of
+from convnn.metrics import format_value, lower_is_better
 from convnn.tables import Column, Table
 from convnn.text import plural, prefixed
 
@@ -115,10 +115,8 @@ def groups_table(comparison: Comparison) -> Table:
         if estimate is None:
             rows.append([name, "0", MISSING, MISSING, MISSING])
             continue
-        sd = MISSING if estimate.sd is None else format_value(estimate.sd, metric)
-        rows.append(
-            [name, str(estimate.n), format_value(estimate.mean, metric), sd, interval_text(group, metric) or MISSING]
-        )
+        texts = [format_value(estimate.mean, metric), sd_text(estimate, metric), interval_text(group, metric)]
+        rows.append([name, str(estimate.n), *(text or MISSING for text in texts)])
     return Table(columns, rows, f"repeats, which differ in the seed alone, by {comparison.field.key}")
 
 
@@ -179,9 +177,8 @@ def _run_caveats(comparison: Comparison) -> Iterator[str]:
 
 
 def _best_caveats(comparison: Comparison) -> Iterator[str]:
-    metrics = choosing_metrics(comparison.field, [run.summary for run in comparison.runs])
-    if any(split_of(metric) == "test" for metric in metrics):
-        yield "best on test: the epoch was chosen on the test set, which flatters every run"
+    for note in test_chosen_note(comparison.field, [run.summary for run in comparison.runs]):
+        yield f"{note}, which flatters every run"
     floors = {group.noise_floor for group in comparison.group_comparisons if group.noise_floor}
     epochs = min((run.summary.epoch for run in comparison.runs if run.summary.status == "done"), default=0)
     if any(epochs < TRIAL_SHARE * floor.epochs for floor in floors):
@@ -204,9 +201,9 @@ def _code_notes(comparison: Comparison) -> Iterator[str]:
     by_commit: dict[str, list[str]] = {}
     by_changes: dict[str, list[str]] = {}
     for name, run in zip(comparison.names, comparison.runs, strict=True):
-        if run.commit is not None:
-            by_commit.setdefault(run.commit, []).append(name)
-        if (code := run.code) is not None:
+        if (commit := run.history.commit) is not None:
+            by_commit.setdefault(commit, []).append(name)
+        if (code := run.history.code) is not None:
             changes = f"with the changes {(code.diff_sha256 or '?')[:12]}" if code.dirty else "without changes"
             by_changes.setdefault(changes, []).append(name)
     if len(by_commit) > 1:

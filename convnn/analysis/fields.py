@@ -20,7 +20,7 @@ from convnn.config.recorded import UNKNOWN, value_text
 from convnn.errors import Problem, UserError, did_you_mean
 from convnn.events import now
 from convnn.files import directory_size
-from convnn.metrics import format_value, known_metric_names, monitored
+from convnn.metrics import format_value, known_metric_names, monitored, split_of
 from convnn.runs.status import STATUSES
 from convnn.runs.summary import Summary
 from convnn.text import age_text, memory
@@ -124,6 +124,14 @@ def metric_names(runs: Iterable[Summary]) -> list[str]:
     return list(dict.fromkeys(name for names in distinct for name in names))
 
 
+def check_number(field: Field, flag: str) -> Field:
+    """Return a field whose values are numbers. Raises UserError for another one, which names its flag."""
+    if field.kind != "number":
+        fix = "give best, test_top1 or best:test_loss, for example"
+        raise UserError(Problem(f"{field.key} is no number", key=flag, value=field.key, fix=fix))
+    return field
+
+
 def choosing_metrics(field: Field, runs: Iterable[Summary]) -> set[str]:
     """Return the metrics by which the epoch of the field's value was chosen: those that the runs monitor for `best`.
 
@@ -134,6 +142,13 @@ def choosing_metrics(field: Field, runs: Iterable[Summary]) -> set[str]:
     if field.metric is not None:
         return {field.metric}
     return {run.best.metric for run in runs if run.best is not None}
+
+
+def test_chosen_note(field: Field, runs: Iterable[Summary]) -> list[str]:
+    """Return the note that the epoch of the field's value was chosen on the test set, if it was."""
+    if any(split_of(metric) == "test" for metric in choosing_metrics(field, runs)):
+        return ["best on test: the epoch was chosen on the test set"]
+    return []
 
 
 def measuring_metrics(field: Field, runs: Iterable[Summary]) -> set[str]:

@@ -9,7 +9,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 from convnn.analysis.comparison import ComparedRun, CostAxis, shared_monitor
-from convnn.analysis.fields import Field, get_field, metric_names
+from convnn.analysis.fields import Field, check_number, get_field, metric_names
 from convnn.analysis.repeats import RunGroup, copies_note, drawn_note, group_repeats
 from convnn.analysis.run_table import active_value, group_keys, imported_note
 from convnn.charts.figure import FigureData, FigureLine
@@ -48,9 +48,7 @@ def figure_data(runs: Sequence[Summary], *, metric: str | None = None, x: str = 
         if x_field.option is None:
             fix = f"give {', '.join(CURVE_AXES)} or an option, such as K"
             raise UserError(Problem(f"--x is {x!r}: must be an axis of the training or an option", key="x", fix=fix))
-        field = get_field(metric or "best", recorded)
-        if field.kind != "number":
-            raise UserError(Problem(f"{field.key} is no number", key="metric", fix="give best:test_top1, for example"))
+        field = check_number(get_field(metric or "best", recorded), "metric")
         data = _over_option(runs, field, x_field)
     if not any(math.isfinite(mean) for line in data.lines for mean in line.mean):
         notes = f" ({'; '.join(data.notes)})" if data.notes else ""

@@ -6,15 +6,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from convnn.analysis.fields import Field, choosing_metrics
-from convnn.analysis.repeats import RunGroup, copies_note, differing_values, drawn_note, group_repeats
+from convnn.analysis.fields import Field, check_number, test_chosen_note
+from convnn.analysis.repeats import RunGroup, copies_note, differing_values, drawn_note, group_repeats, mean_text
 from convnn.analysis.run_table import imported_note
 from convnn.analysis.statistics import MeanEstimate
 from convnn.analysis.training_data import data_conflict
 from convnn.config.recorded import UNKNOWN
 from convnn.errors import Problem, UserError
 from convnn.json_values import json_value
-from convnn.metrics import format_value, split_of
 from convnn.runs.summary import Summary
 from convnn.tables import Column, Table
 from convnn.text import plural
@@ -62,9 +61,7 @@ class PivotTable:
     def _cell_text(self, cell: MeanEstimate | None) -> str:
         if cell is None:
             return EMPTY_CELL
-        metric = self.cell.format_as
-        mean = format_value(cell.mean, metric)
-        return mean if cell.sd is None else f"{mean} ± {format_value(cell.sd, metric)} ({cell.n})"
+        return mean_text(cell, self.cell.format_as)
 
 
 def _named_values(fields: Sequence[Field], values: Values) -> dict[str, Any]:
@@ -82,9 +79,7 @@ def pivot(runs: Sequence[Summary], rows: Sequence[Field], cols: Sequence[Field],
     """
     if not rows and not cols:
         raise UserError(Problem("a table needs rows or columns", fix="give --rows layer.K, for example"))
-    if cell.kind != "number":
-        fix = "give --cell best:test_top1, for example"
-        raise UserError(Problem(f"{cell.key} is no number", key="cell", fix=fix))
+    check_number(cell, "cell")
     members: dict[tuple[Values, Values], list[Summary]] = {}
     for run in runs:
         row, col = tuple(field.get(run) for field in rows), tuple(field.get(run) for field in cols)
@@ -116,9 +111,7 @@ def _notes(groups: list[RunGroup], cell: Field) -> list[str]:
         cells = plural(duplicates, "cell")
         notes.append(f"{cells} with the model of another cell: the options that tell them apart have no effect there")
     runs = [run for group in groups for run in group.runs]
-    if any(split_of(metric) == "test" for metric in choosing_metrics(cell, runs)):
-        notes.append("best on test: the epoch was chosen on the test set")
-    return notes + imported_note(runs)
+    return [*notes, *test_chosen_note(cell, runs), *imported_note(runs)]
 
 
 def _check_repeats(cells: Cells, rows: Sequence[Field], cols: Sequence[Field]) -> None:

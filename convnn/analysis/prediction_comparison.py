@@ -8,8 +8,7 @@ from typing import Any
 
 from convnn import predictions
 from convnn.analysis.classification import PairedComparison, compare_predictions
-from convnn.analysis.statistics import ALPHA
-from convnn.analysis.verdict import p_text
+from convnn.analysis.verdict import outcome, p_text
 from convnn.errors import UserError
 from convnn.predictions import Predictions
 from convnn.runs.history import History
@@ -42,12 +41,11 @@ class PredictionPair:
         if self.comparison is None or self.predictions is None:
             return f"{start}not compared: {self.reason}"
         total = self.comparison.total
-        outcome = "distinguishable" if total.p_value < ALPHA else "not distinguishable"
         sources = " and ".join(part.source.partition(" on the ")[0] for part in self.predictions)
         return (
             f"{start}{total.difference:+.2f} points on {plural(total.images, f'{self.predictions[0].split} image')}, "
             f"{first} alone is right on {total.first_alone}, {second} alone on {total.second_alone}: "
-            f"{outcome} ({p_text(total.p_value)}, McNemar's exact test; {sources})"
+            f"{outcome(total.p_value)} ({p_text(total.p_value)}, McNemar's exact test; {sources})"
         )
 
     def json(self) -> dict[str, Any]:

@@ -170,6 +170,21 @@ def _split_words(splits: Iterable[str]) -> str:
     return " and ".join({"test": "test", "val": "validation"}[split] for split in sorted(set(splits)))
 
 
+def sd_text(estimate: MeanEstimate, metric: str) -> str:
+    """Return the standard deviation as text; empty for a single value, which has none."""
+    if estimate.sd is None:
+        return ""
+    return format_value(estimate.sd, metric)
+
+
+def mean_text(estimate: MeanEstimate, metric: str, count: str = "") -> str:
+    """Return a mean as text, "71.20 ± 0.31 (3)" of several values; `count` stands in place of their number."""
+    mean = format_value(estimate.mean, metric)
+    if sd := sd_text(estimate, metric):
+        return f"{mean} ± {sd} ({count or estimate.n})"
+    return f"{mean} ({count})" if count else mean
+
+
 def interval_text(group: RunGroup, metric: str) -> str:
     """Return the confidence interval of a group's mean as text; empty where it has none."""
     return "" if group.interval is None else " to ".join(format_value(end, metric) for end in group.interval)

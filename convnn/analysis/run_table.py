@@ -8,13 +8,20 @@ from typing import Any
 
 from convnn.analysis import fields
 from convnn.analysis.fields import RUN_FIELDS, Field
-from convnn.analysis.repeats import RunGroup, copies_note, differing_values, drawn_note, group_repeats, interval_text
+from convnn.analysis.repeats import (
+    RunGroup,
+    copies_note,
+    differing_values,
+    drawn_note,
+    group_repeats,
+    interval_text,
+    sd_text,
+)
 from convnn.config.active import UNCOUNTED
 from convnn.config.options import OPTIONS
 from convnn.config.recorded import SEED, UNKNOWN, Settings
-from convnn.errors import Problem, UserError
 from convnn.json_values import json_value
-from convnn.metrics import format_value, lower_is_better
+from convnn.metrics import best_of, format_value
 from convnn.runs.summary import Summary
 from convnn.tables import Column, Table
 from convnn.text import plural
@@ -199,9 +206,9 @@ class GroupTable:
         estimate, metric = group.estimate, self.field.format_as
         if estimate is None:
             return ["0", *("" for _ in self._statistics[1:])]
-        best_of = min if lower_is_better(metric) else max
-        sd = "" if estimate.sd is None else format_value(estimate.sd, metric)
-        cells = [str(estimate.n), format_value(estimate.mean, metric), sd, format_value(best_of(group.values), metric)]
+        best = best_of(metric)(group.values)
+        cells = [str(estimate.n), format_value(estimate.mean, metric), sd_text(estimate, metric)]
+        cells.append(format_value(best, metric))
         if self.has_intervals:
             cells.append(interval_text(group, metric))
         return cells
@@ -212,9 +219,7 @@ def group_runs(runs: Sequence[Summary], by: str, field: Field) -> GroupTable:
 
     Raises UserError where the field is no number.
     """
-    if field.kind != "number":
-        fix = "give --figure best:test_top1, for example"
-        raise UserError(Problem(f"{field.key} is no number", key="figure", fix=fix))
+    fields.check_number(field, "figure")
     notes = imported_note(runs)
     if by == REPEATS:
         return _group_by_repeats(runs, field, notes)

@@ -153,12 +153,11 @@ def _sentence(
     metric = field.format_as
     unit = " points" if metric_info(metric).unit == "%" else ""
     interval = f"{CONFIDENCE_LEVEL:.0%} interval {signed(difference.low, metric)} to {signed(difference.high, metric)}"
-    outcome = "distinguishable" if p < ALPHA else "not distinguishable"
     text = p_text(p)
     if is_adjusted:
         text += ", Holm-adjusted"
     value = f"{signed(difference.value, metric)}{unit} ({_point(field)})"
-    parts = [f"{value}, {interval.replace('%', ' %')}: {outcome} ({text})"]
+    parts = [f"{value}, {interval.replace('%', ' %')}: {outcome(p)} ({text})"]
     if noise_floor is not None:
         sd = f"{format_value(noise_floor.sd, metric)}{unit}"
         parts.append(f"a single run, compared with a run-to-run standard deviation of {sd}")
@@ -192,6 +191,11 @@ def signed(value: float, metric: str) -> str:
     if not text.strip("-0."):
         return text.lstrip("-")
     return text if text.startswith("-") else f"+{text}"
+
+
+def outcome(p: float) -> str:
+    """Return what a test with this p says of a difference."""
+    return "distinguishable" if p < ALPHA else "not distinguishable"
 
 
 def p_text(p: float) -> str:

@@ -123,6 +123,27 @@ def refuse(flags: Mapping[str, object], other_flag: str) -> None:
         raise UserError([Problem(problem, fix="leave one of them out") for problem in problems])
 
 
+def refuse_without(flags: Mapping[str, object], needed_flag: str) -> None:
+    """Raise UserError for each of these flags that was given: none is possible without the other one."""
+    fix = f"give {needed_flag}, too, or leave it out"
+    problems = [
+        Problem(f"{flag} is only for {needed_flag}", key=flag.removeprefix("--"), fix=fix)
+        for flag, value in flags.items()
+        if value
+    ]
+    if problems:
+        raise UserError(problems)
+
+
+def only_one(modes: Mapping[str, object], missing: str, fix: str) -> None:
+    """Raise UserError unless exactly one of these was given; `missing` is the message where none was."""
+    requested = [mode for mode, value in modes.items() if value]
+    if not requested:
+        raise UserError(Problem(missing, fix=fix))
+    if len(requested) > 1:
+        raise UserError(Problem(f"{' and '.join(requested)} exclude each other", fix=fix))
+
+
 def unknown_choice(name: str, value: str, choices: Iterable[str]) -> Problem:
     """Return the problem that the flag of this name takes no such value."""
     *others, last = choices

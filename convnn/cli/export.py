@@ -9,7 +9,6 @@ import typer
 
 from convnn.cli import arguments
 from convnn.cli.output import write_data, write_json
-from convnn.errors import Problem, UserError
 from convnn.terminal.console import say
 
 EXAMPLES = """
@@ -42,18 +41,17 @@ def export(
     from convnn.runs.run import runs_root
 
     formats = {"--csv": csv, "--json": as_json, "--tensorboard": tensorboard is not None}
-    requested = [name for name, value in formats.items() if value]
-    if len(requested) != 1:
-        message = f"{' and '.join(requested)} exclude each other" if requested else "no format is given"
-        raise UserError(Problem(message, fix="choose --csv, --json or --tensorboard DIR"))
+    arguments.only_one(formats, "no format is given", "choose --csv, --json or --tensorboard DIR")
     root = runs_root(runs)
     sources = {run.path: run for run in (find_run(name, root) for name in names)}.values()
     if tensorboard is not None:
         for run in sources:
             say(f"written to {write_tensorboard(run, tensorboard)}")
         return None
-    rows = {run: (step_rows if steps else epoch_rows)(run.history(steps=steps)) for run in sources}
+    kind, rows_of = "epochs", epoch_rows
+    if steps:
+        kind, rows_of = "steps", step_rows
+    rows = {run: rows_of(run.history(steps=steps)) for run in sources}
     if as_json:
-        kind = "steps" if steps else "epochs"
         return write_json({"runs": [{"name": run.name, kind: run_rows} for run, run_rows in rows.items()]})
     return write_data(csv_text({run.name: run_rows for run, run_rows in rows.items()}))

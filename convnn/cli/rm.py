@@ -53,14 +53,10 @@ def rm(
 
     root = runs_root(runs)
     modes = {"RUN": names, "--where or --older": where or older, "--undo": undo, "--empty": empty}
-    requested = [name for name, value in modes.items() if value]
-    if len(requested) != 1:
-        message = f"{' and '.join(requested)} exclude each other" if requested else "nothing to remove"
-        raise UserError(Problem(message, fix="give RUN, or --where and --older, or --undo, or --empty"))
+    arguments.only_one(modes, "nothing to remove", "give RUN, or --where and --older, or --undo, or --empty")
     if undo:
         return _bring_back(root, count or 1, dry_run)
-    if count is not None:
-        raise UserError(Problem("--count is only for --undo", fix="leave it out, or give --undo", key="count"))
+    arguments.refuse_without({"--count": count}, "--undo")
     if empty:
         return _empty(root, dry_run, yes=yes)
     selected = _named(names, root) if names else _matching(root, where, older)

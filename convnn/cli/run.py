@@ -16,15 +16,13 @@ from convnn import startup
 from convnn.cli import arguments
 from convnn.cli.end_hooks import EndHooks
 from convnn.cli.show import run_json
-from convnn.config.toml import dumps
 from convnn.data.catalog import data_summary
 from convnn.errors import Exit, Problem, UserError
 from convnn.gc_pause import gc_paused
-from convnn.presets.resolve import resolve_with_data
-from convnn.presets.store import read
+from convnn.presets.resolve import resolve_named
 from convnn.repository.state import check_extra, read_code
 from convnn.runs.marker import is_ours
-from convnn.runs.run import create_run, is_run, runs_root
+from convnn.runs.run import is_run, new_run, runs_root
 from convnn.slurm_job import SlurmError, current_step
 from convnn.terminal.console import err, out, say
 from convnn.text import escaped
@@ -156,7 +154,7 @@ def run(
             max_minutes=max_minutes,
             hooks=hooks,
         )
-    resolved = resolve_with_data(None if preset is None else read(preset), typed)
+    resolved = resolve_named(preset, typed)
     config = resolved.checked()
     _check_flags(config, resume=resume, overwrite=overwrite, run=evaluated_run, checkpoint=checkpoint)
     if config.output.test_only:
@@ -164,16 +162,15 @@ def run(
     if requeue and not resume:
         fix = "give --output_dir DIR --resume, too: a requeued job starts its command again"
         raise UserError(Problem("--requeue is for a command that continues its run", key="requeue", fix=fix))
-    if take_over and not resume:
-        raise UserError(Problem("--take-over is only for --resume", key="take-over", fix="leave it out"))
+    if not resume:
+        arguments.refuse_without({"--take-over": take_over}, "--resume")
     if queue:
         arguments.refuse({"--resume": resume, "--overwrite": overwrite, "--max-minutes": max_minutes}, "--queue")
     if slurm:
         unusable = {"--queue": queue, "--resume": resume, "--overwrite": overwrite, "--requeue": requeue}
         unusable |= {"--json": as_json, "--dry-run": dry_run, "--test_only": config.output.test_only}
         arguments.refuse(unusable, "--slurm")
-    if yes:
-        raise UserError(Problem("--yes is only for --seeds", key="yes", fix="leave it out"))
+    arguments.refuse_without({"--yes": yes}, "--seeds")
     for note in resolved.notes:
         say(f"note: {note}")
     if dry_run:
@@ -200,11 +197,13 @@ def run(
     with gc_paused():
         from convnn.training import device  # torch comes in here
     device.select_device(config)
-    directory = Path(config.output.dir) if config.output.dir else None
-    if resume and directory is not None and is_run(directory) and is_ours(directory):
-        target, is_resumed = _unfinished_run(directory, config, runs_root(runs)), True
+    directory = Path(config.output.dir or "")
+    is_resumed = resume and is_run(directory) and is_ours(directory)  # which needs --output_dir
+    target: Run | None
+    if is_resumed:
+        target = _unfinished_run(directory, config, runs_root(runs))
     else:
-        target, is_resumed = _new_run(config, runs_root(runs), overwrite=overwrite), False
+        target = new_run(config, runs_root(runs), overwrite=overwrite)
     if target is None:
         return None
     raise typer.Exit(
@@ -235,14 +234,14 @@ def _submit(config: RunConfig, root: Path, options: dict[str, OptionValue], max_
 
     processes = config.runtime.processes
     try_job(run_job(Run(root, "run"), options, max_minutes, processes))  # before it has a directory
-    new_run = _new_run(with_absolute_data_path(config), root)
+    run = new_run(with_absolute_data_path(config), root)
     try:
-        number = submit(run_job(new_run, options, max_minutes, processes))
+        number = submit(run_job(run, options, max_minutes, processes))
     except BaseException:
-        trash.discard(new_run.path, new_run.name, root)
+        trash.discard(run.path, run.name, root)
         raise
-    out().print_line(f"job {number}: {new_run.name}, submitted from {new_run.path / SCRIPT}")
-    reference = shlex.quote(new_run.name)
+    out().print_line(f"job {number}: {run.name}, submitted from {run.path / SCRIPT}")
+    reference = shlex.quote(run.name)
     say(f"look at it with: convnn show {reference}; cancel it with: convnn stop {reference}")
 
 
@@ -298,18 +297,6 @@ def _check_flags(config: RunConfig, *, resume: bool, overwrite: bool, run: str |
         problems.append(Problem(message, fix="leave one of them out"))
     if problems:
         raise UserError(problems)
-
-
-def _new_run(config: RunConfig, root: Path, *, overwrite: bool = False) -> Run:
-    return create_run(
-        dumps(config, whole=True),
-        model=config.model.name,
-        layer=config.layer.type,
-        root=root,
-        name=config.run.name,
-        directory=Path(config.output.dir) if config.output.dir else None,
-        overwrite=overwrite,
-    )
 
 
 def _unfinished_run(directory: Path, config: RunConfig, root: Path) -> Run | None:

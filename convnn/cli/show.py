@@ -11,7 +11,7 @@ import typer
 
 from convnn.cli import arguments
 from convnn.cli.output import print_table, write_json
-from convnn.errors import Exit, Problem, UserError
+from convnn.errors import Exit
 from convnn.runs.status import STATUSES
 from convnn.terminal.console import out, say
 
@@ -45,11 +45,10 @@ def show(
     from convnn.runs.find import find_run
     from convnn.runs.run import runs_root
 
-    if plain and not follow:
-        raise UserError(Problem("--plain is only for --follow", fix="leave it out, or give --follow", key="plain"))
-    if layers and (follow or all_options):
-        flag = "--follow" if follow else "--all"
-        raise UserError(Problem(f"--layers and {flag} exclude each other", fix="choose one of them", key="layers"))
+    if not follow:
+        arguments.refuse_without({"--plain": plain}, "--follow")
+    if layers:
+        arguments.refuse({"--follow": follow, "--all": all_options}, "--layers")
     target = find_run(run, runs_root(runs))
     if follow:
         return _follow(target, plain=plain, as_json=as_json)

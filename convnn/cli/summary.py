@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
@@ -13,8 +14,7 @@ from convnn.cli.output import cell, print_grid, write_json
 from convnn.costs.memory import memory_place
 from convnn.costs.plan import Plan, plan
 from convnn.errors import Problem, UserError
-from convnn.presets.resolve import Resolved, resolve_with_data
-from convnn.presets.store import read
+from convnn.presets.resolve import Resolved, resolve_named
 from convnn.terminal.console import out, say
 from convnn.text import memory, number
 
@@ -40,12 +40,13 @@ def summary(
     FLOPs are those of one image forward, a multiply-add counting two; selection, normalization and pooling are not
     counted. Memory is the estimated peak of training at the configured batch size.
     """
-    resolutions = [(name, resolve_with_data(read(name) if name else None, typed)) for name in presets or [""]]
+    names: Sequence[str | None] = presets or [None]
+    resolutions = [(name, resolve_named(name, typed)) for name in names]
     if problems := [problem for _, resolved in resolutions for problem in resolved.problems]:
         raise UserError(problems)
     costs = [(name, resolved, _cost(resolved, num_classes)) for name, resolved in resolutions]
     if as_json:
-        return write_json({"summaries": [{"preset": name or None, **cost.json()} for name, _, cost in costs]})
+        return write_json({"summaries": [{"preset": name, **cost.json()} for name, _, cost in costs]})
     for name, resolved, cost in costs:
         for note in resolved.notes:
             say(f"note: {note}")
@@ -64,7 +65,7 @@ def _cost(resolved: Resolved, num_classes: int | None) -> Plan:
     return plan(resolved.config, dataset.image_size, num_classes or dataset.num_classes or ASSUMED_CLASSES)
 
 
-def _print(name: str, resolved: Resolved, cost: Plan) -> None:
+def _print(name: str | None, resolved: Resolved, cost: Plan) -> None:
     config = resolved.config
     assert resolved.dataset.image_size is not None
     height, width = resolved.dataset.image_size

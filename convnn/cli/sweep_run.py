@@ -88,15 +88,17 @@ def _checked_minutes(text: str | None, *, slurm: bool) -> float | None:
     """Return the minutes of a time limit; with --slurm, where its jobs read it, it may be auto. Raises UserError."""
     from convnn.worker.time_limit import AUTO, parse_minutes
 
-    return None if text is None or (slurm and text == AUTO) else parse_minutes(text)
+    if text is None or (slurm and text == AUTO):
+        return None
+    return parse_minutes(text)
 
 
 def sbatch_options(words: list[str] | None, *, slurm: bool) -> dict[str, OptionValue]:
     """Return what was typed as --sbatch. Raises UserError."""
     from convnn.sweeps.slurm_options import typed_options
 
-    if words and not slurm:
-        raise UserError(Problem("--sbatch is only for --slurm", key="sbatch", fix="give --slurm, too, or leave it out"))
+    if not slurm:
+        arguments.refuse_without({"--sbatch": words}, "--slurm")
     return typed_options(words or [])
 
 

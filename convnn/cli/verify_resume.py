@@ -9,8 +9,7 @@ import typer
 from convnn.cli import arguments
 from convnn.cli.output import write_json
 from convnn.errors import Exit, UserError
-from convnn.presets.resolve import resolve_with_data
-from convnn.presets.store import read
+from convnn.presets.resolve import resolve_named
 from convnn.terminal.console import out, say
 from convnn.text import plural
 
@@ -35,7 +34,7 @@ def verify_resume(
 
     The configuration is trained twice, for no more epochs than the kills need. The exit code is 1 if anything differs.
     """
-    resolved = resolve_with_data(None if preset is None else read(preset), typed)
+    resolved = resolve_named(preset, typed)
     full_config = resolved.checked()
     if resolved.dataset.problem is not None:
         raise UserError(resolved.dataset.problem, Exit.DATA)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from convnn.cli import arguments
-from convnn.errors import Exit, Problem, UserError
+from convnn.errors import Exit, UserError
 from convnn.terminal.console import say
 from convnn.text import plural
 
@@ -46,13 +46,13 @@ def work(
     from convnn.sweeps.work import Worker, stop_workers
 
     queue = Queue(runs_root(runs))
-    if now and not stop:
-        raise UserError(Problem("--now is only for --stop", fix="leave it out, or give --stop", key="now"))
     if stop:
         count = stop_workers(queue, now=now)
         if not count:
             raise UserError(f"no worker serves {queue.folder}", Exit.NO_RUN)
-        return say(f"{plural(count, 'worker')} will end {'after saving its runs' if now else 'after its runs'}")
+        moment = "after saving its runs" if now else "after its runs"
+        return say(f"{plural(count, 'worker')} will end {moment}")
+    arguments.refuse_without({"--now": now}, "--stop")
     places = machine_slots(slots, threads)
     with Worker(queue, places, say) as worker:
         for warning in flock_warnings():
@@ -66,7 +66,7 @@ def _serve(worker: Worker, *, once: bool) -> None:
     from convnn.sweeps.work import POLL_SECONDS
 
     def end(number: int, frame: FrameType | None) -> None:
-        raise typer.Exit(128 + number)  # the runs have sessions of their own and go on
+        raise typer.Exit(128 + number)  # the runs are detached and go on
 
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) != signal.SIG_IGN:

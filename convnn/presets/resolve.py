@@ -13,7 +13,7 @@ from convnn.config.schema import RunConfig
 from convnn.data.catalog import DatasetInfo, dataset_info, published_info
 from convnn.errors import Problem, UserError
 from convnn.presets import rules
-from convnn.presets.store import Preset, shadowed_by
+from convnn.presets.store import Preset, read, shadowed_by
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,14 @@ def resolve_with_data(
     merged = _Merged(preset, typed or {}, base)
     data = merged.config.data
     return merged.check(dataset_info(data.dataset, data.path, data.resize))
+
+
+def resolve_named(name: str | None, typed: Mapping[str, Any]) -> Resolved:
+    """Do what `resolve_with_data` does with a preset by its name or path; None for the defaults."""
+    preset = None
+    if name is not None:
+        preset = read(name)
+    return resolve_with_data(preset, typed)
 
 
 class _Merged:

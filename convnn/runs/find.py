@@ -11,7 +11,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from convnn.errors import Exit, Problem, UserError
-from convnn.metrics import lower_is_better
+from convnn.metrics import best_of
 from convnn.runs import trash
 from convnn.runs.event_log import first_start
 from convnn.runs.marker import EVENTS, created_time
@@ -145,14 +145,15 @@ def _best_run(reference: str, runs: list[Run]) -> Run:
     if dataset:
         values = {name: pairs for name, pairs in values.items() if name == dataset}
     if not values:
-        raise UserError(f"no run{f' on {dataset}' if dataset else ''} has a value of {metric}", Exit.NO_RUN)
+        owner = f"run on {dataset}" if dataset else "run"
+        raise UserError(f"no {owner} has a value of {metric}", Exit.NO_RUN)
     if len(values) > 1:
         references = " or ".join(f"@best:{metric}:{name}" for name in sorted(values))
         message = f"runs on {plural(len(values), 'data set')} have a value of {metric}, which do not compare"
         raise UserError(Problem(message, value=f"@best:{metric}", fix=f"use {references}"))
-    choose = min if lower_is_better(metric) else max
     [pairs] = values.values()
-    return choose(pairs, key=lambda pair: pair[0])[1]
+    best_pair: tuple[float, Run] = best_of(metric)(pairs, key=lambda pair: pair[0])
+    return best_pair[1]
 
 
 def _run_by_number(reference: str, runs: list[Run]) -> Run:

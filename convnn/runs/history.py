@@ -15,6 +15,7 @@ from typing import Any, Literal, NamedTuple, Self
 from convnn.events import (
     FORKED_FROM,
     Changed,
+    CodeState,
     Epoch,
     Event,
     Finished,
@@ -29,7 +30,7 @@ from convnn.events import (
     Warned,
 )
 from convnn.json_values import json_value
-from convnn.metrics import LAYER_METRICS, METRICS, SYSTEM_METRICS, lower_is_better, monitored
+from convnn.metrics import LAYER_METRICS, METRICS, SYSTEM_METRICS, best_of, monitored
 from convnn.runs import event_log
 
 Axis = Literal["epoch", "step", "seconds"]
@@ -255,6 +256,30 @@ class History:
         """The names of all metrics that some epoch has, in the order of their appearance."""
         return list(dict.fromkeys(name for epoch in self.epochs for name in epoch.metrics))
 
+    @property
+    def last_metrics(self) -> dict[str, float]:
+        """The metrics of the last epoch; none before the first has ended."""
+        return next((epoch.metrics for epoch in self.epochs[-1:]), {})
+
+    @property
+    def epoch_steps(self) -> int:
+        """The steps of an epoch, 1 where they are not known."""
+        return (self.started and self.started.steps_per_epoch) or 1
+
+    @property
+    def commit(self) -> str | None:
+        """The commit that was checked out when the run started."""
+        if self.started is None:
+            return None
+        return self.started.git_commit
+
+    @property
+    def code(self) -> CodeState | None:
+        """Whether files differed from that commit, of a run that recorded it."""
+        if self.started is None:
+            return None
+        return self.started.code
+
     def tags(self, configured: Iterable[str]) -> tuple[str, ...]:
         """Return the tags of the run: those of its configuration, with what was added and removed since."""
         tags = dict.fromkeys(configured)
@@ -279,8 +304,9 @@ class History:
         """Return (value, epoch) where a metric is best, the first of equals; None without a finite value."""
         metric = metric or self.best_metric
         values = [(epoch.metrics.get(metric, math.nan), epoch.epoch) for epoch in self.epochs]
-        choose = min if lower_is_better(metric) else max
-        return choose((pair for pair in values if math.isfinite(pair[0])), key=lambda pair: pair[0], default=None)
+        finite = [pair for pair in values if math.isfinite(pair[0])]
+        best: tuple[float, int] | None = best_of(metric)(finite, key=lambda pair: pair[0], default=None)
+        return best
 
     def series(self, metric: str, x: Axis = "epoch", *, live: bool = False) -> tuple[list[float], list[float]]:
         """Return (xs, ys) of a metric with a point per epoch.
@@ -297,8 +323,7 @@ class History:
                 values = [None if math.isnan(value) else value for value in self.system[metric]]
             xs = self._step_seconds if x == "seconds" else [float(step.step) for step in self.steps]
             if x == "epoch":
-                per_epoch = (self.started and self.started.steps_per_epoch) or 1
-                xs = [step / per_epoch for step in xs]
+                xs = [step / self.epoch_steps for step in xs]
         else:
             values = [epoch.metrics.get(metric) for epoch in self.epochs]
             xs = self._epoch_seconds if x == "seconds" else [float(getattr(epoch, x)) for epoch in self.epochs]
@@ -371,12 +396,8 @@ class History:
 
     def code_json(self) -> dict[str, Any]:
         """Return the commit of the run and whether files differed from it, as JSON; null is what was not recorded."""
-        code = self.started.code if self.started else None
-        return {
-            "commit": self.started.git_commit if self.started else None,
-            "dirty": code and code.dirty,
-            "diff_sha256": code and code.diff_sha256,
-        }
+        code = self.code
+        return {"commit": self.commit, "dirty": code and code.dirty, "diff_sha256": code and code.diff_sha256}
 
     def digest(self) -> str:
         """Return the SHA-256 of all epochs without time, speed and memory: equal for runs that computed the same."""

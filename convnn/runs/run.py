@@ -216,6 +216,24 @@ def create_run(
     return Run(path, path.name)
 
 
+def new_run(config: RunConfig, root: Path, *, overwrite: bool = False) -> Run:
+    """Make the directory of a run of this configuration, as `create_run` does: where that says, else in `root`."""
+    from convnn.config.toml import dumps
+
+    directory = None
+    if config.output.dir is not None:
+        directory = Path(config.output.dir)
+    return create_run(
+        dumps(config, whole=True),
+        model=config.model.name,
+        layer=config.layer.type,
+        root=root,
+        name=config.run.name,
+        directory=directory,
+        overwrite=overwrite,
+    )
+
+
 def _create_at(path: Path, config_toml: str, name: str, root: Path, overwrite: bool) -> Run:
     """Make a run at any path; outside of `root`, a link in there gives it its name."""
     check_directory(path, root)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from convnn import predictions
 from convnn.errors import Exit, Problem, UserError
-from convnn.files import TRASH, has_time, read_regular, with_time, without_time, write_atomic
+from convnn.files import TRASH, folder_entries, has_time, read_regular, with_time, without_time, write_atomic
 from convnn.repository import state
 from convnn.runs.lock import lock_run
 from convnn.runs.marker import MARKER, is_ours
@@ -42,14 +42,9 @@ def _trash_directory(root: Path) -> Path:
     return directory
 
 
-def _entries(root: Path) -> list[Path]:
-    directory = _trash_directory(root)
-    return sorted(directory.iterdir()) if directory.is_dir() else []
-
-
 def trashed_runs(root: Path) -> list[Path]:
     """Return the directories of the runs in the trash, the one removed last at the end."""
-    return [entry for entry in _entries(root) if has_time(entry.name) and is_ours(entry)]
+    return [entry for entry in folder_entries(_trash_directory(root)) if has_time(entry.name) and is_ours(entry)]
 
 
 def link_target(link: Path) -> Path | None:
@@ -158,7 +153,7 @@ def empty(root: Path) -> int:
             shutil.rmtree(run)
         except RecursionError as error:
             raise UserError(Problem(f"{run} holds folders nested too deeply", fix="remove it by hand")) from error
-    for entry in _entries(root):
+    for entry in folder_entries(_trash_directory(root)):
         is_link = has_time(entry.name) and entry.suffix == ".link" and entry.is_file()
         if entry.is_symlink() or is_link:
             entry.unlink()

@@ -28,13 +28,14 @@ from convnn.config.schema import RunConfig
 from convnn.config.toml import dumps
 from convnn.errors import Exit, Problem, UserError
 from convnn.events import PRUNED, SCHEMA, Event, Finished, now
-from convnn.files import open_regular, with_time, write_atomic
+from convnn.files import folder_entries, open_regular, read_tail, with_time, write_atomic
 from convnn.json_values import iso
 from convnn.runs.file_lock import HeldError, LockNote, is_held, read_holder
 from convnn.runs.run import CHECKPOINTS, Run, check_free, is_run, run_name
 from convnn.runs.signature import is_signed, sign
 from convnn.runs.status import STATUSES, last_status_event
 from convnn.sweeps.claims import Claim, exclusive, try_claim
+from convnn.text import last_message
 from convnn.worker.crash_points import reach
 
 FOLDER = ".queue"
@@ -233,8 +234,7 @@ class Queue:
         """Bring back what was removed last, in its place. Raises UserError (NO_RUN) where nothing was removed."""
         with self._changing():
             folder = self.place("removed")
-            names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
-            batches = [folder / name for name in names if BATCH.fullmatch(name) and not (folder / name).is_symlink()]
+            batches = [path for path in folder_entries(folder) if BATCH.fullmatch(path.name) and not path.is_symlink()]
             if not batches:
                 raise UserError("nothing was removed from the queue", Exit.NO_RUN)
             files = [path for path in self._json_files(batches[-1]) if ENTRY_FILE.fullmatch(path.name)]
@@ -345,14 +345,7 @@ class Queue:
 
     def log_tail(self, entry: Entry) -> str:
         """Return the last line that the process of an entry printed."""
-        try:
-            with open_regular(self.log_path(entry)) as file:
-                file.seek(max(0, file.seek(0, 2) - 4 * CAUSE_LENGTH))
-                lines = file.read().decode("utf-8", "replace").split("\n")
-        except OSError:
-            return ""
-        errors = [line for line in lines if line.startswith("error: ")]
-        return (errors or [line for line in lines if line.strip()] or [""])[-1].removeprefix("error: ").strip()
+        return last_message(read_tail(self.log_path(entry), 4 * CAUSE_LENGTH))
 
     # -- files ------------------------------------------------------------------------------------------------------
 
@@ -411,7 +404,7 @@ class Queue:
         return parsed[1]
 
     def _json_files(self, folder: Path) -> list[Path]:
-        return sorted(path for path in folder.iterdir() if path.suffix == ".json") if folder.is_dir() else []
+        return [path for path in folder_entries(folder) if path.suffix == ".json"]
 
     def _path(self, entry: Entry, order: int) -> Path:
         return self.folder / f"{order:016d}-{entry.id}.json"

@@ -11,6 +11,7 @@ from convnn.config.active import active_options
 from convnn.config.options import BY_KEY
 from convnn.config.toml import parse_run
 from convnn.errors import UserError
+from convnn.files import folder_entries
 from convnn.runs.history import Progress
 from convnn.runs.progress import live_progress
 from convnn.sweeps.claims import claim_text
@@ -70,7 +71,7 @@ def slot_states(queue: Queue) -> list[SlotState]:
     except UserError:  # the queue warns of it
         return []
     names = [name for path in live_workers(queue) for name in (claim_text(path) or "").split("\n") if name]
-    texts = {path.name: claim_text(path) for path in folder.iterdir()} if folder.is_dir() else {}
+    texts = {path.name: claim_text(path) for path in folder_entries(folder)}
     in_use = {name: entry_id for name, entry_id in texts.items() if entry_id is not None}
     own = f"{short_host_name()}-"
     return [SlotState(name.removeprefix(own), in_use.get(name)) for name in sorted({*names, *in_use})]

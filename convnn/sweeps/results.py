@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from convnn.analysis.fields import Field, choosing_metrics, get_field, metric_names
-from convnn.analysis.repeats import RunGroup, copies_note, drawn_note, noise_floor
+from convnn.analysis.fields import Field, check_number, get_field, metric_names, test_chosen_note
+from convnn.analysis.repeats import RunGroup, copies_note, drawn_note, mean_text, noise_floor
 from convnn.analysis.run_table import merge_repeats
-from convnn.analysis.statistics import proportion_interval
+from convnn.analysis.statistics import MeanEstimate, proportion_interval
 from convnn.analysis.verdict import GroupComparison, compare_groups
 from convnn.errors import Problem, UserError, did_you_mean
 from convnn.json_values import json_value
-from convnn.metrics import format_value, lower_is_better, metric_info, split_of
+from convnn.metrics import best_of, format_value, lower_is_better, metric_info, split_of
 from convnn.runs.summary import Summary
 from convnn.sweeps.plan import DATA_PATH, WHERE
 from convnn.sweeps.search.importance import METHOD, Importance, axis_importance
@@ -82,22 +82,27 @@ class GridCell:
         return sum(not state.is_done for state in self.measured)
 
     @property
+    def estimate(self) -> MeanEstimate | None:
+        """The mean of the field over the runs that are done; None without any."""
+        if self.group is None:
+            return None
+        return self.group.estimate
+
+    @property
     def value(self) -> float | None:
-        """The mean of the field over the runs that are done."""
-        estimate = self.group.estimate if self.group is not None else None
-        return None if estimate is None else estimate.mean
+        """That mean."""
+        if self.estimate is None:
+            return None
+        return self.estimate.mean
 
     @property
     def text(self) -> str:
         """The value, "71.20 ± 0.31 (3)", or why there is none: "queued", "34 %", "infeasible: ...", "= cell 3"."""
-        estimate = self.group.estimate if self.group is not None else None
+        estimate = self.estimate
         if estimate is None:
             return self.reason
-        metric, mean = self.field.format_as, format_value(estimate.mean, self.field.format_as)
-        count = f"{estimate.n} of {len(self.measured)}" if self.missing else f"{estimate.n}"
-        if estimate.sd is None:
-            return f"{mean} ({count})" if self.missing else mean
-        return f"{mean} ± {format_value(estimate.sd, metric)} ({count})"
+        count = f"{estimate.n} of {len(self.measured)}" if self.missing else ""
+        return mean_text(estimate, self.field.format_as, count)
 
     @property
     def reason(self) -> str:
@@ -109,14 +114,11 @@ class GridCell:
         return first.text
 
     def json(self) -> dict[str, Any]:
-        estimate = self.group.estimate if self.group is not None else None
-        return {
-            "cells": [state.cell.index for state in self.states],
-            "n": 0 if estimate is None else estimate.n,
-            "mean": None if estimate is None else json_value(estimate.mean),
-            "sd": None if estimate is None else json_value(estimate.sd),
-            "reason": self.reason if estimate is None else None,
-        }
+        document: dict[str, Any] = {"cells": [state.cell.index for state in self.states]}
+        if (estimate := self.estimate) is None:
+            return document | {"n": 0, "mean": None, "sd": None, "reason": self.reason}
+        mean, sd = json_value(estimate.mean), json_value(estimate.sd)
+        return document | {"n": estimate.n, "mean": mean, "sd": sd, "reason": None}
 
 
 @dataclass(frozen=True)
@@ -159,10 +161,7 @@ class Results:
         """Return what has to be known to read the grid."""
         groups = [cell.group for cell in self.cells if cell.group is not None]
         notes = [*copies_note(groups), *drawn_note(groups, self.field)]
-        runs = [run for group in groups for run in group.runs]
-        if any(split_of(metric) == "test" for metric in choosing_metrics(self.field, runs)):
-            notes.append("best on test: the epoch was chosen on the test set")
-        return notes
+        return notes + test_chosen_note(self.field, [run for group in groups for run in group.runs])
 
     def sentences(self) -> list[str]:
         """Return the best cell, what is not distinguishable from the reference, and what is left out."""
@@ -197,7 +196,7 @@ class Results:
 
     def _image_interval(self, cell: GridCell) -> str:
         """Return how far the images of the split leave the value of a single run of a search uncertain."""
-        estimate = cell.group.estimate if cell.group is not None else None
+        estimate = cell.estimate
         metric = self.field.metric or ""
         if self.state.search is None or cell.group is None or estimate is None or estimate.n > 1:
             return ""
@@ -275,10 +274,7 @@ def results(
         UserError: where `key` is no number, or there is no such cell
     """
     cell_runs = [cell.run for cell in state.cells if cell.run is not None]
-    field = get_field(key, metric_names(cell_runs))
-    if field.kind != "number":
-        fix = "give best, test_top1 or best:test_loss, for example"
-        raise UserError(Problem(f"{key} is no number", key="figure", value=key, fix=fix))
+    field = check_number(get_field(key, metric_names(cell_runs)), "figure")
     if state.search is not None:
         return _search_results(state, state.search, field if key != "best" else None, runs, effect_size)
     row_axes, col_axis, places = _places(state.cells)
@@ -287,8 +283,7 @@ def results(
     cols = [col for (col,) in _ordered([(col,) for _, col in cells])] if col_axis is not None else [key]
     grid = [[cells.get((row, col if col_axis is not None else "")) for col in cols] for row in rows]
     valued = [cell for cell in cells.values() if cell.value is not None and not cell.is_same]
-    choose = min if lower_is_better(field.format_as) else max
-    best = choose(valued, key=lambda cell: cell.value or 0.0, default=None)
+    best = best_of(field.format_as)(valued, key=lambda cell: cell.value, default=None)
     reference = best if baseline is None else _cell_called(baseline, list(cells.values()))
     comparisons = _comparisons(reference, valued, runs or cell_runs, effect_size)
     return Results(state, field, row_axes, col_axis, rows, cols, grid, reference, best, comparisons)

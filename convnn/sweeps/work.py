@@ -22,18 +22,18 @@ from convnn.config.schema import RunConfig
 from convnn.config.toml import parse_run
 from convnn.errors import Exit, UserError
 from convnn.events import PRUNED
-from convnn.files import open_append, open_regular, write_atomic
+from convnn.files import folder_entries, open_append, open_regular, write_atomic
 from convnn.runs import control
 from convnn.runs.file_lock import INHERITED, is_held
 from convnn.runs.lock import handed_over, is_locked
 from convnn.runs.run import Run, create_run, is_run, new_run_name
-from convnn.safe_path import python_module
 from convnn.sweeps.claims import Claim, try_claim
 from convnn.sweeps.folder import is_searching
 from convnn.sweeps.queue import Entry, Queue, events_size
 from convnn.sweeps.slots import SLOTS, Slot
 from convnn.text import plural
 from convnn.worker.crash_points import reach
+from convnn.worker.detached import start_detached
 
 TEMPORARY = frozenset(  # what a disk or a system refuses for now: the next step tries again
     {
@@ -279,12 +279,10 @@ class Worker:
             for claim in claims[1:]:
                 claim.rewrite(text=entry.id)
             descriptors = [*(claim.descriptor for claim in claims), *(lock.descriptors if lock else ())]
-            process = subprocess.Popen(
-                [*self._command(started, config, path), "--threads", str(started.threads)],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,  # away from the signals of this terminal
+            process = start_detached(
+                [*self._command(started, config, path), "--plain", "--threads", str(started.threads)],
+                self.queue.root,
+                output,
                 env={**os.environ, **slot.environment, INHERITED: " ".join(map(str, descriptors))},
                 pass_fds=descriptors,
             )
@@ -297,13 +295,11 @@ class Worker:
         return started, process
 
     def _command(self, entry: Entry, config: RunConfig, path: Path) -> list[str]:
-        arguments = ["resume", f"{path}/"]
-        if entry.forks is not None and not is_run(path):  # the fork appears there when it is complete
-            source = Path(entry.forks)
-            at_path = config.model_copy(update={"output": config.output.model_copy(update={"dir": str(path)})})
-            flags = changed_flags(at_path, Run(source, source.name).config())
-            arguments = ["resume", f"{source}/", "--fork", *flags]
-        return python_module("convnn", *arguments, "--plain", "--runs", str(self.queue.root))
+        if entry.forks is None or is_run(path):  # a fork appears there when it is complete
+            return ["resume", f"{path}/"]
+        source = Path(entry.forks)
+        at_path = config.model_copy(update={"output": config.output.model_copy(update={"dir": str(path)})})
+        return ["resume", f"{source}/", "--fork", *changed_flags(at_path, Run(source, source.name).config())]
 
     def _terminate(self, entries: Sequence[Entry]) -> None:
         """Have the processes of this machine save and end, those that another worker started as well."""
@@ -324,7 +320,7 @@ def live_workers(queue: Queue) -> list[Path]:
     except UserError:
         return []
     live = []
-    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
+    for path in folder_entries(folder):
         if not WORKER_FILE.fullmatch(path.name):
             continue
         if is_held(path):
@@ -346,12 +342,5 @@ def ensure_worker(queue: Queue, slots: int | None = None) -> subprocess.Popen[by
     """Start a worker in the background that ends when the queue is empty, unless one serves it; return its process."""
     if live_workers(queue):
         return None
-    count = [] if slots is None else ["--slots", str(slots)]
     with os.fdopen(open_append(queue.place(make=True) / "worker.log"), "ab") as output:
-        return subprocess.Popen(
-            python_module("convnn", "work", "--once", *count, "--runs", str(queue.root)),
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-        )
+        return start_detached(["work", "--once"], queue.root, output, slots)

@@ -122,8 +122,7 @@ def chart_marks(history: History, x: Axis = "epoch") -> list[tuple[float, str]]:
     if x == "step":
         return [(float(step), kind) for step, kind in marks]
     if x == "epoch":
-        steps_per_epoch = (history.started and history.started.steps_per_epoch) or 1
-        return [(step / steps_per_epoch, kind) for step, kind in marks]
+        return [(step / history.epoch_steps, kind) for step, kind in marks]
     if not marks:
         return []
     seconds = history.series("loss", "seconds", live=True)[0]
@@ -271,8 +270,10 @@ def latest_rate(history: History) -> float | None:
 
 def key_values(history: History) -> list[tuple[str, str]]:
     """Return (name, value) of what is known: best epoch, last epoch by split, learning rate, memory, device, size."""
-    last = history.epochs[-1].metrics if history.epochs else {}
-    pairs = [best] if (best := best_epoch(history)) else []
+    last = history.last_metrics
+    pairs = []
+    if best := best_epoch(history):
+        pairs.append(best)
     for split, words in SPLIT_WORDS.items():
         values = [_with_unit(name, last[f"{split}_{name}"]) for name in CHARTED if f"{split}_{name}" in last]
         if values:
@@ -302,11 +303,13 @@ def key_values(history: History) -> list[tuple[str, str]]:
 
 def code_values(history: History) -> list[tuple[str, str]]:
     """Return (name, value) of the commit that a run was trained in, and whether files differed from it."""
-    if history.started is None or history.started.git_commit is None:
+    if history.commit is None:
         return []
-    text = history.started.git_commit[:12]
-    if code := history.started.code:
-        text += ", changed: see code.diff" if code.dirty else ", no changes"
+    text, code = history.commit[:12], history.code
+    if code is not None and code.dirty:
+        text += ", changed: see code.diff"
+    elif code is not None:
+        text += ", no changes"
     return [("commit", text)]
 
 

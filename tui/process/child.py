@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from convnn.errors import UserError
 from convnn.safe_path import python_module
+from convnn.text import last_message
 
 
 class ChildResult(NamedTuple):
@@ -24,8 +25,7 @@ class ChildResult(NamedTuple):
             problems = json.loads(self.out)["error"]["problems"]
             return "; ".join(problem["message"] for problem in problems)
         except (ValueError, KeyError, TypeError):
-            lines = self.err.strip().splitlines()
-            return lines[-1].removeprefix("error: ") if lines else f"exit code {self.code}"
+            return last_message(self.err) or f"exit code {self.code}"
 
 
 async def run_module(module: str, *arguments: str, stdin: str = "", timeout: float | None = None) -> ChildResult:

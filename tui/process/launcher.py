@@ -18,11 +18,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from convnn.config.schema import RunConfig
-from convnn.config.toml import dumps
 from convnn.errors import Exit, UserError
 from convnn.files import open_append
 from convnn.gc_pause import gc_paused
-from convnn.runs.run import Run, create_run
+from convnn.runs.run import Run, new_run
 from convnn.training import allocator
 from convnn.worker.signals import Command
 from tui.process.run_child import RunChild
@@ -225,15 +224,7 @@ class Launcher:
             from convnn.worker.fork import fork_run
 
             launch.resumes, _ = fork_run(launch.forks, config, self.root)
-        run = launch.resumes or create_run(
-            dumps(config, whole=True),
-            model=config.model.name,
-            layer=config.layer.type,
-            root=self.root,
-            name=config.run.name,
-            directory=Path(config.output.dir) if config.output.dir else None,
-        )
-        launch.run = run
+        run = launch.run = launch.resumes or new_run(config, self.root)
         if config.runtime.processes > 1:
             with tempfile.TemporaryFile() as messages:
                 self._child = RunChild(run, self.root, messages)

@@ -17,8 +17,9 @@ from convnn.runs import control
 from convnn.runs.file_lock import INHERITED
 from convnn.runs.lock import handed_over
 from convnn.runs.run import Run
-from convnn.safe_path import python_module
 from convnn.sweeps.queue import events_size
+from convnn.text import last_message
+from convnn.worker.detached import start_detached
 from convnn.worker.signals import SIGNALS, Command, Interruption
 
 POLL_SECONDS = 0.1
@@ -38,12 +39,11 @@ class RunChild:
         self._messages = messages
         with handed_over(run.path) as lock:
             control.discard(run.path)  # a command that comes from here on is for the child
-            self._process = subprocess.Popen(
-                python_module("convnn", "resume", f"{run.path}/", "--plain", "--runs", str(root)),
-                stdin=subprocess.DEVNULL,
+            self._process = start_detached(
+                ["resume", f"{run.path}/", "--plain"],
+                root,
+                self._messages,
                 stdout=subprocess.DEVNULL,
-                stderr=self._messages,
-                start_new_session=True,  # the app passes signals on
                 env={**os.environ, INHERITED: " ".join(map(str, lock.descriptors))},
                 pass_fds=lock.descriptors,
             )
@@ -77,5 +77,4 @@ class RunChild:
         if code < 0:
             return f"its process was killed by {signal.Signals(-code).name}"
         self._messages.seek(0)
-        lines = [line for line in self._messages.read().decode("utf-8", "replace").splitlines() if line.strip()]
-        return next((line.removeprefix("error: ") for line in lines if line.startswith("error: ")), f"exit code {code}")
+        return last_message(self._messages.read().decode("utf-8", "replace")) or f"exit code {code}"

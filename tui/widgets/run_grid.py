@@ -11,6 +11,7 @@ from textual import events
 from textual.message import Message
 
 from convnn.analysis.fields import Field
+from convnn.analysis.repeats import sd_text
 from convnn.metrics import format_value
 from convnn.runs.summary import Summary
 from convnn.terminal.report import status_tone
@@ -295,8 +296,7 @@ def _statistics(group: GroupNode) -> list[str]:
     (estimate, _), metric = group.mean, group.metric.format_as
     if estimate is None:
         return ["0", "", ""]
-    sd = "" if estimate.sd is None else format_value(estimate.sd, metric)
-    return [str(estimate.n), format_value(estimate.mean, metric), sd]
+    return [str(estimate.n), format_value(estimate.mean, metric), sd_text(estimate, metric)]
 
 
 def _label(row: GridRow) -> str:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import time
 from collections.abc import Callable
 
 from convnn.errors import Exit, UserError
-from convnn.files import open_append, open_regular, write_atomic
-from convnn.safe_path import python_module
+from convnn.files import open_append, read_tail, write_atomic
 from convnn.sweeps.claims import try_claim
 from convnn.sweeps.folder import SweepFolder
+from convnn.text import last_message
+from convnn.worker.detached import start_detached
 
 POLL_SECONDS = 0.5
 RETRY_SECONDS = 10.0  # after the disk refused something
@@ -29,16 +29,9 @@ def ensure_coordinator(folder: SweepFolder, slots: int | None = None) -> bool:
         return False
     folder.check_own()
     folder.stop.unlink(missing_ok=True)
-    count = [] if slots is None else ["--slots", str(slots)]
     with os.fdopen(open_append(folder.path / LOG), "ab") as output:
         output.truncate(0)
-        process = subprocess.Popen(
-            python_module("convnn", "sweep", "coordinate", folder.name, *count, "--runs", str(folder.root)),
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,  # away from the signals of this terminal
-        )
+        process = start_detached(["sweep", "coordinate", folder.name], folder.root, output, slots)
     while not folder.is_searching:
         if process.poll() is not None:
             if process.returncode != Exit.DONE:
@@ -86,11 +79,4 @@ def stop_coordinator(folder: SweepFolder) -> None:
 
 def log_tail(folder: SweepFolder) -> str:
     """Return the last line that the coordinator printed; empty where there is none."""
-    try:
-        with open_regular(folder.path / LOG) as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - LONGEST_TAIL))
-            lines = file.read().decode("utf-8", "replace").split("\n")
-    except OSError:
-        return ""
-    errors = [line for line in lines if line.startswith("error: ")]
-    return (errors or [line for line in lines if line.strip()] or [""])[-1].removeprefix("error: ").strip()
+    return last_message(read_tail(folder.path / LOG, LONGEST_TAIL))

@@ -78,7 +78,7 @@ def _machine(started: Started) -> Iterator[tuple[str, str]]:
 
 
 def _last_epoch(history: History) -> Iterator[tuple[str, str]]:
-    metrics = history.epochs[-1].metrics if history.epochs else {}
+    metrics = history.last_metrics
     if "peak_bytes" in metrics:
         yield "memory", f"{memory(metrics['peak_bytes'])} peak"
     if history.started and history.started.memory_bytes:

@@ -61,8 +61,9 @@ def step_series(history: History, field: str, x: Axis) -> Points:
     if x == "seconds":
         xs = np.asarray(history.series("loss", "seconds", live=True)[0])
     else:
-        steps_per_epoch = (history.started and history.started.steps_per_epoch) or 1
-        xs = table.column("step") / (steps_per_epoch if x == "epoch" else 1)
+        xs = table.column("step")
+        if x == "epoch":
+            xs = xs / history.epoch_steps
     if field == "loss":
         return xs, ys
     known = ~np.isnan(ys)

@@ -137,10 +137,20 @@ async def test_what_is_typed_right_after_tab_goes_to_the_next_field(tmp_path):
         await until(pilot, lambda: screen.draft.typed == {"layer.K": "7"})
 
 
-async def test_up_and_down_move_between_fields_and_change_nothing(tmp_path):
+async def test_up_and_down_move_between_fields_and_change_nothing(tmp_path, monkeypatch):
     async with opened(tmp_path) as (pilot, screen):
         form_widget = screen.query_one(Form)
         names = list(form_widget.fields)
+        form_widget.go_to(names[5])
+        stylesheet, styled = pilot.app.stylesheet, []
+        with monkeypatch.context() as patch:
+            patch.setattr(
+                stylesheet,
+                "apply",
+                lambda node, apply=stylesheet.apply, **options: (styled.append(node), apply(node, **options)),
+            )
+            await pilot.press("down")
+        assert 0 < len(set(styled) & set(screen.walk_children())) < 10  # a key styles a few widgets, not all fields
         ends = (
             (names[0], ["up", *["down"] * 6], [0, *range(1, 7)]),  # over the first two titles
             (names[-3], ["down", "down", "down", "up"], [-2, -1, -1, -2]),

@@ -147,6 +147,11 @@ class TextControl(Input):
         super().__init__(text, compact=True, classes="control", select_on_focus=True)
         self.option = option
 
+    def update_node_styles(self, animate: bool = True) -> None:
+        """Style the control, but not before it is mounted, when that is done anyway."""
+        if self.is_attached:
+            super().update_node_styles(animate)
+
     @property
     def text(self) -> str:
         return self.value

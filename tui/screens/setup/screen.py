@@ -15,6 +15,7 @@ from textual.app import ComposeResult
 from textual.command import CommandPalette
 from textual.containers import Container, Vertical
 from textual.screen import Screen
+from textual.widget import Widget
 from textual.widgets import Input, TextArea
 
 from convnn.config import command_line
@@ -74,8 +75,9 @@ class SetupScreen(Screen[None]):
         self.start_from(draft)
 
     def compose(self) -> ComposeResult:
-        wide, name = (self.app.HORIZONTAL_BREAKPOINTS or [(0, "")])[-1]
-        self.set_class(self.app.size.width >= wide, name)  # not only after the first frame
+        breakpoints = (self.app.HORIZONTAL_BREAKPOINTS, self.app.VERTICAL_BREAKPOINTS)
+        for size, classes in zip(self.app.size, breakpoints, strict=True):  # now: the first resize would style all anew
+            self.add_class([name for start, name in classes or () if size >= start][-1])
         yield Header("set-up")
         with Container(id="setup"):
             with Vertical(id="options", classes="pane") as options:
@@ -93,6 +95,14 @@ class SetupScreen(Screen[None]):
         self.set_interval(POLL_INTERVAL, self._poll)
         self.run_worker(self._poll(), group="poll")
         self.run_worker(self.check(), group="check")
+
+    def on_screen_resume(self, event: events.ScreenResume) -> None:
+        """Keep the styles of all fields: they have them since they were mounted."""
+        event.refresh_styles = False
+
+    def _update_focus_styles(self, focused: Widget | None = None, blurred: Widget | None = None) -> None:
+        """Style the panes, whose borders follow the focus; Textual would style every field in them at each key."""
+        self.app.stylesheet.update_nodes(self.query(".pane"), animate=True)
 
     def start_from(self, draft: Draft) -> None:
         """Edit another draft."""

@@ -6,19 +6,19 @@ To add one, write `convnn/data/NAME.py` with a function `open_NAME(path, options
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING
 
 from convnn.data.catalog import DATASETS
+from convnn.data.share import WHOLE_BATCH, BatchShare
 
 if TYPE_CHECKING:
     import torch
 
     from convnn.data.loaders import Loader
-    from convnn.data.share import BatchShare
 
 PerChannel = tuple[float, ...]
 Normalization = tuple[PerChannel, PerChannel]  # mean and standard deviation of pixels counted from 0 to 1
@@ -47,24 +47,24 @@ class LoadedDataset:
         return {name: loader for name, loader in loaders.items() if loader is not None}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class DataOptions:
-    """The options of `open_data`, as the function that opens a data set gets them."""
+    """How a data set is opened."""
 
-    resize: int | None
-    limit: int | None
-    val_share: float
-    augment: bool
-    noise: float
+    resize: int | None = None  # side of the square that images are resized to, in pixels
+    limit: int | None = None  # images per split, drawn evenly over the classes
+    val_share: float = 0.0  # of each class of the training images, held out for validation after `limit`
+    augment: bool = False  # random crops and horizontal flips of the training images
+    noise: float = 0.0  # standard deviation of Gaussian noise added to normalized training images
     batch_size: int
     seed: int  # of the order of every epoch
-    split_seed: int  # of what is drawn: a limit, and the images held out
+    split_seed: int  # of what is drawn: `limit`, the images held out, the test images of a tree without splits
     device: str | torch.device
-    workers: int
-    drop_last: bool
-    splits: Sequence[str]
-    normalization: Normalization | None
-    share: BatchShare  # of each training batch that this process reads
+    workers: int = 4  # processes that decode images, where they are decoded during training
+    drop_last: bool = False  # leave out a smaller last training batch
+    splits: tuple[str, ...] = ("train", "test")  # "train" includes the validation split
+    normalization: Normalization | None = None  # to use instead of the published or the measured one
+    share: BatchShare = WHOLE_BATCH  # of each training batch that this process reads
 
     @property
     def evaluation_share(self) -> BatchShare:
@@ -77,62 +77,11 @@ class DataOptions:
         return tuple(split for split in ("train", "test") if split in self.splits or (split == "train" and measure))
 
 
-def open_data(
-    name: str,
-    path: str | Path,
-    *,
-    resize: int | None = None,
-    limit: int | None = None,
-    val_share: float = 0.0,
-    augment: bool = False,
-    noise: float = 0.0,
-    batch_size: int,
-    seed: int,
-    split_seed: int | None = None,
-    device: str | torch.device,
-    workers: int = 4,
-    drop_last: bool = False,
-    splits: Sequence[str] = ("train", "test"),
-    normalization: Normalization | None = None,
-    share: BatchShare | None = None,
-) -> LoadedDataset:
+def open_data(name: str, path: str | Path, options: DataOptions) -> LoadedDataset:
     """Open the data set `name` at `path`; CIFAR is downloaded to it where it is missing.
 
-    Args:
-        resize: side of the square that images are resized to, in pixels.
-        limit: images per split, drawn evenly over the classes.
-        val_share: share of each class of the training images that is held out for validation, after `limit`.
-        augment: random crops and horizontal flips of the training images.
-        noise: standard deviation of Gaussian noise added to normalized training images.
-        seed: determines the order of every epoch and, without a `split_seed`, which images are drawn.
-        split_seed: determines which images `limit` and `val_share` pick, and the test images of a tree without splits.
-        workers: processes that decode images, where they are decoded during training.
-        drop_last: leave out a smaller last training batch.
-        splits: "train" (which includes the validation split), "test" or both.
-        normalization: (mean, std) to use instead of the published or the measured one.
-        share: the rows of each training batch that this process reads, by default all of them.
-
-    Raises:
-        UserError: the data is missing or damaged, does not fit into memory, holds too few images, or has a validation
-            folder beside a `val_share`.
+    Raises UserError where the data is missing or damaged, does not fit into memory, holds too few images, or has a
+    validation folder beside a `val_share`.
     """
-    from convnn.data.share import WHOLE_BATCH  # with torch
-
-    options = DataOptions(
-        resize=resize,
-        limit=limit,
-        val_share=val_share,
-        augment=augment,
-        noise=noise,
-        batch_size=batch_size,
-        seed=seed,
-        split_seed=seed if split_seed is None else split_seed,
-        device=device,
-        workers=workers,
-        drop_last=drop_last,
-        splits=tuple(splits),
-        normalization=normalization,
-        share=share or WHOLE_BATCH,
-    )
     dataset: LoadedDataset = resolve_name(DATASETS[name].open)(Path(path).expanduser(), options)
     return dataset

@@ -1,11 +1,12 @@
-"""Which rows of a batch each of several processes takes."""
+"""Which rows of a batch each of several processes takes. Loads no torch before there are several."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,8 @@ class BatchShare:
         """Return the rows of a batch that this process takes: positions, or all of them where it is alone."""
         if self.processes == 1:
             return slice(None)
+        import torch
+
         micro_batches = torch.arange(batch_size).tensor_split(max(1, min(self.micro_batches, batch_size)))
         return torch.cat([rows.tensor_split(self.processes)[self.rank] for rows in micro_batches])
 

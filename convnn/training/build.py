@@ -15,13 +15,13 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from convnn.config.active import inactive_options
 from convnn.config.schema import RunConfig
+from convnn.data.share import WHOLE_BATCH, BatchShare
 from convnn.layer_table import LayerKind, layer_kind
 from convnn.models.architectures import architecture
 from convnn.presets.rules import GRAPH_MODES
 
 if TYPE_CHECKING:
     from convnn.data import LoadedDataset
-    from convnn.data.share import BatchShare
 
 Conv = Callable[[int, int], nn.Module]
 LossFn = Callable[[Tensor, Tensor], Tensor]
@@ -191,19 +191,16 @@ def data(
     splits: tuple[str, ...] = ("train", "test"),
     normalization: tuple[tuple[float, ...], tuple[float, ...]] | None = None,
     split_seed: int | None = None,
-    share: BatchShare | None = None,
+    share: BatchShare = WHOLE_BATCH,
 ) -> LoadedDataset:
     """Open the data set on the device. Raises UserError when it is missing or damaged.
 
-    `split_seed` draws what is drawn of the images, by default `training.seed`; `share` is what this process reads of a
-    batch, by default all of it.
+    `split_seed` is `training.seed` by default; the other arguments are those of `DataOptions`.
     """
-    from convnn.data import open_data
+    from convnn.data import DataOptions, open_data
 
     section = config.data
-    return open_data(
-        section.dataset,
-        section.path,
+    options = DataOptions(
         resize=section.resize,
         limit=section.limit,
         val_share=section.val_share,
@@ -211,7 +208,7 @@ def data(
         noise=section.noise,
         batch_size=config.training.batch_size,
         seed=config.training.seed,
-        split_seed=split_seed,
+        split_seed=config.training.seed if split_seed is None else split_seed,
         device=on,
         workers=section.workers,
         drop_last=config.training.drop_last,
@@ -219,3 +216,4 @@ def data(
         normalization=normalization,
         share=share,
     )
+    return open_data(section.dataset, section.path, options)

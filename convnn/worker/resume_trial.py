@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,7 +50,10 @@ def run_trial(config: RunConfig, runs: Path, kills: int, say: Callable[[str], No
 
     What was trained is deleted where nothing differs. Raises UserError where a child fails.
     """
-    with _folder(runs) as folder:
+    runs.mkdir(parents=True, exist_ok=True)
+    # hidden from lists of runs; gone already where it was kept
+    with tempfile.TemporaryDirectory(prefix=".verify-", dir=runs, ignore_cleanup_errors=True) as name:
+        folder = Path(name)
         preset = folder / "preset.toml"
         preset.write_text(dumps(config), encoding="utf-8")
         undisturbed, killed = Run(folder / "undisturbed", "undisturbed"), Run(folder / "killed", "killed")
@@ -77,17 +78,6 @@ def run_trial(config: RunConfig, runs: Path, kills: int, say: Callable[[str], No
             folder.rename(result)
             say(f"both runs are in {result}")
         return trial
-
-
-@contextmanager
-def _folder(runs: Path) -> Iterator[Path]:
-    """Yield a temporary folder below `runs` that no list of runs shows."""
-    runs.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=".verify-", dir=runs))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)  # gone already where it was kept
 
 
 def _train(folder: Path, *words: str, kill: bool = False) -> int | None:

@@ -238,13 +238,9 @@ def test_a_checkpoint_that_does_not_fit_is_refused_with_the_difference(trained, 
 
 
 def test_a_trained_model_is_loaded_and_gives_the_figures_of_the_run(trained):
-    from convnn.data import open_data
-
     run = load_run("@last", trained)
     model = run.model("last")
-    data = open_data(
-        "digits", ".", limit=100, batch_size=50, seed=7, device="cpu", splits=("test",), normalization=run.normalization
-    )
+    data = run.open_data(run.config, torch.device("cpu"), "last", ("test",))
     assert data.test is not None
     with torch.inference_mode():
         hits = sum(int((model(x).argmax(1) == y).sum()) for x, y in data.test.epoch(0))

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from convnn.data import LoadedDataset, open_data
+from convnn.data import DataOptions, LoadedDataset, open_data
 
 Tree = Callable[..., Path]
 
@@ -31,6 +31,8 @@ def opened() -> Callable[..., LoadedDataset]:
     """open_data with the arguments that a test does not care about."""
 
     def call(name: str, path: Path | str = ".", **options: object) -> LoadedDataset:
-        return open_data(name, path, **{"batch_size": 16, "seed": 0, "device": "cpu", **options})
+        seed = options.get("seed", 0)
+        defaults = {"batch_size": 16, "seed": seed, "split_seed": seed, "device": "cpu"}
+        return open_data(name, path, DataOptions(**(defaults | options)))
 
     return call

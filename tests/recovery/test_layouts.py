@@ -13,9 +13,10 @@ import pytest
 from PIL import Image
 
 from convnn.config.options import BY_KEY
-from convnn.data import open_data
+from convnn.data import DataOptions
 from convnn.data.catalog import DatasetInfo, dataset_info
 from convnn.data.class_folders import list_image_folders
+from convnn.data.folder import open_folder
 from convnn.errors import Exit, UserError
 
 SEEDS = [seed if seed < 20 else pytest.param(seed, marks=pytest.mark.torture) for seed in range(400)]
@@ -224,9 +225,12 @@ def folder(tmp_path) -> Path:
     return tmp_path
 
 
+LOADING = {"batch_size": 8, "seed": 0, "split_seed": 0, "device": "cpu"}
+
+
 def first_image(folder: Path, **options: object) -> np.ndarray:
     """The pixels of the first training image as the trainer gets them, in [0, 255]. -> (3, H, W)"""
-    data = open_data("folder", folder, batch_size=8, seed=0, device="cpu", **options)
+    data = open_folder(folder, DataOptions(**LOADING, **options))
     assert data.train is not None
     images = data.train._images  # of the loader: in the order of the files
     return images[0].numpy()
@@ -266,6 +270,6 @@ def test_what_cannot_be_read_as_an_image_is_named(folder, name, monkeypatch):
     path = folder / "train/a" / f"1 {name}"
     UNREADABLE[name](path)
     with pytest.raises(UserError, match="contains 1 of 4 images that cannot be read") as caught:
-        open_data("folder", folder, resize=8, batch_size=8, seed=0, device="cpu")
+        open_folder(folder, DataOptions(resize=8, **LOADING))
     assert str(path) in str(caught.value) and caught.value.code == Exit.DATA
     assert not canary.exists()

@@ -67,9 +67,10 @@ class DataOptions:
     share: BatchShare = WHOLE_BATCH  # of each training batch that this process reads
 
     @property
-    def evaluation_share(self) -> BatchShare:
-        """The share of each batch that is evaluated: those have no micro-batches."""
-        return replace(self.share, micro_batches=1)
+    def for_evaluation(self) -> DataOptions:
+        """The options of images that are evaluated: whole batches, which have no micro-batches, as they are."""
+        share = replace(self.share, micro_batches=1)
+        return replace(self, augment=False, noise=0.0, drop_last=False, share=share)
 
     def splits_to_read(self, *, measures_normalization: bool) -> tuple[str, ...]:
         """Return the splits to read: "train" also where the normalization must be measured on the training images."""

@@ -51,10 +51,11 @@ def open_imagenet(path: Path, options: DataOptions) -> LoadedDataset:
 
     def loader(split: str, listed: ClassFolders, indices: list[int]) -> StreamingLoader:
         is_train = split == "train"
+        split_options = options if is_train else options.for_evaluation
         files, labels = [listed.files[i] for i in indices], [listed.labels[i] for i in indices]
         digests[split] = file_digest(files, labels, folders.root)
-        images = ImageBatches(files, labels, side=side, seed=options.seed, augment=is_train and options.augment)
-        normalize = Normalize(normalization, options.noise if is_train else 0.0, device)
+        images = ImageBatches(files, labels, side=side, seed=options.seed, augment=split_options.augment)
+        normalize = Normalize(normalization, split_options.noise, device)
         return StreamingLoader(
             images,
             options.batch_size,
@@ -62,8 +63,8 @@ def open_imagenet(path: Path, options: DataOptions) -> LoadedDataset:
             device,
             workers=options.workers,
             shuffle=is_train,
-            drop_last=is_train and options.drop_last,
-            share=options.share if is_train else options.evaluation_share,
+            drop_last=split_options.drop_last,
+            share=split_options.share,
             path=path,
         )
 

@@ -77,6 +77,7 @@ def load_in_memory(
         if split not in images:
             return None
         is_train = split == "train"
+        split_options = options if is_train else options.for_evaluation
         return InMemoryLoader(
             images.pop(split),
             targets[split],
@@ -85,11 +86,11 @@ def load_in_memory(
             device=torch.device(options.device),
             normalization=normalization,
             shuffle=is_train,
-            crop=is_train and options.augment,
-            flip=is_train and options.augment and flip,
-            noise=options.noise if is_train else 0.0,
-            drop_last=is_train and options.drop_last,
-            share=options.share if is_train else options.evaluation_share,
+            crop=split_options.augment,
+            flip=split_options.augment and flip,
+            noise=split_options.noise,
+            drop_last=split_options.drop_last,
+            share=split_options.share,
         )
 
     train_loader, val_loader, test_loader = loader("train"), loader("val"), loader("test")

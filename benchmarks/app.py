@@ -144,9 +144,9 @@ def _write_runs(root: Path) -> None:
         (run / "events.jsonl").write_text(events)
 
 
-def _seconds_until(app: Program, letter: str, word: str) -> float:
-    """Seconds from a key until the word is on the screen."""
-    time.sleep(0.1)
+def _seconds_until(app: Program, letter: str, word: str, pause: float = 0.1) -> float:
+    """Seconds from a key, after a pause, until the word is on the screen."""
+    time.sleep(pause)
     offset, start = len(app.output), time.perf_counter()
     app.press(letter)
     while word.encode() not in app.output[offset:]:
@@ -252,14 +252,7 @@ def _until(app: Program, word: str, start: int) -> None:
 
 def _latency(app: Program, letter: str, word: str) -> float:
     """Seconds from a key until the word is on the screen; the same key then removes it."""
-    time.sleep(0.02)
-    offset, start = len(app.output), time.perf_counter()
-    app.press(letter)
-    while word.encode() not in app.output[offset:]:
-        if time.perf_counter() - start > 5:
-            raise RuntimeError(f"no answer to {letter!r}")
-        time.sleep(0.001)
-    latency = time.perf_counter() - start
+    latency = _seconds_until(app, letter, word, pause=0.02)
     app.press(letter)
     time.sleep(0.15)
     return latency

@@ -16,7 +16,6 @@ from benchmarks.gpu import correctness, modes, worker
 from benchmarks.gpu.bench import DeviceLostError, GpuBench
 from benchmarks.gpu.count import OperatorCounter, count_step
 from benchmarks.gpu.report import MARKDOWN_NAME, Report
-from benchmarks.gpu.select import VARIANTS
 from benchmarks.gpu.stages import STAGES, Stage
 from convnn.layers import ConvNN2d
 
@@ -83,13 +82,13 @@ def test_a_stage_that_fails_leaves_its_rows_and_the_others(tmp_path, monkeypatch
         raise ValueError("reason")
 
     monkeypatch.setitem(STAGES, "speed", Stage(fail, 5))
-    monkeypatch.setitem(STAGES, "select", Stage(lambda bench: iter([{"row": "after"}]), 5))
+    monkeypatch.setitem(STAGES, "memory", Stage(lambda bench: iter([{"row": "after"}]), 5))
     report = Report(tmp_path)
-    assert worker.run_stages(["speed", "select"], report, "cpu", True, time.time() + 60) == 0
+    assert worker.run_stages(["speed", "memory"], report, "cpu", True, time.time() + 60) == 0
     stages = Report(tmp_path).values["stages"]
     assert stages["speed"]["outcome"] == "failed: ValueError: reason"
     assert stages["speed"]["rows"] == [{"row": "before"}]
-    assert stages["select"] == {"outcome": "done", "seconds": 0.0, "rows": [{"row": "after"}]}
+    assert stages["memory"] == {"outcome": "done", "seconds": 0.0, "rows": [{"row": "after"}]}
 
 
 def test_a_lost_card_ends_the_process_and_the_next_goes_on(tmp_path, monkeypatch):
@@ -98,12 +97,12 @@ def test_a_lost_card_ends_the_process_and_the_next_goes_on(tmp_path, monkeypatch
 
     monkeypatch.setattr(GpuBench, "check_device", lose)
     monkeypatch.setitem(STAGES, "speed", Stage(lambda bench: iter([bench.check_device()]), 5))
-    monkeypatch.setitem(STAGES, "select", Stage(lambda bench: iter([{"row": "after"}]), 5))
-    names, deadline = ["speed", "select"], time.time() + 60
+    monkeypatch.setitem(STAGES, "memory", Stage(lambda bench: iter([{"row": "after"}]), 5))
+    names, deadline = ["speed", "memory"], time.time() + 60
     assert worker.run_stages(names, Report(tmp_path), "cpu", True, deadline) == worker.DEVICE_LOST
     assert worker.run_stages(names, Report(tmp_path), "cpu", True, deadline) == 0
     outcomes = {name: entry["outcome"] for name, entry in Report(tmp_path).values["stages"].items()}
-    assert outcomes == {"speed": "failed: DeviceLostError: an illegal memory access", "select": "done"}
+    assert outcomes == {"speed": "failed: DeviceLostError: an illegal memory access", "memory": "done"}
 
 
 def test_stages_end_at_the_deadline(tmp_path):
@@ -155,13 +154,6 @@ def test_a_wrong_layer_is_found(monkeypatch):
     wrong = list(correctness.correct_rows(GpuBench(torch.device("cpu"), small=True)))
     assert [row["outside the tolerance"] > 0 for row in wrong[:2]] == [False, True]
     assert "ConvNN2d" in wrong[2]
-
-
-@pytest.mark.parametrize("name", VARIANTS)
-def test_every_way_to_select_finds_the_highest_scores(name):
-    scores = torch.randn(3, 5, 1032)
-    index = VARIANTS[name](scores, 8)
-    assert torch.equal(scores.gather(2, index), scores.topk(8).values)
 
 
 def test_a_case_that_prints_no_result_leaves_its_last_line():

@@ -1,4 +1,4 @@
-"""A training step of VGG11 on images of 32 x 32: ours and the plain implementation, kernels, the top-k, and memory."""
+"""A training step of VGG11 on images of 32 x 32: ours and the plain implementation, kernels, and memory."""
 
 from __future__ import annotations
 
@@ -21,7 +21,6 @@ from benchmarks.gpu.bench import (
     trainer_of,
 )
 from benchmarks.gpu.count import OperatorCounter
-from benchmarks.gpu.select import VARIANTS
 from benchmarks.table import Row
 from convnn.costs.plan import plan
 from convnn.training.trainer import Trainer
@@ -135,27 +134,6 @@ def kernel_rows(bench: GpuBench) -> Iterator[Row | str]:
         for ms, count, name in events[:KERNELS]:
             yield {"kernel": f"{name[:90]} ({layer})", "calls": count, "ms": ms, "share": f"{ms / total:.0%}"}
         _free(bench)
-
-
-def select_rows(bench: GpuBench) -> Iterator[Row | str]:
-    """A row for each width of a row of scores: torch's top-k beside ours."""
-    batch = bench.size(BATCH, 2)
-    for queries, columns, k in ((1024, 1032, 8), (256, 264, 8), (64, 72, 8), (1024, 1025, 15), (1024, 64, 8)):
-        scores = torch.randn(batch, queries if not bench.small else 16, columns, device=bench.device)
-        expected = scores.topk(k)
-        row: Row = {"top-k": f"{batch} x {scores.shape[1]} x {columns}, k {k}"}
-        row["torch ms"] = bench.milliseconds(lambda scores=scores, k=k: scores.topk(k))
-        for name, function in VARIANTS.items():
-            work = lambda scores=scores, k=k, function=function: function(scores, k)  # noqa: E731
-            index = bench.attempt(work)
-            if isinstance(index, str):
-                row[name] = index
-                continue
-            is_equal = torch.equal(scores.gather(2, index), expected.values)
-            row[f"{name} ms"] = bench.milliseconds(work)
-            row[f"{name} equal"] = str(is_equal)
-        yield row
-        del scores
 
 
 def memory_rows(bench: GpuBench) -> Iterator[Row | str]:

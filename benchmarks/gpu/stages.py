@@ -22,7 +22,6 @@ STAGES = {
     "ceilings": Stage(ceilings.rows, 20),
     "fused": Stage(fused.rows, 60),
     "speed": Stage(speed.rows, 90),
-    "select": Stage(speed.select_rows, 25),
     "kernels": Stage(speed.kernel_rows, 35),
     "correct": Stage(correctness.correct_rows, 60),
     "amp": Stage(correctness.amp_rows, 15),

@@ -43,12 +43,9 @@ def group_size(columns: int, k: int) -> int:
     return size if columns > NARROW and 2 * (k * size + columns // size) <= columns else 1
 
 
-def best_columns(scores: Tensor, k: int, size: int | None = None) -> Tensor:
-    """Return the columns of the k highest scores of each row, best first, the lower one at ties. (.., M) -> (.., k)
-
-    `size` is that of a group, a power of two; by default it is `group_size`.
-    """
-    size = size or group_size(scores.shape[-1], k)
+def best_columns(scores: Tensor, k: int) -> Tensor:
+    """Return the columns of the k highest scores of each row, best first, the lower one at ties. (.., M) -> (.., k)"""
+    size = group_size(scores.shape[-1], k)
     if size == 1:
         return _sorted_columns(scores)[..., :k]
     unpaired = -scores.shape[-1] % size

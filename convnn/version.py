@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import tomllib
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 
 
+@cache
 def version() -> str:
     """Return the version that is installed or, in a checkout that is not, the one of its pyproject.toml."""
     try:

@@ -7,10 +7,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from support import processes
 
 TESTS = Path(__file__).parent
 KINDS = {"recovery": "recovery", "cluster": "recovery", "tui": "app", "cli": "app"}  # by folder; others are unit tests
 LONG = ("torture", "slurm")  # markers of what `make test` leaves out
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    processes.leave_files_in_memory()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +30,7 @@ def open_digits(path: Path, options: DataOptions) -> LoadedDataset:
 
     `path` is not used.
     """
-    scans, digits = _read_scans()
+    scans, digits = _read_scans(FILE)
     side = options.resize or SIDE
     images = resize_images(torch.from_numpy(scans)[:, None], side)
     count: Counter[int] = Counter()
@@ -48,10 +49,11 @@ def open_digits(path: Path, options: DataOptions) -> LoadedDataset:
     return load_in_memory(options, classes, labels, read_images, size=(side, side), flip=False)
 
 
-def _read_scans() -> tuple[np.ndarray, list[int]]:
+@lru_cache(maxsize=1)
+def _read_scans(file: Path) -> tuple[np.ndarray, list[int]]:
     """Gray levels uint8 (N, 8, 8), scaled to 0..255, and the digits."""
     try:
-        table = np.loadtxt(FILE, delimiter=",")
+        table = np.loadtxt(file, delimiter=",")
     except (OSError, EOFError, ValueError) as error:
-        raise UserError(f"cannot read {FILE}, which is a part of the package: {error}", Exit.DATA) from error
+        raise UserError(f"cannot read {file}, which is a part of the package: {error}", Exit.DATA) from error
     return np.rint(table[:, :-1] * (255 / 16)).astype(np.uint8).reshape(-1, 8, 8), table[:, -1].astype(int).tolist()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
+import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -13,11 +15,10 @@ from support import training
 from support.processes import Command, convnn, until
 from support.refusals import Refusals, refusing
 
-from convnn.config.schema import RunConfig
 from convnn.config.toml import dumps
 from convnn.errors import Exit, UserError
 from convnn.events import Started
-from convnn.runs import trash
+from convnn.runs import file_lock, trash
 from convnn.runs.find import list_runs
 from convnn.runs.run import Run
 from convnn.sweeps.queue import Entry, Queue, resuming_entry
@@ -180,23 +181,13 @@ def test_an_entry_whose_run_was_resumed_by_a_person_leaves_as_done(tmp_path: Pat
     assert source.events_path.read_bytes() == history
 
 
-class ShortWorker(Worker):
-    """Starts a process that ends at once in place of a training."""
-
-    def _command(self, entry: Entry, config: RunConfig, path: Path) -> list[str]:
-        return ["true"]
-
-
-class SlowWorker(Worker):
-    """Starts a process that takes long to load, in place of a training."""
-
-    def _command(self, entry: Entry, config: RunConfig, path: Path) -> list[str]:
-        return ["sh", "-c", "exec sleep 60"]
-
-
-def test_a_run_is_locked_from_the_moment_it_exists_until_its_process_ends(tmp_path: Path) -> None:
+def test_a_run_is_locked_from_the_moment_it_exists_until_its_process_ends(tmp_path, monkeypatch) -> None:
+    slow = tmp_path / "python"
+    slow.write_text("#!/bin/sh\nexec sleep 60")
+    slow.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(slow))
     queue = enqueue(tmp_path, 1)
-    with SlowWorker(queue, [Slot("cpu0", 1)]) as worker:
+    with Worker(queue, [Slot("cpu0", 1)]) as worker:
         worker.step()
         (child,) = worker.children
         (run,) = list_runs(tmp_path / "runs")[0]
@@ -219,7 +210,7 @@ def test_a_full_disk_loses_no_entry_and_holds_no_slot(tmp_path, monkeypatch, for
         place = tmp_path / str(number)
         place.mkdir()
         queue = enqueue(place, 1)
-        with ShortWorker(queue, [Slot("cpu0", 1)]) as worker:
+        with Worker(queue, [Slot("cpu0", 1)]) as worker:
             refusals = Refusals(place, number, forever=forever)
             with refusing(monkeypatch, refusals), suppress(OSError):
                 worker.step()
@@ -232,6 +223,8 @@ def test_a_full_disk_loses_no_entry_and_holds_no_slot(tmp_path, monkeypatch, for
             child.process.wait()
         return child.entry.starts, refusals.calls
 
+    monkeypatch.setattr(file_lock, "GUARD_SECONDS", 0.1)  # the refusal of an unlink leaves a guard, waited for as long
+    monkeypatch.setattr(sys, "executable", shutil.which("true"))  # a process that ends at once in place of a training
     starts, writes = start(None)
     assert starts == 2  # in each step
     for number in range(1, writes + 1, stride):

@@ -14,7 +14,7 @@ from support.processes import Command, convnn
 from support.refusals import Refusals, refusing
 
 from convnn.errors import Exit, UserError
-from convnn.runs import event_log
+from convnn.runs import event_log, file_lock
 from convnn.runs.run import Run
 from convnn.training.state import StateDict
 from convnn.worker import checkpoint
@@ -47,6 +47,7 @@ def refuse_and_finish(root: Path, monkeypatch: pytest.MonkeyPatch, whole: Run, n
     from convnn.worker.train_run import train_run
 
     run = training.create(root, CONFIG)
+    monkeypatch.setattr(file_lock, "GUARD_SECONDS", 0.1)  # the refusal of an unlink leaves a guard, waited for as long
     with refusing(monkeypatch, Refusals(run.path, number, forever=forever)):
         try:
             ended = train_run(run, CONFIG)
@@ -95,12 +96,12 @@ def test_without_room_for_a_checkpoint_no_step_is_taken(tmp_path):
 
 
 def test_a_history_that_may_not_grow_is_not_torn(tmp_path, monkeypatch):
-    run_config = training.config(limit=20, batch_size=10, num_epochs=30, checkpoint_epochs=100)
+    run_config = training.config(limit=20, batch_size=10, num_epochs=10, checkpoint_epochs=100)
     original = os.write
 
     def write(descriptor: int, data: bytes) -> int:
         path = Path(f"/proc/self/fd/{descriptor}").resolve()
-        if path.name != "events.jsonl" or path.stat().st_size + len(data) <= 6_000:
+        if path.name != "events.jsonl" or path.stat().st_size + len(data) <= 3_000:
             return original(descriptor, data)
         raise OSError(errno.EFBIG, "File too large")
 
@@ -109,9 +110,9 @@ def test_a_history_that_may_not_grow_is_not_torn(tmp_path, monkeypatch):
         run, ended = training.train(tmp_path / "runs", run_config)
     assert ended.code == Exit.STORAGE
     sound(run)
-    assert 0 < len(run.history().epochs) < 30
+    assert 0 < len(run.history().epochs) < 10
     assert training.resume(run).code == Exit.DONE
-    assert [epoch.epoch for epoch in run.history().epochs] == list(range(1, 31))
+    assert [epoch.epoch for epoch in run.history().epochs] == list(range(1, 11))
     killing.check(run, training.train(tmp_path / "whole", run_config)[0])
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from inspect import unwrap
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,13 +15,11 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from convnn.config.active import inactive_options
 from convnn.config.schema import RunConfig
+from convnn.data import DataOptions, LoadedDataset, Normalization, open_data
 from convnn.data.share import WHOLE_BATCH, BatchShare
 from convnn.layer_table import LayerKind, layer_kind
 from convnn.models.architectures import architecture
 from convnn.presets.rules import GRAPH_MODES
-
-if TYPE_CHECKING:
-    from convnn.data import LoadedDataset
 
 Conv = Callable[[int, int], nn.Module]
 LossFn = Callable[[Tensor, Tensor], Tensor]
@@ -189,7 +187,7 @@ def data(
     on: torch.device,
     *,
     splits: tuple[str, ...] = ("train", "test"),
-    normalization: tuple[tuple[float, ...], tuple[float, ...]] | None = None,
+    normalization: Normalization | None = None,
     split_seed: int | None = None,
     share: BatchShare = WHOLE_BATCH,
 ) -> LoadedDataset:
@@ -197,8 +195,6 @@ def data(
 
     `split_seed` is `training.seed` by default; the other arguments are those of `DataOptions`.
     """
-    from convnn.data import DataOptions, open_data
-
     section = config.data
     options = DataOptions(
         resize=section.resize,

@@ -28,6 +28,7 @@ from convnn.text import memory, plural
 from convnn.training import device as training_device
 from convnn.training.trainer import Trainer
 from convnn.version import version
+from convnn.worker import resume_trial
 
 STEPS = 5  # timed, after one that warms up
 KILLS = 5
@@ -162,8 +163,6 @@ def _lock(folder: Path) -> None:
 
 def deep(runs: Path, say: Callable[[str], None]) -> Finding:
     """Train a small run in the runs folder, kill and resume it five times, and compare it with an undisturbed one."""
-    from convnn.worker import resume_trial
-
     device = training_device.select_device(RunConfig())
     deterministic = str(device.type != "cpu").lower()  # on the CPU every run is
     config = small(num_epochs=str(KILLS + 1), device=str(device), deterministic=deterministic)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import shlex
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from convnn.config.active import active_options
 from convnn.config.options import BY_KEY, value_at
+from convnn.config.schema import RunConfig
 from convnn.config.toml import dumps
 from convnn.data.catalog import dataset_info
 from convnn.errors import Exit, Problem, UserError
@@ -20,11 +20,10 @@ from convnn.runs.resume import cosine_note, with_data_path
 from convnn.runs.run import CHECKPOINTS, Run
 from convnn.runs.staging import publish, staged_run
 from convnn.text import plural
+from convnn.training.state import Position, check_fits
+from convnn.worker import checkpoint
+from convnn.worker.checkpoint import Checkpoint
 from convnn.worker.crash_points import reach
-
-if TYPE_CHECKING:
-    from convnn.config.schema import RunConfig
-    from convnn.worker.checkpoint import Checkpoint
 
 
 def fork_run(source: Run, config: RunConfig, root: Path) -> tuple[Run, list[str]]:
@@ -98,8 +97,6 @@ def _check_splits(source: Run, newest: Checkpoint, config: RunConfig) -> None:
 
 def _check_weights(newest: Checkpoint, config: RunConfig) -> None:
     """Raise UserError where the weights do not fit, as far as the classes are known before the data are read."""
-    from convnn.training.state import check_fits
-
     data = config.data
     num_classes = dataset_info(data.dataset, data.path, data.resize).num_classes
     if num_classes is not None:
@@ -108,8 +105,6 @@ def _check_weights(newest: Checkpoint, config: RunConfig) -> None:
 
 def _write_checkpoints(source: Run, newest: Checkpoint, forked: Run) -> None:
     """Write the best and the newest checkpoint of a run as those of its fork."""
-    from convnn.worker import checkpoint
-
     best = checkpoint.read_pointer(source.path, "best")
     if best is not None and best != newest.path.name:
         best_checkpoint = checkpoint.load_verified(source.path / CHECKPOINTS / best)
@@ -126,8 +121,6 @@ def _write_checkpoints(source: Run, newest: Checkpoint, forked: Run) -> None:
 
 def _epoch(newest: Checkpoint) -> int:
     """Return the epoch that a checkpoint goes on with. Raises UserError (storage) where it says none."""
-    from convnn.training.state import Position
-
     try:
         return Position.from_state_dict(newest.state.plain["position"]).epoch
     except (KeyError, TypeError, ValueError, OverflowError) as error:
@@ -136,8 +129,6 @@ def _epoch(newest: Checkpoint) -> int:
 
 
 def _newest(source: Run) -> tuple[Checkpoint, list[str]]:
-    from convnn.worker import checkpoint
-
     if source.status() == "done":  # not a byte of it changes
         return checkpoint.load_named(source.path, "last"), []
     with lock_run(source.path):

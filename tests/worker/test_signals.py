@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from support import training
+from support import killing, training
 from support.processes import Command, convnn, until
 
 from convnn.runs import control, event_log
@@ -24,12 +24,8 @@ from convnn.worker.time_limit import TimeLimit
 LONG = training.SMALL | {"num_epochs": 5000, "checkpoint_epochs": 5000}
 
 
-def flags(options: dict[str, object]) -> list[str]:
-    return [word for name, value in options.items() for word in (f"--{name}", str(value))]
-
-
 def started(cwd: Path, *more: str) -> tuple[Command, Run]:
-    command = Command(["run", *flags(LONG), "--plain", *more], cwd)
+    command = Command(["run", *killing.arguments(LONG), "--plain", *more], cwd)
     until(lambda: bool(list_runs(cwd / "runs")[0]))
     run = list_runs(cwd / "runs")[0][0]
     until(lambda: run.events_path.exists() and b'"Step"' in run.events_path.read_bytes())
@@ -83,7 +79,7 @@ def _again(command: Command) -> bool:
 
 
 def test_the_time_limit_is_75_and_leaves_a_run_that_goes_on(tmp_path):
-    ended = convnn("run", *flags(LONG), "--json", "--max-minutes", "0.005", cwd=tmp_path)
+    ended = convnn("run", *killing.arguments(LONG), "--json", "--max-minutes", "0.005", cwd=tmp_path)
     assert ended.code == 75, ended.err
     printed = [json.loads(line) for line in ended.out.splitlines()]
     assert printed[0]["event"] == "Started" and printed[-1]["event"] == "Finished"

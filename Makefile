@@ -15,7 +15,7 @@ test: $(DEV)  ## install, then pass the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 3 --dist worksteal
 
 slurm: $(DEV)  ## jobs on a Slurm cluster of one node, which is started here; skipped without its packages
-	$(BIN)/python -m pytest tests/cluster -m "slurm and not torture" -rs
+	$(BIN)/python -m pytest tests/cluster -m slurm -rs
 
 check: $(DEV)  ## lint, formatting, types, import contracts, and the wheel in an environment of its own
 	$(BIN)/ruff check .

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 from support import killing, training
-from support.processes import Result, convnn, until
-from support.slurm import start_again_now, state_of, until_ended
+from support.processes import Result, convnn
+from support.slurm import start_again_now, until, until_ended, until_restarted, until_waiting
 
 from convnn.errors import Exit
 from convnn.events import Resumed, Started
@@ -20,9 +20,9 @@ from convnn.runs.control import ControlCommand
 from convnn.runs.find import list_runs
 from convnn.runs.lock import is_locked
 from convnn.runs.run import Run
-from convnn.slurm_job import run_command
+from convnn.slurm_job import own_jobs, run_command
 
-pytestmark = [pytest.mark.slurm, pytest.mark.usefixtures("cluster")]
+pytestmark = [pytest.mark.slurm, pytest.mark.timeout(1200), pytest.mark.usefixtures("cluster")]
 
 OPTIONS = training.SMALL | {"threads": 1, "limit": 40, "num_epochs": 30, "layer": "ConvNN", "K": 4}
 PLAN = ["sweep", "run", "quickstart", *killing.arguments(OPTIONS), "--name", "grid", "--yes"]
@@ -98,7 +98,7 @@ def test_signals_and_preemption_requeue_a_run_which_ends_as_an_undisturbed_one(t
     for start, name in enumerate(("USR1", "USR2"), 1):
         hold(run, start)
         run_command(["scancel", f"--signal={name}", job])
-        until(lambda: (state := state_of(job)) is not None and state.is_waiting)
+        until_waiting(job)
         assert run.recorded_status() == "interrupted"
         document = json.loads(command("runs", "--json", cwd=tmp_path).out)
         assert [item["status"] for item in document["runs"]] == ["requeued"]
@@ -108,7 +108,7 @@ def test_signals_and_preemption_requeue_a_run_which_ends_as_an_undisturbed_one(t
     urgent = run_command(
         ["sbatch", "--parsable", "-p", "high", "-n", cpus, "-o", "/dev/null", "--wrap", "true"]
     ).strip()
-    until(lambda: (state := state_of(job)) is not None and state.restarts == 3)
+    until_restarted(job, 3)
     until_ended(urgent)
     start_again_now(job)
     until_ended(job)
@@ -116,14 +116,13 @@ def test_signals_and_preemption_requeue_a_run_which_ends_as_an_undisturbed_one(t
     check_undisturbed(run, tmp_path)
 
 
-@pytest.mark.torture
 def test_each_process_of_a_run_is_a_task_and_all_of_them_are_requeued(tmp_path):
     words = killing.arguments(OPTIONS | {"processes": 2, "num_epochs": 6})
     job = f"{submitted('run', 'quickstart', *words, '--slurm', cwd=tmp_path)}_1"
     run = only_run(tmp_path)
     hold(run, 1)
     run_command(["scancel", "--signal=USR1", job])
-    until(lambda: (state := state_of(job)) is not None and state.is_waiting)
+    until_waiting(job)
     assert run.recorded_status() == "interrupted"
     start_again_now(job)
     until_ended(job)
@@ -145,7 +144,7 @@ def test_a_chain_of_time_limits(tmp_path):
     job = f"{submitted(*PLAN, '--num_epochs', 40, '--slurm', '--max-minutes', '0.002', cwd=tmp_path)}_1"
     run = only_run(tmp_path)
     for restarts in (1, 2, 3):
-        until(lambda restarts=restarts: (state := state_of(job)) is not None and state.restarts == restarts)
+        until_restarted(job, restarts)
         start_again_now(job)
     until(lambda: starts(run) == 4)
     stopped = command("sweep", "stop", "grid", "--now", cwd=tmp_path)
@@ -162,7 +161,7 @@ def test_a_waiting_job_is_shown_and_stopped(tmp_path):
     job = submitted("run", "quickstart", "--slurm", "--sbatch", "begin=now+1hour", cwd=tmp_path)
     run = only_run(tmp_path)
     slurm_jobs.refresh()  # this process may have asked just before
-    assert run.status() == "queued" and state_of(f"{job}_1") is not None
+    assert run.status() == "queued" and f"{job}_1" in own_jobs()
     stopped = command("stop", "@last", cwd=tmp_path)
     assert stopped.code == 0 and f"job {job}_1" in stopped.out, stopped
     until_ended(f"{job}_1")

@@ -11,16 +11,21 @@ import re
 import shutil
 import socket
 import subprocess
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
-from support.processes import until
+from support import processes
 
 from convnn.slurm_job import JobState, own_jobs, run_command
 
 COMMANDS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "scontrol", "squeue", "scancel")
-GRACE_SECONDS = 15
+GRACE_SECONDS = 60
+FEW_SECONDS = 10  # more than a job waits that is to start at once, less than one that is requeued
+POLL_SECONDS = 0.1
+until = partial(processes.until, seconds=240)  # a busy machine is slow
 CONFIGURATION = """\
 ClusterName=convnn
 SlurmctldHost={host}(127.0.0.1)
@@ -46,7 +51,7 @@ SelectTypeParameters=CR_CPU
 ReturnToService=2
 SchedulerType=sched/backfill
 SchedulerParameters=batch_sched_delay=0,sched_interval=1,bf_interval=1,sched_min_interval=100000{preempt_word}
-KillWait=5
+KillWait=30
 AccountingStorageType=accounting_storage/none
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
@@ -82,7 +87,7 @@ def cluster(folder: Path) -> Iterator[Path]:
         _start("munged", f"--key-file={key}", "--num-threads=2", *options)
         _start("slurmctld", "-c")
         _start("slurmd")
-        until(_is_idle, seconds=30)
+        until(_is_idle)
         yield configuration
     finally:
         _end(folder)
@@ -154,28 +159,52 @@ def _end(folder: Path) -> None:
 # -- jobs ------------------------------------------------------------------------------------------------------------
 
 
-def state_of(job: str) -> JobState | None:
-    return own_jobs().get(job)
+def until_job(job: str, true: Callable[[JobState | None], bool]) -> None:
+    """Wait until something is true of a job, which is None once it has left the queue."""
+
+    def is_true() -> bool:
+        time.sleep(POLL_SECONDS)
+        return true(own_jobs().get(job))
+
+    until(is_true)
+
+
+def until_waiting(job: str) -> None:
+    """Wait until a job is in the queue and has no processes."""
+    until_job(job, lambda state: state is not None and state.is_waiting)
+
+
+def until_restarted(job: str, restarts: int) -> None:
+    """Wait until a job was requeued so often; its processes may still end."""
+    until_job(job, lambda state: state is not None and state.restarts == restarts)
+
+
+def until_ended(job: str) -> None:
+    until_job(job, lambda state: state is None)
 
 
 def start_again_now(job: str) -> None:
-    """Spare a requeued job its waiting time of two minutes, and wait until it runs."""
-    until(lambda: _has_waiting_time(job))
+    """Spare a requeued job its waiting time of two minutes, and wait until it has started.
 
-    def has_started() -> bool:
-        """A job that still completes gets its waiting time once more: it is spared that, too."""
-        state = state_of(job)
-        if _has_waiting_time(job):
-            run_command(["scontrol", "update", f"jobid={job}", "StartTime=now"])
-        return state is not None and not state.is_waiting
+    It starts in a later second than its last start was ended in: slurmd tells the two apart by the seconds of their
+    credentials, and Slurm drops a job whose credential is revoked. This is what the waiting time is there for.
+    """
+    until_waiting(job)
+    restarts = own_jobs()[job].restarts
 
-    until(has_started)
+    def has_started(state: JobState | None) -> bool:
+        if state is None or state.restarts > restarts:  # and has ended
+            return True
+        if state.is_waiting and _earliest_start(job) > time.time() + FEW_SECONDS:  # also anew, as if it still completed
+            run_command(["scontrol", "update", f"jobid={job}", "StartTime=now+1"])
+        return state.state == "RUNNING"
+
+    until_job(job, has_started)
 
 
-def _has_waiting_time(job: str) -> bool:
-    reasons = run_command(["squeue", "--noheader", "--array", "--me", "--Format=JobArrayID:|,Reason:|"])
-    return f"{job}|BeginTime|" in reasons.splitlines()
-
-
-def until_ended(job: str, seconds: float = 90) -> None:
-    until(lambda: state_of(job) is None, seconds=seconds)
+def _earliest_start(job: str) -> float:
+    """Return the time before which a job does not start, however free the cluster is; 0 for one that has left it."""
+    environment = os.environ | {"SLURM_TIME_FORMAT": "%s"}
+    words = ["squeue", "--noheader", "--array", "--me", "--Format=JobArrayID:|,EligibleTime:|"]
+    lines = run_command(words, environment=environment).splitlines()
+    return next((float(time) for name, time, _ in (line.split("|") for line in lines) if name == job), 0.0)

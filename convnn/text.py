@@ -80,6 +80,11 @@ def memory(size: float) -> str:
     return f"{mebibytes / 1024:,.1f} GiB" if mebibytes >= 1024 else f"{mebibytes:.0f} MiB"
 
 
+def count_text(count: int | None) -> str:
+    """Return a count as text, "-" for None."""
+    return "-" if count is None else str(count)
+
+
 def part_text(part: Sized, whole: Sized) -> str:
     """Return ", 3 of 12" where a part is smaller than the whole."""
     return f", {len(part)} of {len(whole)}" if len(part) < len(whole) else ""

@@ -175,7 +175,9 @@ def mcnemar(first_alone: int, second_alone: int) -> float:
     from scipy import special
 
     count = first_alone + second_alone
-    return min(1.0, 2 * float(special.bdtr(min(first_alone, second_alone), count, 0.5))) if count else 1.0
+    if not count:
+        return 1.0
+    return min(1.0, 2 * float(special.bdtr(min(first_alone, second_alone), count, 0.5)))
 
 
 @dataclass(frozen=True)

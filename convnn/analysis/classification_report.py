@@ -51,8 +51,9 @@ class ClassificationReport:
 
     def name(self, number: int) -> str:
         """Return the name of a class, its number where the run has none."""
-        has_names = len(self.class_names) == self.predictions.num_classes
-        return self.class_names[number] if has_names else str(number)
+        if len(self.class_names) != self.predictions.num_classes:
+            return str(number)
+        return self.class_names[number]
 
     def class_table(self, order: ClassOrder, limit: int | None = None) -> Table:
         """Return a row for each class, at most `limit` of them."""
@@ -63,7 +64,9 @@ class ClassificationReport:
         return Table(columns, rows, f"classes, {CLASS_ORDERS[order]}{part_text(rows, results)}: accuracy in %")
 
     def _class_row(self, result: ClassResult) -> list[str]:
-        taken_for = f"{self.name(result.confusion.answer)} ({result.confusion.images})" if result.confusion else ""
+        taken_for = ""
+        if result.confusion is not None:
+            taken_for = f"{self.name(result.confusion.answer)} ({result.confusion.images})"
         counts = [self.name(result.number), str(result.images), str(result.correct)]
         if result.accuracy is None or result.interval is None:
             return [*counts, MISSING, MISSING, taken_for]

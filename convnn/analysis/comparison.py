@@ -101,7 +101,9 @@ class ComparedRun:
             return epochs
         if axis == "seconds":
             times = [event.metrics.get("train_s", math.nan) for event in self.history.epochs]
-            return list(accumulate(times)) if all(map(math.isfinite, times)) else None
+            if not all(map(math.isfinite, times)):
+                return None
+            return list(accumulate(times))
         per_epoch = train_images(self.summary)
         if axis == "FLOPs":
             per_epoch = self._epoch_flops
@@ -132,7 +134,9 @@ class ComparedRun:
     def epoch_seconds(self) -> float | None:
         """Mean training time per epoch in seconds."""
         seconds = self.costs("seconds")
-        return seconds[-1] / len(seconds) if seconds else None
+        if not seconds:
+            return None
+        return seconds[-1] / len(seconds)
 
 
 @dataclass(frozen=True)
@@ -318,6 +322,6 @@ def metric_rows(runs: Sequence[ComparedRun], metric: str) -> list[MetricRow]:
     rows.append(MetricRow("epochs", "trained", [run.summary.epoch for run in runs]))
     rows.append(MetricRow("s an epoch", "mean of training", [run.epoch_seconds for run in runs]))
     plans = [run.plan for run in runs]
-    rows.append(MetricRow("FLOPs an image", "forward", [costs.flops if costs else None for costs in plans]))
-    rows.append(MetricRow("parameters", "all", [costs.parameters if costs else None for costs in plans]))
+    rows.append(MetricRow("FLOPs an image", "forward", [plan.flops if plan else None for plan in plans]))
+    rows.append(MetricRow("parameters", "all", [plan.parameters if plan else None for plan in plans]))
     return rows

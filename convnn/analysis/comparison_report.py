@@ -204,7 +204,9 @@ def _code_notes(comparison: Comparison) -> Iterator[str]:
         if (commit := run.history.commit) is not None:
             by_commit.setdefault(commit, []).append(name)
         if (code := run.history.code) is not None:
-            changes = f"with the changes {(code.diff_sha256 or '?')[:12]}" if code.dirty else "without changes"
+            changes = "without changes"
+            if code.dirty:
+                changes = f"with the changes {(code.diff_sha256 or '?')[:12]}"
             by_changes.setdefault(changes, []).append(name)
     if len(by_commit) > 1:
         commits = ", ".join(f"{'+'.join(names)} at {commit[:12]}" for commit, names in by_commit.items())

@@ -99,7 +99,9 @@ def get_field(key: str, metrics: Iterable[str] = ()) -> Field:
     # the last part of an option's key is likely what is meant, though it is no key by itself: ratio, branching.ratio
     nearest = {option.field: option.name for option in OPTIONS}.get(key)
     known_keys = [*RUN_FIELDS, *BY_NAME, *BY_KEY, *known_metrics, *(f"best:{name}" for name in known_metrics)]
-    hint = f". Did you mean {nearest}?" if nearest else did_you_mean(key, known_keys)
+    hint = did_you_mean(key, known_keys)
+    if nearest is not None:
+        hint = f". Did you mean {nearest}?"
     fix = f"use a flag (K), an option (layer.K), a metric (test_top1, best:test_loss) or one of {', '.join(RUN_FIELDS)}"
     raise UserError(Problem(f"unknown field {key}{hint}", key=key, fix=fix))
 
@@ -153,7 +155,9 @@ def test_chosen_note(field: Field, runs: Iterable[Summary]) -> list[str]:
 
 def measuring_metrics(field: Field, runs: Iterable[Summary]) -> set[str]:
     """Return the metrics that the field's value is one of: its own, or those that the runs monitor for `best`."""
-    return {field.metric} if field.metric is not None else choosing_metrics(field, runs)
+    if field.metric is not None:
+        return {field.metric}
+    return choosing_metrics(field, runs)
 
 
 def parse_duration(text: str) -> float:
@@ -170,7 +174,9 @@ def parse_size(text: str) -> float:
     """Return the bytes of a size such as 300MiB, "1.2 GB" or 5000. Raises ValueError."""
     count = text.rstrip(ascii_letters)
     unit = text.removeprefix(count)
-    return float(count) * BYTES[unit] if unit in BYTES else float(text)
+    if unit not in BYTES:
+        return float(text)
+    return float(count) * BYTES[unit]
 
 
 def local_time(text: str) -> str:
@@ -211,7 +217,8 @@ def age(run: Summary, time: float | None = None) -> Any:
     since = run.finished or run.started
     if since is None:
         return UNKNOWN
-    time = now().timestamp() if time is None else time
+    if time is None:
+        time = now().timestamp()
     return max(0.0, time - datetime.fromisoformat(since).timestamp())
 
 

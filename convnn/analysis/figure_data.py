@@ -51,8 +51,10 @@ def figure_data(runs: Sequence[Summary], *, metric: str | None = None, x: str = 
         field = check_number(get_field(metric or "best", recorded), "metric")
         data = _over_option(runs, field, x_field)
     if not any(math.isfinite(mean) for line in data.lines for mean in line.mean):
-        notes = f" ({'; '.join(data.notes)})" if data.notes else ""
-        raise UserError(Problem(f"none of these runs has {data.y_label} over {data.x_label}{notes}", key="metric"))
+        message = f"none of these runs has {data.y_label} over {data.x_label}"
+        if data.notes:
+            message += f" ({'; '.join(data.notes)})"
+        raise UserError(Problem(message, key="metric"))
     data.notes.extend(imported_note(runs))
     return data
 
@@ -79,8 +81,8 @@ def _curves(runs: Sequence[Summary], metric: str | None, x: str) -> FigureData:
             epochs = range(min(len(cost) for _, cost in members))
             xs = [fmean(cost[epoch] for _, cost in members) for epoch in epochs]
             values = [[run.history.epochs[epoch].metrics.get(metric) for run, _ in members] for epoch in epochs]
-            line_label = f"{label} (n={len(members)})" if len(members) > 1 else label
-            lines.append(_line(line_label, xs, values))
+            count = f" (n={len(members)})" if len(members) > 1 else ""
+            lines.append(_line(f"{label}{count}", xs, values))
         if len({len(cost) for _, cost in members}) > 1:
             notes.append(f"{label}: drawn as far as its shortest run")
     if without_costs:
@@ -151,5 +153,6 @@ def _labeled(groups: Sequence[RunGroup], without: str = "") -> list[tuple[RunGro
 
 
 def _with_unit(name: str, metric: str) -> str:
-    unit = metric_info(metric).unit
-    return f"{name} ({unit})" if unit else name
+    if unit := metric_info(metric).unit:
+        return f"{name} ({unit})"
+    return name

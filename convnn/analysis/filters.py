@@ -353,7 +353,9 @@ class _Parser:
         else:
             texts = () if field.option else (value.text for value in values if value.text)
             condition = Equals(field, [self._value(field, value) for value in values], frozenset(texts))
-        return Not(condition) if token.text.startswith("!") else condition
+        if token.text.startswith("!"):
+            return Not(condition)
+        return condition
 
     def _ordering(self, field: Field, token: Token, values: Sequence[Token]) -> Condition:
         if len(values) > 1:

@@ -31,7 +31,9 @@ class PredictionPair:
 
     def class_name(self, number: int) -> str:
         """Return the name of a class, its number where the run has none."""
-        return self.class_names[number] if number < len(self.class_names) else str(number)
+        if number >= len(self.class_names):
+            return str(number)
+        return self.class_names[number]
 
     @property
     def text(self) -> str:

@@ -57,7 +57,9 @@ class RunGroup:
         estimate = self.estimate
         if estimate is None or estimate.low is None or estimate.high is None:
             return None
-        return (estimate.low, estimate.high) if all(run.status == "done" for run in self.finished) else None
+        if any(run.status != "done" for run in self.finished):
+            return None
+        return estimate.low, estimate.high
 
 
 @dataclass(frozen=True)
@@ -132,7 +134,9 @@ def differing_values(cells: Iterable[Sequence[RunGroup]]) -> dict[str, set[str]]
     for groups in cells:
         first_runs = [group.runs[0] for group in groups]
         is_same_data = all(is_verified(first_runs[0], run) for run in first_runs[1:])
-        configs = [dict(run.config.pathless_key if is_same_data else run.config.key) for run in first_runs]
+        configs = [dict(run.config.key) for run in first_runs]
+        if is_same_data:
+            configs = [dict(run.config.pathless_key) for run in first_runs]
         for key in BY_KEY:
             values = {config.get(key, no_effect) for config in configs}
             if len(values) > 1:
@@ -187,7 +191,7 @@ def mean_text(estimate: MeanEstimate, metric: str, count: str = "") -> str:
 
 def interval_text(group: RunGroup, metric: str) -> str:
     """Return the confidence interval of a group's mean as text; empty where it has none."""
-    return "" if group.interval is None else " to ".join(format_value(end, metric) for end in group.interval)
+    return " to ".join(format_value(end, metric) for end in group.interval or ())
 
 
 def noise_floor(runs: Iterable[Summary], compared: Sequence[Summary], field: Field) -> NoiseFloor | None:
@@ -211,7 +215,9 @@ def noise_floor(runs: Iterable[Summary], compared: Sequence[Summary], field: Fie
         sd, df = pooled
         source = f"{plural(len(repeats), 'group')} of repeats on {dataset} in these runs"
         return NoiseFloor(sd, df, source, min(run.epoch for group in repeats for run in group.runs))
-    return published_noise_floor(dataset) if choosing_metrics(field, compared) == {PUBLISHED_METRIC} else None
+    if choosing_metrics(field, compared) != {PUBLISHED_METRIC}:
+        return None
+    return published_noise_floor(dataset)
 
 
 def published_noise_floor(dataset: object) -> NoiseFloor | None:
@@ -231,7 +237,8 @@ def _without_trials(runs: Iterable[Summary], compared: Sequence[Summary]) -> Ite
     fewest_images = min((count for count in compared_images if count is not None), default=0)
     fewest_epochs = min(run.epoch for run in compared)
     for run in runs:
-        images = None if None in compared_images else images_trained(run)
-        share = run.epoch / max(1, fewest_epochs) if images is None else images / max(1, fewest_images)
+        images, share = images_trained(run), run.epoch / max(1, fewest_epochs)
+        if images is not None and None not in compared_images:
+            share = images / max(1, fewest_images)
         if share >= TRIAL_SHARE:
             yield run

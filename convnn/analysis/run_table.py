@@ -126,8 +126,9 @@ def run_table(runs: Sequence[Summary], columns: Sequence[Field], *, glyphs: bool
 
     Unless `glyphs` is False it is one for people: a status has its glyph, and an unfinished run its planned epochs.
     """
+    removable = {"name": TIME_IN_NAME}
     titles = [
-        Column(field.key, right=field.kind in _NUMBER_KINDS, removable=TIME_IN_NAME if field.key == "name" else "")
+        Column(field.key, right=field.kind in _NUMBER_KINDS, removable=removable.get(field.key, ""))
         for field in columns
     ]
     rows = [[_cell(field, run, glyphs) for field in columns] for run in runs]
@@ -196,8 +197,10 @@ class GroupTable:
 
     @property
     def _statistics(self) -> list[str]:
-        names = ["n", "mean", "sd", "best", "95 % interval"]
-        return names if self.has_intervals else names[:-1]
+        names = ["n", "mean", "sd", "best"]
+        if self.has_intervals:
+            names.append("95 % interval")
+        return names
 
     def _key_cells(self, row: GroupRow) -> list[str]:
         return [key.value_text(value) for key, value in zip(self.keys, row.values, strict=True)]
@@ -262,9 +265,10 @@ def active_value(field: Field, run: Summary) -> Any:
 
 def averaged_over_text(keys: Sequence[str]) -> str:
     """Return what is averaged over as text: "K, lr, dataset and 3 more"."""
-    names = [_OPTION_NAMES.get(key, key) for key in keys]
-    more = len(names) - MAX_AVERAGED
-    return ", ".join(names) if more <= 0 else f"{', '.join(names[:MAX_AVERAGED])} and {more} more"
+    text = ", ".join(_OPTION_NAMES.get(key, key) for key in keys[:MAX_AVERAGED])
+    if len(keys) > MAX_AVERAGED:
+        text += f" and {len(keys) - MAX_AVERAGED} more"
+    return text
 
 
 def merge_repeats(runs: list[Summary], field: Field) -> tuple[RunGroup, list[str]]:

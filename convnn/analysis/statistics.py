@@ -37,15 +37,21 @@ class MeanEstimate:
 
     @property
     def low(self) -> float | None:
-        return None if self._margin is None else self.mean - self._margin
+        if self._margin is None:
+            return None
+        return self.mean - self._margin
 
     @property
     def high(self) -> float | None:
-        return None if self._margin is None else self.mean + self._margin
+        if self._margin is None:
+            return None
+        return self.mean + self._margin
 
     @cached_property
     def _margin(self) -> float | None:
-        return None if self.sd is None else _critical_value(self.n - 1) * self.sd / math.sqrt(self.n)
+        if self.sd is None:
+            return None
+        return _critical_value(self.n - 1) * self.sd / math.sqrt(self.n)
 
 
 @dataclass(frozen=True)
@@ -73,7 +79,8 @@ def estimate_mean(values: Sequence[float]) -> MeanEstimate:
     """Return the mean of at least one value, with its standard deviation and confidence interval."""
     from statistics import fmean, stdev  # not before the first frame of the app
 
-    return MeanEstimate(len(values), fmean(values), stdev(values) if len(values) > 1 else None)
+    sd = stdev(values) if len(values) > 1 else None
+    return MeanEstimate(len(values), fmean(values), sd)
 
 
 def welch(a: MeanEstimate, b: MeanEstimate) -> MeanDifference | None:
@@ -165,7 +172,10 @@ def detectable_effect(sd: float, n: int, alpha: float = ALPHA) -> float | None:
         low, high = high, 2 * high
     while high - low > 1e-3 * high:
         middle = (low + high) / 2
-        low, high = (middle, high) if welch_power(n, middle, alpha) < POWER else (low, middle)
+        if welch_power(n, middle, alpha) < POWER:
+            low = middle
+        else:
+            high = middle
     return sd * high
 
 

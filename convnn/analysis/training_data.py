@@ -20,9 +20,8 @@ def data_conflict(a: Summary, b: Summary) -> str | None:
     Digests decide where both runs recorded them. Without, the runs have the same data if the name of the data set,
     the classes and, unless data.limit differs, the numbers of images agree as far as both recorded them.
     """
-    first, second = a.config.value("data.dataset"), b.config.value("data.dataset")
-    if first != second:
-        return " and ".join("a data set not recorded" if name is UNKNOWN else str(name) for name in (first, second))
+    if a.config.value("data.dataset") != b.config.value("data.dataset"):
+        return f"{_dataset_name(a)} and {_dataset_name(b)}"
     if a.data.num_classes and b.data.num_classes and a.data.num_classes != b.data.num_classes:
         return f"{a.data.num_classes} and {b.data.num_classes} classes"
     if a.data.class_digest and b.data.class_digest and a.data.class_digest != b.data.class_digest:
@@ -31,7 +30,16 @@ def data_conflict(a: Summary, b: Summary) -> str | None:
         return None
     if _digest_options(a) == _digest_options(b) and (splits := _changed_splits(a, b)):
         return f"{' and '.join(splits)} images or labels that differ"
-    return None if a.config.value(LIMIT) != b.config.value(LIMIT) else _count_conflict(a, b)
+    if a.config.value(LIMIT) != b.config.value(LIMIT):
+        return None
+    return _count_conflict(a, b)
+
+
+def _dataset_name(run: Summary) -> str:
+    name = run.config.value("data.dataset")
+    if name is UNKNOWN:
+        return "a data set not recorded"
+    return str(name)
 
 
 def is_verified(a: Summary, b: Summary) -> bool:
@@ -50,8 +58,10 @@ def _changed_splits(a: Summary, b: Summary) -> list[str]:
 
 def _digest_options(run: Summary) -> tuple[Any, ...]:
     """Return the options that decide which pixels a digest is of: data.limit draws the images by the seed."""
-    limit = run.config.value(LIMIT)
-    return run.config.value(RESIZE), limit, None if limit is None else run.config.value(SEED)
+    resize, limit = run.config.value(RESIZE), run.config.value(LIMIT)
+    if limit is None:
+        return resize, None
+    return resize, limit, run.config.value(SEED)
 
 
 def first_conflict(first: Iterable[Summary], second: Iterable[Summary]) -> str | None:

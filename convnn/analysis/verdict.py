@@ -102,7 +102,9 @@ def _not_tested_reason(
         return f"the best epoch is by {' in some runs and by '.join(sorted(metrics))} in others"
     if _are_repeats(group, reference):
         sds = [estimate.sd for estimate in (group.estimate, reference.estimate) if estimate]
-        return None if any(sds) else NO_VARIATION
+        if not any(sds):
+            return NO_VARIATION
+        return None
     if reference.runs[0].config.value("data.dataset") is UNKNOWN:
         return "single runs that are not known to be of one data set"
     if noise_floor is None:
@@ -117,7 +119,9 @@ def _difference(group: RunGroup, reference: RunGroup, noise_floor: NoiseFloor | 
         return None
     if _are_repeats(group, reference):
         return welch(a, b)
-    return difference_with_sd(a, b, noise_floor.sd, noise_floor.df) if noise_floor else None
+    if noise_floor is None:
+        return None
+    return difference_with_sd(a, b, noise_floor.sd, noise_floor.df)
 
 
 def _adjusted_ps(differences: Sequence[MeanDifference | None]) -> list[float | None]:
@@ -132,7 +136,9 @@ def _runs_needed(
     if noise is not None:
         return runs_needed(noise.sd, effect_size, alpha)
     pooled = pooled_sd(estimate for estimate in (group.estimate, reference.estimate) if estimate)
-    return runs_needed(pooled[0], effect_size, alpha) if pooled else None
+    if pooled is None:
+        return None
+    return runs_needed(pooled[0], effect_size, alpha)
 
 
 def _are_repeats(*groups: RunGroup) -> bool:
@@ -173,7 +179,9 @@ def _runs_needed_text(needed: int | None, effect_size: float, unit: str, *, is_a
     if needed is None:
         return f"no feasible number of runs detects {size}"
     text = f"about {needed} runs per group are needed to detect {size}"
-    return f"{text}, Holm-adjusted" if is_adjusted else text
+    if is_adjusted:
+        text += ", Holm-adjusted"
+    return text
 
 
 def _point(field: Field) -> str:
@@ -182,7 +190,8 @@ def _point(field: Field) -> str:
         return "best epoch"
     if field.metric is None:
         return field.key
-    return f"{field.metric}, {'best' if field.best else 'last'} epoch"
+    point = "best" if field.best else "last"
+    return f"{field.metric}, {point} epoch"
 
 
 def signed(value: float, metric: str) -> str:

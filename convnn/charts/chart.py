@@ -153,7 +153,9 @@ def draw(
 def _plain(text: str, ascii_only: bool) -> str:
     """Return text from outside as it will be written, since what a writer lengthens later would not fit its cells."""
     text = escaped(text)
-    return to_ascii(text) if ascii_only else text
+    if ascii_only:
+        return to_ascii(text)
+    return text
 
 
 def _points(series: Series, log_x: bool) -> tuple[np.ndarray, np.ndarray]:
@@ -200,7 +202,9 @@ def _marks_text(marks: Sequence[tuple[float, str]], visible: Range, x: str, log_
     texts = []
     for word in dict.fromkeys(word for _, word in marks):
         places = [place for place, name in marks if name == word and visible[0] <= place <= visible[1]]
-        words = [word, *(_place_text(10**place if log_x else place, x) for place in places[:MAX_MARK_PLACES])]
+        if log_x:
+            places = [10**place for place in places]
+        words = [word, *(_place_text(place, x) for place in places[:MAX_MARK_PLACES])]
         if len(places) > MAX_MARK_PLACES:
             words.append("...")
         texts.append(" ".join(words))
@@ -221,7 +225,8 @@ def _value_at(xs: np.ndarray, ys: np.ndarray, x: float | None) -> float | None:
         return None
     right = int(np.searchsorted(xs, x))
     left = max(0, right - 1)
-    return float(ys[left] if x - xs[left] < xs[right] - x else ys[right])
+    nearest = left if x - xs[left] < xs[right] - x else right
+    return float(ys[nearest])
 
 
 def _label_text(curve: Curve, value: float | None, width: int) -> str:
@@ -247,7 +252,8 @@ def smooth(ys: Sequence[float] | np.ndarray, weight: float) -> np.ndarray:
         sums = y.copy()
         _accumulate(sums, weight)
         # the weights of n points add up to (1 - weight**n) / (1 - weight); for large n weight**n is nothing
-        start = sums[: 1 + math.ceil(-40 / math.log(weight)) if weight else 1]
+        count = 1 + math.ceil(-40 / math.log(weight)) if weight else 1
+        start = sums[:count]
         start /= 1 - weight ** np.arange(1, len(start) + 1)
         return sums * (1 - weight)
     sums, weights = np.where(finite, y, 0.0), finite.astype(float)

@@ -156,7 +156,8 @@ def _paint_line(
     # a comparison with NaN is false: no dot in a column without a point
     dots = (rows >= np.rint((frame.y[1] - high) * scale)) & (rows <= np.rint((frame.y[1] - low) * scale))
     if curve.letter:
-        canvas.paint_letters(frame.left, dots, style, RAW_LETTER if is_raw else curve.letter)
+        letter = RAW_LETTER if is_raw else curve.letter
+        canvas.paint_letters(frame.left, dots, style, letter)
         return dots
     canvas.paint_dots(frame.left, dots, style, behind=is_raw)
     for column in np.flatnonzero(single & dots.any(0)).tolist():  # one dot is hardly visible

@@ -174,7 +174,9 @@ def _underscored(name: str) -> str:
 
 def _epilog(module: Any) -> str | None:
     examples = getattr(module, "EXAMPLES", "").strip().splitlines()
-    return escape("\n".join(["Examples:", *(f"  {line}" for line in examples)])) if examples else None
+    if not examples:
+        return None
+    return escape("\n".join(["Examples:", *(f"  {line}" for line in examples)]))
 
 
 def _unbroken(text: str) -> str:
@@ -189,8 +191,10 @@ def _without_flag_aliases(words: list[str]) -> list[str]:
 
 
 def _help_hint(error: TyperException) -> str:
-    context = getattr(error, "ctx", None)
-    return f"see {context.command_path if context else 'convnn'} --help"
+    command = "convnn"
+    if (context := getattr(error, "ctx", None)) is not None:
+        command = context.command_path
+    return f"see {command} --help"
 
 
 def _is_in_runs(path: Path, words: list[str]) -> bool:
@@ -210,7 +214,8 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     if "CONVNN_LOCKS" in os.environ:  # a worker of the queue started this process
         import_module("convnn.runs.file_lock").inherit()
     try:
-        name = ALIASES.get(words[0], words[0]) if words else ""
+        word = next(iter(words), "")
+        name = ALIASES.get(word, word)
         names = [name] if name in COMMANDS else list(COMMANDS)
         if name in WITH_FLAGS:
             words = _without_flag_aliases(words)

@@ -109,7 +109,9 @@ def _selected(
     """Return the runs to compare, the pinned one first. Raises UserError where there are fewer than two."""
     from convnn.analysis.filters import parse_filter
 
-    selected = listing.named_summaries([pin, *names] if pin else names, summaries, root)
+    if pin is not None:
+        names = [pin, *names]
+    selected = listing.named_summaries(names, summaries, root)
     if where is not None:
         selected += parse_filter(where, summaries).select(summaries)
     unique = list({summary.path: summary for summary in selected}.values())

@@ -136,8 +136,8 @@ def _data_document(resolved: Resolved) -> dict[str, object]:
         "num_classes": dataset.num_classes,
         "images": split_sizes(dataset, data.limit, data.val_share),
         "notes": list(dataset.notes),
-        "problem": dataset.problem.json() if dataset.problem else None,
-        "download_bytes": dataset.download.bytes if dataset.download else None,
+        "problem": dataset.problem and dataset.problem.json(),
+        "download_bytes": dataset.download and dataset.download.bytes,
     }
 
 
@@ -147,5 +147,5 @@ def _document(resolved: Resolved, cost: Plan | None) -> dict[str, object]:
         "origins": dict(resolved.origins),
         "notes": list(resolved.notes),
         "data": _data_document(resolved),
-        "cost": cost.json() if cost else None,
+        "cost": cost and cost.json(),
     }

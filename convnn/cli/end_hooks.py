@@ -71,6 +71,7 @@ def _run_command(command: str, document: bytes, variables: dict[str, str]) -> No
             say(f"warning: the command of --on-finish did not end within {TIMEOUT:.0f} s and was killed")
             return
         raise
-    if process.returncode:
-        end = f"exit code {process.returncode}" if process.returncode > 0 else f"signal {-process.returncode}"
-        say(f"warning: the command of --on-finish ended with {end}")
+    if process.returncode > 0:
+        say(f"warning: the command of --on-finish ended with exit code {process.returncode}")
+    elif process.returncode < 0:
+        say(f"warning: the command of --on-finish ended with signal {-process.returncode}")

@@ -12,7 +12,7 @@ import typer
 from convnn.analysis.class_order import CLASS_ORDERS, ClassOrder
 from convnn.cli import arguments
 from convnn.cli.arguments import CHECKPOINTS, SPLITS, completion, unknown_choice
-from convnn.cli.output import UNLIMITED, print_table, write_json
+from convnn.cli.output import data_width, print_table, write_json
 from convnn.config.active import active_options, inactive_messages
 from convnn.config.options import BY_KEY, OPTIONS, value_at
 from convnn.config.recorded import Settings
@@ -118,8 +118,10 @@ def evaluate_checkpoint(
     chosen = ""
     if reference is None and resolved.config.output.dir is None:
         chosen = f", the newest finished run of {_network_text(config)}; name another with --run"
-    weights = "moving average in the " if evaluation.ema else ""
-    say(f"evaluating the {weights}{evaluation.checkpoint} checkpoint of {run.name}{chosen}")
+    weights = f"{evaluation.checkpoint} checkpoint"
+    if evaluation.ema:
+        weights = f"moving average in the {weights}"
+    say(f"evaluating the {weights} of {run.name}{chosen}")
     from convnn.analysis.classification_report import ClassificationReport
     from convnn.worker.evaluate_run import evaluate_run  # torch comes in here
     from convnn.worker.load_run import TrainedRun
@@ -184,7 +186,7 @@ def _print_report(report: ClassificationReport, order: ClassOrder, worst: int, l
     from convnn.terminal.panes import STYLES
 
     console = out()
-    width = console.width if console.is_terminal else UNLIMITED
+    width = data_width(console)
     print()
     _print_titled(report.class_table(order, MOST_ROWS))
     for line in matrix_lines(report, order, min(width, MATRIX_COLUMNS), STYLES.__getitem__):
@@ -221,7 +223,9 @@ def _values(config: RunConfig) -> dict[str, Any]:
 def _value_text(name: str, value: float) -> str:
     """Return a metric with all its digits and its unit: "loss 0.812345", "top1 71.4062 %"."""
     metric = metric_info(name)
-    return f"{metric.name} {value:.4f} {metric.unit}" if metric.unit else f"{metric.name} {value:.6f}"
+    if not metric.unit:
+        return f"{metric.name} {value:.6f}"
+    return f"{metric.name} {value:.4f} {metric.unit}"
 
 
 def _select_run(resolved: Resolved, runs: Path | None, reference: str | None) -> Run:

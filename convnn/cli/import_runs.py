@@ -76,8 +76,10 @@ def _remarks(imported: Imported) -> Iterator[str]:
     if imported.outcome == "known":
         return
     for line in islice(imported.skipped, MAX_REMARKS_PER_RUN):
-        place = imported.source / line.file
-        yield f"{place}:{line.line}: {line.why}" if line.line else f"{place}: {line.why}"
+        place = str(imported.source / line.file)
+        if line.line:
+            place += f":{line.line}"
+        yield f"{place}: {line.why}"
     if len(imported.skipped) > MAX_REMARKS_PER_RUN:
         count = len(imported.skipped) - MAX_REMARKS_PER_RUN
         yield f"{imported.source}: skipped {plural(count, 'more line')}"

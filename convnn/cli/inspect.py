@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from convnn.cli import arguments
-from convnn.cli.output import UNLIMITED, check_new_file, print_sentences, write_json
+from convnn.cli.output import check_new_file, data_width, print_sentences, write_json
 from convnn.errors import Exit, Problem, UserError, did_you_mean
 from convnn.files import write_atomic
 from convnn.json_values import json_text
@@ -85,10 +85,13 @@ def inspect(
 
     root = runs_root(runs)
     target = find_run(run, root)
-    second = _against(against, target, root) if against is not None else None
+    second = point = None
+    if against is not None:
+        second = _against(against, target, root)
     if out is not None:
         check_new_file(out, FORMATS)
-    point = _point(query) if query is not None else None
+    if query is not None:
+        point = _point(query)
     _check_layer(target, layer)
     _check_checkpoint(checkpoint)
     say(f"inspecting {target.name}: loading torch ...")
@@ -100,9 +103,11 @@ def inspect(
     pixel = _checked_pixel(image_size(trained), point)
     inspected_image = _image(trained, checkpoint, image, split)
     inspection = inspect_run(trained, checkpoint, inspected_image)
-    other_inspection = inspect_run(TrainedRun(second[0]), second[1], inspected_image) if second else None
     chosen = _layer_neighbors(inspection, layer)
-    if other_inspection is not None:
+    other_inspection = None
+    if second is not None:
+        second_run, second_checkpoint = second
+        other_inspection = inspect_run(TrainedRun(second_run), second_checkpoint, inspected_image)
         _check_comparable(chosen, other_inspection)
     for note in inspection.notes:
         say(f"note: {note}")
@@ -132,7 +137,9 @@ def _against(reference: str, target: Run, root: Path) -> tuple[Run, str]:
     name, separator, checkpoint = reference.rpartition(":")
     if not separator or not (checkpoint in arguments.CHECKPOINTS or _is_number(checkpoint)):
         name, checkpoint = reference, "best"  # the colon of @best:METRIC
-    return (find_run(name, root) if name else target), checkpoint
+    if name:
+        target = find_run(name, root)
+    return target, checkpoint
 
 
 def _is_number(word: str) -> bool:
@@ -198,7 +205,9 @@ def _check_comparable(layer: LayerNeighbors, against: Inspection) -> None:
     second = against.layers.get(layer.slot)
     if second is None:
         message = f"{against.run} chooses no neighbors in {layer.slot}"
-        fix = f"choose --layer {' or '.join(list(against.layers)[:3])}" if against.layers else None
+        fix = None
+        if against.layers:
+            fix = f"choose --layer {' or '.join(list(against.layers)[:3])}"
         raise UserError(Problem(message, key="against", fix=fix))
     if second.sides != layer.sides:
         sizes = " and ".join(f"{sides[0]}x{sides[1]}" for sides in (layer.sides, second.sides))
@@ -254,12 +263,14 @@ def _print(inspection: Inspection, layer: LayerNeighbors, pixel: Point, against:
     from convnn.terminal.neighbor_view import neighbor_view
 
     console = console_of_data()
-    share = shared_share(layer, against.layers[layer.slot]) if against is not None else None
+    share = None
+    if against is not None:
+        share = shared_share(layer, against.layers[layer.slot])
     view = neighbor_view(
         inspection,
         layer.slot,
         pixel,
-        console.width if console.is_terminal else UNLIMITED,
+        data_width(console),
         letters=not console.shows_images,
         against=against,
         share=share,

@@ -26,7 +26,12 @@ def checked_format(format: str, json: bool) -> str:
 
 def read_summaries(root: Path) -> list[Summary]:
     """Return all runs of a root, newest first; a damaged one costs a line of warning."""
-    runs, warnings = summaries(root, lambda count: say(f"reading {count} new runs ...") if count >= SLOW else None)
+
+    def report(count: int) -> None:
+        if count >= SLOW:
+            say(f"reading {count} new runs ...")
+
+    runs, warnings = summaries(root, report)
     for warning in [*warnings, *flock_warnings()]:
         say(f"warning: {warning}")
     return runs

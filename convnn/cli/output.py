@@ -46,11 +46,20 @@ def check_new_file(path: Path, formats: Sequence[str], *, overwrite: bool | None
         message = f"--out is {str(path)!r}: must end in {', '.join(formats)}"
         raise UserError(Problem(message, key="out", value=str(path)))
     if (path.exists() or path.is_symlink()) and not (overwrite and path.is_file()):
-        fix = "choose another name" if overwrite is not False else "choose another name, or give --overwrite"
+        fix = "choose another name"
+        if overwrite is False:
+            fix += ", or give --overwrite"
         raise UserError(Problem(f"{path} is there already", key="out", value=str(path), fix=fix))
     folder = path.absolute().parent
     if not folder.is_dir():
         raise UserError(Problem(f"there is no folder {folder}", key="out", value=str(path)), Exit.STORAGE)
+
+
+def data_width(console: EscapingConsole) -> int:
+    """Return the columns for data: those of a terminal, and no limit elsewhere."""
+    if console.is_terminal:
+        return console.width
+    return UNLIMITED
 
 
 def print_grid(grid: Grid) -> None:
@@ -73,7 +82,9 @@ def print_table(table: Table, format: str) -> None:
         write_data(WRITERS[format](table))
     else:
         console = out()
-        width = shutil.get_terminal_size().columns if sys.stdout.isatty() or os.environ.get("COLUMNS") else None
+        width = None
+        if sys.stdout.isatty() or os.environ.get("COLUMNS"):
+            width = shutil.get_terminal_size().columns
         parts, hidden = blocks(table.mapped(console.displayable), width)
         for index, (header, *rows) in enumerate(parts):
             if index:

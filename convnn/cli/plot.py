@@ -90,7 +90,8 @@ def plot(
     data = figure_data(selected, metric=metric, x=x)
     options = {"--sweep": sweep, "--metric": metric, "--x": x, "--style": style, "--runs": runs}
     words = [word for flag, value in options.items() if value is not None for word in (flag, str(value))]
-    words += ["--unfinished"] if unfinished else []
+    if unfinished:
+        words.append("--unfinished")
     command = shlex.join(["convnn", "plot", *(names or []), *words, "--out", str(out)])
     image, warnings = figure.draw_figure(data, out.suffix.lower(), about=command, style=style)
     write_atomic(out, image)

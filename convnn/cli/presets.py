@@ -41,9 +41,12 @@ def list_(as_json: arguments.Json = False) -> None:
     grid = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, show_header=False)
     for preset in listed_presets:
         assert preset.path is not None
-        warning = " (has problems: convnn presets check)" if preset.problems else ""
-        hides = f", hides {hidden}" if (hidden := hidden_by(preset.path)) else ""
-        grid.add_row(cell(preset.name, "bold"), cell(origin(preset.path) + hides, "dim"), cell(preset.about + warning))
+        owner, about = origin(preset.path), preset.about
+        if hidden := hidden_by(preset.path):
+            owner += f", hides {hidden}"
+        if preset.problems:
+            about += " (has problems: convnn presets check)"
+        grid.add_row(cell(preset.name, "bold"), cell(owner, "dim"), cell(about))
     print_grid(grid)
     return None
 
@@ -74,8 +77,10 @@ def check(names: arguments.Presets = None, as_json: arguments.Json = False) -> N
         write_json({"presets": [_row(preset, problems[preset.name]) for preset in checked]})
     else:
         for preset in checked:
-            count = len(problems[preset.name])
-            out().print_line(f"✗ {preset.name}: {plural(count, 'problem')}" if count else f"✓ {preset.name}")
+            line = f"✓ {preset.name}"
+            if count := len(problems[preset.name]):
+                line = f"✗ {preset.name}: {plural(count, 'problem')}"
+            out().print_line(line)
     all_problems = [problem for preset in checked for problem in problems[preset.name]]
     if all_problems and not as_json:
         raise UserError(all_problems)

@@ -184,7 +184,8 @@ def _remove(target: Queue, entries: list[Entry]) -> None:
         say(f"{entry.title} is out of the queue")
     if len(removed) < len(entries):
         say(f"{plural(len(entries) - len(removed), 'live run')} left alone: stop with convnn stop RUN")
-    say(f"{plural(len(removed), 'entry', 'entries')} removed" + ("; undo with: convnn queue undo" if removed else ""))
+    undo = "; undo with: convnn queue undo" if removed else ""
+    say(f"{plural(len(removed), 'entry', 'entries')} removed{undo}")
 
 
 def _print_rows(rows: list[QueueRow]) -> None:
@@ -199,13 +200,15 @@ def _print_rows(rows: list[QueueRow]) -> None:
 
 
 def _state(row: QueueRow) -> str:
-    if row.progress is not None and row.progress.steps:
-        return f"{row.state} {row.progress.step / row.progress.steps:.0%}"
+    if row.progress is not None and row.progress.fraction is not None:
+        return f"{row.state} {row.progress.fraction:.0%}"
     return row.state
 
 
 def _left(row: QueueRow) -> str:
-    return "" if row.progress is None or row.progress.eta is None else duration(row.progress.eta)
+    if row.progress is None or row.progress.eta is None:
+        return ""
+    return duration(row.progress.eta)
 
 
 def _row_json(row: QueueRow) -> dict[str, object]:
@@ -215,6 +218,6 @@ def _row_json(row: QueueRow) -> dict[str, object]:
         "sweep": row.entry.sweep,
         "state": row.state,
         "run": row.entry.run,
-        "eta": None if row.progress is None else row.progress.eta,
+        "eta": row.progress and row.progress.eta,
         "options": row.options,
     }

@@ -121,8 +121,10 @@ def _remove(selected: list[Summary], root: Path, *, by_name: bool) -> None:
             say(f"{run.name} is in the trash")
     if not removed:
         return say("0 runs removed")
-    count = f" --count {removed}" if removed > 1 else ""
-    return say(f"{plural(removed, 'run')} removed; undo with: convnn rm --undo{count}")
+    undo = "convnn rm --undo"
+    if removed > 1:
+        undo += f" --count {removed}"
+    return say(f"{plural(removed, 'run')} removed; undo with: {undo}")
 
 
 def _bring_back(root: Path, count: int, dry_run: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Annotated
 
 import typer
@@ -108,7 +109,8 @@ def runs(
         replaced = views.save_view(
             save_view, views.View(filter=condition or "", sort=sort, columns=columns, group=group)
         )
-        say(f"the view {save_view} is {'replaced' if replaced else 'saved'}; show it with: convnn runs --view NAME")
+        outcome = "replaced" if replaced else "saved"
+        say(f"the view {save_view} is {outcome}; show it with: convnn runs --view {shlex.quote(save_view)}")
     if not condition and not all_options:
         trained = [run for run in matches if not run.failed_early]
         if len(trained) < len(matches):

@@ -30,5 +30,8 @@ def stop(
     target = find_run(run, runs_root(runs))
     if not is_locked(target.path) and (job := stop_job(target.path)) is not None:
         return out().print_line(f"job {job}, which was to train {target.name}, is canceled")
-    send(target.path, ControlCommand.STOP_EPOCH if after_epoch else ControlCommand.STOP)
-    return out().print_line(f"{target.name} stops after this {'epoch' if after_epoch else 'step'}")
+    command, unit = ControlCommand.STOP, "step"
+    if after_epoch:
+        command, unit = ControlCommand.STOP_EPOCH, "epoch"
+    send(target.path, command)
+    return out().print_line(f"{target.name} stops after this {unit}")

@@ -16,7 +16,7 @@ from convnn.costs.plan import Plan, plan
 from convnn.errors import Problem, UserError
 from convnn.presets.resolve import Resolved, resolve_named
 from convnn.terminal.console import out, say
-from convnn.text import memory, number
+from convnn.text import count_text, memory, number
 
 EXAMPLES = """
 convnn summary quickstart
@@ -81,8 +81,8 @@ def _print(name: str | None, resolved: Resolved, cost: Plan) -> None:
             str(layer.in_channels),
             str(layer.out_channels),
             f"{layer.map[0]}x{layer.map[1]}",
-            "-" if layer.candidates is None else str(layer.candidates),
-            "-" if layer.K is None else str(layer.K),
+            count_text(layer.candidates),
+            count_text(layer.K),
             f"{layer.parameters:,}",
             number(layer.flops),
         )

@@ -53,7 +53,7 @@ def check(
     """Show the cells of a sweep: those to train, those that cannot be trained and why, and those that are one model."""
     from convnn.runs.run import runs_root
     from convnn.runs.summary_cache import summaries
-    from convnn.sweeps.costs import search_cost, sweep_cost
+    from convnn.sweeps.costs import sweep_cost
     from convnn.sweeps.folder import SweepFolder, find_sweep
     from convnn.sweeps.plan import plan_sweep, trained_cells
 
@@ -62,8 +62,10 @@ def check(
     plan = plan_sweep(find_sweep(name, root)[0], typed)
     trained = trained_cells(plan, past_runs)
     left = [cell for cell in plan.to_train if cell.index not in trained]
-    cost = sweep_cost(plan, left, past_runs) if plan.sweep.search is None else search_cost(plan, past_runs)
-    answer = None if plan.sweep.slurm is None else _try_slurm(SweepFolder(root, plan.sweep.name), plan, left)
+    cost = sweep_cost(plan, left, past_runs)
+    answer = None
+    if plan.sweep.slurm is not None:
+        answer = _try_slurm(SweepFolder(root, plan.sweep.name), plan, left)
     if as_json:
         return write_json(_document(plan, trained, cost, answer))
     console = out()
@@ -76,8 +78,10 @@ def check(
     if all_cells:
         print()
         return print_table(_cell_table(plan.cells, trained), "table")
-    same = [] if plan.sweep.search is not None else plan.same
-    for title, cells in (("cannot be trained:", plan.infeasible), ("the same model as another:", same)):
+    groups = {"cannot be trained:": plan.infeasible}
+    if plan.sweep.search is None:
+        groups["the same model as another:"] = plan.same
+    for title, cells in groups.items():
         if cells:
             print()
             console.print_line(title)
@@ -137,8 +141,9 @@ def _search_lines(plan: SweepPlan, search: Search, cost: SweepCost) -> list[str]
     from convnn.sweeps.search.settings import missing_package
     from convnn.sweeps.search.space import describe
 
-    repeats = f", the best {search.confirm} again with {plural(search.confirm, 'seed')}" if search.confirm else ""
-    lines = [f"{plan.sweep.name}: {plural(search.trials, 'trial')} by {search.method} on {search.metric}{repeats}"]
+    lines = [f"{plan.sweep.name}: {plural(search.trials, 'trial')} by {search.method} on {search.metric}"]
+    if search.confirm:
+        lines[0] += f", the best {search.confirm} again with {plural(search.confirm, 'seed')}"
     lines += [f"  {axis.name}: {describe(axis)}" for axis in plan.sweep.axes]
     lines.append(f"  {search.stop.text}")
     if plan.infeasible:
@@ -158,11 +163,13 @@ def _cell_table(cells: Sequence[Cell], trained: dict[int, str]) -> Table:
 
 
 def _state(cell: Cell, trained: dict[int, str]) -> str:
-    if cell.problems:
-        return one_line(cell.problems[0].message)
+    if cell.reason:
+        return one_line(cell.reason)
     if cell.same_as is not None:
         return f"= cell {cell.same_as}"
-    return f"trained: {trained[cell.index]}" if cell.index in trained else "to train"
+    if cell.index in trained:
+        return f"trained: {trained[cell.index]}"
+    return "to train"
 
 
 def _document(plan: SweepPlan, trained: dict[int, str], cost: SweepCost, sbatch: str | None) -> dict[str, Any]:
@@ -201,5 +208,5 @@ def _cell_json(cell: Cell, trained: dict[int, str]) -> dict[str, Any]:
         "state": state,
         "run": trained.get(cell.index),
         "same_as": cell.same_as,
-        "reason": cell.problems[0].message if cell.problems else None,
+        "reason": cell.reason or None,
     }

@@ -79,6 +79,13 @@ class Progress(NamedTuple):
     elapsed: float
     eta: float | None  # None until a speed is measured, 0 when the run ended
 
+    @property
+    def fraction(self) -> float | None:
+        """The share of its steps that are trained, 0 to 1; None while their number is unknown."""
+        if not self.steps:
+            return None
+        return self.step / self.steps
+
 
 class History:
     """What happened in a run so far."""

@@ -87,7 +87,9 @@ def find_option(key: str) -> Option | None:
 def unknown_option(key: str) -> Problem:
     """Return the problem that there is no option of this name, with the nearest that there is."""
     nearest_key = nearest_option(key.rpartition(".")[2])
-    guess = f". Did you mean {nearest_key}?" if nearest_key else did_you_mean(key, [*BY_NAME, *BY_KEY, *SECTIONS])
+    guess = did_you_mean(key, [*BY_NAME, *BY_KEY, *SECTIONS])
+    if nearest_key is not None:
+        guess = f". Did you mean {nearest_key}?"
     return Problem(f"there is no option {key}{guess}", key=key, fix="use the name of an option, as K or layer.K")
 
 
@@ -97,7 +99,9 @@ def sweepable_option(key: str) -> Option:
     if option is None:
         raise AxisError(unknown_option(key))
     if option.section == "output" or option.key == "run.name":
-        fix = "remove it: `name` is the template of the names" if option.key == "run.name" else "remove it"
+        fix = "remove it"
+        if option.key == "run.name":
+            fix += ": `name` is the template of the names"
         raise AxisError(Problem(f"{option.key} cannot be set in a sweep: it belongs to one run", key=key, fix=fix))
     return option
 
@@ -169,8 +173,11 @@ def parse_values(option: Option, text: str | bool) -> list[Value]:
     if isinstance(text, bool):
         return [text]
     values: list[Any] = []
-    for part in [text] if option.kind in ("words", "text") else text.split(","):
-        bounds = _TEXT_RANGE.fullmatch(part.strip()) if option.kind in ("int", "float") else None
+    parts = [text] if option.kind in ("words", "text") else text.split(",")
+    for part in parts:
+        bounds = None
+        if option.kind in ("int", "float"):
+            bounds = _TEXT_RANGE.fullmatch(part.strip())
         try:
             if bounds is None:
                 values.append(option.parse(part.strip()))
@@ -217,7 +224,8 @@ def _interval_axis(name: str, table: Mapping[str, Any]) -> Axis:
     assert isinstance(low, int | float) and isinstance(high, int | float)
     is_whole = option.kind == "int" if option is not None else isinstance(low, int) and isinstance(high, int)
     points = [_number_point(name, bound) for bound in (low, high)]
-    return Axis(option.name if option is not None else name, points, Interval(low, high, is_log, is_whole))
+    interval = Interval(low, high, is_log, is_whole)
+    return Axis(name if option is None else option.name, points, interval)
 
 
 def _number_point(name: str, value: float) -> Point:

@@ -21,6 +21,7 @@ from convnn.data.catalog import published_info
 from convnn.errors import UserError
 from convnn.runs.summary import Summary
 from convnn.sweeps.plan import Cell, SweepPlan, epoch_flops
+from convnn.sweeps.search.settings import Search
 from convnn.text import duration, memory, number, plural, prefixed
 
 MAX_TIMED = 20  # runs whose speed is used, the newest ones
@@ -50,8 +51,9 @@ class SweepCost:
         """Return the cost in sentences."""
         lines = []
         if self.known_flops:
-            partial = "" if self.flops is not None else ", of the cells whose data is known"
-            lines.append(f"{prefixed(self.known_flops)} FLOPs of training in {plural(self.epochs, 'epoch')}{partial}")
+            lines.append(f"{prefixed(self.known_flops)} FLOPs of training in {plural(self.epochs, 'epoch')}")
+            if self.flops is None:
+                lines[0] += ", of the cells whose data is known"
         if self.seconds is not None:
             lines.append(f"about {duration(self.seconds)} of training, one run after another here, by {self.timed_by}")
         if self.disk_bytes is not None and self.optimizer_bytes is not None:
@@ -79,7 +81,9 @@ class SweepCost:
 
     def json(self) -> dict[str, Any]:
         """Return the cost as JSON documents hold it."""
-        detects = None if self.noise is None or not self.noise.sd else detectable_effect(self.noise.sd, self.seeds)
+        detects = None
+        if self.noise is not None and self.noise.sd:
+            detects = detectable_effect(self.noise.sd, self.seeds)
         return {
             "flops": self.flops,
             "epochs": self.epochs,
@@ -92,10 +96,16 @@ class SweepCost:
 
 
 def sweep_cost(plan: SweepPlan, left: Sequence[Cell], runs: Sequence[Summary]) -> SweepCost:
-    """Return what the cells that are left to train cost, and what the repeats of all can show.
+    """Return what the cells that are left to train cost, or a search at most, and what the repeats of all can show.
 
     `runs` are past runs, the newest first: their speed on this machine gives the time.
     """
+    if plan.sweep.search is not None:
+        return _search_cost(plan, plan.sweep.search, runs)
+    return _cells_cost(plan, left, runs)
+
+
+def _cells_cost(plan: SweepPlan, left: Sequence[Cell], runs: Sequence[Summary]) -> SweepCost:
     flops = [cell.training_flops for cell in left]
     known = [value for value in flops if value is not None]
     seconds, timed_by = _seconds(left, runs)
@@ -120,12 +130,10 @@ def sweep_cost(plan: SweepPlan, left: Sequence[Cell], runs: Sequence[Summary]) -
     )
 
 
-def search_cost(plan: SweepPlan, runs: Sequence[Summary]) -> SweepCost:
+def _search_cost(plan: SweepPlan, search: Search, runs: Sequence[Summary]) -> SweepCost:
     """Return what a search costs at most, by random cells of its space: trials that are stopped early cost less."""
-    search = plan.sweep.search
-    assert search is not None
     examples = [cell for cell in plan.cells if not cell.is_infeasible]
-    cost = sweep_cost(plan, examples, runs)
+    cost = _cells_cost(plan, examples, runs)
     count = search.trials + search.repeats
 
     def scaled(value: float | None) -> int | None:

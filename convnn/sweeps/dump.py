@@ -21,7 +21,9 @@ from convnn.sweeps.file import Block, Derivation, Sweep
 
 def dump_sweep(sweep: Sweep) -> str:
     """Return the text of a sweep file with the same cells; two sweeps with the same text are the same sweep."""
-    base: dict[str, Any] = dict(sweep.base.values) if sweep.base is not None else {}
+    base: dict[str, Any] = {}
+    if sweep.base is not None:
+        base |= sweep.base.values
     varied = {key for axis in sweep.axes for key in axis.option_keys}
     values = {key: value for key, value in base.items() if key not in varied and _is_sweepable(key)} | dict(
         sweep.values
@@ -34,7 +36,7 @@ def dump_sweep(sweep: Sweep) -> str:
         "same": "train" if sweep.trains_same else "",
         "set": _tables(values),
         "axes": _axes(sweep.axes, is_searched=sweep.search is not None),
-        "search": None if sweep.search is None else sweep.search.json(),
+        "search": sweep.search and sweep.search.json(),
         "derive": [_derivation(derivation) for derivation in sweep.derivations],
         "skip": [{"when": skip.text} for skip in sweep.skips],
         "block": [_block(block) for block in sweep.blocks],
@@ -96,8 +98,8 @@ def _point(axis: Axis, point: Point) -> Any:
 
 
 def _derivation(derivation: Derivation) -> dict[str, Any]:
-    when = {"when": derivation.when.text} if derivation.when.text else {}
-    return {**when, "set": _tables(derivation.values)}
+    document = {"when": derivation.when.text, "set": _tables(derivation.values)}
+    return {key: value for key, value in document.items() if value}
 
 
 def _block(block: Block) -> dict[str, Any]:

@@ -72,7 +72,9 @@ class SweepFolder:
 
     def search(self) -> Search | None:
         """Return how the sweep draws its cells; None for one that has all. Raises UserError."""
-        return self.sweep().search if self.study.is_file() else None
+        if not self.study.is_file():
+            return None
+        return self.sweep().search
 
     @property
     def study(self) -> Path:
@@ -127,11 +129,14 @@ class SweepFolder:
         changed: list[SweepCell] = []
         self.config_path(0).parent.mkdir(exist_ok=True)
         for cell in plan.cells:
-            known = matches.get(cell.index)
-            index = known.index if known is not None else next_index
-            next_index += known is None
+            known, index, source = matches.get(cell.index), next_index, runs.get(cell_id(cell))
+            if known is None:
+                next_index += 1
+            else:
+                index = known.index
+                if known.run is not None:
+                    source = known
             indices[cell.index] = index
-            source = known if known is not None and known.run is not None else runs.get(cell_id(cell))
             recorded = self._recorded(cell, index, source, indices)
             if recorded != known:
                 changed.append(recorded)
@@ -178,11 +183,13 @@ class SweepFolder:
 
     def _recorded(self, cell: Cell, index: int, source: SweepCell | None, indices: Mapping[int, int]) -> SweepCell:
         """Return a cell as it is recorded, with the run of `source`, or a new one."""
-        same_as = None if cell.same_as is None else indices[cell.same_as]
-        reason = cell.problems[0].message if cell.problems else ""
-        run = None
-        if not reason and same_as is None:
-            run = source.run if source is not None else self.new_run(cell.config, cell.name)
+        same_as = run = None
+        if cell.same_as is not None:
+            same_as = indices[cell.same_as]
+        elif not cell.problems and source is not None:
+            run = source.run
+        elif not cell.problems:
+            run = self.new_run(cell.config, cell.name)
         return SweepCell(
             index=index,
             name=cell.name,
@@ -193,7 +200,7 @@ class SweepFolder:
             options=json.loads(json.dumps(json_value(cell.varied))),
             run=run,
             reused=source is not None and run is not None and source.reused,
-            reason=reason,
+            reason=cell.reason,
             same_as=same_as,
         )
 
@@ -276,8 +283,11 @@ def find_sweep(name: str, root: Path) -> tuple[Sweep, list[str]]:
         f"the preset {name}": name in store.listed(),
     }
     meanings = [text for text, is_meant in kinds.items() if is_meant]
-    notes = [f"{name} is {meanings[0]} here, not {' or '.join(meanings[1:])}"] if len(meanings) > 1 else []
-    return (folder.sweep() if is_started else sweep_file.find_sweep(name)), notes
+    notes = []
+    if len(meanings) > 1:
+        notes.append(f"{name} is {meanings[0]} here, not {' or '.join(meanings[1:])}")
+    sweep = folder.sweep() if is_started else sweep_file.find_sweep(name)
+    return sweep, notes
 
 
 def named(sweep: Sweep, name: str | None, *, is_preset: bool) -> Sweep:

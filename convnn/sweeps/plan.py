@@ -70,6 +70,11 @@ class Cell:
     def is_infeasible(self) -> bool:
         return bool(self.problems)
 
+    @property
+    def reason(self) -> str:
+        """Why it cannot be trained; empty where it can."""
+        return next((problem.message for problem in self.problems), "")
+
     @cached_property
     def key(self) -> tuple[tuple[str, str], ...]:
         """Equal for cells that are one model with one seed: the options that decide the metrics, and their values."""
@@ -121,7 +126,9 @@ def epoch_flops(config: RunConfig) -> int | None:
     info = published_info(data.dataset, data.resize)
     if info.image_size is None or info.num_classes is None or info.train_images is None:
         return None
-    images = info.train_images if data.limit is None else min(info.train_images, data.limit)
+    images = info.train_images
+    if data.limit is not None:
+        images = min(images, data.limit)
     costs = plan_costs(config, info.image_size, info.num_classes)
     return round(images * (1 - data.val_share)) * costs.training_flops
 
@@ -165,9 +172,9 @@ def _plan_search(sweep: Sweep) -> SweepPlan:
     planner = CellPlanner(sweep)
     assert sweep.search is not None
     if problems := list(search_problems(sweep, planner.base)):
-        raise UserError(
-            problems if sweep.path is None else [in_sweep(problem, str(sweep.path)) for problem in problems]
-        )
+        if sweep.path is not None:
+            problems = [in_sweep(problem, str(sweep.path)) for problem in problems]
+        raise UserError(problems)
     random = Random(sweep.search.seed)
     count = min(sweep.search.trials, EXAMPLES)
     cells: list[Cell] = []
@@ -298,14 +305,16 @@ class CellPlanner:
 
     def __init__(self, sweep: Sweep) -> None:
         self.sweep = sweep
-        base = {option.key: option.default for option in OPTIONS} | dict(sweep.base.values if sweep.base else {})
+        base = {option.key: option.default for option in OPTIONS}
+        if sweep.base is not None:
+            base |= sweep.base.values
         self.base = {key: BY_KEY[key].validate(value) for key, value in base.items()}
+        self.seeds = sweep.seeds or [int(self.base[SEED])]  # type: ignore[arg-type]
         self.skipped = 0
         self._first_cells: dict[tuple[tuple[str, str], ...], int] = {}  # by model: the index of the first cell
 
     def cells(self) -> Iterator[Cell]:
-        index = 0
-        seeds = self.sweep.seeds or [int(self.base[SEED])]  # type: ignore[arg-type]
+        index, seeds = 0, self.seeds
         for block in self.sweep.parts:
             axes = [*self.sweep.axes, *block.axes]
             for points in product(*(axis.points for axis in axes)):
@@ -320,8 +329,9 @@ class CellPlanner:
     def trial(self, number: int, points: Sequence[Point], seed: int | None = None) -> Cell:
         """Return the cell of a trial, which is infeasible where a `skip` leaves it out."""
         (block,), axes = self.sweep.parts, self.sweep.axes
-        seeds = self.sweep.seeds or [int(self.base[SEED])]  # type: ignore[arg-type]
-        cell = self._cell(block, axes, points, seeds[0] if seed is None else seed, number)
+        if seed is None:
+            seed = self.seeds[0]
+        cell = self._cell(block, axes, points, seed, number)
         assert cell is not None
         return self._numbered(cell, number, cell.seed)
 
@@ -382,8 +392,9 @@ class CellPlanner:
             name = match[1]
             if name in labels:
                 return labels[name]
-            option = find_option(name)
-            return option.text(value_at(config, option.key)) if option else str(variables.get(name, ""))
+            if (option := find_option(name)) is not None:
+                return option.text(value_at(config, option.key))
+            return str(variables.get(name, ""))
 
         return _UNSAFE.sub("-", PLACEHOLDER.sub(text, template)).lstrip("-._+=")[:NAME_LENGTH] or "cell"
 
@@ -406,7 +417,9 @@ def _evaluate(
     numbers: dict[str, int | float] = {}
     for name in expression.names:
         option = find_option(name)
-        number = variables.get(name) if option is None or name in variables else values[option.key]
+        number: Value = variables.get(name)
+        if number is None and option is not None:
+            number = values[option.key]
         if isinstance(number, bool) or not isinstance(number, int | float):
             message = f"{key}: {name} has no number in this cell"
             raise AxisError(Problem(message, key=key, value=expression.text, fix="restrict it with `when`"))

@@ -115,7 +115,7 @@ class Queue:
 
         Raises UserError where it is a link: what is behind it belongs to somebody.
         """
-        path = self.folder / name if name else self.folder
+        path = self.folder / name
         for folder in (self.folder, path):
             if folder.is_symlink():
                 message = f"{folder} is a symbolic link: the queue has to be a directory of its own"
@@ -152,7 +152,9 @@ class Queue:
     def run_of(self, entry: Entry) -> Run | None:
         """Return the run of an entry; None before its directory is made."""
         path = entry.run_path
-        return Run(path, run_name(path, self.root)) if path is not None and is_run(path) else None
+        if path is None or not is_run(path):
+            return None
+        return Run(path, run_name(path, self.root))
 
     def is_claimed(self, entry: Entry) -> bool:
         """Return whether a process trains the entry, or is about to."""
@@ -182,10 +184,11 @@ class Queue:
         """Append entries, or put them before all others; that they, or their runs, left the queue is forgotten."""
         with self._changing():
             queued, _ = self._read()
-            if front:
-                first = (queued[0].order if queued else FIRST) - STEP * len(entries)
-            else:
-                first = queued[-1].order + STEP if queued else FIRST
+            first = FIRST
+            if queued and front:
+                first = queued[0].order - STEP * len(entries)
+            elif queued:
+                first = queued[-1].order + STEP
             for index, entry in enumerate(entries):
                 self._write(entry, first + index * STEP)
         ids, runs = {entry.id for entry in entries}, {entry.run for entry in entries if entry.run is not None}
@@ -290,7 +293,10 @@ class Queue:
         Where the disk refused, the queue is paused: every other run would end as this one did.
         """
         finished = self._last_event(entry)
-        if (finished.code if isinstance(finished, Finished) else code) == Exit.STORAGE:
+        last_code = code
+        if isinstance(finished, Finished):
+            last_code = finished.code
+        if last_code == Exit.STORAGE:
             if code is not None:  # it has just ended: once is enough
                 self.pause(f"the disk refused: {self.log_tail(entry)}")
             return None
@@ -312,12 +318,14 @@ class Queue:
             if not cause:
                 path.unlink(missing_ok=True)
                 return
+            count = 1
             try:
                 with open_regular(path) as file:
                     record = json.loads(file.read(LARGEST_ENTRY))
-                count = int(record["count"]) + 1 if record["cause"] == cause else 1
+                if record["cause"] == cause:
+                    count = int(record["count"]) + 1
             except (FileNotFoundError, ValueError, KeyError, TypeError, RecursionError):
-                count = 1
+                pass  # the first of its kind
             write_atomic(path, json.dumps({"cause": cause, "count": count}))
         if count >= MAX_FAILURES:
             self.pause(f"{count} runs in a row failed with one cause: {cause}")
@@ -422,16 +430,14 @@ def new_entry(config: RunConfig, name: str, forks: Run | None = None) -> Entry:
     Its paths are absolute, since its process may work in another folder. Raises UserError where its directory is one
     that no run can be made in.
     """
-    directory = None
-    if config.output.dir is not None:
-        directory = Path(config.output.dir).absolute()
-        check_free(directory)
-    return Entry(
-        config=dumps(with_absolute_data_path(config), whole=True),
-        name=name,
-        run=None if directory is None else str(directory),
-        forks=None if forks is None else str(forks.path),
-    )
+    entry = Entry(config=dumps(with_absolute_data_path(config), whole=True), name=name)
+    if forks is not None:
+        entry = entry.model_copy(update={"forks": str(forks.path)})
+    if config.output.dir is None:
+        return entry
+    directory = Path(config.output.dir).absolute()
+    check_free(directory)
+    return entry.model_copy(update={"run": str(directory)})
 
 
 def with_absolute_data_path(config: RunConfig) -> RunConfig:
@@ -442,8 +448,9 @@ def with_absolute_data_path(config: RunConfig) -> RunConfig:
 
 def resuming_entry(run: Run, config: str) -> Entry:
     """Return an entry that resumes a run whose configuration is this TOML, with as many threads as it had."""
-    started = run.history(steps=False).started
-    threads = None if started is None else started.threads or None
+    started, threads = run.history(steps=False).started, None
+    if started is not None:
+        threads = started.threads or None
     return Entry(config=config, name=run.name, run=str(run.path), threads=threads, events=events_size(run))
 
 
@@ -458,12 +465,15 @@ def events_size(run: Run) -> int:
 def _outside(entry: Entry, root: Path) -> bytes:
     """Return the places of an entry that are not in the runs folder, as its signature covers them."""
     paths = [path for path in (entry.run, entry.forks) if path is not None and Path(path).parent != root]
-    return b"\n".join([entry.id.encode(), *map(os.fsencode, paths)]) if paths else b""
+    if not paths:
+        return b""
+    return b"\n".join([entry.id.encode(), *map(os.fsencode, paths)])
 
 
 def _signed(entry: Entry, root: Path) -> Entry:
-    message = _outside(entry, root)
-    return entry.model_copy(update={"signature": sign(message) or ""}) if message else entry
+    if not (message := _outside(entry, root)):
+        return entry
+    return entry.model_copy(update={"signature": sign(message) or ""})
 
 
 def _json(entry: Entry) -> str:

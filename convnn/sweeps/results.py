@@ -22,7 +22,6 @@ from convnn.metrics import best_of, format_value, lower_is_better, metric_info, 
 from convnn.runs.summary import Summary
 from convnn.sweeps.plan import DATA_PATH, WHERE
 from convnn.sweeps.search.importance import METHOD, Importance, axis_importance
-from convnn.sweeps.search.settings import Search
 from convnn.sweeps.search.trials import trials_of
 from convnn.sweeps.states import ORDER, SAME, CellState, SweepState
 from convnn.tables import Column, Table
@@ -250,7 +249,8 @@ class Results:
         if search is None:
             return {}
         shares = dict(self.importance.shares)
-        return {"search": {**search.json(), "importance": {"method": METHOD if shares else None, "shares": shares}}}
+        method = METHOD if shares else None
+        return {"search": {**search.json(), "importance": {"method": method, "shares": shares}}}
 
 
 def results(
@@ -270,18 +270,22 @@ def results(
         baseline: name or number of the cell that the others are compared with, in place of the best
         effect_size: the difference that the number of runs needed is computed for
 
+    The value of a trial of a search is by default the best of its metric over the epochs.
+
     Raises:
         UserError: where `key` is no number, or there is no such cell
     """
     cell_runs = [cell.run for cell in state.cells if cell.run is not None]
     field = check_number(get_field(key, metric_names(cell_runs)), "figure")
     if state.search is not None:
-        return _search_results(state, state.search, field if key != "best" else None, runs, effect_size)
+        if key == "best":
+            field = get_field(f"best:{state.search.metric}")
+        return _search_results(state, field, runs, effect_size)
     row_axes, col_axis, places = _places(state.cells)
     cells = {place: GridCell(*place, states, field) for place, states in places.items()}
-    rows = _ordered([row for row, _ in cells])
-    cols = [col for (col,) in _ordered([(col,) for _, col in cells])] if col_axis is not None else [key]
-    grid = [[cells.get((row, col if col_axis is not None else "")) for col in cols] for row in rows]
+    rows, values = _ordered([row for row, _ in cells]), [col for (col,) in _ordered([(col,) for _, col in cells])]
+    grid = [[cells.get((row, value)) for value in values] for row in rows]
+    cols = [key] if col_axis is None else values
     valued = [cell for cell in cells.values() if cell.value is not None and not cell.is_same]
     best = best_of(field.format_as)(valued, key=lambda cell: cell.value, default=None)
     reference = best if baseline is None else _cell_called(baseline, list(cells.values()))
@@ -289,14 +293,8 @@ def results(
     return Results(state, field, row_axes, col_axis, rows, cols, grid, reference, best, comparisons)
 
 
-def _search_results(
-    state: SweepState, search: Search, field: Field | None, runs: Sequence[Summary], effect_size: float
-) -> Results:
-    """Return a row for each trial of a search, the best first; those with repeats come before all others.
-
-    The value is the best of the metric of the search over the epochs, unless another field is asked for.
-    """
-    field = field or get_field(f"best:{search.metric}")
+def _search_results(state: SweepState, field: Field, runs: Sequence[Summary], effect_size: float) -> Results:
+    """Return a row for each trial of a search, the best first; those with repeats come before all others."""
     sign = 1 if lower_is_better(field.format_as) else -1
     axes = list(dict.fromkeys(axis for cell in state.cells for axis in cell.cell.labels))
     cells = []
@@ -314,7 +312,9 @@ def _search_results(
     best = next((cell for cell in cells if cell.value is not None), None)
     repeated = [cell for cell in cells if cell.group is not None and len(cell.group.runs) > 1]
     known = runs or [cell.run for cell in state.cells if cell.run is not None]
-    comparisons = _comparisons(best, repeated, known, effect_size) if best in repeated else []
+    comparisons = []
+    if best in repeated:
+        comparisons = _comparisons(best, repeated, known, effect_size)
     return Results(
         state,
         field,
@@ -362,7 +362,9 @@ def _places(
     axes = list(dict.fromkeys(axis for state in cells for axis in state.cell.labels))
     values = {axis: {state.cell.labels.get(axis, "") for state in cells} for axis in axes}
     fitting = [axis for axis in reversed(axes) if 1 < len(values[axis]) <= MAX_COLUMNS]
-    col_axis = min(fitting, key=lambda axis: len(values[axis]), default=None) if len(axes) > 1 else None
+    col_axis = None
+    if len(axes) > 1:
+        col_axis = min(fitting, key=lambda axis: len(values[axis]), default=None)
     row_axes = [axis for axis in axes if axis != col_axis]
     has_blocks = len({state.cell.block for state in cells}) > 1
     places: dict[tuple[tuple[str, ...], str], list[CellState]] = {}
@@ -371,8 +373,10 @@ def _places(
         row = tuple(labels.get(axis, "") for axis in row_axes)
         if has_blocks:
             row = (state.cell.block, *row)
-        places.setdefault((row, labels.get(col_axis, "") if col_axis is not None else ""), []).append(state)
-    return [BLOCK, *row_axes] if has_blocks else row_axes, col_axis, places
+        places.setdefault((row, labels.get(col_axis or "", "")), []).append(state)
+    if has_blocks:
+        row_axes = [BLOCK, *row_axes]
+    return row_axes, col_axis, places
 
 
 def _ordered(rows: Iterable[tuple[str, ...]]) -> list[tuple[str, ...]]:
@@ -383,12 +387,8 @@ def _ordered(rows: Iterable[tuple[str, ...]]) -> list[tuple[str, ...]]:
         unique = list(dict.fromkeys(values))
         numbers = [_number(value) for value in unique]
         is_numeric = all(number is not None for number in numbers)
-        ranks.append(
-            {
-                value: (number or 0.0) if is_numeric else index
-                for index, (value, number) in enumerate(zip(unique, numbers, strict=True))
-            }
-        )
+        order = [number or 0.0 for number in numbers] if is_numeric else range(len(unique))
+        ranks.append(dict(zip(unique, order, strict=True)))
     return sorted(distinct, key=lambda row: [rank[value] for rank, value in zip(ranks, row, strict=True)])
 
 

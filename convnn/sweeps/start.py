@@ -18,7 +18,7 @@ from convnn.runs.summary import Summary
 from convnn.runs.summary_cache import summaries
 from convnn.runs.sweep_cells import SweepCell
 from convnn.sweeps import file as sweep_file
-from convnn.sweeps.costs import SweepCost, search_cost, sweep_cost
+from convnn.sweeps.costs import SweepCost, sweep_cost
 from convnn.sweeps.dump import dump_sweep, same_cells
 from convnn.sweeps.file import Sweep
 from convnn.sweeps.folder import SweepFolder, cell_id, find_sweep, named
@@ -93,17 +93,17 @@ def plan_sweep_start(
     if not (is_started and name is None):
         plan = plan_sweep(named(plan.sweep, name, is_preset=sweep.path is None))
     folder = SweepFolder(root, plan.sweep.name)
-    present = folder.sweep() if folder.is_there else None
-    if present is not None and not same_cells(present, plan.sweep):
+    if folder.is_there and not same_cells(present := folder.sweep(), plan.sweep):
         _check_extension(folder, present, plan.sweep, extend=extend)
     _check_data(plan)
     runs = summaries(root)[0]
-    done = {} if again or plan.sweep.trains_same or plan.sweep.search else done_runs(runs)
-    trained = {cell.index: done[cell.key] for cell in plan.to_train if cell.key in done}
-    state = read_state(folder, runs) if present is not None else None
+    trained: dict[int, Summary] = {}
+    if not (again or plan.sweep.trains_same or plan.sweep.search):
+        done = done_runs(runs)
+        trained = {cell.index: done[cell.key] for cell in plan.to_train if cell.key in done}
+    state = read_state(folder, runs) if folder.is_there else None
     left = [cell for cell in plan.to_train if cell.index not in trained]
-    cost = sweep_cost(plan, left, runs) if sweep.search is None else search_cost(plan, runs)
-    return PlannedSweep(folder, plan, trained, state, cost)
+    return PlannedSweep(folder, plan, trained, state, sweep_cost(plan, left, runs))
 
 
 def _check_extension(folder: SweepFolder, present: Sweep, sweep: Sweep, *, extend: bool) -> None:
@@ -115,7 +115,8 @@ def _check_extension(folder: SweepFolder, present: Sweep, sweep: Sweep, *, exten
     if present.search is None and sweep.search is None:
         return
     if present.search is None or sweep.search is None or _space_text(present) != _space_text(sweep):
-        message = f"{folder.name} is {'a search' if present.search else 'a grid'} with other axes, values or metric"
+        kind = "a search" if present.search else "a grid"
+        message = f"{folder.name} is {kind} with other axes, values or metric"
         raise UserError(Problem(message, key="name", value=folder.name, fix="start another one with --name NAME"))
 
 

@@ -52,10 +52,16 @@ class CellState:
         return self.run is not None and self.run.status == "done"
 
     @property
+    def is_live(self) -> bool:
+        """Whether a process trains it."""
+        return self.state in STATUSES and STATUSES[self.state].is_live
+
+    @property
     def fraction(self) -> float | None:
         """The share of its steps that are trained, while it trains."""
-        progress = self.progress
-        return None if progress is None or not progress.steps else progress.step / progress.steps
+        if self.progress is None:
+            return None
+        return self.progress.fraction
 
     @property
     def text(self) -> str:
@@ -81,16 +87,16 @@ class CellState:
             "labels": self.cell.labels,
             "options": self.cell.options,
             "state": self.state,
-            "run": None if self.run is None else self.run.path,
+            "run": self.run and self.run.path,
             "reused": self.cell.reused,
             "same_as": self.cell.same_as,
             "trial": self.cell.trial,
             "repeats": self.cell.repeats,
             "reason": self.cell.reason or self.cause or None,
             "fraction": self.fraction,
-            "eta": None if self.progress is None else self.progress.eta,
+            "eta": self.progress and self.progress.eta,
             "position": self.position,
-            "job": None if self.job is None else self.job.name,
+            "job": self.job and self.job.name,
             "metrics": json_value(metrics),
         }
 
@@ -134,7 +140,7 @@ class SweepState:
     @property
     def is_going_on(self) -> bool:
         """Whether a cell trains, or waits in the queue or in that of Slurm, or others will."""
-        return self.is_searching or any(cell.state in QUEUES or _is_live(cell.state) for cell in self.cells)
+        return self.is_searching or any(cell.state in QUEUES or cell.is_live for cell in self.cells)
 
     @property
     def unsuccessful(self) -> list[CellState]:
@@ -145,7 +151,7 @@ class SweepState:
     def eta(self) -> float | None:
         """Seconds until the last cell ends, as the cells that train or are done need them; None while unknown."""
         left = sum(cell.state in (*QUEUES, WAITING) for cell in self.trainable) + self.undrawn
-        live = [cell for cell in self.cells if _is_live(cell.state)]
+        live = [cell for cell in self.cells if cell.is_live]
         seconds = [cell.progress.elapsed + cell.progress.eta for cell in live if cell.progress and cell.progress.eta]
         seconds += [value for cell in self.trainable if cell.run and (value := _training_seconds(cell.run)) is not None]
         running = [cell.progress.eta for cell in live if cell.progress and cell.progress.eta is not None]
@@ -178,9 +184,10 @@ class SweepState:
             trials = trials_of(self.cells)
             repeats = sum(len(trial.repeats) for trial in trials)
             more = f" and {plural(repeats, 'repeat')} of the best" if repeats else ""
-            count = f"{len(trials)} of {plural(self.search.trials, 'trial')}{more}"
-            return f"{count}: {counts}" if counts else count
-        return f"{plural(len(self.cells), 'cell')}: {counts}" if counts else "no cells"
+            total = f"{len(trials)} of {plural(self.search.trials, 'trial')}{more}"
+        else:
+            total = plural(len(self.cells), "cell")
+        return f"{total}: {counts}" if counts else total
 
 
 def read_state(folder: SweepFolder, runs: Sequence[Summary] | None = None) -> SweepState:
@@ -235,13 +242,17 @@ def _cell_state(
         return CellState(cell, "done", run)
     if entry is not None:
         state = queue.status(entry)
-        progress = live_progress(run.run) if run is not None and _is_live(state) else None
-        return CellState(cell, state, run, progress, position)
+        return _with_progress(CellState(cell, state, run, position=position))
     if run is None:
         cause = causes.get(path, "")
         return CellState(cell, "failed" if cause else WAITING, cause=cause)
-    progress = live_progress(run.run) if _is_live(run.status) else None
-    return CellState(cell, run.status, run, progress, cause=causes.get(path, ""))
+    return _with_progress(CellState(cell, run.status, run, cause=causes.get(path, "")))
+
+
+def _with_progress(state: CellState) -> CellState:
+    if state.run is None or not state.is_live:
+        return state
+    return replace(state, progress=live_progress(state.run.run))
 
 
 def _with_job(state: CellState, folder: SweepFolder) -> CellState:
@@ -264,10 +275,6 @@ def _summary(path: Path, by_path: Mapping[str, Summary]) -> Summary | None:
         return summarize(Run(path, path.name))
     except UserError:
         return None
-
-
-def _is_live(state: str) -> bool:
-    return state in STATUSES and STATUSES[state].is_live
 
 
 def _training_seconds(run: Summary) -> float | None:

@@ -267,8 +267,9 @@ class Worker:
         with ExitStack() as opened:
             output = opened.enter_context(os.fdopen(open_append(self.queue.log_path(entry)), "ab"))
             output.truncate(0)
-            lock = opened.enter_context(handed_over(path)) if is_run(path) else None
-            if lock is not None:
+            lock = None
+            if is_run(path):
+                lock = opened.enter_context(handed_over(path))
                 control.discard(path)  # a command that comes from here on is for the child
             started = self.queue.update(
                 entry,
@@ -278,7 +279,9 @@ class Worker:
             )
             for claim in claims[1:]:
                 claim.rewrite(text=entry.id)
-            descriptors = [*(claim.descriptor for claim in claims), *(lock.descriptors if lock else ())]
+            descriptors = [claim.descriptor for claim in claims]
+            if lock is not None:
+                descriptors += lock.descriptors
             process = start_detached(
                 [*self._command(started, config, path), "--plain", "--threads", str(started.threads)],
                 self.queue.root,
@@ -332,9 +335,9 @@ def live_workers(queue: Queue) -> list[Path]:
 
 def stop_workers(queue: Queue, *, now: bool) -> int:
     """Tell every worker to start nothing more and to end; with `now` its children save and end too."""
-    workers = live_workers(queue)
+    workers, word = live_workers(queue), STOP_NOW if now else STOP
     for path in workers:
-        write_atomic(path.with_name(f"{path.name}.{STOP}"), (STOP_NOW if now else STOP) + "\n")
+        write_atomic(path.with_name(f"{path.name}.{STOP}"), f"{word}\n")
     return len(workers)
 
 

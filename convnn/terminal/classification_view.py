@@ -60,7 +60,9 @@ def matrix_lines(
         title += f"; {len(classes)} most confused of {predictions.num_classes} classes"
     lines = [Text(fit(title, width), style("bold"))]
     if not classes:
-        reason = "no room" if report.confusions else "no image is taken for another class"
+        reason = "no room"
+        if not report.confusions:
+            reason = "no image is taken for another class"
         return [*lines, Text(fit(reason, width))]
     columns = [*map(str, classes)]
     if is_part:

@@ -54,7 +54,9 @@ class EscapingConsole(Console):
     def displayable(self, text: str) -> str:
         """Return a piece of a line as this console shows it."""
         text = escaped(text)
-        return to_ascii(text) if self.is_ascii_only else text
+        if self.is_ascii_only:
+            return to_ascii(text)
+        return text
 
     def print_line(self, text: str, style: str = "") -> None:
         """Print text as exactly one line, however wide the terminal is."""
@@ -101,7 +103,7 @@ def say(message: object) -> None:
 def indented(message: str) -> list[str]:
     """Return the lines of a message, all but the first indented: a name that holds a line break starts no message."""
     first, *rest = message.splitlines() or [""]
-    return [first, *(line if line.startswith(INDENT) else INDENT + line for line in rest)]
+    return [first, *(INDENT + line.removeprefix(INDENT) for line in rest)]
 
 
 def silence(stream: TextIO) -> None:

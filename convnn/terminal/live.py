@@ -121,14 +121,18 @@ class LiveView(RunView):
         title = Text.assemble(" ", status_text(followed_status(self.history)), "  ", no_wrap=True)
         title.append(fit(self.name, width - title.cell_len - 1), "bold")
         space = width - title.cell_len - cell_len(self.about) - 1
-        return title.append(" " * space + self.about, "dim") if self.about and space >= 2 else title
+        if self.about and space >= 2:
+            title.append(" " * space + self.about, "dim")
+        return title
 
     def _status(self, width: int) -> Text:
         """Return how the run ended, or its latest warning, or which key stops it."""
         sentence, tone = status_sentence(self.history, followed_status(self.history))
         if self.history.paused:
             sentence += f": {RESUME_HINT}"
-        return Text(" " + fit(sentence or self.hint, width - 2), STYLES[tone if sentence else "dim"], no_wrap=True)
+        if not sentence:
+            sentence, tone = self.hint, "dim"
+        return Text(" " + fit(sentence, width - 2), STYLES[tone], no_wrap=True)
 
     def _start(self) -> Live:
         # without a refresh thread: frames are drawn by the thread that trains, when something happened
@@ -171,5 +175,5 @@ def _bar_lines(bars: Sequence[ProgressBar], width: int) -> list[Text]:
 
 def _fitting(notes: Sequence[str], width: int) -> str:
     """Return the notes beside a bar; where there is no room for all, the last ones, such as the time left."""
-    texts = ["   ".join(notes[start:]) for start in range(len(notes))]
-    return next((text for text in texts if cell_len(text) <= width), texts[-1] if texts else "")
+    texts = ["", *("   ".join(notes[start:]) for start in range(len(notes)))]
+    return next((text for text in texts[1:] if cell_len(text) <= width), texts[-1])

@@ -41,7 +41,9 @@ class NeighborView:
         if panel >= self.panels or not (0 <= y < self.window.height and x < self.window.width):
             return None
         pixel = Point(int((self.window.top + y) / self.scale), int((self.window.left + x) / self.scale))
-        return pixel if pixel.y < shape[0] and pixel.x < shape[1] else None
+        if pixel.y >= shape[0] or pixel.x >= shape[1]:
+            return None
+        return pixel
 
 
 def slot_character(slot: int) -> str:
@@ -77,7 +79,10 @@ def neighbor_view(
     """
     layer = inspection.layers[slot]
     query = layer.position(pixel)
-    marks = _marks(layer, against.layers.get(slot) if against is not None else None, query)
+    second = None
+    if against is not None:
+        second = against.layers.get(slot)
+    marks = _marks(layer, second, query)
     head = _header(inspection, layer, against, width)
     columns, rows = max(8, width - LIST_WIDTH - GAP), max(4, (height or 40) - len(head))
     pixel_rows, pixel_columns, _ = inspection.pixels.shape
@@ -95,7 +100,9 @@ def neighbor_view(
     images = []
     for panel in range(panels if draws_image else 0):
         picture = HalfBlocks(shown_dots, letters=letters)
-        points = marks.second_points() if panel else marks.first_points(with_gained=panels == 1)
+        points = marks.first_points(with_gained=panels == 1)
+        if panel:
+            points = marks.second_points()
         _mark(picture, layer, query, points, window, scale)
         images.append(picture.lines())
     side = _list(layer, query, marks, share)
@@ -166,8 +173,10 @@ def _header(inspection: Inspection, layer: LayerNeighbors, against: Inspection |
         about += f" ({layer.sampling})"
     names = inspection.checkpoint_text
     if against is not None:
-        run = f"{against.run} " if against.run != inspection.run else ""
-        names += f" against {run}{against.checkpoint_text}"
+        names += " against "
+        if against.run != inspection.run:
+            names += f"{against.run} "
+        names += against.checkpoint_text
     names += f"  {inspection.image_text}"
     return [Text(fit(escaped(about), width), "bold"), Text(fit(escaped(names), width))]
 
@@ -203,7 +212,9 @@ def _mark(
 
 def _list(layer: LayerNeighbors, query: Point, marks: _Marks, share: float | None) -> list[Text]:
     """The query, the ordinary window with the neighbors in it, and a line per slot."""
-    covered = f", {layer.patch}x{layer.patch} pixels" if layer.patch > 1 else ""
+    covered = ""
+    if layer.patch > 1:
+        covered = f", {layer.patch}x{layer.patch} pixels"
     inside = sum(neighbor.in_window for neighbor in marks.first)
     lines = [
         Text.assemble(("query ", "dim"), (f"y {query.y}, x {query.x}", "bold"), (covered, "dim")),

@@ -168,7 +168,9 @@ class RunReport:
     def _title(self, width: int) -> Text:
         progress = self.history.progress
         title = Text.assemble(status_text(self.status, self.host), "  ", (one_line(self.name), "bold"))
-        extent = f"  epoch {progress.epoch}/{progress.epochs}" if progress.epochs else ""
+        extent = ""
+        if progress.epochs:
+            extent = f"  epoch {progress.epoch}/{progress.epochs}"
         if self.history.elapsed:
             extent += f"  {duration(self.history.elapsed)}"
         if title.cell_len + len(extent) > width:
@@ -182,8 +184,10 @@ class RunReport:
         for warning in self.history.warnings:
             yield Text(f"warning: {one_line(warning.message)}", STYLES["warning"])
         for note in self.history.notes:
-            author = f" ({note.by})" if note.by else ""
-            yield Text(one_line(f"note: {note.text}{author}"))
+            text = f"note: {note.text}"
+            if note.by:
+                text += f" ({note.by})"
+            yield Text(one_line(text))
 
 
 def _section_lines(options: list[OptionValue], width: int) -> list[Text]:

@@ -56,9 +56,10 @@ class PlainLines(RunView):
             case Started():
                 _write("  ".join(filter(None, ("started", self.name, self.about, *_started_words(event)))))
             case Epoch():
-                eta = self.history.progress.eta
-                last = event.epoch == self.history.progress.epochs
-                _write(epoch_line(event, self.history) + (f"  eta {duration(eta)}" if eta and not last else ""))
+                progress, line = self.history.progress, epoch_line(event, self.history)
+                if progress.eta and event.epoch != progress.epochs:
+                    line += f"  eta {duration(progress.eta)}"
+                _write(line)
             case Finished():
                 _write(_finished_line(self.history))
             case Warned() | Noted() | Changed() | Paused() | Resumed():

@@ -149,8 +149,9 @@ def progress_bars(history: History, status: str) -> tuple[ProgressBar, ProgressB
     progress = history.progress
     times, speed = [], []
     if progress.elapsed:
-        active = STATUSES[status].is_live
-        times.append(f"{duration(progress.elapsed)} so far" if active else duration(progress.elapsed))
+        times.append(duration(progress.elapsed))
+        if STATUSES[status].is_live:
+            times[0] += " so far"
     if status == "running":
         if progress.eta:
             times.append(f"eta {duration(progress.eta)}")
@@ -169,7 +170,9 @@ def progress_bars(history: History, status: str) -> tuple[ProgressBar, ProgressB
 
 
 def _fraction(done: int, total: int | None) -> float:
-    return min(1.0, max(0.0, done / total)) if total else 0.0
+    if not total:
+        return 0.0
+    return min(1.0, max(0.0, done / total))
 
 
 def status_sentence(history: History, status: str) -> tuple[str, Tone]:
@@ -182,8 +185,9 @@ def status_sentence(history: History, status: str) -> tuple[str, Tone]:
         return "paused", "warning"
     if history.warnings:
         latest = one_line(history.warnings[-1].message)
-        count = len(history.warnings)
-        return (f"{plural(count, 'warning')}, the latest: {latest}" if count > 1 else f"warning: {latest}"), "warning"
+        if len(history.warnings) == 1:
+            return f"warning: {latest}", "warning"
+        return f"{plural(len(history.warnings), 'warning')}, the latest: {latest}", "warning"
     if history.started is None:
         return "loading the data and building the model", "dim"
     return "", ""
@@ -196,8 +200,9 @@ def outcome_sentence(event: Finished, elapsed: float = 0.0) -> str:
         return f"stopped on request{time}"
     if event.status == PRUNED:
         return f"pruned{time}: other trials of its search were better"
-    cause = f": {one_line(event.cause)}" if event.cause else ""
-    return event.outcome + time + cause
+    if event.cause:
+        return f"{event.outcome}{time}: {one_line(event.cause)}"
+    return event.outcome + time
 
 
 def outcome_tone(event: Finished) -> Tone:
@@ -230,10 +235,11 @@ def event_line(event: Event, history: History) -> tuple[str, Tone]:
         case Paused():
             return f"paused in epoch {event.epoch}, after step {event.step}", "warning"
         case Resumed():
-            exactness = "" if event.exact else "not exact"
-            notes = ": ".join(filter(None, (exactness, event.note)))
-            end = f" ({notes})" if notes else ""
-            return f"resumed in epoch {event.epoch}, after step {event.step}{end}", "warning"
+            notes = [event.note] if event.exact else ["not exact", event.note]
+            line = f"resumed in epoch {event.epoch}, after step {event.step}"
+            if about := ": ".join(filter(None, notes)):
+                line += f" ({about})"
+            return line, "warning"
         case Noted() | Changed():
             return f"note: {event.text}", "bold"
         case Tagged():
@@ -249,7 +255,9 @@ def event_line(event: Event, history: History) -> tuple[str, Tone]:
 def epoch_line(event: Epoch, history: History) -> str:
     """Return an epoch in a line: "epoch 12/150  loss 0.812  top1 71.4  test 69.9  lr 3.0e-4  21.4 s + 3.0 s"."""
     metrics, epochs = event.metrics, history.progress.epochs
-    words = [f"epoch {event.epoch}/{epochs}" if epochs else f"epoch {event.epoch}"]
+    words = [f"epoch {event.epoch}"]
+    if epochs:
+        words[0] += f"/{epochs}"
     words += [f"{label} {_short_value(key, metrics[key])}" for key, label in EPOCH_LABELS.items() if key in metrics]
     if "lr" in metrics:
         words.append(f"lr {power_of_ten(metrics['lr'])}")
@@ -317,12 +325,16 @@ def _short_value(metric: str, value: float) -> str:
     """Return a value with a digit less than tables have, in columns where it is neither tiny nor huge."""
     decimals = metric_info(metric).decimals
     in_range = value == 0 or 1e-3 <= abs(value) < 1e4  # false for NaN
-    return number(value) if decimals is None or not in_range else f"{value:.{decimals - 1}f}"
+    if decimals is None or not in_range:
+        return number(value)
+    return f"{value:.{decimals - 1}f}"
 
 
 def _with_unit(metric: str, value: float) -> str:
     """Return a value with its unit: "0.812" of a loss, "71.4 %" of an accuracy."""
-    return f"{_short_value(metric, value)} %" if metric_info(metric).unit == "%" else number(value)
+    if metric_info(metric).unit == "%":
+        return f"{_short_value(metric, value)} %"
+    return number(value)
 
 
 def device_text(started: Started) -> str:
@@ -365,10 +377,12 @@ def bottleneck(history: History) -> str | None:
     waits = f"{loading:.0f} % of the time waits for batches"
     if busy is not None and busy >= BUSY:
         return f"compute-bound: gpu {busy:.0f} % busy"
-    bound = "compute" if busy is None else "host"
+    bound = "compute"
+    if busy is not None:
+        bound, waits = "host", f"gpu {busy:.0f} % busy, {waits}"
     if loading >= INPUT_BOUND:
         bound = "input"
-    return f"{bound}-bound: {waits}" if busy is None else f"{bound}-bound: gpu {busy:.0f} % busy, {waits}"
+    return f"{bound}-bound: {waits}"
 
 
 def system_series(unit: str, points: Callable[[str], tuple[Any, Any]]) -> list[Series]:
@@ -433,9 +447,13 @@ def options_by_default(config: Mapping[str, Mapping[str, Any]]) -> tuple[list[Op
     unchanged: list[OptionValue] = []
     for section, values in config.items():
         for key, value in values.items():
-            option = BY_KEY.get(f"{section}.{key}")
-            row = OptionValue(section, option.name if option else f"{section}.{key}", value_text(value))
-            (unchanged if option and _is_default(option, value) else changed).append(row)
+            option, name = BY_KEY.get(f"{section}.{key}"), f"{section}.{key}"
+            rows = changed
+            if option is not None:
+                name = option.name
+                if _is_default(option, value):
+                    rows = unchanged
+            rows.append(OptionValue(section, name, value_text(value)))
     return changed, unchanged
 
 

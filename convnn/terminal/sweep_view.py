@@ -85,8 +85,10 @@ def _line(cell: CellState, state: SweepState) -> str:
 
 def progress_text(state: SweepState) -> str:
     """Return counts and the time left: "36 cells: 30 done, 2 running, 4 queued; about 12 m left"."""
-    left = state.eta
-    return state.counts_text() + (f"; about {duration(left)} left" if left and state.is_going_on else "")
+    text = state.counts_text()
+    if state.is_going_on and (left := state.eta):
+        text += f"; about {duration(left)} left"
+    return text
 
 
 def _grid(result: Results, height: int) -> Grid:

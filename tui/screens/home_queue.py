@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -125,7 +126,8 @@ class QueuePane:
         """Take an item out; `u` brings it back."""
         queue = self.app.background.queue
         if (launch := self._launches.get(item.key)) is not None:
-            index = list(self.app.launcher.waiting).index(launch) if launch in self.app.launcher.waiting else 0
+            waiting = self.app.launcher.waiting
+            index = waiting.index(launch) if launch in waiting else 0
             if self.app.launcher.drop(launch):
                 self.app.deletion.add(lambda: self._restore(launch, index), f"{launch.title} is out of the queue")
             else:
@@ -181,18 +183,18 @@ class QueuePane:
 
 
 def _entry_item(row: QueueRow, state: QueueState) -> QueueItem:
-    progress = row.progress
-    share = f"{progress.step / progress.steps:.0%}" if progress is not None and progress.steps else ""
-    return QueueItem(
+    item = QueueItem(
         key=row.entry.id,
         place=str(row.position),
         name=row.name,
         state=row.state,
-        progress=share,
         slot=state.slot_of(row),
-        eta=None if progress is None else progress.eta,
         options=row.options,
     )
+    if row.progress is None:
+        return item
+    percent = "" if row.progress.fraction is None else f"{row.progress.fraction:.0%}"
+    return replace(item, progress=percent, eta=row.progress.eta)
 
 
 def _use(entry_id: str | None, names: dict[str, str]) -> str:

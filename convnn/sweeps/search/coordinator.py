@@ -17,7 +17,6 @@ from convnn.events import PRUNED
 from convnn.runs import control
 from convnn.runs.control import ControlCommand
 from convnn.runs.history import History
-from convnn.runs.status import STATUSES
 from convnn.runs.summary_cache import summaries
 from convnn.sweeps.axes import Point
 from convnn.sweeps.claims import claim_text
@@ -138,7 +137,7 @@ class Coordinator:
         """Report the epochs of the trials that train, and have those end that the rule stops."""
         for trial in trials_of(state.cells):
             cell = trial.state
-            if cell.run is None or not _is_live(cell):
+            if cell.run is None or not cell.is_live:
                 continue
             if self.study.report(trial.number, self._values(cell)):
                 with suppress(UserError):  # it has just ended
@@ -191,10 +190,6 @@ class Coordinator:
         return [point_of(axis, parameters[axis.name]) for axis in self.sweep.axes]
 
 
-def _is_live(cell: CellState) -> bool:
-    return cell.state in STATUSES and STATUSES[cell.state].is_live
-
-
 def _is_going_on(cell: CellState) -> bool:
     """Whether the run of a cell trains or waits in the queue; a cell that is the same as another has no run."""
-    return cell.position is not None or _is_live(cell)
+    return cell.position is not None or cell.is_live

@@ -12,7 +12,7 @@ from textual.widget import Widget
 
 from convnn.costs.plan import LayerPlan, Plan
 from convnn.errors import UserError
-from convnn.text import duration, escaped, memory, number, plural
+from convnn.text import count_text, duration, escaped, memory, number, plural
 from tui.screens.setup.cost_watch import CostWatch
 from tui.screens.setup.draft import CheckedDraft
 
@@ -86,15 +86,18 @@ class CostPanel(Widget):
             return Text("counting ...", "dim")
         if self.checked.plan is None:
             return Text(escaped(f"Unknown: {self.checked.unplannable}."), "dim")
-        is_tall = self.content_size.height >= TALL
-        return self._tall(self.checked.plan) if is_tall else self._flat(self.checked.plan)
+        if self.content_size.height >= TALL:
+            return self._tall(self.checked.plan)
+        return self._flat(self.checked.plan)
 
     @property
     def _data(self) -> Text:
         """The images of each split, or what will be downloaded, which stands out."""
         assert self.checked is not None
-        style = self.app.theme_variables["warning"] if self.checked.is_downloaded else ""
-        return Text(escaped(self.checked.data), style)
+        text = Text(escaped(self.checked.data))
+        if self.checked.is_downloaded:
+            text.stylize(self.app.theme_variables["warning"])
+        return text
 
     def _memory(self, plan: Plan) -> tuple[Text, Text]:
         need = Text(memory(plan.memory_bytes), "bold")
@@ -116,7 +119,8 @@ class CostPanel(Widget):
             return [Text("ctrl+t times a few steps", "dim")]
         epochs = config.training.num_epochs
         total = epoch_time.seconds * epochs
-        end = time.strftime("%H:%M" if total < SAME_DAY else "%a %d %b, %H:%M", time.localtime(self.app.now() + total))
+        format = "%H:%M" if total < SAME_DAY else "%a %d %b, %H:%M"
+        end = time.strftime(format, time.localtime(self.app.now() + total))
         per_epoch = Text(duration(epoch_time.seconds), "bold").append("/epoch", "not bold")
         return [
             per_epoch,
@@ -167,7 +171,9 @@ class CostPanel(Widget):
 def with_prefix(value: float) -> str:
     """A number with a space before its prefix: "129 M"."""
     text = number(value)
-    return f"{text[:-1]} {text[-1]}" if text[-1:].isalpha() else text
+    if text[-1:].isalpha():
+        return f"{text[:-1]} {text[-1]}"
+    return text
 
 
 def _flops(plan: Plan) -> Text:
@@ -194,8 +200,8 @@ def feature_maps(layers: tuple[LayerPlan, ...]) -> Counter[tuple[str, str, str]]
     return Counter(
         (
             f"{layer.map[0]}x{layer.map[1]}",
-            "-" if layer.candidates is None else str(layer.candidates),
-            "-" if layer.K is None else str(layer.K),
+            count_text(layer.candidates),
+            count_text(layer.K),
         )
         for layer in layers
     )

@@ -140,7 +140,8 @@ def _open_checked(path: Path, flags: int, *, single_link: bool) -> int:
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode):
         os.close(descriptor)
-        raise OSError(errno.EINVAL, NOT_REGULAR, str(path))
+        reason = "a directory" if stat.S_ISDIR(status.st_mode) else NOT_REGULAR
+        raise OSError(errno.EINVAL, reason, str(path))
     if single_link and status.st_nlink > 1:
         os.close(descriptor)
         raise OSError(errno.EMLINK, f"one of {status.st_nlink} hard links to a file", str(path))

@@ -86,7 +86,8 @@ def _curves(runs: Sequence[Summary], metric: str | None, x: str) -> FigureData:
         if len({len(cost) for _, cost in members}) > 1:
             notes.append(f"{label}: drawn as far as its shortest run")
     if without_costs:
-        notes.append(f"without {x_label}, or an epoch: {plural(without_costs, 'run')}")
+        unknown = "epochs" if axis == "epochs" else f"epochs, or of unknown {x_label}"
+        notes.append(f"left out: {plural(without_costs, 'run')} without {unknown}")
     return FigureData(x_label, _with_unit(metric, metric), lines, notes=notes)
 
 

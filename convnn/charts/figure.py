@@ -96,7 +96,8 @@ def _matplotlib() -> Any:
         import matplotlib
         from matplotlib import style  # an attribute of the package from now on
     except ModuleNotFoundError as error:
-        raise UserError(Problem(f"plots need Matplotlib: there is no {error.name}", fix=EXTRA)) from error
+        message = f"plots need Matplotlib: the module {error.name} is not installed"
+        raise UserError(Problem(message, fix=EXTRA)) from error
     assert matplotlib.style is style
     return matplotlib
 

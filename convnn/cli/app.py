@@ -144,6 +144,7 @@ def build_app(names: Iterable[str], *, with_flags: bool = True) -> typer.Typer:
         if isinstance(function, typer.Typer):
             for command_info in function.registered_commands:
                 command_info.cls = _Command
+                command_info.help = _unbroken(inspect.getdoc(command_info.callback) or "")
             app.add_typer(function, name=name, cls=_Group, **shared)
             continue
         help = _unbroken(inspect.getdoc(function) or "")

@@ -117,7 +117,8 @@ def _selected(
     unique = list({summary.path: summary for summary in selected}.values())
     if len(unique) < 2:
         count = "one run" if unique else "no run"
-        raise UserError(
-            Problem(f"{count} to compare: two are needed", fix="give RUN RUN ..., or --where FILTER"), Exit.USAGE
-        )
+        fix = "give RUN RUN ..., or --where FILTER"
+        if where is not None:
+            fix = "give --where a filter of more runs: `convnn runs FILTER` lists them"
+        raise UserError(Problem(f"{count} to compare: two are needed", fix=fix), Exit.USAGE)
     return unique

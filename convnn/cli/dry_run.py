@@ -19,7 +19,7 @@ from convnn.hardware import free_memory
 from convnn.presets.resolve import Resolved
 from convnn.runs.run import not_free
 from convnn.terminal.console import out, say
-from convnn.text import memory, number, plural
+from convnn.text import memory, plural, prefixed
 
 ASSUMED_CLASSES = 10  # where a folder that is not here leaves the number unknown
 
@@ -49,7 +49,7 @@ def show_plan(resolved: Resolved, *, as_json: bool, takes_over: bool = False) ->
         return out().print_line("cost: unknown until the images are there")
     facts = [
         f"{cost.parameters:,} parameters",
-        f"{number(cost.flops)} FLOPs/image",
+        f"{prefixed(cost.flops)} FLOPs/image",
         f"about {memory(cost.memory_bytes)} of memory while training{memory_place(resolved.config)}",
     ]
     if num_images := _training_images(resolved):

@@ -13,7 +13,7 @@ from convnn.cli import arguments
 from convnn.cli.output import cell, print_grid, write_json
 from convnn.errors import Exit, Problem, UserError
 from convnn.presets.resolve import resolve_with_data
-from convnn.presets.store import Preset, hidden_by, origin, read, read_all, source
+from convnn.presets.store import Preset, hidden_by, origin, read, read_all, read_checked, source
 from convnn.terminal.console import out, say
 from convnn.text import plural
 
@@ -71,7 +71,7 @@ def show(preset: arguments.PresetName) -> None:
 @presets.command()
 def check(names: arguments.Presets = None, as_json: arguments.Json = False) -> None:
     """Report all problems of some presets, or of all; the exit code is 2 where there is one."""
-    checked = [read(name) for name in names] if names else list(read_all())
+    checked = [read_checked(name) for name in names] if names else list(read_all())
     problems = {preset.name: resolve_with_data(preset).problems for preset in checked}
     if as_json:
         write_json({"presets": [_row(preset, problems[preset.name]) for preset in checked]})
@@ -88,7 +88,8 @@ def check(names: arguments.Presets = None, as_json: arguments.Json = False) -> N
 
 
 def _row(preset: Preset, problems: tuple[Problem, ...]) -> dict[str, object]:
-    return {"name": preset.name, "path": str(preset.path), "problems": [problem.json() for problem in problems]}
+    path = None if preset.path is None else str(preset.path)
+    return {"name": preset.name, "path": path, "problems": [problem.json() for problem in problems]}
 
 
 @presets.command()

@@ -115,7 +115,7 @@ def runs(
         trained = [run for run in matches if not run.failed_early]
         if len(trained) < len(matches):
             failures = plural(len(matches) - len(trained), "run")
-            say(f"note: {failures} failed before the first step and left out (--all includes them)")
+            say(f"note: left out: {failures} that failed before the first step (--all lists them)")
         matches = trained
     if group is not None:
         finished, notes = listing.finished_runs(matches, unfinished)

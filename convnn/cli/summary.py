@@ -16,7 +16,7 @@ from convnn.costs.plan import Plan, plan
 from convnn.errors import Problem, UserError
 from convnn.presets.resolve import Resolved, resolve_named
 from convnn.terminal.console import out, say
-from convnn.text import count_text, memory, number
+from convnn.text import count_text, memory, number, prefixed
 
 EXAMPLES = """
 convnn summary quickstart
@@ -91,6 +91,6 @@ def _print(name: str | None, resolved: Resolved, cost: Plan) -> None:
     table.add_row("head and others", "", "", "", "", "", f"{rest:,}", number(rest_flops))
     print_grid(table)
     out().print_line(
-        f"{cost.parameters:,} parameters · {number(cost.flops)} FLOPs/image · "
+        f"{cost.parameters:,} parameters · {prefixed(cost.flops)} FLOPs/image · "
         f"about {memory(cost.memory_bytes)} of memory at batch size {config.training.batch_size}{memory_place(config)}"
     )

@@ -61,7 +61,7 @@ def find(name: str) -> Path:
     if name.endswith(".toml") or "/" in name:
         path = _typed_path(name)
         if not path.is_file():
-            raise UserError(f"there is no preset file {name}")
+            raise UserError(_no_file(name, path))
         return path
     known = listed()
     if name not in known:
@@ -73,6 +73,15 @@ def find(name: str) -> Path:
             )
         )
     return known[name][0]
+
+
+def _no_file(name: str, path: Path) -> Problem:
+    """Return why a path that was typed as a preset is none, with the name that was likely meant as its fix."""
+    message = f"{name} is a directory" if path.is_dir() else f"there is no preset file {name}"
+    known = listed()
+    if path.stem in known:
+        return Problem(message, fix=f"use {path.stem}, the name of {known[path.stem][0]}")
+    return Problem(message, fix="give the path of a .toml file, or a name that `convnn presets` lists")
 
 
 def _typed_path(path: str) -> Path:
@@ -95,14 +104,18 @@ def read(name: str) -> Preset:
     return replace(parse(_text(path), path.stem, path), shadowed=shadowed)
 
 
+def read_checked(name: str) -> Preset:
+    """Return a preset by name or path; for one that is missing or cannot be read, the error is its problem."""
+    try:
+        return read(name)
+    except UserError as error:
+        return Preset(name, None, problems=error.problems)
+
+
 def read_all() -> Iterator[Preset]:
-    """Yield every preset that can be opened by its name; for one that cannot be read, the error is its problem."""
+    """Yield every preset that can be opened by its name, as `read_checked` returns it."""
     for name, (path, *shadowed) in listed().items():
-        try:
-            preset = read(str(path))
-        except UserError as error:
-            preset = Preset(name, path, problems=error.problems)
-        yield replace(preset, shadowed=tuple(shadowed))
+        yield replace(read_checked(str(path)), name=name, path=path, shadowed=tuple(shadowed))
 
 
 def shadowed_by(preset: Preset) -> str:

@@ -116,7 +116,9 @@ def find_run(reference: str, root: Path) -> Run:
         names = ", ".join(run.name for run in matches[:MAX_NAMES])
         if len(matches) > MAX_NAMES:
             names += f" and {len(matches) - MAX_NAMES} more"
-        raise UserError(Problem(f"{len(matches)} runs have {reference!r} in their names: {names}", value=reference))
+        message = f"{len(matches)} runs have {reference!r} in their names: {names}"
+        fix = f"give more of the name, such as its end: {matches[0].name[-4:]}"
+        raise UserError(Problem(message, value=reference, fix=fix))
     if reference and is_run(Path(reference)):
         path = Path(reference).resolve()
         return Run(path, run_name(path, root))

@@ -163,8 +163,12 @@ def _parsed(section: str, key: str, value: Any) -> Any:
 
 
 def runs_root(path: Path | None = None) -> Path:
-    """Return the absolute directory of all runs: `path`, else $CONVNN_RUNS, else ./runs."""
-    return typed_path(path or os.environ.get("CONVNN_RUNS") or "runs").absolute()
+    """Return the absolute directory of all runs: `path`, else $CONVNN_RUNS, else ./runs. Raises UserError: a file."""
+    root = typed_path(path or os.environ.get("CONVNN_RUNS") or "runs").absolute()
+    if root.exists() and not root.is_dir():
+        fix = "give --runs, or CONVNN_RUNS, a directory"
+        raise UserError(Problem(f"{root} is not a directory", value=str(root), fix=fix))
+    return root
 
 
 def typed_path(path: Path | str) -> Path:
@@ -312,8 +316,9 @@ def check_directory(path: Path, root: Path) -> None:
         raise UserError(Problem(message, key="output.dir", fix="give --output_dir a directory outside of it"))
     if not str(path).isprintable():
         raise UserError(Problem(f"{path} has control characters in its name", fix="give another directory"))
-    if path.exists() and not path.is_dir():
-        raise UserError(Problem(f"{path} is a file", fix="give --output_dir a directory"))
+    existing = next(folder for folder in (path, *path.parents) if folder.exists())
+    if not existing.is_dir():
+        raise UserError(Problem(f"{existing} is a file", key="output.dir", fix="give --output_dir a directory"))
 
 
 def _links(root: Path) -> list[Path]:

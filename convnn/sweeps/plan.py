@@ -149,8 +149,10 @@ def plan_sweep(sweep: Sweep, typed: Mapping[str, str | bool] = MappingProxyType(
         return _plan_search(sweep)
     if intervals := [axis for axis in sweep.all_axes if axis.interval is not None]:
         fix = "write [search], or { from, to, steps = 5 }"
+        file = None if sweep.path is None else str(sweep.path)
         raise UserError(
-            Problem(f"{axis.name}: min and max are for a search", key=axis.name, fix=fix) for axis in intervals
+            Problem(f"{axis.name}: min and max are for a search", key=axis.name, file=file, fix=fix)
+            for axis in intervals
         )
     count = sum(prod(len(axis.points) for axis in (*sweep.axes, *block.axes)) for block in sweep.parts)
     count *= len(sweep.seeds or (0,))

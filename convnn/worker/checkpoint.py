@@ -36,6 +36,8 @@ from convnn.worker.crash_points import reach
 
 MODEL, OPTIMIZER, STATE, MANIFEST = "model.safetensors", "optimizer.safetensors", "state.json", "manifest.json"
 EMA = "ema.safetensors"
+# the fix where a run has no checkpoint
+CHOOSE_TRAINED = "choose a run that trained here for an epoch; `convnn resume RUN` trains an unfinished one"
 KEEP = 2  # complete checkpoints that stay, beside the best
 SPARE = 1 << 17  # bytes that a checkpoint takes beside its tensors: the state, the manifest, directories
 LONGEST_MANIFEST, LONGEST_STATE = 1 << 16, 1 << 26  # bytes
@@ -289,7 +291,7 @@ def load_named(run: Path, name: str, *, with_tensors: bool = True) -> Checkpoint
     """Read the checkpoint `last`, `best` or of a folder's name. Raises UserError where it is missing or damaged."""
     word = name if CHECKPOINT_NAME.fullmatch(name) and name in _names(run) else read_pointer(run, name)
     if word is None:
-        raise UserError(f"{run} has no checkpoint {name}", Exit.NO_RUN)
+        raise UserError(Problem(f"{run} has no checkpoint {name}", fix=CHOOSE_TRAINED), Exit.NO_RUN)
     try:
         return load_verified(run / CHECKPOINTS / word, with_tensors=with_tensors)
     except DamagedCheckpointError as error:

@@ -80,7 +80,9 @@ class TrainedRun:
         if step is None:
             name = f"of epoch {which}" if which.isdecimal() else which
             message = f"{self.run.name} has no checkpoint {name}"
-            fix = f"it has those of epoch {', '.join(map(str, sorted(steps)))}, best and last" if steps else None
+            fix = checkpoint.CHOOSE_TRAINED
+            if steps:
+                fix = f"it has those of epoch {', '.join(map(str, sorted(steps)))}, best and last"
             raise UserError(Problem(message, key="checkpoint", value=which, fix=fix), Exit.NO_RUN)
         return SavedCheckpoint(f"{step:08d}", step, epochs.get(step))
 

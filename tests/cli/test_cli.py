@@ -176,10 +176,10 @@ def test_the_help_of_a_command_has_examples_that_its_flags_allow(command, convnn
         assert convnn(*arguments, "--help")[0] == 0, arguments
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", [*COMMANDS, "sweep run"])
 def test_sentences_of_the_help_are_broken_by_the_terminal_only(command, convnn, monkeypatch):
     monkeypatch.setenv("COLUMNS", "1000")
-    prose = convnn(command, "--help")[1].partition("╭")[0].splitlines()[2:]
+    prose = convnn(*command.split(), "--help")[1].partition("╭")[0].splitlines()[2:]
     assert all(line.strip()[-1] in ".?" for line in prose if line.strip() and "Usage" not in line)
 
 
@@ -277,6 +277,9 @@ def test_a_preset_that_cannot_be_read_hides_no_other(convnn, tmp_path, monkeypat
     code, out, _ = convnn("presets", "check", "--json")
     wrong = {preset["name"] for preset in json.loads(out)["presets"] if preset["problems"]}
     assert code == 2 and wrong == {"broken"}
+    code, out, _ = convnn("presets", "check", "presets/broken.toml", "presets", "quickstart", "--json")
+    checked = json.loads(out)["presets"]
+    assert code == 2 and [bool(preset["problems"]) for preset in checked] == [True, True, False]
 
 
 def test_a_name_that_two_presets_carry_is_said_where_it_is_used(convnn, tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -91,10 +92,13 @@ def decode_images(
     """
     images = torch.empty((len(files), 3, *size), dtype=torch.uint8)
     arrays = images.numpy()
+    is_over = threading.Event()  # after a signal or an error of any file no further one is decoded
 
     def decode_some(start: int) -> dict[int, str]:
-        errors = {}
+        errors: dict[int, str] = {}
         for index in range(start, min(start + FILES_PER_TASK, len(files))):
+            if is_over.is_set():
+                return errors
             error = _decode(files[index], arrays[index], size_file)
             if error is not None:
                 errors[index] = error
@@ -108,6 +112,7 @@ def decode_images(
                 errors |= some_errors
         return images, errors
     finally:
+        is_over.set()
         pool.shutdown(cancel_futures=True)
 
 

@@ -145,11 +145,13 @@ def test_signal_while_the_data_is_read(tmp_path, images):
     """The run ends before its first step, as interrupted, and the same command goes on with it."""
     options = {name: value for name, value in training.SMALL.items() if name != "limit"}
     data = {"dataset": "folder", "data_path": images}
+    before = os.times().children_user
     command = Started("run", *killing.arguments(options | data), "--plain", cwd=tmp_path)
     until(lambda: any(tmp_path.glob("runs/*/run.lock")) or command.process.poll() is not None)
     time.sleep(0.5)
     command.signal(signal.SIGINT)
-    ended = command.wait(150)  # up to the end of the images that are being decoded
+    ended = command.wait(150)
+    assert os.times().children_user - before < 10  # of 32 images, half a second each, it decodes the present one
     assert ended.code == Exit.INTERRUPTED and "Traceback" not in ended.err, ended
     (run,) = list_runs(tmp_path / "runs")[0]
     assert run.status() == "interrupted" and "resume with: convnn resume" in ended.err

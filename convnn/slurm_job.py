@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -111,12 +110,6 @@ def job_state(job: str) -> JobState | None:
     return _squeue(f"--jobs={job.partition('_')[0]}").get(job)
 
 
-def seconds_left(job: str) -> float | None:
-    """Return the seconds until the time limit of a job; None without a limit. Raises SlurmError."""
-    state = job_state(job)
-    return None if state is None or state.end is None else state.end - time.time()
-
-
 def requeue(job: str) -> None:
     """Put a running job back into the queue, which ends its processes. Raises SlurmError."""
     run_command(["scontrol", "requeue", job])
@@ -126,6 +119,12 @@ def cancel(jobs: Sequence[str]) -> None:
     """Cancel jobs; those that have ended are passed over. Raises SlurmError."""
     if jobs:
         run_command(["scancel", "--quiet", *jobs])
+
+
+def max_array_size() -> int | None:
+    """Return the first number that no element of an array can have on this cluster; None where it does not say."""
+    match = re.search(r"^MaxArraySize\s*=\s*([0-9]+)", run_command(["scontrol", "show", "config"]), re.MULTILINE)
+    return None if match is None else int(match[1])
 
 
 def run_command(words: Sequence[str], *, text: str | None = None, environment: Mapping[str, str] = os.environ) -> str:

@@ -96,14 +96,14 @@ class FileLock:
                 if status.st_nlink > 1:  # it is a file elsewhere, too
                     raise OSError(errno.EMLINK, f"{path.name} is not a file of its own", str(path))
                 _flock_alone(descriptor)
-                with _guarded(path):
+                note = _own_note(descriptor, text)
+                with _guarded(path, note):
                     if not _is_at(descriptor, path):  # its last holder removed it: lock the one that is there now
                         os.close(descriptor)
                         continue
                     holder = _live_note(descriptor, path)
                     if holder is not None and holder.token != replaces:
                         raise HeldError(holder, by_flock=False)
-                    note = _own_note(descriptor, text)
                     _write_note(descriptor, note)
                 return cls(path, descriptor, note)
             except BaseException:
@@ -198,6 +198,23 @@ def is_held(path: Path) -> bool:
         return read_holder(path) is not None
     except HeldError:
         return True
+
+
+def is_open_in(pid: int, path: Path) -> bool:
+    """Return whether a process has the file at `path` open, as every holder of its lock has.
+
+    A note names any process. Where the system does not show what one has open, it is taken for true.
+    """
+    folder = Path(f"/proc/{pid}/fd")
+    if not Path("/proc/self/fd").is_dir():
+        return True
+    with suppress(OSError):  # it has ended, or is of another user
+        status = path.stat()
+        for link in folder.iterdir():
+            with suppress(FileNotFoundError):  # it was open for a moment
+                if os.path.samestat(link.stat(), status):
+                    return True
+    return False
 
 
 def read_note(descriptor: int) -> LockNote | None:
@@ -430,26 +447,44 @@ def _file_system_time(folder: Path, device: int) -> float:
 
 
 @contextmanager
-def _guarded(path: Path) -> Iterator[None]:
-    """Let one process of all nodes at a time read and write the note in the file at `path`.
+def _guarded(path: Path, note: LockNote) -> Iterator[None]:
+    """Let one process of all nodes at a time, that of `note`, read and write the note in the file at `path`.
 
     To make a file that is not there yet is atomic on every file system.
     """
     guard = path.with_name(f".{path.name}.tmp")
     while True:
         try:
-            os.close(os.open(guard, os.O_WRONLY | os.O_CREAT | os.O_EXCL | FLAGS, 0o600))
+            descriptor = os.open(guard, os.O_WRONLY | os.O_CREAT | os.O_EXCL | FLAGS, 0o600)
             break
         except FileExistsError:
             with suppress(FileNotFoundError):
-                status = guard.lstat()
-                if abs(_file_system_time(path.parent, status.st_dev) - status.st_mtime) > GUARD_SECONDS:
+                if _was_left(guard):
                     guard.unlink()
             time.sleep(0.01)
     try:
+        with suppress(OSError):  # a full disk: then its time alone tells whether it was left
+            os.pwrite(descriptor, note.model_dump_json().encode(), 0)
+        os.close(descriptor)
         yield
     finally:
         guard.unlink(missing_ok=True)
+
+
+def _was_left(guard: Path) -> bool:
+    """Return whether the process that made a guard was killed before it removed it. Raises FileNotFoundError."""
+    status = guard.lstat()
+    if abs(_file_system_time(guard.parent, status.st_dev) - status.st_mtime) > GUARD_SECONDS:
+        return True
+    try:
+        descriptor = os.open(guard, os.O_RDONLY | FLAGS)
+    except OSError:  # of another user, or just removed
+        return False
+    try:
+        note = read_note(descriptor)
+    finally:
+        os.close(descriptor)
+    return note is not None and note.is_of_this_node and note.pid != os.getpid() and not _is_alive(note)
 
 
 def _is_at(descriptor: int, path: Path) -> bool:

@@ -30,7 +30,7 @@ from convnn.errors import Exit, Problem, UserError
 from convnn.events import PRUNED, SCHEMA, Event, Finished, now
 from convnn.files import folder_entries, open_regular, read_tail, with_time, write_atomic
 from convnn.json_values import iso
-from convnn.runs.file_lock import HeldError, LockNote, is_held, read_holder
+from convnn.runs.file_lock import HeldError, LockNote, is_held, is_open_in, read_holder
 from convnn.runs.run import CHECKPOINTS, Run, check_free, is_run, run_name
 from convnn.runs.signature import is_signed, sign
 from convnn.runs.status import STATUSES, last_status_event
@@ -166,6 +166,13 @@ class Queue:
             return read_holder(self._claim_path(entry))
         except (OSError, HeldError):
             return None
+
+    def process_of(self, entry: Entry) -> int | None:
+        """Return the number of the process of this machine that holds the claim of an entry; None without one."""
+        note = self.holder(entry)
+        if note is None or not note.is_of_this_node or not is_open_in(note.pid, self._claim_path(entry)):
+            return None
+        return note.pid
 
     @property
     def paused(self) -> str | None:

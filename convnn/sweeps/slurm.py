@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -185,9 +186,20 @@ def _sbatch(job: ArrayJob, *words: str, text: str | None = None) -> str:
     except NoSlurmError:
         raise
     except SlurmError as error:
+        _check_numbers(job)
         lines = [line.removeprefix("sbatch: error: ") for line in str(error).splitlines()]
         message = f"sbatch refuses the job: {one_line('; '.join(lines))}"
         raise UserError(Problem(message, key="slurm", fix="change [slurm], or --sbatch")) from error
+
+
+def _check_numbers(job: ArrayJob) -> None:
+    """Raise UserError where the cluster has no elements with such high numbers."""
+    with suppress(SlurmError):
+        size, highest = slurm_job.max_array_size(), max(job.elements)
+        if size is not None and highest >= size:
+            message = f"element {highest} of the array is too high a number: MaxArraySize of this cluster is {size}"
+            fix = "make several sweeps of it, by flags with fewer values and --name, or use convnn sweep commands"
+            raise UserError(Problem(message, key="slurm", value=highest, fix=fix)) from None
 
 
 def sbatch_environment(job: ArrayJob) -> dict[str, str]:

@@ -193,8 +193,9 @@ def cells_to_train(planned: PlannedSweep, *, again: bool = False) -> list[int]:
 def check_grid(planned: PlannedSweep) -> None:
     """Raise UserError for a search, whose cells are not known before it ends."""
     if planned.plan.sweep.search is not None:
-        fix = f"start it with convnn sweep run {planned.folder.name}, without --slurm"
-        raise UserError(Problem("a search draws its cells one by one, for the queue of this machine", fix=fix))
+        fix = f"call convnn sweep run {planned.folder.name} --yes in the script of a job, without --slurm"
+        message = "a search draws its cells one by one, for the queue of the machine that it runs on"
+        raise UserError(Problem(message, fix=fix))
 
 
 def _write_down(planned: PlannedSweep, *, again: bool) -> list[Entry]:

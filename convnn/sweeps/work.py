@@ -307,13 +307,10 @@ class Worker:
     def _terminate(self, entries: Sequence[Entry]) -> None:
         """Have the processes of this machine save and end, those that another worker started as well."""
         for entry in entries:
-            if not self.queue.is_claimed(entry):
-                continue
-            note = self.queue.holder(entry)
-            if note is not None and note.is_of_this_node:
-                with suppress(OSError):  # it has just ended
-                    if os.getsid(note.pid) == note.pid:  # as every process has that a worker starts
-                        os.kill(note.pid, signal.SIGTERM)
+            pid = self.queue.process_of(entry)
+            with suppress(OSError):  # it has just ended
+                if pid is not None and os.getsid(pid) == pid:  # as every process has that a worker starts
+                    os.kill(pid, signal.SIGTERM)
 
 
 def live_workers(queue: Queue) -> list[Path]:

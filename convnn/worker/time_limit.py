@@ -11,6 +11,7 @@ from convnn.errors import Problem, UserError
 
 AUTO = "auto"
 LEAST_RESERVE = 30.0  # seconds before the end of a job: Slurm looks every half minute, and a step has to end
+SHORTEST_JOB = 120.0  # seconds of the whole job: a shorter one may have no time left when it has started
 CHECKPOINTS = 2  # times that the latest checkpoint took are left for the last one: the disk may be slower then
 
 
@@ -25,15 +26,22 @@ class TimeLimit:
     def parse(cls, text: str | None) -> TimeLimit | None:
         """Return the limit of minutes from now on, or for "auto" of the Slurm job of this process; None without one.
 
-        Raises UserError as `check_limit` does, and SlurmError where the end of the job is not known.
+        Raises UserError as `check_limit` does and for a job in which nothing could ever be trained, and SlurmError
+        where the end of the job is not known.
         """
         if text is None:
             return None
         job = check_limit(text)
         if job is None:
             return cls(time.monotonic() + 60 * parse_minutes(text))
-        seconds = slurm_job.seconds_left(job)
-        return None if seconds is None else cls(time.monotonic() + seconds, is_hard=True)
+        state = slurm_job.job_state(job)
+        if state is None or state.end is None:
+            return None
+        limit = cls(time.monotonic() + state.end - time.time(), is_hard=True)
+        if limit.seconds_left() <= 0 and state.start is not None and state.end - state.start <= SHORTEST_JOB:
+            message = f"the Slurm job has {state.end - state.start:.0f} s: it ends before anything could be trained"
+            raise UserError(Problem(message, key="slurm.time", fix="give a longer one: --sbatch time=01:00:00"))
+        return limit
 
     def seconds_left(self, checkpoint_seconds: float = 0.0) -> float:
         """Return how long to train on, where a checkpoint takes so many seconds."""

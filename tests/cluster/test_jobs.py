@@ -174,6 +174,9 @@ def test_what_sbatch_refuses_is_refused_by_check_and_leaves_no_run(tmp_path):
     assert refused.code == Exit.USAGE and "none-such" in refused.err, refused
     refused = command("run", "quickstart", "--slurm", "--sbatch", "partition=none-such", cwd=tmp_path)
     assert refused.code == Exit.USAGE and not list_runs(tmp_path / "runs")[0], refused
+    file.write_text('base = "quickstart"\nseeds = 501\n[axes]\nlr = [0.1, 0.01]\n[slurm]\n')
+    refused = command("sweep", "run", file, "--slurm", "--yes", cwd=tmp_path)
+    assert refused.code == Exit.USAGE and "MaxArraySize of this cluster is 1001" in refused.err, refused
     file.write_text('base = "quickstart"\n[slurm]\npartition = "high"\n')
     accepted = command("sweep", "check", file, cwd=tmp_path)
     assert accepted.code == 0 and "in partition high" in accepted.out, accepted

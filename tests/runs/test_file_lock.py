@@ -32,6 +32,13 @@ with lock.lock_run(Path(sys.argv[1])):
     print(flush=True)
     time.sleep(60)
 """
+KILLED = """\
+import os, signal, sys
+from pathlib import Path
+from convnn.runs import file_lock
+file_lock._write_note = lambda *words: os.kill(os.getpid(), signal.SIGKILL)
+file_lock.FileLock.acquire(Path(sys.argv[1]))
+"""
 
 
 @pytest.fixture
@@ -92,6 +99,22 @@ def test_a_lock_is_taken_beside_a_reader_that_tests_it(tmp_path):
         fcntl.flock(reader, fcntl.LOCK_SH)
         threading.Timer(0.1, reader.close).start()
         FileLock.acquire(path).release()
+
+
+def test_a_process_that_was_killed_while_it_took_the_lock_holds_nobody_up(tmp_path, monkeypatch):
+    path = tmp_path / "lock"
+    assert subprocess.run([sys.executable, "-c", KILLED, path]).returncode == -signal.SIGKILL
+    assert len(list(tmp_path.iterdir())) == 2
+    monkeypatch.setattr(file_lock, "GUARD_SECONDS", 1e9)
+    lock = FileLock.acquire(path)
+    lock.release()
+    with file_lock._guarded(path, lock.note):  # of a process that lives
+        taking = threading.Thread(target=lambda: FileLock.acquire(path).release())
+        taking.start()
+        taking.join(0.05)
+        assert taking.is_alive()
+    taking.join()
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_link_in_place_of_a_lock_is_held_by_nobody(tmp_path):

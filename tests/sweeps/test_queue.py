@@ -6,6 +6,7 @@ import fcntl
 import os
 import random
 import shutil
+import signal
 import subprocess
 from contextlib import suppress
 from pathlib import Path
@@ -238,6 +239,26 @@ def test_a_linked_folder_of_the_queue_is_refused_and_nothing_behind_it_changes(t
         worker.step()
     assert live_workers(queue) == []
     assert sorted(str(path) for path in victim.rglob("*")) == before
+
+
+def test_a_worker_ends_the_process_that_holds_a_claim_and_none_that_its_note_names(queue: Queue) -> None:
+    queue.add(entries(1))
+    (entry,) = queue.entries()[0]
+    claim = queue.claim(entry)
+    assert claim is not None
+    foreign, child = (
+        subprocess.Popen(["sleep", "60"], start_new_session=True, pass_fds=descriptors)
+        for descriptors in ([], [claim.descriptor])
+    )
+    with foreign, child, Worker(queue, machine_slots(1, 1)) as worker:
+        claim.give_to(foreign.pid)
+        worker._terminate([entry])
+        claim.give_to(child.pid)
+        worker._terminate([entry])
+        assert child.wait() == -signal.SIGTERM
+        assert foreign.poll() is None
+        foreign.kill()
+    claim.release()
 
 
 def test_a_run_of_two_processes_takes_two_gpus_and_holds_up_those_after_it(queue: Queue) -> None:

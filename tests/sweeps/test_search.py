@@ -80,7 +80,7 @@ def test_what_is_wrong_with_a_search_is_named_with_a_fix(text, words):
         (f"{SET}[search]", "needs axes"),
         (f"{SET}[axes]\nlr = {{ min = 1e-4, max = 1e-1 }}\n[search]\nmethod = 'cmaes'", "two axes"),
         (f"{SET}{NUMBERS}[[block]]\nid = 'a'\n[search]", "no blocks"),
-        (f"{SET}{NUMBERS}[slurm]\ntime = '1:00'\n[search]", "queue of this machine"),
+        (f"{SET}{NUMBERS}[slurm]\ntime = '1:00'\n[search]", "queue of the machine"),
         (f"{SET}{NUMBERS}", "min and max are for a search"),
         (f"{SET}[axes]\nK = {{ min = 400, max = 500 }}\n[search]", "none of .* can be trained"),
         (f"{SET}[axes]\nK = {{ min = 9, max = 1 }}\n[search]", "min must be below max"),

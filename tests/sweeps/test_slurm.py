@@ -19,7 +19,7 @@ from convnn.slurm_job import SlurmError
 from convnn.sweeps.dump import dump_sweep, same_cells
 from convnn.sweeps.file import parse_sweep
 from convnn.sweeps.folder import SweepFolder
-from convnn.sweeps.slurm import common_processes, ranges, run_job, sbatch_environment, submit, sweep_job
+from convnn.sweeps.slurm import common_processes, ranges, run_job, sbatch_environment, submit, sweep_job, try_job
 from convnn.sweeps.slurm_options import REFUSED, directive, typed_options
 
 VALUES = st.text(max_size=40) | st.integers() | st.booleans() | st.floats() | st.none() | st.lists(st.text())
@@ -80,6 +80,16 @@ def test_the_number_of_a_job_is_what_sbatch_prints_last(tmp_path, monkeypatch, a
             submit(job)
     else:
         assert submit(job) == number
+
+
+def test_a_cell_whose_number_no_element_has_is_refused_with_the_limit(tmp_path, monkeypatch):
+    for name, script in (("sbatch", "echo Invalid >&2; exit 1"), ("scontrol", "echo 'MaxArraySize    = 1001'")):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    for cells, message in (([1, 1001], "element 1001 .* is 1001"), ([1, 1000], "sbatch refuses")):
+        with pytest.raises(UserError, match=message):
+            try_job(sweep_job(SweepFolder(tmp_path, "grid"), cells, {}))
 
 
 def test_options_say_where_a_sweep_is_trained_and_not_what():

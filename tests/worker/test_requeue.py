@@ -103,3 +103,7 @@ def test_a_job_that_ends_before_anything_could_be_trained_is_named(slurm, capsys
         slurm.list_jobs(("7_2", "RUNNING", "job.sh"), end=int(time.time()) + seconds)
         run_command._time_limit("auto")
         assert ("longer --time" in capsys.readouterr().err) is is_named
+    slurm.list_jobs(("7_2", "RUNNING", "job.sh"), end=1060)  # it began at 1000
+    with pytest.raises(UserError, match="the Slurm job has 60 s") as refused:
+        run_command._time_limit("auto")
+    assert refused.value.code == Exit.USAGE  # so that it is not requeued

@@ -152,7 +152,9 @@ def search_problems(sweep: Sweep, base: Mapping[str, Value]) -> Iterator[Problem
         message = "a search trains every trial with one seed"
         yield Problem(message, key="seeds", fix="write seeds = [0], and confirm = 3 in [search] to repeat the best")
     if sweep.slurm is not None:
-        yield Problem("a search is trained by the queue of this machine", key="slurm", fix="remove [slurm]")
+        message = "a search is trained by the queue of the machine that it runs on"
+        fix = "remove [slurm], and call convnn sweep run FILE --yes in the script of a job"
+        yield Problem(message, key="slurm", fix=fix)
     if sweep.blocks:
         yield Problem("a search has no blocks", key="block", fix="write their axes in [axes]")
     if not sweep.axes:

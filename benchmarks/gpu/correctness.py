@@ -109,7 +109,7 @@ def outputs_and_gradients(layer: nn.Module, x: Tensor, amp: torch.dtype | None =
     torch.manual_seed(3)
     with autocast(x.device, amp):
         out = layer(leaf)
-    out.float().square().mean().backward() if amp else out.square().mean().backward()
+    (out.float() if amp else out).square().mean().backward()
     assert leaf.grad is not None
     return [out, leaf.grad, *(p.grad for p in layer.parameters() if p.grad is not None)]
 

@@ -42,9 +42,8 @@ KEEP = 2  # complete checkpoints that stay, beside the best
 SPARE = 1 << 17  # bytes that a checkpoint takes beside its tensors: the state, the manifest, directories
 LONGEST_MANIFEST, LONGEST_STATE = 1 << 16, 1 << 26  # bytes
 LONGEST_HEADER = 1 << 22  # bytes: names, types and shapes of the tensors of a file
-_OURS = re.compile(
-    rf"{MODEL}|{EMA}|{OPTIMIZER}|{STATE}|{MANIFEST}|\.{MANIFEST}\.[0-9a-f]{{8}}\.tmp|[0-9]"
-)  # digits: `try_room`
+# digits: of `try_room`
+_OURS = re.compile(rf"{MODEL}|{EMA}|{OPTIMIZER}|{STATE}|{MANIFEST}|\.{MANIFEST}\.[0-9a-f]{{8}}\.tmp|[0-9]")
 _TEMPORARY = re.compile(r"\.tmp-([0-9]{8,15}(-before|-gone)?|room)")
 _TEMPORARY_POINTER = re.compile(r"\.(last|best)\.[0-9a-f]{8}\.tmp")
 

@@ -54,9 +54,8 @@ SIGNALS: dict[signal.Signals, Command] = {
     signal.SIGUSR1: ControlCommand.CHECKPOINT,
     signal.SIGUSR2: ControlCommand.CHECKPOINT,
 }
-JOB_SIGNALS = dict.fromkeys(
-    (signal.SIGUSR1, signal.SIGUSR2), Interruption.JOB_SIGNAL
-)  # as `sbatch --signal` sends them
+# as `sbatch --signal` sends them
+JOB_SIGNALS = dict.fromkeys((signal.SIGUSR1, signal.SIGUSR2), Interruption.JOB_SIGNAL)
 TWICE = 3.0  # seconds within which a second Ctrl-C ends the process at once
 _starting = False  # a signal that ends the run is raised on the main thread
 

@@ -17,10 +17,8 @@ from convnn.layers.ops.coordinates import padded_sides
 from convnn.layers.ops.triton.launch import Launch
 from convnn.layers.ops.triton.positions import entries_by_position, source_map
 
-TOLERANCES = {
-    "tf32x3": 1e-4,
-    "tf32": 5e-3,
-}  # of the largest value: float32 sums in another order, or of rounded factors
+# of the largest value: float32 sums in another order, or of rounded factors
+TOLERANCES = {"tf32x3": 1e-4, "tf32": 5e-3}
 HALF_TOLERANCE = 2e-2  # plain torch rounds the gradient of each neighbor to the half type before it sums
 MAX_PARTS = 64  # of the sum over all rows that is the gradient by weight
 BLOCK_ROWS, BLOCK_OUTPUTS, BLOCK_CHANNELS, WARPS = 64, 64, 32, 4

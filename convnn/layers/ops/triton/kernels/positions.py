@@ -30,9 +30,9 @@ def source_offsets(
     position = tl.load(index_ptr + image * index_stride + (rows % N) * K + slot, mask=is_row, other=0).to(tl.int32)
     if PW > 0:
         line = position // (W + 2 * PW) - PH
-        place = position % (W + 2 * PW) - PW
-        is_inside = is_row & (line >= 0) & (line < H) & (place >= 0) & (place < W)
-        source = line * W + place
+        column = position % (W + 2 * PW) - PW
+        is_inside = is_row & (line >= 0) & (line < H) & (column >= 0) & (column < W)
+        source = line * W + column
     else:
         is_inside = is_row
         source = position

@@ -160,9 +160,14 @@ class PeakMemory:
             torch.cuda.reset_peak_memory_stats(device)
         elif device.type == "cpu":
             allocator.release_memory()
-            with suppress(OSError):  # where the system cannot, the peak of an earlier run may hide a lower one
-                CLEAR_REFS.write_text(RESET_PEAK, encoding="utf-8")
+            _reset_peak()
         self._before = self._highest = self._allocated()
+
+    def exclude(self, size: int) -> None:
+        """Count anew, without so many bytes that this process had when this was made and has freed since."""
+        if self.device.type == "cpu":
+            _reset_peak()
+            self._before -= size
 
     def update(self) -> None:
         """Note what is allocated now on a device that keeps no peak of its own; called with each recorded step."""
@@ -187,7 +192,10 @@ class PeakMemory:
         return _process_status("VmRSS") or _highest_resident()
 
 
-CLEAR_REFS, RESET_PEAK = Path("/proc/self/clear_refs"), "5"  # see proc(5)
+def _reset_peak() -> None:
+    """Let the peak of this process begin anew; where the system cannot, an earlier peak may hide a lower one."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # see proc(5)
 
 
 def _process_status(name: str) -> int | None:

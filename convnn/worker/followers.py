@@ -227,7 +227,9 @@ def follow(store: Any, rank: int, size: int, local_rank: int) -> int:
             saved = checkpoint.load_verified(Path(start["checkpoint"])).state
         store.set(f"ready/{rank}", "")
         group = ProcessGroup.join(store, rank, size, device.type)
-        for _ in Trainer.from_config(config, saved, group=group).run():
+        trainer = Trainer.from_config(config, saved, group=group)
+        saved = None  # its tensors have been loaded
+        for _ in trainer.run():
             pass
     except Exception as error:
         lines = str(error).strip().splitlines() or [""]

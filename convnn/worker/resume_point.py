@@ -18,7 +18,7 @@ from convnn.worker.checkpoint import Checkpoint
 MAX_THREADS = 1024  # as many as the option takes
 
 
-@dataclass(frozen=True)
+@dataclass
 class ResumePoint:
     """The checkpoint that a run goes on from, and the warnings about finding it."""
 
@@ -38,6 +38,12 @@ class ResumePoint:
         """What `TrainState.machine` gave when the checkpoint was written, as far as the checkpoint holds it."""
         machine = self.state.plain.get("machine")
         return {"processes": 1, **(machine if isinstance(machine, dict) else {})}
+
+    def release_tensors(self) -> int:
+        """Free the memory of the tensors once a trainer has loaded them; return its bytes."""
+        size = self.state.nbytes
+        self.checkpoint = Checkpoint(self.checkpoint.path, StateDict({}, None, self.state.plain))
+        return size
 
     def with_saved_threads(self, config: RunConfig) -> RunConfig:
         """Return a configuration that leaves the number of threads open with that of the checkpoint.

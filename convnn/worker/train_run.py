@@ -135,12 +135,14 @@ def _train(
     limit: TimeLimit | None,
     code: CodeRecord | None,
 ) -> Finished:
-    saved, path = (resume_point.state, resume_point.checkpoint.path) if resume_point else (None, None)
     start_seconds = None if limit is None else max(limit.seconds_left(), SHORTEST_START)
     with ExitStack() as processes:
         with raised(commands, None if start_seconds is None else time.monotonic() + start_seconds):
+            path = resume_point.checkpoint.path if resume_point else None
             group, followers = processes.enter_context(process_group(config, recorder.run.path, path))
-            trainer = Trainer.from_config(config, saved, group=group)
+            trainer = Trainer.from_config(config, resume_point.state if resume_point else None, group=group)
+        if resume_point is not None:
+            trainer.peak_memory.exclude(resume_point.release_tensors())
         checkpointer = Checkpointer(
             recorder.run.path,
             trainer.state,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import os
 from collections import deque
@@ -85,6 +86,19 @@ def test_threads_that_are_left_open_are_those_of_the_slurm_task_and_stay_at_a_re
         torch.set_num_threads(threads)
     assert run.history().started.threads == 3
     assert [event.exact for event in training.recorded_events(run) if isinstance(event, Resumed)] == [True]
+
+
+def test_the_tensors_of_a_checkpoint_are_freed_once_they_are_loaded(tmp_path):
+    run, _ = training.train(tmp_path, training.config(num_epochs=1), commands=training.StopAt(1))
+    states = []
+
+    def show(event, line: str) -> None:
+        if isinstance(event, Epoch):
+            checkpoints = [value for value in gc.get_objects() if isinstance(value, checkpoint.Checkpoint)]
+            states.extend(saved.state for saved in checkpoints)
+
+    assert training.resume(run, show=show).finished.outcome == "done"
+    assert states and not any(state.model or state.optimizer for state in states)
 
 
 def test_another_number_of_threads_is_recorded_as_not_exact(tmp_path):

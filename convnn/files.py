@@ -137,6 +137,8 @@ def _open_checked(path: Path, flags: int, *, single_link: bool) -> int:
         if (reason := reasons.get(error.errno or 0)) is None:
             raise
         raise OSError(error.errno, reason, str(path)) from None
+    except ValueError as error:  # a null character, in a path that another file names
+        raise OSError(errno.EINVAL, "not a path that a file can have", ascii(str(path))) from error
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode):
         os.close(descriptor)

@@ -124,12 +124,15 @@ def test_nothing_outside_of_the_working_tree_is_read(top, tmp_path):
     assert "deleted file mode 100644\nindex" in text[text.index("folder/binary") :]
 
 
-@pytest.mark.parametrize("damage", ["empty", "no repository", "objects", "index", "alternates"])
+@pytest.mark.parametrize("damage", ["empty", "no repository", "pointer", "objects", "index", "alternates"])
 def test_a_repository_that_cannot_be_read_is_a_warning(top, tmp_path, monkeypatch, damage):
     if damage == "no repository":
         monkeypatch.chdir(tmp_path)
     elif damage == "empty":
         init(str(tmp_path)).close()
+        monkeypatch.chdir(tmp_path)
+    elif damage == "pointer":
+        (tmp_path / ".git").write_bytes(b"gitdir: else\0where")
         monkeypatch.chdir(tmp_path)
     elif damage == "index":
         (top / ".git" / "index").write_bytes(b"DIRC\0\0\0\2\x7f\xff\xff\xff" + b"\0" * 40)
@@ -143,6 +146,8 @@ def test_a_repository_that_cannot_be_read_is_a_warning(top, tmp_path, monkeypatc
     record = state.read_code()
     assert record.state is None and record.warning.startswith("the state of the code is not recorded: "), record
     assert "Traceback" not in record.warning
+    if damage in ("empty", "no repository", "pointer"):
+        assert git_commit() is None
 
 
 def test_a_run_records_it_and_nothing_of_the_repository_is_run(top, tmp_path, in_process, monkeypatch):

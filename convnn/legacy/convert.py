@@ -40,11 +40,11 @@ MAX_TIME = 2.5e11  # seconds since 1970, within the calendar
 
 @dataclass(frozen=True)
 class Configuration:
-    """The text of a `config.toml`, why it cannot be launched (None: it can), and the options args.txt lacks."""
+    """The configuration of an original run."""
 
-    text: str
-    reason: str | None
-    missing: tuple[str, ...]
+    text: str  # of `config.toml`
+    reason: str | None  # why it cannot be launched; None where it can
+    missing: tuple[str, ...]  # options that args.txt lacks
     flops: int | None  # of one image forward, by our count
     steps_per_epoch: int
 
@@ -176,7 +176,7 @@ def _line(event: str, time: float, **fields: Any) -> str:
     return json.dumps({"event": event, "time": iso(moment), **fields}) + "\n"
 
 
-_CLAIMS = (  # what the name of a directory says, and the key of the option it says it of
+_CLAIMS = (  # values in the name of a directory, the keys of their options, and how they are read
     (re.compile(r"(?:^|_)K(\d+)(?=_|$)"), "layer.K", int),
     (re.compile(r"(?:^|_)br(\d{4})(?=_|$)"), "branching.ratio", lambda digits: int(digits) / 1000),
     (re.compile(r"(?:^|_)s(\d+)$"), "training.seed", int),
@@ -184,7 +184,7 @@ _CLAIMS = (  # what the name of a directory says, and the key of the option it s
 
 
 def contradictions(source: Path, values: dict[str, Any]) -> list[SkippedLine]:
-    """Return where the name of the directory contradicts args.txt, which is believed."""
+    """Return where the name of the directory contradicts args.txt, whose values are used."""
     claims = []
     for pattern, key, read in _CLAIMS:
         match = pattern.search(source.name)

@@ -1,4 +1,4 @@
-"""A figure of the neighbors of one query, for papers and slides: as SVG or PNG, of the same shapes."""
+"""A figure of the neighbors of one query, as SVG or PNG made of the same shapes."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def neighbor_figure(inspection: Inspection, slot: str, pixel: Point, against: In
 
 
 def _colored(neighbors: Sequence[Neighbor], unshared: Sequence[Neighbor], color: str) -> list[tuple[Neighbor, str]]:
-    """Return neighbors with their colors: the query and those that the other checkpoint lacks have one of their own."""
+    """Return neighbors with their colors: the query and the unshared neighbors have their own."""
     colors = {neighbor.slot: color for neighbor in unshared}
     colors |= {neighbor.slot: QUERY for neighbor in neighbors if neighbor.is_query}
     return [(neighbor, colors.get(neighbor.slot, NEIGHBOR)) for neighbor in neighbors]

@@ -1,4 +1,4 @@
-"""The neighbors that the layers of a trained model chose on one image, as they are kept and looked up. Loads no torch.
+"""The neighbors that the layers of a trained model choose on one image: read, written, compared. Loads no torch.
 
 H, W  height and width of a map in positions      N  positions, H * W      K  neighbors
 """
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from convnn.errors import Exit, UserError
-from convnn.files import open_regular
+from convnn.files import read_regular
 
 if TYPE_CHECKING:
     import numpy as np
@@ -100,10 +100,10 @@ class LayerNeighbors:
 
 @dataclass(frozen=True, eq=False)
 class Inspection:
-    """A checkpoint of a run on one image: what its layers chose, and what it answered."""
+    """A checkpoint of a run on one image: the neighbors that its layers choose, and its prediction."""
 
     run: str
-    checkpoint: str  # best, last or an epoch, as it was asked for
+    checkpoint: str  # best, last or an epoch, as it was typed
     epoch: int | None  # of the checkpoint; None between two epochs
     step: int
     split: str | None  # None for a file
@@ -126,7 +126,7 @@ class Inspection:
 
     @property
     def image_text(self) -> str:
-        """The image, its label and the model's answer in words."""
+        """The image, its label and the model's prediction in words."""
         name = self.image if self.split is None else f"{self.split} image {self.image}"
         label = f"label {self.label}, " if self.label is not None else ""
         return f"{name}: {label}predicted {self.prediction} ({self.probability:.1%})"
@@ -166,8 +166,7 @@ def read(path: Path) -> tuple[Inspection, Inspection | None]:
     from safetensors.numpy import load
 
     try:
-        with open_regular(path) as file:
-            data = file.read(MOST_BYTES)
+        data = read_regular(path, MOST_BYTES)
         length = int.from_bytes(data[:8], "little")
         metadata = json.loads(data[8 : 8 + length])["__metadata__"]
         tensors = load(data)
@@ -199,21 +198,21 @@ class NeighborChanges(NamedTuple):
     """What differs between the neighbors of two checkpoints at one query; the query itself is left out."""
 
     shared: list[tuple[Neighbor, Neighbor]]
-    lost: list[Neighbor]  # those of the first alone
-    gained: list[Neighbor]  # those of the second alone
+    lost: list[Neighbor]  # only of the first
+    gained: list[Neighbor]  # only of the second
 
 
 def neighbor_changes(first: Sequence[Neighbor], second: Sequence[Neighbor]) -> NeighborChanges:
-    """Return the neighbors that two layers share at a query, and those of one alone.
+    """Return the neighbors that two layers share at a query, and those that only one has.
 
-    Positions of the padding are all alike: a slot that holds one shares it with any other.
+    All positions of the padding count as equal.
     """
     remaining = [neighbor for neighbor in second if not neighbor.is_query]
     shared, lost = [], []
     for neighbor in first:
         if neighbor.is_query:
             continue
-        match = next((other_slot for other_slot in remaining if _is_same(neighbor, other_slot)), None)
+        match = next((candidate for candidate in remaining if _is_same(neighbor, candidate)), None)
         if match is None:
             lost.append(neighbor)
         else:
@@ -227,7 +226,7 @@ def _is_same(first: Neighbor, second: Neighbor) -> bool:
 
 
 def shared_share(first: LayerNeighbors, second: LayerNeighbors) -> float | None:
-    """Return the share of neighbors that two layers have in common over the whole map, 0 to 1, as `neighbor_changes`.
+    """Return the fraction of neighbors that two layers share over the whole map, 0 to 1, counted as `neighbor_changes`.
 
     None where no query has a neighbor beside itself. Raises ValueError for maps of different sizes.
     """

@@ -54,6 +54,11 @@ class Content(NamedTuple):
     id: str  # of the blob
     data: bytes | None
 
+    @property
+    def version(self) -> tuple[str, str]:
+        """What differs where the file has changed."""
+        return self.mode, self.id
+
 
 class Diff:
     """The lines of a diff as text, as many as are kept, and the SHA-256 of all."""
@@ -160,7 +165,7 @@ class WorkingTree:
             old = None
             if blob_id is not None:
                 old = Content(LINK if stat.S_ISLNK(mode) else FILE, blob_id.decode(), None)
-            if (old and old[:2]) != (new and new[:2]):
+            if (old and old.version) != (new and new.version):
                 diff.write_file(_text(path), old and old._replace(data=self._blob(blob_id)), new)
         return diff, not_compared
 
@@ -244,13 +249,13 @@ def _lines(data: bytes) -> list[str]:
     return [*texts, _text(last) + "\n\\ No newline at end of file"] if last else texts
 
 
-def _named(label: str, names: list[str]) -> list[str]:
+def _comments(label: str, names: list[str]) -> list[str]:
     more = [f"# {label}: and more"] if len(names) > MAX_NAMES else []
     return [f"# {label}: {name}" for name in names[:MAX_NAMES]] + more
 
 
 def _document(tree: WorkingTree) -> tuple[dict[str, object], bytes]:
-    """Return the state, and the text of the diff with what it does not show in its head."""
+    """Return the state, and the diff under comments that name the files it does not show."""
     diff, not_compared = tree.changes()
     untracked = [_text(os.fsencode(path)) for path in islice(tree.untracked(), MAX_NAMES + 1)]
     is_dirty = diff.size > 0
@@ -260,7 +265,7 @@ def _document(tree: WorkingTree) -> tuple[dict[str, object], bytes]:
         "diff_sha256": diff.digest.hexdigest() if is_dirty else None,
     }
     head = [f"# the working tree against {tree.commit}: {'changed' if is_dirty else 'no changes'}"]
-    head += _named("not compared", not_compared) + _named("untracked", untracked)
+    head += _comments("not compared", not_compared) + _comments("untracked", untracked)
     text = ("".join(f"{line}\n" for line in head) + "".join(diff.lines)).encode()
     if diff.is_cut or len(text) > MAX_DIFF:
         cut = f"# cut here: this file holds at most {MAX_DIFF:,} bytes of the diff\n".encode()

@@ -1,4 +1,4 @@
-"""The state of the code that a run is trained with, found by a process of its own with bounds on time and memory."""
+"""The state of the code that a run is trained with, read by a child process of limited time and memory."""
 
 from __future__ import annotations
 

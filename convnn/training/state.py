@@ -384,9 +384,9 @@ def weights_difference(model: nn.Module, weights: Mapping[str, Tensor]) -> str:
     """Return in words which weights and buffers differ from a model's in shape or format; "" where they fit."""
     own, saved = ({name: _format(value) for name, value in part.items()} for part in (model.state_dict(), weights))
     names = sorted(name for name in own.keys() | saved.keys() if own.get(name) != saved.get(name))
-    details = [f"{name} is {saved.get(name, 'missing')}, the model has {own.get(name, 'none')}" for name in names[:5]]
-    if len(names) > 5:
-        details.append(f"and {len(names) - 5} more")
+    details = [f"{name} is {saved.get(name, 'missing')}, the model has {own.get(name, 'none')}" for name in names[:3]]
+    if len(names) > 3:
+        details.append(f"and {len(names) - 3} more")
     return "; ".join(details)
 
 

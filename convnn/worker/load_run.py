@@ -22,7 +22,7 @@ from convnn.training.state import load_weights, saved_split_seed
 from convnn.worker import checkpoint
 
 if TYPE_CHECKING:
-    from convnn.data import LoadedDataset
+    from convnn.data import LoadedDataset, Normalization
     from convnn.data.loaders import Loader
 
 
@@ -59,7 +59,7 @@ class TrainedRun:
         return started
 
     @property
-    def normalization(self) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+    def normalization(self) -> Normalization | None:
         """Mean and standard deviation per channel that images were normalized with."""
         normalization = self.started.normalisation
         if not normalization or not {"mean", "std"} <= normalization.keys():

@@ -114,6 +114,12 @@ def fit(text: str, width: int) -> str:
     return set_cell_size(text, width - 1) + "…" if width > 2 else set_cell_size(text, max(0, width))
 
 
+def padded(text: str, width: int) -> str:
+    """Return the text in exactly that many cells, with spaces after it or, where it is cut, an ellipsis."""
+    text = fit(text, width)
+    return text + " " * (width - cell_len(text))
+
+
 def escaped(text: object) -> str:
     """Return the text with control characters, bidirectional overrides and the like as visible escapes such as `\\x1b`.
 

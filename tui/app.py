@@ -202,8 +202,10 @@ class ConvnnApp(App[int]):
         """Show a message over the footer for a few seconds, in place of the one before."""
         lines = [escaped(line) for line in message.splitlines()]
         self.clear_notifications()
-        severity: SeverityLevel = "error" if error else "information"
-        timeout = ERROR_TIMEOUT if error else MESSAGE_TIMEOUT
+        severity: SeverityLevel = "information"
+        timeout = MESSAGE_TIMEOUT
+        if error:
+            severity, timeout = "error", ERROR_TIMEOUT
         self.notify("\n".join(lines), severity=severity, timeout=timeout, markup=False)
 
     @property
@@ -332,7 +334,9 @@ class ConvnnApp(App[int]):
         try:
             if run is not None:
                 return Draft.from_run(run.config(), run.name, forks=run if forks else None)
-            return Draft(store.read(preset)) if preset is not None else Draft()
+            if preset is not None:
+                return Draft(store.read(preset))
+            return Draft()
         except (UserError, OSError) as error:
             self.say(str(error), error=True)
             return None

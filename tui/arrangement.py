@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from convnn.analysis import fields, filters, run_table
 from convnn.analysis.fields import Field
 from convnn.analysis.run_table import REPEATS
+from convnn.analysis.views import View
 from convnn.config.recorded import UNKNOWN
 from convnn.errors import UserError
 from convnn.metrics import metric_info
@@ -41,6 +42,25 @@ class GridSettings:
         if self.sort is None:
             return "started" if self.descending else None
         return f"-{self.sort}" if self.descending else self.sort
+
+    @classmethod
+    def from_view(cls, view: View) -> GridSettings:
+        """Return the settings that show a saved view: sorted by its first key, as the grid sorts by one."""
+        settings = cls(filter=view.filter)
+        if view.sort:
+            key = view.sort.split(",")[0]
+            settings.sort, settings.descending = key.removeprefix("-"), key.startswith("-")
+        if view.columns:
+            settings.columns = view.columns.split(",")
+        if view.group:
+            settings.groups = view.group.split(",")
+        return settings
+
+    @property
+    def view(self) -> View:
+        """The view that shows the runs so."""
+        columns, group = ",".join(self.columns or ()), ",".join(self.groups)
+        return View(filter=self.filter, sort=self.sort_key, columns=columns or None, group=group or None)
 
 
 @dataclass
@@ -104,14 +124,18 @@ class GridRow(NamedTuple):
         """A text that no other row has."""
         if self.run is not None:
             return self.run.path
-        return f"group {self.node.path}" if self.node else ""
+        if self.node is None:
+            return ""
+        return f"group {self.node.path}"
 
     @property
     def runs(self) -> list[Summary]:
         """The run, or the runs of the group."""
         if self.run is not None:
             return [self.run]
-        return self.node.runs if self.node else []
+        if self.node is None:
+            return []
+        return self.node.runs
 
 
 @dataclass(frozen=True)
@@ -143,7 +167,9 @@ def arrange(
         previous = None
         matches, filter_error = filter_runs(runs, *choice)
         differing = run_table.ranked(run_table.columns(matches, None), matches[:MOST_RANKED])
-    columns = run_table.columns(matches, ",".join(settings.columns)) if settings.columns else differing
+    columns = differing
+    if settings.columns:
+        columns = run_table.columns(matches, ",".join(settings.columns))
     order = (settings.sort, settings.descending, tuple(settings.groups), tuple(selection.pinned))
     if previous is not None and previous.order == order:
         root = previous.root
@@ -172,7 +198,9 @@ def count_text(listed: int, runs: Sequence[Summary], text: str) -> str:
     if text.strip():
         return f"{listed:,} of {len(runs):,}"
     hidden = len(runs) - listed
-    return f"{listed:,} · {hidden:,} failed at once, a lists them" if hidden else f"{listed:,}"
+    if hidden:
+        return f"{listed:,} · {hidden:,} failed at once, a lists them"
+    return f"{listed:,}"
 
 
 def starts_descending(key: str, runs: Sequence[Summary]) -> bool:

@@ -5,22 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Protocol
 
 from convnn.errors import UserError
 from convnn.presets import store
 from convnn.runs import trash
 from convnn.runs.lock import is_locked
 from convnn.runs.run import Run
+from tui.say import Say
 from tui.selection import Selection
 
 Restore = Callable[[], str]  # brings one item back and returns its name
-
-
-class Say(Protocol):
-    """Shows a message; see `Services.say`."""
-
-    def __call__(self, message: str, *, error: bool = False) -> None: ...
 
 
 class Deletion:

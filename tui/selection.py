@@ -35,7 +35,9 @@ class Selection:
 
     def glyphs(self, path: str) -> str:
         """Return the pin and the mark of a run, two cells wide."""
-        return (PIN if path in self.pinned else " ") + (MARK if path in self.marked else " ")
+        pin = PIN if path in self.pinned else " "
+        mark = MARK if path in self.marked else " "
+        return pin + mark
 
     def pinned_first(self, runs: Sequence[Summary]) -> list[Summary]:
         """Return the runs with the pinned ones before the rest."""

@@ -39,12 +39,16 @@ class ClassResult:
     @property
     def accuracy(self) -> float | None:
         """The share of its images that are recognized, 0 to 1; None of a class without images."""
-        return self.correct / self.images if self.images else None
+        if not self.images:
+            return None
+        return self.correct / self.images
 
     @property
     def interval(self) -> tuple[float, float] | None:
         """The 95 % interval of the accuracy by Wilson's method."""
-        return None if self.accuracy is None else proportion_interval(self.accuracy, self.images)
+        if self.accuracy is None:
+            return None
+        return proportion_interval(self.accuracy, self.images)
 
 
 class CalibrationBin(NamedTuple):

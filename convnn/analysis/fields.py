@@ -65,7 +65,9 @@ class Field:
 
     def value_text(self, value: Any) -> str:
         """Return a value of the field as text; empty where it is unknown."""
-        return "" if value is UNKNOWN else self.show(value)
+        if value is UNKNOWN:
+            return ""
+        return self.show(value)
 
     def sort_key(self, value: Any) -> SortKey:
         """Return a key that sorts values: numbers, then choices in their order, then other text, then unknown ones."""

@@ -43,7 +43,9 @@ class RunGroup:
     @property
     def estimate(self) -> MeanEstimate | None:
         """The mean of the values; None without any."""
-        return estimate_mean(self.values) if self.values else None
+        if not self.values:
+            return None
+        return estimate_mean(self.values)
 
     @property
     def finished(self) -> list[Summary]:

@@ -101,7 +101,9 @@ def column_key(option: str) -> str:
 
 def imported_note(runs: Iterable[Summary]) -> list[str]:
     """Return the note that some runs are imported, or none."""
-    return [AS_PUBLISHED] if any(run.source for run in runs) else []
+    if not any(run.source for run in runs):
+        return []
+    return [AS_PUBLISHED]
 
 
 def sort_runs(runs: Sequence[Summary], keys: str | None) -> list[Summary]:

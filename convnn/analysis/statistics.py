@@ -157,7 +157,9 @@ def runs_needed(sd: float, effect_size: float, alpha: float = ALPHA) -> int | No
         return 2
     counts = range(2, MAX_RUNS + 1)
     index = bisect_left(counts, POWER, key=lambda n: welch_power(n, effect_size / sd, alpha))  # it grows with n
-    return counts[index] if index < len(counts) else None
+    if index < len(counts):
+        return counts[index]
+    return None
 
 
 def detectable_effect(sd: float, n: int, alpha: float = ALPHA) -> float | None:

@@ -97,7 +97,9 @@ def train_images(run: Summary) -> int | None:
 def images_trained(run: Summary) -> int | None:
     """Return how many images a run was trained on, each as often as it was used; None where that is unknown."""
     count = train_images(run)
-    return None if count is None else count * run.epoch
+    if count is None:
+        return None
+    return count * run.epoch
 
 
 def drawn_splits(runs: Iterable[Summary], metrics: Iterable[str]) -> list[str]:

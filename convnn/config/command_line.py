@@ -59,8 +59,10 @@ class Parsed:
 
 def spelled(token: str) -> str:
     """Return a flag with underscores, as the schema spells it: `--num-samples=8` is `--num_samples=8`."""
+    if not token.startswith("--"):
+        return token
     name, equals, value = token.partition("=")
-    return name[:2] + name[2:].replace("-", "_") + equals + value if token.startswith("--") else token
+    return "--" + name[2:].replace("-", "_") + equals + value
 
 
 def without_aliases(tokens: Iterable[str]) -> list[str]:
@@ -70,10 +72,9 @@ def without_aliases(tokens: Iterable[str]) -> list[str]:
         token = rest.pop(0)
         name, equals, value = spelled(token).partition("=")
         if name == GPU_ALIAS:
-            number = value
             if not equals and rest and rest[0].isdecimal():
-                number = rest.pop(0)
-            replaced += ["--device", f"cuda:{number}" if number else "cuda"]
+                value = rest.pop(0)
+            replaced += ["--device", f"cuda:{value}".removesuffix(":")]
         elif name in FLAG_ALIASES:
             replaced.append(FLAG_ALIASES[name] + equals + value)
         else:
@@ -97,7 +98,9 @@ def _arguments(tokens: Sequence[str]) -> Sequence[str]:
             break
         if token == "run" or token.rpartition("/")[2] == "main.py":
             return tokens[index + 1 :]
-    return tokens[1:] if tokens and tokens[0].rpartition("/")[2] == "convnn" else tokens
+    if tokens and tokens[0].rpartition("/")[2] == "convnn":
+        return tokens[1:]
+    return tokens
 
 
 def parse(tokens: Iterable[str]) -> Parsed:
@@ -122,7 +125,9 @@ def parse(tokens: Iterable[str]) -> Parsed:
             parsed.passed_over.append(name)
             continue
         if option is None and name not in WITH_VALUE:
-            parsed.unknown.append(token if equals else " ".join([token, *_value(rest)]))
+            if not equals:
+                token = " ".join([token, *_value(rest)])
+            parsed.unknown.append(token)
             continue
         if not equals:
             if not rest:
@@ -140,13 +145,17 @@ def parse(tokens: Iterable[str]) -> Parsed:
 
 def _value(rest: list[str]) -> list[str]:
     """Remove and return the value of an unknown flag: the next word, unless that is a flag."""
-    return [rest.pop(0)] if rest and not rest[0].startswith("--") else []
+    if rest and not rest[0].startswith("--"):
+        return [rest.pop(0)]
+    return []
 
 
 def command(config: RunConfig, preset: str | None = None, base: RunConfig | None = None) -> str:
     """Return the command for a configuration: what differs from the defaults or, with `base`, from a preset."""
-    words = ["convnn", "run", *([preset] if preset else []), *changed_flags(config, base or RunConfig())]
-    return shlex.join(words)
+    words = ["convnn", "run"]
+    if preset:
+        words.append(preset)
+    return shlex.join([*words, *changed_flags(config, base or RunConfig())])
 
 
 def changed_flags(config: RunConfig, base: RunConfig) -> list[str]:

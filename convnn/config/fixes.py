@@ -50,14 +50,15 @@ def _translated(fix: str, key: Callable[[Option], str], assignment: Callable[[Op
         option = BY_FLAG.get(match["flag"])
         if option is None:
             return match[0]
-        use, word = match["use"] or "", match["word"]
+        use, word, rest = match["use"] or "", match["word"], ""
+        if word:
+            rest = f" {word}"
         if option.kind == "bool":
             value = "true" if match["flag"] == option.flag else "false"
-            rest = f" {word}" if word else ""
         elif word is not None and _is_value(option, word):
             value, rest = word.strip("'"), ""
         else:
-            return f"{use}{key(option)}{f' {word}' if word else ''}"
+            return f"{use}{key(option)}{rest}"
         return f"{use and verb + ' '}{assignment(option, value)}{rest}"
 
     return _FLAG.sub(clause, fix)
@@ -86,4 +87,6 @@ def _toml_assignment(option: Option, value: str) -> str:
 def _toml_value(option: Option, value: str) -> str:
     if option.kind in ("bool", "int", "float") and value.lower() != "none":
         return value
-    return f'["{value}"]' if option.kind == "words" else f'"{value}"'
+    if option.kind == "words":
+        return f'["{value}"]'
+    return f'"{value}"'

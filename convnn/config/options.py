@@ -69,24 +69,30 @@ class Option:
         elif self.kind == "words" and self.hint:
             words = "words without spaces or commas"
         else:
-            words = self.hint or " ".join([NOUNS.get(self.kind, "text"), *self._range()])
-        return f"{words}, or none" if self.optional else words
+            words = self.hint or f"{NOUNS.get(self.kind, 'text')} {self._range()}".rstrip()
+        if self.optional:
+            words += ", or none"
+        return words
 
-    def _range(self) -> list[str]:
+    def _range(self) -> str:
         bounds = []
         if self.lower is not None:
-            bounds.append(f"{'above' if self.open_lower else 'of at least'} {self.lower:g}")
+            word = "above" if self.open_lower else "of at least"
+            bounds.append(f"{word} {self.lower:g}")
         if self.upper is not None and self.upper <= MAX_SHOWN_BOUND:
-            bounds.append(f"{'below' if self.open_upper else 'at most'} {self.upper:g}")
-        return [" and ".join(bounds)] if bounds else []
+            word = "below" if self.open_upper else "at most"
+            bounds.append(f"{word} {self.upper:g}")
+        return " and ".join(bounds)
 
     def bounds(self) -> str:
         """Return the bounds, short: ">= 1", "0..1", "> 0"; "" without any."""
         if self.lower is None:
             return ""
         if self.upper is not None and self.upper < MAX_SHOWN_BOUND:
-            return f"{self.lower:g}{'<' if self.open_lower else ''}..{'<' if self.open_upper else ''}{self.upper:g}"
-        return f"{'>' if self.open_lower else '>='} {self.lower:g}"
+            dots = "<" * self.open_lower + ".." + "<" * self.open_upper
+            return f"{self.lower:g}{dots}{self.upper:g}"
+        sign = ">" if self.open_lower else ">="
+        return f"{sign} {self.lower:g}"
 
     def parse(self, text: str) -> Value:
         """Return the value that a word on a command line or in a form stands for.

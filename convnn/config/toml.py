@@ -33,7 +33,10 @@ Tables = dict[str, dict[str, Any]]  # values by section and field
 
 def dumps(config: RunConfig, about: str = "", *, whole: bool = False) -> str:
     """Return a configuration as TOML: the values that differ from the defaults or, with `whole`, all of them."""
-    return tomli_w.dumps(({"about": about} if about else {}) | to_tables(config, whole=whole))
+    tables: dict[str, Any] = to_tables(config, whole=whole)
+    if about:
+        tables = {"about": about, **tables}
+    return tomli_w.dumps(tables)
 
 
 def to_tables(config: RunConfig, *, whole: bool = False) -> Tables:
@@ -243,6 +246,11 @@ def _problems(details: Iterable[ErrorDetails], tables: dict[str, Any]) -> Iterat
             yield not_a_table(key, value)
 
 
+def is_path(name: str) -> bool:
+    """Whether a word is the path of a file, not a name that is looked up."""
+    return name.endswith(".toml") or "/" in name
+
+
 def unknown_key(key: str, value: Any) -> Problem:
     """Return the problem that the schema has no such section or option, with the nearest that it has."""
     is_option, is_section = "." in key, isinstance(value, dict)
@@ -256,7 +264,9 @@ def unknown_key(key: str, value: Any) -> Problem:
     else:
         guess = did_you_mean(key, _names_beside(key, is_section))
         nearest_name = guess.removeprefix(". Did you mean ").rstrip("?").rpartition(".")[2]
-        fix = f"rename it to {nearest_name}, or remove it" if guess else "remove it"
+        fix = "remove it"
+        if guess:
+            fix = f"rename it to {nearest_name}, or remove it"
     return Problem(f"there is no {kind} {key}{guess}", key=key, value=value, fix=fix)
 
 

@@ -68,11 +68,13 @@ class _Merged:
 
     def __init__(self, preset: Preset | None, typed: Mapping[str, Any], base: RunConfig | None = None) -> None:
         self.preset, self.typed = preset, typed
-        self.file = str(preset.path or preset.name) if preset else None
-        self.problems = list(preset.problems) if preset else []
-        self.values = {option.key: value_at(base, option.key) if base else option.default for option in OPTIONS}
+        self.file: str | None = None
+        self.problems: list[Problem] = []
+        self.values = {option.key: value_at(base or RunConfig(), option.key) for option in OPTIONS}
         self.origins = dict.fromkeys(self.values, "default")
         if preset:
+            self.file = str(preset.path or preset.name)
+            self.problems += preset.problems
             for key, value in preset.values.items():
                 if key not in typed:
                     self._set(BY_KEY[key], value, f"preset {preset.name}", self.file)
@@ -109,7 +111,9 @@ class _Merged:
         """Name the preset's file where the value is the preset's, or a default that clashes with nothing typed."""
         origin = self.origins.get(problem.key or "", "default")
         is_in_file = origin.startswith("preset ") or (origin == "default" and not self.typed)
-        return in_file(problem, self.file) if is_in_file else problem
+        if is_in_file:
+            return in_file(problem, self.file)
+        return problem
 
 
 def build_config(values: Mapping[str, Value]) -> RunConfig:

@@ -76,7 +76,9 @@ def notes(config: RunConfig) -> list[str]:
             f"scheduler.warmup_epochs is {warmup}: the learning rate rises in all of {plural(epochs, 'epoch')}"
         )
     elif config.scheduler.name == "step" and warmup + step >= epochs:
-        after = f" after the warmup of {plural(warmup, 'epoch')}" if warmup else ""
+        after = ""
+        if warmup:
+            after = f" after the warmup of {plural(warmup, 'epoch')}"
         surprises.append(
             f"scheduler.step is {step}{after}: the learning rate never decays in {plural(epochs, 'epoch')}"
         )
@@ -218,7 +220,9 @@ def _maps(config: RunConfig, image_size: Side, refused: set[str | None]) -> list
     if "sampling.sample_padding" not in inactive and (problem := _sample_padding(config, slots)):
         return [problem]
     problem = _candidates(config, slots)
-    return [problem] if problem else []
+    if not problem:
+        return []
+    return [problem]
 
 
 def _shuffle_scale(config: RunConfig, slots: Sequence[Slot]) -> Problem | None:

@@ -58,7 +58,7 @@ def listed() -> dict[str, list[Path]]:
 
 def find(name: str) -> Path:
     """Return the file of a preset. Raises UserError that names the nearest known one."""
-    if name.endswith(".toml") or "/" in name:
+    if toml.is_path(name):
         path = _typed_path(name)
         if not path.is_file():
             raise UserError(_no_file(name, path))
@@ -100,7 +100,9 @@ def _text(path: Path) -> str:
 def read(name: str) -> Preset:
     """Return a preset by name or path, with what is wrong in it. Raises UserError when there is no such file."""
     path = find(name)
-    shadowed = () if name.endswith(".toml") or "/" in name else tuple(listed()[name][1:])
+    shadowed: tuple[Path, ...] = ()
+    if not toml.is_path(name):
+        shadowed = tuple(listed()[name][1:])
     return replace(parse(_text(path), path.stem, path), shadowed=shadowed)
 
 
@@ -136,8 +138,9 @@ def hidden_by(path: Path) -> str:
     """
     known = folders()
     places = [index for index, folder in enumerate(known) if folder.absolute() == path.parent.absolute()]
-    later = known[places[0] + 1 :] if places else []
-    hidden = [folder / path.name for folder in later if (folder / path.name).is_file()]
+    if not places:
+        return ""
+    hidden = [folder / path.name for folder in known[places[0] + 1 :] if (folder / path.name).is_file()]
     if path.exists():
         hidden = [file for file in hidden if not path.samefile(file)]
     return " and ".join(f"the {path.stem} that {_belongs(file)}" for file in hidden)

@@ -52,7 +52,9 @@ def receive(directory: Path) -> ControlCommand | None:
     with open_regular(taken) as file:
         word = file.read(LONGEST_COMMAND).decode("utf-8", "replace").strip()
     taken.unlink()
-    return ControlCommand.parse(word) if word else None
+    if not word:
+        return None
+    return ControlCommand.parse(word)
 
 
 def discard(directory: Path) -> None:

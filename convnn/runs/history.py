@@ -201,10 +201,13 @@ class History:
             self._last_time = event.time
         elif isinstance(event, Epoch) and self.first_started is None:  # of the run that this one was forked from
             seconds = sum(event.metrics.get(name, 0.0) for name in ("train_s", "eval_s"))
-            self.elapsed += seconds if 0 <= seconds < math.inf else 0.0
+            if 0 <= seconds < math.inf:
+                self.elapsed += seconds
         elif self._last_time is not None and not isinstance(event, Noted | Changed | Tagged):  # at any time
             self.elapsed += max(0.0, (event.time - self._last_time).total_seconds())  # clocks may be set back
-            self._last_time = None if isinstance(event, Paused | Finished) else max(event.time, self._last_time)
+            self._last_time = max(event.time, self._last_time)
+            if isinstance(event, Paused | Finished):
+                self._last_time = None
 
     def _add_system_metrics(self, values: Mapping[str, float]) -> None:
         """Add the values of the last step to the columns; a metric that appears has no value before."""
@@ -216,14 +219,15 @@ class History:
     def recent_system_metric(self, name: str) -> float | None:
         """Return the mean of a system metric over the last steps that have it; None where none has."""
         values = [value for value in self.system.get(name, ())[-RECENT_SAMPLES:] if math.isfinite(value)]
-        return sum(values) / len(values) if values else None
+        if not values:
+            return None
+        return sum(values) / len(values)
 
     def _with_layer_metrics(self, epoch: Epoch) -> Epoch:
         """Return the event of an epoch with the means over the layers as metrics, where they were taken after it."""
-        latest = self.layer_statistics[-1] if self.layer_statistics else None
-        if latest is None or latest.step != epoch.step:
+        if not self.layer_statistics or self.layer_statistics[-1].step != epoch.step:
             return epoch
-        return epoch.model_copy(update={"metrics": epoch.metrics | layer_means(latest)})
+        return epoch.model_copy(update={"metrics": epoch.metrics | layer_means(self.layer_statistics[-1])})
 
     def _drop_layer_statistics(self, step: int) -> None:
         while self.layer_statistics and self.layer_statistics[-1].step > step:
@@ -251,12 +255,16 @@ class History:
     @property
     def step(self) -> int:
         """The last step of the run that is recorded, 0 before the first."""
-        return self._latest.step if self._latest else 0
+        if self._latest is None:
+            return 0
+        return self._latest.step
 
     @property
     def epoch(self) -> int:
         """The epoch of the last step that is recorded, 0 before the first."""
-        return self._latest.epoch if self._latest else 0
+        if self._latest is None:
+            return 0
+        return self._latest.epoch
 
     @property
     def metrics(self) -> list[str]:
@@ -287,6 +295,13 @@ class History:
             return None
         return self.started.code
 
+    @property
+    def matmul(self) -> str | None:
+        """How products of matrices are computed, of a run that recorded it."""
+        if self.started is None:
+            return None
+        return self.started.matmul
+
     def tags(self, configured: Iterable[str]) -> tuple[str, ...]:
         """Return the tags of the run: those of its configuration, with what was added and removed since."""
         tags = dict.fromkeys(configured)
@@ -304,7 +319,9 @@ class History:
 
     def last(self, metric: str) -> float | None:
         """Return a metric at the last epoch; one of the layers at the last epoch that has it, as not all do."""
-        epochs = self.epochs[::-1] if metric in LAYER_METRICS else self.epochs[-1:]
+        epochs = self.epochs[-1:]
+        if metric in LAYER_METRICS:
+            epochs = self.epochs[::-1]
         return next((epoch.metrics[metric] for epoch in epochs if metric in epoch.metrics), None)
 
     def best(self, metric: str | None = None) -> tuple[float, int] | None:
@@ -358,14 +375,17 @@ class History:
     @property
     def progress(self) -> Progress:
         """How far the run is and, at its recent speed, how long it still takes."""
-        started = self.started
-        per_epoch = started.steps_per_epoch if started else None
-        epochs = started.epochs if started else None
-        steps = per_epoch * epochs if per_epoch and epochs else None
-        step_in_epoch = self.step - (self.epoch - 1) * per_epoch if per_epoch and self._latest else 0
-        eta = 0.0 if self.finished else None
-        if eta is None and epochs and per_epoch:
+        per_epoch = epochs = steps = eta = None
+        step_in_epoch = 0
+        if self.started is not None:
+            per_epoch, epochs = self.started.steps_per_epoch, self.started.epochs
+        if per_epoch and self._latest:
+            step_in_epoch = self.step - (self.epoch - 1) * per_epoch
+        if per_epoch and epochs:
+            steps = per_epoch * epochs
             eta = self._remaining_seconds(epochs, per_epoch)
+        if self.finished:
+            eta = 0.0
         return Progress(self.epoch, epochs, step_in_epoch, per_epoch, self.step, steps, self.elapsed, eta)
 
     def _remaining_seconds(self, epochs: int, steps_per_epoch: int) -> float | None:
@@ -376,13 +396,15 @@ class History:
         steps_left = max(0, epochs * steps_per_epoch - self.step)
         if self.epochs:
             recent = [epoch.metrics["train_s"] for epoch in self.epochs[-RECENT_EPOCHS:] if "train_s" in epoch.metrics]
-            epoch_seconds = seconds_per_step * steps_per_epoch
-            training = min(sum(recent) / len(recent), epoch_seconds) if recent else epoch_seconds
+            training = epoch_seconds = seconds_per_step * steps_per_epoch
+            if recent:
+                training = min(sum(recent) / len(recent), epoch_seconds)
             epochs_left = max(0, epochs - self.epochs[-1].epoch)
             return steps_left * training / steps_per_epoch + epochs_left * (epoch_seconds - training)
-        images = self.started.images if self.started else {}
-        evaluated = sum(count for split, count in images.items() if split != "train")
-        share = FORWARD_SHARE * evaluated / images["train"] if images.get("train") else 0.0
+        share = 0.0
+        if self.started and self.started.images.get("train"):
+            train = self.started.images["train"]
+            share = FORWARD_SHARE * (sum(self.started.images.values()) - train) / train
         return seconds_per_step * (steps_left + epochs * steps_per_epoch * share)
 
     def _seconds_per_step(self) -> float | None:

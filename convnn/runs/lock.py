@@ -93,8 +93,12 @@ class RunLock:
     @property
     def descriptors(self) -> list[int]:
         """The open files that hold the lock, for a child process to inherit."""
-        descriptors = [] if self._file is None else [self._file.descriptor]
-        return descriptors if self._folder is None else [*descriptors, self._folder]
+        descriptors = []
+        if self._file is not None:
+            descriptors.append(self._file.descriptor)
+        if self._folder is not None:
+            descriptors.append(self._folder)
+        return descriptors
 
     def give_to(self, pid: int) -> None:
         """Say that a child process, which inherits the descriptors, holds the lock from now on."""
@@ -246,7 +250,9 @@ def remote_host(directory: Path) -> str | None:
         note = file_lock.read_holder(directory / LOCK_FILE)
     except (OSError, HeldError):
         return None
-    return None if note is None or note.is_of_this_node or note.released else note.host[:MAX_HOST]
+    if note is None or note.is_of_this_node or note.released:
+        return None
+    return note.host[:MAX_HOST]
 
 
 def _is_folder_locked(directory: Path) -> bool:

@@ -33,7 +33,9 @@ def created_time(directory: Path) -> datetime | None:
     """Return when a run was made (UTC); None for one of an earlier version, which has no marker."""
     try:
         time = datetime.fromisoformat(_object(directory / MARKER, MAX_MARKER_BYTES)["created"])
-        return time.astimezone(UTC) if 1900 <= time.year < 9900 else None
+        if 1900 <= time.year < 9900:
+            return time.astimezone(UTC)
+        return None
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
 

@@ -65,7 +65,9 @@ def with_data_path(run: Run, config: RunConfig, history: History | None = None) 
 def check_same_config(run: Run, before: Mapping[str, Any], config: RunConfig) -> None:
     """Raise UserError with every difference between the active options of a run and `config`."""
     if problems := config_diff(before, config):
-        options = "this option as it was" if len(problems) == 1 else "these options as they were"
+        options = "these options as they were"
+        if len(problems) == 1:
+            options = "this option as it was"
         fix = f"leave {options}, or fork a new run: {_fork_command(run, problems, config)}"
         raise UserError([*problems[:-1], replace(problems[-1], fix=fix)])
 
@@ -89,7 +91,9 @@ def check_nothing_left(run: Run, before: Mapping[str, Any], config: RunConfig) -
 def more_epochs(run: Run, config: RunConfig) -> str:
     """Return a sentence that says how a finished run is trained for more epochs, one that stopped early for all."""
     done = len(run.history(steps=False).epochs)
-    flags = ["--early_stop", "none"] if done < config.training.num_epochs else ["--num_epochs", str(2 * done)]
+    flags = ["--num_epochs", str(2 * done)]
+    if done < config.training.num_epochs:
+        flags = ["--early_stop", "none"]
     return f"for more epochs: {resume_command(run, flags)}"
 
 
@@ -114,7 +118,9 @@ def _cosine_rate(rate: float, epoch: int, epochs: int) -> float:
 def _fork_command(run: Run, problems: Sequence[Problem], config: RunConfig) -> str:
     """Return the command that forks a run with the options that differ."""
     keys = [problem.key for problem in problems if problem.key in active_options(config)]
-    return resume_command(run, command_line.flags(config, keys)) if keys else f"{resume_command(run)} --fork"
+    if not keys:
+        return f"{resume_command(run)} --fork"
+    return resume_command(run, command_line.flags(config, keys))
 
 
 def resume_command(run: Run, flags: Sequence[str] = (), config: RunConfig | None = None) -> str:
@@ -126,6 +132,9 @@ def resume_command(run: Run, flags: Sequence[str] = (), config: RunConfig | None
         return command_line.command(config)
     if flags and not run.has_checkpoint:
         return shlex.join(["convnn", "run", str(run.config_path), *flags])
-    reference = run.name if run.path.parent == runs_root() else f"{run.path}/"
-    fork = ["--fork"] if flags else []
-    return shlex.join(["convnn", "resume", reference, *fork, *flags])
+    reference = f"{run.path}/"
+    if run.path.parent == runs_root():
+        reference = run.name
+    if flags:
+        flags = ["--fork", *flags]
+    return shlex.join(["convnn", "resume", reference, *flags])

@@ -283,7 +283,9 @@ def not_free(path: Path, *, takes_over: bool = False) -> Problem | None:
         return None
     if is_ours(path) and is_run(path):
         fix = "resume it (--resume), move it to the trash first (--overwrite) or give another directory"
-        return None if takes_over else Problem(f"{path} holds a run already", key="output.dir", fix=fix)
+        if takes_over:
+            return None
+        return Problem(f"{path} holds a run already", key="output.dir", fix=fix)
     names = sorted(entry.name for entry in path.iterdir() if not _is_leftover(entry))
     if not names:
         return None

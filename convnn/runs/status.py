@@ -46,7 +46,10 @@ TAIL = 1 << 13  # bytes read from the end of the log first
 
 def status_label(status: str, host: str | None = None) -> str:
     """Return glyph and word of a status, and the other node that trains the run: "● running on node2"."""
-    return STATUSES[status].label + (f" on {host}" if host else "")
+    label = STATUSES[status].label
+    if host:
+        label += f" on {host}"
+    return label
 
 
 def derive_status(path: Path, last_event: Event | None) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from convnn.config.recorded import Settings
-from convnn.json_values import iso, json_value
+from convnn.json_values import json_value
 from convnn.metrics import Best
 from convnn.runs.history import History
 from convnn.runs.run import Run, damage_named
@@ -101,10 +101,10 @@ def summarize(run: Run) -> Summary:
         path=str(run.path),
         status=status,
         host=run.remote_host if STATUSES[status].is_live else None,
-        started=iso(history.first_started) if history.first_started else None,
-        finished=iso(history.finished.time) if history.finished else None,
+        started=json_value(history.first_started),
+        finished=json_value(history.finished and history.finished.time),
         config=config,
-        epoch=history.epochs[-1].epoch if history.epochs else 0,
+        epoch=max((epoch.epoch for epoch in history.epochs), default=0),
         best=Best(history.best_metric, *best) if best else None,
         digest=history.digest() if history.epochs else None,
         metrics={metric: _metric_summary(history, metric) for metric in history.metrics},
@@ -114,7 +114,7 @@ def summarize(run: Run) -> Summary:
         data=_recorded_data(history),
         tags=history.tags(_configured_tags(config)),
         notes=tuple(note.text for note in history.notes),
-        matmul=history.started.matmul if history.started else None,
+        matmul=history.matmul,
         forked_from=history.forked_from,
         failed_early=not history.epochs and run.failed_early(),
     )
@@ -122,7 +122,9 @@ def summarize(run: Run) -> Summary:
 
 def _configured_tags(config: Settings) -> tuple[str, ...]:
     tags = config.value("run.tags")
-    return tuple(map(str, tags)) if isinstance(tags, list | tuple) else ()
+    if not isinstance(tags, list | tuple):
+        return ()
+    return tuple(map(str, tags))
 
 
 def _recorded_data(history: History) -> RecordedData:

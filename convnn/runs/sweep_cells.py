@@ -55,7 +55,9 @@ class SweepCell(BaseModel):
 
     def run_path(self, root: Path) -> Path | None:
         """Return the directory of its run, which may not be there yet."""
-        return None if self.run is None else root / self.run
+        if self.run is None:
+            return None
+        return root / self.run
 
 
 def is_sweep_name(name: str) -> bool:

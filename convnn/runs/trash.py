@@ -50,7 +50,9 @@ def trashed_runs(root: Path) -> list[Path]:
 def link_target(link: Path) -> Path | None:
     """Return the absolute path in a `.link` file; None where it holds none. Raises OSError."""
     text = os.fsdecode(read_regular(link, MAX_LINK).partition(b"\n")[0])
-    return Path(text) if text.startswith("/") and "\0" not in text else None
+    if text.startswith("/") and "\0" not in text:
+        return Path(text)
+    return None
 
 
 def write_link(link: Path, target: Path) -> None:

@@ -47,4 +47,6 @@ def claim_text(path: Path) -> str | None:
         return ""
     except OSError:
         return None
-    return None if note is None else note.text
+    if note is None:
+        return None
+    return note.text

@@ -137,7 +137,9 @@ def _search_cost(plan: SweepPlan, search: Search, runs: Sequence[Summary]) -> Sw
     count = search.trials + search.repeats
 
     def scaled(value: float | None) -> int | None:
-        return None if value is None else round(value * count / len(examples))
+        if value is None:
+            return None
+        return round(value * count / len(examples))
 
     return replace(
         cost,

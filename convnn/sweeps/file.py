@@ -131,7 +131,7 @@ def find_sweep(name: str) -> Sweep:
 
     Raises UserError with the nearest known name, and with everything that is wrong with the file.
     """
-    if name.endswith(".toml") or "/" in name:
+    if toml.is_path(name):
         try:
             return read_sweep(Path(expand_home(name)))
         except ValueError as error:

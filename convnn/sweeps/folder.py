@@ -273,7 +273,7 @@ def find_sweep(name: str, root: Path) -> tuple[Sweep, list[str]]:
 
     The second value is a note where the name stands for several.
     """
-    if name.endswith(".toml") or "/" in name:
+    if toml.is_path(name):
         return sweep_file.find_sweep(name), []
     folder = SweepFolder(root, name)
     is_started = is_sweep_name(name) and folder.is_there

@@ -89,7 +89,9 @@ class Cell:
     def training_flops(self) -> int | None:
         """FLOPs of the whole training, forward and backward; None where the size of the data is not published."""
         flops = epoch_flops(self.config)
-        return None if flops is None else flops * self.config.training.num_epochs
+        if flops is None:
+            return None
+        return flops * self.config.training.num_epochs
 
 
 @dataclass(frozen=True)

@@ -76,7 +76,9 @@ class Entry(BaseModel):
 
     @property
     def run_path(self) -> Path | None:
-        return None if self.run is None else Path(self.run)
+        if self.run is None:
+            return None
+        return Path(self.run)
 
     @property
     def title(self) -> str:
@@ -147,7 +149,9 @@ class Queue:
             return "queued"
         run = self.run_of(entry)
         status = "running" if run is None else run.recorded_status()
-        return status if STATUSES[status].is_live else "running"  # it starts, or has just ended
+        if STATUSES[status].is_live:
+            return status
+        return "running"  # it starts, or has just ended
 
     def run_of(self, entry: Entry) -> Run | None:
         """Return the run of an entry; None before its directory is made."""
@@ -527,4 +531,6 @@ def _between(before: int | None, after: int | None) -> int | None:
         return FIRST if after is None else after - STEP
     if after is None:
         return before + STEP
-    return (before + after) // 2 if after - before > 1 else None
+    if after - before > 1:
+        return (before + after) // 2
+    return None

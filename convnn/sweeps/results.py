@@ -191,7 +191,9 @@ class Results:
     def importance_text(self) -> str:
         """How much each axis of a search matters: "importance: lr 71 %, K 29 %"; empty where it is unknown."""
         shares = [f"{name} {100 * share:.0f} %" for name, share in self.importance.shares.items()]
-        return f"importance: {', '.join(shares)}" if shares else ""
+        if not shares:
+            return ""
+        return f"importance: {', '.join(shares)}"
 
     def _image_interval(self, cell: GridCell) -> str:
         """Return how far the images of the split leave the value of a single run of a search uncertain."""

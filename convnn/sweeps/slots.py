@@ -31,7 +31,9 @@ class Slot:
     def environment(self) -> dict[str, str]:
         """Variables of the process: thread pools that are larger than their share wait for each other."""
         variables = {"OMP_NUM_THREADS": str(self.threads)}
-        return variables if self.gpu is None else {**variables, "CUDA_VISIBLE_DEVICES": self.gpu}
+        if self.gpu is None:
+            return variables
+        return {**variables, "CUDA_VISIBLE_DEVICES": self.gpu}
 
     def claim(self, folder: Path) -> Claim | None:
         """Take the slot by its file in `folder`; None while a process of any worker of this machine holds it."""

@@ -281,4 +281,6 @@ def _training_seconds(run: Summary) -> float | None:
     """Return the seconds that a finished run took, by its last epoch."""
     values = [run.metrics[name].last for name in ("train_s", "eval_s") if name in run.metrics]
     known = [value for value in values if value is not None]
-    return run.epoch * sum(known) if known and run.status == "done" else None
+    if known and run.status == "done":
+        return run.epoch * sum(known)
+    return None

@@ -65,15 +65,18 @@ class Choice(ModalScreen[str | None]):
 
     def _lines(self) -> list[Text]:
         label_width = max(len(label) for _, label, _ in self.answers) + 2
-        lines = []
-        for result, label, meaning in self.answers:
-            sign = ""
-            if self.marked is not None:
-                sign = f"{CURRENT if result in self.marked else '○'} "
-            elif self.current is not None:
-                sign = f"{CURRENT if result == self.current else ' '} "
-            lines.append(Text.assemble(sign, (escaped(label).ljust(label_width), "bold"), (escaped(meaning), "dim")))
-        return lines
+        return [
+            Text.assemble(self._sign(result), (escaped(label).ljust(label_width), "bold"), (escaped(meaning), "dim"))
+            for result, label, meaning in self.answers
+        ]
+
+    def _sign(self, result: str) -> str:
+        """Return whether an answer is marked or, where one of them is the present one, that it is."""
+        if self.marked is not None:
+            return f"{CURRENT} " if result in self.marked else "○ "
+        if self.current is not None:
+            return f"{CURRENT} " if result == self.current else "  "
+        return ""
 
     def on_mount(self) -> None:
         results = [result for result, _, _ in self.answers]

@@ -13,7 +13,7 @@ from textual.binding import BindingType
 from textual.containers import Vertical
 from textual.screen import ModalScreen
 
-from convnn.text import escaped, fit
+from convnn.text import escaped, fit, padded
 from tui.keys import bindings
 from tui.widgets.virtual_list import VirtualList
 
@@ -36,10 +36,11 @@ class CheckList(VirtualList[tuple[str, str]]):
 
     def render_item(self, item: tuple[str, str], width: int) -> list[Text]:
         name, meaning = item
-        check = f"{self.chosen.index(name) + 1:>2} " if name in self.chosen else " · "
+        check = " · "
+        if name in self.chosen:
+            check = f"{self.chosen.index(name) + 1:>2} "
         line = Text().append(check, f"bold {self.app.theme_variables['accent']}")
-        name = fit(escaped(name), self.name_width)
-        line.append(name + " " * (self.name_width - cell_len(name) + 1), "bold")
+        line.append(padded(escaped(name), self.name_width) + " ", "bold")
         return [line.append(fit(escaped(meaning), max(1, width - self.name_width - 5)), "dim not bold")]
 
     def action_mark(self) -> None:

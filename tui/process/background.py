@@ -68,8 +68,10 @@ class Background:
         entries = start(planned)
         if planned.plan.sweep.search is not None:
             return self._search(planned.folder)
-        reused = f", {plural(len(planned.trained), 'cell')} trained already" if planned.trained else ""
-        return f"sweep {planned.folder.name}: {plural(len(entries), 'run')} added{reused}; {self.start()}"
+        added = f"{plural(len(entries), 'run')} added"
+        if planned.trained:
+            added += f", {plural(len(planned.trained), 'cell')} trained already"
+        return f"sweep {planned.folder.name}: {added}; {self.start()}"
 
     def resume_sweep(self, name: str) -> str:
         """Put what is not done of a sweep into the queue, and return what becomes of it. Raises UserError, OSError."""

@@ -158,7 +158,9 @@ class Launcher:
     def live(self) -> Run | None:
         """The run that trains now."""
         launch = self.current
-        return launch.run if launch is not None else None
+        if launch is None:
+            return None
+        return launch.run
 
     # -- ending -----------------------------------------------------------------------------------------------------
 

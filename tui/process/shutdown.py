@@ -21,6 +21,7 @@ from tui.dialogs.choice import Answer, Choice
 from tui.process.background import Background, entry_of
 from tui.process.descriptors import Terminal
 from tui.process.launcher import Launch, Launcher
+from tui.say import Say
 
 PATIENCE = 10.0  # seconds to wait for the live run when the app ends
 POLL = 0.2  # seconds between two looks whether the last epoch has ended
@@ -31,12 +32,6 @@ ANSWERS: tuple[Answer, ...] = (
     (BACKGROUND, "continue in the background", "quit; the queue continues from this step"),
     ("stay", "stay", "keep the app open"),
 )
-
-
-class Say(Protocol):
-    """Shows a message; see `ConvnnApp.say`."""
-
-    def __call__(self, message: str, *, error: bool = False) -> None: ...
 
 
 class Confirm(Protocol):
@@ -172,7 +167,9 @@ def _finish(app: App[int], shutdown: Shutdown, terminal: Terminal) -> int:
             write(f"{_name(launch)}: stopping after this step ...")
         has_ended = launcher.wait(patience)
         words = _last_words(launch, has_ended, patience)
-        write(f"{_name(launch)}: {words[0] if shutdown.goes_on else '; '.join(words)}")
+        if shutdown.goes_on:
+            words = words[:1]
+        write(f"{_name(launch)}: {'; '.join(words)}")
     if shutdown.goes_on:
         try:
             write(escaped(shutdown.start_background()))

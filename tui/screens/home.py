@@ -150,7 +150,10 @@ class HomeScreen(Screen[None]):
 
     def _show_runs(self, runs: list[Summary], filter_text: str) -> None:
         grid = self.query_one(RunGrid)
-        grid.border_title = f"runs {count_text(len(runs), self.app.runs, filter_text)}" if self.app.runs else "runs"
+        title = "runs"
+        if self.app.runs:
+            title += f" {count_text(len(runs), self.app.runs, filter_text)}"
+        grid.border_title = title
         if filter_text:
             grid.empty_text = NO_MATCH
         elif self.app.run_feed.complete:
@@ -186,7 +189,9 @@ class HomeScreen(Screen[None]):
     def preset(self) -> PresetEntry | None:
         """The preset under the cursor, while its list has the focus."""
         preset_list = self.query_one(PresetList)
-        return preset_list.current if preset_list.has_focus else None
+        if not preset_list.has_focus:
+            return None
+        return preset_list.current
 
     @property
     def run(self) -> Run | None:
@@ -194,14 +199,17 @@ class HomeScreen(Screen[None]):
         grid = self.query_one(RunGrid)
         if (item := self.queue_item) is not None:
             return self.queue.run_of(item)
-        summary = grid.current_run if grid.has_focus else None
-        return None if summary is None else summary.run
+        if grid.has_focus and grid.current_run is not None:
+            return grid.current_run.run
+        return None
 
     @property
     def queue_item(self) -> QueueItem | None:
         """The line of the queue under the cursor, while that has the focus."""
         widget = self.query_one(QueueList)
-        return widget.current if widget.has_focus else None
+        if not widget.has_focus:
+            return None
+        return widget.current
 
     @on(VirtualList.Opened, "#runs")
     @on(VirtualList.Opened, "#queue")

@@ -61,7 +61,10 @@ class QueuePane:
             ]
         widget.show(items, self._status(), is_warning=self._is_held)
         waiting = sum(item.state == "queued" for item in items)
-        widget.border_title = f"queue {waiting}" if waiting else "queue"
+        title = "queue"
+        if waiting:
+            title += f" {waiting}"
+        widget.border_title = title
         widget.display = bool(items) or (self.state is not None and self.state.paused is not None)
 
     def _app_items(self) -> list[QueueItem]:
@@ -85,7 +88,9 @@ class QueuePane:
         if state.paused is not None:
             return f"paused: {state.paused}  (P starts it again)"
         if not state.slots:
-            return "no worker serves it: P starts one" if state.rows else "nothing trains in the background"
+            if state.rows:
+                return "no worker serves it: P starts one"
+            return "nothing trains in the background"
         names = {row.entry.id: str(row.position) for row in state.rows}
         texts = [f"{slot.name} {_use(slot.entry_id, names)}" for slot in state.slots]
         return f"{plural(len(texts), 'slot')}:  {'   '.join(texts)}"
@@ -103,12 +108,16 @@ class QueuePane:
         if (launch := self._launches.get(item.key)) is not None:
             return launch.config
         entry = self.entry(item)
-        return None if entry is None else parse_run(entry.config)
+        if entry is None:
+            return None
+        return parse_run(entry.config)
 
     def run_of(self, item: QueueItem) -> Run | None:
         """Return the run of an entry; None before it has a directory."""
         entry = self.entry(item)
-        return None if entry is None else self.app.background.queue.run_of(entry)
+        if entry is None:
+            return None
+        return self.app.background.queue.run_of(entry)
 
     def move(self, item: QueueItem, distance: int) -> None:
         """Move an item among its like."""
@@ -193,7 +202,9 @@ def _entry_item(row: QueueRow, state: QueueState) -> QueueItem:
     )
     if row.progress is None:
         return item
-    percent = "" if row.progress.fraction is None else f"{row.progress.fraction:.0%}"
+    percent = ""
+    if row.progress.fraction is not None:
+        percent = f"{row.progress.fraction:.0%}"
     return replace(item, progress=percent, eta=row.progress.eta)
 
 
@@ -201,4 +212,6 @@ def _use(entry_id: str | None, names: dict[str, str]) -> str:
     """What a slot does: the position of the entry that it trains."""
     if entry_id is None:
         return "free"
-    return f"trains {names[entry_id]}" if entry_id in names else "ends a run"
+    if entry_id not in names:
+        return "ends a run"
+    return f"trains {names[entry_id]}"

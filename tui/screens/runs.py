@@ -12,7 +12,7 @@ from textual.screen import Screen
 
 from convnn.analysis.fields import RUN_FIELDS, metric_names
 from convnn.analysis.run_table import column_key
-from convnn.analysis.views import View, read_views, save_view
+from convnn.analysis.views import read_views, save_view
 from convnn.config.options import BY_KEY, BY_NAME, OPTIONS
 from convnn.errors import UserError
 from convnn.runs.run import Run
@@ -120,7 +120,9 @@ class RunsScreen(Screen[None]):
     @property
     def run(self) -> Run | None:
         """The run under the cursor, or the first run of the group there."""
-        return self.grid.current_run.run if self.grid.current_run else None
+        if self.grid.current_run is None:
+            return None
+        return self.grid.current_run.run
 
     @on(VirtualList.Opened, "#grid")
     def _open(self, event: VirtualList.Opened) -> None:
@@ -214,7 +216,9 @@ class RunsScreen(Screen[None]):
 
     @property
     def _column_keys(self) -> list[str]:
-        return [column.key for column in self.arrangement.columns] if self.arrangement else []
+        if self.arrangement is None:
+            return []
+        return [column.key for column in self.arrangement.columns]
 
     def action_reverse(self) -> None:
         self.settings.descending = not self.settings.descending
@@ -260,29 +264,15 @@ class RunsScreen(Screen[None]):
             self.app.push_screen(Prompt("save this view", "a name, for here and `convnn runs --view`"), self._save_view)
         elif answer is not None:
             view = read_views()[answer.removeprefix("view ")]
-            sort = view.sort.split(",")[0] if view.sort else None
-            self.settings = GridSettings(
-                filter=view.filter,
-                sort=sort.removeprefix("-") if sort else None,
-                descending=bool(sort and sort.startswith("-")),
-                columns=view.columns.split(",") if view.columns else None,
-                groups=view.group.split(",") if view.group else [],
-            )
+            self.settings = GridSettings.from_view(view)
             self.query_one(FilterBar).text = view.filter
             self.rearrange()
 
     def _save_view(self, name: str | None) -> None:
         if name is None:
             return
-        settings = self.settings
-        view = View(
-            filter=settings.filter,
-            sort=settings.sort_key,
-            columns=",".join(settings.columns) if settings.columns else None,
-            group=",".join(settings.groups) or None,
-        )
         try:
-            replaced = save_view(name.strip(), view)
+            replaced = save_view(name.strip(), self.settings.view)
         except (UserError, OSError) as error:
             self.app.say(str(error), error=True)
             return
@@ -322,4 +312,6 @@ class RunsScreen(Screen[None]):
 
 def _help(key: str) -> str:
     option = BY_NAME.get(key) or BY_KEY.get(key)
-    return option.help if option else ""
+    if not option:
+        return ""
+    return option.help

@@ -59,7 +59,9 @@ class ChartView(Widget):
     def data_range(self) -> Range | None:
         """The first and the last x of the series; None without a point."""
         ends = [float(series.xs[index]) for series in self.data.series if len(series.xs) for index in (0, -1)]
-        return (min(ends), max(ends)) if ends else None
+        if not ends:
+            return None
+        return (min(ends), max(ends))
 
     def draw(self, settings: ChartSettings, full_range: Range) -> None:
         """Draw the data; `full_range` is the x range that the linked charts have together."""
@@ -75,7 +77,9 @@ class ChartView(Widget):
         """Return a line of the chart; strips are made at once, without the detour over Textual's own text."""
         if self._strips is None or self._drawn_size != self.size:
             self._strips, self._drawn_size = self._render_strips(), self.size
-        return self._strips[y] if y < len(self._strips) else Strip.blank(self.size.width, self.rich_style)
+        if y < len(self._strips):
+            return self._strips[y]
+        return Strip.blank(self.size.width, self.rich_style)
 
     def _render_strips(self) -> list[Strip]:
         start, end = self.settings.window(self.full_range)

@@ -56,8 +56,13 @@ class PresetList(VirtualList[PresetEntry]):
     def render_item(self, item: PresetEntry, width: int) -> list[Text]:
         about = escaped(item.about) or "no about line"
         if store.is_ours(item.path):
-            about = f"yours{f', hides {escaped(item.hides)}' if item.hides else ''} · {about}"
-        problems = plural(item.problems, "problem") + "  " if item.problems else ""
+            origin = "yours"
+            if item.hides:
+                origin += f", hides {escaped(item.hides)}"
+            about = f"{origin} · {about}"
+        problems = ""
+        if item.problems:
+            problems = plural(item.problems, "problem") + "  "
         error_color = self.app.theme_variables["error"]
         if self.item_height == 1:
             name = fit(escaped(item.name), NAME_WIDTH)

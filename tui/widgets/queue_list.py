@@ -11,7 +11,7 @@ from textual.message import Message
 
 from convnn.runs.status import STATUSES
 from convnn.terminal.report import status_tone
-from convnn.text import duration, escaped, fit
+from convnn.text import duration, escaped, fit, padded
 from tui.keys import bindings
 from tui.widgets.run_name import short_name, without_time
 from tui.widgets.virtual_list import VirtualList
@@ -44,8 +44,10 @@ class QueueItem:
         """Why it left, or what tells it apart from the others and the time that it needs."""
         if self.cause:
             return self.cause
-        left = [f"{duration(self.eta)} left"] if self.eta else []
-        return "  ".join([*left, *(f"{name}={value}" for name, value in self.options.items())])
+        words = [f"{name}={value}" for name, value in self.options.items()]
+        if self.eta:
+            words.insert(0, f"{duration(self.eta)} left")
+        return "  ".join(words)
 
 
 class QueueList(VirtualList[QueueItem]):
@@ -110,9 +112,8 @@ class QueueList(VirtualList[QueueItem]):
         name_width = max(low, min(max(names), high, width - PLACE_WIDTH - STATE_WIDTH - 4))
         line = Text(f"{item.place:>{PLACE_WIDTH}} ", "dim")
         name = short_name(escaped(without_time(item.name)), name_width)
-        line.append(name + " " * (name_width - cell_len(name) + 1), "not dim")
-        state = fit(item.state_text, STATE_WIDTH)
-        line.append(state + " " * (STATE_WIDTH - cell_len(state) + 1), f"not dim {color}")
+        line.append(padded(name, name_width) + " ", "not dim")
+        line.append(padded(item.state_text, STATE_WIDTH) + " ", f"not dim {color}")
         return [line.append(fit(escaped(item.details), max(1, width - line.cell_len)), "not dim")]
 
     def action_earlier(self) -> None:

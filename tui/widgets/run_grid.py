@@ -15,7 +15,7 @@ from convnn.analysis.repeats import sd_text
 from convnn.metrics import format_value
 from convnn.runs.summary import Summary
 from convnn.terminal.report import status_tone
-from convnn.text import escaped, fit, plural
+from convnn.text import escaped, fit, padded, plural
 from tui.arrangement import GridRow, GroupNode
 from tui.keys import bindings
 from tui.selection import MARK, Selection
@@ -103,7 +103,9 @@ class RunGrid(VirtualList[GridRow]):
     @property
     def current_run(self) -> Summary | None:
         """The run under the cursor, or the first run of the group there."""
-        return self.current.runs[0] if self.current and self.current.runs else None
+        if self.current and self.current.runs:
+            return self.current.runs[0]
+        return None
 
     def item_key(self, item: GridRow) -> object:
         return item.key
@@ -258,14 +260,17 @@ class RunGrid(VirtualList[GridRow]):
 
     def _group_line(self, row: GridRow, group: GroupNode, name_width: int) -> Text:
         is_marked = all(run.path in self.selection.marked for run in group.runs)
-        line = Text().append(f" {MARK if is_marked else ' '} ", self._color("accent"))
+        mark = MARK if is_marked else " "
+        line = Text().append(f" {mark} ", self._color("accent"))
         arrow = "▾" if row.is_expanded else "▸"
         line.append(_left(f"{'  ' * row.depth}{arrow} {escaped(group.label)}", name_width), "bold")
         for text, (_, column_width) in zip(_statistics(group), GROUP_COLUMNS, strict=True):
             line.append(_right(text, column_width))
         _, averaged_over = group.mean
         count = plural(len(group.runs), "run")
-        return line.append(f"{count}, mean over {averaged_over}" if averaged_over else count, "dim")
+        if averaged_over:
+            count += f", mean over {averaged_over}"
+        return line.append(count, "dim")
 
     def _run_line(self, row: GridRow, run: Summary, layout: Layout) -> Text:
         name_width = layout.name_width
@@ -302,7 +307,9 @@ def _statistics(group: GroupNode) -> list[str]:
 def _label(row: GridRow) -> str:
     if row.node is not None:
         return escaped(row.node.label)
-    return escaped(row.run.name) if row.run else ""
+    if not row.run:
+        return ""
+    return escaped(row.run.name)
 
 
 def _label_width(row: GridRow, label: str) -> int:
@@ -317,8 +324,7 @@ def _cell(column: Field, text: str, width: int) -> str:
 
 def _left(text: str, width: int) -> str:
     """Return the text at the left of `width` cells, and a space."""
-    text = fit(text, width)
-    return text + " " * (width - cell_len(text) + 1)
+    return padded(text, width) + " "
 
 
 def _right(text: str, width: int) -> str:

@@ -78,8 +78,12 @@ class VirtualList(ScrollView, Generic[Item], can_focus=True):
         """Replace the items; the cursor stays on its item, or else in its row."""
         current = self.current
         self.items = list(items)
-        row = self._row_of(current) if current is not None and self.cursor > 0 else None
-        self.cursor = max(0, min(self.cursor, len(self.items) - 1)) if row is None else row
+        row = None
+        if current is not None and self.cursor > 0:
+            row = self._row_of(current)
+        if row is None:
+            row = max(0, min(self.cursor, len(self.items) - 1))
+        self.cursor = row
         self._update_size()
 
     def _row_of(self, item: Item) -> int | None:
@@ -89,7 +93,9 @@ class VirtualList(ScrollView, Generic[Item], can_focus=True):
     @property
     def current(self) -> Item | None:
         """The item under the cursor."""
-        return self.items[self.cursor] if 0 <= self.cursor < len(self.items) else None
+        if 0 <= self.cursor < len(self.items):
+            return self.items[self.cursor]
+        return None
 
     # -- rendering --------------------------------------------------------------------------------------------------
 
@@ -129,7 +135,9 @@ class VirtualList(ScrollView, Generic[Item], can_focus=True):
 
     def _empty_line(self, y: int, width: int) -> Text:
         lines = Text(self.empty_text, "dim").wrap(self.app.console, max(10, width - 2))
-        return Text.assemble(" ", lines[y - 1]) if 0 < y <= len(lines) else Text()
+        if 0 < y <= len(lines):
+            return Text.assemble(" ", lines[y - 1])
+        return Text()
 
     def _strip(self, text: Text, width: int) -> Strip:
         text.truncate(width, overflow="crop")

@@ -100,7 +100,9 @@ def is_pending(state: CellState) -> bool:
 def best_value(state: CellState, search: Search) -> float | None:
     """Return the best value of the metric of a search over the epochs of a run; None without one."""
     metric = None if state.run is None else state.run.metrics.get(search.metric)
-    return None if metric is None else metric.best
+    if metric is None:
+        return None
+    return metric.best
 
 
 def _draws(cells: Sequence[CellState]) -> list[CellState]:

@@ -44,7 +44,9 @@ def _by_step_or_epoch(history: History, metric: str, x: Axis, label: str, color:
     xs, ys = step_series(history, metric, x)
     if not len(xs):  # an imported run may have it by epoch only
         xs, ys = history.series(metric, x)  # type: ignore[assignment]
-    return [Series(label, xs, ys, color)] if len(xs) else []
+    if not len(xs):
+        return []
+    return [Series(label, xs, ys, color)]
 
 
 class RunChart(NamedTuple):

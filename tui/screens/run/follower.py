@@ -43,7 +43,9 @@ class LogTail:
             return []
         except OSError as error:
             last_error, self._error = self._error, f"{self.path.name} cannot be read: {error.strerror}"
-            return [] if self._error == last_error else [self._error]
+            if self._error == last_error:
+                return []
+            return [self._error]
         self._offset += len(data)
         *lines, self._partial_line = re.split(rb"\r?\n|\r", self._partial_line + data)
         if len(self._partial_line) > MAX_LINE:
@@ -97,7 +99,9 @@ class RunFollower:
     @property
     def host(self) -> str | None:
         """The name of the other node that trains the run; None where none does."""
-        return None if self.history.finished else self.run.remote_host
+        if self.history.finished:
+            return None
+        return self.run.remote_host
 
 
 class PollInterval:

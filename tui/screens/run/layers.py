@@ -67,8 +67,10 @@ class LayersPane(Pane):
         return ChartData(curves[self.first_layer : self.first_layer + MAX_CURVES], chart_marks(self.history, x))
 
     def _update_titles(self) -> None:
-        meaning = f": {STATISTICS[self.statistic].meaning}" if self.statistic else ""
-        self.border_title = Text(f"{self.key} {self.TITLE}{meaning}")
+        title = f"{self.key} {self.TITLE}"
+        if self.statistic:
+            title += f": {STATISTICS[self.statistic].meaning}"
+        self.border_title = Text(title)
         self.border_subtitle = ""
         if self.has_other_layers:
             last = min(self.first_layer + MAX_CURVES, self.layer_count)

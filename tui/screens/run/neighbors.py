@@ -129,7 +129,9 @@ class NeighborsPane(Pane):
 
     @property
     def _layer(self) -> LayerNeighbors | None:
-        return self.inspection.layers[self.slot] if self.inspection is not None else None
+        if self.inspection is None:
+            return None
+        return self.inspection.layers[self.slot]
 
     def _redraw(self) -> None:
         self._strips = self._draw() if self.display else None
@@ -317,10 +319,12 @@ class NeighborsPane(Pane):
             self._change_request(checkpoint=checkpoint)
 
     def _checkpoint_answers(self) -> list[Answer]:
-        epochs = {epoch.step: epoch.epoch for epoch in self._history.epochs} if self._history else {}
-        steps = self.run.checkpoint_steps() if self.run else []
-        own = [(str(epochs[step]), f"epoch {epochs[step]}", f"step {step}") for step in steps if step in epochs]
-        return [("best", "best", "of the best epoch so far"), ("last", "last", "the newest"), *own]
+        answers: list[Answer] = [("best", "best", "of the best epoch so far"), ("last", "last", "the newest")]
+        if self.run and self._history:
+            epochs = {epoch.step: epoch.epoch for epoch in self._history.epochs}
+            steps = [step for step in self.run.checkpoint_steps() if step in epochs]
+            answers += [(str(epochs[step]), f"epoch {epochs[step]}", f"step {step}") for step in steps]
+        return answers
 
     def action_second_weights(self) -> None:
         """Choose a checkpoint of this run or of another to compare with."""

@@ -19,7 +19,7 @@ from convnn.runs.history import History
 from convnn.runs.run import Run
 from convnn.runs.status import STATUSES
 from convnn.terminal.report import Tone
-from convnn.text import escaped, fit
+from convnn.text import escaped, fit, padded
 
 PANE_KEYS = "123456789L"  # that show and hide the panes, by their numbers from 1; a pane after them has none
 PANE_KEYS_TEXT = "1 to 9 and L"
@@ -113,7 +113,5 @@ def table(pairs: Iterable[tuple[str, str]], width: int) -> Text:
         if not value:
             lines += [Text(part, "bold") for part in wrap(name, max(8, width))]
             continue
-        name = fit(name, column - 1)
-        space = " " * (column - cell_len(name))
-        lines.append(Text.assemble((name + space, "dim"), fit(value, max(1, width - column))))
+        lines.append(Text.assemble((padded(name, column - 1) + " ", "dim"), fit(value, max(1, width - column))))
     return Text("\n", no_wrap=True).join(lines)

@@ -59,8 +59,10 @@ ANY_ANSWERS: tuple[Answer, ...] = (
 
 def answers_for(run: Run, status: str) -> tuple[Answer, ...]:
     """Return what can be done with a run of this status."""
+    if status == "paused":
+        return (*PAUSED_ANSWERS, *ANY_ANSWERS)
     if STATUSES[status].is_live:
-        return (*(PAUSED_ANSWERS if status == "paused" else RUNNING_ANSWERS), *ANY_ANSWERS)
+        return (*RUNNING_ANSWERS, *ANY_ANSWERS)
     answers = ANY_ANSWERS
     if run.has_checkpoint:
         answers = (FORK_ANSWER, EVALUATE_ANSWER, *answers)

@@ -122,7 +122,9 @@ class RunScreen(Screen[None]):
     @property
     def history(self) -> History | None:
         """The history that the panes show; None before the directory was read."""
-        return self.follower.history if self.follower is not None and not self._is_loading else None
+        if self.follower is not None and not self._is_loading:
+            return self.follower.history
+        return None
 
     @property
     def status(self) -> str:

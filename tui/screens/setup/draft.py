@@ -64,7 +64,9 @@ class CheckedDraft:
     @property
     def cells(self) -> Sequence[Cell]:
         """The cells to train; none where every option has one value."""
-        return () if self.sweep is None else self.sweep.to_train
+        if self.sweep is None:
+            return ()
+        return self.sweep.to_train
 
     def problems_of(self, key: str) -> tuple[Problem, ...]:
         """The problems of a field."""
@@ -74,7 +76,9 @@ class CheckedDraft:
     def unplannable(self) -> str:
         """Why there is no plan of the model."""
         keys = [problem.key for problem in self.problems if problem.key in UNPLANNABLE]
-        return f"{keys[0]} does not fit the model" if keys else f"the size of the images is unknown: {self.data}"
+        if keys:
+            return f"{keys[0]} does not fit the model"
+        return f"the size of the images is unknown: {self.data}"
 
     @property
     def general_problems(self) -> tuple[Problem, ...]:
@@ -223,9 +227,11 @@ class Draft:
 
     def sweep(self) -> Sweep:
         """Return the sweep that `flags` vary: its base, under the name that the run would have."""
-        name = self.typed.get(RUN_NAME) or (self.preset.name if self.preset else None)
         config = self._base_config
-        return Sweep(name or f"{config.model.name}-{config.layer.type}", base=self.base)
+        name = f"{config.model.name}-{config.layer.type}"
+        if self.preset:
+            name = self.preset.name
+        return Sweep(self.typed.get(RUN_NAME) or name, base=self.base)
 
     @property
     def flags(self) -> dict[str, str | bool]:
@@ -309,11 +315,15 @@ class Draft:
         assert self.preset is not None
         paths, path = store.listed().get(self.preset.name, []), self.preset.path
         is_found_by_name = bool(paths) and path is not None and paths[0].absolute() == path.absolute()
-        return self.preset.name if is_found_by_name else str(path)
+        if is_found_by_name:
+            return self.preset.name
+        return str(path)
 
     @property
     def _base_values(self) -> Mapping[str, Any]:
-        return self.base.values if self.base else {}
+        if self.base is None:
+            return {}
+        return self.base.values
 
     def _is_initial_value_allowed(self, key: str) -> bool:
         """Whether the preset's value is allowed; typing over one that is not is a correction, even with its text."""
@@ -338,7 +348,9 @@ def _is_value(option: Option, text: str, value: Any) -> bool:
 def _suggestion(word: str) -> str:
     """The flag that an unknown word probably means."""
     flag = spelled(re.split(r"[=\s]", word, maxsplit=1)[0])
-    return did_you_mean(flag, BY_FLAG) if flag.startswith("--") and flag not in BY_FLAG else ""
+    if flag.startswith("--") and flag not in BY_FLAG:
+        return did_you_mean(flag, BY_FLAG)
+    return ""
 
 
 def _normalized(option: Option, text: str) -> str:

@@ -68,7 +68,9 @@ def _median_epoch_time(run: Run, costly_options: dict[str, object], host: str) -
     if history.started is None or history.started.host != host:
         return None
     times = [epoch.metrics.get("train_s", 0.0) + epoch.metrics.get("eval_s", 0.0) for epoch in history.epochs]
-    return statistics.median(filter(None, times)) if any(times) else None
+    if not any(times):
+        return None
+    return statistics.median(filter(None, times))
 
 
 def _costly_options(config: RunConfig) -> dict[str, object]:

@@ -76,10 +76,12 @@ class FormField(Widget):
     @property
     def HELP(self) -> str:  # type: ignore[override]
         option = self.option
-        unit = f"In {option.unit}. " if option.unit else ""
+        allowed = f"Allowed: {option.allowed()}."
+        if option.unit:
+            allowed = f"In {option.unit}. {allowed}"
         lines = [
             f"{option.help[:1].upper()}{option.help[1:]}.",
-            f"{unit}Allowed: {option.allowed()}.",
+            allowed,
             f"Default: {self._displayed(option.text(option.default))}. Flag: {option.flag}.",
         ]
         if self.state.inactive:
@@ -161,7 +163,9 @@ class FormField(Widget):
     def about(self) -> Text:
         """Return what the option does, its values, its default, and why it has no effect."""
         option = self.option
-        unit = "" if option.unit and option.unit in option.help else option.unit
+        unit = option.unit
+        if unit and unit in option.help:
+            unit = None
         about = _joined(option.help, unit, option.bounds(), option.hint, self._default)
         text = Text.assemble((f"{option.field}  ", "bold"), about)
         if self._inactive_reason:
@@ -190,7 +194,9 @@ def _joined(*parts: str | None) -> str:
 def short_reason(reason: str) -> str:
     """Why an option has no effect, in a few words: "only with similarity_type Loc_Col"."""
     match = re.fullmatch(r"no effect with (\S+) \S+ \(it needs (.+)\)", reason)
-    return f"only with {match[1]} {match[2]}" if match else reason
+    if match is None:
+        return reason
+    return f"only with {match[1]} {match[2]}"
 
 
 def problem_text(problems: Iterable[Problem]) -> Text:
@@ -199,6 +205,7 @@ def problem_text(problems: Iterable[Problem]) -> Text:
     for problem in problems:
         block = Text().append(escaped(problem.message), "bold")
         if fix := form_fix(problem):
-            block.append("\n→ f4 " if problem.change else "\n→ ", "bold").append(escaped(fix))
+            key = "f4 " if problem.change else ""
+            block.append(f"\n→ {key}", "bold").append(escaped(fix))
         blocks.append(block)
     return Text("\n").join(blocks)

@@ -95,7 +95,9 @@ class Form(VerticalScroll, can_focus=False):
     def focused_field(self) -> FormField | None:
         """The field with the focus."""
         focused = self.screen.focused
-        return focused.parent if focused is not None and isinstance(focused.parent, FormField) else None
+        if focused is not None and isinstance(focused.parent, FormField):
+            return focused.parent
+        return None
 
     def go_to(self, key: str) -> None:
         """Focus the field of an option and scroll it into view with its problems."""
@@ -108,8 +110,9 @@ class Form(VerticalScroll, can_focus=False):
         """Focus the next (direction 1) or previous (-1) field with a problem; return whether there is one."""
         fields = list(self.fields.values())
         focused = self.focused_field
-        start = fields.index(focused) if focused else 0
-        distances = range(1, len(fields) + 1) if focused else range(len(fields))
+        start, distances = 0, range(len(fields))
+        if focused is not None:
+            start, distances = fields.index(focused), range(1, len(fields) + 1)
         for distance in distances:
             field = fields[(start + direction * distance) % len(fields)]
             if field.state.problems:

@@ -19,7 +19,9 @@ def step_number(option: Option, text: str, direction: int) -> str:
     except ValueError:
         return option.text(option.default)
     if value is None:
-        return text if direction < 0 else option.text(_typed(option, _lowest(option)))
+        if direction < 0:
+            return text
+        return option.text(_typed(option, _lowest(option)))
     if not isinstance(value, int | float) or not math.isfinite(value):
         return option.text(option.default)
     new = _next_multiple(value, option.step, direction) if option.step else _next_in_decades(value, direction)
@@ -48,7 +50,9 @@ def _next_multiple(value: float, step: float, direction: int) -> float:
     ratio = value / step
     if math.isclose(ratio, round(ratio), abs_tol=1e-9):
         return (round(ratio) + direction) * step
-    return (math.floor(ratio) if direction < 0 else math.ceil(ratio)) * step
+    if direction < 0:
+        return math.floor(ratio) * step
+    return math.ceil(ratio) * step
 
 
 def _next_in_decades(value: float, direction: int) -> float:
@@ -60,4 +64,6 @@ def _next_in_decades(value: float, direction: int) -> float:
     if direction > 0:
         return next(step for step in steps if step > value * (1 + 1e-9))
     smaller = [step for step in steps if step < value * (1 - 1e-9)]
-    return 0.0 if smaller[-1] < 1e-9 else smaller[-1]
+    if smaller[-1] < 1e-9:
+        return 0.0
+    return smaller[-1]

@@ -22,6 +22,8 @@ class PresetFile:
 
     def _read(self) -> bytes | None:
         try:
-            return content(self.path) if self.path else None
+            if not self.path:
+                return None
+            return content(self.path)
         except UserError:
             return None

@@ -40,12 +40,15 @@ class SavePreset(ModalScreen[Path | None]):
         self.confirmed: tuple[Path, bytes] | None = None  # (path, content) whose differences were shown
 
     def compose(self) -> ComposeResult:
+        name, about = "", ""
+        if self.preset is not None:
+            name, about = self.preset.name, self.preset.about
         with Vertical() as box:
             box.border_title = "save as a preset"
             yield Static("name", markup=False)
-            yield Input(self.preset.name if self.preset else "", id="name", compact=True, placeholder="my-preset")
+            yield Input(name, id="name", compact=True, placeholder="my-preset")
             yield Static("about, one line", markup=False)
-            yield Input(self.preset.about if self.preset else "", id="about", compact=True)
+            yield Input(about, id="about", compact=True)
             yield Static("", id="message", markup=False)
 
     def on_mount(self) -> None:
@@ -60,7 +63,9 @@ class SavePreset(ModalScreen[Path | None]):
         except UserError as error:
             self._show(str(error))
         else:
-            message = f"{path} exists: enter shows what would change in it" if path.exists() else f"enter saves {path}"
+            message = f"enter saves {path}"
+            if path.exists():
+                message = f"{path} exists: enter shows what would change in it"
             if hidden := store.hidden_by(path):
                 message += f"; it hides {hidden}"
             self._show(message)
@@ -78,9 +83,9 @@ class SavePreset(ModalScreen[Path | None]):
         if not name:
             raise UserError("give it a name")
         path = store.new_path(name)
-        if self.preset is not None and self.preset.path is not None and name == self.preset.name:
-            return self.preset.path if store.is_ours(self.preset.path) else path
-        return path
+        if self.preset is None or self.preset.path is None or name != self.preset.name:
+            return path
+        return self.preset.path if store.is_ours(self.preset.path) else path
 
     @on(Input.Submitted, "#name")
     def _go_to_about(self) -> None:

@@ -183,10 +183,13 @@ class SetupScreen(Screen[None]):
         if preset:
             title, about = f"preset {preset.name}", preset.about
         elif run:
-            title, about = f"{'fork of' if self.draft.forks else 'from run'} {run.name}", ""
+            origin = "fork of" if self.draft.forks else "from run"
+            title, about = f"{origin} {run.name}", ""
         else:
             title, about = "a new run", "from the defaults"
-        notes = [f"{changes} changed" if changes else about]
+        notes = [about]
+        if changes:
+            notes = [f"{changes} changed"]
         if self.preset_file.is_edited:
             notes.append("its file was edited by another program")
         status, color = "✓ ready", "success"
@@ -321,7 +324,9 @@ class SetupScreen(Screen[None]):
 
     @property
     def _preset_name(self) -> str | None:
-        return self.draft.preset.name if self.draft.preset else None
+        if self.draft.preset is None:
+            return None
+        return self.draft.preset.name
 
     async def action_launch(self) -> None:
         """Train in this app."""

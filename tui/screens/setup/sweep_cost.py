@@ -13,8 +13,10 @@ def sweep_cost_text(checked: CheckedDraft, epoch_time: EpochTime | None) -> str:
     flops = [value for value in checked.flops if value is not None]
     is_known = len(flops) == len(checked.flops) and bool(flops)
     if epoch_time is not None:
-        first = epoch_time.seconds * checked.config.training.num_epochs
-        epochs = sum(cell.config.training.num_epochs for cell in checked.cells)
-        seconds = first * sum(flops) / flops[0] if is_known else epoch_time.seconds * epochs
+        seconds = epoch_time.seconds * sum(cell.config.training.num_epochs for cell in checked.cells)
+        if is_known:
+            seconds = epoch_time.seconds * checked.config.training.num_epochs * sum(flops) / flops[0]
         return f"{count}, about {duration(seconds)}"
-    return f"{count}, {prefixed(sum(flops))}FLOPs" if is_known else count
+    if is_known:
+        return f"{count}, {prefixed(sum(flops))}FLOPs"
+    return count

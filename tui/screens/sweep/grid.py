@@ -16,7 +16,7 @@ from convnn.runs.status import STATUSES
 from convnn.sweeps.results import GridCell, Results
 from convnn.sweeps.states import INFEASIBLE, SAME
 from convnn.terminal.report import status_tone
-from convnn.text import escaped, fit
+from convnn.text import escaped, padded
 from tui.keys import bindings
 from tui.widgets.virtual_list import VirtualList
 
@@ -66,7 +66,9 @@ class SweepGrid(VirtualList[SweepRow]):
     @property
     def cell(self) -> GridCell | None:
         """The cell under the cursor."""
-        return None if self.current is None else self.current.cells[self.column]
+        if self.current is None:
+            return None
+        return self.current.cells[self.column]
 
     def watch_cursor(self) -> None:
         super().watch_cursor()
@@ -79,7 +81,7 @@ class SweepGrid(VirtualList[SweepRow]):
             self.refresh()
             self.post_message(self.Focused())
 
-    def action_left(self) -> None:
+    def actionpadded(self) -> None:
         self._move_column(-1)
 
     def action_right(self) -> None:
@@ -130,24 +132,26 @@ class SweepGrid(VirtualList[SweepRow]):
             return
         count, total = self._visible_columns, len(self.results.cols)
         self.first_column = max(self.column - count + 1, min(self.first_column, self.column, max(0, total - count)))
-        last = min(total, self.first_column + count)
-        columns = f"columns {self.first_column + 1}-{last} of {total}  ← →" if count < total else ""
-        self.border_subtitle = columns or escaped(self.results.importance_text)
+        self.border_subtitle = escaped(self.results.importance_text)
+        if count < total:
+            last = min(total, self.first_column + count)
+            self.border_subtitle = f"columns {self.first_column + 1}-{last} of {total}  ← →"
 
     # -- drawing ----------------------------------------------------------------------------------------------------
 
     def _column_title(self, col: str) -> str:
-        axis = self.results.col_axis if self.results is not None else None
-        return escaped(col if axis is None else f"{axis} {col}")
+        if self.results is not None and self.results.col_axis is not None:
+            col = f"{self.results.col_axis} {col}"
+        return escaped(col)
 
     def column_titles(self, width: int) -> Text:
         assert self.results is not None
         line = Text()
         for axis, label_width in zip(self.results.row_axes, self._label_widths, strict=True):
-            line.append(_left(escaped(axis), label_width))
+            line.append(padded(escaped(axis), label_width))
         cols = self.results.cols[self.first_column : self.first_column + self._visible_columns]
         for col in cols:
-            line.append(_left(self._column_title(col), self._cell_width + 1))
+            line.append(padded(self._column_title(col), self._cell_width + 1))
         return line
 
     def mark_current(self, line: Text, width: int) -> None:
@@ -157,13 +161,13 @@ class SweepGrid(VirtualList[SweepRow]):
         assert self.results is not None
         line = Text()
         for label, label_width in zip(item.labels, self._label_widths, strict=True):
-            line.append(_left(escaped(label), label_width), "bold")
+            line.append(padded(escaped(label), label_width), "bold")
         is_current_row = self.current is not None and item.labels == self.current.labels
         cursor = self.get_component_rich_style("virtual-list--cursor", partial=True)
         for index in range(self.first_column, min(self.first_column + self._visible_columns, len(item.cells))):
             cell = item.cells[index]
             text = cell_text(cell, is_best=self.results.is_best(cell))
-            part = Text(_left(text, self._cell_width), self._style(cell))
+            part = Text(padded(text, self._cell_width), self._style(cell))
             if is_current_row and index == self.column:
                 part.stylize(cursor)
                 if not self.has_focus:
@@ -181,7 +185,9 @@ class SweepGrid(VirtualList[SweepRow]):
         assert self.results is not None
         values = [valued.value for valued in self.results.cells if valued.value is not None]
         low, high = min(values), max(values)
-        share = 1.0 if high == low else (cell.value - low) / (high - low)
+        share = 1.0
+        if high > low:
+            share = (cell.value - low) / (high - low)
         if lower_is_better(cell.field.format_as):
             share = 1.0 - share
         worst, best = Color.parse(colors["warning"]), Color.parse(colors["success"])
@@ -204,8 +210,3 @@ def furthest_state(cell: GridCell) -> str:
     """The state of the seed that a cell without a value speaks of."""
     states = [state.state for state in cell.states if state.text == cell.text]
     return (states or [cell.states[0].state])[0]
-
-
-def _left(text: str, width: int) -> str:
-    text = fit(text, width)
-    return text + " " * (width - cell_len(text))

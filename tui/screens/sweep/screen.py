@@ -157,10 +157,12 @@ class SweepScreen(Screen[None]):
     @on(VirtualList.Opened, "#grid")
     def _open_cell(self) -> None:
         cell = self.query_one(SweepGrid).cell
-        runs = [state for state in cell.states if state.run is not None] if cell is not None else []
+        if cell is None:
+            return
+        runs = [state for state in cell.states if state.run is not None]
         if len(runs) == 1 and runs[0].run is not None:
             self.app.show_run(runs[0].run.run)
-        elif cell is not None and runs:
+        elif runs:
             answers = [(str(state.cell.seed), f"seed {state.cell.seed}", state.state) for state in runs]
             self.app.push_screen(Choice(cell.name, "", answers), partial(self._open_seed, runs))
         elif cell is not None:
@@ -218,7 +220,8 @@ class SweepScreen(Screen[None]):
         removed, live = stop_sweep(self.folder, now=now)
         removal = f"{plural(removed, 'cell')} out of the queue"
         if live:
-            removal += f", {plural(live, 'run')} {'will save and end' if now else 'still to end'}"
+            fate = "will save and end" if now else "still to end"
+            removal += f", {plural(live, 'run')} {fate}"
         return f"{removal}; . resumes"
 
     def action_metric(self) -> None:

@@ -37,6 +37,16 @@ EXIT_CODES = """Exit codes:
 A run that ended with 75 or more can be resumed."""
 
 
+VALUE_RULES = {  # by the type of pydantic's error
+    "int_parsing": "a whole number",
+    "float_parsing": "a number",
+    "greater_than_equal": "at least {ge:g}",
+    "greater_than": "above {gt:g}",
+    "less_than_equal": "at most {le:g}",
+    "less_than": "below {lt:g}",
+}
+
+
 @dataclass(frozen=True)
 class Command:
     """A command: the function or Typer app that its module under `convnn.cli` defines under the module's own name.
@@ -191,6 +201,22 @@ def _without_flag_aliases(words: list[str]) -> list[str]:
     return without_aliases(words)
 
 
+def _usage_message(error: TyperException) -> str:
+    """Return the message of a usage error, which names a value of a wrong type or size as the schema does."""
+    describe = getattr(error.__cause__, "errors", None)  # of pydantic, by which Typer converts values
+    param = getattr(error, "param", None)
+    if describe is None or param is None:
+        return error.format_message()
+    detail = describe()[0]
+    rule = VALUE_RULES.get(detail["type"])
+    if rule is None:
+        return error.format_message()
+    name, value = param.get_error_hint().strip("'"), detail["input"]
+    if detail["type"].endswith("_parsing"):
+        value = repr(value)
+    return f"{name} is {value}: must be {rule.format(**detail.get('ctx', {}))}"
+
+
 def _help_hint(error: TyperException) -> str:
     command = "convnn"
     if (context := getattr(error, "ctx", None)) is not None:
@@ -234,7 +260,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     except TyperException as error:
         code = Exit.DONE  # where nothing was typed: the help was printed
         if error.format_message():
-            show_error(UserError(Problem(error.format_message(), fix=_help_hint(error))), as_json)
+            show_error(UserError(Problem(_usage_message(error), fix=_help_hint(error))), as_json)
             code = Exit.USAGE
     except (BrokenPipeError, SystemExit) as error:
         if isinstance(error, SystemExit) and not isinstance(error.__context__, BrokenPipeError):

@@ -58,9 +58,9 @@ def run(
 ) -> None:
     """Train the cells of a sweep; called again, what is done stays and everything else goes on.
 
-    A sweep is a file, or several values of flags: --K 1,4,9 or --K 1..12. It is trained by a worker in the background:
-    ctrl+c leaves the view alone. Exit codes: 0 all done, 1 some cells are not, 2 nothing was started, 75
-    the time limit was reached. With --slurm it prints the number of the job and returns.
+    A sweep is a file, or several values of flags: --K 1,4,9 or --K 1..12; `convnn sweep check` shows what it trains. A
+    worker in the background trains it: ctrl+c ends only the view. Exit codes: 0 all done, 1 some cells are not, 2
+    nothing was started, 75 the time limit was reached. With --slurm it prints the number of the job and returns.
     """
     from convnn.runs.run import runs_root
     from convnn.sweeps.start import plan_start, with_seeds

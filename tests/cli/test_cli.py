@@ -62,6 +62,9 @@ def test_bad_lines_end_with_their_code_and_make_nothing(row, convnn, tmp_path):
         (("export", "@last", "--csv", "--tensorboard", "logs"), "exclude each other"),
         (("show", "--plain"), "--follow"),
         (("rm", "@last", "--count", "2"), "--undo"),
+        (("lr-range", "quickstart", "--steps", "abc"), "--steps is 'abc': must be a whole number"),
+        (("lr-range", "quickstart", "--steps", "3"), "--steps is 3: must be at least 20"),
+        (("queue", "move", "first", "1"), "POSITION is 'first': must be a whole number"),
     ],
 )
 def test_flags_that_do_not_fit_each_other_are_refused_with_the_fix(line, fix, convnn):

@@ -36,7 +36,7 @@ def import_runs(
     as_json: arguments.Json = False,
     runs: arguments.RunsFolder = None,
 ) -> None:
-    """Make runs of the result directories of the original project.
+    """Import result directories of the original project as runs.
 
     The metrics are kept as published, and each skipped line is reported. A run is recognized by a digest of its files:
     importing it again adds nothing, and one that grew is brought up to date.

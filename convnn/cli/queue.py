@@ -38,7 +38,7 @@ def default(context: typer.Context, as_json: arguments.Json = False, runs: argum
 
 @queue.command("list")
 def list_(as_json: arguments.Json = False, runs: arguments.RunsFolder = None) -> None:
-    """List what waits and what trains, and what left the queue without being done."""
+    """List the entries that wait or train, and those that left the queue unfinished."""
     from convnn.sweeps.queue_view import queue_rows
     from convnn.sweeps.work import live_workers
 
@@ -84,21 +84,21 @@ def move(
 
 @queue.command()
 def remove(positions: Positions, runs: arguments.RunsFolder = None) -> None:
-    """Take entries out of the queue; those that train are left alone. `convnn queue undo` brings them back."""
+    """Remove entries that do not train from the queue; `convnn queue undo` restores them."""
     target = _queue(runs)
     _remove(target, _at(target, positions))
 
 
 @queue.command()
 def clear(runs: arguments.RunsFolder = None) -> None:
-    """Take out everything that does not train; `convnn queue undo` brings it back."""
+    """Remove all entries that do not train; `convnn queue undo` restores them."""
     target = _queue(runs)
     _remove(target, [entry for entry in target.entries()[0] if not target.is_claimed(entry)])
 
 
 @queue.command()
 def undo(runs: arguments.RunsFolder = None) -> None:
-    """Bring back what was removed last, in its place."""
+    """Restore the entries that were removed last, in their places."""
     for entry in _queue(runs).undo():
         say(f"{entry.title} is back")
 
@@ -111,7 +111,7 @@ def retry(
     ] = None,
     runs: arguments.RunsFolder = None,
 ) -> None:
-    """Add entries again that left the queue without being done: those of these names, else all that failed."""
+    """Add unfinished entries to the queue again: those of these names, else all that failed."""
     target = _queue(runs)
     ended = target.ended()
     for name in names or []:
@@ -131,7 +131,7 @@ def retry(
 
 @queue.command()
 def pause(runs: arguments.RunsFolder = None) -> None:
-    """Start nothing more; what trains goes on."""
+    """Start no more entries; those that train go on."""
     _queue(runs).pause("on request")
     say("paused: what trains goes on, nothing starts")
 

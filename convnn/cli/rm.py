@@ -48,7 +48,7 @@ def rm(
     yes: Annotated[bool, typer.Option("--yes", help="with --empty: also what a person put into the runs")] = False,
     runs: arguments.RunsFolder = None,
 ) -> None:
-    """Move runs to the trash of their folder, never one that trains; --undo brings them back."""
+    """Move runs to the trash of their folder, unless they train; --undo restores them."""
     from convnn.runs.run import runs_root
 
     root = runs_root(runs)

@@ -20,7 +20,7 @@ def stop(
     after_epoch: Annotated[bool, typer.Option("--after-epoch", help="let it finish the epoch first")] = False,
     runs: arguments.RunsFolder = None,
 ) -> None:
-    """Ask a running run to stop after this step, or cancel the Slurm job that it waits for; it can be resumed."""
+    """Stop a run after its step, or cancel the Slurm job that it waits for; it can be resumed."""
     from convnn.runs.control import ControlCommand, send
     from convnn.runs.find import find_run
     from convnn.runs.lock import is_locked

@@ -56,7 +56,7 @@ def run(
     no_notify: arguments.NoNotify = False,
     runs: arguments.RunsFolder = None,
 ) -> None:
-    """Train the cells of a sweep; called again, what is done stays and everything else goes on.
+    """Train the cells of a sweep; called again, it keeps finished cells and continues the others.
 
     A sweep is a file, or several values of flags: --K 1,4,9 or --K 1..12; `convnn sweep check` shows what it trains. A
     worker in the background trains it: ctrl+c ends only the view. Exit codes: 0 all done, 1 some cells are not, 2

@@ -110,7 +110,7 @@ def stop(
     now: Annotated[bool, typer.Option("--now", help="the runs that train save and end, too")] = False,
     runs: arguments.RunsFolder = None,
 ) -> None:
-    """Take the cells of a sweep out of the queue; what trains goes on. `convnn sweep run NAME` goes on with it."""
+    """Remove the cells of a sweep from the queue; those that train go on. `convnn sweep run NAME` continues it."""
     from convnn.sweeps.stop import stop_sweep
 
     folder = _folder(name, runs)

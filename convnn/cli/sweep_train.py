@@ -29,7 +29,7 @@ def train(
     requeue: arguments.Requeue = False,
     runs: arguments.RunsFolder = None,
 ) -> None:
-    """Train one cell of a sweep here, from its newest checkpoint on; a cell that is done is left alone.
+    """Train one cell of a sweep in this process, from its newest checkpoint, unless it is done.
 
     Exit codes are those of `convnn run`: 7 where another process trains the cell.
     """
@@ -108,7 +108,7 @@ def commands(
     extend: arguments.Extend = False,
     runs: arguments.RunsFolder = None,
 ) -> None:
-    """Write a sweep down, and print a line a cell that trains it: for GNU parallel, HyperQueue, PBS and others.
+    """Save a sweep and print a command per cell, for GNU parallel, HyperQueue, PBS and others.
 
     A line may run anywhere that has this runs folder, any number of times: what is done stays, the rest goes on.
     """

@@ -52,7 +52,7 @@ def table(
     as_json: arguments.FormatJson = False,
     runs: arguments.RunsFolder = None,
 ) -> None:
-    """Lay runs out by their options.
+    """Show a metric of runs in a table over their options.
 
     A cell shows the value of one run, mean ± sd (n) of repeats, and a dot where there is no run.
     """

@@ -38,7 +38,7 @@ def work(
     now: Annotated[bool, typer.Option("--now", help="with --stop: the runs save and end too")] = False,
     runs: arguments.RunsFolder = None,
 ) -> None:
-    """Train what is in the queue, a run a slot; the runs outlive this process, which ctrl+c ends."""
+    """Train the runs in the queue, one per slot; ctrl+c ends this worker, and its runs go on."""
     from convnn.runs.file_lock import flock_warnings
     from convnn.runs.run import runs_root
     from convnn.sweeps.queue import Queue

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 sweep = typer.Typer(help="Train and compare runs over several values of options.", rich_markup_mode="rich")
 EXAMPLES = """
-convnn sweep check mine.toml --all
+convnn sweep check quickstart --K 1,4,9 --seeds 3
 convnn sweep run quickstart --K 1,4,9 --seeds 3
 convnn sweep show quickstart-K --format latex
 """
@@ -46,6 +46,7 @@ def check(
     name: arguments.SweepSource,
     *,
     typed: dict[str, Any],
+    seeds: arguments.CellSeeds = None,
     all_cells: Annotated[bool, typer.Option("--all", help="list every cell")] = False,
     as_json: arguments.Json = False,
     runs: arguments.RunsFolder = None,
@@ -57,6 +58,10 @@ def check(
     from convnn.sweeps.folder import SweepFolder, find_sweep
     from convnn.sweeps.plan import plan_sweep, trained_cells
 
+    if seeds is not None:
+        from convnn.sweeps.start import with_seeds
+
+        typed = with_seeds(typed, seeds)
     root = runs_root(runs)
     past_runs = summaries(root)[0]
     plan = plan_sweep(find_sweep(name, root)[0], typed)

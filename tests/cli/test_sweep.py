@@ -39,6 +39,10 @@ def test_a_preset_and_several_values_of_flags_are_a_sweep(convnn):
     document = json.loads(convnn("sweep", "check", "quickstart", *words, "--json")[1])
     assert document["plan"]["cells"] == 18
     assert {cell["seed"] for cell in document["cells"]} == {0, 1, 2}
+    assert (
+        json.loads(convnn("sweep", "check", "quickstart", "--K", "1,4", "--seeds", "2", "--json")[1])["plan"]["cells"]
+        == 4
+    )
 
 
 def test_what_is_wrong_with_a_file_is_said_with_its_place(convnn, tmp_path):

@@ -181,7 +181,7 @@ def _remove(target: Queue, entries: list[Entry]) -> None:
     if entries and not removed:
         raise UserError(Problem("they train now", fix="stop them first: convnn stop RUN"), Exit.HELD)
     for entry in removed:
-        say(f"{entry.title} is out of the queue")
+        say(f"{entry.title} is removed from the queue")
     if len(removed) < len(entries):
         say(f"{plural(len(entries) - len(removed), 'live run')} left alone: stop with convnn stop RUN")
     undo = "; undo with: convnn queue undo" if removed else ""

@@ -114,7 +114,7 @@ def _remove(selected: list[Summary], root: Path, *, by_name: bool) -> None:
         except UserError as error:
             if by_name or error.code != Exit.HELD:
                 raise
-            say(f"{run.name} trains by now and is left alone")
+            say(f"{run.name} has started to train and is kept")
             continue
         removed += 1
         if by_name:
@@ -138,7 +138,7 @@ def _bring_back(root: Path, count: int, dry_run: bool) -> None:
         except UserError as error:
             if index == 0 or error.code != Exit.NO_RUN:
                 raise
-            return say(f"{plural(index, 'run')} came back; there are no more")
+            return say(f"{plural(index, 'run')} restored; there are no more")
     return None
 
 

@@ -317,5 +317,5 @@ def _show_end(state: SweepState) -> None:
     if state.search is not None and (reason := log_tail(state.folder)):
         say(reason)
     if not state.is_done:
-        say(f"go on with: convnn sweep run {state.name}")
+        say(f"continue with: convnn sweep run {state.name}")
     say(f"the table: convnn sweep show {state.name}")

@@ -115,10 +115,11 @@ def stop(
 
     folder = _folder(name, runs)
     removed, live = stop_sweep(folder, now=now)
-    say(f"{plural(removed, 'cell')} out of the queue")
+    say(f"{plural(removed, 'cell')} removed from the queue")
     if live:
-        say(f"{plural(live, 'run')} {'will save and end' if now else 'still to end (--now has them save and end)'}")
-    say(f"go on with: convnn sweep run {folder.name}")
+        outcome = "to save and end" if now else "still training (--now makes them save and end)"
+        say(f"{plural(live, 'run')} {outcome}")
+    say(f"continue with: convnn sweep run {folder.name}")
 
 
 def rm(
@@ -131,7 +132,7 @@ def rm(
 
     folder = _folder(name, runs)
     check_at_rest(folder)
-    say(f"{folder.name} is in {remove(folder)}; its runs are left")
+    say(f"{folder.name} is in {remove(folder)}; its runs are kept")
 
 
 def _folder(name: str, runs: Path | None) -> SweepFolder:

@@ -11,7 +11,7 @@ from support import processes
 
 TESTS = Path(__file__).parent
 KINDS = {"recovery": "recovery", "cluster": "recovery", "tui": "app", "cli": "app"}  # by folder; others are unit tests
-LONG = ("torture", "slurm")  # markers of what `make test` leaves out
+LONG = ("torture", "slurm", "imports")  # markers of what `make test` leaves out
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -81,7 +81,9 @@ def _curves(runs: Sequence[Summary], metric: str | None, x: str) -> FigureData:
             epochs = range(min(len(cost) for _, cost in members))
             xs = [fmean(cost[epoch] for _, cost in members) for epoch in epochs]
             values = [[run.history.epochs[epoch].metrics.get(metric) for run, _ in members] for epoch in epochs]
-            count = f" (n={len(members)})" if len(members) > 1 else ""
+            count = ""
+            if len(members) > 1:
+                count = f" (n={len(members)})"
             lines.append(_line(f"{label}{count}", xs, values))
         if len({len(cost) for _, cost in members}) > 1:
             notes.append(f"{label}: drawn as far as its shortest run")

@@ -199,7 +199,9 @@ def signed(value: float, metric: str) -> str:
     text = format_value(value, metric)
     if not text.strip("-0."):
         return text.lstrip("-")
-    return text if text.startswith("-") else f"+{text}"
+    if text.startswith("-"):
+        return text
+    return f"+{text}"
 
 
 def outcome(p: float) -> str:
@@ -209,4 +211,6 @@ def outcome(p: float) -> str:
 
 def p_text(p: float) -> str:
     """Return "p = 0.22", or "p < 0.001"."""
-    return "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
+    if p < 0.001:
+        return "p < 0.001"
+    return f"p = {p:.2g}"

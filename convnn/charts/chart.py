@@ -231,7 +231,9 @@ def _value_at(xs: np.ndarray, ys: np.ndarray, x: float | None) -> float | None:
 
 def _label_text(curve: Curve, value: float | None, width: int) -> str:
     """Return the label with its letter and the value at the cursor in at most `width` cells; the name is cut."""
-    value_text = "" if value is None else number(value)
+    value_text = ""
+    if value is not None:
+        value_text = number(value)
     name_width = max(3, width - 2 - cell_len(value_text) - len(curve.letter))
     return " ".join(filter(None, (curve.letter, fit(curve.label, name_width), value_text)))
 

@@ -196,8 +196,9 @@ def _paint_y_axis(canvas: Canvas, frame: Frame, log_y: bool) -> None:
 def _paint_x_numbers(canvas: Canvas, frame: Frame, x: str, log_x: bool, cursor: float | None) -> None:
     row = frame.rows + frame.axis_rows - 1
     limit = max(2, frame.columns // 10)
-    unit = "time" if x == "seconds" else x
+    unit = x
     if x == "seconds":
+        unit = "time"
         values = ticks.time_ticks(*frame.x, limit)
         words = ticks.time_labels(values)
     elif log_x:

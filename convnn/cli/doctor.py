@@ -44,7 +44,7 @@ def doctor(
     for finding in checks.findings(root, data_path):
         report(finding)
     if deep:
-        report(checks.deep(root, (lambda line: None) if as_json else say))
+        report(checks.deep(root, say))
     if as_json:
         write_json({"findings": [finding.json() for finding in findings]})
     raise typer.Exit(Exit.FAILED if any(finding.ok is False for finding in findings) else Exit.DONE)

@@ -151,7 +151,9 @@ def _empty(root: Path, dry_run: bool, *, yes: bool) -> None:
     if dry_run:
         for file in foreign_files:
             say(f"not a file of the run itself: {file}")
-        with_files = f", with {files} of your own" if foreign_files else ""
+        with_files = ""
+        if foreign_files:
+            with_files = f", with {files} of your own"
         return say(f"{plural(len(trashed), 'run')} would be deleted for good{with_files}")
     if foreign_files and not yes:
         message = f"the trash holds {files} that no run writes: {foreign_files[0]}"

@@ -61,9 +61,11 @@ class _Bash(_PlainWords, BashComplete):
         return args[1:], incomplete
 
     def format_completion(self, item: CompletionItem) -> str:
-        replaced_from = max(self._words()[-1].rfind(sign) for sign in "=:") + 1
-        start = "" if has_open_quotes(self._words()[-1]) else self._words()[-1][:replaced_from]
-        return str(item.value).removeprefix(start)
+        typed = self._words()[-1]
+        if has_open_quotes(typed):
+            return str(item.value)
+        replaced_from = max(typed.rfind(sign) for sign in "=:") + 1
+        return str(item.value).removeprefix(typed[:replaced_from])
 
     def _words(self) -> list[str]:
         """Return the words up to the cursor as they were typed, the last one empty after a space."""
@@ -90,7 +92,9 @@ class _WholeWords(_PlainWords):
 
     def get_completions(self, args: list[str], incomplete: str) -> list[CompletionItem]:
         name, equals, _ = incomplete.partition("=")
-        start = name + equals if equals and name.startswith("-") else ""
+        start = ""
+        if equals and name.startswith("-"):
+            start = name + equals
         items = super().get_completions(args, incomplete)
         return [CompletionItem(f"{start}{item.value}", item.type, item.help) for item in items]
 

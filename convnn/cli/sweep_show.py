@@ -42,7 +42,9 @@ def list_(as_json: arguments.Json = False, runs: arguments.RunsFolder = None) ->
     for state in states:
         done = sum(cell.is_done for cell in state.cells)
         others = [f"{count} {word}" for word, count in state.counts.items() if word not in ("done", "same")]
-        left = f", about {duration(state.eta)} left" if state.is_going_on and state.eta else ""
+        left = ""
+        if state.is_going_on and state.eta:
+            left = f", about {duration(state.eta)} left"
         progress = ", ".join(others) or "all done"
         if state.search is not None and not state.is_done:  # most of it is not drawn yet
             progress = state.counts_text()

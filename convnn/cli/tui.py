@@ -22,9 +22,10 @@ THEMES = ("dark", "light")
 
 def _checked_theme(name: str | None) -> str | None:
     """Return the theme of the flag, else of the environment. Raises UserError for an unknown one."""
-    place, value = ("--theme", name) if name is not None else ("CONVNN_THEME", os.environ.get("CONVNN_THEME"))
+    place, value, fix = "CONVNN_THEME", os.environ.get("CONVNN_THEME"), f"use {' or '.join(THEMES)}, or leave it empty"
+    if name is not None:
+        place, value, fix = "--theme", name, f"use {' or '.join(THEMES)}"
     if value and value not in THEMES:
-        fix = f"use {' or '.join(THEMES)}{', or leave it empty' if name is None else ''}"
         raise UserError(Problem(f"{place} is {value!r}: there is no such theme", key="theme", value=value, fix=fix))
     return value or None
 

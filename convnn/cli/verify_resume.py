@@ -45,7 +45,7 @@ def verify_resume(
     epochs = config.training.num_epochs
     if epochs < full_config.training.num_epochs:
         say(f"training {epochs} of {full_config.training.num_epochs} epochs, enough for this check")
-    result = resume_trial.run_trial(config, runs_root(runs), kills, (lambda line: None) if as_json else say)
+    result = resume_trial.run_trial(config, runs_root(runs), kills, say)
     if as_json:
         document = {
             "agree": not result.differences,
@@ -56,7 +56,9 @@ def verify_resume(
         write_json(document)
     else:
         verdict = "differs" if result.differences else "the same, bit for bit"
-        steps = f" (steps saved: {', '.join(map(str, result.kills))})" if result.kills else ""
+        steps = ""
+        if result.kills:
+            steps = f" (steps saved: {', '.join(map(str, result.kills))})"
         out().print_line(f"{verdict}: killed {plural(len(result.kills), 'time')}{steps}; digest {result.digest[:16]}")
         for difference in result.differences[:MAX_DIFFERENCES]:
             out().print_line(f"  {difference}")

@@ -31,7 +31,9 @@ class ControlCommand(Enum):
         except ValueError:
             words = [command.value for command in cls if command is not cls.PRUNE]
             suggestion = nearest(word, words)
-            fix = f"did you mean {suggestion}?" if suggestion else f"the commands are {', '.join(words)}"
+            fix = f"the commands are {', '.join(words)}"
+            if suggestion:
+                fix = f"did you mean {suggestion}?"
             raise UserError(Problem(f"unknown control command {word!r}", value=word, fix=fix)) from None
 
 

@@ -70,8 +70,12 @@ def run_of_entry(entry: os.DirEntry[str]) -> Run | None:
 
 def entry_warning(entry: os.DirEntry[str], error: OSError | UserError) -> str:
     """Return what is wrong with an entry of a root, with its path."""
-    message = str(error.strerror) if isinstance(error, OSError) else str(error)
-    return message if entry.path in message else f"{entry.path}: {message}"
+    message = str(error)
+    if isinstance(error, OSError):
+        message = str(error.strerror)
+    if entry.path in message:
+        return message
+    return f"{entry.path}: {message}"
 
 
 @damage_named

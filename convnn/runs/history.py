@@ -345,8 +345,10 @@ class History:
             values = [getattr(step, metric, None) for step in self.steps]
             if metric in self.system:
                 values = [None if math.isnan(value) else value for value in self.system[metric]]
-            xs = self._step_seconds if x == "seconds" else [float(step.step) for step in self.steps]
-            if x == "epoch":
+            xs = [float(step.step) for step in self.steps]
+            if x == "seconds":
+                xs = self._step_seconds
+            elif x == "epoch":
                 xs = [step / self.epoch_steps for step in xs]
         else:
             values = [epoch.metrics.get(metric) for epoch in self.epochs]

@@ -56,7 +56,9 @@ def import_record(directory: Path) -> dict[str, Any]:
         and isinstance(best, dict)
         and {"value", "epoch"} <= best.keys()
     )
-    return record if is_sound else {}
+    if not is_sound:
+        return {}
+    return record
 
 
 def is_ours(directory: Path) -> bool:

@@ -282,14 +282,16 @@ def not_free(path: Path, *, takes_over: bool = False) -> Problem | None:
     if not path.is_dir():
         return None
     if is_ours(path) and is_run(path):
-        fix = "resume it (--resume), move it to the trash first (--overwrite) or give another directory"
         if takes_over:
             return None
+        fix = "resume it (--resume), move it to the trash first (--overwrite) or give another directory"
         return Problem(f"{path} holds a run already", key="output.dir", fix=fix)
     names = sorted(entry.name for entry in path.iterdir() if not _is_leftover(entry))
     if not names:
         return None
-    first_names = ", ".join(names[:MAX_NAMES]) + (", ..." if len(names) > MAX_NAMES else "")
+    first_names = ", ".join(names[:MAX_NAMES])
+    if len(names) > MAX_NAMES:
+        first_names += ", ..."
     fix = "give --output_dir a directory that is empty or not there yet"
     if {text_files.ARGS, text_files.RESULTS} & set(names):
         fix += "; results of the original tool become runs with convnn import"
@@ -309,7 +311,9 @@ def check_directory(path: Path, root: Path) -> None:
     """Raises UserError where no run can be made at `path`."""
     if path == root.resolve():
         raise UserError(Problem(f"{path} is the directory of all runs", fix="give --output_dir a directory in it"))
-    parts = path.relative_to(root.resolve()).parts if path.is_relative_to(root.resolve()) else ()
+    parts: tuple[str, ...] = ()
+    if path.is_relative_to(root.resolve()):
+        parts = path.relative_to(root.resolve()).parts
     if len(parts) > 1 and parts[0].startswith("."):
         message = f"{path} is in {root / parts[0]}, which convnn manages"
         raise UserError(Problem(message, key="output.dir", fix="give --output_dir another directory"))

@@ -55,7 +55,9 @@ def model_text(model: nn.Module) -> str:
 
 def results_text(history: History) -> str:
     """Return the text of train_eval_results.txt for the epochs so far; times are seconds of training alone."""
-    lines = [_complexity(history.started)] if history.started else []
+    lines = []
+    if history.started:
+        lines.append(_complexity(history.started))
     lines += [_epoch(epoch) for epoch in history.epochs]
     if history.epochs:
         times = [epoch.metrics.get("train_s", math.nan) for epoch in history.epochs]
@@ -66,8 +68,11 @@ def results_text(history: History) -> str:
 
 
 def _complexity(started: Started) -> str:
-    flops = math.nan if started.flops is None else started.flops / 1e9
-    parameters = math.nan if started.trainable_parameters is None else started.trainable_parameters / 1e6
+    flops = parameters = math.nan
+    if started.flops is not None:
+        flops = started.flops / 1e9
+    if started.trainable_parameters is not None:
+        parameters = started.trainable_parameters / 1e6
     return f"Model Complexity (Profiler): GFLOPs: {flops:.8f}, Trainable Parameters: {parameters:.8f} M"
 
 

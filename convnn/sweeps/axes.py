@@ -222,7 +222,9 @@ def _interval_axis(name: str, table: Mapping[str, Any]) -> Axis:
         bounds = [checked_value(option, bound) for bound in bounds]
     low, high = bounds
     assert isinstance(low, int | float) and isinstance(high, int | float)
-    is_whole = option.kind == "int" if option is not None else isinstance(low, int) and isinstance(high, int)
+    is_whole = isinstance(low, int) and isinstance(high, int)
+    if option is not None:
+        is_whole = option.kind == "int"
     points = [_number_point(name, bound) for bound in (low, high)]
     interval = Interval(low, high, is_log, is_whole)
     return Axis(name if option is None else option.name, points, interval)

@@ -349,7 +349,9 @@ class _Reader:
     def _check_overlaps(self, sweep: Sweep) -> None:
         """Report options and variables that two axes of the same cells set, or an axis and a value."""
         for block in sweep.parts:
-            where = f" in block {block.id}" if block.id else ""
+            where = ""
+            if block.id:
+                where = f" in block {block.id}"
             owners: dict[str, str] = {}
             for axis in (*sweep.axes, *block.axes):
                 for key in sorted(axis.option_keys or {axis.name}):

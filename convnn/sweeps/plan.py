@@ -411,7 +411,9 @@ class CellPlanner:
         if numbered.is_infeasible or self.sweep.trains_same:
             return numbered
         first = self._first_cells.setdefault(numbered.key, index)
-        return numbered if first == index else replace(numbered, same_as=first)
+        if first == index:
+            return numbered
+        return replace(numbered, same_as=first)
 
 
 def _evaluate(

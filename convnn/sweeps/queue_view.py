@@ -84,8 +84,9 @@ def queue_rows(queue: Queue) -> tuple[list[QueueRow], list[str]]:
     rows = []
     for index, entry in enumerate(entries):
         state = queue.status(entry)
-        run = None if state == "queued" else queue.run_of(entry)
-        progress = None if run is None else live_progress(run)
+        progress = None
+        if state != "queued" and (run := queue.run_of(entry)) is not None:
+            progress = live_progress(run)
         rows.append(QueueRow(index + 1, entry, state, options[index], progress))
     return rows, warnings
 

@@ -100,7 +100,9 @@ class GridCell:
         estimate = self.estimate
         if estimate is None:
             return self.reason
-        count = f"{estimate.n} of {len(self.measured)}" if self.missing else ""
+        count = ""
+        if self.missing:
+            count = f"{estimate.n} of {len(self.measured)}"
         return mean_text(estimate, self.field.format_as, count)
 
     @property
@@ -145,11 +147,17 @@ class Results:
             return False
         return cell.value == self.best.value and cell.is_repeated == self.best.is_repeated
 
+    def col_title(self, col: str) -> str:
+        """Return a value of the axis across the top with the name of that axis; without one it is the figure."""
+        if self.col_axis is None:
+            return col
+        return f"{self.col_axis} {col}".strip()
+
     def table(self) -> Table:
         """Return the grid as text."""
         title = self.field.key
-        cols = [col if self.col_axis is None else f"{self.col_axis} {col}".strip() for col in self.cols]
-        columns = [*(Column(axis) for axis in self.row_axes), *(Column(col, right=True) for col in cols)]
+        columns = [Column(axis) for axis in self.row_axes]
+        columns += [Column(self.col_title(col), right=True) for col in self.cols]
         rows = [
             [*row, *(EMPTY if cell is None else cell.text for cell in cells)]
             for row, cells in zip(self.rows, self.grid, strict=True)
@@ -216,7 +224,9 @@ class Results:
         elif tested:
             similar = [cell.name for cell, comparison in tested if not comparison.distinguishable]
             names = ", ".join(similar[:MAX_NAMES]) or "none"
-            more = f" and {len(similar) - MAX_NAMES} more" if len(similar) > MAX_NAMES else ""
+            more = ""
+            if len(similar) > MAX_NAMES:
+                more = f" and {len(similar) - MAX_NAMES} more"
             yield (
                 f"not distinguishable from {reference.name}: {names}{more} "
                 f"(of {plural(len(tested), 'cell')}, p-values Holm-adjusted)"

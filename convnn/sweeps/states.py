@@ -78,7 +78,9 @@ class CellState:
 
     def json(self) -> dict[str, Any]:
         """Return the cell as `convnn sweep show --json` writes it."""
-        metrics = {} if self.run is None else {name: value._asdict() for name, value in self.run.metrics.items()}
+        metrics: dict[str, Any] = {}
+        if self.run is not None:
+            metrics = {name: value._asdict() for name, value in self.run.metrics.items()}
         return {
             "index": self.cell.index,
             "name": self.cell.name,
@@ -183,7 +185,9 @@ class SweepState:
         if self.search is not None:
             trials = trials_of(self.cells)
             repeats = sum(len(trial.repeats) for trial in trials)
-            more = f" and {plural(repeats, 'repeat')} of the best" if repeats else ""
+            more = ""
+            if repeats:
+                more = f" and {plural(repeats, 'repeat')} of the best"
             total = f"{len(trials)} of {plural(self.search.trials, 'trial')}{more}"
         else:
             total = plural(len(self.cells), "cell")
@@ -202,14 +206,16 @@ def read_state(folder: SweepFolder, runs: Sequence[Summary] | None = None) -> Sw
     causes = {entry.run: entry.cause for entry in reversed(queue.ended()) if entry.run is not None}
     states: dict[int, CellState] = {}
     for cell in cells:
-        first = None if cell.same_as is None else states.get(cell.same_as)
         if cell.reason:
             states[cell.index] = CellState(cell, INFEASIBLE)
         elif cell.same_as is not None:
-            states[cell.index] = CellState(cell, SAME, *((first.run, first.progress) if first else ()))
+            states[cell.index] = CellState(cell, SAME)
+            if (first := states.get(cell.same_as)) is not None:
+                states[cell.index] = CellState(cell, SAME, first.run, first.progress)
         else:
-            path = cell.run_path(folder.root)
-            run = None if path is None else _summary(path, by_path)
+            path, run = cell.run_path(folder.root), None
+            if path is not None:
+                run = _summary(path, by_path)
             state = _cell_state(cell, run, str(path), entries, causes, queue)
             states[cell.index] = _with_job(state, folder)
     return SweepState(folder, list(states.values()), warnings, folder.search(), folder.is_searching)

@@ -12,7 +12,7 @@ from convnn.runs.control import ControlCommand
 from convnn.runs.slurm_jobs import SCRIPT, element_of_run, job_of_run, refresh
 from convnn.slurm_job import NoSlurmError, cancel
 from convnn.sweeps.folder import SweepFolder
-from convnn.sweeps.queue import Queue
+from convnn.sweeps.queue import Entry, Queue
 from convnn.sweeps.search.process import stop_coordinator
 from convnn.sweeps.states import read_state
 
@@ -34,7 +34,9 @@ def stop_sweep(folder: SweepFolder, *, now: bool = False) -> tuple[int, int]:
     removed = queue.remove(entries)
     ids = {entry.id for entry in removed}
     live = [entry for entry in entries if entry.id not in ids]
-    starting = list(live) if now else []
+    starting: list[Entry] = []
+    if now:
+        starting = live
     deadline = time.monotonic() + STARTING_SECONDS
     while starting and time.monotonic() < deadline:  # one that starts takes no commands yet
         starting = [entry for entry in starting if queue.is_claimed(entry) and not _send_stop(entry.run_path)]
@@ -55,9 +57,9 @@ def _stop_jobs(folder: SweepFolder, *, now: bool) -> tuple[int, int]:
     waiting = [job.name for job, _ in jobs if job.state.is_waiting]
     live = [(job, run) for job, run in jobs if not job.state.is_waiting]
     cancel(waiting)
-    for job, run in live if now else []:
-        if not _send_stop(run):
-            cancel([job.name])  # it starts, and takes no commands yet
+    if now:
+        starting = [job.name for job, run in live if not _send_stop(run)]
+        cancel(starting)  # one that starts takes no commands yet
     return len(waiting), len(live)
 
 

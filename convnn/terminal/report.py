@@ -195,7 +195,9 @@ def status_sentence(history: History, status: str) -> tuple[str, Tone]:
 
 def outcome_sentence(event: Finished, elapsed: float = 0.0) -> str:
     """Return how a run ended, after so many seconds of training: "failed after 3 h 20 m: OSError: ..."."""
-    time = f" after {duration(elapsed)}" if elapsed else ""
+    time = ""
+    if elapsed:
+        time = f" after {duration(elapsed)}"
     if event.outcome == "stopped" and event.cause.startswith(STOP_REQUESTS):
         return f"stopped on request{time}"
     if event.status == PRUNED:

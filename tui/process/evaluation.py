@@ -32,5 +32,7 @@ def _failure(run: Run) -> str:
 
 def _value_text(name: str, value: float | str) -> str:
     metric = metric_info(name)
-    unit = f" {metric.unit}" if metric.unit else ""
+    unit = ""
+    if metric.unit:
+        unit = f" {metric.unit}"
     return f"{metric.name} {format_value(float(value), name)}{unit}"

@@ -102,7 +102,9 @@ class QueueList(VirtualList[QueueItem]):
         return len(self.items) + 3
 
     def column_titles(self, width: int) -> Text:
-        style = f"bold {self.app.theme_variables['warning']}" if self.is_warning else ""
+        style = ""
+        if self.is_warning:
+            style = f"bold {self.app.theme_variables['warning']}"
         return Text(fit(f" {escaped(self.status)}", width), style)
 
     def render_item(self, item: QueueItem, width: int) -> list[Text]:

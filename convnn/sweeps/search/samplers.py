@@ -77,25 +77,36 @@ class CmaSampler(BaseSampler):
         return {name: _from_unit(search_space[name], float(share)) for name, share in shares}
 
 
-def _bounds(distribution: BaseDistribution) -> tuple[float, float, bool]:
-    """Return the bounds of a distribution on the scale that it is uniform on, and whether that is logarithmic.
+def _scaled(distribution: BaseDistribution, value: float) -> float:
+    """Return a value on the scale that a distribution is uniform on."""
+    assert isinstance(distribution, IntDistribution | FloatDistribution)
+    if distribution.log:
+        return math.log(value)
+    return value
+
+
+def _bounds(distribution: BaseDistribution) -> tuple[float, float]:
+    """Return the bounds of a distribution on the scale that it is uniform on.
 
     A whole number has a share of the scale from half below it to half above it.
     """
     assert isinstance(distribution, IntDistribution | FloatDistribution)
     margin = 0.5 if isinstance(distribution, IntDistribution) else 0.0
-    low, high = distribution.low - margin, distribution.high + margin
-    return (math.log(low), math.log(high), True) if distribution.log else (low, high, False)
+    return _scaled(distribution, distribution.low - margin), _scaled(distribution, distribution.high + margin)
 
 
 def _to_unit(distribution: BaseDistribution, value: float) -> float:
-    low, high, is_log = _bounds(distribution)
-    return ((math.log(value) if is_log else value) - low) / (high - low)
+    low, high = _bounds(distribution)
+    return (_scaled(distribution, value) - low) / (high - low)
 
 
 def _from_unit(distribution: BaseDistribution, share: float) -> float:
     assert isinstance(distribution, IntDistribution | FloatDistribution)
-    low, high, is_log = _bounds(distribution)
+    low, high = _bounds(distribution)
     value = low + share * (high - low)
-    value = min(max(math.exp(value) if is_log else value, distribution.low), distribution.high)
-    return round(value) if isinstance(distribution, IntDistribution) else value
+    if distribution.log:
+        value = math.exp(value)
+    value = min(max(value, distribution.low), distribution.high)
+    if isinstance(distribution, IntDistribution):
+        return round(value)
+    return value

@@ -25,10 +25,13 @@ def describe(axis: Axis) -> str:
     """Return the values of an axis in words: "0.0001 to 0.1, logarithmic", "1 to 9 (9 values)", "Col, Loc_Col"."""
     labels = [point.label for point in axis.points]
     if axis.interval is not None:
-        return f"{labels[0]} to {labels[1]}" + (", logarithmic" if axis.interval.log else "")
+        scale = ", logarithmic" if axis.interval.log else ""
+        return f"{labels[0]} to {labels[1]}{scale}"
     if not axis.is_categorical:
         return f"{labels[0]} to {labels[-1]} ({plural(len(labels), 'value')})"
-    more = f" and {len(labels) - MAX_NAMES} more" if len(labels) > MAX_NAMES else ""
+    more = ""
+    if len(labels) > MAX_NAMES:
+        more = f" and {len(labels) - MAX_NAMES} more"
     return ", ".join(labels[:MAX_NAMES]) + more
 
 
@@ -59,7 +62,8 @@ def parameter_of(axis: Axis, label: str) -> Parameter:
     """Return the parameter of a point by its label. Raises ValueError where the axis has no such point."""
     labels = [point.label for point in axis.points]
     if axis.interval is None:
-        return labels[labels.index(label)] if axis.is_categorical else labels.index(label)
+        index = labels.index(label)
+        return label if axis.is_categorical else index
     option = find_option(axis.name)
     value = float(label) if option is None else BY_KEY[option.key].parse(label)
     if not isinstance(value, int | float):

@@ -103,7 +103,9 @@ class CostPanel(Widget):
         need = Text(memory(plan.memory_bytes), "bold")
         free = self.costs.free_bytes
         if free is None:
-            unknown = f"free memory of {self.costs.device} unknown" if self.costs.device else ""
+            unknown = ""
+            if self.costs.device:
+                unknown = f"free memory of {self.costs.device} unknown"
             return need, Text(unknown, "dim")
         word, color = memory_verdict(plan.memory_bytes, free)
         need.append(f" of {memory(free)}", "not bold")

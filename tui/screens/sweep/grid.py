@@ -81,7 +81,7 @@ class SweepGrid(VirtualList[SweepRow]):
             self.refresh()
             self.post_message(self.Focused())
 
-    def actionpadded(self) -> None:
+    def action_left(self) -> None:
         self._move_column(-1)
 
     def action_right(self) -> None:
@@ -118,7 +118,8 @@ class SweepGrid(VirtualList[SweepRow]):
         if self.results is None:
             return CELL_WIDTH[0]
         texts = [cell_text(cell, is_best=False) for cell in self.results.cells[:200]]
-        widest = max((cell_len(text) for text in [*texts, *map(self._column_title, self.results.cols)]), default=0)
+        texts += [escaped(self.results.col_title(col)) for col in self.results.cols]
+        widest = max(map(cell_len, texts), default=0)
         return max(CELL_WIDTH[0], min(widest + 2, CELL_WIDTH[1]))
 
     @property
@@ -139,11 +140,6 @@ class SweepGrid(VirtualList[SweepRow]):
 
     # -- drawing ----------------------------------------------------------------------------------------------------
 
-    def _column_title(self, col: str) -> str:
-        if self.results is not None and self.results.col_axis is not None:
-            col = f"{self.results.col_axis} {col}"
-        return escaped(col)
-
     def column_titles(self, width: int) -> Text:
         assert self.results is not None
         line = Text()
@@ -151,7 +147,7 @@ class SweepGrid(VirtualList[SweepRow]):
             line.append(padded(escaped(axis), label_width))
         cols = self.results.cols[self.first_column : self.first_column + self._visible_columns]
         for col in cols:
-            line.append(padded(self._column_title(col), self._cell_width + 1))
+            line.append(padded(escaped(self.results.col_title(col)), self._cell_width + 1))
         return line
 
     def mark_current(self, line: Text, width: int) -> None:
@@ -202,7 +198,9 @@ def cell_text(cell: GridCell | None, *, is_best: bool) -> str:
     if cell.value is not None:
         return f"{escaped(cell.text)} {BEST}" if is_best else escaped(cell.text)
     state = furthest_state(cell)
-    glyph = f"{STATUSES[state].glyph} " if state in STATUSES else ""
+    glyph = ""
+    if state in STATUSES:
+        glyph = f"{STATUSES[state].glyph} "
     return glyph + escaped(cell.text)
 
 

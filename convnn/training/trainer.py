@@ -103,7 +103,9 @@ class Trainer:
         if problem := early_stop_problem(config, validation=data.val is not None):
             raise UserError(problem)
         free = training_device.free_memory(device)  # before the model takes its part
-        warnings = [warning] if (warning := shortage(config, data.image_size, len(data.classes), free)) else []
+        warnings = []
+        if warning := shortage(config, data.image_size, len(data.classes), free):
+            warnings.append(warning)
         peak_memory = training_device.PeakMemory(device)
         try:
             state = build_train_state(config, data, device, split_seed, group)

@@ -79,7 +79,9 @@ class Form(VerticalScroll, can_focus=False):
         if focused is not None and previous_state is not None and focused.state.problems != previous_state.problems:
             self._reveal(focused)  # with them it takes more or fewer lines
         self.general_problems.display = bool(checked.general_problems)
-        self.general_problems.update(problem_text(checked.general_problems))
+        problems = problem_text(checked.general_problems)
+        if problems != self.general_problems.content:  # else each key would lay out the screen anew
+            self.general_problems.update(problems)
 
     def fill(self, draft: Draft) -> None:
         """Set the controls to the texts of a draft.

@@ -201,7 +201,9 @@ def _metric_field(key: str, metric: str, *, best: bool) -> Field:
         values = run.metrics.get(metric)
         if values is None:
             return UNKNOWN
-        return _or_unknown(values.best if best else values.last)
+        if best:
+            return _or_unknown(values.best)
+        return _or_unknown(values.last)
 
     return Field(key, "number", get, lambda value: format_value(value, metric), metric=metric, best=best)
 

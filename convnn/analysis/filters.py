@@ -199,7 +199,9 @@ class InOrder:
 
 
 def _join(operator: type[AllOf] | type[AnyOf], conditions: Sequence[Condition]) -> Condition:
-    return conditions[0] if len(conditions) == 1 else operator(conditions)
+    if len(conditions) == 1:
+        return conditions[0]
+    return operator(conditions)
 
 
 # -- values ----------------------------------------------------------------------------------------------------

@@ -97,8 +97,10 @@ def remove_view(name: str) -> None:
 
 
 def _document(path: Path) -> tomlkit.TOMLDocument:
+    if not path.exists():
+        return tomlkit.document()
     try:
-        return tomlkit.parse(read_text(path)) if path.exists() else tomlkit.document()
+        return tomlkit.parse(read_text(path))
     except TOMLKitError as error:
         raise UserError(Problem(f"not valid TOML: {error}", file=str(path))) from error
 

@@ -126,8 +126,9 @@ def evaluate_checkpoint(
     from convnn.worker.evaluate_run import evaluate_run  # torch comes in here
     from convnn.worker.load_run import TrainedRun
 
-    # a checkpoint of a run with the option holds the recalibrated statistics
-    batches = config.training.bn_recalibrate if RECALIBRATE in typed else 0
+    batches = 0  # a checkpoint of a run with the option holds the recalibrated statistics
+    if RECALIBRATE in typed:
+        batches = config.training.bn_recalibrate
     result = evaluate_run(
         TrainedRun(run),
         config,

@@ -182,8 +182,8 @@ def _image(trained: TrainedRun, checkpoint: str, image: str, split: str | None) 
         return image_of_split(trained, checkpoint, split or "test", int(image))
     path = Path(image).expanduser()
     if not path.is_file():
-        message = f"--image is {image!r}: must be the path of an image, or a number from 0"
-        raise UserError(Problem(message, key="image", value=image), Exit.DATA)
+        message, fix = f"--image is {image!r}: there is no such file", "give the path of an image, or a number from 0"
+        raise UserError(Problem(message, key="image", value=image, fix=fix), Exit.DATA)
     if split is not None:
         raise UserError(Problem("--split is for images of the data set", key="split", fix="leave it out"))
     return image_of_file(trained, path)

@@ -54,9 +54,9 @@ def lr_range(
     Each step multiplies the rate by the same factor. The ramp ends where the loss diverges. Nothing is written.
     """
     _check_rates(min_lr, max_lr)
-    chosen = read(preset) if preset is not None else None
-    if chosen is not None:  # without what a ramp does not do: epochs, evaluation, checkpoints
-        keys = {option.key for option in FLAGS}
+    chosen = None
+    if preset is not None:  # without what a ramp does not do: epochs, evaluation, checkpoints
+        chosen, keys = read(preset), {option.key for option in FLAGS}
         chosen = replace(chosen, values={key: value for key, value in chosen.values.items() if key in keys})
     resolved = resolve_with_data(chosen, typed)
     config = resolved.checked()
@@ -147,7 +147,9 @@ def _print_chart(points: Sequence[RampStep], smoothed: list[float], suggestion: 
     console = out()
     end = next((i for i, loss in enumerate(smoothed) if loss > CHARTED_RISE * smoothed[0]), len(smoothed))
     rates = [point.lr for point in points[:end]]
-    marks = [] if suggestion.lr is None else [(suggestion.lr, "suggestion")]
+    marks = []
+    if suggestion.lr is not None:
+        marks.append((suggestion.lr, "suggestion"))
     chart = draw(
         [
             Series("smoothed", rates, smoothed[:end]),

@@ -88,8 +88,11 @@ def check(names: arguments.Presets = None, as_json: arguments.Json = False) -> N
 
 
 def _row(preset: Preset, problems: tuple[Problem, ...]) -> dict[str, object]:
-    path = None if preset.path is None else str(preset.path)
-    return {"name": preset.name, "path": path, "problems": [problem.json() for problem in problems]}
+    return {
+        "name": preset.name,
+        "path": preset.path and str(preset.path),
+        "problems": [problem.json() for problem in problems],
+    }
 
 
 @presets.command()

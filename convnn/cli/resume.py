@@ -90,7 +90,9 @@ def resume(
             with suppress(OSError), lock_run(target.path):  # raises UserError where another process trains it
                 pass
         say(f"continuing {target.name}")
-    config = resolved.checked() if typed else recorded  # rules of a later version must not end a run
+    config = recorded  # rules of a later version must not end a run
+    if typed:
+        config = resolved.checked()
     raise typer.Exit(
         train(
             target,

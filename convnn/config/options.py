@@ -158,7 +158,8 @@ class Option:
             return self._inside(value)
         if self.pattern is not None and isinstance(value, str):
             name = re.sub(r"[^A-Za-z0-9._+=-]+", "-", value).strip("-.")[:80]
-            return name if re.fullmatch(self.pattern, name) else self.default
+            if re.fullmatch(self.pattern, name):
+                return name
         return self.default
 
     def _inside(self, value: float) -> Value:

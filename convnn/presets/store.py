@@ -77,7 +77,9 @@ def find(name: str) -> Path:
 
 def _no_file(name: str, path: Path) -> Problem:
     """Return why a path that was typed as a preset is none, with the name that was likely meant as its fix."""
-    message = f"{name} is a directory" if path.is_dir() else f"there is no preset file {name}"
+    message = f"there is no preset file {name}"
+    if path.is_dir():
+        message = f"{name} is a directory"
     known = listed()
     if path.stem in known:
         return Problem(message, fix=f"use {path.stem}, the name of {known[path.stem][0]}")

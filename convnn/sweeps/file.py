@@ -242,9 +242,8 @@ class _Reader:
         name = self._text("base")
         if not name:
             return None
-        beside = self.path.parent / name if self.path and not Path(name).is_absolute() else None
-        if name.endswith(".toml") and beside is not None and beside.is_file():
-            name = str(beside)
+        if self.path and name.endswith(".toml") and (beside := self.path.parent / name).is_file():
+            name = str(beside)  # which is the name itself where that is absolute
         preset = self._try(store.read, name)
         if preset is not None:
             self.problems += preset.problems

@@ -263,7 +263,9 @@ def find_folder(name: str, root: Path) -> SweepFolder:
     names = sweep_names(root)
     if name in names and SweepFolder(root, name).is_there:
         return SweepFolder(root, name)
-    fix = f"the sweeps there: {', '.join(names)}" if names else "start one: convnn sweep run"
+    fix = "start one: convnn sweep run"
+    if names:
+        fix = f"the sweeps there: {', '.join(names)}"
     message = f"there is no sweep {name} in {root}{did_you_mean(name, names)}"
     raise UserError(Problem(message, value=name, fix=fix), Exit.NO_RUN)
 
@@ -286,8 +288,9 @@ def find_sweep(name: str, root: Path) -> tuple[Sweep, list[str]]:
     notes = []
     if len(meanings) > 1:
         notes.append(f"{name} is {meanings[0]} here, not {' or '.join(meanings[1:])}")
-    sweep = folder.sweep() if is_started else sweep_file.find_sweep(name)
-    return sweep, notes
+    if is_started:
+        return folder.sweep(), notes
+    return sweep_file.find_sweep(name), notes
 
 
 def named(sweep: Sweep, name: str | None, *, is_preset: bool) -> Sweep:
@@ -298,9 +301,10 @@ def named(sweep: Sweep, name: str | None, *, is_preset: bool) -> Sweep:
     template = sweep.template
     if is_preset:
         template = "-".join([sweep.name, *(f"{axis.name}{{{axis.name}}}" for axis in sweep.axes)])
-    if name is None and is_preset:
-        name = "-".join([sweep.name, *([axis.name for axis in sweep.axes] or ["seeds"])])
-    name = sweep.name if name is None else name
+        if name is None:
+            name = "-".join([sweep.name, *([axis.name for axis in sweep.axes] or ["seeds"])])
+    if name is None:
+        name = sweep.name
     if not is_sweep_name(name):
         fix = "give --name NAME: letters, digits and . _ + = -, 80 at most"
         raise UserError(Problem(f"{name!r} cannot be the name of a sweep", key="name", value=name, fix=fix))

@@ -314,7 +314,9 @@ class Queue:
         if isinstance(finished, Finished) and finished.outcome == "done":
             return self.leave(entry, "")
         if isinstance(finished, Finished) and finished.outcome in ("failed", "diverged", "stopped"):
-            cause = PRUNED if finished.status == PRUNED else f"{finished.outcome}: {finished.cause}"
+            cause = f"{finished.outcome}: {finished.cause}"
+            if finished.status == PRUNED:
+                cause = PRUNED
             return self.leave(entry, cause[:CAUSE_LENGTH])
         if finished is None and code is not None and Exit.FAILED <= code < Exit.TIME_LIMIT and code != Exit.HELD:
             return self.leave(entry, f"exit code {code}: {self.log_tail(entry)}"[:CAUSE_LENGTH])

@@ -101,7 +101,9 @@ def plan_sweep_start(
     if not (again or plan.sweep.trains_same or plan.sweep.search):
         done = done_runs(runs)
         trained = {cell.index: done[cell.key] for cell in plan.to_train if cell.key in done}
-    state = read_state(folder, runs) if folder.is_there else None
+    state = None
+    if folder.is_there:
+        state = read_state(folder, runs)
     left = [cell for cell in plan.to_train if cell.index not in trained]
     return PlannedSweep(folder, plan, trained, state, sweep_cost(plan, left, runs))
 
@@ -260,7 +262,9 @@ def _next_step(
         return cell, entry.model_copy(update={"sweep": folder.name, "cell": cell.index})
     if trained is not None:
         path = Path(trained.path)
-        name = path.name if path.parent == folder.root else str(path)
+        name = str(path)
+        if path.parent == folder.root:
+            name = path.name
         return cell.model_copy(update={"run": name, "reused": True}), None
     if cell.reused:  # and was removed since
         return _with_new_run(folder, cell)

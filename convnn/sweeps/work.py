@@ -152,8 +152,9 @@ class Worker:
         if claim is None:
             return False
         with claim:
-            present = self.queue.current(entry)
-            cause = None if present is None else self.queue.settle(present)
+            cause = None
+            if (present := self.queue.current(entry)) is not None:
+                cause = self.queue.settle(present)
             self._report(entry, cause)
         return cause is not None
 
@@ -214,8 +215,7 @@ class Worker:
             waiting.pop(0)
             taken = free[:needed]
             claim = self.queue.claim(entry)
-            present = None if claim is None else self.queue.current(entry)
-            if claim is None or present is None:
+            if claim is None or (present := self.queue.current(entry)) is None:
                 continue  # another worker was first
             reach("work.claimed")
             try:

@@ -237,9 +237,9 @@ def event_line(event: Event, history: History) -> tuple[str, Tone]:
         case Paused():
             return f"paused in epoch {event.epoch}, after step {event.step}", "warning"
         case Resumed():
-            notes = [event.note] if event.exact else ["not exact", event.note]
             line = f"resumed in epoch {event.epoch}, after step {event.step}"
-            if about := ": ".join(filter(None, notes)):
+            about = "" if event.exact else "not exact"
+            if about := ": ".join(filter(None, [about, event.note])):
                 line += f" ({about})"
             return line, "warning"
         case Noted() | Changed():

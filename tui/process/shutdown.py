@@ -192,7 +192,9 @@ def _exit_code(app: App[int], shutdown: Shutdown, terminal: Terminal) -> int:
 
 def _last_words(launch: Launch, has_ended: bool, patience: float) -> list[str]:
     """How the launch that was cut short ended, and how it is resumed, if it can be."""
-    words = f"did not stop within {patience:.0f} s: killed" if patience else "killed"
+    words = "killed"
+    if patience:
+        words = f"did not stop within {patience:.0f} s: killed"
     can_resume = True
     if has_ended and launch.error is not None:
         words = f"failed: {escaped(str(launch.error).splitlines()[0])}"

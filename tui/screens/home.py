@@ -400,4 +400,6 @@ def _columns(now: Callable[[], float]) -> list[Field]:
 def _epochs(run: Summary) -> Any:
     """Epochs of how many: 3/30."""
     epochs = run.config.value("training.num_epochs")
-    return str(run.epoch) if epochs is UNKNOWN else f"{run.epoch}/{epochs}"
+    if epochs is UNKNOWN:
+        return str(run.epoch)
+    return f"{run.epoch}/{epochs}"

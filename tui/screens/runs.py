@@ -276,7 +276,8 @@ class RunsScreen(Screen[None]):
         except (UserError, OSError) as error:
             self.app.say(str(error), error=True)
             return
-        self.app.say(f"the view {name.strip()} is {'replaced' if replaced else 'saved'}")
+        outcome = "replaced" if replaced else "saved"
+        self.app.say(f"the view {name.strip()} is {outcome}")
 
     # -- filtering --------------------------------------------------------------------------------------------------
 

@@ -30,7 +30,9 @@ class ChartSettings:
         """Return the visible part of the x range: around the cursor or, without one, at the end."""
         start, end = full_range
         span = (end - start) / self.zoom
-        left = end - span if self.cursor is None else self.cursor - span / 2
+        left = end - span
+        if self.cursor is not None:
+            left = self.cursor - span / 2
         left = min(max(left, start), end - span)
         return left, left + span
 
@@ -38,7 +40,9 @@ class ChartSettings:
         """Move the cursor along x; a new cursor appears at the edge of the window that it moves away from."""
         if self.cursor is None:
             return replace(self, cursor=self.window(full_range)[distance < 0])
-        digits = max(0, -math.floor(math.log10(abs(distance)))) if distance else 0  # enough to tell two columns apart
+        digits = 0
+        if distance:  # enough to tell two columns apart
+            digits = max(0, -math.floor(math.log10(abs(distance))))
         start, end = full_range
         return replace(self, cursor=min(max(round(self.cursor + distance, digits), start), end))
 

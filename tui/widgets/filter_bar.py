@@ -123,7 +123,9 @@ class FilterBar(Vertical):
     @on(events.DescendantBlur)
     def _show_note(self) -> None:
         """Show the error and, while the input has the focus, completions."""
-        lines = [Text(escaped(self._error), self.app.theme_variables["error"])] if self._error else []
+        lines = []
+        if self._error:
+            lines.append(Text(escaped(self._error), self.app.theme_variables["error"]))
         if self.input.has_focus:
             text = self.input.value
             start = max(text.rfind(separator) for separator in (" ", "(")) + 1

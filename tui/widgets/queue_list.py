@@ -89,8 +89,7 @@ class QueueList(VirtualList[QueueItem]):
         self.status, self.is_warning = status, is_warning
         current = self.current
         self.set_items(items)
-        row = None if current is None else self._row_of(current)
-        if row is not None:
+        if current is not None and (row := self._row_of(current)) is not None:
             self.cursor = row
 
     def item_key(self, item: QueueItem) -> object:

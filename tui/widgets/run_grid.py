@@ -181,8 +181,10 @@ class RunGrid(VirtualList[GridRow]):
 
     def _show_scroll_position(self) -> None:
         count = len(self.visible_columns(max(40, self.size.width)))
-        position = f"columns {self.first_column + 1}-{self.first_column + count} of {len(self.columns)}  ← →"
-        self.border_subtitle = position if self.items and count < len(self.columns) else ""
+        self.border_subtitle = ""
+        if self.items and count < len(self.columns):
+            last = self.first_column + count
+            self.border_subtitle = f"columns {self.first_column + 1}-{last} of {len(self.columns)}  ← →"
 
     def on_resize(self) -> None:
         super().on_resize()
@@ -314,7 +316,10 @@ def _label(row: GridRow) -> str:
 
 def _label_width(row: GridRow, label: str) -> int:
     """Cells of a label with its indent and, of a group, its arrow."""
-    return cell_len(label) + 2 * row.depth + (2 if row.node else 0)
+    width = cell_len(label) + 2 * row.depth
+    if row.node:
+        width += 2
+    return width
 
 
 def _cell(column: Field, text: str, width: int) -> str:

@@ -165,14 +165,18 @@ class Coordinator:
 
     def _add(self, cell: Cell, trial: int, repeats: int | None = None) -> bool:
         """Make a cell of the sweep, and queue it unless it is trained already; return whether it has a run."""
-        runs = [] if self.sweep.trains_same else summaries(self.folder.root)[0]
+        done = {}
+        if not self.sweep.trains_same:
+            done = done_runs(summaries(self.folder.root)[0])
         with self.folder.changing():
             recorded = self.folder.add_trial(self.sweep, cell, trial, repeats)
             reach("search.recorded")
             if recorded.run is None:
                 return False
-            trained = done_runs(runs).get(cell.key)
-            queue_cells(self.folder, [CellState(recorded, WAITING)], {} if trained is None else {recorded.id: trained})
+            trained = {}
+            if cell.key in done:
+                trained[recorded.id] = done[cell.key]
+            queue_cells(self.folder, [CellState(recorded, WAITING)], trained)
             reach("search.queued")
         return True
 

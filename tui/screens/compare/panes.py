@@ -129,7 +129,9 @@ def table_text(table: Table, width: int, first: int = 0, *, row_colors: Sequence
     header_and_rows, hidden = lines(scrolled(table, width, first), width)
     if not table.rows:
         header_and_rows = []
-    parts = [Text(escaped(table.title), "bold")] if table.title else []
+    parts = []
+    if table.title:
+        parts.append(Text(escaped(table.title), "bold"))
     for index, line in enumerate(header_and_rows):
         text = Text(line, "" if index else "dim")
         if index and row_colors:
@@ -184,7 +186,9 @@ class ComparedCurves(Widget, can_focus=True):
         if self.comparison is None:
             return []
         chosen = self.comparison.metric
-        second = monitored(validation=False) if metric_info(chosen).name == "loss" else "train_loss"
+        second = "train_loss"
+        if metric_info(chosen).name == "loss":
+            second = monitored(validation=False)
         logged = {name for run in self.comparison.runs for name in run.history.metrics}
         if second in logged and self.app.size.width >= TWO_CHARTS_WIDTH:
             return [chosen, second]

@@ -79,7 +79,9 @@ class CompareScreen(Screen[None]):
     def _compare(self, runs: list[Summary], metric: str | None) -> Comparison:
         """Compare the runs as they are now."""
         current = [summarize(run.run) if STATUSES[run.status].is_live else run for run in runs]
-        figure = f"best:{metric}" if metric else "best"
+        figure = "best"
+        if metric:
+            figure = f"best:{metric}"
         return compare(current, self.app.runs, key=figure, metric=metric, effect_size=EFFECT)
 
     def _show_problem(self, problem: str) -> None:

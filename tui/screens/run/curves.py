@@ -20,9 +20,11 @@ if TYPE_CHECKING:
 
 def loss(history: History, x: Axis) -> list[Series]:
     """The mean loss of each split by epoch, and the loss of each step."""
+    curves = split_series(history, "loss", x)
     xs, ys = step_series(history, "loss", x)
-    steps = [Series("step", xs, ys, SERIES_COLORS["step"], is_background=True)] if len(xs) else []
-    return [*split_series(history, "loss", x), *steps]
+    if len(xs):
+        curves.append(Series("step", xs, ys, SERIES_COLORS["step"], is_background=True))
+    return curves
 
 
 def accuracy(history: History, x: Axis) -> list[Series]:

@@ -86,7 +86,9 @@ def _last_epoch(history: History) -> Iterator[tuple[str, str]]:
     if "images_per_s" in metrics:
         yield "speed", f"{number(metrics['images_per_s'])} images/s"
     if "train_s" in metrics:
-        test = f" + {duration(metrics['eval_s'])} test" if "eval_s" in metrics else " training"
+        test = " training"
+        if "eval_s" in metrics:
+            test = f" + {duration(metrics['eval_s'])} test"
         yield "epoch", f"{duration(metrics['train_s'])}{test}"
 
 

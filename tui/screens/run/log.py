@@ -74,7 +74,9 @@ class LogPane(Pane, can_focus=False):
     def show(self, history: History, changes: Changes) -> None:
         """Add the new events and printed lines, in the order of time where it is known."""
         lines = [line for event in changes.events if (line := self._event_line(event, history))]
-        time = lines[0].time if lines and not self._last_time else self._last_time
+        time = self._last_time
+        if lines and not time:
+            time = lines[0].time
         for text in changes.log_lines:
             if match := LOGGED_TIME.match(text):
                 time = datetime.strptime(match[1], "%Y-%m-%d %H:%M:%S").timestamp() + 0.999

@@ -67,4 +67,6 @@ def step_series(history: History, field: str, x: Axis) -> Points:
     if field == "loss":
         return xs, ys
     known = ~np.isnan(ys)
-    return (xs, ys) if known.all() else (xs[known], ys[known])
+    if known.all():
+        return xs, ys
+    return xs[known], ys[known]

@@ -88,7 +88,7 @@ class CheckedDraft:
     def fixable_problem(self, key: str | None) -> Problem | None:
         """The first problem whose fix can be applied, preferably of this option."""
         problems = [problem for problem in self.problems if problem.change]
-        return next((problem for problem in problems if problem.key == key), problems[0] if problems else None)
+        return min(problems, key=lambda problem: problem.key != key, default=None)
 
 
 @dataclass

@@ -155,8 +155,9 @@ class Form(VerticalScroll, can_focus=False):
     def _go_to_section(self, distance: int) -> None:
         """Focus the first field of another section, with the title of the section at the top of the view."""
         sections = list(self.titles)
-        focused = self.focused_field
-        index = sections.index(focused.option.section) if focused else 0
+        index = 0
+        if self.focused_field is not None:
+            index = sections.index(self.focused_field.option.section)
         section = sections[max(0, min(index + distance, len(sections) - 1))]
         first_field = next(field for field in self.fields.values() if field.option.section == section)
         self.go_to(first_field.option.key)

@@ -247,7 +247,10 @@ class SetupScreen(Screen[None]):
     def action_fix(self) -> None:
         """Apply the fix of the focused field's problem, else of the first that has one."""
         form = self.query_one(Form)
-        problem = self.checked.fixable_problem(form.focused_field.option.key if form.focused_field else None)
+        key = None
+        if form.focused_field is not None:
+            key = form.focused_field.option.key
+        problem = self.checked.fixable_problem(key)
         if problem is not None:
             self.draft.apply(problem)
             if problem.key in form.fields:

@@ -16,6 +16,7 @@ from textual.screen import Screen
 
 from convnn.analysis.fields import metric_names
 from convnn.errors import UserError
+from convnn.runs.summary import Summary
 from convnn.sweeps.folder import SweepFolder
 from convnn.sweeps.results import GridCell, Results, results
 from convnn.sweeps.states import CellState, SweepState, read_state
@@ -226,7 +227,9 @@ class SweepScreen(Screen[None]):
 
     def action_metric(self) -> None:
         """Choose the value in the cells."""
-        runs = [cell.run for cell in self.results.state.cells if cell.run] if self.results is not None else []
+        runs: list[Summary] = []
+        if self.results is not None:
+            runs = [cell.run for cell in self.results.state.cells if cell.run]
         answers = [("best", "best", "of the metric that chooses the epoch")]
         answers += [(name, name, "at the last epoch") for name in metric_names(runs)]
         self.app.push_screen(Choice("value of the cells", "", answers, current=self.metric), self._set_metric)

@@ -44,6 +44,7 @@ def train(config: RunConfig) -> int:
     from convnn.models import resnet, vgg
     from convnn.training import allocator, build, device
     from convnn.training.evaluation import autocast
+    from convnn.training.shared_update import TrainedTensors
 
     assert resnet and vgg  # imported before the first measurement, like torch
     allocator.keep_memory()
@@ -52,14 +53,16 @@ def train(config: RunConfig) -> int:
     reset_peak_memory()
     before = memory_status("VmRSS")
     model = build.model(config, CLASSES)
-    optimizer, loss_fn = build.optimizer(config, model), build.loss_fn(config)
+    optimizer, loss_fn = build.optimizer(config, model, (SIDE, SIDE)), build.loss_fn(config)
+    trained = TrainedTensors(model)
     amp = device.amp_dtype(config, x.device)
     for _ in range(STEPS):
         optimizer.zero_grad(set_to_none=True)
         with autocast(x.device, amp):
             logits = model(x)
         loss_fn(logits, y).mean().backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), config.training.clip_grad_norm)
+        limit, norm = config.training.clip_grad_norm, trained.gradient_norm()
+        torch.nn.utils.clip_grads_with_norm_(trained.tensors, limit, norm)
         optimizer.step()
     return memory_status("VmHWM") - before
 

@@ -24,12 +24,13 @@ from torch.nn import functional as F
 
 from benchmarks import plain
 from benchmarks.measure import BenchOptions, memory_status
-from benchmarks.step import model_and_step, vgg11_config
+from benchmarks.step import training_step, vgg11, vgg11_config
 from benchmarks.table import MIB, Row
 from convnn.training import allocator, build
 
 IMAGES, QUICK_IMAGES = 5000, 256
 BATCH = 64
+CONFIG = vgg11_config("ConvNN", BATCH)
 LAST_STEPS = 10  # of the epoch, whose mean loss is reported
 
 
@@ -51,7 +52,8 @@ def epoch(ours: bool, threads: int, images: int, device: str) -> EpochResult:
     torch_device = torch.device(device)
     batches = _batches(images, torch_device)
     before = memory_status("VmRSS")
-    model, step = _model(ours, torch_device)
+    model = _model(ours, torch_device)
+    step = training_step(model, ours, CONFIG)
     losses = []
     start = time.perf_counter()
     for number, (x, y) in enumerate(batches):
@@ -84,8 +86,7 @@ def first_step(images: int, device: str) -> StepDifference:
     losses: dict[tuple[bool, torch.dtype], float] = {}
     grads: list[dict[str, Any]] = []
     for ours, dtype in product((False, True), (torch.float32, torch.float64)):
-        model, _ = _model(ours, torch_device)
-        model.to(dtype)
+        model = _model(ours, torch_device).to(dtype)
         torch.manual_seed(0)
         loss = F.cross_entropy(model(x.to(dtype)), y)
         loss.backward()
@@ -116,23 +117,22 @@ def _is_canceled(name: str) -> bool:
 
 
 def _batches(images: int, device: torch.device) -> list[tuple[Tensor, Tensor]]:
-    config = vgg11_config("ConvNN", BATCH)
-    folder = os.environ.get("CONVNN_DATA", config.data.path)
+    folder = os.environ.get("CONVNN_DATA", CONFIG.data.path)
     dataset = "folder" if (Path(folder) / "train").is_dir() else "cifar10"
     change = {"dataset": dataset, "limit": images, "path": folder}
-    config = config.model_copy(update={"data": config.data.model_copy(update=change)})
+    config = CONFIG.model_copy(update={"data": CONFIG.data.model_copy(update=change)})
     train = build.data(config, device, splits=("train",)).train
     assert train is not None
     return [(x, y) for x, y in train.epoch(1)]
 
 
-def _model(ours: bool, device: torch.device) -> tuple[torch.nn.Module, object]:
-    """A model with the same weights for both sides, and its step."""
+def _model(ours: bool, device: torch.device) -> torch.nn.Module:
+    """A model with the same weights for both sides."""
     torch.manual_seed(0)
     weights = plain.vgg11(plain.ConvNN2d, 10).state_dict()
-    model, step = model_and_step(device, ours, vgg11_config("ConvNN", BATCH))
+    model = vgg11(device, ours, CONFIG)
     model.load_state_dict(weights)
-    return model.train(), step
+    return model.train()
 
 
 def rows(bench: BenchOptions) -> Iterator[Row | str]:

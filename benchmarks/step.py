@@ -14,9 +14,11 @@ from benchmarks.measure import BenchOptions, Contender, Work, measure_interleave
 from benchmarks.table import MIB, Row
 from convnn.config.schema import RunConfig
 from convnn.training import build
+from convnn.training.shared_update import TrainedTensors
 
 BATCH = 64
 CLASSES = 10
+SIDE = 32
 TARGETS = {"ConvNN": "3", "Branching": "2.5", "Conv2d": "1.8"}
 PLAIN: dict[str, Callable[[int, int], nn.Module]] = {
     "ConvNN": plain.ConvNN2d,
@@ -32,36 +34,40 @@ def vgg11_config(layer: str, batch: int) -> RunConfig:
     )
 
 
-def model_and_step(
-    device: torch.device, ours: bool, config: RunConfig
-) -> tuple[nn.Module, Callable[..., torch.Tensor]]:
-    """A model, and the function that trains it on images and labels and returns the loss."""
+def vgg11(device: torch.device, ours: bool, config: RunConfig) -> nn.Module:
+    """The model, ours or the plain one."""
     model = build.model(config, CLASSES) if ours else plain.vgg11(PLAIN[config.layer.type], CLASSES)
-    model.to(device)
+    return model.to(device)
+
+
+def training_step(model: nn.Module, ours: bool, config: RunConfig) -> Callable[..., torch.Tensor]:
+    """The function that trains a model on images and labels and returns the loss."""
     section = config.optimizer
     if ours:
-        optimizer = build.optimizer(config, model)
+        optimizer = build.optimizer(config, model, (SIDE, SIDE))
     else:
         optimizer = torch.optim.AdamW(
             model.parameters(), lr=section.lr, weight_decay=section.weight_decay, foreach=False, fused=False
         )
-    foreach = None if ours else False
+    trained, foreach = TrainedTensors(model), None if ours else False
 
     def step(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         optimizer.zero_grad(set_to_none=True)
         loss = F.cross_entropy(model(x), y)
         loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0, foreach=foreach)
+        norm = trained.gradient_norm(foreach=foreach)
+        nn.utils.clip_grads_with_norm_(trained.tensors, 1.0, norm, foreach=foreach)
         optimizer.step()
         return loss.detach()
 
-    return model, step
+    return step
 
 
 def work(device: torch.device, ours: bool, layer: str, batch: int) -> Work:
     """Steps on one batch of random images."""
-    _, step = model_and_step(device, ours, vgg11_config(layer, batch))
-    x, y = torch.randn(batch, 3, 32, 32, device=device), torch.arange(batch, device=device) % CLASSES
+    config = vgg11_config(layer, batch)
+    step = training_step(vgg11(device, ours, config), ours, config)
+    x, y = torch.randn(batch, 3, SIDE, SIDE, device=device), torch.arange(batch, device=device) % CLASSES
     return Work(lambda: step(x, y))
 
 

@@ -34,10 +34,14 @@ class Cost:
     parameters: int = 0
     flops: int = 0
     search_flops: int = 0  # those of `flops` that have no backward pass: the choice of neighbors has no gradient
+    repeated: int = 0  # those of `parameters` whose gradient is that of another one
 
     def __add__(self, other: Cost) -> Cost:
         return Cost(
-            self.parameters + other.parameters, self.flops + other.flops, self.search_flops + other.search_flops
+            self.parameters + other.parameters,
+            self.flops + other.flops,
+            self.search_flops + other.search_flops,
+            self.repeated + other.repeated,
         )
 
 

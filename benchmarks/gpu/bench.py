@@ -162,7 +162,7 @@ def trainer_of(
     if device.type == "meta" or training_device.prefers_channels_last(settings, device):
         model.to(memory_format=torch.channels_last)
     model.train()
-    optimizer = build.optimizer(settings, model)
+    optimizer = build.optimizer(settings, model, (SIDE, SIDE))
     amp = training_device.amp_dtype(settings, device)
     scaler = torch.amp.GradScaler(device.type, enabled=amp is torch.float16)
     data: Any = None

@@ -70,8 +70,9 @@ class OperatorCounter(TorchDispatchMode):
         if base in RESERVES or base in ("detach", "alias", "_unsafe_view", "_reshape_alias", "lift_fresh"):
             return
         results = [leaf for leaf in tree_leaves(out) if isinstance(leaf, Tensor)]
-        inputs = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
-        if base in WRITES_ONLY or "out" in kwargs:
+        read_only = {name: value for name, value in kwargs.items() if name != "out"}
+        inputs = [leaf for leaf in tree_leaves((args, read_only)) if isinstance(leaf, Tensor)]
+        if base in WRITES_ONLY:
             inputs = [leaf for leaf in inputs if all(leaf is not result for result in results)]
         written = sum(map(_num_bytes, results))
         read = sum(_num_bytes(leaf) for leaf in {id(leaf): leaf for leaf in inputs}.values())

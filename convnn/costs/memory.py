@@ -28,21 +28,24 @@ FRAGMENTATION = 0.5  # share of the largest gradient for which the heap often ha
 OVERHEAD = 1.4  # memory taken per byte kept: gradients of activations, and gaps between blocks of many sizes
 
 
-def training_bytes(config: RunConfig, slots: Sequence[Slot], parameters: int, largest: int) -> int:
-    """Return the bytes at the peak of training a model of these slots; `largest` is its largest parameter.
+def training_bytes(config: RunConfig, slots: Sequence[Slot], parameters: int, gradients: Sequence[int]) -> int:
+    """Return the bytes at the peak of training a model of these slots.
+
+    `gradients` are the numbers of the gradients of each part of it.
 
     Of several processes these are all that the CPU has to hold, but those of one on a GPU, where each has its own.
     """
     processes = config.runtime.processes
     images = ceil(config.training.batch_size / (config.training.accumulate * processes))
-    copies = 2 + optimizer_states(config) + (config.training.ema_decay is not None)
-    copies += processes > 1  # the buckets in which gradients are summed
-    weights = 4 * (parameters * copies + FRAGMENTATION * largest)
+    weights = parameters * (1 + (config.training.ema_decay is not None))
+    weights += sum(gradients) * (1 + optimizer_states(config))
+    weights += sum(gradients) * (processes > 1)  # the buckets in which they are summed
+    weight_bytes = 4 * (weights + FRAGMENTATION * max(gradients))
     loaded = LOADED + (COMPILER if config.runtime.compile else 0)
     buffers = search_buffers(config, slots, images) if layer_kind(config.layer.type).searches_neighbors else BUFFERS
     activations = sum(slot_bytes(config, slot) for slot in slots)
     activations += sum(pool_bytes(config, *pair) for pair in pairwise(slots))
-    process_bytes = loaded + weights + buffers + OVERHEAD * images * activations
+    process_bytes = loaded + weight_bytes + buffers + OVERHEAD * images * activations
     return round(process_bytes if uses_cuda(config) else processes * process_bytes)
 
 
@@ -70,8 +73,16 @@ def uses_cuda(config: RunConfig) -> bool:
     return device.startswith("cuda") or (device == "auto" and has_cuda())
 
 
+def shares_updates(config: RunConfig) -> bool:
+    """Return whether weights with the same gradient share it and the optimizer's state: see `training.shared_update`.
+
+    The L2 penalty of adam and sgd differs between them, and several processes sum the gradients of parameters.
+    """
+    return config.optimizer.name == "adamw" and config.runtime.processes == 1
+
+
 def optimizer_states(config: RunConfig) -> int:
-    """Return how many numbers the optimizer keeps per parameter."""
+    """Return how many numbers the optimizer keeps for each number that it trains."""
     if config.optimizer.name == "sgd":
         return 1 if config.optimizer.momentum else 0
     return 2

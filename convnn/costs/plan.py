@@ -52,6 +52,7 @@ class Plan:
     memory_bytes: int
     layers: tuple[LayerPlan, ...]
     search_flops: int  # those of `flops` that have no backward pass
+    trained_numbers: int  # with a gradient and a state of the optimizer: weights that share both count once
 
     @property
     def training_flops(self) -> int:
@@ -80,10 +81,11 @@ def plan(config: RunConfig, image_size: tuple[int, int], num_classes: int, in_ch
     rest = architectures.architecture(model).family.rest(slots, width, num_classes, in_channels)
     costs = [*layer_costs, *rest]
     total = sum(costs, Cost())
-    largest = max(cost.parameters for cost in costs)
-    memory_bytes = memory.training_bytes(config, slots, total.parameters, largest)
+    shares = memory.shares_updates(config)
+    gradients = [cost.parameters - (cost.repeated if shares else 0) for cost in costs]
+    memory_bytes = memory.training_bytes(config, slots, total.parameters, gradients)
     layers = tuple(_layer_plan(config, slot, cost) for slot, cost in zip(slots, layer_costs, strict=True))
-    return Plan(total.parameters, total.flops, memory_bytes, layers, total.search_flops)
+    return Plan(total.parameters, total.flops, memory_bytes, layers, total.search_flops, sum(gradients))
 
 
 def _layer_plan(config: RunConfig, slot: architectures.Slot, cost: Cost) -> LayerPlan:

@@ -7,7 +7,7 @@ H W are the height and the width of a feature map in pixels. To add a model, wri
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from convnn.layer_table import Cost, Side, convolution
@@ -64,11 +64,10 @@ def _vgg_rest(slots: tuple[Slot, ...], width: float, num_classes: int, in_channe
     side = (slots[-1].side[0] // 2, slots[-1].side[1] // 2)
     is_pooled = side not in ((1, 1), (POOLED, POOLED))
     pool = Cost(0, 2 * slots[-1].out_channels * POOLED**2 * side[0] * side[1] * is_pooled)
-    return [
-        pool,
-        *(_norm(slot.out_channels) for slot in slots),
-        *(convolution(before, after, 1, 1) for before, after in pairwise(sizes)),
-    ]
+    first, *others = (convolution(before, after, 1, 1) for before, after in pairwise(sizes))
+    if side == (1, 1):  # the pool repeats it
+        first = replace(first, repeated=sizes[0] * hidden - slots[-1].out_channels * hidden)
+    return [pool, *(_norm(slot.out_channels) for slot in slots), first, *others]
 
 
 def _resnet_rest(slots: tuple[Slot, ...], width: float, num_classes: int, in_channels: int) -> list[Cost]:

@@ -58,8 +58,11 @@ class PooledLinear(nn.Linear):
 
     The pool is a product with a constant matrix: torch's own has no deterministic backward pass on CUDA. A map of one
     position is repeated 49 times by the pool, so there the weight is summed over the 49 instead: the same result for a
-    49th of the multiplications, and each of the 49 gets the one gradient.
+    49th of the multiplications, and each of the 49 gets the one gradient. With a `shared_update` it gets that gradient
+    in place of the 49.
     """
+
+    shared_update: Tensor | None = None  # (out, C), zero between steps: see `training.shared_update`
 
     def __init__(self, channels: int, out_features: int) -> None:
         super().__init__(channels * POOLED**2, out_features)
@@ -69,7 +72,8 @@ class PooledLinear(nn.Linear):
         if sides == (POOLED, POOLED):
             return F.linear(x.flatten(1), self.weight, self.bias)
         if sides == (1, 1):
-            weight = self.weight.unflatten(1, (-1, POOLED**2)).sum(2)  # (out, C)
+            parts, update = self.weight.unflatten(1, (-1, POOLED**2)), self.shared_update
+            weight = parts.sum(2) if update is None else parts.detach().sum(2) + update  # (out, C)
             return F.linear(x.flatten(1), weight, self.bias)
         windows, areas = pool_windows(x.shape[2], x.shape[3], x)
         pooled = x.flatten(2) @ windows.mT / areas  # (B, C, 49)

@@ -16,6 +16,7 @@ from convnn.analysis.repeats import NoiseFloor, noise_floor, published_noise_flo
 from convnn.analysis.statistics import detectable_effect
 from convnn.config.schema import RunConfig
 from convnn.costs.memory import optimizer_states
+from convnn.costs.plan import Plan
 from convnn.costs.plan import plan as plan_costs
 from convnn.data.catalog import published_info
 from convnn.errors import UserError
@@ -109,13 +110,13 @@ def _cells_cost(plan: SweepPlan, left: Sequence[Cell], runs: Sequence[Summary]) 
     flops = [cell.training_flops for cell in left]
     known = [value for value in flops if value is not None]
     seconds, timed_by = _seconds(left, runs)
-    sizes = [size for cell in left if (size := _parameters(cell.config)) is not None]
+    costs = [cost for cell in left if (cost := _cost(cell.config)) is not None]
     disk_bytes = optimizer_bytes = None
-    if len(sizes) == len(left):
+    if len(costs) == len(left):
         copies = [1 if cell.config.training.ema_decay is None else 2 for cell in left]  # of the weights
         states = [optimizer_states(cell.config) for cell in left]
-        disk_bytes = KEPT_CHECKPOINTS * BYTES * sum(c * n for c, n in zip(copies, sizes, strict=True))
-        optimizer_bytes = BYTES * sum(s * n for s, n in zip(sizes, states, strict=True))
+        disk_bytes = KEPT_CHECKPOINTS * BYTES * sum(c * cost.parameters for c, cost in zip(copies, costs, strict=True))
+        optimizer_bytes = BYTES * sum(s * cost.trained_numbers for s, cost in zip(states, costs, strict=True))
     return SweepCost(
         cells=len(left),
         epochs=sum(cell.config.training.num_epochs for cell in left),
@@ -154,11 +155,11 @@ def _search_cost(plan: SweepPlan, search: Search, runs: Sequence[Summary]) -> Sw
     )
 
 
-def _parameters(config: RunConfig) -> int | None:
+def _cost(config: RunConfig) -> Plan | None:
     info = published_info(config.data.dataset, config.data.resize)
     if info.image_size is None or info.num_classes is None:
         return None
-    return plan_costs(config, info.image_size, info.num_classes).parameters
+    return plan_costs(config, info.image_size, info.num_classes)
 
 
 # -- time ----------------------------------------------------------------------------------------------------------

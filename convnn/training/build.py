@@ -20,6 +20,7 @@ from convnn.data.share import WHOLE_BATCH, BatchShare
 from convnn.layer_table import LayerKind, layer_kind
 from convnn.models.architectures import architecture
 from convnn.presets.rules import GRAPH_MODES
+from convnn.training.shared_update import TrainedTensors, apply_after_step, is_shared, share_updates
 
 Conv = Callable[[int, int], nn.Module]
 LossFn = Callable[[Tensor, Tensor], Tensor]
@@ -100,8 +101,11 @@ def wide(x: Tensor) -> Tensor:
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
-def optimizer(config: RunConfig, model: nn.Module) -> torch.optim.Optimizer:
-    """Return the optimizer over all parameters, fused where the device has it."""
+def optimizer(config: RunConfig, model: nn.Module, image_size: tuple[int, int] | None = None) -> torch.optim.Optimizer:
+    """Return the optimizer over all parameters, fused where the device has it.
+
+    Weights that have the same gradient on images of (H, W) pixels share it, and its state, from here on.
+    """
     section = config.optimizer
     fused = is_fused(config, next(model.parameters()).device)
     options: dict[str, Any] = {"lr": section.lr, "weight_decay": section.weight_decay, "fused": fused}
@@ -112,7 +116,11 @@ def optimizer(config: RunConfig, model: nn.Module) -> torch.optim.Optimizer:
         "adam": torch.optim.Adam,
         "adamw": torch.optim.AdamW,
     }[section.name]
-    return without_compiler_hooks(kind)(model.parameters(), **options)
+    if image_size is not None and is_shared(config, image_size):
+        share_updates(model)
+    optimizer = without_compiler_hooks(kind)(TrainedTensors(model).tensors, **options)
+    apply_after_step(optimizer, model)
+    return optimizer
 
 
 def is_fused(config: RunConfig, device: torch.device) -> bool:

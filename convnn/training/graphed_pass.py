@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from convnn.config.schema import RunConfig
+from convnn.training.shared_update import TrainedTensors
 
 WARM_UP_STEPS = 3  # without the graph: caches are filled and kernels tuned, outside of its memory
 MOST_FLOPS = 1e11  # of a step: on an H200 one of 2.5e11 takes as long to launch as to compute
@@ -58,7 +59,7 @@ class GraphedPass:
 
     def __init__(self, run_pass: Pass, model: nn.Module, batch_size: int, record: Record = record_cuda_graph) -> None:
         self.run_pass, self.batch_size, self._record = run_pass, batch_size, record
-        self._parameters, self._buffers = list(model.parameters()), list(model.buffers())
+        self._parameters, self._buffers = TrainedTensors(model).tensors, list(model.buffers())
         self._steps = 0
         self._replay: Callable[[], None] | None = None
         self._inputs: tuple[Tensor, Tensor] | None = None  # of the graph, as are the next two

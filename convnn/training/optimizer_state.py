@@ -6,12 +6,14 @@ The fused kernels of an optimizer read as many numbers of each state tensor as t
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+
+from convnn.training.shared_update import in_form_of
 
 State = dict[int, dict[str, Tensor]]
 
@@ -27,10 +29,16 @@ def state_tensors(optimizer: torch.optim.Optimizer) -> tuple[str, ...]:
     return "step", "exp_avg", "exp_avg_sq"
 
 
-def checked_state(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any]) -> State:
+def checked_state(
+    optimizer: torch.optim.Optimizer,
+    tensors: Mapping[str, Tensor],
+    numbers: Mapping[str, Any],
+    pooled: Collection[int],
+) -> State:
     """Return the saved state by parameter index and name, each tensor laid out in memory as its parameter.
 
-    `tensors` are named "INDEX.NAME". Raises ValueError where one is not what this optimizer keeps of the parameter.
+    `tensors` are named "INDEX.NAME"; those of the indices in `pooled` are of a head's weight or of its shared update.
+    Raises ValueError where one is not what this optimizer keeps of the parameter.
     """
     if any(value is not None for value in numbers.values()):
         raise ValueError("the optimizer's state holds numbers where tensors belong")
@@ -44,6 +52,8 @@ def checked_state(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor
             raise ValueError(f"the optimizer's state {key[:80]!r} is of no parameter: there are {len(parameters)}")
         if name not in names:
             raise ValueError(f"the optimizer's state {key[:80]!r} is none that {type(optimizer).__name__} keeps")
+        if index in pooled and name != "step":
+            value = in_form_of(parameters[index], value)
         state.setdefault(index, {})[name] = _laid_out(value, parameters[index], key)
     for index, values in state.items():
         if missing := [name for name in names if name not in values]:

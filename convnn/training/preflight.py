@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from convnn.errors import Exit, Problem, UserError
 from convnn.training.build import LossFn
 from convnn.training.evaluation import autocast
+from convnn.training.shared_update import TrainedTensors
 
 AMP_IMAGES = 8  # per timed step: bf16 is emulated on many CPUs, and float32 may not fit where bf16 was chosen
 AMP_ROUNDS = 3  # timed steps of each kind, alternating
@@ -60,7 +61,8 @@ def preflight(
     finally:
         for name, value in model.named_buffers():
             value.copy_(buffers[name])
-        model.zero_grad(set_to_none=True)
+        for tensor in TrainedTensors(model).tensors:
+            tensor.grad = None
     return PreflightReport(graphs, notes)
 
 

@@ -24,6 +24,7 @@ from convnn.training.meters import Meters, Stopwatch
 from convnn.training.optimizer_state import checked_state, is_number, load_counters, load_scale, saved_rates
 from convnn.training.process_group import ALONE, ProcessGroup
 from convnn.training.schedule import Schedule
+from convnn.training.shared_update import heads
 
 if TYPE_CHECKING:
     from convnn.data import LoadedDataset
@@ -266,7 +267,9 @@ class TrainState:
 
     def _load_optimizer(self, saved: StateDict) -> None:
         """Take over what the optimizer remembers of each parameter; its options are those of the configuration."""
-        state = checked_state(self.optimizer, saved.optimizer or {}, saved.plain["optimizer"]["numbers"])
+        weights = {head.weight for head in heads(self.model)}
+        pooled = {index for index, parameter in enumerate(self.model.parameters()) if parameter in weights}
+        state = checked_state(self.optimizer, saved.optimizer or {}, saved.plain["optimizer"]["numbers"], pooled)
         self.optimizer.load_state_dict({"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]})
 
     def _load_average(self, saved: StateDict) -> None:
@@ -352,7 +355,7 @@ def build_train_state(
     model = model.to(device)
     if training_device.prefers_channels_last(config, device):
         model.to(memory_format=torch.channels_last)
-    optimizer = build.optimizer(config, model)
+    optimizer = build.optimizer(config, model, data.image_size)
     schedule = Schedule(config, optimizer)
     ema = build.averaged_model(config, model)
     fp16 = training_device.amp_dtype(config, device) is torch.float16

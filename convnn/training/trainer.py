@@ -38,6 +38,7 @@ from convnn.training.meters import DataLoadingShare, Meters, Stopwatch
 from convnn.training.prediction_meter import PredictionMeter
 from convnn.training.preflight import PreflightReport, preflight
 from convnn.training.process_group import ALONE, ProcessGroup
+from convnn.training.shared_update import TrainedTensors
 from convnn.training.state import StateDict, TrainState, build_train_state, saved_split_seed
 from convnn.training.step_seed import step_seed
 
@@ -63,6 +64,7 @@ class Trainer:
         self.group, self.loss_fn = group, build.loss_fn(config)
         self.training_loss_fn = build.loss_fn(config, config.training.label_smoothing)
         self.amp = training_device.amp_dtype(config, state.device)
+        self.trained = TrainedTensors(state.model)
         self.graphed_pass = self._graphed_pass()
         self.compiled_model = build.compiled(config, state.model)
         self.layers = LayerObserver(config, state.data, state.model, self.loss_fn, state.device, self.amp)
@@ -237,22 +239,20 @@ class Trainer:
         if self.config.training.accumulate == 1 or not build.captures_graphs(self.config):
             self.state.optimizer.zero_grad(set_to_none=True)
             return
-        for parameter in self.state.model.parameters():
-            if parameter.grad is None:
-                parameter.grad = torch.zeros_like(parameter)
+        for tensor in self.trained.tensors:
+            if tensor.grad is None:
+                tensor.grad = torch.zeros_like(tensor)
         self.state.optimizer.zero_grad(set_to_none=False)
 
     def _clip_gradient(self) -> Tensor:
         """Return the global norm of the gradient before clipping."""
-        parameters = list(self.state.model.parameters())
-        limit = self.config.training.clip_grad_norm
+        limit, norm = self.config.training.clip_grad_norm, self.trained.gradient_norm()
         # meta: tensors without data, with which a step of a GPU is counted
         clips_in_step = self.device.type in ("cuda", "meta") and not self.state.scaler.is_enabled()
-        if limit > 0 and not clips_in_step:
-            return nn.utils.clip_grad_norm_(parameters, limit)
-        norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
-        if limit > 0:
+        if limit > 0 and clips_in_step:
             build.clip_in_step(self.state.optimizer, norm, limit)
+        elif limit > 0:
+            nn.utils.clip_grads_with_norm_(self.trained.tensors, limit, norm)
         return norm
 
     def _finish_epoch(self) -> Iterator[Event | None]:

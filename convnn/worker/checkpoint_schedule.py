@@ -104,8 +104,8 @@ class Checkpointer:
         """Try whether the disk takes a checkpoint of this run. Raises UserError (storage) where it does not."""
         model = sum(value.nbytes for value in self.state.model.state_dict().values())
         model *= 1 if self.state.ema is None else 2
-        parameters = sum(value.nbytes for value in self.state.model.parameters())
-        sizes = model, parameters * optimizer_states(self.config)
+        trained = sum(value.nbytes for group in self.state.optimizer.param_groups for value in group["params"])
+        sizes = model, trained * optimizer_states(self.config)
         try:
             checkpoint.try_room(self.run, sizes)
         except OSError as error:

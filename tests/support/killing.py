@@ -27,6 +27,7 @@ CONFIGURATIONS: dict[str, dict[str, object]] = {
     "amp": training.SMALL | {"use_amp": True, "limit": 40},
     "accumulation": training.SMALL | {"accumulate": 3, "limit": 40},
     "plateau": training.SMALL | {"scheduler": "plateau", "val_share": 0.2, "limit": 40},
+    "shared update": training.SMALL | {"model": "vgg11", "resize": 32, "limit": 40},
     "sgd": training.SMALL | {"optimizer": "sgd", "scheduler": "step", "lr_step": 1, "limit": 40},
 }
 

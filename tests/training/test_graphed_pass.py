@@ -8,6 +8,7 @@ from support import training
 
 from convnn.training import graphed_pass
 from convnn.training.graphed_pass import MOST_FLOPS, GraphedPass, pays
+from convnn.training.shared_update import TrainedTensors
 from convnn.training.trainer import Trainer
 
 
@@ -16,7 +17,7 @@ def record_on_cpu(model: torch.nn.Module, fault: str = ""):
 
     def record(function, device):
         buffers = [buffer.clone() for buffer in model.buffers()]
-        results, parameters = function(), list(model.parameters())
+        results, parameters = function(), TrainedTensors(model).tensors
         gradients = [parameter.grad for parameter in parameters]
         for buffer, value in zip(model.buffers(), buffers, strict=True):
             buffer.copy_(value)  # recording runs nothing
@@ -40,7 +41,7 @@ def record_on_cpu(model: torch.nn.Module, fault: str = ""):
 
 def trained(steps: int, *, graphed: bool, fault: str = "") -> tuple[Trainer, list[float]]:
     """A trainer after some steps, of which every third has a smaller batch, and their losses."""
-    options = {"layer": "ConvNN_Attn", "K": 4, "attention_dropout": 0.3, "batch_size": 8, "limit": 20}
+    options = {"model": "vgg11", "resize": 32, "batch_size": 8, "limit": 20}  # with dropout and a shared update
     trainer = Trainer.from_config(training.config(**options))
     if graphed:
         model = trainer.state.model

@@ -277,6 +277,7 @@ def test_compilation_happens_and_is_counted():
     trainer = build_trainer(model="vgg11", resize=32, limit=20, batch_size=8, use_compiled=True)
     started = next(trainer.run())
     assert started.compile == {"mode": "default", "graphs": 1, "breaks": 0}
+    assert all(tensor.grad is None for tensor in trainer.trained.tensors)
     loss, norm = trainer.train_step(*next(trainer.state.train_loader.epoch(1)))
     assert loss.isfinite() and norm > 0
 

@@ -43,7 +43,7 @@ def train(config: RunConfig) -> int:
 
     from convnn.models import resnet, vgg
     from convnn.training import allocator, build, device
-    from convnn.training.evaluation import autocast
+    from convnn.training.device import autocast
     from convnn.training.shared_update import TrainedTensors
 
     assert resnet and vgg  # imported before the first measurement, like torch

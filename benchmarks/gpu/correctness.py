@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from benchmarks.gpu.bench import LAYERS, SIDE, GpuBench, config, random_batch, relative_error, set_products, trainer_of
 from benchmarks.table import Row
 from convnn import layers
-from convnn.training.evaluation import autocast
+from convnn.training.device import autocast
 
 SAMPLINGS: tuple[dict[str, Any], ...] = (
     {},

@@ -7,7 +7,7 @@ import os
 import resource
 import sys
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -70,6 +70,11 @@ def amp_dtype(config: RunConfig, device: torch.device) -> torch.dtype | None:
     if device.type == "cuda" and torch.cuda.get_device_capability(device) < (8, 0):  # emulated before Ampere
         return torch.float16
     return torch.bfloat16
+
+
+def autocast(device: torch.device, dtype: torch.dtype | None) -> AbstractContextManager[Any]:
+    """Return a context of mixed precision in this number format; None computes in the format of the weights."""
+    return torch.autocast(device.type, dtype) if dtype else nullcontext()
 
 
 def float32_products(config: RunConfig, device: torch.device) -> Literal["tf32", "fp32"]:

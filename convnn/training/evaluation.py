@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from contextlib import AbstractContextManager, closing, nullcontext
+from contextlib import closing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,7 @@ from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from convnn.training.build import LossFn
+from convnn.training.device import autocast
 from convnn.training.meters import Meters
 from convnn.training.process_group import ALONE, ProcessGroup
 from convnn.training.step_seed import step_seed
@@ -117,8 +118,3 @@ def run_through(steps: Generator[None, None, T]) -> T:
         except StopIteration as end:
             result: T = end.value
             return result
-
-
-def autocast(device: torch.device, dtype: torch.dtype | None) -> AbstractContextManager[Any]:
-    """Return a context of mixed precision in this number format; None computes in the format of the weights."""
-    return torch.autocast(device.type, dtype) if dtype else nullcontext()

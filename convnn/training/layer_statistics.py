@@ -37,7 +37,7 @@ from convnn.layers.neighbor_statistics import (
 )
 from convnn.models.architectures import slots
 from convnn.training.build import LossFn
-from convnn.training.evaluation import autocast
+from convnn.training.device import autocast
 
 if TYPE_CHECKING:
     from convnn.data import LoadedDataset

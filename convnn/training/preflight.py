@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from convnn.errors import Exit, Problem, UserError
 from convnn.training.build import LossFn
-from convnn.training.evaluation import autocast
+from convnn.training.device import autocast
 from convnn.training.shared_update import TrainedTensors
 
 AMP_IMAGES = 8  # per timed step: bf16 is emulated on many CPUs, and float32 may not fit where bf16 was chosen

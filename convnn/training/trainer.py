@@ -31,7 +31,7 @@ from convnn.system_metrics import SystemMonitor
 from convnn.training import build
 from convnn.training import device as training_device
 from convnn.training.environment import versions
-from convnn.training.evaluation import Evaluator, autocast
+from convnn.training.evaluation import Evaluator
 from convnn.training.graphed_pass import GraphedPass, pays
 from convnn.training.layer_statistics import LayerObserver
 from convnn.training.meters import DataLoadingShare, Meters, Stopwatch
@@ -150,6 +150,8 @@ class Trainer:
                 yield from self._read_warnings()
         yield Finished(outcome="done", cause="early stop" if self.state.stopped_early else "")
 
+    # -- a step -----------------------------------------------------------------------------------------------------
+
     def train_step(self, x: Tensor, y: Tensor, images: Sequence[int] | None = None) -> tuple[Tensor, Tensor]:
         """Take an optimizer step on x (B, C, H, W), y (B,); return mean loss and gradient norm, on the device.
 
@@ -184,11 +186,36 @@ class Trainer:
 
     def _run_pass(self, x: Tensor, y: Tensor, batch_size: int) -> tuple[Tensor, Tensor]:
         """Add the gradients of the losses over `batch_size`; return losses (B,) and logits (B, classes)."""
-        with autocast(self.device, self.amp):
+        with training_device.autocast(self.device, self.amp):
             logits = self.parallel_model(x)
         losses = self.training_loss_fn(logits, y)
         self.state.scaler.scale(losses.sum() / batch_size).backward()
         return losses.detach(), logits.detach()
+
+    def _reset_gradients(self) -> None:
+        """Drop the gradients, or zero them where CUDA graphs would overwrite those of an earlier micro-batch.
+
+        A gradient that a graph returns is the parameter's own until the graph runs again; one that exists before is
+        added to.
+        """
+        if self.config.training.accumulate == 1 or not build.captures_graphs(self.config):
+            self.state.optimizer.zero_grad(set_to_none=True)
+            return
+        for tensor in self.trained.tensors:
+            if tensor.grad is None:
+                tensor.grad = torch.zeros_like(tensor)
+        self.state.optimizer.zero_grad(set_to_none=False)
+
+    def _clip_gradient(self) -> Tensor:
+        """Return the global norm of the gradient before clipping."""
+        limit, norm = self.config.training.clip_grad_norm, self.trained.gradient_norm()
+        # meta: tensors without data, with which a step of a GPU is counted
+        clips_in_step = self.device.type in ("cuda", "meta") and not self.state.scaler.is_enabled()
+        if limit > 0 and clips_in_step:
+            build.clip_in_step(self.state.optimizer, norm, limit)
+        elif limit > 0:
+            nn.utils.clip_grads_with_norm_(self.trained.tensors, limit, norm)
+        return norm
 
     # -- an epoch ---------------------------------------------------------------------------------------------------
 
@@ -229,31 +256,6 @@ class Trainer:
                 self._step_event_time = speed_time
                 next_event_step = position.step + max(1, steps // STEP_EVENTS_PER_EPOCH)
         return state.diverged()
-
-    def _reset_gradients(self) -> None:
-        """Drop the gradients, or zero them where CUDA graphs would overwrite those of an earlier micro-batch.
-
-        A gradient that a graph returns is the parameter's own until the graph runs again; one that exists before is
-        added to.
-        """
-        if self.config.training.accumulate == 1 or not build.captures_graphs(self.config):
-            self.state.optimizer.zero_grad(set_to_none=True)
-            return
-        for tensor in self.trained.tensors:
-            if tensor.grad is None:
-                tensor.grad = torch.zeros_like(tensor)
-        self.state.optimizer.zero_grad(set_to_none=False)
-
-    def _clip_gradient(self) -> Tensor:
-        """Return the global norm of the gradient before clipping."""
-        limit, norm = self.config.training.clip_grad_norm, self.trained.gradient_norm()
-        # meta: tensors without data, with which a step of a GPU is counted
-        clips_in_step = self.device.type in ("cuda", "meta") and not self.state.scaler.is_enabled()
-        if limit > 0 and clips_in_step:
-            build.clip_in_step(self.state.optimizer, norm, limit)
-        elif limit > 0:
-            nn.utils.clip_grads_with_norm_(self.trained.tensors, limit, norm)
-        return norm
 
     def _finish_epoch(self) -> Iterator[Event | None]:
         """Evaluate, step the schedule and move on to the next epoch; yield the Epoch event."""

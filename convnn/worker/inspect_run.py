@@ -19,8 +19,7 @@ from convnn.layers.neighbor_record import record_neighbors
 from convnn.models.architectures import slots
 from convnn.neighbors.inspection import Inspection, LayerNeighbors
 from convnn.runs.resume import with_data_path
-from convnn.training.device import amp_dtype
-from convnn.training.evaluation import autocast
+from convnn.training.device import amp_dtype, autocast
 from convnn.worker.load_run import TrainedRun, unaugmented
 
 CPU = torch.device("cpu")

@@ -12,7 +12,7 @@ quickstart: $(READY)  ## install, then train the quickstart preset
 	$(BIN)/convnn run quickstart
 
 test: $(DEV)  ## install, then pass the tests
-	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(BIN)/python -m pytest --numprocesses 3 --dist worksteal
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(BIN)/python -m pytest --numprocesses 4 --dist worksteal
 
 slurm: $(DEV)  ## jobs on a Slurm cluster of one node, which is started here; skipped without its packages
 	$(BIN)/python -m pytest tests/cluster -m slurm -rs

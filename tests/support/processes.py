@@ -94,7 +94,7 @@ def until(true: Callable[[], bool], seconds: float = 120) -> None:
     end = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < end, "it never came true"
-        time.sleep(0.005)
+        time.sleep(0.01)
 
 
 def _run(

@@ -280,7 +280,7 @@ def test_a_long_name_keeps_the_end_that_tells_it_apart():
 async def test_a_list_that_another_screen_covers_is_not_read_or_drawn(tmp_path, monkeypatch):
     """Training in this process would pay for it."""
     make_runs(tmp_path / "runs")
-    monkeypatch.setattr(run_feed, "POLL", 0.02)
+    monkeypatch.setattr(run_feed, "POLL", 0.05)
     monkeypatch.setattr(run_feed, "SHARE", 0)
     reads = []
     read_runs = run_feed._read

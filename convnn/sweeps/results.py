@@ -241,7 +241,8 @@ class Results:
         if not counts:
             return ""
         words = ", ".join(f"{counts[state]} {state}" for state in ORDER if counts[state])
-        return f"left out: {plural(sum(counts.values()), 'run')} that are not done ({words})"
+        unfinished = plural(sum(counts.values()), "run that is", "runs that are")
+        return f"left out: {unfinished} not done ({words})"
 
     def json(self) -> dict[str, Any]:
         """Return the grid and the comparisons of `convnn sweep show --json`."""

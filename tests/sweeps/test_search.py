@@ -251,6 +251,15 @@ def test_the_best_trials_come_first_with_the_mean_of_their_repeats_alone(tmp_pat
     assert read_state(folder).counts_text() == "12 of 12 trials and 4 repeats of the best: 15 done, 1 pruned"
 
 
+def test_no_importance_is_read_from_trials_with_one_value(tmp_path, worker):
+    from convnn.sweeps.search.coordinator import Coordinator
+
+    folder = started(tmp_path, "trials = 10\nmethod = 'random'", "[axes]\nlr = { min = 1e-5, max = 1e-2 }\n")
+    train(folder, Coordinator(folder), {})
+    importance = results(read_state(folder)).importance
+    assert not importance.shares and importance.source.endswith("all 10 trials have the same value")
+
+
 def test_a_search_takes_more_trials_but_no_other_space(tmp_path, worker):
     from convnn.sweeps.search.coordinator import Coordinator
 

@@ -46,6 +46,8 @@ def axis_importance(trials: Sequence[Trial], search: Search, axes: Sequence[Axis
     ]
     if len(valued) < MIN_TRIALS:
         return Importance({}, f"parameter importance needs {MIN_TRIALS} trials with a value")
+    if len({value for _, value in valued}) == 1:
+        return Importance({}, f"parameter importance is unknown: all {len(valued)} trials have the same value")
     import optuna
     from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
     from optuna.trial import create_trial

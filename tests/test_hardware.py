@@ -73,6 +73,20 @@ def test_auto_is_cuda_unless_no_device_is_visible(nvml, monkeypatch):
     assert hardware.missing("cuda").key == "runtime.device"
 
 
+def test_a_device_file_is_enough_where_the_driver_lists_no_cards(monkeypatch, tmp_path):
+    """In sandboxes and on boards there is /dev/nvidiactl or /dev/nvidia0, but no directory of the driver."""
+    paths = [tmp_path / path.relative_to("/") for path in hardware.NVIDIA]
+    monkeypatch.setattr(hardware, "NVIDIA", paths)
+    monkeypatch.setattr(hardware, "ROCM", tmp_path / "none")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert not hardware.has_cuda()
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+        assert hardware.has_cuda(), path
+        path.unlink()
+
+
 def test_a_driver_that_does_not_answer_is_no_error(nvml):
     def fail():
         raise NVMLError

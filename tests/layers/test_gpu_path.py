@@ -1,6 +1,7 @@
 """The code path of a GPU computes what that of a CPU does: outputs and gradients of every layer and option."""
 
 from itertools import islice
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -47,3 +48,16 @@ def test_wide_rows_are_sorted_in_groups():
         actual = correctness.outputs_and_gradients(layer, x)
     for pair in zip(actual, expected, strict=True):
         assert correctness.relative_error(*pair) < 1e-9
+
+
+def test_a_tile_is_a_share_of_the_memory_of_the_device(monkeypatch):
+    """Tiles of the CPU's size would divide a batch on a GPU into one call for each image."""
+    monkeypatch.setattr(torch.mps, "recommended_max_memory", lambda: 32 << 30)
+    properties = SimpleNamespace(total_memory=80 << 30)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: properties)
+    kinds = {"cuda": 80 << 30, "mps": 32 << 30}
+    assert {kind: tiles.tile_bytes(torch.device(kind)) for kind in kinds} == {
+        kind: memory // tiles.GPU_SHARE for kind, memory in kinds.items()
+    }
+    properties.total_memory = 1 << 20
+    assert tiles.tile_bytes(torch.device("cuda")) == tiles.tile_bytes(torch.device("cpu")) == tiles.TILE_BYTES

@@ -1,5 +1,6 @@
 """No model uses an operation that torch refuses on CUDA when only deterministic algorithms are allowed."""
 
+import os
 import re
 
 import pytest
@@ -7,7 +8,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from convnn.config.schema import LAYERS, RunConfig
-from convnn.training import build
+from convnn.training import build, device
 
 ONLY_FOR_MAPS = {"nllloss"}  # its one-dimensional form, which cross entropy calls, is deterministic
 
@@ -50,3 +51,15 @@ def test_a_step_uses_no_refused_operation(model, side, layer):
         loss.backward()
     assert "convolution" in operations.names or layer in ("ConvNN", "ConvNN_Attn")
     assert not operations.names & refused_operations()
+
+
+def test_a_deterministic_run_fills_no_buffer_and_has_what_cublas_needs():
+    config = RunConfig.model_validate({"runtime": {"deterministic": True, "threads": torch.get_num_threads()}})
+    device.configure_torch(config, torch.device("cpu"))
+    try:
+        assert torch.are_deterministic_algorithms_enabled()
+        assert not torch.utils.deterministic.fill_uninitialized_memory
+        assert os.environ["CUBLAS_WORKSPACE_CONFIG"] in (":4096:8", ":16:8")
+    finally:
+        device.configure_torch(RunConfig(), torch.device("cpu"))
+    assert not torch.are_deterministic_algorithms_enabled()

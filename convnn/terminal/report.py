@@ -340,12 +340,15 @@ def _with_unit(metric: str, value: float) -> str:
 
 
 def device_text(started: Started) -> str:
-    """Return where a run trains: "cpu, 2 threads" or "cuda:0 (NVIDIA H200), products in tf32"."""
+    """Return where a run trains: "cpu, 2 threads", "cpu, 2 processes, 1 thread each", "cuda:0, products in tf32"."""
+    words = [started.device]
+    if started.processes:
+        words.append(plural(started.processes, "process", "processes"))
     if started.threads and started.device.startswith("cpu"):
-        return f"{started.device}, {plural(started.threads, 'thread')}"
-    if started.matmul and started.device.startswith("cuda"):
-        return f"{started.device}, products in {started.matmul}"
-    return started.device
+        words.append(plural(started.threads, "thread") + (" each" if started.processes else ""))
+    elif started.matmul and started.device.startswith("cuda"):
+        words.append(f"products in {started.matmul}")
+    return ", ".join(words)
 
 
 def system_values(history: History) -> list[tuple[str, str]]:

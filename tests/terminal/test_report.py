@@ -6,7 +6,7 @@ import pytest
 
 from convnn.events import Epoch, Resumed, Started, Step
 from convnn.runs.history import History
-from convnn.terminal.report import bottleneck, event_line, latest_rate, system_series, system_values
+from convnn.terminal.report import bottleneck, device_text, event_line, latest_rate, system_series, system_values
 
 
 def test_the_learning_rate_is_that_of_the_last_event_whether_a_step_or_an_epoch():
@@ -53,3 +53,16 @@ def test_system_values_have_units():
     assert system_values(history) == [("gpu", "97 %, 12.0 GiB, 310 W, 61 C, 1710 MHz"), ("cpu", "40 %, 1.0 GiB")]
     curves = system_series("bytes", lambda name: history.series(name, "step"))
     assert [(curve.label, list(curve.ys)) for curve in curves] == [("gpu GiB", [12.0]), ("process GiB", [1.0])]
+
+
+@pytest.mark.parametrize(
+    ("started", "text"),
+    [
+        (Started(device="cpu", threads=2, matmul="fp32"), "cpu, 2 threads"),
+        (Started(device="cpu", threads=1, processes=2), "cpu, 2 processes, 1 thread each"),
+        (Started(device="cuda:0", threads=4, matmul="tf32"), "cuda:0, products in tf32"),
+        (Started(device="cuda:0", matmul="tf32", processes=4), "cuda:0, 4 processes, products in tf32"),
+    ],
+)
+def test_the_device_of_a_run_is_named_with_what_computes_on_it(started, text):
+    assert device_text(started) == text

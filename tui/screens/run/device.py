@@ -64,8 +64,10 @@ def _system_chart(history: History, unit: str, x: Axis) -> ChartData:
 
 def _machine(started: Started) -> Iterator[tuple[str, str]]:
     yield "device", started.device or "unknown"
+    if started.processes:
+        yield "processes", str(started.processes)
     if started.threads:
-        yield "threads", str(started.threads)
+        yield "threads", f"{started.threads} each" if started.processes else str(started.threads)
     if started.amp:
         yield "precision", str(started.amp.get("dtype", "mixed"))
     if started.cuda_graph:

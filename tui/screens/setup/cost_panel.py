@@ -7,6 +7,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from rich.text import Text
+from textual import work
 from textual.message import Message
 from textual.widget import Widget
 
@@ -50,8 +51,9 @@ class CostPanel(Widget):
         self.checked = checked
         self.refresh()
         if not checked.problems and self.costs.epoch_time(checked.config) is None:
-            self.run_worker(self._search_past_runs(checked), group="past runs", exclusive=True)
+            self._search_past_runs(checked)
 
+    @work(group="past runs", exclusive=True)
     async def _search_past_runs(self, checked: CheckedDraft) -> None:
         await self.costs.search_past_runs(checked.config, self.app.runs)
         self.post_message(self.Measured())

@@ -7,8 +7,12 @@ from contextlib import suppress
 from pathlib import Path
 
 from convnn.errors import Exit, Problem, UserError
+from convnn.events import Finished
 from convnn.runs import control
 from convnn.runs.control import ControlCommand
+from convnn.runs.event_log import append_event
+from convnn.runs.lock import RunLock
+from convnn.runs.marker import EVENTS
 from convnn.runs.slurm_jobs import SCRIPT, element_of_run, job_of_run, refresh
 from convnn.slurm_job import NoSlurmError, cancel
 from convnn.sweeps.folder import SweepFolder
@@ -64,7 +68,10 @@ def _stop_jobs(folder: SweepFolder, *, now: bool) -> tuple[int, int]:
 
 
 def stop_job(run: Path) -> str | None:
-    """Cancel the job that is to train a run, if it has one; return its name. Raises SlurmError."""
+    """Cancel the job that is to train a run, if it has one; return its name. Raises SlurmError.
+
+    A run that had not begun is recorded as stopped: without an event it would read as one whose process died.
+    """
     if element_of_run(run) is not None:
         with suppress(NoSlurmError):
             refresh()
@@ -72,6 +79,14 @@ def stop_job(run: Path) -> str | None:
     if job is None:
         return None
     cancel([job.name])
+    if job.state.is_waiting and not (run / EVENTS).exists():
+        with suppress(UserError, OSError):  # it began just now, and records its end itself; or its folder is read-only
+            lock = RunLock(run)
+            canceled = Finished(outcome="stopped", cause="its Slurm job was canceled", code=Exit.DONE)
+            try:
+                append_event(run / EVENTS, canceled)
+            finally:
+                lock.release()
     return job.name
 
 

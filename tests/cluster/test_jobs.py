@@ -165,6 +165,8 @@ def test_a_waiting_job_is_shown_and_stopped(tmp_path):
     stopped = command("stop", "@last", cwd=tmp_path)
     assert stopped.code == 0 and f"job {job}_1" in stopped.out, stopped
     until_ended(f"{job}_1")
+    slurm_jobs.refresh()
+    assert run.status() == "stopped"
 
 
 def test_what_sbatch_refuses_is_refused_by_check_and_leaves_no_run(tmp_path):

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from support.processes import Command, convnn, until
 
+from convnn.runs.file_lock import read_holder
 from convnn.runs.find import list_runs
 from convnn.sweeps.folder import SweepFolder
 from convnn.sweeps.queue import Queue
@@ -96,5 +97,7 @@ def _ended(folder: SweepFolder) -> int:
 
 
 def _kill_coordinator(folder: SweepFolder) -> None:
-    os.kill(int(folder.coordinator.read_text().split()[0]), signal.SIGKILL)
+    holder = read_holder(folder.coordinator)
+    assert holder is not None
+    os.kill(holder.pid, signal.SIGKILL)
     until(lambda: not folder.is_searching)

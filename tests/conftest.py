@@ -14,7 +14,7 @@ KINDS = {"recovery": "recovery", "cluster": "recovery", "tui": "app", "cli": "ap
 LONG = ("torture", "slurm", "imports")  # markers of what `make test` leaves out
 
 
-def pytest_configure(config: pytest.Config) -> None:
+def pytest_configure() -> None:
     processes.leave_files_in_memory()
 
 
@@ -28,12 +28,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items[:] = [item for item in items if item not in long]
 
 
-def pytest_collection(session: pytest.Session) -> None:
+def pytest_collection() -> None:
     """Look for no garbage while the tests are imported: nearly all of it stays."""
     gc.disable()
 
 
-def pytest_collection_finish(session: pytest.Session) -> None:
+def pytest_collection_finish() -> None:
     """Leave the imported tests and libraries out of every later collection, of which each run in this process asks one.
 
     Each would look through all of them, for a third of a second.

@@ -322,6 +322,6 @@ def metric_rows(runs: Sequence[ComparedRun], metric: str) -> list[MetricRow]:
     rows.append(MetricRow("epochs", "trained", [run.summary.epoch for run in runs]))
     rows.append(MetricRow("s an epoch", "mean of training", [run.epoch_seconds for run in runs]))
     plans = [run.plan for run in runs]
-    rows.append(MetricRow("FLOPs an image", "forward", [plan.flops if plan else None for plan in plans]))
-    rows.append(MetricRow("parameters", "all", [plan.parameters if plan else None for plan in plans]))
+    rows.append(MetricRow("FLOPs an image", "forward", [costs.flops if costs else None for costs in plans]))
+    rows.append(MetricRow("parameters", "all", [costs.parameters if costs else None for costs in plans]))
     return rows

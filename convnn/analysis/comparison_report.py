@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 
 from convnn.analysis.comparison import Comparison, MetricRow, unknown_options
-from convnn.analysis.fields import RUN_FIELDS, get_field, test_chosen_note
+from convnn.analysis.fields import RUN_FIELDS, chosen_on_test_note, get_field
 from convnn.analysis.prediction_comparison import class_table
 from convnn.analysis.repeats import TRIAL_SHARE, copies_note, drawn_note, interval_text, sd_text
 from convnn.analysis.training_data import may_differ
@@ -177,7 +177,7 @@ def _run_caveats(comparison: Comparison) -> Iterator[str]:
 
 
 def _best_caveats(comparison: Comparison) -> Iterator[str]:
-    for note in test_chosen_note(comparison.field, [run.summary for run in comparison.runs]):
+    for note in chosen_on_test_note(comparison.field, [run.summary for run in comparison.runs]):
         yield f"{note}, which flatters every run"
     floors = {group.noise_floor for group in comparison.group_comparisons if group.noise_floor}
     epochs = min((run.summary.epoch for run in comparison.runs if run.summary.status == "done"), default=0)

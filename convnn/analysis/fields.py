@@ -148,7 +148,7 @@ def choosing_metrics(field: Field, runs: Iterable[Summary]) -> set[str]:
     return {run.best.metric for run in runs if run.best is not None}
 
 
-def test_chosen_note(field: Field, runs: Iterable[Summary]) -> list[str]:
+def chosen_on_test_note(field: Field, runs: Iterable[Summary]) -> list[str]:
     """Return the note that the epoch of the field's value was chosen on the test set, if it was."""
     if any(split_of(metric) == "test" for metric in choosing_metrics(field, runs)):
         return ["best on test: the epoch was chosen on the test set"]

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from convnn.analysis.fields import Field, check_number, test_chosen_note
+from convnn.analysis.fields import Field, check_number, chosen_on_test_note
 from convnn.analysis.repeats import RunGroup, copies_note, differing_values, drawn_note, group_repeats, mean_text
 from convnn.analysis.run_table import imported_note
 from convnn.analysis.statistics import MeanEstimate
@@ -111,7 +111,7 @@ def _notes(groups: list[RunGroup], cell: Field) -> list[str]:
         cells = plural(duplicates, "cell")
         notes.append(f"{cells} with the model of another cell: the options that tell them apart have no effect there")
     runs = [run for group in groups for run in group.runs]
-    return [*notes, *test_chosen_note(cell, runs), *imported_note(runs)]
+    return [*notes, *chosen_on_test_note(cell, runs), *imported_note(runs)]
 
 
 def _check_repeats(cells: Cells, rows: Sequence[Field], cols: Sequence[Field]) -> None:

@@ -118,8 +118,9 @@ def retry(
         if not any(name in entry.title for entry in ended):
             message = f"no entry called {name!r} left the queue without being done"
             raise UserError(Problem(message, value=name, fix="list them: convnn queue"), Exit.NO_RUN)
-    selected = [entry for entry in ended if any(name in entry.title for name in names or [])]
-    if not names:
+    if names:
+        selected = [entry for entry in ended if any(name in entry.title for name in names)]
+    else:
         selected = [entry for entry in ended if entry.outcome == "failed"]
     if not selected:
         raise UserError("no entry of the queue failed", Exit.NO_RUN)

@@ -104,7 +104,7 @@ def summarize(run: Run) -> Summary:
         started=json_value(history.first_started),
         finished=json_value(history.finished and history.finished.time),
         config=config,
-        epoch=max((epoch.epoch for epoch in history.epochs), default=0),
+        epoch=history.epochs[-1].epoch if history.epochs else 0,
         best=Best(history.best_metric, *best) if best else None,
         digest=history.digest() if history.epochs else None,
         metrics={metric: _metric_summary(history, metric) for metric in history.metrics},

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from convnn.analysis.fields import Field, check_number, get_field, metric_names, test_chosen_note
+from convnn.analysis.fields import Field, check_number, chosen_on_test_note, get_field, metric_names
 from convnn.analysis.repeats import RunGroup, copies_note, drawn_note, mean_text, noise_floor
 from convnn.analysis.run_table import merge_repeats
 from convnn.analysis.statistics import MeanEstimate, proportion_interval
@@ -168,7 +168,7 @@ class Results:
         """Return what has to be known to read the grid."""
         groups = [cell.group for cell in self.cells if cell.group is not None]
         notes = [*copies_note(groups), *drawn_note(groups, self.field)]
-        return notes + test_chosen_note(self.field, [run for group in groups for run in group.runs])
+        return notes + chosen_on_test_note(self.field, [run for group in groups for run in group.runs])
 
     def sentences(self) -> list[str]:
         """Return the best cell, what is not distinguishable from the reference, and what is left out."""

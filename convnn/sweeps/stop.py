@@ -11,7 +11,7 @@ from convnn.events import Finished
 from convnn.runs import control
 from convnn.runs.control import ControlCommand
 from convnn.runs.event_log import append_event
-from convnn.runs.lock import RunLock
+from convnn.runs.lock import lock_run
 from convnn.runs.marker import EVENTS
 from convnn.runs.slurm_jobs import SCRIPT, element_of_run, job_of_run, refresh
 from convnn.slurm_job import NoSlurmError, cancel
@@ -80,13 +80,10 @@ def stop_job(run: Path) -> str | None:
         return None
     cancel([job.name])
     if job.state.is_waiting and not (run / EVENTS).exists():
-        with suppress(UserError, OSError):  # it began just now, and records its end itself; or its folder is read-only
-            lock = RunLock(run)
-            canceled = Finished(outcome="stopped", cause="its Slurm job was canceled", code=Exit.DONE)
-            try:
-                append_event(run / EVENTS, canceled)
-            finally:
-                lock.release()
+        canceled = Finished(outcome="stopped", cause="its Slurm job was canceled", code=Exit.DONE)
+        # it began just now, and records its end itself; or its folder is read-only
+        with suppress(UserError, OSError), lock_run(run):
+            append_event(run / EVENTS, canceled)
     return job.name
 
 

@@ -59,7 +59,10 @@ def list_(as_json: arguments.Json = False, runs: arguments.RunsFolder = None) ->
     else:
         say("the queue is empty; add a run with: convnn run PRESET --queue")
     if ended:
-        say(f"{plural(len(ended), 'entry', 'entries')} left it without being done; try again with: convnn queue retry")
+        command = "convnn queue retry"
+        if not any(entry.outcome == "failed" for entry in ended):  # without a name it adds those that failed
+            command += " NAME"
+        say(f"{plural(len(ended), 'entry', 'entries')} left it without being done; try again with: {command}")
         for entry in ended[:10]:
             say(f"  {entry.title}  {entry.cause}")
     if (reason := target.paused) is not None:
@@ -123,7 +126,8 @@ def retry(
     else:
         selected = [entry for entry in ended if entry.outcome == "failed"]
     if not selected:
-        raise UserError("no entry of the queue failed", Exit.NO_RUN)
+        fix = "name one that ended otherwise, as convnn queue lists it"
+        raise UserError(Problem("no entry of the queue failed", fix=fix), Exit.NO_RUN)
     target.retry(selected)
     for entry in selected:
         say(f"{entry.title} waits again")

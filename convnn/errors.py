@@ -48,11 +48,24 @@ class Problem:
 
 
 class UserError(Exception):
-    """An error that the user can fix: all its problems are shown without a traceback, and the exit code is `code`."""
+    """An error that the user can fix: all its problems are shown without a traceback, and the exit code is `code`.
 
-    def __init__(self, problems: str | Problem | Iterable[Problem], code: Exit = Exit.USAGE) -> None:
+    The other arguments are those of the `Problem` whose message is given as text.
+    """
+
+    def __init__(
+        self,
+        problems: str | Problem | Iterable[Problem],
+        code: Exit = Exit.USAGE,
+        *,
+        key: str | None = None,
+        value: Any = None,
+        file: str | None = None,
+        fix: str | None = None,
+        change: Mapping[str, Any] | None = None,
+    ) -> None:
         if isinstance(problems, str):
-            problems = Problem(problems)
+            problems = Problem(problems, key, value, file, fix, change)
         self.problems = (problems,) if isinstance(problems, Problem) else tuple(problems)
         self.code = code
         super().__init__("\n".join(str(problem) for problem in self.problems))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from convnn.errors import Exit, Problem, UserError
+from convnn.errors import Exit, UserError
 from convnn.files import read_regular, write_atomic
 
 if TYPE_CHECKING:
@@ -161,7 +161,7 @@ def read(folder: Path) -> Predictions | None:
 
 def _unreadable(path: Path, reason: str) -> UserError:
     fix = "write it anew: convnn evaluate RUN --save"
-    return UserError(Problem(f"{path} cannot be read: {reason[:200]}", fix=fix), Exit.DATA)
+    return UserError(f"{path} cannot be read: {reason[:200]}", Exit.DATA, fix=fix)
 
 
 def _predictions(about: dict[str, Any], arrays: dict[str, np.ndarray]) -> Predictions:

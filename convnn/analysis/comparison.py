@@ -26,7 +26,7 @@ from convnn.config.recorded import NO_EFFECT, UNKNOWN
 from convnn.config.schema import RunConfig
 from convnn.costs.plan import Plan, plan
 from convnn.data.catalog import published_info
-from convnn.errors import Problem, UserError
+from convnn.errors import UserError
 from convnn.json_values import json_value
 from convnn.metrics import LAYER_METRICS, metric_info, monitored, split_of
 from convnn.runs.history import History
@@ -233,7 +233,7 @@ def compare(
     recorded = metric_names(runs)
     if metric is not None and metric not in recorded:
         get_field(metric, recorded)  # an unknown name raises with the nearest known one
-        raise UserError(Problem(f"none of these runs has a {metric}", key="metric", value=metric))
+        raise UserError(f"none of these runs has a {metric}", key="metric", value=metric)
     field = check_number(get_field(key, recorded), "figure")
     compared = [ComparedRun.read(run) for run in runs]
     metric = metric or shared_monitor(compared)

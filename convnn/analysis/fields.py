@@ -105,7 +105,7 @@ def get_field(key: str, metrics: Iterable[str] = ()) -> Field:
     if nearest is not None:
         hint = f". Did you mean {nearest}?"
     fix = f"use a flag (K), an option (layer.K), a metric (test_top1, best:test_loss) or one of {', '.join(RUN_FIELDS)}"
-    raise UserError(Problem(f"unknown field {key}{hint}", key=key, fix=fix))
+    raise UserError(f"unknown field {key}{hint}", key=key, fix=fix)
 
 
 def parse_fields(keys: str, metrics: Iterable[str] = ()) -> list[Field]:
@@ -132,7 +132,7 @@ def check_number(field: Field, flag: str) -> Field:
     """Return a field whose values are numbers. Raises UserError for another one, which names its flag."""
     if field.kind != "number":
         fix = "give best, test_top1 or best:test_loss, for example"
-        raise UserError(Problem(f"{field.key} is no number", key=flag, value=field.key, fix=fix))
+        raise UserError(f"{field.key} is no number", key=flag, value=field.key, fix=fix)
     return field
 
 

@@ -14,7 +14,7 @@ from convnn.analysis.repeats import RunGroup, copies_note, drawn_note, group_rep
 from convnn.analysis.run_table import active_value, group_keys, imported_note
 from convnn.charts.figure import FigureData, FigureLine
 from convnn.config.recorded import UNKNOWN
-from convnn.errors import Problem, UserError
+from convnn.errors import UserError
 from convnn.metrics import metric_info
 from convnn.runs.summary import Summary
 from convnn.text import plural
@@ -47,14 +47,14 @@ def figure_data(runs: Sequence[Summary], *, metric: str | None = None, x: str = 
         x_field = get_field(x, [*recorded, *CURVE_AXES])  # the axes are near, too
         if x_field.option is None:
             fix = f"give {', '.join(CURVE_AXES)} or an option, such as K"
-            raise UserError(Problem(f"--x is {x!r}: must be an axis of the training or an option", key="x", fix=fix))
+            raise UserError(f"--x is {x!r}: must be an axis of the training or an option", key="x", fix=fix)
         field = check_number(get_field(metric or "best", recorded), "metric")
         data = _over_option(runs, field, x_field)
     if not any(math.isfinite(mean) for line in data.lines for mean in line.mean):
         message = f"none of these runs has {data.y_label} over {data.x_label}"
         if data.notes:
             message += f" ({'; '.join(data.notes)})"
-        raise UserError(Problem(message, key="metric"))
+        raise UserError(message, key="metric")
     data.notes.extend(imported_note(runs))
     return data
 
@@ -66,7 +66,7 @@ def _curves(runs: Sequence[Summary], metric: str | None, x: str) -> FigureData:
     if metric not in recorded:
         get_field(metric, recorded)  # an unknown name raises with the nearest known one
         message = f"none of these runs records {metric} each epoch"
-        raise UserError(Problem(message, key="metric", value=metric, fix=f"choose one of {', '.join(recorded)}"))
+        raise UserError(message, key="metric", value=metric, fix=f"choose one of {', '.join(recorded)}")
     field = get_field(metric, recorded)
     groups = group_repeats(runs, field)
     axis, x_label = CURVE_AXES[x]

@@ -38,7 +38,7 @@ from typing import Any, Literal, NamedTuple, NoReturn, Protocol
 from convnn.analysis.fields import RUN_FIELDS, Field, get_field, local_time, metric_names, parse_duration, parse_size
 from convnn.config.options import BY_KEY, BY_NAME, FALSE, TRUE
 from convnn.config.recorded import UNKNOWN
-from convnn.errors import Problem, UserError, did_you_mean
+from convnn.errors import UserError, did_you_mean
 from convnn.runs.summary import Summary
 
 MAX_LENGTH, MAX_DEPTH = 2000, 50
@@ -72,7 +72,7 @@ def parse_filter(
         UserError: with the column, what was expected there, and the nearest known field or value
     """
     if len(text) > MAX_LENGTH:
-        raise UserError(Problem(f"a filter has at most {MAX_LENGTH} characters, this one {len(text)}", key="filter"))
+        raise UserError(f"a filter has at most {MAX_LENGTH} characters, this one {len(text)}", key="filter")
     return Filter(text, _Parser(text, runs, find_field).parse())
 
 
@@ -440,6 +440,4 @@ class _Parser:
         return token
 
     def _fail(self, message: str, column: int, fix: str | None = None) -> NoReturn:
-        raise UserError(
-            Problem(f"filter, column {column}: {message}", key="filter", value=self.text, fix=fix or EXAMPLE)
-        )
+        raise UserError(f"filter, column {column}: {message}", key="filter", value=self.text, fix=fix or EXAMPLE)

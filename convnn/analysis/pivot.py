@@ -12,7 +12,7 @@ from convnn.analysis.run_table import imported_note
 from convnn.analysis.statistics import MeanEstimate
 from convnn.analysis.training_data import data_conflict
 from convnn.config.recorded import UNKNOWN
-from convnn.errors import Problem, UserError
+from convnn.errors import UserError
 from convnn.json_values import json_value
 from convnn.runs.summary import Summary
 from convnn.tables import Column, Table
@@ -78,7 +78,7 @@ def pivot(runs: Sequence[Summary], rows: Sequence[Field], cols: Sequence[Field],
     Raises UserError where the runs of a cell differ in more than the seed: it names the options to add.
     """
     if not rows and not cols:
-        raise UserError(Problem("a table needs rows or columns", fix="give --rows layer.K, for example"))
+        raise UserError("a table needs rows or columns", fix="give --rows layer.K, for example")
     check_number(cell, "cell")
     members: dict[tuple[Values, Values], list[Summary]] = {}
     for run in runs:
@@ -130,10 +130,8 @@ def _check_repeats(cells: Cells, rows: Sequence[Field], cols: Sequence[Field]) -
         values = f"the data, {data_conflict(groups[0].runs[0], groups[1].runs[0])}"
         fix = f"keep the runs on one of them with --where (at {place}: {names})"
     raise UserError(
-        Problem(
-            f"runs differ in more than the seed in {len(mixed)} of {plural(len(cells), 'cell')}: {values}",
-            key="table",
-            value=list(differing),
-            fix=fix,
-        )
+        f"runs differ in more than the seed in {len(mixed)} of {plural(len(cells), 'cell')}: {values}",
+        key="table",
+        value=list(differing),
+        fix=fix,
     )

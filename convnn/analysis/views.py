@@ -38,7 +38,7 @@ def views_path() -> Path:
     try:
         return config_folder() / "views.toml"
     except ValueError as error:
-        raise UserError(Problem("there is no home directory to keep views in", fix="set XDG_CONFIG_HOME")) from error
+        raise UserError("there is no home directory to keep views in", fix="set XDG_CONFIG_HOME") from error
 
 
 def read_views() -> dict[str, View]:
@@ -67,7 +67,7 @@ def find_view(name: str) -> View:
     if name not in views:
         known = ", ".join(views) or "none yet: convnn runs ... --save-view NAME"
         message = f"no view is called {name!r}{did_you_mean(name, views)}"
-        raise UserError(Problem(message, key="view", value=name, fix=f"the views are {known}"))
+        raise UserError(message, key="view", value=name, fix=f"the views are {known}")
     return views[name]
 
 
@@ -78,7 +78,7 @@ def save_view(name: str, view: View) -> bool:
     """
     if name != one_line(name) or not name or len(name) > LONGEST_NAME:
         message = f"{name!r} is no name of a view: give one line of at most {LONGEST_NAME} characters"
-        raise UserError(Problem(message, key="save-view", value=name))
+        raise UserError(message, key="save-view", value=name)
     path, replaces = views_path(), name in read_views()
     document = _document(path)
     document[name] = _table(view.model_dump(exclude_defaults=True))
@@ -102,7 +102,7 @@ def _document(path: Path) -> tomlkit.TOMLDocument:
     try:
         return tomlkit.parse(read_text(path))
     except TOMLKitError as error:
-        raise UserError(Problem(f"not valid TOML: {error}", file=str(path))) from error
+        raise UserError(f"not valid TOML: {error}", file=str(path)) from error
 
 
 def _table(values: Mapping[str, Any]) -> tomlkit.items.Table:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from convnn.errors import Problem, UserError, did_you_mean
+from convnn.errors import UserError, did_you_mean
 from convnn.text import escaped
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def check_style(style: str) -> None:
     library = _matplotlib().style.library
     if style not in ("default", *library) and not os.path.isfile(style):  # noqa: PTH113 for Path a name can be too long
         message = f"--style is {style!r}: it is no style of Matplotlib and no file{did_you_mean(style, library)}"
-        raise UserError(Problem(message, key="style", value=style, fix=f"choose one of {', '.join(sorted(library))}"))
+        raise UserError(message, key="style", value=style, fix=f"choose one of {', '.join(sorted(library))}")
 
 
 def draw_figure(data: FigureData, suffix: str, *, about: str, style: str | None = None) -> tuple[bytes, list[str]]:
@@ -85,7 +85,7 @@ def draw_figure(data: FigureData, suffix: str, *, about: str, style: str | None 
                 figure.savefig(target, format=suffix[1:], metadata=_metadata(suffix, escaped(about)))
         except (ValueError, RuntimeError, OSError) as error:  # of a style: no LaTeX, an impossible size or font
             fix = "choose another --style, or look at your matplotlibrc"
-            raise UserError(Problem(f"Matplotlib cannot draw this: {error}", key="style", fix=fix)) from error
+            raise UserError(f"Matplotlib cannot draw this: {error}", key="style", fix=fix) from error
     return target.getvalue(), list(dict.fromkeys(str(warning.message) for warning in caught))
 
 
@@ -96,8 +96,7 @@ def _matplotlib() -> Any:
         import matplotlib
         from matplotlib import style  # an attribute of the package from now on
     except ModuleNotFoundError as error:
-        message = f"plots need Matplotlib: the module {error.name} is not installed"
-        raise UserError(Problem(message, fix=EXTRA)) from error
+        raise UserError(f"plots need Matplotlib: the module {error.name} is not installed", fix=EXTRA) from error
     assert matplotlib.style is style
     return matplotlib
 

@@ -21,7 +21,7 @@ from typer.exceptions import TyperException
 
 from convnn.cli.arguments import CONFIG_PARAMETER
 from convnn.cli.output import show_error
-from convnn.errors import Exit, Problem, UserError
+from convnn.errors import Exit, UserError
 from convnn.gc_pause import gc_paused
 from convnn.startup import Interrupted
 from convnn.terminal.console import prepare_streams, say, silence
@@ -260,7 +260,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     except TyperException as error:
         code = Exit.DONE  # where nothing was typed: the help was printed
         if error.format_message():
-            show_error(UserError(Problem(_usage_message(error), fix=_help_hint(error))), as_json)
+            show_error(UserError(_usage_message(error), fix=_help_hint(error)), as_json)
             code = Exit.USAGE
     except (BrokenPipeError, SystemExit) as error:
         if isinstance(error, SystemExit) and not isinstance(error.__context__, BrokenPipeError):

@@ -139,9 +139,9 @@ def only_one(modes: Mapping[str, object], missing: str, fix: str) -> None:
     """Raise UserError unless exactly one of these was given; `missing` is the message where none was."""
     requested = [mode for mode, value in modes.items() if value]
     if not requested:
-        raise UserError(Problem(missing, fix=fix))
+        raise UserError(missing, fix=fix)
     if len(requested) > 1:
-        raise UserError(Problem(f"{' and '.join(requested)} exclude each other", fix=fix))
+        raise UserError(f"{' and '.join(requested)} exclude each other", fix=fix)
 
 
 def unknown_choice(name: str, value: str, choices: Iterable[str]) -> Problem:

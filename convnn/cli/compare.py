@@ -11,7 +11,7 @@ import typer
 
 from convnn.cli import arguments, listing
 from convnn.cli.output import print_sentences, print_table, say_notes, write_json
-from convnn.errors import Exit, Problem, UserError
+from convnn.errors import UserError
 from convnn.terminal.console import out
 
 if TYPE_CHECKING:
@@ -120,5 +120,5 @@ def _selected(
         fix = "give RUN RUN ..., or --where FILTER"
         if where is not None:
             fix = "give --where a filter of more runs: `convnn runs FILTER` lists them"
-        raise UserError(Problem(f"{count} to compare: two are needed", fix=fix), Exit.USAGE)
+        raise UserError(f"{count} to compare: two are needed", fix=fix)
     return unique

@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from convnn.errors import Exit, Problem, UserError
+from convnn.errors import Exit, UserError
 from convnn.events import SCHEMA
 from convnn.json_values import json_text
 from convnn.terminal.console import say
@@ -30,7 +30,7 @@ class EndHooks:
 
     def __post_init__(self) -> None:
         if self.command is not None and not self.command.strip():
-            raise UserError(Problem("--on-finish is empty", key="on_finish", fix="give a shell command"))
+            raise UserError("--on-finish is empty", key="on_finish", fix="give a shell command")
 
     def call(self, message: str, code: int, document: Callable[[], dict[str, Any]], **variables: str) -> None:
         """Notify of what took long, then run the command; nothing that fails here raises."""

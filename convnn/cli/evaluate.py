@@ -95,7 +95,7 @@ def evaluate(
             raise UserError(unknown_choice(flag, value, known))
     if save and split != "test":
         fix = "leave --save or --split out"
-        raise UserError(Problem("--save keeps the predictions of the test images alone", key="save", fix=fix))
+        raise UserError("--save keeps the predictions of the test images alone", key="save", fix=fix)
     evaluation = Evaluation(checkpoint, ema, split, reports=True, order=ORDERS[sort], worst=worst, save=save)
     evaluate_checkpoint(resolve(None, typed), runs, run, evaluation, as_json=as_json)
 
@@ -175,7 +175,7 @@ def _save(run: Run, report: ClassificationReport | None) -> None:
     if not predictions.fits(len(report.predictions)):
         images = plural(len(report.predictions), "image")
         message = f"predictions of {images} are more than the {predictions.MOST_BYTES:,} bytes of {predictions.NAME}"
-        raise UserError(Problem(message, key="save", fix="leave --save out; --json has every class"))
+        raise UserError(message, key="save", fix="leave --save out; --json has every class")
     with lock_run(run.path):
         predictions.write(run.path, report.predictions)
     say(f"written: {run.path / predictions.NAME}")
@@ -273,7 +273,7 @@ def _newest_run(resolved: Resolved, root: Path) -> Run:
     fix = "train one, or name one with --run"
     if other_datasets:
         fix = f"choose other data, with --dataset {' or '.join(sorted(other_datasets))}, or name a run with --run"
-    raise UserError(Problem(f"there is no finished run of {_network_text(config)} in {root}", fix=fix), Exit.NO_RUN)
+    raise UserError(f"there is no finished run of {_network_text(config)} in {root}", Exit.NO_RUN, fix=fix)
 
 
 def _reads(run: Run, path: str) -> bool:

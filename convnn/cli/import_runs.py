@@ -12,7 +12,7 @@ import typer
 
 from convnn.cli import arguments
 from convnn.cli.output import write_json
-from convnn.errors import Exit, Problem, UserError
+from convnn.errors import Exit, UserError
 from convnn.terminal.console import out, say
 from convnn.text import plural
 
@@ -48,7 +48,7 @@ def import_runs(
     if not path.exists():
         raise UserError(f"{path} does not exist", Exit.NO_RUN)
     if not path.is_dir():
-        raise UserError(Problem(f"{path} is not a directory", fix="give the directory that it is in"))
+        raise UserError(f"{path} is not a directory", fix="give the directory that it is in")
     counts: Counter[str] = Counter()
     remarks: list[str] = []
     documents: list[dict[str, Any]] = []

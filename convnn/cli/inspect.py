@@ -9,7 +9,7 @@ import typer
 
 from convnn.cli import arguments
 from convnn.cli.output import check_new_file, data_width, print_sentences, write_json
-from convnn.errors import Exit, Problem, UserError, did_you_mean
+from convnn.errors import Exit, UserError, did_you_mean
 from convnn.files import write_atomic
 from convnn.json_values import json_text
 from convnn.terminal.console import out as console_of_data
@@ -149,7 +149,7 @@ def _is_number(word: str) -> bool:
 def _check_checkpoint(name: str) -> None:
     if name not in arguments.CHECKPOINTS and not _is_number(name):
         message = f"--checkpoint is {name!r}: must be {', '.join(arguments.CHECKPOINTS)} or the number of an epoch"
-        raise UserError(Problem(message, key="checkpoint", value=name))
+        raise UserError(message, key="checkpoint", value=name)
 
 
 def _point(text: str) -> Point:
@@ -157,8 +157,7 @@ def _point(text: str) -> Point:
 
     y, comma, x = text.partition(",")
     if not (comma and all(_is_number(word.strip()) and len(word) < 10 for word in (y, x))):
-        message = f"--at is {text!r}: must be Y,X in pixels, such as 12,20"
-        raise UserError(Problem(message, key="at", value=text))
+        raise UserError(f"--at is {text!r}: must be Y,X in pixels, such as 12,20", key="at", value=text)
     return Point(int(y), int(x))
 
 
@@ -170,7 +169,7 @@ def _check_layer(run: Run, name: str | None) -> None:
     known = [slot.name for slot in slots(config.model.name, config.model.width, (32, 32))]
     if name is not None and name not in known:
         message = f"--layer is {name!r}: there is no such slot{did_you_mean(name, known)}"
-        raise UserError(Problem(message, key="layer", value=name, fix=f"choose one of {', '.join(known)}"))
+        raise UserError(message, key="layer", value=name, fix=f"choose one of {', '.join(known)}")
 
 
 def _image(trained: TrainedRun, checkpoint: str, image: str, split: str | None) -> InspectedImage:
@@ -183,9 +182,9 @@ def _image(trained: TrainedRun, checkpoint: str, image: str, split: str | None) 
     path = Path(image).expanduser()
     if not path.is_file():
         message, fix = f"--image is {image!r}: there is no such file", "give the path of an image, or a number from 0"
-        raise UserError(Problem(message, key="image", value=image, fix=fix), Exit.DATA)
+        raise UserError(message, Exit.DATA, key="image", value=image, fix=fix)
     if split is not None:
-        raise UserError(Problem("--split is for images of the data set", key="split", fix="leave it out"))
+        raise UserError("--split is for images of the data set", key="split", fix="leave it out")
     return image_of_file(trained, path)
 
 
@@ -193,11 +192,11 @@ def _layer_neighbors(inspection: Inspection, name: str | None) -> LayerNeighbors
     """Return the layer of a slot, or the first. Raises UserError for one that chooses no neighbors."""
     if not inspection.layers:
         message = f"no layer of {inspection.run} chooses neighbors: all of its convolutions are ordinary ones"
-        raise UserError(Problem(message, key="layer"))
+        raise UserError(message, key="layer")
     name = name or next(iter(inspection.layers))
     if name not in inspection.layers:
         fix = f"choose one of {', '.join(inspection.layers)}"
-        raise UserError(Problem(f"{name} is an ordinary convolution: it chooses no neighbors", key="layer", fix=fix))
+        raise UserError(f"{name} is an ordinary convolution: it chooses no neighbors", key="layer", fix=fix)
     return inspection.layers[name]
 
 
@@ -208,10 +207,10 @@ def _check_comparable(layer: LayerNeighbors, against: Inspection) -> None:
         fix = None
         if against.layers:
             fix = f"choose --layer {' or '.join(list(against.layers)[:3])}"
-        raise UserError(Problem(message, key="against", fix=fix))
+        raise UserError(message, key="against", fix=fix)
     if second.sides != layer.sides:
         sizes = " and ".join(f"{sides[0]}x{sides[1]}" for sides in (layer.sides, second.sides))
-        raise UserError(Problem(f"{layer.slot} has maps of {sizes} in the two runs", key="against"))
+        raise UserError(f"{layer.slot} has maps of {sizes} in the two runs", key="against")
 
 
 def _checked_pixel(image_size: tuple[int, int], point: Point | None) -> Point:
@@ -223,7 +222,7 @@ def _checked_pixel(image_size: tuple[int, int], point: Point | None) -> Point:
         return Point(height // 2, width // 2)
     if point.y >= height or point.x >= width:
         message = f"--at is {point.y},{point.x}: the image has rows 0 to {height - 1} and columns 0 to {width - 1}"
-        raise UserError(Problem(message, key="at", value=f"{point.y},{point.x}"))
+        raise UserError(message, key="at", value=f"{point.y},{point.x}")
     return point
 
 

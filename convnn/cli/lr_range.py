@@ -14,7 +14,7 @@ from convnn.cli import arguments
 from convnn.cli.output import print_sentences, write_json
 from convnn.config.options import OPTIONS
 from convnn.data.catalog import data_summary
-from convnn.errors import Exit, Problem, UserError
+from convnn.errors import Exit, UserError
 from convnn.presets.resolve import Resolved, resolve_with_data
 from convnn.presets.store import read
 from convnn.terminal.console import err, out, say
@@ -101,10 +101,10 @@ def _check_rates(min_lr: float, max_lr: float) -> None:
     """Raise UserError unless both are positive numbers and the second is the larger."""
     for flag, value in (("min_lr", min_lr), ("max_lr", max_lr)):
         if not 0 < value < math.inf:
-            raise UserError(Problem(f"--{flag} is {value}: must be a number above 0", key=flag, value=value))
+            raise UserError(f"--{flag} is {value}: must be a number above 0", key=flag, value=value)
     if min_lr >= max_lr:
         message = f"--min_lr is {min_lr:g}: must be below --max_lr, which is {max_lr:g}"
-        raise UserError(Problem(message, key="min_lr", value=min_lr))
+        raise UserError(message, key="min_lr", value=min_lr)
 
 
 def _measure(resolved: Resolved, config: RunConfig, min_lr: float, max_lr: float, steps: int) -> list[RampStep]:

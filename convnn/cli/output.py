@@ -43,16 +43,15 @@ def check_new_file(path: Path, formats: Sequence[str], *, overwrite: bool | None
     With `overwrite` a file is replaced; without the flag, None, no fix names it.
     """
     if path.suffix.lower() not in formats:
-        message = f"--out is {str(path)!r}: must end in {', '.join(formats)}"
-        raise UserError(Problem(message, key="out", value=str(path)))
+        raise UserError(f"--out is {str(path)!r}: must end in {', '.join(formats)}", key="out", value=str(path))
     if (path.exists() or path.is_symlink()) and not (overwrite and path.is_file()):
         fix = "choose another name"
         if overwrite is False:
             fix += ", or give --overwrite"
-        raise UserError(Problem(f"{path} is there already", key="out", value=str(path), fix=fix))
+        raise UserError(f"{path} is there already", key="out", value=str(path), fix=fix)
     folder = path.absolute().parent
     if not folder.is_dir():
-        raise UserError(Problem(f"there is no folder {folder}", key="out", value=str(path)), Exit.STORAGE)
+        raise UserError(f"there is no folder {folder}", Exit.STORAGE, key="out", value=str(path))
 
 
 def data_width(console: EscapingConsole) -> int:

@@ -12,7 +12,7 @@ import typer
 
 from convnn.cli import arguments, listing
 from convnn.cli.output import check_new_file, say_notes
-from convnn.errors import Exit, Problem, UserError
+from convnn.errors import Exit, UserError
 from convnn.files import write_atomic
 from convnn.terminal.console import say
 
@@ -109,9 +109,7 @@ def _selected(names: list[str], sweep: str | None, root: Path, *, unfinished: bo
     from convnn.sweeps.folder import find_folder
 
     if not names and sweep is None:
-        raise UserError(
-            Problem("no runs to plot", fix="name runs, or give a filter such as 'layer=ConvNN', or --sweep")
-        )
+        raise UserError("no runs to plot", fix="name runs, or give a filter such as 'layer=ConvNN', or --sweep")
     summaries = listing.read_summaries(root)
     filters = [name for name in names if _is_filter(name)]
     matches = [run for text in filters for run in parse_filter(text, summaries).select(summaries)]
@@ -122,5 +120,5 @@ def _selected(names: list[str], sweep: str | None, root: Path, *, unfinished: bo
     finished, notes = listing.finished_runs(list({run.path: run for run in matches}.values()), unfinished)
     selected = list({run.path: run for run in [*named, *finished]}.values())
     if not selected:
-        raise UserError(Problem("; ".join(["no run matches", *notes])), Exit.NO_RUN)
+        raise UserError("; ".join(["no run matches", *notes]), Exit.NO_RUN)
     return selected, notes

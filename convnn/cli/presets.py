@@ -107,7 +107,7 @@ def copy(
 
     original, target = read(preset), own_path(to)
     if os.path.lexists(target) and not overwrite:  # also a link that leads nowhere
-        raise UserError(Problem(f"{target} exists", fix="choose another name, or give --overwrite"))
+        raise UserError(f"{target} exists", fix="choose another name, or give --overwrite")
     target.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(target, source(original))
     out().print_line(str(target))

@@ -9,7 +9,7 @@ import typer
 
 from convnn.cli import arguments
 from convnn.cli.output import print_table, write_json
-from convnn.errors import Exit, Problem, UserError
+from convnn.errors import Exit, UserError
 from convnn.tables import Column, Table
 from convnn.terminal.console import say
 from convnn.text import duration, plural
@@ -120,14 +120,14 @@ def retry(
     for name in names or []:
         if not any(name in entry.title for entry in ended):
             message = f"no entry called {name!r} left the queue without being done"
-            raise UserError(Problem(message, value=name, fix="list them: convnn queue"), Exit.NO_RUN)
+            raise UserError(message, Exit.NO_RUN, value=name, fix="list them: convnn queue")
     if names:
         selected = [entry for entry in ended if any(name in entry.title for name in names)]
     else:
         selected = [entry for entry in ended if entry.outcome == "failed"]
     if not selected:
         fix = "name one that ended otherwise, as convnn queue lists it"
-        raise UserError(Problem("no entry of the queue failed", fix=fix), Exit.NO_RUN)
+        raise UserError("no entry of the queue failed", Exit.NO_RUN, fix=fix)
     target.retry(selected)
     for entry in selected:
         say(f"{entry.title} waits again")
@@ -177,14 +177,14 @@ def _at(target: Queue, positions: list[int]) -> list[Entry]:
     beyond = [position for position in positions if position > len(entries)]
     if beyond:
         message = f"there is no position {beyond[0]}: the queue has {plural(len(entries), 'entry', 'entries')}"
-        raise UserError(Problem(message, fix="list them: convnn queue"), Exit.NO_RUN)
+        raise UserError(message, Exit.NO_RUN, fix="list them: convnn queue")
     return [entries[position - 1] for position in positions]
 
 
 def _remove(target: Queue, entries: list[Entry]) -> None:
     removed = target.remove(entries)
     if entries and not removed:
-        raise UserError(Problem("they train now", fix="stop them first: convnn stop RUN"), Exit.HELD)
+        raise UserError("they train now", Exit.HELD, fix="stop them first: convnn stop RUN")
     for entry in removed:
         say(f"{entry.title} is removed from the queue")
     if len(removed) < len(entries):

@@ -9,7 +9,7 @@ import typer
 
 from convnn.cli import arguments, listing
 from convnn.cli.output import print_table
-from convnn.errors import Exit, Problem, UserError
+from convnn.errors import Exit, UserError
 from convnn.runs.slurm_jobs import QUEUED, REQUEUED
 from convnn.runs.status import STATUSES
 from convnn.terminal.console import say
@@ -86,7 +86,7 @@ def _matching(root: Path, where: str | None, older: str | None) -> list[Summary]
             least_age = parse_duration(older)
         except ValueError:
             raise UserError(
-                Problem(f"--older is {older!r}: must be a time such as 12h or 30d", key="older", value=older)
+                f"--older is {older!r}: must be a time such as 12h or 30d", key="older", value=older
             ) from None
         ages = [(run, RUN_FIELDS["age"].get(run)) for run in matches]
         matches = [run for run, age in ages if age is not UNKNOWN and age > least_age]
@@ -131,7 +131,7 @@ def _bring_back(root: Path, count: int, dry_run: bool) -> None:
     from convnn.runs import trash
 
     if dry_run:
-        raise UserError(Problem("--dry-run is for removing", fix="leave it out: --undo deletes nothing"))
+        raise UserError("--dry-run is for removing", fix="leave it out: --undo deletes nothing")
     for index in range(count):
         try:
             say(f"{trash.undo(root)} is back")
@@ -158,5 +158,5 @@ def _empty(root: Path, dry_run: bool, *, yes: bool) -> None:
     if foreign_files and not yes:
         message = f"the trash holds {files} that no run writes: {foreign_files[0]}"
         fix = "move them away (--empty --dry-run lists them), or delete them, too: convnn rm --empty --yes"
-        raise UserError(Problem(message, key="yes", fix=fix))
+        raise UserError(message, key="yes", fix=fix)
     return say(f"{plural(trash.empty(root), 'run')} deleted for good")

@@ -161,7 +161,7 @@ def run(
         arguments.refuse({"--on-finish": on_finish, "--record_code": record_code}, "--test_only")
     if requeue and not resume:
         fix = "give --output_dir DIR --resume, too: a requeued job starts its command again"
-        raise UserError(Problem("--requeue is for a command that continues its run", key="requeue", fix=fix))
+        raise UserError("--requeue is for a command that continues its run", key="requeue", fix=fix)
     if not resume:
         arguments.refuse_without({"--take-over": take_over}, "--resume")
     if queue:

@@ -13,7 +13,7 @@ from convnn.cli.dry_run import ASSUMED_CLASSES
 from convnn.cli.output import cell, print_grid, write_json
 from convnn.costs.memory import memory_place
 from convnn.costs.plan import Plan, plan
-from convnn.errors import Problem, UserError
+from convnn.errors import UserError
 from convnn.presets.resolve import Resolved, resolve_named
 from convnn.terminal.console import out, say
 from convnn.text import count_text, memory, number, prefixed
@@ -58,7 +58,7 @@ def _cost(resolved: Resolved, num_classes: int | None) -> Plan:
     dataset = resolved.dataset
     if dataset.image_size is None:
         raise UserError(
-            Problem("the size of the images is not known", key="data.resize", fix="use --resize, or give --data_path")
+            "the size of the images is not known", key="data.resize", fix="use --resize, or give --data_path"
         )
     if dataset.num_classes is None and num_classes is None:
         say(f"note: the number of classes is not known; {ASSUMED_CLASSES} are assumed (--num_classes)")

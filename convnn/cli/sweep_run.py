@@ -13,7 +13,7 @@ import typer
 
 from convnn.cli import arguments
 from convnn.cli.end_hooks import EndHooks
-from convnn.errors import Exit, Problem, UserError
+from convnn.errors import Exit, UserError
 from convnn.runs.slurm_jobs import SCRIPT
 from convnn.startup import Interrupted
 from convnn.terminal.console import out, say
@@ -259,7 +259,7 @@ def _confirm(yes: bool) -> None:
     if yes:
         return
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        raise UserError(Problem("not a terminal, so nobody can confirm the plan", key="yes", fix="give --yes"))
+        raise UserError("not a terminal, so nobody can confirm the plan", key="yes", fix="give --yes")
     if not typer.confirm("start?", default=True, err=True):
         say("nothing was started")
         raise typer.Exit(Exit.USAGE)

@@ -9,7 +9,7 @@ import typer
 
 from convnn.cli import arguments
 from convnn.cli.output import write_data
-from convnn.errors import Exit, Problem, UserError
+from convnn.errors import Exit, UserError
 from convnn.terminal.console import say
 
 if TYPE_CHECKING:
@@ -65,9 +65,9 @@ def _run_of_cell(folder: SweepFolder, index: int) -> Run | None:
     cell = cells.get(index)
     fix = f"list them: convnn sweep show {folder.name} --json"
     if cell is None:
-        raise UserError(Problem(f"{folder.name} has no cell {index}", value=index, fix=fix), Exit.NO_RUN)
+        raise UserError(f"{folder.name} has no cell {index}", Exit.NO_RUN, value=index, fix=fix)
     if cell.reason:
-        raise UserError(Problem(f"cell {index} cannot be trained: {cell.reason}", value=index, fix=fix))
+        raise UserError(f"cell {index} cannot be trained: {cell.reason}", value=index, fix=fix)
     if cell.same_as is not None:
         say(f"cell {index} is the same model as cell {cell.same_as}, which is trained for both")
         return None
@@ -81,13 +81,11 @@ def _run_of_cell(folder: SweepFolder, index: int) -> Run | None:
             return None
         if status == "diverged":
             message = f"cell {index} diverged: its run {run.name} would diverge again"
-            raise UserError(
-                Problem(message, fix=f"train it anew: convnn sweep run {folder.name} --again"), Exit.DIVERGED
-            )
+            raise UserError(message, Exit.DIVERGED, fix=f"train it anew: convnn sweep run {folder.name} --again")
         return run
     if cell.reused:
         message = f"the run that trained cell {index} was removed: {run.name}"
-        raise UserError(Problem(message, fix=f"plan it anew: convnn sweep run {folder.name}"), Exit.NO_RUN)
+        raise UserError(message, Exit.NO_RUN, fix=f"plan it anew: convnn sweep run {folder.name}")
     text = folder.config_text(cell)
     config = toml.parse_run(text, str(folder.config_path(index)))
     try:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from convnn.cli import arguments
-from convnn.errors import Problem, UserError
+from convnn.errors import UserError
 from convnn.gc_pause import gc_paused
 
 EXAMPLES = """
@@ -26,7 +26,7 @@ def _checked_theme(name: str | None) -> str | None:
     if name is not None:
         place, value, fix = "--theme", name, f"use {' or '.join(THEMES)}"
     if value and value not in THEMES:
-        raise UserError(Problem(f"{place} is {value!r}: there is no such theme", key="theme", value=value, fix=fix))
+        raise UserError(f"{place} is {value!r}: there is no such theme", key="theme", value=value, fix=fix)
     return value or None
 
 

@@ -140,17 +140,17 @@ def loads(text: str, file: str | None = None) -> dict[str, Any]:
             "not valid TOML: nested too deeply",
             "remove the brackets: an option holds a value, or a list of words",
         )
-        raise UserError(Problem(message, file=file, fix=fix)) from error
+        raise UserError(message, file=file, fix=fix) from error
     except tomllib.TOMLDecodeError as error:
-        raise UserError(Problem(f"not valid TOML: {error}", file=file, fix=_syntax_fix(text, str(error)))) from error
+        raise UserError(f"not valid TOML: {error}", file=file, fix=_syntax_fix(text, str(error))) from error
     except ValueError as error:  # Python refuses to read an integer of more than 4,300 digits
         message = "not valid TOML: a number has too many digits"
-        raise UserError(Problem(message, file=file, fix="write a number of at most 19 digits")) from error
+        raise UserError(message, file=file, fix="write a number of at most 19 digits") from error
     try:
         check_depth(tables, MAX_DEPTH)
     except ValueError as error:
         fix = "write a [section] for each table, and its keys below it"
-        raise UserError(Problem(f"not valid here: {error}", file=file, fix=fix)) from error
+        raise UserError(f"not valid here: {error}", file=file, fix=fix) from error
     if problems := list(_large_numbers(tables, file)):
         raise UserError(problems)
     return tables

@@ -24,7 +24,7 @@ from convnn.data import DataOptions, LoadedDataset, Normalization
 from convnn.data.catalog import DATASETS
 from convnn.data.class_folders import data_error
 from convnn.data.in_memory import load_in_memory, resize_images
-from convnn.errors import Exit, Problem, UserError
+from convnn.errors import Exit, UserError
 
 if TYPE_CHECKING:  # takes a second to import
     from torchvision.datasets import CIFAR10
@@ -119,7 +119,7 @@ def _download(dataset_class: type[CIFAR10], name: str, path: Path) -> None:
     except (OSError, HTTPException, RuntimeError, EOFError, tarfile.TarError, zlib.error) as error:
         message = f"{name} is not in {path} and could not be downloaded: {error}"
         fix = f"download {url} ({download.megabytes} MB) and put it into {path}, or use --dataset digits"
-        raise UserError(Problem(message, key="data.path", value=str(path), fix=fix), Exit.DATA) from error
+        raise UserError(message, Exit.DATA, key="data.path", value=str(path), fix=fix) from error
     finally:
         socket.setdefaulttimeout(timeout)
         if is_new:

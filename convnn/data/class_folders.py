@@ -507,7 +507,7 @@ def _file_counts(suffixes: Counter[str], limit: int = 4) -> str:
 
 def data_error(path: str | Path, reason: str, fix: str) -> UserError:
     """Return the error about data that is missing or damaged: "PATH REASON"."""
-    return UserError(Problem(f"{path} {reason}", key="data.path", value=str(path), fix=fix), Exit.DATA)
+    return UserError(f"{path} {reason}", Exit.DATA, key="data.path", value=str(path), fix=fix)
 
 
 def _join(names: Iterable[str], limit: int = 5) -> str:

@@ -25,7 +25,7 @@ from convnn.data.class_folders import (
 from convnn.data.images import decoding, first_image_size, read_rgb
 from convnn.data.in_memory import load_in_memory
 from convnn.data.splits import holdout_split
-from convnn.errors import Exit, Problem, UserError
+from convnn.errors import Exit, UserError
 from convnn.hardware import available_cpus
 from convnn.text import plural
 
@@ -138,7 +138,7 @@ def _size_error(file: str, size: tuple[int, int], size_file: str, expected: tupl
     )
     side = max(expected)
     fix = f"use --resize, for example --resize {side}"
-    return UserError(Problem(message, key="data.resize", fix=fix, change={"data.resize": side}), Exit.DATA)
+    return UserError(message, Exit.DATA, key="data.resize", fix=fix, change={"data.resize": side})
 
 
 # -- files that cannot be read -----------------------------------------------------------------------------------------

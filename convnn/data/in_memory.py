@@ -13,7 +13,7 @@ from torch import Tensor
 from convnn.data import DataOptions, LoadedDataset, Normalization
 from convnn.data.loaders import InMemoryLoader
 from convnn.data.splits import balanced_subset, drop_last_problem, val_share_problem, validation_split
-from convnn.errors import Exit, Problem, UserError
+from convnn.errors import Exit, UserError
 from convnn.text import memory
 
 # (split, positions) -> images uint8 (N, C, H, W), and their positions: fewer where an image could not be read
@@ -158,4 +158,4 @@ def check_memory(num_images: int, size: tuple[int, int]) -> None:
             f"{num_images:,} images of {size[1]}x{size[0]} pixels need {memory(needed)}, "
             f"and the machine has {memory(available)} of memory"
         )
-        raise UserError(Problem(message, key="data.resize", fix="use a smaller --resize or --limit"), Exit.MEMORY)
+        raise UserError(message, Exit.MEMORY, key="data.resize", fix="use a smaller --resize or --limit")

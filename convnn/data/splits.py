@@ -50,9 +50,7 @@ def validation_split(labels: Sequence[int], share: float, seed: int) -> tuple[li
     train, val = holdout_split(labels, share, seed)
     if share > 0 and not val:
         message = f"data.val_share {share:g} of {len(labels)} training images leaves no image for validation"
-        raise UserError(
-            Problem(message, key="data.val_share", value=share, fix="use a larger --val_share, or --val_share 0")
-        )
+        raise UserError(message, key="data.val_share", value=share, fix="use a larger --val_share, or --val_share 0")
     return train, val
 
 

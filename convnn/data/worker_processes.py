@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from torch.utils.data import DataLoader
 
-from convnn.errors import Exit, Problem, UserError
+from convnn.errors import Exit, UserError
 from convnn.text import memory
 
 POLL_SECONDS = 0.1  # that a batch is waited for before the caller may look at signals and limits
@@ -107,13 +107,13 @@ def _failure(error: Exception, workers: list[Any], batch_bytes: int) -> UserErro
     code = dead.exitcode if dead is not None else None
     if dead is None or not code:
         lines = str(error).strip().splitlines() or [type(error).__name__]
-        return UserError(Problem(f"a data worker failed: {lines[-1]}", fix=FEWER_WORKERS), Exit.FAILED)
+        return UserError(f"a data worker failed: {lines[-1]}", Exit.FAILED, fix=FEWER_WORKERS)
     if code == -signal.SIGBUS:
         return _undelivered("bus error", batch_bytes, len(workers))
     end = f"ended with code {code}"
     if code < 0:
         end = f"was killed by {signal.Signals(-code).name}, as by a lack of memory"
-    return UserError(Problem(f"a data worker (process {dead.pid}) {end}", fix=FEWER_WORKERS), Exit.FAILED)
+    return UserError(f"a data worker (process {dead.pid}) {end}", Exit.FAILED, fix=FEWER_WORKERS)
 
 
 def _undelivered(reason: str, batch_bytes: int, num_workers: int) -> UserError:
@@ -122,12 +122,12 @@ def _undelivered(reason: str, batch_bytes: int, num_workers: int) -> UserError:
     try:
         total = shutil.disk_usage(SHARED_MEMORY).total
     except OSError:
-        return UserError(Problem(message, fix="use --workers 0"), Exit.FAILED)
+        return UserError(message, Exit.FAILED, fix="use --workers 0")
     in_flight = 2 * num_workers * batch_bytes  # torch asks each worker for two batches ahead
     message += f"; {SHARED_MEMORY} has {_size(total)}"
     size = memory(max(2 * in_flight, 1 << 26))
     fix = f"use --workers 0, or give it about {size}, as with docker run --shm-size or --ipc=host"
-    return UserError(Problem(message, fix=fix), Exit.FAILED)
+    return UserError(message, Exit.FAILED, fix=fix)
 
 
 def _size(size: int) -> str:

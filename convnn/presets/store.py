@@ -65,13 +65,10 @@ def find(name: str) -> Path:
         return path
     known = listed()
     if name not in known:
-        searched = ", ".join(str(folder) for folder in folders())
-        raise UserError(
-            Problem(
-                f"there is no preset {name or repr(name)} in {searched}{did_you_mean(name, known)}",
-                fix="`convnn presets` lists them; a path ends in .toml",
-            )
+        message = (
+            f"there is no preset {name or repr(name)} in {', '.join(map(str, folders()))}{did_you_mean(name, known)}"
         )
+        raise UserError(message, fix="`convnn presets` lists them; a path ends in .toml")
     return known[name][0]
 
 
@@ -91,7 +88,7 @@ def _typed_path(path: str) -> Path:
     try:
         return Path(expand_home(path))
     except ValueError as error:
-        raise UserError(Problem(str(error), value=path)) from error
+        raise UserError(str(error), value=path) from error
 
 
 def _text(path: Path) -> str:
@@ -216,7 +213,7 @@ def _safe(name: str) -> str:
     if not re.fullmatch(SAFE_NAME, name):
         message = f"{name!r} cannot be a preset's name"
         fix = "begin with a letter or digit; use letters, digits and . _ + = - (80 at most)"
-        raise UserError(Problem(message, value=name, fix=fix))
+        raise UserError(message, value=name, fix=fix)
     return name
 
 
@@ -234,7 +231,7 @@ def save(path: Path, config: RunConfig, about: str, *, overwrite: bool = False) 
     text = toml.dumps(config, about)
     if os.path.lexists(path):
         if not overwrite:
-            raise UserError(Problem(f"{path} exists", fix="choose another name, or confirm to overwrite it"))
+            raise UserError(f"{path} exists", fix="choose another name, or confirm to overwrite it")
         text, _ = toml.updated(content(path).decode("utf-8", "replace"), config, about)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(path, text)
@@ -275,7 +272,7 @@ def discard(path: Path) -> tuple[Path, Path]:
     Raises UserError if the preset came with convnn.
     """
     if not is_ours(path):
-        raise UserError(Problem(f"{path.stem} came with convnn", fix="ctrl+d makes a copy that is yours"))
+        raise UserError(f"{path.stem} came with convnn", fix="ctrl+d makes a copy that is yours")
     trash = path.parent / TRASH
     if trash.is_symlink():
         raise UserError(f"{trash} is a symbolic link: the trash has to be a directory of its own")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
 
-from convnn.errors import Problem, UserError
+from convnn.errors import UserError
 from convnn.safe_path import python_module
 
 TIMEOUT = 30.0  # seconds
@@ -28,7 +28,7 @@ def check_extra() -> None:
     """Raise UserError where the library that reads repositories is not installed."""
     if find_spec("dulwich") is None:
         message = "--record_code needs Dulwich, which reads git repositories: it is not installed"
-        raise UserError(Problem(message, key="record_code", fix="pip install 'convnn[code]'"))
+        raise UserError(message, key="record_code", fix="pip install 'convnn[code]'")
 
 
 def read_code() -> CodeRecord:

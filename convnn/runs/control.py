@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import Enum
 from pathlib import Path
 
-from convnn.errors import Problem, UserError, nearest
+from convnn.errors import UserError, nearest
 from convnn.files import open_regular, write_atomic
 from convnn.runs.lock import is_locked
 
@@ -34,7 +34,7 @@ class ControlCommand(Enum):
             fix = f"the commands are {', '.join(words)}"
             if suggestion:
                 fix = f"did you mean {suggestion}?"
-            raise UserError(Problem(f"unknown control command {word!r}", value=word, fix=fix)) from None
+            raise UserError(f"unknown control command {word!r}", value=word, fix=fix) from None
 
 
 def send(directory: Path, command: ControlCommand) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from convnn.errors import Problem, UserError
+from convnn.errors import UserError
 from convnn.json_values import iso
 from convnn.runs.history import History
 from convnn.runs.run import Run, typed_path
@@ -51,11 +51,11 @@ def write_tensorboard(run: Run, directory: Path) -> Path:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
         message = "tensorboard is not installed"
-        raise UserError(Problem(message, fix="pip install 'convnn[tensorboard]', or use --csv")) from error
+        raise UserError(message, fix="pip install 'convnn[tensorboard]', or use --csv") from error
     log_directory = typed_path(directory) / run.name
     if log_directory.exists():
         message = f"{log_directory} exists: a second log there would mix with the first"
-        raise UserError(Problem(message, fix="give another directory, or remove it"))
+        raise UserError(message, fix="give another directory, or remove it")
     history = run.history()
     with SummaryWriter(str(log_directory)) as writer:
         for index, step in enumerate(history.steps):

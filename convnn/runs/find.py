@@ -10,7 +10,7 @@ from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
 
-from convnn.errors import Exit, Problem, UserError
+from convnn.errors import Exit, UserError
 from convnn.metrics import best_of
 from convnn.runs import trash
 from convnn.runs.event_log import first_start
@@ -106,7 +106,7 @@ def find_run(reference: str, root: Path) -> Run:
         return Run(path, run_name(path, root))
     runs, _ = list_runs(root)
     if not runs:
-        raise UserError(Problem(f"there are no runs in {root}", fix="start one: convnn run"), Exit.NO_RUN)
+        raise UserError(f"there are no runs in {root}", Exit.NO_RUN, fix="start one: convnn run")
     if reference.startswith("@best:"):
         return _best_run(reference.removeprefix("@best:"), runs)
     if reference.startswith("@"):
@@ -121,8 +121,7 @@ def find_run(reference: str, root: Path) -> Run:
         if len(matches) > MAX_NAMES:
             names += f" and {len(matches) - MAX_NAMES} more"
         message = f"{len(matches)} runs have {reference!r} in their names: {names}"
-        fix = f"give more of the name, such as its end: {matches[0].name[-4:]}"
-        raise UserError(Problem(message, value=reference, fix=fix))
+        raise UserError(message, value=reference, fix=f"give more of the name, such as its end: {matches[0].name[-4:]}")
     if reference and is_run(Path(reference)):
         path = Path(reference).resolve()
         return Run(path, run_name(path, root))
@@ -131,7 +130,7 @@ def find_run(reference: str, root: Path) -> Run:
     fix = f"nearest: {', '.join(nearest)}"
     if not nearest:
         fix = f"`convnn runs` lists them, the newest: {', '.join(known[:3])}"
-    raise UserError(Problem(f"no run is called {reference!r}", value=reference, fix=fix), Exit.NO_RUN)
+    raise UserError(f"no run is called {reference!r}", Exit.NO_RUN, value=reference, fix=fix)
 
 
 def _best_run(reference: str, runs: list[Run]) -> Run:
@@ -151,12 +150,11 @@ def _best_run(reference: str, runs: list[Run]) -> Run:
     if dataset:
         values = {name: pairs for name, pairs in values.items() if name == dataset}
     if not values:
-        owner = f"run on {dataset}" if dataset else "run"
-        raise UserError(f"no {owner} has a value of {metric}", Exit.NO_RUN)
+        raise UserError(f"no {f'run on {dataset}' if dataset else 'run'} has a value of {metric}", Exit.NO_RUN)
     if len(values) > 1:
         references = " or ".join(f"@best:{metric}:{name}" for name in sorted(values))
         message = f"runs on {plural(len(values), 'data set')} have a value of {metric}, which do not compare"
-        raise UserError(Problem(message, value=f"@best:{metric}", fix=f"use {references}"))
+        raise UserError(message, value=f"@best:{metric}", fix=f"use {references}")
     [pairs] = values.values()
     best_pair: tuple[float, Run] = best_of(metric)(pairs, key=lambda pair: pair[0])
     return best_pair[1]
@@ -178,9 +176,5 @@ def _run_by_number(reference: str, runs: list[Run]) -> Run:
 
 def _invalid_reference(reference: str) -> UserError:
     return UserError(
-        Problem(
-            f"{reference} refers to no run",
-            value=reference,
-            fix="use @last, @2, ..., @best:METRIC or @best:METRIC:DATASET",
-        )
+        f"{reference} refers to no run", value=reference, fix="use @last, @2, ..., @best:METRIC or @best:METRIC:DATASET"
     )

@@ -190,7 +190,7 @@ def handed_over(directory: Path) -> Iterator[RunLock]:
 
 def _in_use(directory: Path, note: LockNote | None) -> UserError:
     message = f"{directory.name} is in use by {note or 'another process'}"
-    return UserError(Problem(message, fix=f"wait for it, or stop it: {_stop(directory)}"), Exit.HELD)
+    return UserError(message, Exit.HELD, fix=f"wait for it, or stop it: {_stop(directory)}")
 
 
 def _running_elsewhere(directory: Path, note: LockNote) -> UserError:
@@ -199,7 +199,7 @@ def _running_elsewhere(directory: Path, note: LockNote) -> UserError:
         f"stop it: {_stop(directory)}; if its process is gone, take the run over: "
         f"convnn resume {shlex.quote(f'{directory}/')} --take-over"
     )
-    return UserError(Problem(message, fix=fix), Exit.HELD)
+    return UserError(message, Exit.HELD, fix=fix)
 
 
 def _stop(directory: Path) -> str:

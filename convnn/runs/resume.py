@@ -33,7 +33,7 @@ def resumable_run(reference: str | None, root: Path) -> Run:
         run = find_run(reference, root)
         if run.imported:
             fix = f"{shlex.join(['convnn', 'run', str(run.config_path)])} trains its configuration anew"
-            raise UserError(Problem(f"{run.name} is imported: it has no weights to resume from", fix=fix))
+            raise UserError(f"{run.name} is imported: it has no weights to resume from", fix=fix)
         return run
     for run in list_runs(root)[0]:
         try:
@@ -44,7 +44,7 @@ def resumable_run(reference: str | None, root: Path) -> Run:
             continue  # damaged, which lists say
         if status not in ("done", QUEUED, REQUEUED) and not STATUSES[status].is_live and not run.imported:
             return run
-    raise UserError(Problem(f"there is no unfinished run in {root}", fix="start one: convnn run"), Exit.NO_RUN)
+    raise UserError(f"there is no unfinished run in {root}", Exit.NO_RUN, fix="start one: convnn run")
 
 
 def with_data_path(run: Run, config: RunConfig, history: History | None = None) -> RunConfig:
@@ -80,7 +80,7 @@ def check_nothing_left(run: Run, before: Mapping[str, Any], config: RunConfig) -
     epochs, done = config.training.num_epochs, len(run.history(steps=False).epochs)
     if epochs <= done:
         message = f"{run.name} is finished: it has done {plural(done, 'epoch')} already"
-        raise UserError(Problem(message, key="training.num_epochs", value=epochs, fix=more_epochs(run, config)))
+        raise UserError(message, key="training.num_epochs", value=epochs, fix=more_epochs(run, config))
     fix = f"train on as a new run, from its last checkpoint: {_fork_command(run, problems, config)}"
     problems = [Problem(f"{run.name} is finished", key=problems[0].key, fix=fix), *problems]
     if (note := cosine_note(before, config, done)) is not None:

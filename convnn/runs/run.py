@@ -57,7 +57,7 @@ def damage_named(read: Callable[Concatenate[Run, P], T]) -> Callable[Concatenate
             raise UserError(f"{path} cannot be read: {error.strerror or error}", Exit.STORAGE) from error
         except Exception as error:
             message = f"damaged: {type(error).__name__}: {one_line(str(error))[:MAX_REASON]}"
-            raise UserError(Problem(message, file=str(run.path)), Exit.STORAGE) from error
+            raise UserError(message, Exit.STORAGE, file=str(run.path)) from error
 
     return guarded
 
@@ -166,8 +166,7 @@ def runs_root(path: Path | None = None) -> Path:
     """Return the absolute directory of all runs: `path`, else $CONVNN_RUNS, else ./runs. Raises UserError: a file."""
     root = typed_path(path or os.environ.get("CONVNN_RUNS") or "runs").absolute()
     if root.exists() and not root.is_dir():
-        fix = "give --runs, or CONVNN_RUNS, a directory"
-        raise UserError(Problem(f"{root} is not a directory", value=str(root), fix=fix))
+        raise UserError(f"{root} is not a directory", value=str(root), fix="give --runs, or CONVNN_RUNS, a directory")
     return root
 
 
@@ -176,7 +175,7 @@ def typed_path(path: Path | str) -> Path:
     try:
         return Path(expand_home(os.fspath(path)))
     except ValueError as error:
-        raise UserError(Problem(str(error), value=str(path))) from error
+        raise UserError(str(error), value=str(path)) from error
 
 
 def is_run(path: Path) -> bool:
@@ -310,21 +309,21 @@ def _is_leftover(entry: Path) -> bool:
 def check_directory(path: Path, root: Path) -> None:
     """Raises UserError where no run can be made at `path`."""
     if path == root.resolve():
-        raise UserError(Problem(f"{path} is the directory of all runs", fix="give --output_dir a directory in it"))
+        raise UserError(f"{path} is the directory of all runs", fix="give --output_dir a directory in it")
     parts: tuple[str, ...] = ()
     if path.is_relative_to(root.resolve()):
         parts = path.relative_to(root.resolve()).parts
     if len(parts) > 1 and parts[0].startswith("."):
         message = f"{path} is in {root / parts[0]}, which convnn manages"
-        raise UserError(Problem(message, key="output.dir", fix="give --output_dir another directory"))
+        raise UserError(message, key="output.dir", fix="give --output_dir another directory")
     if (outer := next((parent for parent in path.parents if is_run(parent) and is_ours(parent)), None)) is not None:
         message = f"{path} is in the directory of the run {outer}"
-        raise UserError(Problem(message, key="output.dir", fix="give --output_dir a directory outside of it"))
+        raise UserError(message, key="output.dir", fix="give --output_dir a directory outside of it")
     if not str(path).isprintable():
-        raise UserError(Problem(f"{path} has control characters in its name", fix="give another directory"))
+        raise UserError(f"{path} has control characters in its name", fix="give another directory")
     existing = next(folder for folder in (path, *path.parents) if folder.exists())
     if not existing.is_dir():
-        raise UserError(Problem(f"{existing} is a file", key="output.dir", fix="give --output_dir a directory"))
+        raise UserError(f"{existing} is a file", key="output.dir", fix="give --output_dir a directory")
 
 
 def _links(root: Path) -> list[Path]:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from convnn.errors import Problem, UserError
+from convnn.errors import UserError
 from convnn.files import sync_directory
 from convnn.runs.lock import LOCK_FILE, is_locked, lock_run
 from convnn.runs.run import Run, check_directory, check_free, create_run, named_run
@@ -63,6 +63,6 @@ def publish(run: Run, root: Path, directory: Path | None = None) -> Run:
         if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
             raise
         fix = "give --output_dir a directory that is empty or not there yet"
-        raise UserError(Problem(f"{path} is not empty", key="output.dir", fix=fix)) from error
+        raise UserError(f"{path} is not empty", key="output.dir", fix=fix) from error
     sync_directory(path.parent)
     return named_run(path, run.name, root)

@@ -13,7 +13,7 @@ import shutil
 from pathlib import Path
 
 from convnn import predictions
-from convnn.errors import Exit, Problem, UserError
+from convnn.errors import Exit, UserError
 from convnn.files import TRASH, folder_entries, has_time, read_regular, with_time, without_time, write_atomic
 from convnn.repository import state
 from convnn.runs.lock import lock_run
@@ -86,13 +86,13 @@ def discard(path: Path, name: str, root: Path, *, waits: bool = True) -> Path:
     directory = _trash_directory(root)
     if not is_ours(path):
         message = f"{path} cannot be removed: it has neither {MARKER} nor a history of ours"
-        raise UserError(Problem(message, fix="if it is a run all the same, remove it by hand"))
+        raise UserError(message, fix="if it is a run all the same, remove it by hand")
     if directory.resolve().is_relative_to(path.resolve()):
         raise UserError(f"{path} cannot be removed: it holds the runs in {root}")
     job = job_of_run(path, waits=waits)
     if job is not None and (job.state.is_waiting or job.state.state in STARTING):
         message = f"{name} is to be trained by the Slurm job {job.name}"
-        raise UserError(Problem(message, fix=f"cancel it first: convnn stop {shlex.quote(f'{path}/')}"), Exit.HELD)
+        raise UserError(message, Exit.HELD, fix=f"cancel it first: convnn stop {shlex.quote(f'{path}/')}")
     directory.mkdir(parents=True, exist_ok=True)
     with lock_run(path):
         entry = directory / with_time(name)
@@ -129,7 +129,7 @@ def undo(root: Path) -> Path:
     original = _original_place(entry)
     target = original or root / name
     if os.path.lexists(target):
-        raise UserError(Problem(f"{name} cannot be restored: {target} exists", fix="move that away first"))
+        raise UserError(f"{name} cannot be restored: {target} exists", fix="move that away first")
     target.parent.mkdir(parents=True, exist_ok=True)
     _move(entry, target)
     link.unlink(missing_ok=True)
@@ -154,7 +154,7 @@ def empty(root: Path) -> int:
         try:
             shutil.rmtree(run)
         except RecursionError as error:
-            raise UserError(Problem(f"{run} holds folders nested too deeply", fix="remove it by hand")) from error
+            raise UserError(f"{run} holds folders nested too deeply", fix="remove it by hand") from error
     for entry in folder_entries(_trash_directory(root)):
         is_link = has_time(entry.name) and entry.suffix == ".link" and entry.is_file()
         if entry.is_symlink() or is_link:

@@ -12,7 +12,7 @@ import tomli_w
 
 from convnn.config.options import BY_KEY
 from convnn.config.recorded import SEED
-from convnn.errors import Problem, UserError
+from convnn.errors import UserError
 from convnn.files import write_atomic
 from convnn.sweeps.axes import LABEL, Axis, Point, find_option
 from convnn.sweeps.expression import Expression
@@ -48,7 +48,7 @@ def dump_sweep(sweep: Sweep) -> str:
 def save_sweep(path: Path, sweep: Sweep) -> None:
     """Write a sweep as a new file. Raises UserError where the file exists, and OSError."""
     if os.path.lexists(path):
-        raise UserError(Problem(f"{path} exists", fix="choose another name"))
+        raise UserError(f"{path} exists", fix="choose another name")
     write_atomic(path, dump_sweep(sweep))
 
 

@@ -135,7 +135,7 @@ def find_sweep(name: str) -> Sweep:
         try:
             return read_sweep(Path(expand_home(name)))
         except ValueError as error:
-            raise UserError(Problem(str(error), value=name)) from error
+            raise UserError(str(error), value=name) from error
     shipped = shipped_sweeps()
     if name in shipped:
         return read_sweep(shipped[name])
@@ -143,7 +143,7 @@ def find_sweep(name: str) -> Sweep:
     if name in presets:
         return parse_sweep(tomli_w.dumps({"base": name}), name)
     message = f"there is no sweep or preset {name}{did_you_mean(name, [*shipped, *presets])}"
-    raise UserError(Problem(message, value=name, fix=f"give a file ending in .toml, or one of {', '.join(shipped)}"))
+    raise UserError(message, value=name, fix=f"give a file ending in .toml, or one of {', '.join(shipped)}")
 
 
 def parse_sweep(text: str, name: str = "sweep", path: Path | None = None) -> Sweep:
@@ -408,7 +408,7 @@ class _Reader:
             return get_field(name)
         guess = did_you_mean(name, [*BY_NAME, *BY_KEY, *sweep.variables])
         message = f"a cell has no {name}{guess}"
-        raise UserError(Problem(message, key=name, fix="use an option (K, layer.K) or a variable of this file"))
+        raise UserError(message, key=name, fix="use an option (K, layer.K) or a variable of this file")
 
     def _expression(self, key: str, text: str, sweep: Sweep) -> Expression | None:
         try:

@@ -23,7 +23,7 @@ from typing import Any
 
 from convnn.config import toml
 from convnn.config.schema import RunConfig
-from convnn.errors import Exit, Problem, UserError, did_you_mean
+from convnn.errors import Exit, UserError, did_you_mean
 from convnn.files import open_append, with_time, write_atomic
 from convnn.json_values import json_value
 from convnn.presets import store
@@ -114,7 +114,7 @@ class SweepFolder:
         for folder in (self.path.parent, self.path, self.path / "cells"):
             if folder.is_symlink():
                 message = f"{folder} is a symbolic link: a sweep has to be a directory of its own"
-                raise UserError(Problem(message, fix="remove the link"))
+                raise UserError(message, fix="remove the link")
 
     def record(self, plan: SweepPlan) -> list[SweepCell]:
         """Bring the files of the sweep up to date with a plan, and return all its cells. The lock is held.
@@ -266,8 +266,7 @@ def find_folder(name: str, root: Path) -> SweepFolder:
     fix = "start one: convnn sweep run"
     if names:
         fix = f"the sweeps there: {', '.join(names)}"
-    message = f"there is no sweep {name} in {root}{did_you_mean(name, names)}"
-    raise UserError(Problem(message, value=name, fix=fix), Exit.NO_RUN)
+    raise UserError(f"there is no sweep {name} in {root}{did_you_mean(name, names)}", Exit.NO_RUN, value=name, fix=fix)
 
 
 def find_sweep(name: str, root: Path) -> tuple[Sweep, list[str]]:
@@ -307,7 +306,7 @@ def named(sweep: Sweep, name: str | None, *, is_preset: bool) -> Sweep:
         name = sweep.name
     if not is_sweep_name(name):
         fix = "give --name NAME: letters, digits and . _ + = -, 80 at most"
-        raise UserError(Problem(f"{name!r} cannot be the name of a sweep", key="name", value=name, fix=fix))
+        raise UserError(f"{name!r} cannot be the name of a sweep", key="name", value=name, fix=fix)
     return replace(sweep, name=name, template=template)
 
 
@@ -316,7 +315,7 @@ def remove(folder: SweepFolder) -> Path:
     folder.check_own()
     trash = folder.path.parent / ".trash"
     if trash.is_symlink():
-        raise UserError(Problem(f"{trash} is a symbolic link", fix="remove the link"))
+        raise UserError(f"{trash} is a symbolic link", fix="remove the link")
     trash.mkdir(exist_ok=True)
     target = trash / with_time(folder.name)
     folder.path.rename(target)

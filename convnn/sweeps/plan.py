@@ -160,9 +160,7 @@ def plan_sweep(sweep: Sweep, typed: Mapping[str, str | bool] = MappingProxyType(
     count *= len(sweep.seeds or (0,))
     if count > MAX_CELLS:
         message = f"{sweep.name} has {count:,} cells: at most {MAX_CELLS:,} are planned"
-        raise UserError(
-            Problem(message, key="axes", value=count, fix="give fewer values, or divide it into two sweeps")
-        )
+        raise UserError(message, key="axes", value=count, fix="give fewer values, or divide it into two sweeps")
     planner = CellPlanner(sweep)
     cells = list(planner.cells())
     return SweepPlan(sweep, cells, planner.skipped)

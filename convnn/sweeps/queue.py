@@ -26,7 +26,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from convnn.config.schema import RunConfig
 from convnn.config.toml import dumps
-from convnn.errors import Exit, Problem, UserError
+from convnn.errors import Exit, UserError
 from convnn.events import PRUNED, SCHEMA, Event, Finished, now
 from convnn.files import folder_entries, open_regular, read_tail, with_time, write_atomic
 from convnn.json_values import iso
@@ -121,7 +121,7 @@ class Queue:
         for folder in (self.folder, path):
             if folder.is_symlink():
                 message = f"{folder} is a symbolic link: the queue has to be a directory of its own"
-                raise UserError(Problem(message, fix="remove the link"))
+                raise UserError(message, fix="remove the link")
         if make:
             path.mkdir(parents=True, exist_ok=True)
         return path
@@ -509,7 +509,7 @@ def _read_entry(path: Path, root: Path) -> Entry:
             raise ValueError("it names a place outside of the runs folder, and was not made by you")
     except (ValueError, ValidationError, RecursionError) as error:
         reason = str(error).splitlines()[0]
-        raise UserError(Problem(f"damaged entry of the queue: {reason}", file=str(path), fix="delete it")) from error
+        raise UserError(f"damaged entry of the queue: {reason}", file=str(path), fix="delete it") from error
     return entry
 
 

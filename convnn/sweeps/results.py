@@ -16,7 +16,7 @@ from convnn.analysis.repeats import RunGroup, copies_note, drawn_note, mean_text
 from convnn.analysis.run_table import merge_repeats
 from convnn.analysis.statistics import MeanEstimate, proportion_interval
 from convnn.analysis.verdict import GroupComparison, compare_groups
-from convnn.errors import Problem, UserError, did_you_mean
+from convnn.errors import UserError, did_you_mean
 from convnn.json_values import json_value
 from convnn.metrics import best_of, format_value, lower_is_better, metric_info, split_of
 from convnn.runs.summary import Summary
@@ -362,7 +362,7 @@ def _cell_called(name: str, cells: Sequence[GridCell]) -> GridCell:
             return cell
     names = [cell.name for cell in cells]
     message = f"the sweep has no cell {name}{did_you_mean(name, names)}"
-    raise UserError(Problem(message, key="baseline", value=name, fix="give the name or the number of a cell"))
+    raise UserError(message, key="baseline", value=name, fix="give the name or the number of a cell")
 
 
 def _places(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from convnn import hardware
-from convnn.errors import Problem, UserError
+from convnn.errors import UserError
 from convnn.sweeps.claims import Claim, try_claim
 from convnn.text import plural
 
@@ -67,9 +67,7 @@ def machine_slots(count: int | None = None, threads: int | None = None) -> list[
     gpus = hardware.visible_gpus()
     if count is not None and gpus and count > len(gpus):
         raise UserError(
-            Problem(
-                f"--slots is {count}: this machine has {plural(len(gpus), 'GPU')}", fix="give one slot a GPU, or fewer"
-            )
+            f"--slots is {count}: this machine has {plural(len(gpus), 'GPU')}", fix="give one slot a GPU, or fewer"
         )
     slots = count or len(gpus) or 1
     share = threads or max(1, available // slots)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from convnn import slurm_job
 from convnn.config.schema import RunConfig
-from convnn.errors import Exit, Problem, UserError
+from convnn.errors import Exit, UserError
 from convnn.files import write_atomic
 from convnn.runs.run import Run
 from convnn.runs.slurm_jobs import LOG, LOGS, RUN_ELEMENT, SCRIPT
@@ -66,7 +66,7 @@ class ArrayJob:
         for path in (folder, *self.command):
             if not path.isprintable() or "\\" in path:
                 fix = "use a path without backslashes and control characters"
-                raise UserError(Problem(f"{path!r} cannot stand in the script of a Slurm job", value=path, fix=fix))
+                raise UserError(f"{path!r} cannot stand in the script of a Slurm job", value=path, fix=fix)
         limit = "" if self.slots is None else f"%{self.slots}"
         own: dict[str, OptionValue] = {
             "array": f"{ranges(self.elements)}{limit}",
@@ -79,7 +79,7 @@ class ArrayJob:
         if self.processes > 1:
             if (ntasks := self.options.get("ntasks", self.processes)) not in (self.processes, str(self.processes)):
                 message = f"slurm.ntasks is {ntasks}, but runtime.processes is {self.processes}: each is a task"
-                raise UserError(Problem(message, key="slurm.ntasks", value=ntasks, fix="remove it"))
+                raise UserError(message, key="slurm.ntasks", value=ntasks, fix="remove it")
             tasks["ntasks"] = self.processes
         directives = {"job-name": self.name, **own, **tasks, **self.options}
         words = ['"$SLURM_ARRAY_TASK_ID"' if word == ELEMENT else shlex.quote(word) for word in self.command]
@@ -139,7 +139,7 @@ def common_processes(configs: Iterable[RunConfig]) -> int:
     if len(numbers) > 1:
         fix = "use one value a sweep, or train it without --slurm"
         message = f"runtime.processes is {' and '.join(map(str, numbers))}: an array of Slurm has one number of tasks"
-        raise UserError(Problem(message, key="runtime.processes", fix=fix))
+        raise UserError(message, key="runtime.processes", fix=fix)
     return numbers[0] if numbers else 1
 
 
@@ -189,7 +189,7 @@ def _sbatch(job: ArrayJob, *words: str, text: str | None = None) -> str:
         _check_numbers(job)
         lines = [line.removeprefix("sbatch: error: ") for line in str(error).splitlines()]
         message = f"sbatch refuses the job: {one_line('; '.join(lines))}"
-        raise UserError(Problem(message, key="slurm", fix="change [slurm], or --sbatch")) from error
+        raise UserError(message, key="slurm", fix="change [slurm], or --sbatch") from error
 
 
 def _check_numbers(job: ArrayJob) -> None:
@@ -199,7 +199,7 @@ def _check_numbers(job: ArrayJob) -> None:
         if size is not None and highest >= size:
             message = f"element {highest} of the array is too high a number: MaxArraySize of this cluster is {size}"
             fix = "make several sweeps of it, by flags with fewer values and --name, or use convnn sweep commands"
-            raise UserError(Problem(message, key="slurm", value=highest, fix=fix)) from None
+            raise UserError(message, key="slurm", value=highest, fix=fix) from None
 
 
 def sbatch_environment(job: ArrayJob) -> dict[str, str]:

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from convnn.config import toml
 from convnn.config.recorded import SEED
 from convnn.data.catalog import dataset_info
-from convnn.errors import Exit, Problem, UserError
+from convnn.errors import Exit, UserError
 from convnn.events import PRUNED
 from convnn.runs.slurm_jobs import SCRIPT, refresh
 from convnn.runs.status import STATUSES
@@ -113,13 +113,13 @@ def _check_extension(folder: SweepFolder, present: Sweep, sweep: Sweep, *, exten
     if not extend:
         message = f"there is a sweep {folder.name} with other cells or values in {folder.root}"
         fix = "--extend adds these cells to it and keeps its own, --name NAME starts another sweep"
-        raise UserError(Problem(message, key="name", value=folder.name, fix=fix))
+        raise UserError(message, key="name", value=folder.name, fix=fix)
     if present.search is None and sweep.search is None:
         return
     if present.search is None or sweep.search is None or _space_text(present) != _space_text(sweep):
         kind = "a search" if present.search else "a grid"
         message = f"{folder.name} is {kind} with other axes, values or metric"
-        raise UserError(Problem(message, key="name", value=folder.name, fix="start another one with --name NAME"))
+        raise UserError(message, key="name", value=folder.name, fix="start another one with --name NAME")
 
 
 def _space_text(sweep: Sweep) -> str:
@@ -132,11 +132,11 @@ def _space_text(sweep: Sweep) -> str:
 def with_seeds(typed: Mapping[str, str | bool], seeds: str) -> dict[str, str | bool]:
     """Return flags with `--seeds`: a number of seeds from 0 on, or a list. Raises UserError."""
     if SEED in typed:
-        raise UserError(Problem("--seeds and --seed exclude each other", key="seeds", fix="leave one of them out"))
+        raise UserError("--seeds and --seed exclude each other", key="seeds", fix="leave one of them out")
     if seeds.isascii() and seeds.isdecimal():
         if not 1 <= int(seeds[:9]) <= sweep_file.MAX_SEEDS:
             message = f"--seeds is {seeds}: must be from 1 to {sweep_file.MAX_SEEDS}, or a list"
-            raise UserError(Problem(message, key="seeds", value=seeds, fix="give --seeds 3, or --seeds 0,1,2"))
+            raise UserError(message, key="seeds", value=seeds, fix="give --seeds 3, or --seeds 0,1,2")
         seeds = f"0..{int(seeds) - 1}"
     return {**typed, SEED: seeds}
 
@@ -196,8 +196,7 @@ def check_grid(planned: PlannedSweep) -> None:
     """Raise UserError for a search, whose cells are not known before it ends."""
     if planned.plan.sweep.search is not None:
         fix = f"call convnn sweep run {planned.folder.name} --yes in the script of a job, without --slurm"
-        message = "a search draws its cells one by one, for the queue of the machine that it runs on"
-        raise UserError(Problem(message, fix=fix))
+        raise UserError("a search draws its cells one by one, for the queue of the machine that it runs on", fix=fix)
 
 
 def _write_down(planned: PlannedSweep, *, again: bool) -> list[Entry]:
@@ -239,7 +238,7 @@ def _start_search(planned: PlannedSweep, *, again: bool) -> None:
     assert search is not None
     if again:
         message = "a search trains nothing again"
-        raise UserError(Problem(message, key="again", fix="leave --again out, or start another with --name NAME"))
+        raise UserError(message, key="again", fix="leave --again out, or start another with --name NAME")
     check_packages(search)
     with planned.folder.changing():
         planned.folder.record_search(planned.plan.sweep)

@@ -6,7 +6,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from convnn.errors import Exit, Problem, UserError
+from convnn.errors import Exit, UserError
 from convnn.events import Finished
 from convnn.runs import control
 from convnn.runs.control import ControlCommand
@@ -102,4 +102,4 @@ def check_at_rest(folder: SweepFolder) -> None:
     """Raise UserError (HELD) where cells of the sweep train or wait in the queue."""
     if read_state(folder).is_going_on:
         message = f"{folder.name} is going on"
-        raise UserError(Problem(message, fix=f"stop it first: convnn sweep stop {folder.name} --now"), Exit.HELD)
+        raise UserError(message, Exit.HELD, fix=f"stop it first: convnn sweep stop {folder.name} --now")

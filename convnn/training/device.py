@@ -18,7 +18,7 @@ from torch import Tensor
 from convnn import hardware, slurm_job
 from convnn.config.schema import RunConfig
 from convnn.costs.memory_fit import is_out_of_memory
-from convnn.errors import Exit, Problem, UserError
+from convnn.errors import Exit, UserError
 from convnn.hardware import fp16_on_cpu, too_many_processes
 from convnn.training import allocator
 
@@ -34,14 +34,12 @@ def select_device(config: RunConfig) -> torch.device:
         name = next(kind for kind in ("cuda", "mps", "cpu") if kind in present)
     if name not in present:
         raise UserError(
-            Problem(
-                f"runtime.device is {name!r}: this machine has {', '.join(present)}",
-                key="runtime.device",
-                value=name,
-                fix="use --device auto, or one of these",
-                change={"runtime.device": "auto"},
-            ),
+            f"runtime.device is {name!r}: this machine has {', '.join(present)}",
             Exit.DATA,
+            key="runtime.device",
+            value=name,
+            fix="use --device auto, or one of these",
+            change={"runtime.device": "auto"},
         )
     if config.runtime.amp and config.runtime.amp_dtype == "fp16" and name == "cpu":
         raise UserError(fp16_on_cpu())

@@ -12,7 +12,7 @@ from statistics import median
 import torch
 from torch import Tensor, nn
 
-from convnn.errors import Exit, Problem, UserError
+from convnn.errors import Exit, UserError
 from convnn.training.build import LossFn
 from convnn.training.device import autocast
 from convnn.training.shared_update import TrainedTensors
@@ -106,7 +106,7 @@ def _compile(
 
 def _compile_error(message: str, fix: str) -> UserError:
     change = {"runtime.compile": False}
-    return UserError(Problem(message, key="runtime.compile", value=True, fix=fix, change=change), Exit.FAILED)
+    return UserError(message, Exit.FAILED, key="runtime.compile", value=True, fix=fix, change=change)
 
 
 def _amp_speed(model: nn.Module, loss_fn: LossFn, batch: tuple[Tensor, Tensor], amp: torch.dtype) -> str:

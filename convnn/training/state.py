@@ -13,7 +13,7 @@ from torch.optim.swa_utils import AveragedModel
 from convnn.config.active import active_options
 from convnn.config.diff import config_diff
 from convnn.config.schema import RunConfig
-from convnn.errors import Exit, Problem, UserError
+from convnn.errors import Exit, UserError
 from convnn.metrics import Best, monitored
 from convnn.predictions import Predictions
 from convnn.training import build
@@ -329,13 +329,11 @@ class TrainState:
     def _check_data(self, saved: Mapping[str, Any]) -> None:
         if differences := data_differences(saved, _describe(self.data)):
             raise UserError(
-                Problem(
-                    f"the data set has changed since the checkpoint: {differences[0]}",
-                    key="data.path",
-                    value=self.config.data.path,
-                    fix="bring the images back, or add --fork to `convnn resume` to train on the present ones",
-                ),
+                f"the data set has changed since the checkpoint: {differences[0]}",
                 Exit.DATA,
+                key="data.path",
+                value=self.config.data.path,
+                fix="bring the images back, or add --fork to `convnn resume` to train on the present ones",
             )
 
 
@@ -451,9 +449,7 @@ LOAD_ERRORS = (KeyError, TypeError, ValueError, AttributeError, RuntimeError, In
 
 def _misfit(reason: str, code: Exit) -> UserError:
     return UserError(
-        Problem(
-            f"the checkpoint does not fit this configuration: {' '.join(reason.split())[:300]}",
-            fix="model, layer and data set must be those of the run that saved it",
-        ),
+        f"the checkpoint does not fit this configuration: {' '.join(reason.split())[:300]}",
         code,
+        fix="model, layer and data set must be those of the run that saved it",
     )

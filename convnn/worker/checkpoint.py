@@ -26,7 +26,7 @@ import safetensors
 from safetensors.torch import load, save_file
 from torch import Tensor
 
-from convnn.errors import Exit, Problem, UserError
+from convnn.errors import Exit, UserError
 from convnn.files import allocate, open_regular, optional_call, sync_directory, sync_file, write_atomic
 from convnn.hardware import free_memory
 from convnn.runs.run import CHECKPOINT_NAME, CHECKPOINTS
@@ -232,7 +232,7 @@ def _check_sizes(folder: Path, listed: Mapping[str, Any]) -> None:
     free = free_memory("cpu")[1]
     if free is not None and total > free:
         message = f"checkpoint {folder} takes {memory(total)} of memory, {memory(free)} are free"
-        raise UserError(Problem(message, fix="free some memory"), Exit.MEMORY)
+        raise UserError(message, Exit.MEMORY, fix="free some memory")
 
 
 def _read_verified(path: Path, entry: Mapping[str, Any]) -> bytes:
@@ -276,13 +276,10 @@ def recover_newest(run: Path) -> tuple[Checkpoint | None, list[str]]:
         warnings = [f"{folder.name} was set aside earlier" for folder in sorted((run / CHECKPOINTS).glob("damaged-*"))]
     if not warnings and not names:
         return None, []
-    reason = "; ".join(warnings) or "they hold weights only"
     raise UserError(
-        Problem(
-            f"no checkpoint of {run.name} is left to resume from: {reason}",
-            fix=f"train it again as a new run: convnn run {shlex.quote(str(run / 'config.toml'))}",
-        ),
+        f"no checkpoint of {run.name} is left to resume from: {'; '.join(warnings) or 'they hold weights only'}",
         Exit.STORAGE,
+        fix=f"train it again as a new run: convnn run {shlex.quote(str(run / 'config.toml'))}",
     )
 
 
@@ -290,7 +287,7 @@ def load_named(run: Path, name: str, *, with_tensors: bool = True) -> Checkpoint
     """Read the checkpoint `last`, `best` or of a folder's name. Raises UserError where it is missing or damaged."""
     word = name if CHECKPOINT_NAME.fullmatch(name) and name in _names(run) else read_pointer(run, name)
     if word is None:
-        raise UserError(Problem(f"{run} has no checkpoint {name}", fix=CHOOSE_TRAINED), Exit.NO_RUN)
+        raise UserError(f"{run} has no checkpoint {name}", Exit.NO_RUN, fix=CHOOSE_TRAINED)
     try:
         return load_verified(run / CHECKPOINTS / word, with_tensors=with_tensors)
     except DamagedCheckpointError as error:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from convnn import predictions
 from convnn.costs.memory import optimizer_states
-from convnn.errors import Exit, Problem, UserError
+from convnn.errors import Exit, UserError
 from convnn.events import Event, Saved, Warned
 from convnn.hardware import free_memory
 from convnn.predictions import Predictions
@@ -111,7 +111,7 @@ class Checkpointer:
         except OSError as error:
             problem = storage_error(error, self.run / CHECKPOINTS, in_runs=True).problems[0]
             message = f"a checkpoint of {memory(sum(sizes))} cannot be written: {problem.message}"
-            raise UserError(Problem(message, fix=problem.fix), Exit.STORAGE) from error
+            raise UserError(message, Exit.STORAGE, fix=problem.fix) from error
 
     def epoch_ended(self, epoch: int) -> None:
         """Save if a checkpoint is due after this epoch; else keep its weights if they are the best so far."""
@@ -283,11 +283,9 @@ class Checkpointer:
         self._retry_at = time.monotonic() + RETRY_SECONDS
         if not self.run.is_dir():
             raise UserError(
-                Problem(
-                    f"the run's directory has vanished: {self.run}",
-                    fix="restore it with its checkpoints, or start a new run",
-                ),
+                f"the run's directory has vanished: {self.run}",
                 Exit.STORAGE,
+                fix="restore it with its checkpoints, or start a new run",
             ) from error
         self.emit(
             Warned(

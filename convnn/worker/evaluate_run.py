@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from convnn.config.schema import RunConfig
 from convnn.data.loaders import Loader, epoch_order
-from convnn.errors import Exit, Problem, UserError
+from convnn.errors import Exit, UserError
 from convnn.predictions import Predictions
 from convnn.training import build
 from convnn.training import device as training_device
@@ -56,7 +56,7 @@ def evaluate_run(
     data = trained.open_data(unaugmented(config) if is_train else config, device, saved.name, tuple(splits))
     if data.classes != trained.started.classes:
         message = "the data set has other classes than the run was trained on"
-        raise UserError(Problem(message, key="data.path", value=config.data.path), Exit.DATA)
+        raise UserError(message, Exit.DATA, key="data.path", value=config.data.path)
     loader = trained.loader(data, split)
     recorded_digest = trained.started.data_digest.get(split)
     if recorded_digest is not None and recorded_digest != data.digests.get(split):

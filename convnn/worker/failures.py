@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from convnn.costs.memory_fit import ModelMemoryError, accumulation, forecast, is_out_of_memory
-from convnn.errors import Exit, Problem, UserError
+from convnn.errors import Exit, UserError
 from convnn.text import memory, plural
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def storage_error(error: OSError, path: Path | str, *, in_runs: bool = False) ->
     """
     reason, fix = STORAGE.get(error.errno or 0, (error.strerror or str(error), ""))
     fixes = [fix, OTHER_FOLDER] if in_runs else [fix]
-    return UserError(Problem(f"{path}: {reason}", fix=", or ".join(filter(None, fixes)) or None), Exit.STORAGE)
+    return UserError(f"{path}: {reason}", Exit.STORAGE, fix=", or ".join(filter(None, fixes)) or None)
 
 
 def _is_device_error(error: Exception) -> bool:

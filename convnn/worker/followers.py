@@ -32,7 +32,7 @@ from convnn.config.schema import RunConfig
 from convnn.config.toml import dumps, parse_run
 from convnn.costs.memory_fit import is_out_of_memory
 from convnn.data.worker_processes import GROUP_SIGNALS, kill_all
-from convnn.errors import Exit, Problem, UserError
+from convnn.errors import Exit, UserError
 from convnn.files import open_append
 from convnn.runs.run import LOG
 from convnn.safe_path import python_module
@@ -184,13 +184,11 @@ def check_tasks(config: RunConfig, step: JobStep) -> None:
     processes = config.runtime.processes
     if processes != step.tasks:
         raise UserError(
-            Problem(
-                f"runtime.processes is {processes}, but this srun has {step.tasks} tasks",
-                key="runtime.processes",
-                value=processes,
-                fix=f"use --processes {step.tasks}, or srun --ntasks={processes}",
-                change={"runtime.processes": step.tasks},
-            )
+            f"runtime.processes is {processes}, but this srun has {step.tasks} tasks",
+            key="runtime.processes",
+            value=processes,
+            fix=f"use --processes {step.tasks}, or srun --ntasks={processes}",
+            change={"runtime.processes": step.tasks},
         )
 
 

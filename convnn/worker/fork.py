@@ -39,13 +39,11 @@ def fork_run(source: Run, config: RunConfig, root: Path) -> tuple[Run, list[str]
     done, epochs = epoch - 1, config.training.num_epochs
     if epoch > epochs:
         raise UserError(
-            Problem(
-                f"{source.name} has already done {plural(done, 'epoch')}",
-                key="training.num_epochs",
-                value=epochs,
-                fix=f"give the fork more of them: --num_epochs {2 * done}",
-                change={"training.num_epochs": 2 * done},
-            )
+            f"{source.name} has already done {plural(done, 'epoch')}",
+            key="training.num_epochs",
+            value=epochs,
+            fix=f"give the fork more of them: --num_epochs {2 * done}",
+            change={"training.num_epochs": 2 * done},
         )
     _check_splits(source, newest, config)
     _check_weights(newest, config)
@@ -135,9 +133,7 @@ def _newest(source: Run) -> tuple[Checkpoint, list[str]]:
         newest, notes = checkpoint.recover_newest(source.path)
     if newest is None:
         raise UserError(
-            Problem(
-                f"{source.name} has no checkpoint yet",
-                fix=f"train its configuration: convnn run {shlex.quote(str(source.config_path))}",
-            )
+            f"{source.name} has no checkpoint yet",
+            fix=f"train its configuration: convnn run {shlex.quote(str(source.config_path))}",
         )
     return newest, notes

@@ -12,7 +12,7 @@ from torch import Tensor
 from convnn.data.imagenet import center_box
 from convnn.data.images import decoding, open_image, oriented_size, read_rgb
 from convnn.data.loaders import Normalize
-from convnn.errors import Exit, Problem, UserError
+from convnn.errors import Exit, UserError
 from convnn.layer_table import unshuffle_scale
 from convnn.layers.neighbor_layer import NeighborLayer
 from convnn.layers.neighbor_record import record_neighbors
@@ -56,7 +56,7 @@ def image_of_split(trained: TrainedRun, checkpoint: str, split: str, number: int
     loader = trained.loader(data, split)
     if not 0 <= number < loader.num_images:
         message = f"--image is {number}: the {split} images are numbered from 0 to {loader.num_images - 1}"
-        raise UserError(Problem(message, key="image", value=number))
+        raise UserError(message, key="image", value=number)
     pixels, label = loader.image(number)
     return InspectedImage(pixels, str(number), split, data.classes[label])
 
@@ -77,7 +77,7 @@ def image_of_file(trained: TrainedRun, path: Path) -> InspectedImage:
         raise
     except Exception as error:  # on a damaged file a decoder may raise nearly anything
         message = f"{path} cannot be read as an image: {type(error).__name__}: {error}"
-        raise UserError(Problem(message, key="image", value=str(path)), Exit.DATA) from error
+        raise UserError(message, Exit.DATA, key="image", value=str(path)) from error
     notes = []
     if is_cropped:
         notes.append(f"the centered square of the file, {size[0]}x{size[1]} pixels, was resized to {width}x{height}")
@@ -97,7 +97,7 @@ def inspect_run(trained: TrainedRun, checkpoint: str, image: InspectedImage) -> 
     if tuple(image.pixels.shape[1:]) != size:
         height, width = image.pixels.shape[1:]
         message = f"{trained.run.name} was trained on {size[1]}x{size[0]} pixels, the image has {width}x{height}"
-        raise UserError(Problem(message, key="against", fix="compare runs on images of one size"))
+        raise UserError(message, key="against", fix="compare runs on images of one size")
     if trained.normalization is None:
         raise UserError(f"{trained.run.name} does not say how its images were normalized")
     config = trained.config

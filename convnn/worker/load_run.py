@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from convnn.config.schema import RunConfig
-from convnn.errors import Exit, Problem, UserError
+from convnn.errors import Exit, UserError
 from convnn.events import Started
 from convnn.metrics import SPLITS
 from convnn.runs.find import find_run
@@ -83,7 +83,7 @@ class TrainedRun:
             fix = checkpoint.CHOOSE_TRAINED
             if steps:
                 fix = f"it has those of epoch {', '.join(map(str, sorted(steps)))}, best and last"
-            raise UserError(Problem(message, key="checkpoint", value=which, fix=fix), Exit.NO_RUN)
+            raise UserError(message, Exit.NO_RUN, key="checkpoint", value=which, fix=fix)
         return SavedCheckpoint(f"{step:08d}", step, epochs.get(step))
 
     def open_data(
@@ -102,7 +102,7 @@ class TrainedRun:
         if split not in data.splits:
             message = f"the data of {self.run.name} has no {split} images"
             fix = f"choose --split {' or '.join(name for name in SPLITS if name != split)}"
-            raise UserError(Problem(message, key="split", value=split, fix=fix))
+            raise UserError(message, key="split", value=split, fix=fix)
         return data.splits[split]
 
     def model(self, which: str = "best", device: str | torch.device = "cpu", *, ema: bool = False) -> nn.Module:
@@ -116,7 +116,7 @@ class TrainedRun:
         weights = saved.ema if ema else saved.model
         if weights is None:
             message = f"{self.run.name} has no moving average of its weights"
-            raise UserError(Problem(message, fix="leave --ema out, or train with an average: --ema 0.999"))
+            raise UserError(message, fix="leave --ema out, or train with an average: --ema 0.999")
         classes = self.started.num_classes
         if classes is None:
             raise UserError(f"{self.run.name} does not say how many classes it has")
@@ -125,7 +125,7 @@ class TrainedRun:
             load_weights(model, weights)
         except ValueError as error:
             message = f"the checkpoint of {self.run.name} does not fit its configuration: {error}"
-            raise UserError(Problem(message, fix="was config.toml changed by hand?"), Exit.STORAGE) from error
+            raise UserError(message, Exit.STORAGE, fix="was config.toml changed by hand?") from error
         return model.to(device).eval()
 
 

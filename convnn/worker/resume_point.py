@@ -67,11 +67,9 @@ def find_resume_point(run: Run, config: RunConfig, history: History) -> ResumePo
     if newest is None:
         if any(mark.kind == "saved" for mark in history.marks):
             raise UserError(
-                Problem(
-                    f"the checkpoints of {run.name} have vanished",
-                    fix=f"train it again as a new run: convnn run {shlex.quote(str(run.config_path))}",
-                ),
+                f"the checkpoints of {run.name} have vanished",
                 Exit.STORAGE,
+                fix=f"train it again as a new run: convnn run {shlex.quote(str(run.config_path))}",
             )
         return None
     if not newest.state.begins_fork:

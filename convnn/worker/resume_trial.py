@@ -14,7 +14,7 @@ from typing import Any
 
 from convnn.config.schema import RunConfig
 from convnn.config.toml import dumps
-from convnn.errors import Exit, Problem, UserError
+from convnn.errors import Exit, UserError
 from convnn.metrics import metric_info
 from convnn.runs.run import Run
 from convnn.safe_path import python_module
@@ -108,7 +108,7 @@ def _train(folder: Path, *words: str, kill: bool = False) -> int | None:
             stderr.seek(0)
             output = stderr.read()[-LONGEST:].strip() or cause
             fix = "see that `convnn run` works with this configuration"
-            raise UserError(Problem(f"the child ended with code {code}: {output}", fix=fix), Exit.FAILED)
+            raise UserError(f"the child ended with code {code}: {output}", Exit.FAILED, fix=fix)
     return None
 
 

@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 
 from convnn import slurm_job
-from convnn.errors import Problem, UserError
+from convnn.errors import UserError
 
 AUTO = "auto"
 LEAST_RESERVE = 30.0  # seconds before the end of a job: Slurm looks every half minute, and a step has to end
@@ -40,7 +40,7 @@ class TimeLimit:
         limit = cls(time.monotonic() + state.end - time.time(), is_hard=True)
         if limit.seconds_left() <= 0 and state.start is not None and state.end - state.start <= SHORTEST_JOB:
             message = f"the Slurm job has {state.end - state.start:.0f} s: it ends before anything could be trained"
-            raise UserError(Problem(message, key="slurm.time", fix="give a longer one: --sbatch time=01:00:00"))
+            raise UserError(message, key="slurm.time", fix="give a longer one: --sbatch time=01:00:00")
         return limit
 
     def seconds_left(self, checkpoint_seconds: float = 0.0) -> float:
@@ -57,7 +57,7 @@ def check_limit(text: str) -> str | None:
     job = slurm_job.current_job()
     if job is None:
         message = "--max-minutes auto is what is left of a Slurm job, and this is none"
-        raise UserError(Problem(message, key="max_minutes", value=text, fix="give the minutes"))
+        raise UserError(message, key="max_minutes", value=text, fix="give the minutes")
     return job
 
 
@@ -70,6 +70,4 @@ def parse_minutes(text: str) -> float:
     except ValueError:
         pass
     message = f"--max-minutes is {text!r}: must be minutes, at least 0, or auto"
-    raise UserError(
-        Problem(message, key="max_minutes", value=text, fix="give --max-minutes 90, or auto in a Slurm job")
-    )
+    raise UserError(message, key="max_minutes", value=text, fix="give --max-minutes 90, or auto in a Slurm job")

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from convnn.errors import Problem, UserError
+from convnn.errors import UserError
 from convnn.events import PRUNED
 from convnn.runs import control
 from convnn.runs.control import ControlCommand
@@ -190,7 +190,7 @@ class Coordinator:
         parameters = parameters_of(self.sweep.axes, state.cell.labels)
         if parameters is None:
             message = f"cell {state.cell.index} of {self.folder.name} has values that its axes do not have"
-            raise UserError(Problem(message, fix="undo the change of sweep.toml or cells.jsonl"))
+            raise UserError(message, fix="undo the change of sweep.toml or cells.jsonl")
         return [point_of(axis, parameters[axis.name]) for axis in self.sweep.axes]
 
 

@@ -207,7 +207,10 @@ def visible_gpus() -> list[str]:
     nvml = load_nvml()
     if nvml is None:
         return []
-    return [str(index) for index in range(nvml.nvmlDeviceGetCount())]
+    try:
+        return [str(index) for index in range(nvml.nvmlDeviceGetCount())]
+    except nvml.NVMLError:
+        return []
 
 
 def gpu_in_use(name: str) -> bool:
@@ -224,10 +227,13 @@ def gpu_in_use(name: str) -> bool:
 
 @cache
 def load_nvml() -> Any | None:
-    """Return the initialized module `pynvml`, None without NVIDIA's driver."""
+    """Return the initialized module `pynvml`, None without it or NVIDIA's driver."""
     if not any(path.exists() for path in NVIDIA):
         return None  # importing it takes a tenth of a second
-    nvml = import_module("pynvml")
+    try:
+        nvml = import_module("pynvml")
+    except ImportError:  # in a checkout that is not installed
+        return None
     try:
         nvml.nvmlInit()
     except nvml.NVMLError:

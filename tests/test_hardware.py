@@ -91,15 +91,26 @@ def test_a_driver_that_does_not_answer_is_no_error(nvml):
     def fail():
         raise NVMLError
 
+    nvml.nvmlDeviceGetCount = fail
+    assert hardware.visible_gpus() == []
+    hardware.load_nvml.cache_clear()
     nvml.nvmlInit = fail
     assert hardware.free_memory("cuda") == ("cuda:0", None)
 
 
+def test_without_the_library_nothing_is_known_of_a_card(nvml, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pynvml", None)  # importing it raises
+    assert hardware.free_memory("cuda:1") == ("cuda:1", None)
+    assert hardware.visible_gpus() == []
+
+
 def test_without_a_driver_the_library_is_not_imported(monkeypatch, tmp_path):
+    imported = []
     monkeypatch.setattr(hardware, "NVIDIA", (tmp_path / "none",))
-    monkeypatch.setitem(sys.modules, "pynvml", None)  # importing it would raise
+    monkeypatch.setattr(hardware, "import_module", imported.append)
     hardware.load_nvml.cache_clear()
     assert hardware.free_memory("cuda:1") == ("cuda:1", None)
+    assert imported == []
     hardware.load_nvml.cache_clear()
 
 

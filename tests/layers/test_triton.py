@@ -80,8 +80,25 @@ def test_a_launch_counts_as_one_operator_and_no_matrix_of_scores_is_written(laye
             layer(x).sum().backward()
     finally:
         launch.enable("search", META)
-    assert counter.calls["search"] == 0
+    assert counter.calls["search"] == counter.calls["baddbmm"] == 0  # that copies the penalty over all scores
+    assert counter.calls["bmm"] + counter.calls["bmm.out"] >= 1
     assert counter.largest >= 2 * 144 * 144
+
+
+@pytest.mark.parametrize(
+    ("actual", "expected", "agrees"),
+    [
+        ([1.0, 2.0], [1.0, 2.1], True),
+        ([1.0, 2.0], [1.0, 2.3], False),
+        ([torch.nan, 2.0], [1.0, 2.0], False),
+        ([torch.inf, 2.0], [1.0, 2.0], False),
+        ([5.0, 2.0], [torch.nan, 2.0], True),  # of a diverged run: nothing to compare with
+        ([65504.0, 2.0], [torch.inf, 2.0], True),  # of a half type that has overflowed
+        ([65504.0, 3.0], [torch.inf, 2.0], False),
+    ],
+)
+def test_results_agree_where_those_of_plain_torch_are_numbers(actual, expected, agrees):
+    assert launch.agree([torch.tensor(actual)], [torch.tensor(expected)], tolerance=0.1) == agrees
 
 
 @pytest.mark.parametrize("is_deterministic", [False, True])

@@ -84,6 +84,29 @@ def wrong_check_case():
     launch.enable("search", CPU)
 
 
+def full_memory_case():
+    """Without memory for the comparison the kernel is not at fault: the step fails, and a later one compares again."""
+
+    def fail():
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    x = torch.randn(2, 20, 3)
+    try:
+        launch.is_correct("search", x, "a full card", fail)
+    except torch.OutOfMemoryError:
+        if launch.is_usable("search", x):
+            return
+    yield "a full card switches the kernel off"
+
+
+def empty_case():
+    """A map without positions has no neighbors, and nothing to compare."""
+    warnings.simplefilter("error", RuntimeWarning)
+    x = torch.empty(2, 0, 3)
+    if nearest_positions(x, None, [0, 5], 1, 3, "cosine", None).shape != (2, 0, 3):
+        yield "an empty map has neighbors"
+
+
 def strided_case():
     """Vectors whose channels are not adjacent in memory have the neighbors of those whose channels are."""
     x = torch.randn(2, 20, 3, generator=torch.Generator().manual_seed(0))
@@ -95,10 +118,10 @@ def strided_case():
 
 
 def wrong_position_case():
-    """A search that returns what is no candidate disagrees; nothing is indexed with it."""
+    """A search that returns a worse candidate or none disagrees; nothing is indexed with what is none."""
     x, position = torch.randn(1, 20, 3), torch.arange(0, 40, 2)
     index = position[(torch.arange(20)[:, None] + torch.arange(3)) % 20][None]
-    for wrong in (-1, 1, 500):
+    for wrong in (-1, 0, 1, 500):
         actual = index.clone()
         actual[0, 4, 1] = wrong
         if agree(actual, index, x, x, "cosine", position):
@@ -107,6 +130,6 @@ def wrong_position_case():
 
 if __name__ == "__main__":
     every = int(sys.argv[1])
-    cases = (exact_cases(every), operator_cases(every), strided_case(), wrong_position_case(), wrong_check_case())
-    for line in itertools.chain(*cases):
+    cases = (exact_cases(every), operator_cases(every), strided_case(), empty_case(), wrong_position_case())
+    for line in itertools.chain(*cases, full_memory_case(), wrong_check_case()):
         print(line, flush=True)

@@ -140,7 +140,8 @@ def _uses_kernels(inputs: AggregateInputs, bias: Tensor | None) -> bool:
     The backward pass, which has no bias, compares them with one of zeros.
     """
     x, index, weight, sides, padding, coords = inputs
-    if x.dtype not in launch.dtypes(x.device) or not len(x) or not launch.is_usable("aggregate", x):
+    is_empty = not x.numel() or not index.numel()
+    if is_empty or x.dtype not in launch.dtypes(x.device) or not launch.is_usable("aggregate", x):
         return False
 
     def agrees() -> bool:

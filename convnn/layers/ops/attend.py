@@ -72,8 +72,8 @@ def attend(
 def _uses_kernels(inputs: AttendInputs) -> bool:
     """Return whether there are kernels that agree with the tiles, in both directions and in both orders of sums."""
     projections, index, keep, weight, _, sides, padding, metric = inputs
-    (batch, rows, width), slots = projections.shape, index.shape[2]
-    is_suitable = 0 < width <= 3 * fused.MAX_CHANNELS and slots <= fused.MAX_SLOTS and batch > 0
+    (_, rows, width), slots = projections.shape, index.shape[2]
+    is_suitable = 0 < width <= 3 * fused.MAX_CHANNELS and slots <= fused.MAX_SLOTS and index.numel() > 0
     is_suitable = is_suitable and projections.dtype in launch.dtypes(projections.device)
     if not is_suitable or not launch.is_usable("attend", projections):
         return False

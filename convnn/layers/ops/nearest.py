@@ -25,6 +25,7 @@ from torch.nn import functional as F
 from convnn.layers.ops.coordinates import coordinates, interior_positions, padded_sides
 from convnn.layers.ops.custom_op import DeviceCache, operator
 from convnn.layers.ops.similarity import (
+    append_penalty,
     append_weighted_coordinates,
     center_of,
     exact_products,
@@ -210,7 +211,7 @@ _cached_layout = DeviceCache(_make_layout)
 @exact_products()
 def _search(vectors: Vectors, x: Tensor, layout: SearchLayout, k: int, metric: str) -> Tensor:
     """Own position and the k - 1 best candidates as padded positions; x gives batch size and type. -> (B, N, k)"""
-    if k == 1 or len(x) == 0:
+    if k == 1 or x.numel() == 0:
         own = layout.query_index.expand(len(x), -1, k)
         return own.clone(memory_format=torch.contiguous_format)
     if _uses_kernel(vectors, x, layout, k, metric):
@@ -288,7 +289,7 @@ def _search_in_tiles(vectors: Vectors, x: Tensor, layout: SearchLayout, k: int, 
 def _operands(
     vectors: Vectors, images: slice, layout: SearchLayout, metric: str
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Operands of `score_products`: (t, N, c), (t, c, M or columns), and (t, 1, M or columns) for distances."""
+    """Operands of `score_products`: (t, N, c), (t, c, M or columns), for distances on a CPU (t, 1, M or columns)."""
     queries, rows = vectors(images)
     candidates = layout.select_candidates(rows)
     if layout.pairwise:
@@ -299,8 +300,13 @@ def _operands(
     unused = layout.columns - candidates.shape[1] - layout.sentinel_columns
     if layout.pads_candidates and layout.sentinel_columns + unused > 0:
         candidates = F.pad(candidates, (0, 0, layout.sentinel_columns, unused))
-    norm_penalty = candidates.square().sum(2)[:, None] if metric == "euclidean" else None
-    return queries, candidates.mT, norm_penalty
+    if metric == "cosine":
+        return queries, candidates.mT, None
+    norm_penalty = candidates.square().sum(2)
+    if candidates.device.type == "cpu":
+        return queries, candidates.mT, norm_penalty[:, None]
+    queries, candidates = append_penalty(queries, candidates, norm_penalty)
+    return queries, candidates.mT, None
 
 
 def _best_candidates(

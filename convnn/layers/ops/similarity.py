@@ -11,8 +11,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 METRICS = ("cosine", "euclidean")
+ALIGNED = 4  # float32 numbers in 16 bytes, which a GPU loads at once
 
 
 def score_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -99,3 +101,16 @@ def score_products(
     if norm_penalty is None:
         return torch.bmm(queries, candidates, out=out)
     return torch.baddbmm(norm_penalty, queries, candidates, beta=-0.5, out=out)
+
+
+def append_penalty(queries: Tensor, candidates: Tensor, norm_penalty: Tensor) -> tuple[Tensor, Tensor]:
+    """Append channels that subtract half the norm penalty from the products. (t, n, c), (t, M, c), (t, M) -> (.., c')
+
+    For GPUs, where `torch.baddbmm` first copies the penalty over all scores, which takes longer than some more
+    channels: one of them holds the penalty, and up to three zeros keep rows aligned.
+    """
+    channels = queries.shape[2]
+    added = ALIGNED - channels % ALIGNED
+    candidates = F.pad(candidates, (0, added))
+    candidates[..., channels] = -0.5 * norm_penalty
+    return F.pad(queries, (0, added), value=1.0), candidates

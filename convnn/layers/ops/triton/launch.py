@@ -83,7 +83,7 @@ def is_correct(kernel: str, x: Tensor, specialization: Hashable, agrees: Callabl
 
     `agrees` computes both for the first `CHECKED_IMAGES` of the batch and waits for the result, which a captured CUDA
     graph cannot do; what has not been compared before the capture is computed by plain torch. A kernel that disagrees,
-    or cannot be compiled, is not used again on the device.
+    or cannot be compiled, is not used again on the device. A lack of memory is no fault of the kernel, and is raised.
     """
     key = (kernel, x.device, specialization)
     if x.device.type == "meta" or key in _agreeing:
@@ -92,6 +92,8 @@ def is_correct(kernel: str, x: Tensor, specialization: Hashable, agrees: Callabl
         return False
     try:
         problem = "" if agrees() else "its results differ from those of plain torch"
+    except (torch.OutOfMemoryError, MemoryError):
+        raise
     except Exception as error:
         problem = f"{type(error).__name__}: {error}"
     if not problem:
@@ -104,9 +106,17 @@ def is_correct(kernel: str, x: Tensor, specialization: Hashable, agrees: Callabl
 
 
 def agree(actual: Sequence[Tensor], expected: Sequence[Tensor], tolerance: float) -> bool:
-    """Return whether results differ by at most this share of the largest value, where both are numbers."""
-    pairs = [(a.float().nan_to_num(), b.float().nan_to_num()) for a, b in zip(actual, expected, strict=True)]
-    return all(bool((a - b).abs().amax() <= tolerance * b.abs().amax().clamp_min(1e-30)) for a, b in pairs)
+    """Return whether results differ by at most this share of the largest value, wherever the expected ones are finite.
+
+    One that is not finite where it should be differs. Nothing is compared where a half type has overflowed.
+    """
+    for result, reference in zip(actual, expected, strict=True):
+        is_finite = reference.isfinite()
+        difference = torch.where(is_finite, result.float() - reference.float(), 0).abs().amax()
+        largest = torch.where(is_finite, reference.float(), 0).abs().amax().clamp_min(1e-30)
+        if not bool(difference <= tolerance * largest):  # false for NaN
+            return False
+    return True
 
 
 def disable(kernel: str, device: torch.device) -> None:

@@ -113,16 +113,16 @@ def agree(index: Tensor, expected: Tensor, queries: Tensor, candidates: Tensor, 
     is_other = ~torch.isin(index[..., 1:], position).all()  # no candidate: indexing with it would end the CUDA context
     if not torch.equal(index[..., 0], expected[..., 0]) or bool(is_repeated | is_other):
         return False
+    is_different = index != expected
+    image, row, _ = is_different.nonzero(as_tuple=True)
+    if not len(image):
+        return True
     columns = torch.zeros(int(position.max()) + 1, dtype=torch.int64, device=position.device)
     columns[position.long()] = torch.arange(len(position), device=position.device)
-    scores = [_scores(columns[chosen[..., 1:].long()], queries, candidates, metric) for chosen in (index, expected)]
+    query, scores = queries[image, row].double(), []
+    for chosen in (index, expected):
+        candidate = candidates[image, columns[chosen[is_different].long()]].double()
+        pairs = (query - candidate).square() if metric == "euclidean" else query * candidate
+        scores.append(pairs.sum(1))
     largest = candidates.double().square().sum(2).nan_to_num().amax().clamp_min(1e-30)
-    return bool(((scores[0] - scores[1]).nan_to_num().abs().amax() <= TOLERANCE * largest).item())
-
-
-def _scores(columns: Tensor, queries: Tensor, candidates: Tensor, metric: str) -> Tensor:
-    """Scores of chosen candidates in float64. (t, N, k - 1), (t, N, C), (t, M, C) -> (t, N, k - 1)"""
-    chosen = torch.stack([rows[column] for rows, column in zip(candidates.double(), columns, strict=True)])
-    if metric == "euclidean":
-        return (queries.double()[:, :, None] - chosen).square().sum(3)
-    return (queries.double()[:, :, None] * chosen).sum(3)
+    return bool((scores[0] - scores[1]).nan_to_num().abs().amax() <= TOLERANCE * largest)

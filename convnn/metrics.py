@@ -135,9 +135,7 @@ def lower_is_better(name: str) -> bool:
 
 def best_of(name: str) -> Callable[..., Any]:
     """Return `min` or `max`, which chooses the best of several values."""
-    if lower_is_better(name):
-        return min
-    return max
+    return min if lower_is_better(name) else max
 
 
 def monitored(*, validation: bool) -> str:
@@ -149,8 +147,6 @@ def format_value(value: float, name: str = "") -> str:
     """Return a value with the digits of its metric; without a metric, with four significant digits."""
     if math.isnan(value):
         return "NaN"
-    if math.isinf(value):
-        return "inf" if value > 0 else "-inf"
     decimals = metric_info(name).decimals
     if decimals is not None:
         return f"{value:.{decimals}f}"

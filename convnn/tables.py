@@ -65,8 +65,6 @@ def csv_text(table: Table) -> str:
 
 
 def markdown(table: Table) -> str:
-    """Return the table in Markdown."""
-
     def line(cells: Sequence[str]) -> str:
         return "| " + " | ".join(re.sub(r"([|\\`*_<\[])", r"\\\1", cell) for cell in cells) + " |\n"
 

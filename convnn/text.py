@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping, Sized
+from collections.abc import Mapping, Sequence, Sized
 
 from rich.cells import cell_len, set_cell_size
 
@@ -22,7 +22,7 @@ def number(value: float) -> str:
     if math.isnan(value):
         return "NaN"
     if math.isinf(value):
-        return "inf" if value > 0 else "-inf"
+        return f"{value}"
     size = abs(value)
     if size == 0:
         return "0"
@@ -93,6 +93,12 @@ def part_text(part: Sized, whole: Sized) -> str:
 def plural(count: int, noun: str, nouns: str | None = None) -> str:
     """Return a number of things: "1 run", "1,200 runs", "2 classes" (of "class", "classes")."""
     return f"{count:,} {noun if count == 1 else nouns or noun + 's'}"
+
+
+def joined(names: Sequence[str], most: int) -> str:
+    """Return "a, b, c", or "a, b and 3 more" where there are more than so many."""
+    text = ", ".join(names[:most])
+    return f"{text} and {len(names) - most} more" if len(names) > most else text
 
 
 def last_message(output: str) -> str:

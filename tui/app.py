@@ -260,7 +260,6 @@ class ConvnnApp(App[int]):
         return True
 
     def show_sweep(self, name: str) -> None:
-        """Open the screen of a sweep."""
         from tui.screens.sweep.screen import SweepScreen  # not before the first frame
 
         self.push_screen(SweepScreen(name))
@@ -320,7 +319,6 @@ class ConvnnApp(App[int]):
             self._show_draft(Draft.from_run(options, name))
 
     def show_menu(self, run: Summary | None) -> None:
-        """Open the menu of a run."""
         from tui.screens.run.run_menu import RunMenu  # not before the first frame
 
         if run is None:

@@ -75,7 +75,6 @@ class GroupNode:
 
     @cached_property
     def children(self) -> list[GroupNode]:
-        """The groups inside it."""
         level, *deeper = self.levels
         table = run_table.group_runs(self.runs, level, self.metric)
         columns = list(zip(*(row.values for row in table.rows), strict=True))
@@ -130,7 +129,6 @@ class GridRow(NamedTuple):
 
     @property
     def runs(self) -> list[Summary]:
-        """The run, or the runs of the group."""
         if self.run is not None:
             return [self.run]
         if self.node is None:

@@ -70,7 +70,6 @@ class Repeats:
 
     @property
     def configs(self) -> list[RunConfig]:
-        """The configurations of the new runs."""
         training, output = self.config.training, self.config.output.model_copy(update={"dir": None})
         return [
             self.config.model_copy(update={"training": training.model_copy(update={"seed": seed}), "output": output})

@@ -25,7 +25,6 @@ class Selection:
         self.marked.clear()
 
     def toggle_pin(self, path: str) -> None:
-        """Pin a run to the top, or unpin it."""
         _toggle(self.pinned, [path])
 
     def forget(self, path: str) -> None:
@@ -40,7 +39,6 @@ class Selection:
         return pin + mark
 
     def pinned_first(self, runs: Sequence[Summary]) -> list[Summary]:
-        """Return the runs with the pinned ones before the rest."""
         if not self.pinned:
             return list(runs)
         return sorted(runs, key=lambda run: run.path not in self.pinned)

@@ -62,7 +62,6 @@ class CalibrationBin(NamedTuple):
 
 
 def class_results(predictions: Predictions) -> list[ClassResult]:
-    """Return the result of every class, in the order of the classes."""
     import numpy as np
 
     images = np.bincount(predictions.labels, minlength=predictions.num_classes).tolist()

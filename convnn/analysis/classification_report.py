@@ -36,7 +36,6 @@ class ClassificationReport:
 
     @cached_property
     def results(self) -> list[ClassResult]:
-        """The classes in their order."""
         return class_results(self.predictions)
 
     @cached_property

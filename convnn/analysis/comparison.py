@@ -69,7 +69,6 @@ class ComparedRun:
 
     @classmethod
     def read(cls, summary: Summary) -> ComparedRun:
-        """Read the epochs of a run."""
         return cls(summary, summary.run.history(steps=False))
 
     @cached_property
@@ -127,7 +126,6 @@ class ComparedRun:
         return self.history.epochs[ended - 1].metrics.get(metric)
 
     def last(self, metric: str) -> float | None:
-        """Return the metric of the last epoch."""
         return self.history.last(metric)
 
     @property

@@ -24,7 +24,7 @@ from convnn.json_values import json_value
 from convnn.metrics import best_of, format_value
 from convnn.runs.summary import Summary
 from convnn.tables import Column, Table
-from convnn.text import plural
+from convnn.text import joined, plural
 
 REPEATS = "repeats"  # the key that groups runs by being repeats of each other
 DATA = "data"  # stands for data that are known to differ where no option does
@@ -187,7 +187,6 @@ class GroupTable:
         return {"n": estimate.n, "mean": estimate.mean, "sd": estimate.sd, "low": low, "high": high}
 
     def table(self) -> Table:
-        """Return the groups as text."""
         titles = [Column(key.key, right=key.kind in _NUMBER_KINDS) for key in self.keys]
         titles += [Column(name, right=True) for name in self._statistics]
         rows = [[*self._key_cells(row), *self._statistic_cells(row.group)] for row in self.rows]
@@ -267,10 +266,7 @@ def active_value(field: Field, run: Summary) -> Any:
 
 def averaged_over_text(keys: Sequence[str]) -> str:
     """Return what is averaged over as text: "K, lr, dataset and 3 more"."""
-    text = ", ".join(_OPTION_NAMES.get(key, key) for key in keys[:MAX_AVERAGED])
-    if len(keys) > MAX_AVERAGED:
-        text += f" and {len(keys) - MAX_AVERAGED} more"
-    return text
+    return joined([_OPTION_NAMES.get(key, key) for key in keys], MAX_AVERAGED)
 
 
 def merge_repeats(runs: list[Summary], field: Field) -> tuple[RunGroup, list[str]]:

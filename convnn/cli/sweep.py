@@ -178,7 +178,6 @@ def _state(cell: Cell, trained: dict[int, str]) -> str:
 
 
 def _document(plan: SweepPlan, trained: dict[int, str], cost: SweepCost, sbatch: str | None) -> dict[str, Any]:
-    """Return the JSON document of a plan."""
     counts = {
         "cells": len(plan.cells),
         "infeasible": len(plan.infeasible),

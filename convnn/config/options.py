@@ -265,7 +265,6 @@ def nearest_option(name: str) -> str | None:
 
 
 def value_at(config: RunConfig, key: str) -> Value:
-    """Return the value of one option of a configuration."""
     section, _, field = key.partition(".")
     return getattr(getattr(config, section), field)
 

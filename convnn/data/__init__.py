@@ -42,7 +42,6 @@ class LoadedDataset:
 
     @property
     def splits(self) -> dict[str, Loader]:
-        """The loaders that there are, by the name of their split."""
         loaders = {"train": self.train, "val": self.val, "test": self.test}
         return {name: loader for name, loader in loaders.items() if loader is not None}
 

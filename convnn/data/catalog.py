@@ -10,7 +10,7 @@ from pkgutil import resolve_name
 
 from convnn.data.splits import holdout_count
 from convnn.errors import Problem, UserError
-from convnn.text import plural
+from convnn.text import joined, plural
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,6 @@ class Download:
 
     @property
     def megabytes(self) -> int:
-        """The size of the archive."""
         return round(self.bytes / 1e6)
 
 
@@ -154,8 +153,7 @@ def images_text(num_classes: int, images: Mapping[str, int], classes: Sequence[s
     """Return "2 classes (cat, dog): 48 train, 12 test images, no val" for the images of each split."""
     text = plural(num_classes, "class", "classes")
     if classes:
-        more = f" and {len(classes) - MOST_CLASS_NAMES} more" if len(classes) > MOST_CLASS_NAMES else ""
-        text += f" ({', '.join(classes[:MOST_CLASS_NAMES])}{more})"
+        text += f" ({joined(classes, MOST_CLASS_NAMES)})"
     counts = ", ".join(f"{images[split]:,} {split}" for split in ("train", "val", "test") if split in images)
     if counts:
         text += f": {counts} images"

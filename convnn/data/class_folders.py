@@ -16,9 +16,10 @@ from pathlib import Path
 from convnn.data.catalog import DatasetInfo
 from convnn.data.splits import holdout_count
 from convnn.errors import Exit, Problem, UserError
-from convnn.text import escaped, plural
+from convnn.text import escaped, joined, plural
 
 TEST_SHARE = 0.2  # of each class, in a tree without split folders
+MAX_NAMES, MAX_SUFFIXES = 5, 4  # that a message lists
 IMAGE_FORMATS = {  # by their names in Pillow, with the suffixes of their files
     "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
     "PNG": (".png",),
@@ -489,18 +490,18 @@ def _skip_notes(root: Path, splits: Iterable[ClassFolders]) -> Iterator[str]:
         yield f"passed over: {plural(stray, 'image')} beside the class folders"
 
 
-def _file_counts(suffixes: Counter[str], limit: int = 4) -> str:
+def _file_counts(suffixes: Counter[str]) -> str:
     """Return "30 .xml files, 2 files without suffix"; "" for none."""
     counts = sorted(suffixes.items(), key=lambda item: (-item[1], item[0]))
     words = []
-    for suffix, count in counts[:limit]:
+    for suffix, count in counts[:MAX_SUFFIXES]:
         if suffix == FOLDER:
             words.append(plural(count, "folder named as an image", "folders named as images"))
         elif suffix:
             words.append(plural(count, f"{escaped(suffix)} file"))
         else:
             words.append(f"{plural(count, 'file')} without suffix")
-    if rest := sum(count for _, count in counts[limit:]):
+    if rest := sum(count for _, count in counts[MAX_SUFFIXES:]):
         words.append(plural(rest, "other file"))
     return ", ".join(words)
 
@@ -510,7 +511,5 @@ def data_error(path: str | Path, reason: str, fix: str) -> UserError:
     return UserError(f"{path} {reason}", Exit.DATA, key="data.path", value=str(path), fix=fix)
 
 
-def _join(names: Iterable[str], limit: int = 5) -> str:
-    names = sorted(names)
-    text = ", ".join(names[:limit])
-    return f"{text} and {len(names) - limit} more" if len(names) > limit else text
+def _join(names: Iterable[str]) -> str:
+    return joined(sorted(names), MAX_NAMES)

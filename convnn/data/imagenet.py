@@ -137,7 +137,6 @@ class ImageBatches(Dataset[DecodedBatch]):
         return images[: len(readable)], self.labels[readable], errors
 
     def file(self, index: int) -> str:
-        """The path of an image."""
         return os.fsdecode(self.files[index])
 
     def _read(self, file: str, epoch: int, index: int) -> Image.Image:

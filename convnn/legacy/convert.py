@@ -25,6 +25,7 @@ from convnn.presets.resolve import resolve
 from convnn.presets.store import Preset
 from convnn.runs.history import History
 from convnn.runs.text_files import ARGS
+from convnn.text import joined
 
 ADDED_OPTIONS = {  # that the original tool did not have; with their defaults it computes the same
     "model.width", "data.limit", "data.val_share", "data.workers", "training.accumulate", "training.drop_last",
@@ -72,8 +73,7 @@ def _configuration(typed_values: tuple[tuple[str, type, Any], ...], classes: int
     inactive = inactive_options(resolved.config)
     absent = [option for option in OPTIONS if option.key not in values and option.key not in NOT_IN_CONFIG]
     if needed := [option.name for option in absent if option.key not in inactive]:
-        more = f" and {len(needed) - 4} more" if len(needed) > 4 else ""
-        reasons.append(f"{ARGS} lacks {', '.join(needed[:4])}{more}")
+        reasons.append(f"{ARGS} lacks {joined(needed, 4)}")
     config = resolved.config
     dataset = published_info(config.data.dataset)
     side = (config.data.resize,) * 2 if config.data.resize else dataset.image_size

@@ -155,7 +155,6 @@ class FileLock:
         close(self.descriptor)
 
     def release(self) -> None:
-        """Let the lock go."""
         with suppress(OSError):  # the file is gone or the disk refuses: then it is free when the note is old
             present = self.present_note()
             if present is not None and present.token == self.note.token:

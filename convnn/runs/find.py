@@ -16,7 +16,7 @@ from convnn.runs import trash
 from convnn.runs.event_log import first_start
 from convnn.runs.marker import EVENTS, created_time
 from convnn.runs.run import CONFIG, Run, damage_named, is_run, run_name, typed_path
-from convnn.text import plural
+from convnn.text import joined, plural
 
 MAX_NAMES = 10  # in a message
 STAMP_LENGTH = len("20261122-151500")
@@ -117,9 +117,7 @@ def find_run(reference: str, root: Path) -> Run:
     if len(matches) == 1:
         return matches[0]
     if matches:
-        names = ", ".join(run.name for run in matches[:MAX_NAMES])
-        if len(matches) > MAX_NAMES:
-            names += f" and {len(matches) - MAX_NAMES} more"
+        names = joined([run.name for run in matches], MAX_NAMES)
         message = f"{len(matches)} runs have {reference!r} in their names: {names}"
         raise UserError(message, value=reference, fix=f"give more of the name, such as its end: {matches[0].name[-4:]}")
     if reference and is_run(Path(reference)):

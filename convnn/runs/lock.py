@@ -112,7 +112,6 @@ class RunLock:
         self._folder = self._file = None
 
     def release(self) -> None:
-        """Let the lock go."""
         if self._file is not None:
             self._file.release()
         if self._folder is not None:

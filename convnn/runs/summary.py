@@ -61,7 +61,6 @@ class Summary:
 
     @property
     def run(self) -> Run:
-        """The run that this is the summary of."""
         return Run(Path(self.path), self.name)
 
     @property
@@ -144,5 +143,4 @@ def _metric_summary(history: History, metric: str) -> MetricSummary:
 
 
 def summary_json(run: Run) -> dict[str, Any]:
-    """Return the summary of a run as JSON values."""
     return summarize(run).json()

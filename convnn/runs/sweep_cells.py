@@ -115,7 +115,6 @@ def append_cells(path: Path, cells: Iterable[SweepCell]) -> None:
 
 
 def sweep_names(root: Path) -> list[str]:
-    """Return the names of the sweeps of a runs folder."""
     try:
         return sorted(path.name for path in (root / SWEEPS).iterdir() if is_sweep_name(path.name) and path.is_dir())
     except OSError:  # there is no such folder, or it is not for us to read

@@ -52,7 +52,6 @@ class Axis:
 
     @property
     def option_keys(self) -> set[str]:
-        """The options that some point sets."""
         return {key for point in self.points for key in point.options}
 
     @property
@@ -231,7 +230,6 @@ def _interval_axis(name: str, table: Mapping[str, Any]) -> Axis:
 
 
 def _number_point(name: str, value: float) -> Point:
-    """Return the point of an option or a variable with a number."""
     option = find_option(name)
     if option is None:
         return Point(f"{value:.12g}", {}, {name: value})

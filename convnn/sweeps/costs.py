@@ -81,7 +81,6 @@ class SweepCost:
         )
 
     def json(self) -> dict[str, Any]:
-        """Return the cost as JSON documents hold it."""
         detects = None
         if self.noise is not None and self.noise.sd:
             detects = detectable_effect(self.noise.sd, self.seeds)

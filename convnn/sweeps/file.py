@@ -97,7 +97,6 @@ class Sweep:
 
     @property
     def all_axes(self) -> list[Axis]:
-        """The axes of the whole sweep and of its blocks."""
         return [*self.axes, *(axis for block in self.blocks for axis in block.axes)]
 
     @property

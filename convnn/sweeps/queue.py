@@ -265,7 +265,6 @@ class Queue:
             write_atomic(self.folder / "paused", reason[:CAUSE_LENGTH] + "\n")
 
     def resume(self) -> None:
-        """Start entries again."""
         with self._changing():
             (self.folder / "paused").unlink(missing_ok=True)
             (self.folder / "failures.json").unlink(missing_ok=True)
@@ -344,7 +343,6 @@ class Queue:
             self.pause(f"{count} runs in a row failed with one cause: {cause}")
 
     def last_checkpoint(self, entry: Entry) -> str | None:
-        """Return the name of the last checkpoint of the run of an entry."""
         if entry.run_path is None:
             return None
         try:
@@ -361,7 +359,6 @@ class Queue:
         return last_status_event(run.events_path)
 
     def log_path(self, entry: Entry) -> Path:
-        """Return the file with the output of the process of an entry."""
         return self.place("log") / f"{entry.id}.txt"
 
     def log_tail(self, entry: Entry) -> str:

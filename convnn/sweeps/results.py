@@ -25,7 +25,7 @@ from convnn.sweeps.search.importance import METHOD, Importance, axis_importance
 from convnn.sweeps.search.trials import trials_of
 from convnn.sweeps.states import ORDER, SAME, CellState, SweepState
 from convnn.tables import Column, Table
-from convnn.text import plural
+from convnn.text import joined, plural
 
 BLOCK = "block"  # the name of the rows of several blocks
 TRIAL = "trial"  # the name of the rows of a search
@@ -89,7 +89,6 @@ class GridCell:
 
     @property
     def value(self) -> float | None:
-        """That mean."""
         if self.estimate is None:
             return None
         return self.estimate.mean
@@ -154,7 +153,6 @@ class Results:
         return f"{self.col_axis} {col}".strip()
 
     def table(self) -> Table:
-        """Return the grid as text."""
         title = self.field.key
         columns = [Column(axis) for axis in self.row_axes]
         columns += [Column(self.col_title(col), right=True) for col in self.cols]
@@ -223,12 +221,8 @@ class Results:
                 yield f"{cell.name} - {reference.name}: {comparison.text}"
         elif tested:
             similar = [cell.name for cell, comparison in tested if not comparison.distinguishable]
-            names = ", ".join(similar[:MAX_NAMES]) or "none"
-            more = ""
-            if len(similar) > MAX_NAMES:
-                more = f" and {len(similar) - MAX_NAMES} more"
             yield (
-                f"not distinguishable from {reference.name}: {names}{more} "
+                f"not distinguishable from {reference.name}: {joined(similar, MAX_NAMES) or 'none'} "
                 f"(of {plural(len(tested), 'cell')}, p-values Holm-adjusted)"
             )
         reasons = Counter(comparison.text for _, comparison in self.comparisons if comparison.difference is None)
@@ -236,7 +230,6 @@ class Results:
             yield f"{plural(count, 'cell')} {reason}"
 
     def _left_out(self) -> str:
-        """Return the unfinished cells in words."""
         counts = Counter(state.state for state in self.state.trainable if not state.is_done)
         if not counts:
             return ""

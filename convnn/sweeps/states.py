@@ -53,7 +53,6 @@ class CellState:
 
     @property
     def is_live(self) -> bool:
-        """Whether a process trains it."""
         return self.state in STATUSES and STATUSES[self.state].is_live
 
     @property
@@ -169,7 +168,6 @@ class SweepState:
         return max(0, self.search.trials + self.search.repeats - len(self.trainable))
 
     def plan_json(self) -> dict[str, int]:
-        """Return the counts of JSON documents."""
         return {
             "cells": len(self.cells),
             "infeasible": self.counts.get(INFEASIBLE, 0),

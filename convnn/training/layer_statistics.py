@@ -106,7 +106,6 @@ class LayerObserver:
 
     @cached_property
     def branching(self) -> dict[str, Branching]:
-        """The branching layers among them by slot."""
         return {slot: layer.branching for slot, layer in self.layers.items() if layer.branching}
 
     def due(self, state: StatisticsState, epoch: int) -> bool:

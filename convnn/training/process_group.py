@@ -105,7 +105,6 @@ class ProcessGroup:
         return nullcontext()
 
     def leave(self) -> None:
-        """Leave the group."""
         if self.size > 1:
             dist.destroy_process_group()
 

@@ -51,7 +51,6 @@ class StateDict:
 
     @property
     def nbytes(self) -> int:
-        """The bytes of all tensors."""
         return sum(tensor.nbytes for tensors in self.parts.values() for tensor in tensors.values())
 
     def copied(self, copy: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]]) -> StateDict:

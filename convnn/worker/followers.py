@@ -101,7 +101,6 @@ class Followers:
             raise UserError(f"a process of {self.size} was lost: {str(error).splitlines()[0][:LONGEST_ERROR]}")
 
     def close(self) -> None:
-        """End the followers."""
         children, self.children = self.children, []
         if self.step is not None:
             self.store.set("end", "")

@@ -42,7 +42,6 @@ class TrainedRun:
 
     @cached_property
     def config(self) -> RunConfig:
-        """The configuration that the run was trained with."""
         return self.run.config()
 
     @property

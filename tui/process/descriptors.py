@@ -101,7 +101,6 @@ class Terminal:
 
     @property
     def hung_up(self) -> bool:
-        """Whether the terminal went away."""
         return self.file.hung_up
 
     def _take_buffered(self) -> bytes:

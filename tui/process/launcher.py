@@ -156,7 +156,6 @@ class Launcher:
 
     @property
     def live(self) -> Run | None:
-        """The run that trains now."""
         launch = self.current
         if launch is None:
             return None

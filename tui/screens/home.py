@@ -110,7 +110,6 @@ class HomeScreen(Screen[None]):
         self.show_queue()
 
     def show_queue(self) -> None:
-        """Show the queue, where something is in it."""
         for widget in self.query(QueueList):  # none when the app closed meanwhile
             had_focus = widget.has_focus
             self.queue.show(widget)
@@ -281,7 +280,6 @@ class HomeScreen(Screen[None]):
         return self._read_again()
 
     def action_run_menu(self) -> None:
-        """Open the menu of the run under the cursor."""
         grid = self.query_one(RunGrid)
         if self.queue_item is not None and self.run is None:
             self.app.say(NO_RUN_YET)

@@ -150,7 +150,6 @@ class RunsScreen(Screen[None]):
         self._show_status()
 
     def action_pin(self) -> None:
-        """Pin the run under the cursor to the top."""
         row = self.grid.current
         if row is not None and row.run is not None:
             self.app.selection.toggle_pin(row.run.path)
@@ -181,7 +180,6 @@ class RunsScreen(Screen[None]):
             self.app.delete_runs(run, self.app.run_feed.read_now)
 
     def action_run_menu(self) -> None:
-        """Open the menu of the run under the cursor."""
         row = self.grid.current
         self.app.show_menu(row.run if row is not None else None)
 
@@ -225,7 +223,6 @@ class RunsScreen(Screen[None]):
         self.rearrange()
 
     def action_columns(self) -> None:
-        """Choose the columns."""
         metrics = metric_names(self.app.runs)
         choices = [(key, "of the run") for key in RUN_FIELDS]
         choices += [(column_key(option.key), option.help) for option in OPTIONS if option.section != "output"]
@@ -239,7 +236,6 @@ class RunsScreen(Screen[None]):
             self.rearrange()
 
     def action_group(self) -> None:
-        """Choose what to group by."""
         choices = [(key, GROUP_HELP.get(key) or _help(key)) for key in group_keys(self.app.runs)]
         self.app.push_screen(Picker("group by", choices, self.settings.groups), self._set_groups)
 

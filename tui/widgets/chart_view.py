@@ -52,7 +52,6 @@ class ChartView(Widget):
         self._drawn_size = Size(0, 0)
 
     def load(self, x: Axis) -> None:
-        """Get the data for an x axis."""
         self.data = self.source(x)
 
     @property

@@ -92,7 +92,6 @@ class FilterBar(Vertical):
         self.set_class(bool(text), "-open")
 
     def open(self) -> None:
-        """Show the bar and focus its input."""
         self.add_class("-open")
         self.screen.set_focus(self.input)
 

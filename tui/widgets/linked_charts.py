@@ -47,7 +47,6 @@ class LinkedCharts(VerticalScroll, can_focus=False):
             chart.draw(self.settings, self.full_range)
 
     def change(self, settings: ChartSettings) -> None:
-        """Draw all charts with these settings."""
         self.settings = settings
         self.redraw()
         self.on_change()

@@ -191,14 +191,12 @@ class RunGrid(VirtualList[GridRow]):
         self._show_scroll_position()
 
     def action_left(self) -> None:
-        """Scroll to the columns at the left."""
         if self.first_column:
             self._scroll_columns(self.first_column - 1)
         else:
             self._say_no_more_columns()
 
     def action_right(self) -> None:
-        """Scroll to the columns at the right."""
         if self.first_column + len(self.visible_columns(self.size.width)) < len(self.columns):
             self._scroll_columns(self.first_column + 1)
         else:

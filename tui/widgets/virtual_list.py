@@ -92,7 +92,6 @@ class VirtualList(ScrollView, Generic[Item], can_focus=True):
 
     @property
     def current(self) -> Item | None:
-        """The item under the cursor."""
         if 0 <= self.cursor < len(self.items):
             return self.items[self.cursor]
         return None

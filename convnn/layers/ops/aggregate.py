@@ -113,7 +113,6 @@ class AggregateInputs(NamedTuple):
     coords: bool
 
     def first_images(self, count: int) -> "AggregateInputs":
-        """Return those of the first images of the batch."""
         index = self.neighbor_index
         return self._replace(x=self.x[:count], neighbor_index=index[:count] if len(index) > 1 else index)
 

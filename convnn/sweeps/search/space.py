@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from convnn.config.options import BY_KEY
 from convnn.sweeps.axes import Axis, Point, find_option
-from convnn.text import plural
+from convnn.text import joined, plural
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -29,10 +29,7 @@ def describe(axis: Axis) -> str:
         return f"{labels[0]} to {labels[1]}{scale}"
     if not axis.is_categorical:
         return f"{labels[0]} to {labels[-1]} ({plural(len(labels), 'value')})"
-    more = ""
-    if len(labels) > MAX_NAMES:
-        more = f" and {len(labels) - MAX_NAMES} more"
-    return ", ".join(labels[:MAX_NAMES]) + more
+    return joined(labels, MAX_NAMES)
 
 
 def distribution(axis: Axis) -> BaseDistribution:
@@ -50,7 +47,6 @@ def distribution(axis: Axis) -> BaseDistribution:
 
 
 def point_of(axis: Axis, parameter: Parameter) -> Point:
-    """Return the point of a parameter that Optuna proposes."""
     if axis.interval is not None:
         return axis.point(float(parameter))
     if axis.is_categorical:

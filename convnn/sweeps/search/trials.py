@@ -30,7 +30,6 @@ class Trial:
 
     @property
     def is_pending(self) -> bool:
-        """Whether it has no outcome yet."""
         return is_pending(self.state)
 
     def value(self, search: Search) -> float | None:
@@ -39,7 +38,6 @@ class Trial:
 
 
 def trials_of(cells: Sequence[CellState]) -> list[Trial]:
-    """Return the trials of the cells of a search by number."""
     draws = [state for state in _draws(cells) if not _is_miss(state)]
     repeats: dict[int, list[CellState]] = {}
     for state in cells:

@@ -60,7 +60,6 @@ class ComparedTables(VerticalScroll):
         self._write()
 
     def show_problem(self, problem: str) -> None:
-        """Show why there is nothing to compare."""
         self.comparison = None
         text_lines = [*map(escaped, problem.splitlines()), "", "Press esc to go back."]
         self.query_one(Static).update(Text("\n".join(text_lines), "dim"))
@@ -88,7 +87,6 @@ class ComparedTables(VerticalScroll):
         self.query_one(Static).update(Text("\n\n").join(blocks))
 
     def action_right(self) -> None:
-        """Scroll to the columns at the right."""
         if not self.border_subtitle:  # all fit: the value cursor of the charts moves
             raise SkipAction
         if self._can_scroll:
@@ -98,7 +96,6 @@ class ComparedTables(VerticalScroll):
             self.app.say("there are no more columns")
 
     def action_left(self) -> None:
-        """Scroll to the columns at the left."""
         if not self.border_subtitle:
             raise SkipAction
         if self.first_column:

@@ -77,7 +77,6 @@ class CompareScreen(Screen[None]):
                 await asyncio.wait_for(self._stale.wait(), interval)
 
     def _compare(self, runs: list[Summary], metric: str | None) -> Comparison:
-        """Compare the runs as they are now."""
         current = [summarize(run.run) if STATUSES[run.status].is_live else run for run in runs]
         figure = "best"
         if metric:

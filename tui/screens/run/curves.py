@@ -33,7 +33,6 @@ def accuracy(history: History, x: Axis) -> list[Series]:
 
 
 def learning_rate(history: History, x: Axis) -> list[Series]:
-    """The learning rate of each step."""
     return _by_step_or_epoch(history, "lr", x, "lr", COLORS[3])
 
 

@@ -91,7 +91,6 @@ class LayersPane(Pane):
         return super().check_action(action, parameters)
 
     def action_metric(self) -> None:
-        """Choose the statistic."""
         statistics = recorded_statistics(self.history)
         if not statistics:
             self.app.say(NO_STATISTICS)

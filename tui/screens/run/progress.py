@@ -36,7 +36,6 @@ class ProgressPane(Pane):
         self.refresh()
 
     def show_notice(self, notice: str) -> None:
-        """Show why there is no progress."""
         self.notice = notice
         self.refresh()
 

@@ -58,7 +58,6 @@ ANY_ANSWERS: tuple[Answer, ...] = (
 
 
 def answers_for(run: Run, status: str) -> tuple[Answer, ...]:
-    """Return what can be done with a run of this status."""
     if status == "paused":
         return (*PAUSED_ANSWERS, *ANY_ANSWERS)
     if STATUSES[status].is_live:
@@ -74,7 +73,6 @@ def answers_for(run: Run, status: str) -> tuple[Answer, ...]:
 
 
 def can_resume(run: Run, status: str) -> bool:
-    """Return whether a run of this status can be resumed."""
     return not (STATUSES[status].is_live or status in ("done", QUEUED, REQUEUED) or run.imported)
 
 

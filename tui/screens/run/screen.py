@@ -222,7 +222,6 @@ class RunScreen(Screen[None]):
     # -- panes ------------------------------------------------------------------------------------------------------
 
     def action_toggle_pane(self, number: int) -> None:
-        """Show or hide a pane."""
         hidden = {index for index, pane in enumerate(self.query(Pane), 1) if not pane.display}
         self.hidden_panes = hidden ^ {number}
         self._arrange_panes()
@@ -282,19 +281,16 @@ class RunScreen(Screen[None]):
         return self.follower.run
 
     def action_run_menu(self) -> None:
-        """Open the menu of the run."""
         if run := self.run:
             RunMenu(self.app, run, self.status).open()
 
     action_stop_menu = action_resume_menu = action_run_menu
 
     def action_note(self) -> None:
-        """Write a line into the history of the run."""
         if run := self.run:
             RunMenu(self.app, run, self.status).ask_for_note()
 
     def action_repeat(self) -> None:
-        """Train the run with more seeds."""
         if run := self.run:
             self.app.repeat(run)
 
@@ -304,7 +300,6 @@ class RunScreen(Screen[None]):
             self.app.compare_with(run)
 
     def action_mark(self) -> None:
-        """Mark or unmark the run."""
         if run := self.run:
             self.app.selection.toggle_mark([str(run.path)])
             marked = len(self.app.selection.marked)
@@ -315,7 +310,6 @@ class RunScreen(Screen[None]):
         self.app.show_form()
 
     def action_duplicate(self) -> None:
-        """Open the options of the run in the form."""
         if run := self.run:
             self.app.show_form(run=run)
 

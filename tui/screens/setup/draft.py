@@ -69,7 +69,6 @@ class CheckedDraft:
         return self.sweep.to_train
 
     def problems_of(self, key: str) -> tuple[Problem, ...]:
-        """The problems of a field."""
         return tuple(problem for problem in self.problems if problem.key == key)
 
     @property
@@ -151,11 +150,9 @@ class Draft:
         return str(value)
 
     def text(self, option: Option) -> str:
-        """The text of a field now."""
         return self.typed.get(option.key, self.initial_text(option))
 
     def type(self, key: str, text: str) -> None:
-        """Set the text of a field."""
         if text == self.initial_text(BY_KEY[key]) and self._is_initial_value_allowed(key):
             self.typed.pop(key, None)
         else:
@@ -169,7 +166,6 @@ class Draft:
             self.type(key, BY_KEY[key].text(BY_KEY[key].default))
 
     def apply(self, problem: Problem) -> None:
-        """Apply the fix of a problem."""
         for key, value in (problem.change or {}).items():
             self.type(key, BY_KEY[key].text(value))
 

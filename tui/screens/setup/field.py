@@ -36,7 +36,6 @@ class FieldState:
 
     @classmethod
     def of(cls, option: Option, draft: Draft, checked: CheckedDraft, *, is_focused: bool = False) -> FieldState:
-        """The state of an option in a draft."""
         origin = "default"
         if draft.base is not None:
             origin = "preset" if draft.preset else "run"
@@ -92,7 +91,6 @@ class FormField(Widget):
         yield self.control
 
     def show(self, state: FieldState) -> None:
-        """Show another state."""
         if state == self.state:
             return
         previous, self.state = self.state, state
@@ -106,7 +104,6 @@ class FormField(Widget):
         self.control.set_class(bool(self.state.problems), "-invalid")
 
     def show_problems(self) -> None:
-        """Show the problems below the field."""
         problems = self.state.problems
         if problems and self.problem_box is None:
             self.problem_box = Static(classes="problems", markup=False)
@@ -136,7 +133,6 @@ class FormField(Widget):
         return text.append(" " * (CONTROL_WIDTH + 2)).append(note, note_style)
 
     def _styles(self) -> tuple[str, str]:
-        """The styles of name and note."""
         state, colors = self.state, self.app.theme_variables
         inactive = muted(self.app, 0.38)
         note_style = muted(self.app)
@@ -153,7 +149,6 @@ class FormField(Widget):
 
     @property
     def note(self) -> str:
-        """The text beside the control."""
         if self._inactive_reason:
             return short_reason(self._inactive_reason)
         if self.state.is_changed:

@@ -95,7 +95,6 @@ class Form(VerticalScroll, can_focus=False):
 
     @property
     def focused_field(self) -> FormField | None:
-        """The field with the focus."""
         focused = self.screen.focused
         if focused is not None and isinstance(focused.parent, FormField):
             return focused.parent

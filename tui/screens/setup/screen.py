@@ -225,11 +225,9 @@ class SetupScreen(Screen[None]):
         self.focus_next()
 
     def go_to(self, key: str) -> None:
-        """Focus the field of an option."""
         self.query_one(Form).go_to(key)
 
     def action_find_field(self) -> None:
-        """Search the fields by name."""
         if self._is_writing:
             raise SkipAction
         self.action_find_field_anywhere()
@@ -238,7 +236,6 @@ class SetupScreen(Screen[None]):
         self.app.push_screen(CommandPalette(providers=[EveryField], placeholder="name of a field"))
 
     def action_reset(self) -> None:
-        """Reset the focused field."""
         field = self.query_one(Form).focused_field
         if field is not None:
             self.draft.reset(field.option.key)
@@ -272,7 +269,6 @@ class SetupScreen(Screen[None]):
             self.app.say("there is no problem")
 
     def action_time(self) -> None:
-        """Time a few real steps."""
         self.query_one(CostPanel).time_steps()
 
     # -- the command ------------------------------------------------------------------------------------------------

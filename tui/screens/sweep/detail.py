@@ -56,7 +56,6 @@ class CellCurves:
         return best[0] if best else "test_top1"
 
     def series(self, metric: str, x: Axis) -> list[Series]:
-        """A curve for each seed."""
         return [
             Series(f"seed {state.cell.seed}", *history.series(metric, x), COLORS[index % len(COLORS)])
             for index, (state, history) in enumerate(self.histories)
@@ -78,7 +77,6 @@ class CellDetail(Widget, can_focus=False):
         yield ChartView(WAITING_TEXT, letters=self.app.ascii, id="loss")
 
     def show(self, curves: CellCurves) -> None:
-        """Show a cell and its curves."""
         cell = curves.cell
         self.border_title = Text(escaped(cell.name))
         charts = [chart for chart in self.query(ChartView) if chart.display]

@@ -65,7 +65,6 @@ class SweepGrid(VirtualList[SweepRow]):
 
     @property
     def cell(self) -> GridCell | None:
-        """The cell under the cursor."""
         if self.current is None:
             return None
         return self.current.cells[self.column]

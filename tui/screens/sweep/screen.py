@@ -175,11 +175,9 @@ class SweepScreen(Screen[None]):
                 self.app.show_run(state.run.run)
 
     def action_stop_sweep(self) -> None:
-        """Ask how to stop the sweep."""
         self._ask("", STOP, STOP_NOW, REPEAT)
 
     def action_resume_sweep(self) -> None:
-        """Ask whether to go on with the sweep."""
         self._ask("", RESUME, REPEAT)
 
     def action_sweep_menu(self) -> None:
@@ -192,7 +190,6 @@ class SweepScreen(Screen[None]):
 
     @property
     def _is_search(self) -> bool:
-        """Whether the cells are trials of a search."""
         return self.results is not None and self.results.state.search is not None
 
     def action_repeat(self) -> None:
@@ -226,7 +223,6 @@ class SweepScreen(Screen[None]):
         return f"{removal}; . resumes"
 
     def action_metric(self) -> None:
-        """Choose the value in the cells."""
         runs: list[Summary] = []
         if self.results is not None:
             runs = [cell.run for cell in self.results.state.cells if cell.run]
@@ -240,7 +236,6 @@ class SweepScreen(Screen[None]):
             self._stale.set()
 
     def action_back(self) -> None:
-        """Go back."""
         self.dismiss()
 
 

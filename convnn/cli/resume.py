@@ -9,7 +9,7 @@ import typer
 
 from convnn.cli import arguments
 from convnn.cli.end_hooks import EndHooks
-from convnn.cli.run import follow_step, train
+from convnn.cli.run import TrainFlags, follow_step, train
 from convnn.presets.resolve import resolve_with_data
 from convnn.terminal.console import say
 
@@ -93,18 +93,5 @@ def resume(
     config = recorded  # rules of a later version must not end a run
     if typed:
         config = resolved.checked()
-    raise typer.Exit(
-        train(
-            target,
-            config,
-            hooks,
-            plain=plain,
-            live=live,
-            as_json=as_json,
-            debug=debug,
-            resume=True,
-            max_minutes=max_minutes,
-            requeue=requeue,
-            take_over=take_over,
-        )
-    )
+    flags = TrainFlags(plain, live, as_json, debug, max_minutes, requeue, take_over)
+    raise typer.Exit(train(target, config, hooks, flags, resume=True))

@@ -6,6 +6,7 @@ import os
 import shlex
 from collections import deque
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -206,22 +207,8 @@ def run(
         target = new_run(config, runs_root(runs), overwrite=overwrite)
     if target is None:
         return None
-    raise typer.Exit(
-        train(
-            target,
-            config,
-            hooks,
-            plain=plain,
-            live=live,
-            as_json=as_json,
-            debug=debug,
-            resume=is_resumed,
-            max_minutes=max_minutes,
-            requeue=requeue,
-            take_over=take_over,
-            code=code,
-        )
-    )
+    flags = TrainFlags(plain, live, as_json, debug, max_minutes, requeue, take_over)
+    raise typer.Exit(train(target, config, hooks, flags, resume=is_resumed, code=code))
 
 
 def _submit(config: RunConfig, root: Path, options: dict[str, OptionValue], max_minutes: str | None) -> None:
@@ -322,28 +309,35 @@ def _unfinished_run(directory: Path, config: RunConfig, root: Path) -> Run | Non
     return run
 
 
+@dataclass(frozen=True)
+class TrainFlags:
+    """The flags that commands which train have in common, as `arguments` declares them."""
+
+    plain: bool
+    live: bool
+    as_json: bool
+    debug: bool
+    max_minutes: str | None
+    requeue: bool
+    take_over: bool
+
+
 def train(
     run: Run,
     config: RunConfig,
     hooks: EndHooks,
+    flags: TrainFlags,
     *,
-    plain: bool,
-    live: bool,
-    as_json: bool,
-    debug: bool,
     resume: bool,
-    max_minutes: str | None,
-    requeue: bool,
-    take_over: bool,
     code: CodeRecord | None = None,
 ) -> int:
     """Train a run on this thread, shown in this terminal, report its end and return its exit code; signals stop it.
 
-    With `requeue` the Slurm job of this process is requeued where the run goes on there, also where a signal ends the
+    With --requeue the Slurm job of this process is requeued where the run goes on there, also where a signal ends the
     process during its start. The hooks are for a run that has ended.
     """
     requeue_at_sudden_end = partial(_requeue_job, run)
-    if requeue:
+    if flags.requeue:
         startup.before_sudden_end.append(requeue_at_sudden_end)
     with gc_paused():
         from convnn.worker.train_run import train_run
@@ -355,7 +349,7 @@ def train(
     commands: deque[Command] = deque()
     about = f"{config.model.name} {config.layer.type}, {config.data.dataset}"
     history = run.history() if resume else History()
-    view = run_view(run.name, about, history=history, plain=plain, live=live, json=as_json)
+    view = run_view(run.name, about, history=history, plain=flags.plain, live=flags.live, json=flags.as_json)
 
     def end_at_once() -> None:
         view.restore()
@@ -371,16 +365,16 @@ def train(
             history=history,
             commands=commands,
             resume=resume,
-            limit=_time_limit(max_minutes),
-            take_over=take_over,
+            limit=_time_limit(flags.max_minutes),
+            take_over=flags.take_over,
             code=code,
         )
-    if requeue:
+    if flags.requeue:
         startup.before_sudden_end.remove(requeue_at_sudden_end)
-    _report_end(run, ended, config, debug)
-    if requeue:
+    _report_end(run, ended, config, flags.debug)
+    if flags.requeue:
         _requeue_job(run, ended.code)
-    if not (requeue and ended.code in (Exit.TIME_LIMIT, Exit.TERMINATED)):
+    if not (flags.requeue and ended.code in (Exit.TIME_LIMIT, Exit.TERMINATED)):
         status = ended.finished.status
         hooks.call(f"{run.name} {status}", ended.code, partial(run_json, run), STATUS=status, RUN=str(run.path))
     return ended.code

@@ -10,7 +10,7 @@ from typing import Any
 
 from convnn.config.options import BY_KEY, BY_NAME, SECTIONS, Option, Value, nearest_option
 from convnn.config.recorded import SEED
-from convnn.errors import Problem, did_you_mean
+from convnn.errors import Problem, UserError, did_you_mean
 
 MAX_POINTS = 100_000  # of an axis, and cells of a sweep
 RANGE_KEYS = ("from", "to", "step", "steps", "log")
@@ -70,14 +70,6 @@ class Axis:
         return _number_point(self.name, min(max(value, self.interval.low), self.interval.high))
 
 
-class AxisError(ValueError):
-    """What is wrong with an axis, as problems."""
-
-    def __init__(self, *problems: Problem) -> None:
-        super().__init__("; ".join(problem.message for problem in problems))
-        self.problems = problems
-
-
 def find_option(key: str) -> Option | None:
     """Return the option of a key `layer.K` or of a flag's name `K`."""
     return BY_KEY.get(key) or BY_NAME.get(key)
@@ -93,36 +85,36 @@ def unknown_option(key: str) -> Problem:
 
 
 def sweepable_option(key: str) -> Option:
-    """Return the option of a key that cells may differ in. Raises AxisError with the nearest known one."""
+    """Return the option of a key that cells may differ in. Raises UserError with the nearest known one."""
     option = find_option(key)
     if option is None:
-        raise AxisError(unknown_option(key))
+        raise UserError(unknown_option(key))
     if option.section == "output" or option.key == "run.name":
         fix = "remove it"
         if option.key == "run.name":
             fix += ": `name` is the template of the names"
-        raise AxisError(Problem(f"{option.key} cannot be set in a sweep: it belongs to one run", key=key, fix=fix))
+        raise UserError(f"{option.key} cannot be set in a sweep: it belongs to one run", key=key, fix=fix)
     return option
 
 
 def checked_value(option: Option, value: Any) -> Value:
-    """Return a value as the schema holds it. Raises AxisError where that does not allow it."""
+    """Return a value as the schema holds it. Raises UserError where that does not allow it."""
     if isinstance(value, str) and value.lstrip().startswith("="):
         message = f"{option.key} is {value!r}: arithmetic is only possible in [[derive]]"
         fix = f'write [[derive]] and set = {{ {option.key} = "{value}" }}'
-        raise AxisError(Problem(message, key=option.key, value=value, fix=fix))
+        raise UserError(message, key=option.key, value=value, fix=fix)
     try:
         if option.kind == "int" and isinstance(value, float) and value.is_integer():
             value = int(value)
         return option.validate(value)
     except ValueError:
-        raise AxisError(option.problem(value)) from None
+        raise UserError(option.problem(value)) from None
 
 
 def parse_axis(name: str, value: Any) -> Axis:
     """Return the axis of a key of `axes` and its value: a list, a range, or a list of tables of options.
 
-    Raises AxisError with every problem.
+    Raises UserError with every problem.
     """
     if isinstance(value, dict):
         if value.keys() & {"min", "max"}:
@@ -130,11 +122,11 @@ def parse_axis(name: str, value: Any) -> Axis:
         return replace(parse_axis(name, list(_range(name, value))), range=value)
     if not isinstance(value, list):
         message = f"{name} is one value: an axis is a list or a range"
-        raise AxisError(Problem(message, key=name, value=value, fix=f"write {name} = [...], or set it in [set]"))
+        raise UserError(message, key=name, value=value, fix=f"write {name} = [...], or set it in [set]")
     if not value:
-        raise AxisError(Problem(f"{name} is an empty list", key=name, fix="give at least one value, or remove it"))
+        raise UserError(f"{name} is an empty list", key=name, fix="give at least one value, or remove it")
     if len(value) > MAX_POINTS:
-        raise AxisError(_too_many(name, len(value)))
+        raise UserError(_too_many(name, len(value)))
     if any(isinstance(item, dict) for item in value):
         return _zipped_axis(name, value)
     option = find_option(name)
@@ -144,28 +136,28 @@ def parse_axis(name: str, value: Any) -> Axis:
 
 
 def option_axis(option: Option, values: Sequence[Any]) -> Axis:
-    """Return the axis of an option. Raises AxisError for values that it cannot have, or that are there twice."""
+    """Return the axis of an option. Raises UserError for values that it cannot have, or that are there twice."""
     if option.key == SEED:
         message = "seeds are no axis: they repeat every cell"
-        raise AxisError(Problem(message, key=SEED, fix="write seeds = [0, 1, 2], or seeds = 3"))
+        raise UserError(message, key=SEED, fix="write seeds = [0, 1, 2], or seeds = 3")
     points: dict[Value, Point] = {}
     problems: list[Problem] = []
     for item in values:
         try:
             value = checked_value(option, item)
-        except AxisError as error:
+        except UserError as error:
             problems += error.problems
             continue
         if value in points:
             problems.append(_twice(option.name, option.text(value)))
         points[value] = Point(option.text(value), {option.key: value}, {})
     if problems:
-        raise AxisError(*problems)
+        raise UserError(problems)
     return Axis(option.name, list(points.values()))
 
 
 def parse_values(option: Option, text: str | bool) -> list[Value]:
-    """Return the values of a flag of a sweep: "1,4,9" or "1..12"; a switch is a bool. Raises AxisError.
+    """Return the values of a flag of a sweep: "1,4,9" or "1..12"; a switch is a bool. Raises UserError.
 
     An option that takes text or a list of words has one value.
     """
@@ -182,17 +174,15 @@ def parse_values(option: Option, text: str | bool) -> list[Value]:
                 values.append(option.parse(part.strip()))
             else:
                 values += _range(option.name, {"from": int(bounds[1]), "to": int(bounds[2]), "step": 1})
-        except AxisError:
-            raise
         except ValueError:
-            raise AxisError(option.problem(part.strip())) from None
+            raise UserError(option.problem(part.strip())) from None
         if len(values) > MAX_POINTS:
-            raise AxisError(_too_many(option.name, len(values)))
+            raise UserError(_too_many(option.name, len(values)))
     return [checked_value(option, value) for value in values]
 
 
 def _interval_axis(name: str, table: Mapping[str, Any]) -> Axis:
-    """Return the axis of `{ min = 1e-4, max = 1e-1, log = true }`. Raises AxisError with every problem."""
+    """Return the axis of `{ min = 1e-4, max = 1e-1, log = true }`. Raises UserError with every problem."""
     fix = f"write {name} = {{ min = 1, max = 9 }}, or log = true beside them"
     problems = []
     for key in table:
@@ -215,7 +205,7 @@ def _interval_axis(name: str, table: Mapping[str, Any]) -> Axis:
     elif option is None and not _VARIABLE.fullmatch(name):
         problems.append(unknown_option(name))
     if problems:
-        raise AxisError(*problems)
+        raise UserError(problems)
     if option is not None:
         sweepable_option(name)
         bounds = [checked_value(option, bound) for bound in bounds]
@@ -238,15 +228,15 @@ def _number_point(name: str, value: float) -> Point:
 
 def _variable_axis(name: str, values: Sequence[Any]) -> Axis:
     if not _VARIABLE.fullmatch(name):
-        raise AxisError(unknown_option(name))
+        raise UserError(unknown_option(name))
     points: dict[str, Point] = {}
     for value in values:
         if not _is_variable_value(value):
             message = f"{name} is no option, and as a variable it takes numbers and text{did_you_mean(name, BY_NAME)}"
-            raise AxisError(Problem(message, key=name, value=value, fix="use the name of an option, or numbers"))
+            raise UserError(message, key=name, value=value, fix="use the name of an option, or numbers")
         label = value if isinstance(value, str) else f"{value:.12g}"
         if label in points:
-            raise AxisError(_twice(name, label))
+            raise UserError(_twice(name, label))
         points[label] = Point(label, {}, {name: value})
     return Axis(name, list(points.values()))
 
@@ -266,9 +256,9 @@ def _zipped_axis(name: str, rows: Sequence[Any]) -> Axis:
     problems: list[Problem] = []
     if find_option(name) is not None:
         message = f"{name} is an option, so its values are no tables"
-        raise AxisError(Problem(message, key=name, fix="give the tables a name of their own, such as features"))
+        raise UserError(message, key=name, fix="give the tables a name of their own, such as features")
     if not _VARIABLE.fullmatch(name):
-        raise AxisError(unknown_option(name))
+        raise UserError(unknown_option(name))
     points: dict[str, Point] = {}
     for row in rows:
         if not isinstance(row, dict):
@@ -279,7 +269,7 @@ def _zipped_axis(name: str, rows: Sequence[Any]) -> Axis:
             try:
                 option = sweepable_option(key)
                 options[option.key] = checked_value(option, value)
-            except AxisError as error:
+            except UserError as error:
                 problems += error.problems
         label = row.get(LABEL, "_".join(BY_KEY[key].text(value) for key, value in options.items()))
         if not _is_label(label):
@@ -295,7 +285,7 @@ def _zipped_axis(name: str, rows: Sequence[Any]) -> Axis:
         else:
             points[label] = Point(label, options, {name: label})
     if problems:
-        raise AxisError(*problems)
+        raise UserError(problems)
     return Axis(name, list(points.values()))
 
 
@@ -309,7 +299,7 @@ def flat_items(table: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def _range(name: str, table: Mapping[str, Any]) -> Iterator[int | float]:
-    """Yield the values of a range, both ends included; they are counted before the first. Raises AxisError."""
+    """Yield the values of a range, both ends included; they are counted before the first. Raises UserError."""
     problems = []
     for key in table:
         if key not in RANGE_KEYS:
@@ -335,7 +325,7 @@ def _range(name: str, table: Mapping[str, Any]) -> Iterator[int | float]:
         fix = f"write {name} = {{ from = 0, to = 1, step = 0.25 }}, or steps = 5"
         problems.append(Problem(f"{name}: a range has from, to, and at most one of step and steps", key=name, fix=fix))
     if problems:
-        raise AxisError(*problems)
+        raise UserError(problems)
     first, last = numbers["from"], numbers["to"]
     if "steps" in table:
         yield from _divided(name, first, last, numbers["steps"], is_log=table.get("log", False))
@@ -346,15 +336,15 @@ def _range(name: str, table: Mapping[str, Any]) -> Iterator[int | float]:
 def _stepped(name: str, first: float, last: float, step: float) -> Iterator[int | float]:
     if step == 0 or (last - first) / step < 0:
         fix = "give a step above 0, or a negative one where `to` is below `from`"
-        raise AxisError(Problem(f"{name}: a step of {step:g} never reaches {last:g}", key=f"{name}.step", fix=fix))
+        raise UserError(f"{name}: a step of {step:g} never reaches {last:g}", key=f"{name}.step", fix=fix)
     steps = (last - first) / step
     if steps >= MAX_POINTS:
-        raise AxisError(_too_many(name, steps))
+        raise UserError(_too_many(name, steps))
     count = round(steps)
     if abs(steps - count) > 1e-6:
         reached = first + math.floor(steps) * step
         message = f"{name}: steps of {step:g} from {first:g} do not end at {last:g}"
-        raise AxisError(Problem(message, key=f"{name}.to", value=last, fix=f"write to = {reached:g}, or steps"))
+        raise UserError(message, key=f"{name}.to", value=last, fix=f"write to = {reached:g}, or steps")
     for index in range(count + 1):
         value = first + index * step
         yield value if isinstance(value, int) else _rounded(value)
@@ -363,12 +353,12 @@ def _stepped(name: str, first: float, last: float, step: float) -> Iterator[int 
 def _divided(name: str, first: float, last: float, count: float, *, is_log: bool) -> Iterator[int | float]:
     if count != int(count) or count < 2:
         message = f"{name}.steps is {count:g}: must be a whole number of at least 2"
-        raise AxisError(Problem(message, key=f"{name}.steps", value=count, fix="write steps = 5, for example"))
+        raise UserError(message, key=f"{name}.steps", value=count, fix="write steps = 5, for example")
     if count > MAX_POINTS:
-        raise AxisError(_too_many(name, count))
+        raise UserError(_too_many(name, count))
     if is_log and (first <= 0 or last <= 0):
         message = f"{name}: a range with log = true lies above 0"
-        raise AxisError(Problem(message, key=name, value=min(first, last), fix="write from and to above 0"))
+        raise UserError(message, key=name, value=min(first, last), fix="write from and to above 0")
     for index in range(int(count)):
         share = index / (count - 1)
         if index == count - 1:

@@ -36,7 +36,6 @@ from convnn.sweeps.axes import (
     INTERVAL_KEYS,
     RANGE_KEYS,
     Axis,
-    AxisError,
     checked_value,
     find_option,
     flat_items,
@@ -213,7 +212,7 @@ class _Reader:
         """Return what a function returns; None where it raises, and what is wrong is gathered."""
         try:
             return read(*arguments)
-        except (AxisError, UserError) as error:
+        except UserError as error:
             self.problems += error.problems
         return None
 

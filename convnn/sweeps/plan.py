@@ -32,7 +32,6 @@ from convnn.runs.summary import Summary
 from convnn.sweeps.axes import (
     MAX_POINTS,
     Axis,
-    AxisError,
     Point,
     find_option,
     option_axis,
@@ -242,12 +241,12 @@ def _with_flags(sweep: Sweep, typed: Mapping[str, str | bool]) -> Sweep:
             values = parse_values(option, text)
             if key in derived:
                 message = f"{option.flag} cannot be given: {sweep.name} derives {key}"
-                raise AxisError(Problem(message, key=key, value=text, fix="change the [[derive]] of the sweep"))
+                raise UserError(message, key=key, value=text, fix="change the [[derive]] of the sweep")
             if key == SEED:
                 sweep = replace(sweep, seeds=[value for value in values if isinstance(value, int)])
             else:
                 sweep = _with_values(sweep, key, values)
-        except AxisError as error:
+        except UserError as error:
             problems += error.problems
     if problems:
         raise UserError(problems)
@@ -258,7 +257,7 @@ def _with_values(sweep: Sweep, key: str, values: Sequence[Value]) -> Sweep:
     owner = next((axis for axis in sweep.all_axes if key in axis.option_keys), None)
     if owner is not None and find_option(owner.name) is None:
         message = f"{BY_KEY[key].flag} cannot be given: the axis {owner.name} sets {key}"
-        raise AxisError(Problem(message, key=key, fix=f"change the axis {owner.name} of the sweep"))
+        raise UserError(message, key=key, fix=f"change the axis {owner.name} of the sweep")
     new = option_axis(BY_KEY[key], values)
     if owner is not None:
         blocks = [replace(block, axes=_replaced(block.axes, key, new)) for block in sweep.blocks]
@@ -378,7 +377,7 @@ class CellPlanner:
                 continue
             try:
                 values[key] = _evaluate(key, value, values, variables)
-            except AxisError as error:
+            except UserError as error:
                 yield from error.problems
 
     def _name(
@@ -417,7 +416,7 @@ class CellPlanner:
 def _evaluate(
     key: str, expression: Expression, values: Mapping[str, Value], variables: Mapping[str, int | float | str]
 ) -> Value:
-    """Return the value that arithmetic gives an option of a cell. Raises AxisError where there is none."""
+    """Return the value that arithmetic gives an option of a cell. Raises UserError where there is none."""
     numbers: dict[str, int | float] = {}
     for name in expression.names:
         option = find_option(name)
@@ -426,7 +425,7 @@ def _evaluate(
             number = values[option.key]
         if isinstance(number, bool) or not isinstance(number, int | float):
             message = f"{key}: {name} has no number in this cell"
-            raise AxisError(Problem(message, key=key, value=expression.text, fix="restrict it with `when`"))
+            raise UserError(message, key=key, value=expression.text, fix="restrict it with `when`")
         numbers[name] = number
     option = BY_KEY[key]
     try:
@@ -436,6 +435,6 @@ def _evaluate(
         return option.validate(result)
     except ExpressionError as error:
         message = f"{key} {expression.text}: {error}"
-        raise AxisError(Problem(message, key=key, value=expression.text, fix="restrict it with `when`")) from None
+        raise UserError(message, key=key, value=expression.text, fix="restrict it with `when`") from None
     except ValueError:
-        raise AxisError(option.problem(result)) from None
+        raise UserError(option.problem(result)) from None

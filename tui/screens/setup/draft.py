@@ -25,7 +25,7 @@ from convnn.presets import resolve, store
 from convnn.presets.store import Preset
 from convnn.runs.resume import resume_command
 from convnn.runs.run import Run, not_free
-from convnn.sweeps.axes import AxisError, option_axis, parse_values
+from convnn.sweeps.axes import option_axis, parse_values
 from convnn.sweeps.file import Sweep
 from convnn.sweeps.plan import Cell, SweepPlan, plan_sweep
 
@@ -245,7 +245,7 @@ class Draft:
                     varied[key] = parse_values(option, text)
                     if key != SEED:
                         option_axis(option, varied[key])
-                except AxisError as error:
+                except UserError as error:
                     varied.pop(key, None)
                     problems += [replace(problem, key=key) for problem in error.problems]
         return varied, problems

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -20,9 +21,7 @@ from convnn.config.schema import RunConfig
 from convnn.presets.resolve import resolve
 from convnn.training import build
 from convnn.training import device as training_device
-from convnn.training.meters import Meters
-from convnn.training.schedule import Schedule
-from convnn.training.state import TrainState
+from convnn.training.state import initial_state
 from convnn.training.trainer import Trainer
 
 CLASSES = 10
@@ -158,30 +157,12 @@ def trainer_of(
     training_device.configure_torch(settings, device)
     torch.manual_seed(0)
     model = make_model(settings).to(device)
-    # as a run has it; tensors without data stand for those of a card
-    if device.type == "meta" or training_device.prefers_channels_last(settings, device):
+    if device.type == "meta":  # tensors without data stand for those of a card
         model.to(memory_format=torch.channels_last)
     model.train()
-    optimizer = build.optimizer(settings, model, (SIDE, SIDE))
-    amp = training_device.amp_dtype(settings, device)
-    scaler = torch.amp.GradScaler(device.type, enabled=amp is torch.float16)
-    data: Any = None
-    return Trainer(
-        TrainState(
-            config=settings,
-            data=data,
-            device=device,
-            model=model,
-            optimizer=optimizer,
-            schedule=Schedule(settings, optimizer),
-            scaler=scaler,
-            meters=Meters(device),
-            ema=None,
-            split_seed=settings.training.seed,
-        ),
-        [],
-        training_device.PeakMemory(device),
-    )
+    data: Any = SimpleNamespace(image_size=(SIDE, SIDE))
+    state = initial_state(settings, data, device, model, settings.training.seed)
+    return Trainer(state, [], training_device.PeakMemory(device))
 
 
 def plain_model(settings: RunConfig) -> nn.Module:

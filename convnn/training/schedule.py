@@ -36,7 +36,7 @@ class Schedule:
             assert self.warmup is not None
             self.warmup.step()
             if not self.is_warming_up:
-                self._restore_rates()  # a product of factors is not exactly the rate
+                self.restore_rates()  # a product of factors is not exactly the rate
         elif isinstance(self.main, ReduceLROnPlateau):
             self.main.step(metric)
         elif self.main is not None:
@@ -62,6 +62,7 @@ class Schedule:
         if self.warmup is not None:
             load_counters(self.warmup, saved["warmup"])
 
-    def _restore_rates(self) -> None:
+    def restore_rates(self) -> None:
+        """Set the rates of the configuration, as before the first step."""
         for group in self.optimizer.param_groups:
             group["lr"] = group["initial_lr"]

@@ -246,12 +246,9 @@ class TrainState:
         plain = saved.plain
         self._load_optimizer(saved)
         self._load_average(saved)
-        groups = self.optimizer.param_groups
-        for group, rate in zip(groups, saved_rates(plain["optimizer"]["groups"], len(groups)), strict=True):
-            group["lr"] = rate
+        self._load_rates(plain)
         self.schedule.load_state_dict(plain)
-        if plain["scaler"] and self.scaler.is_enabled():
-            load_scale(self.scaler, plain["scaler"])
+        self._load_scale(plain)
         self.position = Position.from_state_dict(plain["position"])
         self.best = _saved_best(plain)
         self.patience_epoch = plain.get("patience_epoch", 0)
@@ -271,6 +268,15 @@ class TrainState:
         state = checked_state(self.optimizer, saved.optimizer or {}, saved.plain["optimizer"]["numbers"], pooled)
         self.optimizer.load_state_dict({"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]})
 
+    def _load_rates(self, plain: Mapping[str, Any]) -> None:
+        groups = self.optimizer.param_groups
+        for group, rate in zip(groups, saved_rates(plain["optimizer"]["groups"], len(groups)), strict=True):
+            group["lr"] = rate
+
+    def _load_scale(self, plain: Mapping[str, Any]) -> None:
+        if plain["scaler"] and self.scaler.is_enabled():
+            load_scale(self.scaler, plain["scaler"])
+
     def _load_average(self, saved: StateDict) -> None:
         """Take over the moving average of the model. Raises ValueError where there is none or its count is no count."""
         if self.ema is None:
@@ -289,8 +295,7 @@ class TrainState:
             self._load_average(saved)
         if plain["config"].get("optimizer.name") == self.config.optimizer.name:
             self._load_optimizer(saved)
-        if plain["scaler"] and self.scaler.is_enabled():
-            load_scale(self.scaler, plain["scaler"])
+        self._load_scale(plain)
         self.position = Position.from_state_dict(plain["position"])
         self.position.step = 0  # the order of the images may be another one
         best = _saved_best(plain)
@@ -303,8 +308,7 @@ class TrainState:
     def _stretch_schedule(self) -> None:
         """Let a schedule that spans all epochs span those of this configuration."""
         if isinstance(self.schedule.main, torch.optim.lr_scheduler.CosineAnnealingLR):
-            for group in self.optimizer.param_groups:
-                group["lr"] = group["initial_lr"]
+            self.schedule.restore_rates()
             self.schedule = Schedule(self.config, self.optimizer)
             self.schedule.skip_to(self.position.epoch)
 
@@ -314,14 +318,13 @@ class TrainState:
         While either run warms up, the rate is that of the new configuration.
         """
         assert isinstance(self.schedule.main, Plateau)
-        config, groups = plain["config"], self.optimizer.param_groups
+        config = plain["config"]
         same_schedule = config.get("scheduler.name") == self.config.scheduler.name
         if not same_schedule or config.get("optimizer.lr") != self.config.optimizer.lr:
             return
         if self.position.epoch <= max(config.get("scheduler.warmup_epochs", 0), self.config.scheduler.warmup_epochs):
             return
-        for group, rate in zip(groups, saved_rates(plain["optimizer"]["groups"], len(groups)), strict=True):
-            group["lr"] = rate
+        self._load_rates(plain)
         if self.best is not None:  # it is of the metric that the schedule follows
             load_counters(self.schedule.main, plain["scheduler"])
 
@@ -349,7 +352,13 @@ def build_train_state(
         from convnn.training.whole_batch import convert
 
         convert(model, group.rows)
-    model = model.to(device)
+    return initial_state(config, data, device, model.to(device), split_seed)
+
+
+def initial_state(
+    config: RunConfig, data: LoadedDataset, device: torch.device, model: nn.Module, split_seed: int
+) -> TrainState:
+    """Return the state of a run that has not begun, of a model on its device."""
     if training_device.prefers_channels_last(config, device):
         model.to(memory_format=torch.channels_last)
     optimizer = build.optimizer(config, model, data.image_size)

@@ -236,16 +236,11 @@ class Trainer:
                 if batch is None:  # not ready
                     yield None
                     continue
-                x, y = batch
-                images = self.group.proceed(len(y))
-                step = self.train_step(x, y, images) if sum(images) else None  # None where no image can be read
-                position.step += 1
-                position.global_step += 1
+                step = self._take_step(*batch)
                 yield from self._graph_warning()
-                too_soon = (
-                    time.monotonic() - self._step_event_time < SECONDS_PER_STEP_EVENT or position.step < next_event_step
-                )
-                if step is None or self.group.rank or (too_soon and position.global_step > 1):
+                seconds = time.monotonic() - self._step_event_time
+                is_due = position.step >= next_event_step and seconds >= SECONDS_PER_STEP_EVENT
+                if step is None or self.group.rank or not (is_due or position.global_step == 1):
                     yield None
                     continue
                 if (cause := state.loss_diverged()) is not None:
@@ -256,6 +251,14 @@ class Trainer:
                 self._step_event_time = speed_time
                 next_event_step = position.step + max(1, steps // STEP_EVENTS_PER_EPOCH)
         return state.diverged()
+
+    def _take_step(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Take a step of the epoch; return what `train_step` does, None where no process can read an image of it."""
+        images = self.group.proceed(len(y))
+        step = self.train_step(x, y, images) if sum(images) else None
+        self.state.position.step += 1
+        self.state.position.global_step += 1
+        return step
 
     def _finish_epoch(self) -> Iterator[Event | None]:
         """Evaluate, step the schedule and move on to the next epoch; yield the Epoch event."""

@@ -6,8 +6,10 @@ import logging
 import time
 import traceback
 from collections import deque
+from collections.abc import Callable
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from functools import partial
 
 from convnn import predictions
 from convnn.config.schema import RunConfig
@@ -91,27 +93,20 @@ def train_run(
                 config = resume_point.with_saved_threads(config)
             recorder = Recorder(run, history, show, lock.check)
             try:
-                return _train_to_end(recorder, log, config, resume_point, commands, limit, code)
+                train = partial(_train, recorder, config, resume_point, commands, limit, code)
+                return _train_to_end(train, recorder, log, config)
             finally:
                 recorder.close()
     except OSError as error:
         raise failures.storage_error(error, error.filename or run.path, in_runs=True) from error
 
 
-def _train_to_end(
-    recorder: Recorder,
-    log: RunLog,
-    config: RunConfig,
-    resume_point: ResumePoint | None,
-    commands: deque[Command],
-    limit: TimeLimit | None,
-    code: CodeRecord | None,
-) -> RunResult:
+def _train_to_end(train: Callable[[], Finished], recorder: Recorder, log: RunLog, config: RunConfig) -> RunResult:
     """Train, and record what ended it as the last event."""
     device = training_device.select_device(config)
     memory = training_device.total_memory(device)  # a lost device cannot be asked any more
     try:
-        finished = _train(recorder, config, resume_point, commands, limit, code)
+        finished = train()
     except Interrupted as interrupted:  # before the first step
         interruption = Interruption.of_code(interrupted.code)
         finished = Finished(outcome="interrupted", cause=interruption.cause, code=interruption.code)

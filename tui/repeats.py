@@ -13,6 +13,7 @@ from convnn.config.schema import RunConfig
 from convnn.presets import store
 from convnn.runs.run import Run
 from convnn.runs.summary import Summary
+from convnn.sweeps.dump import is_sweepable
 from convnn.sweeps.file import Sweep
 from convnn.sweeps.folder import SweepFolder
 from convnn.sweeps.plan import model_key, recorded_model_key
@@ -61,20 +62,12 @@ class Repeats:
     def sweep(self) -> Sweep:
         """The sweep of the runs there are and of the new ones."""
         preset = store.parse(toml.dumps(self.config), self.name)
-        values = {
-            key: value
-            for key, value in preset.values.items()
-            if key not in (SEED, "run.name") and not key.startswith("output.")
-        }  # fmt: skip
+        values = {key: value for key, value in preset.values.items() if is_sweepable(key)}
         return Sweep(self.name, base=replace(preset, values=values), seeds=sorted([*self.known_seeds, *self.new_seeds]))
 
     @property
     def configs(self) -> list[RunConfig]:
-        training, output = self.config.training, self.config.output.model_copy(update={"dir": None})
-        return [
-            self.config.model_copy(update={"training": training.model_copy(update={"seed": seed}), "output": output})
-            for seed in self.new_seeds
-        ]
+        return [self.config.with_values({SEED: seed, "output.dir": None}) for seed in self.new_seeds]
 
     @property
     def question(self) -> tuple[str, str, tuple[Answer, ...]]:

@@ -381,3 +381,19 @@ class RunConfig(Section):
     checkpoint: CheckpointSection = Field(default_factory=CheckpointSection)
     run: RunSection = Field(default_factory=RunSection)
     output: OutputSection = Field(default_factory=OutputSection)
+
+    def with_values(self, values: Mapping[str, Any]) -> RunConfig:
+        """Return a copy with other values of some options, by key; they are not checked."""
+        sections = {
+            name: getattr(self, name).model_copy(update=fields) for name, fields in section_tables(values).items()
+        }
+        return self.model_copy(update=sections)
+
+
+def section_tables(values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return values by option key as values by section and field, as TOML holds them."""
+    sections: dict[str, dict[str, Any]] = {}
+    for key, value in values.items():
+        section, _, field = key.partition(".")
+        sections.setdefault(section, {})[field] = value
+    return sections

@@ -31,8 +31,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 def forecast(config: RunConfig, image_size: tuple[int, int], classes: int, accumulate: int | None = None) -> int:
     """Return the expected bytes of training on images of (H, W) pixels, with another accumulation if given."""
     if accumulate is not None:
-        section = config.training.model_copy(update={"accumulate": accumulate})
-        config = config.model_copy(update={"training": section})
+        config = config.with_values({"training.accumulate": accumulate})
     return plan(config, image_size, classes).memory_bytes
 
 

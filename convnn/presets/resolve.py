@@ -9,7 +9,7 @@ from typing import Any
 from convnn.config.active import inactive_messages
 from convnn.config.fixes import in_file
 from convnn.config.options import BY_KEY, OPTIONS, Option, Value, value_at
-from convnn.config.schema import RunConfig
+from convnn.config.schema import RunConfig, section_tables
 from convnn.data.catalog import DatasetInfo, dataset_info, published_info
 from convnn.errors import Problem, UserError
 from convnn.presets import rules
@@ -118,8 +118,4 @@ class _Merged:
 
 def build_config(values: Mapping[str, Value]) -> RunConfig:
     """Return a configuration from allowed values by option key."""
-    tables: dict[str, dict[str, Any]] = {}
-    for key, value in values.items():
-        section, _, field = key.partition(".")
-        tables.setdefault(section, {})[field] = value
-    return RunConfig.model_validate(tables)
+    return RunConfig.model_validate(section_tables(values))

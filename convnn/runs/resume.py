@@ -59,7 +59,7 @@ def with_data_path(run: Run, config: RunConfig, history: History | None = None) 
     recorded = Path(started.data_path)
     if recorded == Path(config.data.path).expanduser().absolute() or not recorded.is_dir():
         return config
-    return config.model_copy(update={"data": config.data.model_copy(update={"path": str(recorded)})})
+    return config.with_values({"data.path": str(recorded)})
 
 
 def check_same_config(run: Run, before: Mapping[str, Any], config: RunConfig) -> None:

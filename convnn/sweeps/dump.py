@@ -12,6 +12,7 @@ import tomli_w
 
 from convnn.config.options import BY_KEY
 from convnn.config.recorded import SEED
+from convnn.config.schema import section_tables
 from convnn.errors import UserError
 from convnn.files import write_atomic
 from convnn.sweeps.axes import LABEL, Axis, Point, find_option
@@ -25,9 +26,8 @@ def dump_sweep(sweep: Sweep) -> str:
     if sweep.base is not None:
         base |= sweep.base.values
     varied = {key for axis in sweep.axes for key in axis.option_keys}
-    values = {key: value for key, value in base.items() if key not in varied and _is_sweepable(key)} | dict(
-        sweep.values
-    )
+    values = {key: value for key, value in base.items() if key not in varied and is_sweepable(key)}
+    values |= sweep.values
     seeds: list[Any] = [*(sweep.seeds or ())] or [base.get(SEED, BY_KEY[SEED].default)]
     document: dict[str, Any] = {
         "about": sweep.about,
@@ -57,17 +57,13 @@ def same_cells(sweep: Sweep, other_sweep: Sweep) -> bool:
     return dump_sweep(replace(sweep, slurm=None)) == dump_sweep(replace(other_sweep, slurm=None))
 
 
-def _is_sweepable(key: str) -> bool:
+def is_sweepable(key: str) -> bool:
+    """Return whether all cells have the value of an option that a preset sets: it belongs to no single run."""
     return key not in (SEED, "run.name") and not key.startswith("output.")
 
 
 def _tables(values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return options by section and field, as TOML holds them."""
-    tables: dict[str, dict[str, Any]] = {}
-    for key in sorted(values):
-        section, _, field = key.partition(".")
-        tables.setdefault(section, {})[field] = _value(values[key])
-    return tables
+    return section_tables({key: _value(values[key]) for key in sorted(values)})
 
 
 def _value(value: Any) -> Any:

@@ -239,12 +239,10 @@ def run_config(sweep: Sweep, cell: Cell, name: str) -> RunConfig:
     Its run has the name of the sweep as a tag. It keeps no optimizer state unless the sweep says so. The path of its
     data is absolute, since its process may work in another folder.
     """
-    config = with_absolute_data_path(cell.config)
-    run = config.run.model_copy(update={"tags": tuple(dict.fromkeys([*config.run.tags, name]))})
-    updates: dict[str, Any] = {"run": run}
+    values: dict[str, Any] = {"run.tags": tuple(dict.fromkeys([*cell.config.run.tags, name]))}
     if KEEP_OPTIMIZER not in _set_keys(sweep):
-        updates["checkpoint"] = config.checkpoint.model_copy(update={"keep_optimizer": False})
-    return config.model_copy(update=updates)
+        values[KEEP_OPTIMIZER] = False
+    return with_absolute_data_path(cell.config).with_values(values)
 
 
 def _set_keys(sweep: Sweep) -> set[str]:

@@ -400,11 +400,8 @@ class CellPlanner:
         return _UNSAFE.sub("-", PLACEHOLDER.sub(text, template)).lstrip("-._+=")[:NAME_LENGTH] or "cell"
 
     def _numbered(self, cell: Cell, index: int, seed: int) -> Cell:
-        config = cell.config
-        if seed != cell.seed:
-            config = config.model_copy(update={"training": config.training.model_copy(update={"seed": seed})})
-        run = config.run.model_copy(update={"name": cell.name})
-        numbered = replace(cell, index=index, seed=seed, config=config.model_copy(update={"run": run}))
+        config = cell.config.with_values({SEED: seed, "run.name": cell.name})
+        numbered = replace(cell, index=index, seed=seed, config=config)
         if numbered.is_infeasible or self.sweep.trains_same:
             return numbered
         first = self._first_cells.setdefault(numbered.key, index)

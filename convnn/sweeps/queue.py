@@ -452,8 +452,7 @@ def new_entry(config: RunConfig, name: str, forks: Run | None = None) -> Entry:
 
 def with_absolute_data_path(config: RunConfig) -> RunConfig:
     """Return a configuration that names the same data from any folder."""
-    path = str(Path(config.data.path).expanduser().absolute())
-    return config.model_copy(update={"data": config.data.model_copy(update={"path": path})})
+    return config.with_values({"data.path": str(Path(config.data.path).expanduser().absolute())})
 
 
 def resuming_entry(run: Run, config: str) -> Entry:

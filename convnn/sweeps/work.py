@@ -301,7 +301,7 @@ class Worker:
         if entry.forks is None or is_run(path):  # a fork appears there when it is complete
             return ["resume", f"{path}/"]
         source = Path(entry.forks)
-        at_path = config.model_copy(update={"output": config.output.model_copy(update={"dir": str(path)})})
+        at_path = config.with_values({"output.dir": str(path)})
         return ["resume", f"{source}/", "--fork", *changed_flags(at_path, Run(source, source.name).config())]
 
     def _terminate(self, entries: Sequence[Entry]) -> None:

@@ -54,7 +54,7 @@ def fork_run(source: Run, config: RunConfig, root: Path) -> tuple[Run, list[str]
     directory = Path(config.output.dir) if config.output.dir else None
     if directory is not None and directory.resolve() == source.path:  # recorded, not given
         directory = None
-        config = config.model_copy(update={"output": config.output.model_copy(update={"dir": None})})
+        config = config.with_values({"output.dir": None})
     stage = root if directory is None else directory.resolve().parent  # of one file system
     with staged_run(dumps(config, whole=True), config.model.name, config.layer.type, stage, config.run.name) as forked:
         reach("fork.created")

@@ -50,9 +50,9 @@ def image_of_split(trained: TrainedRun, checkpoint: str, split: str, number: int
     Raises UserError where there is no such split or image, or where the data is missing.
     """
     config = unaugmented(with_data_path(trained.run, trained.config))  # from where the run has read it
-    config = config.model_copy(update={"data": config.data.model_copy(update={"workers": 0})})
     splits = ("test",) if split == "test" else ("train",)  # which the validation split is a part of
-    data = trained.open_data(config, CPU, trained.find_checkpoint(checkpoint).name, splits)
+    checkpoint_name = trained.find_checkpoint(checkpoint).name
+    data = trained.open_data(config.with_values({"data.workers": 0}), CPU, checkpoint_name, splits)
     loader = trained.loader(data, split)
     if not 0 <= number < loader.num_images:
         message = f"--image is {number}: the {split} images are numbered from 0 to {loader.num_images - 1}"

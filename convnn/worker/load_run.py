@@ -130,9 +130,7 @@ class TrainedRun:
 
 def unaugmented(config: RunConfig) -> RunConfig:
     """Return a configuration that reads training images as they are evaluated."""
-    data = config.data.model_copy(update={"augment": False, "noise": 0.0})
-    training = config.training.model_copy(update={"drop_last": False})
-    return config.model_copy(update={"data": data, "training": training})
+    return config.with_values({"data.augment": False, "data.noise": 0.0, "training.drop_last": False})
 
 
 def load_run(ref: str | Path, runs: str | Path | None = None) -> TrainedRun:

@@ -55,7 +55,7 @@ class ResumePoint:
         threads, processes = self.machine.get("threads"), self.machine["processes"]
         if type(threads) is not int or type(processes) is not int or not 0 < threads * processes <= MAX_THREADS:
             return config  # of a run on a GPU
-        return config.model_copy(update={"runtime": config.runtime.model_copy(update={"threads": threads * processes})})
+        return config.with_values({"runtime.threads": threads * processes})
 
 
 def find_resume_point(run: Run, config: RunConfig, history: History) -> ResumePoint | None:

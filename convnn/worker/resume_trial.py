@@ -37,12 +37,7 @@ class ResumeTrial:
 def shortened(config: RunConfig, kills: int) -> RunConfig:
     """Return the configuration with one epoch more than there are kills, and a checkpoint after each epoch."""
     epochs = min(config.training.num_epochs, kills + 1)
-    return config.model_copy(
-        update={
-            "training": config.training.model_copy(update={"num_epochs": epochs}),
-            "checkpoint": config.checkpoint.model_copy(update={"every_epochs": 1}),
-        }
-    )
+    return config.with_values({"training.num_epochs": epochs, "checkpoint.every_epochs": 1})
 
 
 def run_trial(config: RunConfig, runs: Path, kills: int, say: Callable[[str], None]) -> ResumeTrial:

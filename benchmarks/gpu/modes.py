@@ -57,7 +57,7 @@ def rows(bench: GpuBench) -> Iterator[Row | str]:
         while waiting or running:
             while waiting and len(running) < PROCESSES and bench.seconds_left() > 30:
                 mode, options = waiting.pop(0)
-                case = {"mode": mode, "options": options, "lock": str(lock), "device": bench.device.type}
+                case = {"mode": mode, "options": options, "lock": str(lock), "device": str(bench.device)}
                 name = " ".join([mode, *(f"{key} {value}" for key, value in options.items())])
                 output = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115
                 command = [sys.executable, "-m", "benchmarks.gpu.modes", json.dumps(case)]
@@ -91,6 +91,8 @@ def _result(output: str) -> Row:
 def measure(case: dict[str, Any]) -> Row:
     """Train some steps compiled and not, and compare their losses."""
     device = torch.device(case["device"])
+    if device.type == "cuda":
+        torch.cuda.set_device(device.index or 0)
     bench = GpuBench(device, small=device.type == "cpu")
     batch, last_batch = (BATCH, LAST_BATCH) if device.type == "cuda" else (6, 2)
     options = {"batch_size": batch, "attention_dropout": 0, "optimizer": "sgd", "lr": 0.01, **case["options"]}

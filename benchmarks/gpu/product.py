@@ -37,7 +37,7 @@ deterministic = true
 
 def commands(bench: GpuBench, folder: Path) -> dict[str, list[str]]:
     """Words of the commands, by what they show."""
-    device, width, limit = bench.device.type, bench.size(8, 1) / 32, bench.size(1000, 64)
+    device, width, limit = str(bench.device), bench.size(8, 1) / 32, bench.size(1000, 64)
     small = ["--device", device, "--dataset", "digits", "--width", str(width), "--batch_size", "64"]
     small += ["--limit", str(limit), "--num_epochs", str(bench.size(3, 1)), "--plain"]
     for layer in ("Branching", "Branching_Attn"):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -23,6 +25,7 @@ from benchmarks.gpu.bench import (
 from benchmarks.gpu.count import OperatorCounter
 from benchmarks.table import Row
 from convnn.costs.plan import plan
+from convnn.training.graphed_pass import GraphedPass
 from convnn.training.trainer import Trainer
 
 BATCH = 256
@@ -31,23 +34,16 @@ PUBLISHED = {"Conv2d": 6.3, "ConvNN": 15.2, "Branching": 15.7, "Branching_Attn":
 KERNELS = 14  # listed of each layer
 
 
-WAYS = [
-    ("ours", "tf32"),
-    ("ours, channels last", "tf32"),
-    ("ours", "bf16"),
-    ("plain", "tf32"),
-    ("ours", "fp32"),
-    ("ours, channels last", "bf16"),
-    ("plain", "fp32"),
-]
+WAYS = [("ours", "tf32"), ("ours", "bf16"), ("plain", "tf32"), ("ours", "fp32"), ("plain", "fp32")]
+SMALL: dict[str, Any] = {"width": 0.125, "batch_size": 64}  # a model whose steps wait for the host
 
 
 def rows(bench: GpuBench) -> Iterator[Row | str]:
-    """A row for each layer and way to compute it; small models, whose steps wait for the host, after the first way."""
+    """A row for each layer and way to compute it; those of small models come after the first way."""
     for number, (implementation, kind) in enumerate(WAYS):
         if number == 1:
-            for layer in LAYERS:
-                yield _step_row(bench, layer, "ours", "tf32", "vgg11, width 1/8, batch 64", width=0.125, batch_size=64)
+            for layer, way in itertools.product(LAYERS, ("ours", "ours, CUDA graph")[: 1 + bench.is_cuda]):
+                yield _step_row(bench, layer, way, "tf32", "vgg11, width 1/8, batch 64", **SMALL)
         for layer in LAYERS:
             if implementation == "plain" and layer not in PLAIN_LAYERS:
                 continue
@@ -67,12 +63,14 @@ def _step_row(bench: GpuBench, layer: str, implementation: str, kind: str, model
 def _measure_step(
     bench: GpuBench, layer: str, implementation: str, kind: str, options: dict[str, Any]
 ) -> dict[str, Any]:
-    _, run = step_of(bench, layer, implementation, kind, **options)
+    trainer, run = step_of(bench, layer, implementation, kind, **options)
     with OperatorCounter() as counter:  # which is the first step, too
         run()
     if bench.is_cuda:
         torch.cuda.reset_peak_memory_stats()
     ms = bench.milliseconds(run, seconds=1.5)
+    if trainer.graphed_pass is not None and trainer.graphed_pass.problem is not None:
+        raise RuntimeError(trainer.graphed_pass.problem)
     return {
         "ms": ms,
         "host ms": bench.host_milliseconds(run, calls=bench.size(5, 1)),
@@ -89,13 +87,15 @@ def step_of(
 ) -> tuple[Trainer, Callable[[], object]]:
     """A trainer of VGG11, and its step on one batch of random images."""
     options = {"batch_size": BATCH, **options, **({"width": 1 / 16, "batch_size": 2} if bench.small else {})}
-    settings = config(bench.device, layer=layer, use_amp=kind == "bf16", **options)
+    options |= {"use_amp": True} if kind == "bf16" else {"matmul": kind}
+    settings = config(bench.device, layer=layer, **options)
     trainer = trainer_of(settings, bench.device, plain_model if implementation == "plain" else configured_model)
     set_products(kind)
-    x, y = random_batch(settings.training.batch_size, bench.device)
-    if "channels last" in implementation:
-        trainer.state.model.to(memory_format=torch.channels_last)
-        x = x.contiguous(memory_format=torch.channels_last)
+    batch_size = settings.training.batch_size
+    if "CUDA graph" in implementation:
+        run_pass = partial(trainer._run_pass, batch_size=batch_size)
+        trainer.graphed_pass = GraphedPass(run_pass, trainer.state.model, batch_size)
+    x, y = random_batch(batch_size, bench.device)
     return trainer, lambda: trainer.train_step(x, y)
 
 

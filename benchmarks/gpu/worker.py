@@ -22,6 +22,8 @@ DEVICE_LOST = 70  # the exit code after which another process goes on
 
 def run_stages(names: list[str], report: Report, device: str, small: bool, deadline: float) -> int:
     """Run the stages that have not run; return the exit code."""
+    if device != "cpu":
+        torch.cuda.set_device(torch.device(device).index or 0)  # on which times and memory are measured
     report.set_machine(table.machine(BenchOptions(device)) | _card(device))
     names = [name for name in names if report.outcome(name) is None]
     for index, name in enumerate(names):

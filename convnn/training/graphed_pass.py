@@ -43,10 +43,20 @@ def record_cuda_graph(
 
     torch's own stream for captures lies on the device that was the current one when the process first recorded.
     """
-    graph, stream = torch.cuda.CUDAGraph(), torch.cuda.Stream(device)
-    # other threads may use the device meanwhile, such as to pin the next batch
-    with torch.cuda.device(device), torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
-        results = function()
+    graph, stream, generator = torch.cuda.CUDAGraph(), torch.cuda.Stream(device), _generator(device)
+    state = generator.clone_state()
+    with torch.cuda.device(device):
+        current_stream = torch.cuda.current_stream()
+        try:
+            # other threads may use the device meanwhile, such as to pin the next batch
+            with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
+                results = function()
+        except RuntimeError:
+            # a capture that fails leaves its stream as the current one, and the generator in a state of capture, in
+            # which the next dropout would raise
+            torch.cuda.set_stream(current_stream)
+            generator.graphsafe_set_state(state)
+            raise
     return graph.replay, results
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager, nullcontext
+from types import SimpleNamespace
+
 import pytest
 import torch
 from support import training
 
 from convnn.training import graphed_pass
-from convnn.training.graphed_pass import MOST_FLOPS, GraphedPass, pays
+from convnn.training.graphed_pass import MOST_FLOPS, GraphedPass, pays, record_cuda_graph
 from convnn.training.shared_update import TrainedTensors
 from convnn.training.trainer import Trainer
 
@@ -73,6 +76,37 @@ def test_training_is_the_same_with_a_graph_or_where_it_is_turned_off(undisturbed
     assert (trainer.graphed_pass.problem is None, trainer.graphed_pass._replay is not None) == (not fault, not fault)
     (warning, *_) = [*trainer._graph_warning(), None]
     assert ("kernel by kernel" in warning.message and trainer.graphed_pass is None) if fault else warning is None
+
+
+def test_a_capture_that_fails_leaves_the_stream_and_the_generator_as_they_were(monkeypatch):
+    """As torch fails: the end of the capture raises, too, before the stream is the former one again."""
+    cuda = SimpleNamespace(stream="the one of training", state="drawing")
+
+    @contextmanager
+    def failing_graph(graph, stream, capture_error_mode):
+        cuda.stream, cuda.state = stream, "capturing"
+        try:
+            yield
+        finally:
+            raise RuntimeError("operation failed due to a previous error during capture")
+
+    generator = SimpleNamespace(
+        clone_state=lambda: cuda.state, graphsafe_set_state=lambda state: setattr(cuda, "state", state)
+    )
+    stand_ins = {
+        "CUDAGraph": lambda: SimpleNamespace(replay=None),
+        "Stream": lambda device: "the one of the capture",
+        "current_stream": lambda: cuda.stream,
+        "set_stream": lambda stream: setattr(cuda, "stream", stream),
+        "device": lambda device: nullcontext(),
+        "graph": failing_graph,
+        "default_generators": (None, generator),
+    }
+    for name, stand_in in stand_ins.items():
+        monkeypatch.setattr(torch.cuda, name, stand_in)
+    with pytest.raises(RuntimeError, match="previous error"):
+        record_cuda_graph(lambda: [torch.zeros(2).item()], torch.device("cuda:1"))
+    assert (cuda.stream, cuda.state) == ("the one of training", "drawing")
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,6 @@ from textual.widgets import Input, TextArea
 
 from convnn import hardware
 from convnn.analysis.fields import get_field
-from convnn.errors import UserError
 from convnn.presets import store
 from convnn.runs.run import Run
 from convnn.runs.summary import Summary, summarize
@@ -35,6 +34,7 @@ from tui.process.background import Background, entry_of
 from tui.process.launcher import Launch, Launcher
 from tui.process.shutdown import Shutdown
 from tui.run_feed import RunFeed
+from tui.say import reporting_errors
 from tui.screens.home import HomeScreen
 from tui.selection import Selection
 from tui.widgets.filter_bar import FilterInput
@@ -242,22 +242,17 @@ class ConvnnApp(App[int]):
     def enqueue(self, config: RunConfig, preset: str | None = None, forks: Run | None = None) -> bool:
         """Add a configuration to the queue, which trains in the background; return whether that was possible."""
         launch = Launch(config, preset, forks=forks)
-        try:
+        with reporting_errors(self.say):
             self.say(f"{launch.title}: {self.background.add([entry_of(launch)])}")
-        except (UserError, OSError) as error:
-            self.say(str(error), error=True)
-            return False
-        return True
+            return True
+        return False
 
     async def start_sweep(self, sweep: Sweep, flags: Mapping[str, str | bool], *, extend: bool = False) -> bool:
         """Put what is left of a sweep into the queue; return whether that was possible."""
-        try:
-            message = await asyncio.to_thread(self.background.start_sweep, sweep, flags, extend=extend)
-        except (UserError, OSError) as error:
-            self.say(str(error), error=True)
-            return False
-        self.say(message)
-        return True
+        with reporting_errors(self.say):
+            self.say(await asyncio.to_thread(self.background.start_sweep, sweep, flags, extend=extend))
+            return True
+        return False
 
     def show_sweep(self, name: str) -> None:
         from tui.screens.sweep.screen import SweepScreen  # not before the first frame
@@ -271,11 +266,8 @@ class ConvnnApp(App[int]):
         if run is None:
             self.say("move the cursor to a run that has started")
             return
-        try:
+        with reporting_errors(self.say):
             repeats = Repeats.of(run, self.runs, self.root)
-        except (UserError, OSError) as error:
-            self.say(str(error), error=True)
-        else:
             self.push_screen(Choice(*repeats.question), partial(self._repeat, repeats))
 
     async def _repeat(self, repeats: Repeats, answer: str | None) -> None:
@@ -310,13 +302,9 @@ class ConvnnApp(App[int]):
         """Open the form with a configuration, which is read when this is called."""
         from tui.screens.setup.draft import Draft  # not before the first frame
 
-        try:
-            options = config()
-        except UserError as error:
-            self.say(str(error), error=True)
-            return
-        if options is not None:
-            self._show_draft(Draft.from_run(options, name))
+        with reporting_errors(self.say):
+            if (options := config()) is not None:
+                self._show_draft(Draft.from_run(options, name))
 
     def show_menu(self, run: Summary | None) -> None:
         from tui.screens.run.run_menu import RunMenu  # not before the first frame
@@ -329,15 +317,13 @@ class ConvnnApp(App[int]):
     def _draft(self, *, preset: str | None = None, run: Run | None = None, forks: bool = False) -> Draft | None:
         from tui.screens.setup.draft import Draft  # not before the first frame
 
-        try:
+        with reporting_errors(self.say):
             if run is not None:
                 return Draft.from_run(run.config(), run.name, forks=run if forks else None)
             if preset is not None:
                 return Draft(store.read(preset))
             return Draft()
-        except (UserError, OSError) as error:
-            self.say(str(error), error=True)
-            return None
+        return None
 
     def _show_draft(self, draft: Draft) -> None:
         from tui.screens.setup.screen import SetupScreen

@@ -11,7 +11,7 @@ from convnn.presets import store
 from convnn.runs import trash
 from convnn.runs.lock import is_locked
 from convnn.runs.run import Run
-from tui.say import Say
+from tui.say import Say, reporting_errors
 from tui.selection import Selection
 
 Restore = Callable[[], str]  # brings one item back and returns its name
@@ -47,11 +47,8 @@ class Deletion:
 
     def delete_preset(self, path: Path) -> None:
         """Move the file of a preset to the trash of its folder."""
-        try:
+        with reporting_errors(self.say):
             _, trashed = store.discard(path)
-        except (UserError, OSError) as error:
-            self.say(str(error), error=True)
-        else:
             self._deletions.append([partial(_restore_preset, path, trashed)])
             self._say_deleted(path.stem)
 
@@ -63,13 +60,11 @@ class Deletion:
     def undo(self) -> None:
         """Bring back the last deletion since the app opened, or else the newest run in the trash."""
         deletion = self._deletions[-1] if self._deletions else [self._restore_run]
-        try:
+        with reporting_errors(self.say):
             while deletion:
                 name = deletion[-1]()
                 deletion.pop()
                 self.say(f"{name} restored")
-        except (UserError, OSError) as error:
-            self.say(str(error), error=True)
         if self._deletions and not deletion:
             self._deletions.pop()
 

@@ -17,7 +17,6 @@ from textual.screen import ModalScreen, Screen
 
 from convnn.analysis.fields import RUN_FIELDS, Field, age, get_field
 from convnn.config.recorded import UNKNOWN
-from convnn.errors import UserError
 from convnn.presets import store
 from convnn.runs.run import Run
 from convnn.runs.slurm_jobs import QUEUED, REQUEUED
@@ -27,6 +26,7 @@ from convnn.text import plural
 from tui.arrangement import GridRow, count_text, filter_runs
 from tui.dialogs.choice import Choice
 from tui.keys import bindings
+from tui.say import reporting_errors
 from tui.screens.home_queue import QueuePane
 from tui.widgets.filter_bar import FilterBar
 from tui.widgets.header_footer import Footer, Header
@@ -247,12 +247,8 @@ class HomeScreen(Screen[None]):
         elif self.run is not None:
             self.app.show_form(run=self.run)
         elif self.preset is not None:
-            try:
-                copy = store.duplicate(self.preset.path)
-            except (UserError, OSError) as error:
-                self.app.say(str(error), error=True)
-            else:
-                self.app.say(f"copied as {copy.stem}")
+            with reporting_errors(self.app.say):
+                self.app.say(f"copied as {store.duplicate(self.preset.path).stem}")
                 self._start_reading_presets()
         else:
             self._say_no_run(" or a preset")

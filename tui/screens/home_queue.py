@@ -12,6 +12,7 @@ from convnn.errors import UserError
 from convnn.runs.run import Run
 from convnn.text import plural
 from tui.process.launcher import Launch
+from tui.say import reporting_errors
 from tui.widgets.queue_list import QueueItem, QueueList
 
 if TYPE_CHECKING:
@@ -126,14 +127,11 @@ class QueuePane:
             if launch in launcher.waiting:
                 launcher.move(launch, launcher.waiting.index(launch) + distance)
         elif (entry := self._entries.get(item.key)) is not None:
-            try:
+            with reporting_errors(self.app.say):
                 self.app.background.queue.move(entry, int(item.place) + distance)
-            except (OSError, UserError) as error:
-                self.app.say(str(error), error=True)
 
     def remove(self, item: QueueItem) -> None:
         """Take an item out; `u` brings it back."""
-        queue = self.app.background.queue
         if (launch := self._launches.get(item.key)) is not None:
             waiting = self.app.launcher.waiting
             index = waiting.index(launch) if launch in waiting else 0
@@ -145,15 +143,11 @@ class QueuePane:
             self._dismissed.add(item.key)
             self.app.deletion.add(lambda: self._show_again(item), "not shown any more")
         else:
-            try:
-                removed = queue.remove([entry])
-            except OSError as error:
-                self.app.say(str(error), error=True)
-                return
-            if removed:
-                self.app.deletion.add(self._undo_removal, f"{item.name} is out of the queue")
-            else:
-                self.app.say("it trains: enter opens it, and . there stops it", error=True)
+            with reporting_errors(self.app.say):
+                if self.app.background.queue.remove([entry]):
+                    self.app.deletion.add(self._undo_removal, f"{item.name} is out of the queue")
+                else:
+                    self.app.say("it trains: enter opens it, and . there stops it", error=True)
 
     def retry(self, item: QueueItem) -> None:
         """Add an entry again that left the queue without being done."""
@@ -161,10 +155,8 @@ class QueuePane:
         if entry is None:
             self.app.say("it is in the queue already")
             return
-        try:
+        with reporting_errors(self.app.say):
             self.app.say(f"{entry.title}: {self.app.background.retry(entry)}")
-        except (OSError, UserError) as error:
-            self.app.say(str(error), error=True)
 
     def _restore(self, launch: Launch, index: int) -> str:
         self.app.launcher.restore(launch, index)
@@ -180,15 +172,13 @@ class QueuePane:
     def toggle_pause(self) -> None:
         """Pause the queue or, where nothing starts, start its entries again."""
         queue = self.app.background.queue
-        try:
+        with reporting_errors(self.app.say):
             if self._is_held:
                 queue.resume()
                 self.app.say(self.app.background.start())
             else:
                 queue.pause(PAUSE_REASON)
                 self.app.say("the queue is paused: what trains goes on, nothing starts")
-        except OSError as error:
-            self.app.say(str(error), error=True)
 
 
 def _entry_item(row: QueueRow, state: QueueState) -> QueueItem:

@@ -14,7 +14,6 @@ from convnn.analysis.fields import RUN_FIELDS, metric_names
 from convnn.analysis.run_table import column_key
 from convnn.analysis.views import read_views, save_view
 from convnn.config.options import BY_KEY, BY_NAME, OPTIONS
-from convnn.errors import UserError
 from convnn.runs.run import Run
 from convnn.text import plural
 from tui.arrangement import Arrangement, GridSettings, arrange, count_text, group_keys, starts_descending
@@ -22,6 +21,7 @@ from tui.dialogs.choice import Choice
 from tui.dialogs.picker import Picker
 from tui.dialogs.prompt import Prompt
 from tui.keys import bindings
+from tui.say import reporting_errors
 from tui.widgets.filter_bar import FilterBar
 from tui.widgets.header_footer import Footer, Header
 from tui.widgets.run_grid import RunGrid
@@ -246,14 +246,10 @@ class RunsScreen(Screen[None]):
 
     def action_views(self) -> None:
         """Show a saved view, or save how the runs are arranged now."""
-        try:
-            views = read_views()
-        except UserError as error:
-            self.app.say(str(error), error=True)
-            return
-        answers = [(f"view {name}", name, str(view)) for name, view in views.items()]
-        answers.append(("save", "save as ...", "filter, order, columns and groups as they are now"))
-        self.app.push_screen(Choice("views", "", answers), self._choose_view)
+        with reporting_errors(self.app.say):
+            answers = [(f"view {name}", name, str(view)) for name, view in read_views().items()]
+            answers.append(("save", "save as ...", "filter, order, columns and groups as they are now"))
+            self.app.push_screen(Choice("views", "", answers), self._choose_view)
 
     def _choose_view(self, answer: str | None) -> None:
         if answer == "save":
@@ -267,13 +263,9 @@ class RunsScreen(Screen[None]):
     def _save_view(self, name: str | None) -> None:
         if name is None:
             return
-        try:
-            replaced = save_view(name.strip(), self.settings.view)
-        except (UserError, OSError) as error:
-            self.app.say(str(error), error=True)
-            return
-        outcome = "replaced" if replaced else "saved"
-        self.app.say(f"the view {name.strip()} is {outcome}")
+        with reporting_errors(self.app.say):
+            outcome = "replaced" if save_view(name.strip(), self.settings.view) else "saved"
+            self.app.say(f"the view {name.strip()} is {outcome}")
 
     # -- filtering --------------------------------------------------------------------------------------------------
 

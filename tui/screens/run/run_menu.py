@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from functools import partial
 from typing import TYPE_CHECKING
 
 from convnn.config.toml import dumps
-from convnn.errors import UserError
 from convnn.runs import control
 from convnn.runs.annotate import add_note
 from convnn.runs.control import ControlCommand
@@ -19,6 +16,7 @@ from convnn.sweeps.queue import resuming_entry
 from tui.dialogs.choice import Answer, Choice
 from tui.dialogs.prompt import Prompt
 from tui.process.evaluation import evaluate
+from tui.say import reporting_errors
 from tui.widgets.run_name import short_name
 
 if TYPE_CHECKING:
@@ -101,40 +99,32 @@ class RunMenu:
         self.app.push_screen(Prompt("note", "one line, kept with the time and your name"), self._add_note)
 
     def _do(self, word: str | None) -> None:
-        match word:
-            case None:
-                return
-            case "resume-here":
-                self._guarded(self.resume)
-            case "resume-queued":
-                self._guarded(self._resume_in_background)
-            case "cancel-job":
-                self.app.run_worker(self._cancel_job(), group="cancel-job", exit_on_error=False)
-            case "fork":
-                self.app.show_form(run=self.run, forks=True)
-            case "evaluate":
-                self.app.run_worker(self._evaluate(), group="evaluate", exit_on_error=False)
-            case "repeat":
-                self.app.repeat(self.run)
-            case "duplicate":
-                self.app.show_form(run=self.run)
-            case "compare":
-                self.app.compare_with(self.run)
-            case "note":
-                self.ask_for_note()
-            case _:
-                self._guarded(partial(self._control, ControlCommand(word)))
-
-    def _guarded(self, action: Callable[[], None]) -> None:
-        """Do something with the run, and say why it failed."""
-        try:
-            action()
-        except (UserError, OSError) as error:
-            self.app.say(str(error), error=True)
-
-    def _control(self, command: ControlCommand) -> None:
-        control.send(self.run.path, command)
-        self.app.say(CONFIRMATIONS[command])
+        with reporting_errors(self.app.say):
+            match word:
+                case None:
+                    return
+                case "resume-here":
+                    self.resume()
+                case "resume-queued":
+                    self._resume_in_background()
+                case "cancel-job":
+                    self.app.run_worker(self._cancel_job(), group="cancel-job", exit_on_error=False)
+                case "fork":
+                    self.app.show_form(run=self.run, forks=True)
+                case "evaluate":
+                    self.app.run_worker(self._evaluate(), group="evaluate", exit_on_error=False)
+                case "repeat":
+                    self.app.repeat(self.run)
+                case "duplicate":
+                    self.app.show_form(run=self.run)
+                case "compare":
+                    self.app.compare_with(self.run)
+                case "note":
+                    self.ask_for_note()
+                case _:
+                    command = ControlCommand(word)
+                    control.send(self.run.path, command)
+                    self.app.say(CONFIRMATIONS[command])
 
     def _resume_in_background(self) -> None:
         if self.app.background.has_run(self.run):
@@ -146,26 +136,18 @@ class RunMenu:
     async def _cancel_job(self) -> None:
         from convnn.sweeps.stop import stop_job  # not before the first frame
 
-        try:
+        with reporting_errors(self.app.say):
             job = await asyncio.to_thread(stop_job, self.run.path)
-        except UserError as error:
-            self.app.say(str(error), error=True)
-        else:
             self.app.say(f"job {job} is canceled" if job else "it has no job any more")
 
     def _add_note(self, text: str | None) -> None:
         if text is not None:
-            self._guarded(partial(self._write_note, text))
-
-    def _write_note(self, text: str) -> None:
-        add_note(self.run, text)
-        self.app.say(f"noted in {self.run.name}")
+            with reporting_errors(self.app.say):
+                add_note(self.run, text)
+                self.app.say(f"noted in {self.run.name}")
 
     async def _evaluate(self) -> None:
         self.app.say(f"evaluating {self.run.name} in a child process ...")
-        try:
+        with reporting_errors(self.app.say):
             result = await evaluate(self.run, self.app.root)
-        except (UserError, OSError) as error:
-            self.app.say(str(error), error=True)
-        else:
             self.app.push_screen(Choice("test metrics", result, (("close", "close", ""),)))

@@ -12,8 +12,8 @@ from textual.message import Message
 from textual.widget import Widget
 
 from convnn.costs.plan import LayerPlan, Plan
-from convnn.errors import UserError
 from convnn.text import count_text, duration, escaped, memory, number, plural
+from tui.say import reporting_errors
 from tui.screens.setup.cost_watch import CostWatch
 from tui.screens.setup.draft import CheckedDraft
 
@@ -74,10 +74,8 @@ class CostPanel(Widget):
 
     async def _time_steps(self, checked: CheckedDraft) -> None:
         self.call_next(self.refresh)
-        try:
+        with reporting_errors(self.app.say):
             await self.costs.time_steps(checked.config)
-        except (UserError, OSError) as error:
-            self.app.say(str(error), error=True)
         self.post_message(self.Measured())
         self.refresh()
 

@@ -29,6 +29,7 @@ from convnn.text import plural
 from tui.dialogs.choice import Choice
 from tui.dialogs.prompt import Prompt
 from tui.keys import bindings
+from tui.say import reporting_errors
 from tui.screens.setup.command_box import CommandBox, is_command
 from tui.screens.setup.controls import CommandPasted, ControlChanged, NumberControl
 from tui.screens.setup.cost_panel import CostPanel
@@ -366,16 +367,13 @@ class SetupScreen(Screen[None]):
     def _save_sweep(self, sweep: Sweep, then: Callable[[], object] | None, text: str | None) -> None:
         if text is None:
             return
-        try:
+        with reporting_errors(self.app.say):
             path = typed_path(text.strip().removesuffix(".toml") + ".toml")
             save_sweep(path, sweep)
-        except (UserError, OSError) as error:
-            self.app.say(str(error), error=True)
-            return
-        self._saved = dict(self.draft.typed)
-        self.app.say(f"saved: train it with convnn sweep run {shlex.quote(str(path))}")
-        if then is not None:
-            then()
+            self._saved = dict(self.draft.typed)
+            self.app.say(f"saved: train it with convnn sweep run {shlex.quote(str(path))}")
+            if then is not None:
+                then()
 
     def _start_from_saved(self, then: Callable[[], object] | None, path: Path | None) -> None:
         if path is None:

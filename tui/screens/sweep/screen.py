@@ -15,7 +15,6 @@ from textual.containers import Container
 from textual.screen import Screen
 
 from convnn.analysis.fields import metric_names
-from convnn.errors import UserError
 from convnn.runs.summary import Summary
 from convnn.sweeps.folder import SweepFolder
 from convnn.sweeps.results import GridCell, Results, results
@@ -25,6 +24,7 @@ from convnn.text import duration, plural
 from tui.dialogs.choice import Answer, Choice
 from tui.keys import bindings
 from tui.run_feed import POLL, SHARE
+from tui.say import reporting_errors
 from tui.screens.sweep.detail import CellCurves, CellDetail
 from tui.screens.sweep.grid import SweepGrid
 from tui.widgets.header_footer import Footer, Header
@@ -84,12 +84,8 @@ class SweepScreen(Screen[None]):
         while True:
             start = time.monotonic()
             self._stale.clear()
-            try:
-                result = await asyncio.to_thread(self._read)
-            except (UserError, OSError) as error:
-                self.app.say(str(error), error=True)
-            else:
-                await self._show(result)
+            with reporting_errors(self.app.say):
+                await self._show(await asyncio.to_thread(self._read))
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._stale.wait(), max(POLL, SHARE * (time.monotonic() - start)))
 
@@ -208,10 +204,8 @@ class SweepScreen(Screen[None]):
             self.run_worker(self._do(work[answer]), group="sweep")
 
     async def _do(self, work: Callable[[], str]) -> None:
-        try:
+        with reporting_errors(self.app.say):
             self.app.say(await asyncio.to_thread(work))
-        except (UserError, OSError) as error:
-            self.app.say(str(error), error=True)
         self._stale.set()
 
     def _stop(self, *, now: bool) -> str:

@@ -110,8 +110,10 @@ def default_threads() -> int:
 
 
 def configure_torch(config: RunConfig, device: torch.device) -> None:
-    """Set threads, allocator, determinism and products for the process, before anything of a run is built."""
+    """Set threads, allocator, device, determinism and products for the process, before anything of a run is built."""
     allocator.keep_memory()
+    if device.type == "cuda" and config.runtime.processes == 1:  # of several processes each chooses when it joins
+        torch.cuda.set_device(device.index or 0)  # else some calls would take memory of the first card as well
     threads = config.runtime.threads or default_threads()
     torch.set_num_threads(max(1, threads // config.runtime.processes))
     deterministic = config.runtime.deterministic

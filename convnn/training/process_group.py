@@ -39,8 +39,10 @@ class ProcessGroup:
         self.rows = BatchRows()
 
     @classmethod
-    def join(cls, store: Any, rank: int, size: int, device_type: str) -> Self:
-        """Join the processes that meet at a store of `torch.distributed`."""
+    def join(cls, store: Any, rank: int, size: int, device_type: str, local_rank: int = 0) -> Self:
+        """Join the processes that meet at a store of `torch.distributed`; each takes the GPU of its local rank."""
+        if device_type == "cuda":
+            torch.cuda.set_device(local_rank % torch.cuda.device_count())
         dist.init_process_group(BACKENDS[device_type], store=store, rank=rank, world_size=size, timeout=FOREVER)
         return cls(rank, size)
 

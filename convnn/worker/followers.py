@@ -23,7 +23,6 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import torch
 import torch.distributed as dist
 from torch.distributed import FileStore, TCPStore  # type: ignore[attr-defined]
 
@@ -217,13 +216,11 @@ def follow(store: Any, rank: int, size: int, local_rank: int) -> int:
         start = json.loads(store.get("start"))
         config = parse_run(start["config"])
         device = training_device.select_device(config)
-        if device.type == "cuda":
-            torch.cuda.set_device(local_rank % torch.cuda.device_count())
         saved = None
         if start["checkpoint"] is not None:
             saved = checkpoint.load_verified(Path(start["checkpoint"])).state
         store.set(f"ready/{rank}", "")
-        group = ProcessGroup.join(store, rank, size, device.type)
+        group = ProcessGroup.join(store, rank, size, device.type, local_rank)
         trainer = Trainer.from_config(config, saved, group=group)
         saved = None  # its tensors have been loaded
         for _ in trainer.run():

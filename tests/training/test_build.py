@@ -94,6 +94,17 @@ def test_products_are_in_tf32_on_cards_that_have_it_unless_declined(
     assert device.float32_products(training.config(matmul=matmul), torch.device(device_type)) == products
 
 
+@pytest.mark.parametrize(("name", "processes", "current"), [("cuda:1", 1, [1]), ("cuda", 1, [0]), ("cuda", 2, [])])
+def test_the_card_of_a_run_is_the_current_one(monkeypatch, name, processes, current):
+    """torch asks the current card about captures, which takes memory of it; several processes choose when they join."""
+    selected = []
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (7, 5))
+    monkeypatch.setattr(torch.cuda, "set_device", selected.append)
+    monkeypatch.setattr(torch, "set_num_threads", lambda count: None)
+    device.configure_torch(training.config(device=name, processes=processes), torch.device(name))
+    assert selected == current
+
+
 def test_every_size_of_a_batch_is_compiled_for_itself(monkeypatch):
     """A smaller last batch must not replace the graph of the full ones by one with symbolic sizes."""
     from torch._dynamo import config as dynamo

@@ -86,8 +86,8 @@ def count_text(count: int | None) -> str:
 
 
 def part_text(part: Sized, whole: Sized) -> str:
-    """Return ", 3 of 12" where a part is smaller than the whole."""
-    return f", {len(part)} of {len(whole)}" if len(part) < len(whole) else ""
+    """Return ", 3 of 1,200" where a part is smaller than the whole."""
+    return f", {len(part):,} of {len(whole):,}" if len(part) < len(whole) else ""
 
 
 def plural(count: int, noun: str, nouns: str | None = None) -> str:

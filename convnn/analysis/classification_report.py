@@ -57,10 +57,11 @@ class ClassificationReport:
     def class_table(self, order: ClassOrder, limit: int | None = None) -> Table:
         """Return a row for each class, at most `limit` of them."""
         numbers = [Column(title, right=True) for title in ("images", "correct", "accuracy", "95 % interval")]
-        columns = [Column("class"), *numbers, Column("most often taken for")]
+        columns = [Column("class"), *numbers, Column("mostly taken for")]
         results = sorted_results(self.results, order)
         rows = [self._class_row(result) for result in results[:limit]]
-        return Table(columns, rows, f"classes, {CLASS_ORDERS[order]}{part_text(rows, results)}: accuracy in %")
+        title = f"classes, {CLASS_ORDERS[order]}{part_text(rows, results)}: accuracy in %"
+        return Table(columns, rows, title, key_columns=1)
 
     def _class_row(self, result: ClassResult) -> list[str]:
         taken_for = ""
@@ -88,7 +89,7 @@ class ClassificationReport:
         ]
         if not rows:
             return Table(columns, rows, "no image is taken for another class")
-        return Table(columns, rows, f"most frequent confusions{part_text(rows, self.confusions)}")
+        return Table(columns, rows, f"most frequent confusions{part_text(rows, self.confusions)}", key_columns=2)
 
     def calibration_table(self) -> Table:
         """Return the bins of confidence that hold images, in percent."""

@@ -84,7 +84,7 @@ def compare(
     console = out()
     for table in comparison_report.tables(result):
         if format == "table" and table.title:
-            console.print_line(table.title, "bold")
+            print_sentences([table.title], "bold")
         if table.rows or format != "table":
             print_table(table, format)
         print()

@@ -12,7 +12,7 @@ import typer
 from convnn.analysis.class_order import CLASS_ORDERS, ClassOrder
 from convnn.cli import arguments
 from convnn.cli.arguments import CHECKPOINTS, SPLITS, completion, unknown_choice
-from convnn.cli.output import data_width, print_table, write_json
+from convnn.cli.output import data_width, print_sentences, print_table, write_json
 from convnn.config.active import active_options, inactive_messages
 from convnn.config.options import BY_KEY, OPTIONS, value_at
 from convnn.config.recorded import Settings
@@ -39,7 +39,9 @@ ORDERS = {str(order): order for order in CLASS_ORDERS}
 MOST_WORST = 100  # images
 MOST_ROWS, MOST_PAIRS = 20, 10  # of a table
 MATRIX_COLUMNS = 120  # cells of the largest matrix
-FLAGS = [option for option in OPTIONS if option.key in FREE]
+# of training alone: a model is evaluated uncompiled, in one process
+WITHOUT_EFFECT = {"runtime.cuda_graph", "runtime.compile", "runtime.compile_mode", "runtime.processes"}
+FLAGS = [option for option in OPTIONS if option.key in FREE - WITHOUT_EFFECT]
 EXAMPLES = """
 convnn evaluate @last
 convnn evaluate @best:test_top1 --checkpoint last --device cpu
@@ -110,8 +112,14 @@ def evaluate_checkpoint(
     run = _select_run(resolved, runs, reference)
     config = _merged_config(run, resolved)
     typed = {key for key, origin in resolved.origins.items() if origin != "default"}
-    for note in inactive_messages(config, typed & FREE):
+    for note in inactive_messages(config, typed & FREE - WITHOUT_EFFECT):
         say(f"note: {note}")
+    for key in sorted(typed & WITHOUT_EFFECT):  # of `convnn run --test_only`
+        say(f"note: {key} has no effect on an evaluation")
+    recorded_batches = run.config().training.bn_recalibrate
+    if RECALIBRATE in typed and recorded_batches and not config.training.bn_recalibrate:
+        source = plural(recorded_batches, "training batch", "training batches")
+        say(f"note: the checkpoint has BatchNorm's statistics of {source}; those of training are not in it")
     if evaluation.save:
         with lock_run(run.path):  # raises UserError while it trains
             pass
@@ -137,6 +145,7 @@ def evaluate_checkpoint(
         ema=evaluation.ema,
         bn_recalibrate=batches,
         gathers=evaluation.reports,
+        own_images=evaluation.save,
         warn=lambda message: say(f"warning: {message}"),
     )
     images, report = result.loader.num_images, None
@@ -210,7 +219,7 @@ def _print_report(report: ClassificationReport, order: ClassOrder, worst: int, l
 
 
 def _print_titled(table: Table) -> None:
-    out().print_line(table.title, "bold")
+    print_sentences([table.title], "bold")
     if table.rows:
         print_table(table, "table")
     print()

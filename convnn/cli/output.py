@@ -96,11 +96,11 @@ def print_table(table: Table, format: str) -> None:
     say_notes(table.notes)
 
 
-def print_sentences(sentences: list[str]) -> None:
+def print_sentences(sentences: list[str], style: str = "") -> None:
     """Print sentences that are a part of the result, a line each; on a terminal broken between words."""
     console = out()
     for sentence in sentences:
-        console.print(Text(_broken(sentence, sys.stdout.isatty())), soft_wrap=True)
+        console.print(Text(_broken(sentence, sys.stdout.isatty()), style), soft_wrap=True)
 
 
 def say_notes(notes: list[str]) -> None:

@@ -14,13 +14,14 @@ from convnn.analysis.classification import confusion_matrix, most_confused, sort
 from convnn.analysis.classification_report import ClassificationReport
 from convnn.charts.half_blocks import HalfBlocks, fit_scale, scaled
 from convnn.terminal.report import Tone
-from convnn.text import escaped, fit
+from convnn.text import escaped, fit, plural
 
 if TYPE_CHECKING:
     import numpy as np
 
 LARGEST_NAME = 18  # cells of a class name at the left
 GAP = 2
+REST = "rest"  # title of the column of all other answers
 MANY, SOME = 0.1, 0.03  # share of the images of a class from which on a confusion is colored
 IMAGE_ROWS, IMAGE_COLUMNS = 12, 24  # cells of an image
 
@@ -30,12 +31,11 @@ def matrix_lines(
     order: ClassOrder,
     width: int,
     style: Callable[[Tone], str],
-    height: int | None = None,
 ) -> list[Text]:
     """Draw the confusion matrix: a row by class, a column by answer, a dot for no image.
 
-    Where it is larger than `width` by `height` cells, only the classes of the most frequent confusions are drawn, and a
-    last column has the number of all other answers.
+    Where it is wider than `width` cells, only the classes of the most frequent confusions are drawn, and a last column
+    has the number of all other answers.
     """
     predictions = report.predictions
     count_width = max(3, len(str(max(result.images for result in report.results))))
@@ -46,37 +46,32 @@ def matrix_lines(
     head_width = name_width
     if has_numbers:
         head_width += number_width + 1
-    limit = (width - head_width) // cell_width
-    if height is not None:
-        limit = min(limit, height - 2)
-    classes = list(range(predictions.num_classes))
-    is_part = len(classes) > limit
-    if is_part:
-        classes = most_confused(report.confusions, max(0, limit - 1))
+    classes, part, column_widths = list(range(predictions.num_classes)), "", [cell_width] * predictions.num_classes
+    if head_width + sum(column_widths) > width:
+        rest_width = max(cell_width, cell_len(REST) + 1)
+        classes = most_confused(report.confusions, max(0, (width - head_width - rest_width) // cell_width))
+        part = f", {len(classes)} most confused of {plural(predictions.num_classes, 'class', 'classes')}"
+        column_widths = [*[cell_width] * len(classes), rest_width]
     ranks = {result.number: rank for rank, result in enumerate(sorted_results(report.results, order))}
     classes.sort(key=ranks.__getitem__)
-    title = "confusion matrix: a row by class, a column by answer"
-    if is_part:
-        title += f"; {len(classes)} most confused of {predictions.num_classes} classes"
+    title = f"confusion matrix{part}: a row by class, a column by answer"
     lines = [Text(fit(title, width), style("bold"))]
     if not classes:
         reason = "no room"
         if not report.confusions:
             reason = "no image is taken for another class"
         return [*lines, Text(fit(reason, width))]
-    columns = [*map(str, classes)]
-    if is_part:
-        columns.append("rest")
-    head = " " * head_width + "".join(f"{column[:cell_width]:>{cell_width}}" for column in columns)
-    lines.append(Text(head, style("dim")))
+    titles = [*map(str, classes), REST][: len(column_widths)]
+    head = "".join(map(str.rjust, titles, column_widths))
+    lines.append(Text(" " * head_width + head, style("dim")))
     for number, row in zip(classes, confusion_matrix(predictions, classes), strict=True):
         name = set_cell_size(fit(escaped(report.name(number)), name_width), name_width)
         line = Text(f"{number:>{number_width}} {name}" if has_numbers else name)
         images = report.results[number].images
-        for column, count in enumerate(row[: len(columns)].tolist()):
+        for column, (count, size) in enumerate(zip(row.tolist(), column_widths, strict=False)):
             is_diagonal = column < len(classes) and classes[column] == number
             tone = _tone(count, images, is_diagonal=is_diagonal)
-            line.append(f"{count or '·':>{cell_width}}", style(tone))
+            line.append(f"{count or '·':>{size}}", style(tone))
         lines.append(line)
     return lines
 

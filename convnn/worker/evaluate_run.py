@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from convnn.config.schema import RunConfig
 from convnn.data.loaders import Loader, epoch_order
 from convnn.errors import Exit, UserError
 from convnn.predictions import Predictions
+from convnn.text import joined
 from convnn.training import build
 from convnn.training import device as training_device
 from convnn.training.evaluation import Evaluator, run_through
 from convnn.training.prediction_meter import PredictionMeter
 from convnn.worker.load_run import TrainedRun, unaugmented
+
+GIVE_DATA = "give the data of the run with --data_path"
+MOST_CLASSES = 3  # that a message names
 
 
 class EvaluationResult(NamedTuple):
@@ -35,6 +39,7 @@ def evaluate_run(
     ema: bool,
     bn_recalibrate: int,
     gathers: bool,
+    own_images: bool,
     warn: Callable[[str], None],
 ) -> EvaluationResult:
     """Evaluate a checkpoint on a split, whose images are not augmented; `config` says where and on which data.
@@ -45,6 +50,7 @@ def evaluate_run(
         ema: evaluate the moving average of the weights.
         bn_recalibrate: training batches that BatchNorm's running statistics are taken anew from.
         gathers: gather predictions beside the metrics.
+        own_images: refuse other images or labels than those of the run, of which it is otherwise warned.
     """
     device = training_device.select_device(config)
     training_device.configure_torch(config, device)
@@ -55,12 +61,16 @@ def evaluate_run(
         splits.add("train")
     data = trained.open_data(unaugmented(config) if is_train else config, device, saved.name, tuple(splits))
     if data.classes != trained.started.classes:
-        message = "the data set has other classes than the run was trained on"
-        raise UserError(message, Exit.DATA, key="data.path", value=config.data.path)
+        difference = _difference(trained.started.classes, data.classes)
+        message = f"the classes of the data are not those of the run: {difference}"
+        raise UserError(message, Exit.DATA, key="data.path", value=config.data.path, fix=GIVE_DATA)
     loader = trained.loader(data, split)
     recorded_digest = trained.started.data_digest.get(split)
     if recorded_digest is not None and recorded_digest != data.digests.get(split):
-        warn(f"the {split} images or their labels are not those of the run")
+        message = f"the {split} images or their labels are not those of the run"
+        if own_images:
+            raise UserError(message, Exit.DATA, key="save", fix=f"leave --save out, or {GIVE_DATA}")
+        warn(message)
     amp, seed = training_device.amp_dtype(config, device), config.training.seed
     evaluator = Evaluator(build.loss_fn(config), device, amp, seed)
     if bn_recalibrate:
@@ -85,3 +95,16 @@ def evaluate_run(
             order=epoch_order(loader.num_images, seed, 0) if is_train else None,
         )
     return EvaluationResult(metrics, saved.step, loader, data.classes, predictions)
+
+
+def _difference(classes: Sequence[str], present: Sequence[str]) -> str:
+    """Return in words how two lists of classes differ: which are missing, and which are new."""
+    known, names = set(classes), set(present)
+    missing = [name for name in classes if name not in names]
+    new = [name for name in present if name not in known]
+    parts = [
+        f"{word} {joined(list(map(repr, group)), MOST_CLASSES)}"
+        for word, group in (("without", missing), ("with", new))
+        if group
+    ]
+    return " and ".join(parts) or "they have another order"

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 from support import training
 
 from convnn import predictions as prediction_files
+from convnn.errors import Exit
 from convnn.predictions import NAME
 from convnn.worker.load_run import TrainedRun
 from convnn.worker.train_run import train_run
@@ -73,6 +75,32 @@ def test_the_report_names_classes_confusions_calibration_and_images(evaluate):
 def test_a_wrong_flag_is_refused_before_torch_is_loaded(evaluate, words):
     code, _, err = evaluate(*words)
     assert code == 2 and "evaluating" not in err
+
+
+def test_the_predictions_of_other_images_are_not_saved(run, evaluate, tmp_path, in_process):
+    copy = shutil.copytree(run.path, tmp_path / run.path.name)
+    digest, events = run.history(steps=False).started.data_digest["test"], copy / "events.jsonl"
+    events.write_text(events.read_text().replace(digest, digest[::-1]))
+    line = ("evaluate", f"{copy}/", "--device", "cpu")
+    code, _, err = in_process(*line, "--save", "--json")
+    assert code == Exit.DATA and (copy / NAME).read_bytes() == (run.path / NAME).read_bytes()
+    code, _, err = in_process(*line)
+    assert code == 0 and "not those of the run" in err
+
+
+def test_options_that_change_no_evaluation_are_refused_or_said(run, evaluate, in_process):
+    assert evaluate("--use_compiled")[0] == evaluate("--processes", "2")[0] == Exit.USAGE
+    line = ("run", "--test_only", "--run", f"{run.path}/", "--device", "cpu")
+    code, _, err = in_process(*line, "--use_compiled", "--processes", "2")
+    assert code == 0
+    assert {"runtime.compile", "runtime.processes"} <= set(err.split())
+
+
+def test_statistics_of_training_that_a_checkpoint_lacks_are_not_promised(tmp_path, in_process):
+    run, _ = training.train(tmp_path, training.config(OPTIONS, num_epochs=1, bn_recalibrate=2))
+    line = ("evaluate", f"{run.path}/", "--device", "cpu", "--worst", "0")
+    assert "BatchNorm's statistics of 2 training batches" in in_process(*line, "--bn_recalibrate", "0")[2]
+    assert "BatchNorm" not in in_process(*line, "--bn_recalibrate", "2")[2]
 
 
 def test_saved_predictions_say_which_weights_they_are_of(run, evaluate):

@@ -51,6 +51,8 @@ async def test_a_key_sorts_the_classes_and_a_new_file_is_shown(tmp_path):
             await pilot.press("s")
             await pilot.pause()
         assert orders == ["least accurate first", "most errors first", "by number", "most images first"]
+        await pilot.press("end")
+        await until(pilot, lambda: "mean confidence" in text(pilot.app))
         (run.path / predictions.NAME).write_bytes(b"damaged")
         pane.load()
         await until(pilot, lambda: "cannot be read" in text(pilot.app))

@@ -156,6 +156,10 @@ async def test_all_panes_at_80x24_scroll_and_keep_a_height(tmp_path):
         await opened.press("4", "5", "6")
         panes = [pane for pane in opened.screen.query(Pane) if pane.display]
         assert len(panes) == 7 and all(5 <= pane.outer_size.height <= 12 for pane in panes)
+        configuration = opened.screen.query_one("ConfigurationPane")
+        configuration.focus()
+        await opened.press("end")
+        await opened.until(lambda: configuration.scroll_y == configuration.max_scroll_y > 0)
 
 
 async def test_the_value_cursor_is_the_same_in_all_curves_and_escape_puts_it_away(tmp_path):

@@ -104,12 +104,16 @@ def test_where_the_recorded_folder_is_gone_the_typed_path_is_tried(images, tmp_p
     assert resume(run).code == Exit.DONE
 
 
-def test_an_evaluation_on_other_test_images_says_so(images, tmp_path):
+def test_an_evaluation_on_other_test_images_says_so(images, tmp_path, in_process):
     run, _ = train(tmp_path / "runs", config(FOLDER))
     command = ("run", "--test_only", "--run", f"{run.path}/", "--device", "cpu")
-    assert "warning" not in convnn(*command, cwd=tmp_path).err
+    assert "warning" not in in_process(*command)[2]
     exchange(images, "test")
-    assert "warning: the test images or their labels are not those" in convnn(*command, cwd=tmp_path).err
+    assert "warning: the test images or their labels are not those" in in_process(*command)[2]
+    for split in ("train", "test"):
+        (images / split / "dark").rename(images / split / "dusk")
+    code, _, err = in_process(*command)
+    assert code == Exit.DATA and "not those of the run: without 'dark' and with 'dusk'" in err and "--data_path" in err
 
 
 def test_dropping_the_last_batch_is_exact_under_resume(tmp_path):

@@ -20,7 +20,7 @@ from convnn.analysis.classification_report import ClassificationReport
 from convnn.errors import UserError
 from convnn.runs.history import History
 from convnn.runs.run import Run
-from convnn.tables import Table, lines
+from convnn.tables import Table, blocks
 from convnn.terminal.classification_view import matrix_lines
 from convnn.text import escaped
 from tui.keys import bindings
@@ -54,7 +54,7 @@ class ClassesPane(Pane, VerticalScroll):
     )
     MIN_HEIGHT = 20
     STARTS_HIDDEN = True
-    DEFAULT_CSS = "ClassesPane { padding: 0 1; scrollbar-size-vertical: 1; } ClassesPane > Static { height: auto; }"
+    DEFAULT_CSS = "ClassesPane { padding: 0 1; } ClassesPane > Static { height: auto; }"
     BINDINGS: ClassVar[list[BindingType]] = bindings("sort-classes", "evaluate", footer=("sort-classes", "evaluate"))
 
     def __init__(self, number: int) -> None:
@@ -164,8 +164,9 @@ class ClassesPane(Pane, VerticalScroll):
 
 
 def _table_lines(table: Table, width: int) -> list[Text]:
-    title = [Text(part, "bold") for part in wrap(table.title, max(8, width))]
+    result = [Text(part, "bold") for part in wrap(table.title, max(8, width))]
     if not table.rows:
-        return title
-    header, *rows = lines(table, width)[0]
-    return [*title, Text(header, "dim"), *map(Text, rows)]
+        return result
+    for header, *rows in blocks(table, width)[0]:
+        result += [Text(header, "dim"), *map(Text, rows)]
+    return result

@@ -74,7 +74,7 @@ def tone_style(widget: Widget, tone: Tone) -> str:
 class TextPane(Pane, VerticalScroll):
     """A pane of names and values, one pair a line; it scrolls."""
 
-    DEFAULT_CSS = "TextPane { padding: 0 0 0 1; scrollbar-size-vertical: 1; } TextPane > Static { height: auto; }"
+    DEFAULT_CSS = "TextPane { padding: 0 0 0 1; } TextPane > Static { height: auto; }"
     PLACEHOLDER: ClassVar[str]
 
     def __init__(self, number: int) -> None:

@@ -45,7 +45,6 @@ if TYPE_CHECKING:
     from convnn.sweeps.file import Sweep
     from tui.repeats import Repeats
     from tui.screens.setup.draft import Draft
-    from tui.services import Services
 
 FOLDER = Path(__file__).parent
 TEXTUAL_ACTIONS = frozenset({"command_palette", "help_quit"})  # without a line in help and palette
@@ -54,7 +53,7 @@ MESSAGE_TIMEOUT, ERROR_TIMEOUT = 4.0, 8.0  # seconds that a message is shown
 
 
 class ConvnnApp(App[int]):
-    """The screens of `convnn tui`, and the services that they ask for (`tui.services.Services`)."""
+    """The screens of `convnn tui`, and what they ask of the app."""
 
     TITLE = "convnn"
     CSS_PATH = [FOLDER / "app.tcss", FOLDER / "screens/home.tcss"]  # noqa: RUF012 Textual skips that of the first screen
@@ -312,7 +311,7 @@ class ConvnnApp(App[int]):
         if run is None:
             self.say("move the cursor to a run")
         else:
-            RunMenu(self, run.run, run.status).open()  # type: ignore[arg-type]
+            RunMenu(self, run.run, run.status).open()
 
     def _draft(self, *, preset: str | None = None, run: Run | None = None, forks: bool = False) -> Draft | None:
         from tui.screens.setup.draft import Draft  # not before the first frame
@@ -331,7 +330,6 @@ class ConvnnApp(App[int]):
         self.push_screen(SetupScreen(draft))
 
     def show_run(self, run: Run | Launch) -> None:
-        """Open the screen of a run, or of a launch that will be one."""
         from tui.screens.run.screen import RunScreen  # charts import numpy, which the first frame does without
 
         self.push_screen(RunScreen(run))
@@ -391,7 +389,3 @@ class ConvnnApp(App[int]):
 def _gist(run: Summary) -> str:
     """The status, the best value, the data set and the layer of a run in a few words."""
     return " · ".join(filter(None, (get_field(key).text(run) for key in ("status", "best", "dataset", "layer"))))
-
-
-if TYPE_CHECKING:
-    _services: type[Services] = ConvnnApp  # mypy checks that the app offers what its screens ask for

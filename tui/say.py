@@ -10,7 +10,7 @@ from convnn.errors import UserError
 
 
 class Say(Protocol):
-    """Shows a message; see `Services.say`."""
+    """Shows a message; see `ConvnnApp.say`."""
 
     def __call__(self, message: str, *, error: bool = False) -> None: ...
 

@@ -36,7 +36,7 @@ from tui.widgets.run_grid import RunGrid
 from tui.widgets.virtual_list import VirtualList
 
 if TYPE_CHECKING:
-    from tui.services import ServicesApp
+    from tui.app import ConvnnApp
 
 NO_RUNS = "No runs yet.  Press n for a new one, or tab and enter to start from a preset."
 NO_MATCH = "No run matches.  Press esc to clear the filter."
@@ -54,7 +54,7 @@ CONDITION = re.compile(r"[=<>~:]")  # in a word that is a condition on runs and 
 class HomeScreen(Screen[None]):
     """The runs beside the presets."""
 
-    app: ServicesApp
+    app: ConvnnApp
     BINDINGS = bindings(
         "new", "filter", "table", "sweeps", "mark", "unmark", "diff", "run-menu", "repeat", "duplicate", "delete",
         "undo", "launch", "launch-letter", "early-failures", "next", "previous", "back",

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from convnn.config.schema import RunConfig
     from convnn.sweeps.queue import Entry
     from convnn.sweeps.queue_view import QueueRow, QueueState
-    from tui.services import ServicesApp
+    from tui.app import ConvnnApp
 
 MAX_ENDED = 3  # entries that left the queue
 ENDED_SECONDS = 24 * 3600.0  # that they are shown for
@@ -29,7 +29,7 @@ PAUSE_REASON = "on request"
 class QueuePane:
     """Reads the queue, and changes it as a person wants; the list only shows it."""
 
-    def __init__(self, app: ServicesApp) -> None:
+    def __init__(self, app: ConvnnApp) -> None:
         self.app = app
         self.state: QueueState | None = None
         self._dismissed: set[str] = set()  # entries that left the queue and are not shown any more

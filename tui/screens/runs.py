@@ -28,7 +28,7 @@ from tui.widgets.run_grid import RunGrid
 from tui.widgets.virtual_list import VirtualList
 
 if TYPE_CHECKING:
-    from tui.services import ServicesApp
+    from tui.app import ConvnnApp
 
 NO_RUNS = "No runs yet.  Press esc and n for a new one, or import some in a shell: convnn import PATH."
 NO_MATCH = "No run matches.  Press esc to clear the filter."
@@ -39,7 +39,7 @@ GROUP_HELP = {"repeats": "runs that differ in the seed alone", "status": "done, 
 class RunsScreen(Screen[None]):
     """The runs of a folder in one grid."""
 
-    app: ServicesApp
+    app: ConvnnApp
     CSS_PATH = "runs.tcss"
     BINDINGS = bindings(
         "mark", "unmark", "diff", "filter", "group", "sort", "reverse", "columns", "views", "pin", "run-menu", "repeat",

@@ -25,7 +25,7 @@ from tui.keys import bindings
 from tui.widgets.chart_view import ChartData, ChartView
 
 if TYPE_CHECKING:
-    from tui.services import ServicesApp
+    from tui.app import ConvnnApp
 
 TWO_CHARTS_WIDTH = 110  # cells from which on there is room for a second chart
 
@@ -33,7 +33,7 @@ TWO_CHARTS_WIDTH = 110  # cells from which on there is room for a second chart
 class ComparedTables(VerticalScroll):
     """Options that differ, significance, and metrics; tables scroll sideways where they do not fit."""
 
-    app: ServicesApp
+    app: ConvnnApp
     help_title = "comparison"
     HELP = (
         "The runs are called A, B, C and compared with A: the pinned run, or the one that was marked first; p takes "
@@ -149,7 +149,7 @@ class ComparedCurves(Widget, can_focus=True):
         "chooses the metric, x goes through epochs, steps and seconds. At most eight curves are drawn; the others are "
         "counted."
     )
-    app: ServicesApp
+    app: ConvnnApp
     DEFAULT_CSS = "ComparedCurves { layout: horizontal; }"
 
     def __init__(self) -> None:

@@ -25,7 +25,7 @@ from tui.widgets.header_footer import Footer, Header
 from tui.widgets.linked_charts import LinkedCharts
 
 if TYPE_CHECKING:
-    from tui.services import ServicesApp
+    from tui.app import ConvnnApp
 
 MAX_RUNS = 60  # runs that are compared at once
 EFFECT = 1.0  # the difference that should be detectable, in points
@@ -34,7 +34,7 @@ EFFECT = 1.0  # the difference that should be detectable, in points
 class CompareScreen(Screen[None]):
     """Two or more runs; the first is the reference that the others are compared with."""
 
-    app: ServicesApp
+    app: ConvnnApp
     BINDINGS = bindings("metric", "reference", "next", "previous", "back", footer=("metric", "reference"))
     CSS_PATH = "compare.tcss"
     HELP = "Runs compared with the first of them. Tab goes from the tables to the curves."

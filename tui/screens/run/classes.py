@@ -28,7 +28,7 @@ from tui.process.evaluation import save_predictions
 from tui.screens.run.pane import Changes, Pane, tone_style
 
 if TYPE_CHECKING:
-    from tui.services import ServicesApp
+    from tui.app import ConvnnApp
 
 LOADING = "reading the predictions ..."
 NO_FILE = (
@@ -44,7 +44,7 @@ ORDERS: tuple[ClassOrder, ...] = tuple(CLASS_ORDERS)
 class ClassesPane(Pane, VerticalScroll):
     """Confusion matrix, the most frequent confusions, accuracy by class, and calibration."""
 
-    app: ServicesApp
+    app: ConvnnApp
     ID = "classes"
     TITLE = "classes"
     HELP = (

@@ -15,7 +15,7 @@ from tui.screens.run.step_series import step_series
 from tui.widgets.chart_view import ChartData, ChartView
 
 if TYPE_CHECKING:
-    from tui.services import ServicesApp
+    from tui.app import ConvnnApp
 
 
 def loss(history: History, x: Axis) -> list[Series]:
@@ -60,7 +60,7 @@ class RunChart(NamedTuple):
 class CurvesPane(Pane):
     """A pane of charts, from top to bottom. The screen's `LinkedCharts` draws them after `show`."""
 
-    app: ServicesApp
+    app: ConvnnApp
     DEFAULT_CSS = "CurvesPane { layout: vertical; }"
     PLACEHOLDER: ClassVar[str]  # shown in an empty chart while the run may still log points
     CHARTS: ClassVar[tuple[RunChart, ...]]

@@ -18,13 +18,13 @@ from tui.screens.run.step_series import step_series
 from tui.widgets.chart_view import ChartData, ChartView
 
 if TYPE_CHECKING:
-    from tui.services import ServicesApp
+    from tui.app import ConvnnApp
 
 
 class DevicePane(TextPane):
     """The curves of the system metrics, a chart a unit; device, threads, memory, speed, model and data in numbers."""
 
-    app: ServicesApp
+    app: ConvnnApp
     ID = "device"
     TITLE = "device"
     HELP = (

@@ -19,13 +19,13 @@ from tui.widgets.chart_view import ChartData, ChartView
 from tui.widgets.linked_charts import LinkedCharts
 
 if TYPE_CHECKING:
-    from tui.services import ServicesApp
+    from tui.app import ConvnnApp
 
 
 class LayersPane(Pane):
     """A curve of each layer with neighbors or branches, as many at a time as a chart can show."""
 
-    app: ServicesApp
+    app: ConvnnApp
     ID = "layers"
     TITLE = "layers"
     HELP = (

@@ -29,7 +29,7 @@ from tui.screens.run.pane import Changes, Pane
 from tui.widgets.run_name import short_name
 
 if TYPE_CHECKING:
-    from tui.services import ServicesApp
+    from tui.app import ConvnnApp
 
 LOADING = "computing the neighbors of all layers in a child process ..."
 NO_CHECKPOINT = "no checkpoint was written yet"
@@ -40,7 +40,7 @@ SPLITS = ("test", "val", "train")
 class NeighborsPane(Pane):
     """An image, a query, its neighbors in a layer, and what a second checkpoint changes."""
 
-    app: ServicesApp
+    app: ConvnnApp
     ID = "neighbors"
     TITLE = "neighbors"
     HELP = (

@@ -20,7 +20,7 @@ from tui.say import reporting_errors
 from tui.widgets.run_name import short_name
 
 if TYPE_CHECKING:
-    from tui.services import ServicesApp
+    from tui.app import ConvnnApp
 
 NAME_WIDTH = 60  # cells of the run's name in the title
 RUNNING_ANSWERS: tuple[Answer, ...] = (
@@ -77,7 +77,7 @@ def can_resume(run: Run, status: str) -> bool:
 class RunMenu:
     """Asks what to do with a run, and does it."""
 
-    def __init__(self, app: ServicesApp, run: Run, status: str) -> None:
+    def __init__(self, app: ConvnnApp, run: Run, status: str) -> None:
         self.app, self.run, self.status = app, run, status
 
     def open(self) -> None:

@@ -36,7 +36,7 @@ from tui.widgets.linked_charts import LinkedCharts
 from tui.widgets.run_name import short_name
 
 if TYPE_CHECKING:
-    from tui.services import ServicesApp
+    from tui.app import ConvnnApp
 
 PANE_ROWS: tuple[tuple[type[Pane], ...], ...] = (
     (ProgressPane,),
@@ -56,7 +56,7 @@ MIN_NAME = 24  # cells of the run's name in the header
 class RunScreen(Screen[None]):
     """A run, or a launch that has no directory yet."""
 
-    app: ServicesApp
+    app: ConvnnApp
     BINDINGS: ClassVar[list[BindingType]] = [
         *bindings(
             "stop-menu",

@@ -18,7 +18,7 @@ from tui.screens.setup.cost_watch import CostWatch
 from tui.screens.setup.draft import CheckedDraft
 
 if TYPE_CHECKING:
-    from tui.services import ServicesApp
+    from tui.app import ConvnnApp
 
 TIGHT, FULL = 0.8, 1.0  # shares of the free memory
 TALL = 10  # lines from which on each figure has its own
@@ -28,7 +28,7 @@ SAME_DAY = 20 * 3600  # seconds up to which the end is shown without its date
 class CostPanel(Widget):
     """Shows the plan of a checked draft beside what `costs` knows about this machine."""
 
-    app: ServicesApp
+    app: ConvnnApp
     DEFAULT_CSS = "CostPanel { padding: 0 1; }"
     help_title = "cost"
     HELP = (

@@ -45,7 +45,7 @@ from tui.widgets.header_footer import Footer, Header
 
 if TYPE_CHECKING:
     from convnn.sweeps.file import Sweep
-    from tui.services import ServicesApp
+    from tui.app import ConvnnApp
 
 TYPING_PAUSE = 0.012  # seconds without a key before a check
 POLL_INTERVAL = 5.0  # seconds between two polls of the free memory and of the preset's file
@@ -59,7 +59,7 @@ LEAVE_ANSWERS = (
 class SetupScreen(Screen[None]):
     """The form, its cost, and the command that would do the same."""
 
-    app: ServicesApp
+    app: ConvnnApp
     BINDINGS = bindings(
         "fix", "next-problem", "previous-problem", "launch", "enqueue", "save", "find-field", "find-field-anywhere",
         "reset", "time", "copy", "command", "next", "previous", "back",

@@ -23,7 +23,7 @@ from tui.screens.run.pane import table
 from tui.widgets.chart_view import ChartData, ChartView
 
 if TYPE_CHECKING:
-    from tui.services import ServicesApp
+    from tui.app import ConvnnApp
 
 MAX_SEEDS = 6  # lines
 WAITING_TEXT = "no epoch has ended yet"
@@ -66,7 +66,7 @@ class CellCurves:
 class CellDetail(Widget, can_focus=False):
     """Shows a cell; the screen's `LinkedCharts` draws its charts."""
 
-    app: ServicesApp
+    app: ConvnnApp
 
     def __init__(self) -> None:
         super().__init__(id="detail", classes="pane")

@@ -32,7 +32,7 @@ from tui.widgets.linked_charts import LinkedCharts
 from tui.widgets.virtual_list import VirtualList
 
 if TYPE_CHECKING:
-    from tui.services import ServicesApp
+    from tui.app import ConvnnApp
 
 RESUME: Answer = ("resume", "resume", "what is not done goes into the queue")
 STOP: Answer = ("stop", "stop", "what waits leaves the queue; what trains goes on")
@@ -43,7 +43,7 @@ REPEAT: Answer = ("repeat", "three more seeds", "of every cell")
 class SweepScreen(Screen[None]):
     """A sweep of the runs folder."""
 
-    app: ServicesApp
+    app: ConvnnApp
     BINDINGS = bindings(
         "stop-sweep", "resume-sweep", "sweep-menu", "repeat", "metric", "next", "previous", "back",
         footer=("stop-sweep", "resume-sweep", "sweep-menu", "repeat", "metric"),

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from convnn import hardware, slurm_job
 from convnn.config.schema import RunConfig
@@ -79,6 +79,12 @@ def float32_products(config: RunConfig, device: torch.device) -> Literal["tf32",
     """Return how products of float32 are computed: in TF32 where it is not declined and the card has it."""
     has_tf32 = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)  # Ampere and later
     return "tf32" if has_tf32 and config.runtime.matmul != "fp32" else "fp32"
+
+
+def lay_out(model: nn.Module, config: RunConfig, device: torch.device) -> None:
+    """Lay out the weights of a model, which is on its device, as they are trained and evaluated."""
+    if prefers_channels_last(config, device):
+        model.to(memory_format=torch.channels_last)
 
 
 def prefers_channels_last(config: RunConfig, device: torch.device) -> bool:

@@ -359,8 +359,7 @@ def initial_state(
     config: RunConfig, data: LoadedDataset, device: torch.device, model: nn.Module, split_seed: int
 ) -> TrainState:
     """Return the state of a run that has not begun, of a model on its device."""
-    if training_device.prefers_channels_last(config, device):
-        model.to(memory_format=torch.channels_last)
+    training_device.lay_out(model, config, device)
     optimizer = build.optimizer(config, model, data.image_size)
     schedule = Schedule(config, optimizer)
     ema = build.averaged_model(config, model)

@@ -56,6 +56,7 @@ def evaluate_run(
     training_device.configure_torch(config, device)
     saved, is_train = trained.find_checkpoint(checkpoint), split == "train"
     model = trained.model(saved.name, device, ema=ema)
+    training_device.lay_out(model, config, device)
     splits = {"test" if split == "test" else "train"}  # the validation images are a part of the training images
     if bn_recalibrate and not is_train:
         splits.add("train")

@@ -101,6 +101,19 @@ def test_results_agree_where_those_of_plain_torch_are_numbers(actual, expected, 
     assert launch.agree([torch.tensor(actual)], [torch.tensor(expected)], tolerance=0.1) == agrees
 
 
+def test_gradients_by_weight_of_half_types_are_summed_in_float32_without_the_kernel():
+    layer = ConvNN2d(16, 8, K=4).to(META, torch.bfloat16)
+    x = torch.empty(2, 16, 12, 12, device=META, dtype=torch.bfloat16, requires_grad=True)
+    launch.disable("aggregate", META)
+    try:
+        with OperatorCounter() as counter:
+            layer(x).sum().backward()
+    finally:
+        launch.enable("aggregate", META)
+    assert counter.calls["mm.dtype"] == 1
+    assert layer.weight.grad.dtype == torch.bfloat16
+
+
 @pytest.mark.parametrize("is_deterministic", [False, True])
 @pytest.mark.parametrize(
     ("layer_class", "kernel", "ordered"),

@@ -1,6 +1,7 @@
 """Compiles the kernels for cards that are not here; prints a line of JSON with registers and spilled bytes for each.
 
 `triton_compile.py all` compiles every configuration for every card, `triton_compile.py` one of each kernel for one.
+With `all`, each kernel is also compiled with sizes of 1, which Triton makes constants.
 """
 
 import itertools
@@ -21,6 +22,7 @@ from convnn.layers.ops.triton.kernels import attend as attend_kernels
 from convnn.layers.ops.triton.kernels.search import search_kernel
 
 CAPABILITIES = (80, 90, 100)
+SIZES = ("N", "M", "S", "C", "O", "D", "H", "W", "index_stride")
 TOOL = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
 
 
@@ -151,4 +153,8 @@ if __name__ == "__main__":
         if is_all or kernel not in compiled:
             capabilities = CAPABILITIES if is_all else [CAPABILITIES[len(compiled) % len(CAPABILITIES)]]
             report(capabilities, *names, kernel, types, constants, warps, aligned)
+            if is_all and kernel not in compiled:
+                ones = constants | {size: 1 for size in SIZES if size in types}
+                sizes = {name: kind for name, kind in types.items() if name not in ones}
+                report(capabilities[:1], f"{names[0]}, sizes of 1", kernel, sizes, ones, warps, set())
             compiled.add(kernel)

@@ -84,6 +84,35 @@ def test_changes_of_tracked_files_are_the_diff_and_untracked_files_its_head(top)
     assert body.count("diff --git") == 6 and "same.py b/same.py" not in body
 
 
+def test_the_permission_to_execute_is_compared_where_the_file_system_has_it(top):
+    (top / "same.py").chmod(0o755)
+    (top / "deleted.py").chmod(0o755)
+    (top / "deleted.py").write_text("changed\n")
+    code_state, text = compared()
+    modes = "old mode 100644\nnew mode 100755\n"
+    assert code_state["dirty"] and f"b/same.py\n{modes}" in text and f"b/deleted.py\n{modes}index " in text
+    assert "--- a/same.py" not in text and "\n-gone\n+changed\n" in text
+    with (top / ".git" / "config").open("a") as file:
+        file.write("[core]\n\tfileMode = false\n")
+    text = compared()[1]
+    assert "mode" not in text and "\n-gone\n+changed\n" in text
+
+
+def test_the_commit_is_found_through_symbolic_branches_many_packed_ones_and_hard_links(top):
+    git, head = top / ".git", find_repository().head_commit()
+    branch = git / (git / "HEAD").read_text().removeprefix("ref:").strip()
+    others = "".join(f"{number:040x} refs/tags/{number}\n" for number in range(80_000))
+    (git / "packed-refs").write_text(f"# pack-refs with: peeled\n{others}{head} {branch.relative_to(git)}\n")
+    branch.unlink()
+    assert find_repository().head_commit() == head
+    (git / "refs" / "heads" / "alias").write_text(f"ref: {branch.relative_to(git)}\n")
+    (git / "HEAD").write_text("ref: refs/heads/alias\n")
+    os.link(git / "HEAD", git / "copy")
+    assert find_repository().head_commit() == head
+    branch.write_text("ref: refs/heads/alias\n")  # a circle
+    assert find_repository().head_commit() is None
+
+
 def test_sizes_are_bounded_and_the_digest_is_of_everything(top):
     (top / "same.py").write_text("x" * 2_000_000)
     (top / "staged.py").write_text("é" * 499_000 + "\n")

@@ -1,8 +1,8 @@
 """A program that compares the working tree of the current directory with its commit, and prints state and diff.
 
-A repository may be a stranger's. Git is not run, and no configuration, attribute, filter, hook or monitor is read: of
-Dulwich only the readers of objects, the index and ignore files are used. Memory, processor time and what is printed
-are bounded, and the process refuses to start another program.
+A repository may be a stranger's. Git is not run, and no attribute, filter, hook or monitor is read, of the configuration
+only `core.fileMode`: of Dulwich only the readers of objects, the index and ignore files are used. Memory, processor
+time and what is printed are bounded, and the process refuses to start another program.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import resource
 import stat
 import sys
@@ -44,7 +45,8 @@ MAX_NAMES = 100  # of untracked files, and of files that are not compared
 MAX_MEMORY = 1 << 32  # bytes
 MAX_SECONDS = 30  # of processor time
 PROCESS_EVENTS = ("subprocess.", "os.exec", "os.fork", "os.posix_spawn", "os.spawn", "os.system", "pty.", "socket.")
-FILE, LINK = "100644", "120000"  # modes; permission bits are not compared
+FILE, EXECUTABLE, LINK = "100644", "100755", "120000"  # modes
+WITHOUT_MODES = re.compile(rb"^\s*filemode\s*=\s*(false|no|off|0)\s*$", re.I | re.M)  # core.fileMode
 
 
 class Content(NamedTuple):
@@ -78,7 +80,7 @@ class Diff:
 
     def write_file(self, path: str, old: Content | None, new: Content | None) -> None:
         """Write how a file differs, with the whole ids of both blobs: they stand for what is not shown."""
-        if old and new and old.mode != new.mode:
+        if old and new and old.mode != new.mode and LINK in (old.mode, new.mode):
             self.write_file(path, old, None)
             return self.write_file(path, None, new)
         content = old or new
@@ -87,6 +89,11 @@ class Diff:
         self.write(f"diff --git a/{path} b/{path}")
         if old is None or new is None:
             self.write(f"{'new' if old is None else 'deleted'} file mode {content.mode}")
+        elif old.mode != new.mode:
+            self.write(f"old mode {old.mode}")
+            self.write(f"new mode {new.mode}")
+            if old.id == new.id:
+                return None
         self.write(f"index {old.id if old else no_id}..{new.id if new else no_id}")
         if any(side is not None and (side.data is None or b"\0" in side.data) for side in (old, new)):
             return self.write("Contents not shown: binary, large or missing")
@@ -108,12 +115,15 @@ class WorkingTree:
 
     def __init__(self, repository: Repository) -> None:
         commit = repository.head_commit()
+        if commit is None and (repository.shared / "reftable").exists():
+            raise ValueError("the branches of the git repository are in the reftable format, which is not read")
         if commit is None:
             raise ValueError("nothing is committed in the git repository of the current directory")
         self.top, self.commit, self.shared = repository.top, commit, repository.shared
         self.algorithm = "sha1" if len(commit) == 40 else "sha256"
         object_format = OBJECT_FORMATS[self.algorithm]
         self.store = DiskObjectStore(self.shared / "objects", object_format=object_format)
+        self.has_modes = WITHOUT_MODES.search(self._read("config")) is None
         index = repository.directory / "index"
         self.index: Mapping[bytes, object] = {}
         if index.exists():
@@ -155,7 +165,7 @@ class WorkingTree:
             if S_ISGITLINK(mode) or (isinstance(entry, IndexEntry) and S_ISGITLINK(entry.mode)):
                 continue
             try:
-                new = None if entry is None else self._in_working_tree(path)
+                new = None if entry is None else self._in_working_tree(path, entry)
             except (OSError, ValueError) as error:
                 reason = (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
                 not_compared.append(f"{_text(path)} ({reason})")
@@ -164,7 +174,7 @@ class WorkingTree:
                 continue  # of a sparse checkout
             old = None
             if blob_id is not None:
-                old = Content(LINK if stat.S_ISLNK(mode) else FILE, blob_id.decode(), None)
+                old = Content(_mode(mode), blob_id.decode(), None)
             if (old and old.version) != (new and new.version):
                 diff.write_file(_text(path), old and old._replace(data=self._blob(blob_id)), new)
         return diff, not_compared
@@ -176,8 +186,11 @@ class WorkingTree:
             return None  # left out of a partial clone, or larger than is unpacked
         return blob.data if isinstance(blob, Blob) and len(blob.data) <= MAX_CONTENT else None
 
-    def _in_working_tree(self, path: bytes) -> Content | None:
-        """Read a file; None where there is none, as where a directory above it is a link that leads elsewhere."""
+    def _in_working_tree(self, path: bytes, entry: object) -> Content | None:
+        """Read a file; None where there is none, as where a directory above it is a link that leads elsewhere.
+
+        On a file system without modes of its own a file has the mode of its entry in the index.
+        """
         parts = path.split(b"/")
         if b"\0" in path or any(part in (b"", b".", b"..") or part.lower() == b".git" for part in parts):
             raise ValueError("not a path in a working tree")
@@ -189,7 +202,9 @@ class WorkingTree:
             if stat.S_ISLNK(status.st_mode):
                 mode, data = LINK, os.fsencode(file.readlink())
             elif stat.S_ISREG(status.st_mode):
-                mode, data = FILE, read_regular(file, MAX_FILE, single_link=False)
+                mode, data = _mode(status.st_mode), read_regular(file, MAX_FILE, single_link=False)
+                if not self.has_modes and isinstance(entry, IndexEntry) and stat.S_ISREG(entry.mode):
+                    mode = _mode(entry.mode)
             else:
                 return None
         except FileNotFoundError:
@@ -203,14 +218,18 @@ class WorkingTree:
             return True
         return self.real_folder(folder.parent) and folder.is_dir() and not folder.is_symlink()
 
+    def _read(self, name: str) -> bytes:
+        """Return a file of the repository; empty where it cannot be read."""
+        try:
+            return read_regular(self.shared / name, MAX_CONTENT, single_link=False)
+        except OSError:
+            return b""
+
     def untracked(self) -> Iterator[str]:
         """Yield the files that are neither tracked nor ignored, a folder of nothing else as `FOLDER/`."""
         tracked = {os.fsdecode(path) for path in self.index}
         folders = {str(parent) for path in tracked for parent in Path(path).parents}
-        try:
-            patterns = read_regular(self.shared / "info" / "exclude", MAX_CONTENT, single_link=False)
-        except OSError:
-            patterns = b""
+        patterns = self._read("info/exclude")
         ignored = IgnoreFilterManager(str(self.top), [IgnoreFilter(read_ignore_patterns(io.BytesIO(patterns)))], False)
         left = iter(range(MAX_ENTRIES))
 
@@ -235,6 +254,13 @@ class WorkingTree:
         yield from walk("")
         if next(left, None) is None:
             yield f"... (not looked for beyond {MAX_ENTRIES:,} entries)"
+
+
+def _mode(mode: int) -> str:
+    """Return a mode as git records it: of the permissions only whether the owner may execute the file."""
+    if stat.S_ISLNK(mode):
+        return LINK
+    return EXECUTABLE if mode & stat.S_IXUSR else FILE
 
 
 def _text(data: bytes) -> str:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
-from functools import cache
+from functools import cache, partial
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
 from convnn.files import open_regular
 
 COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")  # SHA-1 or SHA-256
-LARGEST = 1 << 22  # bytes of a file of git's that are read: packed-refs has a line for each branch and tag
+LARGEST = 1 << 16  # bytes of a file of git's, or of a line of `packed-refs`, that are read
+MAX_PACKED = 10_000_000  # lines of `packed-refs`, one for each branch and tag
+MAX_SYMBOLIC = 5  # names that lead to a branch, as git follows them
 
 
 class Repository(NamedTuple):
@@ -27,19 +30,29 @@ class Repository(NamedTuple):
 
     def head_commit(self) -> str | None:
         """Return what HEAD names: a commit, or a branch in a file of its own or in `packed-refs`. Raises OSError."""
-        head = _read(self.directory / "HEAD").strip()
-        if not head.startswith("ref:"):
-            return _commit(head)
-        branch = head.removeprefix("ref:").strip()
-        if not branch.startswith("refs/") or ".." in branch:
-            return None
-        for folder in (self.directory, self.shared):
-            if (file := folder / branch).exists():
-                return _commit(_read(file).strip())
+        value = _read(self.directory / "HEAD").strip()
+        for _ in range(MAX_SYMBOLIC):
+            if not value.startswith("ref:"):
+                break
+            branch = value.removeprefix("ref:").strip()
+            if not branch.startswith("refs/") or ".." in branch:
+                return None
+            files = [file for folder in (self.directory, self.shared) if (file := folder / branch).is_file()]
+            if not files:
+                return self._packed_commit(branch)
+            value = _read(files[0]).strip()
+        return _commit(value)
+
+    def _packed_commit(self, branch: str) -> str | None:
+        """Return the commit of a branch that has no file of its own, None where nothing was committed yet."""
         if not (packed := self.shared / "packed-refs").exists():
-            return None  # nothing was committed yet
-        lines = (line.split(" ", 1) for line in _read(packed).splitlines())
-        return next((_commit(words[0]) for words in lines if words[1:] == [branch]), None)
+            return None
+        with open_regular(packed, single_link=False) as file:
+            for line in islice(iter(partial(file.readline, LARGEST), b""), MAX_PACKED):
+                commit, _, name = line.decode("utf-8", "replace").rstrip("\n").partition(" ")
+                if name == branch:
+                    return _commit(commit)
+        return None
 
 
 def find_repository() -> Repository | None:
@@ -76,5 +89,5 @@ def _commit(text: str) -> str | None:
 
 
 def _read(path: Path) -> str:
-    with open_regular(path) as file:
+    with open_regular(path, single_link=False) as file:
         return file.read(LARGEST).decode("utf-8", "replace")

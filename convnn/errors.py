@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from enum import IntEnum
 from typing import Any
@@ -69,6 +70,16 @@ class UserError(Exception):
         self.problems = (problems,) if isinstance(problems, Problem) else tuple(problems)
         self.code = code
         super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+@contextmanager
+def naming_flag(flag: str) -> Iterator[None]:
+    """Have what is refused of a flag's value in this block begin with the flag."""
+    try:
+        yield
+    except UserError as error:
+        problems = [replace(problem, message=f"{flag}: {problem.message}") for problem in error.problems]
+        raise UserError(problems, error.code) from error
 
 
 def nearest(word: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:

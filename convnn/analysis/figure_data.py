@@ -14,7 +14,7 @@ from convnn.analysis.repeats import RunGroup, copies_note, drawn_note, group_rep
 from convnn.analysis.run_table import active_value, group_keys, imported_note
 from convnn.charts.figure import FigureData, FigureLine
 from convnn.config.recorded import UNKNOWN
-from convnn.errors import UserError
+from convnn.errors import UserError, naming_flag
 from convnn.metrics import metric_info
 from convnn.runs.summary import Summary
 from convnn.text import plural
@@ -44,11 +44,13 @@ def figure_data(runs: Sequence[Summary], *, metric: str | None = None, x: str = 
     if (name := curve_axes.get(x.lower())) is not None:
         data = _curves(runs, metric, name)
     else:
-        x_field = get_field(x, [*recorded, *CURVE_AXES])  # the axes are near, too
+        with naming_flag("--x"):
+            x_field = get_field(x, [*recorded, *CURVE_AXES])  # the axes are near, too
         if x_field.option is None:
             fix = f"give {', '.join(CURVE_AXES)} or an option, such as K"
             raise UserError(f"--x is {x!r}: must be an axis of the training or an option", key="x", fix=fix)
-        field = check_number(get_field(metric or "best", recorded), "metric")
+        with naming_flag("--metric"):
+            field = check_number(get_field(metric or "best", recorded), "metric")
         data = _over_option(runs, field, x_field)
     if not any(math.isfinite(mean) for line in data.lines for mean in line.mean):
         message = f"none of these runs has {data.y_label} over {data.x_label}"
@@ -64,7 +66,8 @@ def _curves(runs: Sequence[Summary], metric: str | None, x: str) -> FigureData:
     metric = metric or shared_monitor(list(compared.values()))
     recorded = metric_names(runs)
     if metric not in recorded:
-        get_field(metric, recorded)  # an unknown name raises with the nearest known one
+        with naming_flag("--metric"):
+            get_field(metric, recorded)  # an unknown name raises with the nearest known one
         message = f"none of these runs records {metric} each epoch"
         raise UserError(message, key="metric", value=metric, fix=f"choose one of {', '.join(recorded)}")
     field = get_field(metric, recorded)

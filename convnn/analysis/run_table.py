@@ -39,7 +39,7 @@ _NUMBER_KINDS = {"number", "age", "size"}
 def differing_options(runs: Iterable[Summary]) -> list[str]:
     """Return the keys of the options in which the runs differ, in the order of the schema.
 
-    An option that a run did not record is no difference.
+    An option that a run did not record, or that has no effect in it, is no difference.
     """
     settings: dict[int, Settings] = {id(run.config): run.config for run in runs}
     sections: dict[int, tuple[str, dict[str, Any]]] = {}  # by identity: thousands of runs share a few
@@ -52,7 +52,17 @@ def differing_options(runs: Iterable[Summary]) -> list[str]:
             key = f"{section}.{name}"
             if key not in differing and first_values.setdefault(key, value) != value:
                 differing.add(key)
-    return [option.key for option in OPTIONS if option.key in differing]
+    return [o.key for o in OPTIONS if o.key in differing and _differs_in_effect(o.key, settings.values())]
+
+
+def _differs_in_effect(key: str, configs: Iterable[Settings]) -> bool:
+    """Return whether two configurations in which an option has an effect record different values of it."""
+    section, _, name = key.partition(".")
+    values = (
+        config[section][name] for config in configs if name in config.get(section, ()) and key not in config.inactive
+    )
+    first_value = next(values, None)
+    return any(value != first_value for value in values)
 
 
 def columns(runs: Sequence[Summary], keys: str | None, *, all_options: bool = False) -> list[Field]:

@@ -37,6 +37,7 @@ EXIT_CODES = """Exit codes:
 A run that ended with 75 or more can be resumed."""
 
 
+PATHS = {"DIR", "FILE", "PATH"}  # metavars
 VALUE_RULES = {  # by the type of pydantic's error
     "int_parsing": "a whole number",
     "float_parsing": "a number",
@@ -90,8 +91,20 @@ COMMANDS = {
 WITH_FLAGS = ("run", "resume", "summary", "evaluate", "verify-resume", "sweep", "lr-range")  # of the schema
 
 
-class _QuietTypes:
-    """Help without the types of flags and arguments and the ranges of numbers, which the metavar's word stands for."""
+class _OurCommand:
+    """A command that refuses an empty path.
+
+    Its help is without the types of flags and arguments and the ranges of numbers, which the metavar's word stands for.
+    """
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the words; an empty one would be the path of the current folder."""
+        if (name := _empty_path(self.get_params(ctx), args)) is not None:
+            message = f"{name} is empty: must be a path"
+            fix = "give one (a variable of the shell may be unset)"
+            raise UserError(message, key=_underscored(name.lstrip("-")), value="", fix=fix)
+        rest: list[str] = super().parse_args(ctx, args)  # type: ignore[misc]
+        return rest
 
     def get_params(self, ctx: Any) -> list[Any]:
         params: list[Any] = super().get_params(ctx)  # type: ignore[misc]
@@ -102,11 +115,30 @@ class _QuietTypes:
         return params
 
 
-class _Command(_QuietTypes, TyperCommand):
+def _empty_path(params: Iterable[Any], words: list[str]) -> str | None:
+    """Return the flag or the argument that takes a path and was given an empty one, as it was typed; else None.
+
+    The flags of the schema, which have a panel in the help, are checked with their options.
+    """
+    paths = [p for p in params if PATHS & set((p.metavar or "").split("|")) and not p.rich_help_panel]
+    flags = {_underscored(name) for param in paths for name in param.opts}
+    argument = next((param.metavar for param in paths if isinstance(param, TyperArgument)), None)
+    for before, word in pairwise(["", *words]):
+        flag, equals, value = word.partition("=")
+        if equals and not value and _underscored(flag) in flags:
+            return flag
+        if not word and _underscored(before) in flags:
+            return before
+        if not word and not before.startswith("-"):
+            return argument
+    return None
+
+
+class _Command(_OurCommand, TyperCommand):
     pass
 
 
-class _Group(_QuietTypes, TyperGroup):
+class _Group(_OurCommand, TyperGroup):
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """Return the command of a name, which may be an alias."""
         return super().get_command(ctx, cmd_name) or super().get_command(ctx, ALIASES.get(cmd_name, cmd_name))
@@ -201,8 +233,15 @@ def _without_flag_aliases(words: list[str]) -> list[str]:
     return without_aliases(words)
 
 
-def _usage_message(error: TyperException) -> str:
-    """Return the message of a usage error, which names a value of a wrong type or size as the schema does."""
+def _usage_message(error: TyperException, words: list[str]) -> str:
+    """Return the message of a usage error, which names a value of a wrong type or size as the schema does.
+
+    It names an unknown flag, or one without its value, as it was typed.
+    """
+    if (name := getattr(error, "option_name", None)) is not None:
+        flags = [word.partition("=")[0] for word in words]
+        typed = next((flag for flag in flags if _underscored(flag) == _underscored(name)), name)
+        return error.format_message().replace(name, typed, 1)
     describe = getattr(error.__cause__, "errors", None)  # of pydantic, by which Typer converts values
     param = getattr(error, "param", None)
     if describe is None or param is None:
@@ -260,7 +299,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     except TyperException as error:
         code = Exit.DONE  # where nothing was typed: the help was printed
         if error.format_message():
-            show_error(UserError(_usage_message(error), fix=_help_hint(error)), as_json)
+            show_error(UserError(_usage_message(error, words), fix=_help_hint(error)), as_json)
             code = Exit.USAGE
     except (BrokenPipeError, SystemExit) as error:
         if isinstance(error, SystemExit) and not isinstance(error.__context__, BrokenPipeError):

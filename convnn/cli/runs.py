@@ -9,6 +9,7 @@ import typer
 
 from convnn.cli import arguments, listing
 from convnn.cli.output import print_table, write_json
+from convnn.errors import naming_flag
 from convnn.terminal.console import say
 from convnn.text import plural
 
@@ -104,7 +105,9 @@ def runs(
         columns, group = columns or saved.columns, group or saved.group
     root = runs_root(runs)
     summaries = listing.read_summaries(root)
-    matches = run_table.sort_runs(parse_filter(condition or "", summaries).select(summaries), sort)
+    matches = parse_filter(condition or "", summaries).select(summaries)
+    with naming_flag("--sort"):
+        matches = run_table.sort_runs(matches, sort)
     if save_view is not None:
         replaced = views.save_view(
             save_view, views.View(filter=condition or "", sort=sort, columns=columns, group=group)
@@ -119,7 +122,10 @@ def runs(
         matches = trained
     if group is not None:
         finished, notes = listing.finished_runs(matches, unfinished)
-        groups = run_table.group_runs(finished, group, fields.get_field(figure, fields.metric_names(finished)))
+        with naming_flag("--figure"):
+            field = fields.check_number(fields.get_field(figure, fields.metric_names(finished)), "figure")
+        with naming_flag("--group"):
+            groups = run_table.group_runs(finished, group, field)
         groups.notes.extend(notes)
         if format == "json":
             return write_json({"runs": [run.json() for run in finished], "groups": groups.json()})
@@ -130,7 +136,8 @@ def runs(
         return say(f"there are no runs in {root}: convnn run starts one")
     if format == "table" and not matches:
         return say(f"no match among {plural(len(summaries), 'run')} in {root}")
-    fields_by_column = run_table.columns(matches, columns, all_options=all_options)
+    with naming_flag("--columns"):
+        fields_by_column = run_table.columns(matches, columns, all_options=all_options)
     if format == "table" and columns is None and not all_options:
         fields_by_column = run_table.ranked(fields_by_column, matches)
     return print_table(run_table.run_table(matches, fields_by_column, glyphs=format == "table"), format)

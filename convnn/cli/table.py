@@ -8,6 +8,7 @@ import typer
 
 from convnn.cli import arguments, listing
 from convnn.cli.output import print_table, write_json
+from convnn.errors import naming_flag
 from convnn.terminal.console import say
 
 EXAMPLES = """
@@ -66,8 +67,13 @@ def table(
     metrics = fields.metric_names(summaries)
     matches = parse_filter(where or "", summaries).select(summaries)
     finished, notes = listing.finished_runs(matches, unfinished)
-    axes = fields.parse_fields(rows, metrics), fields.parse_fields(cols, metrics)
-    result = pivot(finished, *axes, fields.get_field(cell, metrics))
+    with naming_flag("--rows"):
+        row_fields = fields.parse_fields(rows, metrics)
+    with naming_flag("--cols"):
+        col_fields = fields.parse_fields(cols, metrics)
+    with naming_flag("--cell"):
+        cell_field = fields.check_number(fields.get_field(cell, metrics), "cell")
+    result = pivot(finished, row_fields, col_fields, cell_field)
     result.notes.extend(notes)
     if format == "json":
         return write_json(result.json())

@@ -13,6 +13,7 @@ from itertools import takewhile
 
 from convnn.config.options import BY_FLAG, BY_KEY, OPTIONS, value_at
 from convnn.config.schema import RunConfig
+from convnn.errors import Problem
 
 SWITCHES = (
     "--dry_run",
@@ -38,6 +39,7 @@ WITH_VALUE = (
     "--sbatch",
     "--on_finish",
 )  # of the command, never of a configuration
+OTHER_FLAGS = ("--seeds", "--slots", "--detach", "--theme")  # of commands other than `convnn run`, or of a sweep
 FLAG_ALIASES = {  # of other programs and of habit; an option has one name in files, tables and help
     "--epochs": "--num_epochs",
     "--bs": "--batch_size",
@@ -63,6 +65,18 @@ def spelled(token: str) -> str:
         return token
     name, equals, value = token.partition("=")
     return "--" + name[2:].replace("-", "_") + equals + value
+
+
+def command_flag(key: str) -> str | None:
+    """Return the flag of a command that a key of a file stands for, as `on_finish` does; None for any other key."""
+    flag = spelled("--" + key.rpartition(".")[2])
+    return flag if flag in (*SWITCHES, *WITH_VALUE, *OTHER_FLAGS) else None
+
+
+def command_flag_problem(key: str, flag: str) -> Problem:
+    """Return the problem that a file holds what belongs to a command alone."""
+    fix = f"remove it, and give {flag} to the command"
+    return Problem(f"{key} is a flag of the command line, not of a file", key=key, fix=fix)
 
 
 def without_aliases(tokens: Iterable[str]) -> list[str]:

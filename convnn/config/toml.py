@@ -12,6 +12,7 @@ import tomli_w
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from convnn.config.command_line import command_flag, command_flag_problem
 from convnn.config.fixes import in_file
 from convnn.config.options import BY_KEY, SECTIONS, nearest_option, value_at
 from convnn.config.schema import RunConfig
@@ -252,8 +253,13 @@ def is_path(name: str) -> bool:
 
 
 def unknown_key(key: str, value: Any) -> Problem:
-    """Return the problem that the schema has no such section or option, with the nearest that it has."""
+    """Return the problem that the schema has no such section or option, with the nearest that it has.
+
+    What is a flag of the command line alone is named as such.
+    """
     is_option, is_section = "." in key, isinstance(value, dict)
+    if not is_section and (flag := command_flag(key)) is not None:
+        return command_flag_problem(key, flag)
     kind = "section" if is_section else "key"
     if is_option:
         kind = "option"

@@ -1,8 +1,8 @@
 """A program that compares the working tree of the current directory with its commit, and prints state and diff.
 
-A repository may be a stranger's. Git is not run, and no attribute, filter, hook or monitor is read, of the configuration
-only `core.fileMode`: of Dulwich only the readers of objects, the index and ignore files are used. Memory, processor
-time and what is printed are bounded, and the process refuses to start another program.
+A repository may be a stranger's. Git is not run; no attribute, filter, hook or monitor is read, and no configuration
+but `core.fileMode`. Of Dulwich only the readers of objects, the index and ignore files are used. Memory, processor time
+and what is printed are bounded, and the process refuses to start another program.
 """
 
 from __future__ import annotations

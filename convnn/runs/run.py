@@ -213,8 +213,12 @@ def create_run(
     while path.exists():
         path = root / new_run_name(model, layer, name)
     path.mkdir()
-    write_marker(path)
-    write_atomic(path / CONFIG, config_toml)
+    try:
+        write_marker(path)
+        write_atomic(path / CONFIG, config_toml)
+    except BaseException:  # the disk is full, for example
+        shutil.rmtree(path, ignore_errors=True)
+        raise
     sync_directory(root)
     return Run(path, path.name)
 

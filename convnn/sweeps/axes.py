@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from convnn.config.command_line import command_flag, command_flag_problem
 from convnn.config.options import BY_KEY, BY_NAME, SECTIONS, Option, Value, nearest_option
 from convnn.config.recorded import SEED
 from convnn.errors import Problem, UserError, did_you_mean
@@ -77,6 +78,8 @@ def find_option(key: str) -> Option | None:
 
 def unknown_option(key: str) -> Problem:
     """Return the problem that there is no option of this name, with the nearest that there is."""
+    if (flag := command_flag(key)) is not None:
+        return command_flag_problem(key, flag)
     nearest_key = nearest_option(key.rpartition(".")[2])
     guess = did_you_mean(key, [*BY_NAME, *BY_KEY, *SECTIONS])
     if nearest_key is not None:

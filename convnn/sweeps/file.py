@@ -24,6 +24,7 @@ import tomli_w
 from convnn.analysis.fields import Field, get_field
 from convnn.analysis.filters import Filter, parse_filter
 from convnn.config import toml
+from convnn.config.command_line import command_flag, command_flag_problem
 from convnn.config.fixes import in_file, in_sweep
 from convnn.config.options import BY_KEY, BY_NAME, SECTIONS, Value
 from convnn.config.recorded import SEED, UNKNOWN
@@ -199,6 +200,9 @@ class _Reader:
             if key in known:
                 continue
             full_key = f"{place}.{key}" if place else key
+            if (flag := command_flag(key)) is not None:
+                self.problems.append(command_flag_problem(full_key, flag))
+                continue
             if not place and key in (*SECTIONS, *BY_NAME, *BY_KEY):
                 message, fix = f"{key} does not stand at the top of a sweep file", "write it in [set], or in [axes]"
             else:
@@ -446,7 +450,9 @@ class _Reader:
     def _check_variables(self, sweep: Sweep) -> None:
         """Report a variable that decides nothing: it is most likely an option with a spelling mistake."""
         for axis in sweep.all_axes:
-            if axis.is_variable and axis.name not in self.used:
+            if axis.is_variable and axis.name not in self.used and (flag := command_flag(axis.name)) is not None:
+                self.problems.append(command_flag_problem(axis.name, flag))
+            elif axis.is_variable and axis.name not in self.used:
                 guess = did_you_mean(axis.name, [*BY_NAME, *BY_KEY])
                 fix = "rename it, or use it in [[derive]]"
                 self._fail(f"{axis.name} is no option, and nothing is derived from it{guess}", axis.name, fix=fix)

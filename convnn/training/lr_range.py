@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from convnn.errors import Exit, UserError
+from convnn.text import plural
 from convnn.training.step_seed import step_seed
 from convnn.training.trainer import Trainer
 
@@ -108,7 +109,7 @@ def suggest(points: Sequence[RampStep], steps: int) -> Suggestion:
     """
     half = half_window(steps)
     if len(points) <= 3 * half:
-        return Suggestion(None, f"the loss diverges after {len(points)} steps: lower --min_lr")
+        return Suggestion(None, f"the loss diverges after {plural(len(points), 'step')}: lower --min_lr")
     losses = np.array([point.loss for point in points])
     means = smooth(losses.tolist(), steps)
     lowest = int(means.argmin())

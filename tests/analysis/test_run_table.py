@@ -37,6 +37,14 @@ def test_a_run_without_configuration_makes_no_option_a_column():
     assert differing_options([run("csv", layer=None), run("a", K=9), run("b", K=9), run("c", K=12)]) == ["layer.K"]
 
 
+def test_an_option_without_effect_makes_no_column():
+    digits = [run(name, dataset="digits", data_path=name) for name in "ab"]
+    assert differing_options(digits) == []
+    optimizers = [run("a", optimizer="adamw", momentum=0.5), run("b", optimizer="sgd", momentum=0.9)]
+    assert differing_options(optimizers) == ["optimizer.name"]
+    assert differing_options([*optimizers, run("c", optimizer="sgd", momentum=0.8)])[1:] == ["optimizer.momentum"]
+
+
 def test_runs_sort_by_several_keys_and_what_is_unknown_stays_last():
     assert [run.name for run in sort_runs(RUNS, "best")] == ["b", "a", "c"]
     assert [run.name for run in sort_runs(RUNS, "-best")] == ["a", "b", "c"]

@@ -55,6 +55,19 @@ def test_bad_lines_end_with_their_code_and_make_nothing(row, convnn, tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.parametrize("words", ["runs --sort x", "runs --group x", "table --rows x", "table --rows K --cell name"])
+def test_a_field_that_is_none_is_named_with_its_flag(words, convnn):
+    flag = words.split()[-2]
+    code, _, err = convnn(*words.split())
+    assert code == 2 and err.startswith(f"error: {flag}: "), err
+
+
+@pytest.mark.parametrize("words", [["import", ""], ["export", "@last", "--tensorboard", ""], ["runs", "--runs="]])
+def test_an_empty_path_is_not_the_current_folder(words, convnn):
+    code, _, err = convnn(*words)
+    assert code == 2 and "is empty: must be a path" in err
+
+
 @pytest.mark.parametrize(
     ("line", "fix"),
     [

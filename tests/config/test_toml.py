@@ -211,6 +211,7 @@ def test_what_to_do_about_a_syntax_error_fits_it(text, advice):
         ("optimizer.momentun", 3, "rename it to momentum, or remove it"),
         ("optimiser", {}, "rename it to optimizer, or remove it"),
         ("zzz", 3, "remove it"),
+        ("run.on-finish", "true", "remove it, and give --on_finish to the command"),
     ],
 )
 def test_an_unknown_key_is_corrected_where_it_stands(key, value, fix):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -44,6 +45,17 @@ def test_a_run_of_any_name_is_one_directory_in_its_root(root, name):
     run = new(root, name=name)
     assert run.path.parent == root and re.fullmatch(r"\d{8}-\d{6}-[\w.+=-]+-[0-9a-f]{4}", run.name)
     assert names(find.list_runs(root)[0]) == [run.name]
+
+
+def test_a_run_that_cannot_be_written_leaves_no_directory(tmp_path):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    try:
+        with pytest.raises(OSError, match="too large"):
+            runs_run.create_run("", model="vgg11", layer="ConvNN", root=tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_name_replaces_model_and_layer(root):

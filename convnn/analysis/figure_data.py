@@ -71,9 +71,12 @@ def _curves(runs: Sequence[Summary], metric: str | None, x: str) -> FigureData:
         message = f"none of these runs records {metric} each epoch"
         raise UserError(message, key="metric", value=metric, fix=f"choose one of {', '.join(recorded)}")
     field = get_field(metric, recorded)
-    groups = group_repeats(runs, field)
+    recording = [run for run in runs if metric in run.metrics]
+    groups = group_repeats(recording, field)
     axis, x_label = CURVE_AXES[x]
     notes = copies_note(groups) + drawn_note(groups, field)
+    if others := len(runs) - len(recording):
+        notes.append(f"left out: {plural(others, 'run')} without {metric}")
     lines, without_costs = [], 0
     for group, label in _labeled(groups):
         costs = {run.path: compared[run.path].costs(axis) for run in group.independent}
@@ -91,13 +94,15 @@ def _curves(runs: Sequence[Summary], metric: str | None, x: str) -> FigureData:
         if len({len(cost) for _, cost in members}) > 1:
             notes.append(f"{label}: drawn as far as its shortest run")
     if without_costs:
-        unknown = "epochs" if axis == "epochs" else f"epochs, or of unknown {x_label}"
-        notes.append(f"left out: {plural(without_costs, 'run')} without {unknown}")
+        notes.append(f"left out: {plural(without_costs, 'run')} of unknown {x_label}")
     return FigureData(x_label, _with_unit(metric, metric), lines, notes=notes)
 
 
 def _over_option(runs: Sequence[Summary], field: Field, x: Field) -> FigureData:
-    groups = group_repeats(runs, field)
+    runs_by_value: dict[Any, list[Summary]] = {}  # repeats have the same value, but of the seed
+    for run in runs:
+        runs_by_value.setdefault(active_value(x, run), []).append(run)
+    groups = [group for members in runs_by_value.values() for group in group_repeats(members, field)]
     notes = copies_note(groups) + drawn_note(groups, field)
     if missing := sum(group.missing for group in groups):
         notes.append(f"without {field.key}: {plural(missing, 'run')}")
@@ -113,10 +118,12 @@ def _over_option(runs: Sequence[Summary], field: Field, x: Field) -> FigureData:
             label = f"{label} ({group.runs[0].name})".strip()  # on other data
         points.setdefault(label, {})[value] = group
     lines = []
-    for label, by_value in points.items():
-        ordered = [value for value in positions if value in by_value]
+    for label, groups_by_value in points.items():
+        ordered = [value for value in positions if value in groups_by_value]
         xs = [float(value if are_numbers else positions.index(value)) for value in ordered]
-        lines.append(_line(label, xs, [by_value[value].values for value in ordered]))
+        line = _line(label, xs, [groups_by_value[value].values for value in ordered])
+        if any(map(math.isfinite, line.mean)):
+            lines.append(line)
     log_x = are_numbers and x.option is not None and x.option.key == LOG_OPTION and all(v > 0 for v in positions)
     ticks = [] if are_numbers else [x.show(value) for value in positions]
     y_label = _with_unit(field.key, field.format_as)

@@ -8,24 +8,31 @@ import os
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any
+
+from rich.cells import cell_len
 
 from convnn.errors import UserError, did_you_mean
 from convnn.text import escaped
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.legend import Legend
     from matplotlib.text import Text
 
 FORMATS = (".svg", ".pdf", ".png")
 EXTRA = "pip install 'convnn[plot]'"
+CONFIGURATION = "look at the matplotlibrc in this folder, $MPLCONFIGDIR or ~/.config/matplotlib"
 # eight colors that people with any color vision tell apart: Okabe and Ito, Color Universal Design, 2008
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
 DASHES = ("-", "--", ":", "-.")  # one for each round of the colors
 BAND_OPACITY = 0.2
-MOST_INSIDE = 10  # lines of a legend inside the axes
-HANDLE_INCHES, LETTER_INCHES, LINE_INCHES = 0.55, 0.065, 0.16  # of a legend in small letters
+MOST_INSIDE, WIDEST_INSIDE = 10, 0.6  # lines of a legend inside the axes, and its width as a share of the figure's
+# of a legend, in multiples of its font size: the sample of a line, a letter on average, a line of text, the gap below
+HANDLE, LETTER, LINE, LINE_GAP = 5.5, 0.65, 1.2, 0.5
+POINTS = 72  # per inch
+NARROWEST_TEXT = 12  # letters of a line of a legend
 
 
 @dataclass(frozen=True)
@@ -79,24 +86,36 @@ def draw_figure(data: FigureData, suffix: str, *, about: str, style: str | None 
     with warnings.catch_warnings(record=True) as caught, matplotlib.rc_context(ours):
         warnings.simplefilter("always")
         try:
-            with matplotlib.style.context([] if style is None else style):
+            with matplotlib.style.context([] if style is None else _style_source(style)):
                 figure = Figure(layout="constrained")
                 _draw(figure.add_subplot(), data)
                 figure.savefig(target, format=suffix[1:], metadata=_metadata(suffix, escaped(about)))
-        except (ValueError, RuntimeError, OSError) as error:  # of a style: no LaTeX, an impossible size or font
-            fix = "choose another --style, or look at your matplotlibrc"
+        except (ValueError, RuntimeError, OSError, MemoryError) as error:  # no LaTeX, an impossible size or font
+            fix = f"choose another --style, or {CONFIGURATION}"
             raise UserError(f"Matplotlib cannot draw this: {error}", key="style", fix=fix) from error
     return target.getvalue(), list(dict.fromkeys(str(warning.message) for warning in caught))
 
 
+def _style_source(style: str) -> str | Path:
+    """Return the name of a style, or the path of a file: a text such as `paper.mplstyle` may be a package to import."""
+    if style in ("default", *_matplotlib().style.library):
+        return style
+    return Path(style)
+
+
 def _matplotlib() -> Any:
-    """Return Matplotlib, without a window system. Raises UserError where it is not installed."""
+    """Return Matplotlib, without a window system.
+
+    Raises UserError where it is not installed, or cannot read its configuration.
+    """
     os.environ["MPLBACKEND"] = "agg"
     try:
         import matplotlib
         from matplotlib import style  # an attribute of the package from now on
     except ModuleNotFoundError as error:
         raise UserError(f"plots need Matplotlib: the module {error.name} is not installed", fix=EXTRA) from error
+    except (ValueError, OSError) as error:
+        raise UserError(f"Matplotlib cannot read its configuration: {error}", fix=CONFIGURATION) from error
     assert matplotlib.style is style
     return matplotlib
 
@@ -127,32 +146,50 @@ def _draw(axes: Axes, data: FigureData) -> None:
         axes.set_xscale("log")
     if data.tick_labels:
         axes.set_xticks(range(len(data.tick_labels)), list(data.tick_labels))
-        _show_raw(axes.get_xticklabels(), data.tick_labels)
-    elif data.x_label == "epoch":
+        _show_raw(axes.get_xticklabels(), [escaped(label) for label in data.tick_labels])
+    elif not data.log_x and all(float(x).is_integer() for line in data.lines for x in line.x):
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     texts = [axes.set_xlabel(""), axes.set_ylabel("")]
-    _show_raw(texts, [data.x_label, data.y_label])
+    _show_raw(texts, [escaped(data.x_label), escaped(data.y_label)])
     labels = [line.label for line in data.lines]
     if len(labels) > 1:
-        _show_raw(_legend(axes, handles, max(map(len, labels))).get_texts(), labels)
+        _draw_legend(axes, handles, [escaped(label) for label in labels])
 
 
-def _legend(axes: Axes, handles: Sequence[Any], longest: int) -> Legend:
-    """Return the legend, its texts still to be set; below the axes, in a higher figure, where there are many lines."""
+def _draw_legend(axes: Axes, handles: Sequence[Any], labels: Sequence[str]) -> None:
+    """Draw the legend; below the axes, in a higher figure, where it has many lines or long ones, which are broken."""
+    from matplotlib import rcParams
+
     numbers = [str(number) for number in range(len(handles))]  # a label that begins with an underscore would be hidden
-    if len(handles) <= MOST_INSIDE:
-        return axes.legend(handles, numbers)
     figure = axes.get_figure(root=True)
     assert figure is not None
     width, height = figure.get_size_inches()
-    columns = max(1, int(width / (HANDLE_INCHES + LETTER_INCHES * longest)))
-    figure.set_size_inches(width, height + LINE_INCHES * math.ceil(len(handles) / columns))
-    return figure.legend(handles, numbers, loc="outside lower center", ncols=columns, fontsize="x-small")
+    longest = max(map(cell_len, labels))
+    size = _font_inches(rcParams["legend.fontsize"])
+    if len(handles) <= MOST_INSIDE and size * (HANDLE + LETTER * longest) <= WIDEST_INSIDE * width:
+        _show_raw(axes.legend(handles, numbers).get_texts(), labels)
+        return
+    size = _font_inches("x-small")
+    columns = max(1, int(width / (size * (HANDLE + LETTER * longest))))
+    letters = max(NARROWEST_TEXT, int((width / columns / size - HANDLE) / LETTER))
+    wrapped = [wrap(label, max(1, letters * len(label) // max(1, cell_len(label)))) or [""] for label in labels]
+    rows = math.ceil(len(handles) / columns)
+    figure.set_size_inches(width, height + size * rows * (LINE * max(map(len, wrapped)) + LINE_GAP))
+    legend = figure.legend(handles, numbers, loc="outside lower center", ncols=columns, fontsize="x-small")
+    _show_raw(legend.get_texts(), ["\n".join(lines) for lines in wrapped])
+
+
+def _font_inches(size: str | float) -> float:
+    """Return the size of a font in inches, of a size such as "x-small"."""
+    from matplotlib.font_manager import FontProperties
+
+    points: float = FontProperties(size=size).get_size_in_points()
+    return points / POINTS
 
 
 def _show_raw(texts: Sequence[Text], contents: Sequence[str]) -> None:
-    """Set texts that Matplotlib shows as they are: neither formulas nor, whatever the style, LaTeX."""
+    """Set escaped texts that Matplotlib shows as they are: neither formulas nor, whatever the style, LaTeX."""
     for text, content in zip(texts, contents, strict=True):
         text.set_usetex(False)
         text.set_parse_math(False)
-        text.set_text(escaped(content))
+        text.set_text(content)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import shlex
@@ -81,22 +82,43 @@ def plot(
     """
     from convnn.analysis.figure_data import figure_data
     from convnn.charts import figure
+    from convnn.runs.find import find_run
     from convnn.runs.run import runs_root
 
     check_new_file(out, figure.FORMATS, overwrite=overwrite)
+    logging.getLogger("matplotlib").addHandler(LOGGED_WARNINGS)
     figure.check_style(style or "default")
     root = runs_root(runs)
-    selected, notes = _selected(names or [], sweep, root, unfinished=unfinished)
+    # the command in the file has names for references, which later runs change
+    names = [find_run(name, root).name if name.startswith("@") else name for name in names or []]
+    selected, notes = _selected(names, sweep, root, unfinished=unfinished)
     data = figure_data(selected, metric=metric, x=x)
     options = {"--sweep": sweep, "--metric": metric, "--x": x, "--style": style, "--runs": runs}
     words = [word for flag, value in options.items() if value is not None for word in (flag, str(value))]
     if unfinished:
         words.append("--unfinished")
-    command = shlex.join(["convnn", "plot", *(names or []), *words, "--out", str(out)])
+    command = shlex.join(["convnn", "plot", *names, *words, "--out", str(out)])
     image, warnings = figure.draw_figure(data, out.suffix.lower(), about=command, style=style)
     write_atomic(out, image)
     say_notes([*notes, *data.notes, *(f"warning: {warning}" for warning in warnings)])
     say(f"written to {out}")
+
+
+class _LoggedWarnings(logging.Handler):
+    """Says once what a library logs: logging itself would write a configuration file's control characters to stderr."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._messages: set[str] = set()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        message = record.getMessage().strip()
+        if message not in self._messages:
+            self._messages.add(message)
+            say(f"warning: {message}")
+
+
+LOGGED_WARNINGS = _LoggedWarnings()
 
 
 def _is_filter(name: str) -> bool:

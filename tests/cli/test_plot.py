@@ -6,6 +6,7 @@ import math
 import re
 
 import pytest
+from rich.cells import cell_len
 from support.app import make_run
 
 from convnn.analysis.figure_data import figure_data
@@ -57,6 +58,20 @@ def test_over_an_option_repeats_are_a_point_and_what_has_none_is_named(root):
     words = figure_data(runs_of(root), metric="test_top1", x="layer")
     assert list(words.tick_labels) == ["Conv2d", "ConvNN"]
     assert figure_data(runs_of(root), x="lr").log_x
+    seeds = figure_data([run for run in runs_of(root) if run.name != "plain"], metric="test_top1", x="seed")
+    assert [(line.label, list(line.x), line.mean) for line in seeds.lines] == [
+        ("K=4", [0.0, 1.0], [62.0, 73.0]),
+        ("K=9", [0.0, 1.0], [62.0, 73.0]),
+    ]
+    assert all(math.isnan(sd) for line in seeds.lines for sd in line.sd)
+
+
+@pytest.mark.parametrize("x", ["epoch", "lr"])
+def test_a_run_without_the_metric_has_no_line_and_is_named(root, x):
+    run = make_run(root, "more", layer__type="Branching", epochs=0)
+    append_event(run / "events.jsonl", Epoch(epoch=1, step=1, metrics={"ema_test_top1": 5.0, "train_s": 9.0}))
+    data = figure_data(runs_of(root), metric="ema_test_top1", x=x)
+    assert len(data.lines) == 1 and any("5 runs" in note and "without" in note for note in data.notes)
 
 
 @pytest.mark.parametrize(
@@ -75,6 +90,34 @@ def test_the_same_figure_is_the_same_bytes_with_its_command(suffix):
     image, _ = draw_figure(data, suffix, about="convnn plot <x> & 'y'")
     assert image == draw_figure(data, suffix, about="convnn plot <x> & 'y'")[0]
     assert b"convnn plot" in image
+
+
+@pytest.mark.parametrize(
+    "label", ["K=4, " + "lr=0.001, " * 30, "x" * 240, "漢" * 80, ""], ids=["words", "a name", "wide", "none"]
+)
+def test_long_labels_are_broken_below_the_axes(label, tmp_path):
+    style = tmp_path / "text.mplstyle"
+    style.write_text("svg.fonttype: none")
+    line = FigureLine(label, [1.0, 2.0], [1.0, 2.0], [math.nan] * 2)
+    image = draw_figure(FigureData("x", "y", [line, line]), ".svg", about="", style=str(style))[0].decode()
+    height = float(re.search(r'<svg [^>]*height="([\d.]+)pt"', image)[1])
+    texts = re.findall(r"<(?:text|tspan)[^>]*>([^<]*)<", image)
+    assert max(map(cell_len, texts)) < 130 and (height > 346) == bool(label)
+
+
+def test_a_style_file_is_no_package_and_writes_no_controls_to_the_terminal(root, in_process, tmp_path, monkeypatch):
+    (tmp_path / "paper.py").write_text("raise SystemExit('imported')")
+    (tmp_path / "paper.mplstyle").write_text("lines.linewidth: 7\nbad\x1b]0;key: 1\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    code, _, err = in_process("plot", "run0", "--out", "figure.svg", "--style", "paper.mplstyle")
+    assert code == 0 and "stroke-width: 7" in (tmp_path / "figure.svg").read_text()
+    assert r"bad\x1b]0;key" in err and "\x1b]" not in err
+
+
+def test_the_command_in_the_file_names_the_runs_that_references_meant(root, in_process, tmp_path):
+    assert in_process("plot", "@1", "--out", "figure.svg")[0] == 0
+    newest = runs_of(root)[0].name
+    assert f"convnn plot {newest} --x" in (tmp_path / "figure.svg").read_text()
 
 
 def test_the_command_writes_a_new_file_and_leaves_one_that_is_there(root, in_process, tmp_path):

@@ -134,7 +134,7 @@ def aggregate_tiles(
 
 
 def _uses_kernels(inputs: AggregateInputs, bias: Tensor | None) -> bool:
-    """Return whether there are kernels that agree with the tiles, in both directions and in both orders of sums.
+    """Return whether there are kernels that agree with the tiles, in both directions.
 
     The backward pass, which has no bias, compares them with one of zeros.
     """
@@ -142,18 +142,18 @@ def _uses_kernels(inputs: AggregateInputs, bias: Tensor | None) -> bool:
     is_empty = not x.numel() or not index.numel()
     if is_empty or x.dtype not in launch.dtypes(x.device) or not launch.is_usable("aggregate", x):
         return False
+    is_ordered = launch.adds_in_order()
 
     def agrees() -> bool:
         checked = inputs.first_images(launch.CHECKED_IMAGES)
         some_bias = weight.new_zeros(len(weight)) if bias is None else bias
-        actual, expected = [_aggregate_in_registers(checked, some_bias)], _aggregate_in_tiles(checked, some_bias)
+        actual, expected = _aggregate_in_registers(checked, some_bias), _aggregate_in_tiles(checked, some_bias)
+        grads = _aggregate_backward_in_registers(expected, checked, need_x=True, is_ordered=is_ordered)
         expected_grads = _aggregate_backward_in_tiles(expected, checked, need_x=True)
-        for is_ordered in (False, True):
-            actual += _aggregate_backward_in_registers(expected, checked, need_x=True, is_ordered=is_ordered)
-        return launch.agree(actual, [expected, *expected_grads * 2], fused.tolerance(x))
+        return launch.agree([actual, *grads], [expected, *expected_grads], fused.tolerance(x))
 
     shapes = (x.shape[1:], index.shape[1:], len(index) > 1, weight.shape, tuple(sides), padding, coords)
-    specialization = (x.dtype, fused.precision(x), *shapes)
+    specialization = (x.dtype, fused.precision(x), is_ordered, *shapes)
     return launch.is_correct("aggregate", x, specialization, agrees)
 
 
@@ -213,8 +213,7 @@ def aggregate_backward(
     """
     inputs = AggregateInputs(x, index, weight, sides, padding, coords)
     if _uses_kernels(inputs, None):
-        is_ordered = torch.are_deterministic_algorithms_enabled()  # atomic additions come in any order
-        return _aggregate_backward_in_registers(grad, inputs, need_x, is_ordered)
+        return _aggregate_backward_in_registers(grad, inputs, need_x, launch.adds_in_order())
     return _aggregate_backward_in_tiles(grad, inputs, need_x)
 
 

@@ -70,28 +70,26 @@ def attend(
 
 
 def _uses_kernels(inputs: AttendInputs) -> bool:
-    """Return whether there are kernels that agree with the tiles, in both directions and in both orders of sums."""
+    """Return whether there are kernels that agree with the tiles, in both directions."""
     projections, index, keep, weight, _, sides, padding, metric = inputs
     (_, rows, width), slots = projections.shape, index.shape[2]
     is_suitable = 0 < width <= 3 * fused.MAX_CHANNELS and slots <= fused.MAX_SLOTS and index.numel() > 0
     is_suitable = is_suitable and projections.dtype in launch.dtypes(projections.device)
     if not is_suitable or not launch.is_usable("attend", projections):
         return False
+    is_ordered = launch.adds_in_order()
 
     def agrees() -> bool:
         checked = inputs.first_images(launch.CHECKED_IMAGES)
-        out, attention = _attend_in_registers(checked)
-        expected, expected_attention = _attend_in_tiles(checked)
-        expected_grads = _attend_backward_in_tiles(expected, checked, expected_attention)
-        actual = [out, attention]
-        for is_ordered in (False, True):
-            actual += _attend_backward_in_registers(expected, checked, expected_attention, is_ordered)
+        actual, expected = _attend_in_registers(checked), _attend_in_tiles(checked)
+        grads = _attend_backward_in_registers(expected[0], checked, expected[1], is_ordered)
+        expected_grads = _attend_backward_in_tiles(expected[0], checked, expected[1])
         queries, keys, _ = split_projections(checked.projections, sides, padding)
         tolerance = fused.tolerance(projections, pair_scores(queries, keys, checked.neighbor_index, *inputs.options))
-        return launch.agree(actual, [expected, expected_attention, *expected_grads * 2], tolerance)
+        return launch.agree([*actual, *grads], [*expected, *expected_grads], tolerance)
 
     shapes = (rows, width, index.shape[1:], index.dtype, keep is None, weight.dtype, tuple(sides), padding, metric)
-    return launch.is_correct("attend", projections, (projections.dtype, *shapes), agrees)
+    return launch.is_correct("attend", projections, (projections.dtype, is_ordered, *shapes), agrees)
 
 
 def _attend_in_registers(inputs: AttendInputs) -> tuple[Tensor, Tensor]:
@@ -164,8 +162,7 @@ def attend_backward(
     """
     inputs = AttendInputs(projections, index, keep, weight, bias, sides, padding, metric)
     if _uses_kernels(inputs):
-        is_ordered = torch.are_deterministic_algorithms_enabled()  # atomic additions come in any order
-        return _attend_backward_in_registers(grad, inputs, attention, is_ordered)
+        return _attend_backward_in_registers(grad, inputs, attention, launch.adds_in_order())
     return _attend_backward_in_tiles(grad, inputs, attention)
 
 

@@ -102,7 +102,8 @@ def interior_rows(rows: Tensor, sides: Sequence[int], padding: int, length: int)
 
 def add_product(total: Tensor | None, left: Tensor, right: Tensor, dtype: torch.dtype) -> Tensor:
     """Add `left.mT @ right`, summed in `dtype`, to the total of earlier tiles, if any. (T, a), (T, b) -> (a, b)"""
-    if left.device.type in ("cuda", "meta") and left.dtype != dtype == torch.float32:
+    is_cuda = left.device.type in ("cuda", "meta") and torch.version.hip is None  # ROCm refuses an `out_dtype`
+    if is_cuda and left.dtype != dtype == torch.float32:
         product = torch.mm(left.mT, right, out_dtype=dtype)  # cuBLAS rounds the sums of half types to them otherwise
         return product if total is None else total.add_(product)
     left, right = left.to(dtype), right.to(dtype)  # products of half types are several times slower on a CPU

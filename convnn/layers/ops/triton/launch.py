@@ -14,6 +14,7 @@ from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 CHECKED_IMAGES = 2  # at most, with which a kernel is compared with plain torch
 MIN_CAPABILITY = (8, 0)  # of a card: the first with TF32 products
+MAX_ROWS = 1 << 30  # of a batch: kernels count them, and those of blocks beyond the last, in int32
 
 _disabled = set[tuple[str, torch.device]]()
 _agreeing = set[tuple[str, torch.device, Hashable]]()
@@ -74,8 +75,14 @@ def has_triton(device: torch.device) -> bool:
 
 
 def is_usable(kernel: str, x: Tensor) -> bool:
-    """Return whether a kernel may be tried on a device; it has not disagreed with plain torch there."""
-    return has_triton(x.device) and (kernel, x.device) not in _disabled
+    """Return whether a kernel may be tried on x, (B, N, C); it has not disagreed with plain torch on its device."""
+    has_kernel = has_triton(x.device) and (kernel, x.device) not in _disabled
+    return has_kernel and x.shape[:-1].numel() <= MAX_ROWS
+
+
+def adds_in_order() -> bool:
+    """Return whether kernels add in one order, as atomic additions do not."""
+    return torch.are_deterministic_algorithms_enabled()
 
 
 def is_correct(kernel: str, x: Tensor, specialization: Hashable, agrees: Callable[[], bool]) -> bool:

@@ -26,7 +26,7 @@ def source_offsets(
     the row of the source itself. A sequence has H = 1 and PH = 0. `stride` is that of the source's rows. The offset
     of what is not in the source may lie outside of it: it is for masked accesses only.
     """
-    image = (rows // N).to(tl.int64)
+    image = (rows // N).to(tl.int64)  # what lies in one image, its index too, is counted in int32
     position = tl.load(index_ptr + image * index_stride + (rows % N) * K + slot, mask=is_row, other=0).to(tl.int32)
     if PW > 0:
         line = position // (W + 2 * PW) - PH

@@ -51,7 +51,6 @@ class Table:
     notes: list[str] = field(default_factory=list)  # written to stderr
 
     def mapped(self, change: Callable[[str], str]) -> Table:
-        """Return the table with every title and cell changed."""
         columns = [replace(column, title=change(column.title)) for column in self.columns]
         return replace(self, columns=columns, rows=[[change(cell) for cell in row] for row in self.rows])
 

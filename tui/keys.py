@@ -1,6 +1,6 @@
 """Every key of the app in one table, from which the footer, the help, the palette and the documentation are made.
 
-A screen or widget binds ids of the table; the action of the id `next-problem` is the method `action_next_problem`.
+A screen or widget binds ids of the table; the action of the id `pause-queue` is the method `action_pause_queue`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ class Key:
     help: str  # in the help and the palette
     label: str | None = None  # the first key as people write it, where that is not its Textual name
     priority: bool = False  # handled before the focused widget and any later key
-    action: str | None = None  # where the id does not name it
+    action: str | None = None  # where the id does not name it, or where others differ in an argument alone
 
 
 KEYS = {
@@ -47,20 +47,20 @@ KEYS = {
     "group": Key("o", "group", "group the runs by options, with n, mean and standard deviation"),
     "table": Key("t", "table", "all runs in a table, to sort, group and compare"),
     "complete": Key("tab", "complete", "complete the last word of the filter"),
-    "up": Key("up,k", "up", "one row up", "↑"),
-    "down": Key("down,j", "down", "one row down", "↓"),
-    "left": Key("left,h", "left", "to the left", "←"),
-    "right": Key("right,l", "right", "to the right", "→"),
-    "page-up": Key("pageup", "page up", "one page up"),
-    "page-down": Key("pagedown", "page down", "one page down"),
+    "up": Key("up,k", "up", "one row up", "↑", action="move_row(-1)"),
+    "down": Key("down,j", "down", "one row down", "↓", action="move_row(1)"),
+    "left": Key("left,h", "left", "to the left", "←", action="move_column(-1)"),
+    "right": Key("right,l", "right", "to the right", "→", action="move_column(1)"),
+    "page-up": Key("pageup", "page up", "one page up", action="move_page(-1)"),
+    "page-down": Key("pagedown", "page down", "one page down", action="move_page(1)"),
     "first": Key("home,g", "first", "to the first row"),
     "last": Key("end,G", "last", "to the last row"),
     "new": Key("n", "new run", "a new run from the defaults, in the form"),
     "duplicate": Key("ctrl+d", "duplicate", "a new run from the options of this one, in the form; copies a preset"),
     "delete": Key("delete", "delete", "move to the trash", "del"),
     "undo": Key("u", "undo", "undo the last deletion"),
-    "earlier": Key("K,shift+up", "earlier", "move the entry up in the queue"),
-    "later": Key("J,shift+down", "later", "move the entry down in the queue"),
+    "earlier": Key("K,shift+up", "earlier", "move the entry up in the queue", action="move_entry(-1)"),
+    "later": Key("J,shift+down", "later", "move the entry down in the queue", action="move_entry(1)"),
     "pause-queue": Key("P", "pause queue", "pause the queue, or start its entries again"),
     "next": Key("tab", "next", "to the next pane or field", priority=True, action="app.focus_next"),
     "previous": Key(
@@ -70,33 +70,45 @@ KEYS = {
     "launch-letter": Key("r", "run", "train this configuration in the app"),
     "enqueue": Key("f6", "background", "add to the queue, which trains in the background, also when the app is closed"),
     "fix": Key("f4", "apply fix", "apply the fix of the problem at the cursor, or else of the first one"),
-    "next-problem": Key("f8", "next problem", "to the next problem"),
-    "previous-problem": Key("shift+f8", "previous problem", "to the previous problem"),
+    "next-problem": Key("f8", "next problem", "to the next problem", action="go_to_problem(1)"),
+    "previous-problem": Key("shift+f8", "previous problem", "to the previous problem", action="go_to_problem(-1)"),
     "save": Key("ctrl+s", "save", "save the form as a preset, one with several values as a sweep file"),
     "copy": Key("ctrl+y", "copy command", "copy the command that launches this run"),
     "command": Key("f2", "command", "go to the command line: a command typed or pasted there fills the form"),
     "reset": Key("ctrl+r", "reset", "reset the focused field"),
     "time": Key("ctrl+t", "time", "time a few training steps in another process"),
-    "previous-field": Key("up", "previous field", "to the previous field", "↑"),
-    "next-field": Key("down", "next field", "to the next field", "↓"),
+    "previous-field": Key("up", "previous field", "to the previous field", "↑", action="go_to_field(-1)"),
+    "next-field": Key("down", "next field", "to the next field", "↓", action="go_to_field(1)"),
     "find-field": Key("slash", "field", "go to a field by name", "/", priority=True),
     "find-field-anywhere": Key("ctrl+g", "field", "go to a field by name, also while a text is edited"),
     "pick": Key("enter,space", "choose", "list the choices of a field, or switch it on or off"),
     "several": Key("comma", "several", "choose several values, a run each", ","),
-    "previous-value": Key("left,ctrl+up,shift+up", "previous value", "the choice above, or off", "←"),
-    "next-value": Key("right,ctrl+down,shift+down", "next value", "the choice below, or on", "→"),
-    "increase": Key("ctrl+up,shift+up", "more", "a larger number"),
-    "decrease": Key("ctrl+down,shift+down", "less", "a smaller number"),
-    "next-section": Key("ctrl+pagedown,pagedown", "next section", "to the next section", "pgdn"),
-    "previous-section": Key("ctrl+pageup,pageup", "previous section", "to the previous section", "pgup"),
+    "previous-value": Key(
+        "left,ctrl+up,shift+up", "previous value", "the choice above, or off", "←", action="change_value(-1)"
+    ),
+    "next-value": Key(
+        "right,ctrl+down,shift+down", "next value", "the choice below, or on", "→", action="change_value(1)"
+    ),
+    "increase": Key("ctrl+up,shift+up", "more", "a larger number", action="step_number(1)"),
+    "decrease": Key("ctrl+down,shift+down", "less", "a smaller number", action="step_number(-1)"),
+    "next-section": Key(
+        "ctrl+pagedown,pagedown", "next section", "to the next section", "pgdn", action="go_to_section(1)"
+    ),
+    "previous-section": Key(
+        "ctrl+pageup,pageup", "previous section", "to the previous section", "pgup", action="go_to_section(-1)"
+    ),
     "x-axis": Key("x", "x axis", "x axis in epochs, steps or seconds"),
     "y-scale": Key("y", "y scale", "y axis linear or logarithmic"),
     "smooth": Key("e", "smooth", "smooth the curves"),
-    "zoom-in": Key("plus", "zoom in", "zoom in", "+"),
-    "zoom-out": Key("minus", "zoom out", "zoom out", "-"),
+    "zoom-in": Key("plus", "zoom in", "zoom in", "+", action="zoom(1)"),
+    "zoom-out": Key("minus", "zoom out", "zoom out", "-", action="zoom(-1)"),
     "zoom-reset": Key("0", "zoom reset", "show the whole curves"),
-    "next-layer": Key("right_square_bracket", "next layer", "to the next layer of the model", "]"),
-    "previous-layer": Key("left_square_bracket", "previous layer", "to the previous layer of the model", "["),
+    "next-layer": Key(
+        "right_square_bracket", "next layer", "to the next layer of the model", "]", action="change_layer(1)"
+    ),
+    "previous-layer": Key(
+        "left_square_bracket", "previous layer", "to the previous layer of the model", "[", action="change_layer(-1)"
+    ),
     "image": Key("i", "image", "choose the image: a number of the test images or of another split, or a file"),
     "weights": Key("b", "checkpoint", "choose the checkpoint: best, last or an epoch"),
     "second-weights": Key("B", "beside", "choose a second checkpoint or run to compare with"),

@@ -71,7 +71,6 @@ class Repeats:
 
     @property
     def question(self) -> tuple[str, str, tuple[Answer, ...]]:
-        """Title, message and answers of the question where to train them."""
         seeds = ", ".join(map(str, self.new_seeds))
         return "three more seeds", f"{self.name} with the seeds {seeds}.", ANSWERS
 

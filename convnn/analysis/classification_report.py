@@ -108,12 +108,10 @@ class ClassificationReport:
 
     @property
     def calibration_text(self) -> str:
-        """The expected calibration error in words."""
         error = 100 * calibration_error(self.bins)
         return f"calibration: expected calibration error {error:.2f} points, over {BINS} bins of equal width; in %"
 
     def image_text(self, number: int) -> str:
-        """Return label and answer of an image in words."""
         predictions = self.predictions
         label, answer = int(predictions.labels[number]), int(predictions.answers[number])
         return (

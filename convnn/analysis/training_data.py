@@ -130,7 +130,6 @@ def _draw(run: Summary, split: str) -> tuple[Any, ...]:
 
 
 def _is_limited(run: Summary, split: str, limit: int) -> bool:
-    """Return whether data.limit leaves images of a split out."""
     published = published_info(run.config.value("data.dataset")).test_images
     if split == "test" and published is not None:
         return limit < published

@@ -145,7 +145,6 @@ def only_one(modes: Mapping[str, object], missing: str, fix: str) -> None:
 
 
 def unknown_choice(name: str, value: str, choices: Iterable[str]) -> Problem:
-    """Return the problem that the flag of this name takes no such value."""
     *others, last = choices
     message = f"--{name} is {value!r}: must be {', '.join(others)} or {last}{did_you_mean(value, [*others, last])}"
     return Problem(message, key=name, value=value)

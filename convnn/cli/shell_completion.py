@@ -26,7 +26,6 @@ def is_offered(word: str, *, in_quotes: bool = False) -> bool:
 
 
 def has_open_quotes(line: str) -> bool:
-    """Return whether a command line ends within quotes."""
     try:
         shlex.split(line)
     except ValueError as error:
@@ -38,7 +37,6 @@ class _PlainWords:
     """Mixin of a shell's completion that leaves out what would need quotes, and shows no traceback at a key press."""
 
     def typed_line(self) -> str:
-        """Return the command line up to the cursor."""
         return os.environ.get("_TYPER_COMPLETE_ARGS", "")
 
     def get_completions(self, args: list[str], incomplete: str) -> list[CompletionItem]:

@@ -118,7 +118,6 @@ def _arguments(tokens: Sequence[str]) -> Sequence[str]:
 
 
 def parse(tokens: Iterable[str]) -> Parsed:
-    """Parse the arguments of `convnn run`."""
     parsed, rest = Parsed(), without_aliases(tokens)
     while rest:
         token = rest.pop(0)
@@ -173,7 +172,6 @@ def command(config: RunConfig, preset: str | None = None, base: RunConfig | None
 
 
 def changed_flags(config: RunConfig, base: RunConfig) -> list[str]:
-    """Return the flags that make a configuration from another one."""
     keys = [option.key for option in OPTIONS if value_at(config, option.key) != value_at(base, option.key)]
     return flags(config, keys)
 

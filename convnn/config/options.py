@@ -49,7 +49,6 @@ class Option:
 
     @property
     def field(self) -> str:
-        """Its name in the TOML table."""
         return self.key.partition(".")[2]
 
     @property

@@ -104,7 +104,6 @@ def _update(document: TOMLDocument, config: RunConfig, about: str) -> None:
 
 
 def _holds(item: Any, key: str, config: RunConfig) -> bool:
-    """Return whether an item of a file is the value that the configuration has."""
     if item is None or key not in BY_KEY or key == "output.dir":
         return False
     try:
@@ -285,5 +284,4 @@ def _names_beside(key: str, is_section: bool) -> list[str]:
 
 
 def not_a_table(section: str, value: Any) -> Problem:
-    """Return the problem that a section of the schema holds a single value."""
     return Problem(f"{section} must be a table", key=section, value=value, fix=f"write [{section}] and its keys")

@@ -68,7 +68,6 @@ def search_buffers(config: RunConfig, slots: Sequence[Slot], images: int) -> int
 
 
 def uses_cuda(config: RunConfig) -> bool:
-    """Return whether a run trains on the CUDA devices of this machine."""
     device = config.runtime.device
     return device.startswith("cuda") or (device == "auto" and has_cuda())
 

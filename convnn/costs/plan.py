@@ -30,7 +30,6 @@ class LayerPlan:
     flops: int  # of one image
 
     def json(self) -> dict[str, Any]:
-        """Return the layer as `convnn summary --json` writes it."""
         return {
             "slot": self.slot,
             "in": self.in_channels,

@@ -43,7 +43,6 @@ def open_cifar10(path: Path, options: DataOptions) -> LoadedDataset:
 
 
 def open_cifar100(path: Path, options: DataOptions) -> LoadedDataset:
-    """Open CIFAR-100 with its 100 fine classes, like `open_cifar10`."""
     from torchvision.datasets import CIFAR100
 
     return _open(CIFAR100, "cifar100", CIFAR100_NORMALIZATION, path, options)

@@ -69,7 +69,6 @@ def num_batches(num_images: int, batch_size: int, *, drop_last: bool = False) ->
 
 
 def drop_last_problem(num_images: int, batch_size: int, *, drop_last: bool) -> Problem | None:
-    """Return the problem that no batch is left without the smaller last one."""
     if not drop_last or num_images >= batch_size:
         return None
     message = f"training.drop_last leaves no batch: {plural(num_images, 'training image')}, and batches of {batch_size}"

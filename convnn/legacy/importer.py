@@ -47,7 +47,6 @@ class Imported:
     skipped: tuple[SkippedLine, ...]
 
     def json(self) -> dict[str, Any]:
-        """Return the outcome as `convnn import --json` writes it."""
         return {
             "name": self.name,
             "source": str(self.source),

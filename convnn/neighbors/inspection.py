@@ -256,7 +256,6 @@ def _codes(layer: LayerNeighbors) -> tuple[np.ndarray, np.ndarray]:
 
 
 def layer_json(layer: LayerNeighbors, query: Point) -> dict[str, Any]:
-    """Return a layer and its neighbors at a query as `convnn inspect --json` writes them."""
     values = {name: value for name, value in vars(layer).items() if name not in _TENSORS}
     neighbors = [
         {

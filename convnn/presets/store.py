@@ -187,7 +187,6 @@ def parse(text: str, name: str = "preset", path: Path | None = None) -> Preset:
 
 
 def source(preset: Preset) -> str:
-    """Return the text of a preset's file."""
     assert preset.path is not None
     return _text(preset.path)
 

@@ -69,7 +69,6 @@ class Summary:
         return status_label(self.status, self.host)
 
     def json(self) -> dict[str, Any]:
-        """Return the run as JSON documents hold it."""
         return {
             "name": self.name,
             "path": self.path,

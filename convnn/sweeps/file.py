@@ -111,7 +111,6 @@ def read_sweep(path: Path) -> Sweep:
 
 
 def shipped_folder() -> Path:
-    """Return the folder of the sweeps that come with convnn."""
     return store.folders()[-1] / "sweeps"
 
 
@@ -121,7 +120,6 @@ def is_shipped(path: Path) -> bool:
 
 
 def shipped_sweeps() -> dict[str, Path]:
-    """Return the sweeps that come with convnn by name."""
     return {path.stem: path for path in sorted(shipped_folder().glob("*.toml"))}
 
 

@@ -212,7 +212,6 @@ class LayerObserver:
 
 
 def observed_layers(config: RunConfig, model: nn.Module, image_size: tuple[int, int]) -> dict[str, ObservedLayer]:
-    """Return the layers with neighbors or branches, by slot."""
     layers = {}
     for slot in slots(config.model.name, config.model.width, image_size):
         modules = dict(model.get_submodule(slot.name).named_modules(prefix=slot.name))

@@ -130,7 +130,6 @@ def try_room(run: Path, sizes: Sequence[int]) -> None:
 
 
 def write_pointer(run: Path, name: str, step: int) -> None:
-    """Point `last` or `best` at the checkpoint of a step."""
     write_atomic(run / CHECKPOINTS / name, f"{step:08d}\n")
 
 

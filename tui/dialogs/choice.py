@@ -99,7 +99,6 @@ class Choice(ModalScreen[str | None]):
                 return
 
     def action_mark_answer(self) -> None:
-        """Mark or unmark the answer under the cursor."""
         options = self.query_one(OptionList)
         if self.marked is None or options.highlighted is None:
             return

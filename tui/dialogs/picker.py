@@ -52,7 +52,7 @@ class CheckList(VirtualList[tuple[str, str]]):
             self.chosen.remove(name)
         else:
             self.chosen.append(name)
-        self.action_down()
+        self.action_move_row(1)
         self.refresh()
 
 

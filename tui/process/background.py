@@ -102,7 +102,6 @@ class Background:
         return f"search {folder.name}: its trials enter the queue one by one"
 
     def has_run(self, run: Run) -> bool:
-        """Return whether an entry resumes or trains a run."""
         return any(entry.run_path == run.path for entry in self.queue.entries()[0])
 
 

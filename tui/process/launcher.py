@@ -143,7 +143,6 @@ class Launcher:
 
     @property
     def waiting(self) -> tuple[Launch, ...]:
-        """The launches that have not started, the next one first."""
         return tuple(self._waiting)
 
     @property
@@ -164,7 +163,6 @@ class Launcher:
     # -- ending -----------------------------------------------------------------------------------------------------
 
     def send(self, command: Command) -> None:
-        """Send a command to the live run, if there is one."""
         if (commands := self._commands) is not None:
             commands.append(command)
 

@@ -98,7 +98,6 @@ class HomeScreen(Screen[None]):
         self.call_after_refresh(self._read_again)
 
     def _poll_queue(self) -> None:
-        """Read the queue while it is in sight."""
         if not isinstance(self.app.screen, ModalScreen) and self.app.screen is not self:
             return
         if not self._reading_queue.locked():
@@ -294,7 +293,6 @@ class HomeScreen(Screen[None]):
     # -- comparing --------------------------------------------------------------------------------------------------
 
     def action_sweeps(self) -> None:
-        """Open the sweep, or list those there are."""
         self.run_worker(self._choose_sweep(), group="sweeps", exclusive=True)
 
     async def _choose_sweep(self) -> None:

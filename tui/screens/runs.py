@@ -80,7 +80,6 @@ class RunsScreen(Screen[None]):
             self.rearrange()
 
     def rearrange(self) -> None:
-        """Arrange the runs by the settings and show them."""
         runs, settings, grid = self.app.runs, self.settings, self.grid
         self.arrangement = arrange(runs, settings, self.app.selection, self.arrangement)
         if settings.filter:
@@ -126,7 +125,6 @@ class RunsScreen(Screen[None]):
 
     @on(VirtualList.Opened, "#grid")
     def _open(self, event: VirtualList.Opened) -> None:
-        """Open a run; expand or collapse a group."""
         row = event.item
         if row.run is not None:
             self.app.show_run(row.run.run)

@@ -67,22 +67,13 @@ class LinkedCharts(VerticalScroll, can_focus=False):
     def action_smooth(self) -> None:
         self.change(self.settings.with_next_smoothing())
 
-    def action_zoom_in(self) -> None:
-        self.change(self.settings.zoomed(2))
-
-    def action_zoom_out(self) -> None:
-        self.change(self.settings.zoomed(0.5))
+    def action_zoom(self, steps: int) -> None:
+        self.change(self.settings.zoomed(2**steps))
 
     def action_zoom_reset(self) -> None:
         self.change(replace(self.settings, zoom=1, cursor=None))
 
-    def action_left(self) -> None:
-        self._move_cursor(-1)
-
-    def action_right(self) -> None:
-        self._move_cursor(1)
-
-    def _move_cursor(self, columns: int) -> None:
+    def action_move_column(self, columns: int) -> None:
         """Move the cursor by columns of the finest visible chart."""
         start, end = self.full_range
         steps = [chart.chart.x_per_column for chart in self.visible_charts if chart.chart]

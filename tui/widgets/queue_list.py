@@ -117,13 +117,9 @@ class QueueList(VirtualList[QueueItem]):
         line.append(padded(item.state_text, STATE_WIDTH) + " ", f"not dim {color}")
         return [line.append(fit(escaped(item.details), max(1, width - line.cell_len)), "not dim")]
 
-    def action_earlier(self) -> None:
+    def action_move_entry(self, distance: int) -> None:
         if self.current is not None:
-            self.post_message(self.Moved(self.current, -1))
-
-    def action_later(self) -> None:
-        if self.current is not None:
-            self.post_message(self.Moved(self.current, 1))
+            self.post_message(self.Moved(self.current, distance))
 
     def action_enqueue(self) -> None:
         if self.current is not None:

@@ -119,7 +119,7 @@ class RunGrid(VirtualList[GridRow]):
             return
         self.selection.toggle_mark(run.path for run in row.runs)
         if row.run is not None:
-            self.action_down()
+            self.action_move_row(1)
         self.refresh()
 
     def unmark_all(self) -> None:
@@ -190,30 +190,20 @@ class RunGrid(VirtualList[GridRow]):
         super().on_resize()
         self._show_scroll_position()
 
-    def action_left(self) -> None:
-        if self.first_column:
-            self._scroll_columns(self.first_column - 1)
-        else:
-            self._say_no_more_columns()
-
-    def action_right(self) -> None:
-        if self.first_column + len(self.visible_columns(self.size.width)) < len(self.columns):
-            self._scroll_columns(self.first_column + 1)
-        else:
-            self._say_no_more_columns()
-
-    def _say_no_more_columns(self) -> None:
-        reason = "there are no more columns" if self.border_subtitle else "every column is in sight"
-        self.post_message(self.NoEffect(reason))
-
-    def _scroll_columns(self, first: int) -> None:
-        self.first_column = first
+    def action_move_column(self, columns: int) -> None:
+        hidden = self.first_column
+        if columns > 0:
+            hidden = len(self.columns) - self.first_column - len(self.visible_columns(self.size.width))
+        if hidden <= 0:
+            reason = "there are no more columns" if self.border_subtitle else "every column is in sight"
+            self.post_message(self.NoEffect(reason))
+            return
+        self.first_column += columns
         self._layouts.clear()
         self._show_scroll_position()
         self.refresh()
 
     def on_click(self, event: events.Click) -> None:
-        """Post the title that was clicked."""
         key = self._title_at(event.x - self.gutter.left)
         if key is not None and self.items and event.y == self.gutter.top:
             self.post_message(self.TitleClicked(key))

@@ -168,20 +168,11 @@ class VirtualList(ScrollView, Generic[Item], can_focus=True):
         elif bottom > self.scroll_offset.y + self._page:
             self.scroll_to(y=bottom - self._page, animate=False, force=True)
 
-    def _move(self, rows: int) -> None:
+    def action_move_row(self, rows: int) -> None:
         self.cursor = max(0, min(self.cursor + rows, len(self.items) - 1))
 
-    def action_up(self) -> None:
-        self._move(-1)
-
-    def action_down(self) -> None:
-        self._move(1)
-
-    def action_page_up(self) -> None:
-        self._move(-max(1, self._page // self.item_height))
-
-    def action_page_down(self) -> None:
-        self._move(max(1, self._page // self.item_height))
+    def action_move_page(self, pages: int) -> None:
+        self.action_move_row(pages * max(1, self._page // self.item_height))
 
     def action_first(self) -> None:
         self.cursor = 0

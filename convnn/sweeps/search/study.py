@@ -134,7 +134,6 @@ class SearchStudy:
             self._study.tell(number, state=TrialState.PRUNED, skip_if_finished=True)
 
     def fail(self, number: int) -> None:
-        """Tell that a trial has no value."""
         self._study.tell(number, state=TrialState.FAIL, skip_if_finished=True)
 
     @property

@@ -86,20 +86,14 @@ class ComparedTables(VerticalScroll):
         self._can_scroll = any(hidden_columns(table, width, first) for table in (runs, options, *metrics))
         self.query_one(Static).update(Text("\n\n").join(blocks))
 
-    def action_right(self) -> None:
+    def action_move_column(self, columns: int) -> None:
         if not self.border_subtitle:  # all fit: the value cursor of the charts moves
             raise SkipAction
-        if self._can_scroll:
-            self.first_column += 1
-            self._write()
-        else:
-            self.app.say("there are no more columns")
-
-    def action_left(self) -> None:
-        if not self.border_subtitle:
-            raise SkipAction
-        if self.first_column:
-            self.first_column -= 1
+        can_move = self._can_scroll
+        if columns < 0:
+            can_move = self.first_column > 0
+        if can_move:
+            self.first_column += columns
             self._write()
         else:
             self.app.say("there are no more columns")

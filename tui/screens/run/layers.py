@@ -86,7 +86,7 @@ class LayersPane(Pane):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Offer other layers where there are some."""
-        if action in ("next_layer", "previous_layer"):
+        if action == "change_layer":
             return self.has_other_layers
         return super().check_action(action, parameters)
 
@@ -103,15 +103,9 @@ class LayersPane(Pane):
             self.statistic, self.first_layer = statistic, 0
             self._redraw()
 
-    def action_next_layer(self) -> None:
-        self._turn(MAX_CURVES)
-
-    def action_previous_layer(self) -> None:
-        self._turn(-MAX_CURVES)
-
-    def _turn(self, layers: int) -> None:
-        """Show the layers that come before or after."""
-        first = self.first_layer + layers
+    def action_change_layer(self, charts: int) -> None:
+        """Show the layers that come before or after, as many as a chart can show."""
+        first = self.first_layer + charts * MAX_CURVES
         if 0 <= first < self.layer_count:
             self.first_layer = first
             self._redraw()

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 LOADING = "computing the neighbors of all layers in a child process ..."
 NO_CHECKPOINT = "no checkpoint was written yet"
+PAGE = 8  # lines of the list
 MOST_RUNS = 30  # that are offered to compare with
 SPLITS = ("test", "val", "train")
 
@@ -218,17 +219,11 @@ class NeighborsPane(Pane):
             self.pixel = Point(y * layer.patch, x * layer.patch)
             self._redraw()
 
-    def action_up(self) -> None:
-        self._move(-1, 0)
+    def action_move_row(self, rows: int) -> None:
+        self._move(rows, 0)
 
-    def action_down(self) -> None:
-        self._move(1, 0)
-
-    def action_left(self) -> None:
-        self._move(0, -1)
-
-    def action_right(self) -> None:
-        self._move(0, 1)
+    def action_move_column(self, columns: int) -> None:
+        self._move(0, columns)
 
     def on_click(self, event: events.Click) -> None:
         """Move the query to the pixel under the mouse."""
@@ -240,47 +235,29 @@ class NeighborsPane(Pane):
             self.pixel = pixel
             self._redraw()
 
-    def action_page_up(self) -> None:
-        self._scroll_list(-8)
-
-    def action_page_down(self) -> None:
-        self._scroll_list(8)
-
-    def _scroll_list(self, lines: int) -> None:
-        if self.view is not None and (lines < 0 or self.view.hidden_lines):
-            self.first_line = max(0, self.first_line + min(lines, self.view.hidden_lines))
+    def action_move_page(self, pages: int) -> None:
+        if self.view is not None and (pages < 0 or self.view.hidden_lines):
+            self.first_line = max(0, self.first_line + min(pages * PAGE, self.view.hidden_lines))
             self._redraw()
 
-    def action_next_layer(self) -> None:
-        self._change_layer(1)
-
-    def action_previous_layer(self) -> None:
-        self._change_layer(-1)
-
-    def _change_layer(self, steps: int) -> None:
+    def action_change_layer(self, steps: int) -> None:
         if self.inspection is not None:
             slots = list(self.inspection.layers)
             self.slot, self.first_line = slots[(slots.index(self.slot) + steps) % len(slots)], 0
             self._redraw()
 
-    def action_zoom_in(self) -> None:
-        self._zoom(larger=True)
-
-    def action_zoom_out(self) -> None:
-        self._zoom(larger=False)
-
     def action_zoom_reset(self) -> None:
         self.scale = None
         self._redraw()
 
-    def _zoom(self, *, larger: bool) -> None:
+    def action_zoom(self, direction: int) -> None:
         """Draw a pixel with one dot more or less a side; of several pixels a dot, about half or twice as many."""
         if self.view is None:
             return
         scale = self.view.scale
-        if larger and scale < 1:
+        if direction > 0 and scale < 1:
             scale = Fraction(1, scale.denominator // 2)
-        elif larger:
+        elif direction > 0:
             scale += 1
         elif scale > 1:
             scale -= 1

@@ -64,7 +64,6 @@ class Pane(Widget, can_focus=True):
 
 
 def tone_style(widget: Widget, tone: Tone) -> str:
-    """Return the style of a tone in the app's theme."""
     if tone in ("", "bold", "dim"):
         return tone
     color = widget.app.theme_variables[tone]

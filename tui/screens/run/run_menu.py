@@ -81,7 +81,6 @@ class RunMenu:
         self.app, self.run, self.status = app, run, status
 
     def open(self) -> None:
-        """Show what this status allows."""
         title = short_name(self.run.name, NAME_WIDTH)
         dialog = Choice(title, f"The run is {self.status}.", answers_for(self.run, self.status))
         self.app.push_screen(dialog, self._do)
@@ -95,7 +94,6 @@ class RunMenu:
         self.app.say(f"{self.run.name} resumes after any runs before it")
 
     def ask_for_note(self) -> None:
-        """Ask for a line and write it into the history of the run."""
         self.app.push_screen(Prompt("note", "one line, kept with the time and your name"), self._add_note)
 
     def _do(self, word: str | None) -> None:

@@ -137,7 +137,6 @@ class RunScreen(Screen[None]):
         return status
 
     def _poll(self) -> None:
-        """Show what is new in the directory."""
         if self._is_loading or not self._poll_interval.is_over():
             return
         if self.follower is None:

@@ -74,11 +74,8 @@ class SwitchControl(PickControl):
     def action_pick(self) -> None:
         self.pick(self.option.text(not self.is_on))
 
-    def action_next_value(self) -> None:
-        self.pick(self.option.text(True))
-
-    def action_previous_value(self) -> None:
-        self.pick(self.option.text(False))
+    def action_change_value(self, distance: int) -> None:
+        self.pick(self.option.text(distance > 0))
 
     def on_click(self) -> None:
         self.action_pick()
@@ -90,16 +87,10 @@ class ChoiceControl(PickControl):
     def render(self) -> Text:
         return Text(f"{escaped(self.text)} ", no_wrap=True).append("▾", "dim")
 
-    def _pick_neighbor(self, distance: int) -> None:
+    def action_change_value(self, distance: int) -> None:
         choices = self.option.choices
         index = choices.index(self.text) + distance if self.text in choices else 0
         self.pick(choices[index % len(choices)])
-
-    def action_next_value(self) -> None:
-        self._pick_neighbor(1)
-
-    def action_previous_value(self) -> None:
-        self._pick_neighbor(-1)
 
     def action_pick(self) -> None:
         self._list_choices()
@@ -177,11 +168,8 @@ class NumberControl(TextControl):
 
     BINDINGS = bindings("increase", "decrease")
 
-    def action_increase(self) -> None:
-        self.value = step_number(self.option, self.value, 1)
-
-    def action_decrease(self) -> None:
-        self.value = step_number(self.option, self.value, -1)
+    def action_step_number(self, direction: int) -> None:
+        self.value = step_number(self.option, self.value, direction)
 
 
 Control = SwitchControl | ChoiceControl | NumberControl | TextControl

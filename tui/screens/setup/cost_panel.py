@@ -66,7 +66,6 @@ class CostPanel(Widget):
             self.refresh()
 
     def time_steps(self) -> None:
-        """Time a few real steps of the draft."""
         if self.checked is None or self.checked.problems:
             self.app.say("steps can be timed when there are no problems", error=True)
         elif not self.costs.is_timing:

@@ -81,7 +81,6 @@ class CheckedDraft:
 
     @property
     def general_problems(self) -> tuple[Problem, ...]:
-        """The problems that belong to no field of the form."""
         return tuple(problem for problem in self.problems if problem.key not in BY_KEY)
 
     def fixable_problem(self, key: str | None) -> Problem | None:

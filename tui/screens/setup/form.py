@@ -138,20 +138,14 @@ class Form(VerticalScroll, can_focus=False):
                 self._title_on_top = None
             self._reveal(field)
 
-    def _go_to_field(self, distance: int) -> None:
+    def action_go_to_field(self, distance: int) -> None:
         fields = list(self.fields.values())
         focused = self.focused_field
         if focused is not None:
             index = fields.index(focused) + distance
             self.go_to(fields[max(0, min(index, len(fields) - 1))].option.key)
 
-    def action_next_field(self) -> None:
-        self._go_to_field(1)
-
-    def action_previous_field(self) -> None:
-        self._go_to_field(-1)
-
-    def _go_to_section(self, distance: int) -> None:
+    def action_go_to_section(self, distance: int) -> None:
         """Focus the first field of another section, with the title of the section at the top of the view."""
         sections = list(self.titles)
         index = 0
@@ -161,9 +155,3 @@ class Form(VerticalScroll, can_focus=False):
         first_field = next(field for field in self.fields.values() if field.option.section == section)
         self.go_to(first_field.option.key)
         self._title_on_top = self.titles[section]
-
-    def action_next_section(self) -> None:
-        self._go_to_section(1)
-
-    def action_previous_section(self) -> None:
-        self._go_to_section(-1)

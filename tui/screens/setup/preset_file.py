@@ -17,7 +17,6 @@ class PresetFile:
         self.is_edited = False  # since it was loaded
 
     def poll(self) -> None:
-        """Compare the file with what was loaded."""
         self.is_edited = self._read() != self.loaded
 
     def _read(self) -> bytes | None:

@@ -114,7 +114,6 @@ class SetupScreen(Screen[None]):
 
     @property
     def unneeded_keys(self) -> tuple[str, ...]:
-        """The keys of the footer that have no use now."""
         unneeded = ["find-field" if self._is_writing else "find-field-anywhere"]
         unneeded += ["launch", "enqueue"] if self.checked.problems else ["next-problem"]
         if self.checked.fixable_problem(None) is None:
@@ -259,13 +258,7 @@ class SetupScreen(Screen[None]):
         else:
             self.app.say("there is no problem")
 
-    def action_next_problem(self) -> None:
-        self._go_to_problem(1)
-
-    def action_previous_problem(self) -> None:
-        self._go_to_problem(-1)
-
-    def _go_to_problem(self, direction: int) -> None:
+    def action_go_to_problem(self, direction: int) -> None:
         if not self.query_one(Form).go_to_problem(direction):
             self.app.say("there is no problem")
 

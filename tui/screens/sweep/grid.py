@@ -73,29 +73,22 @@ class SweepGrid(VirtualList[SweepRow]):
         super().watch_cursor()
         self.post_message(self.Focused())
 
-    def _move_column(self, distance: int) -> None:
+    def action_move_column(self, columns: int) -> None:
         if self.results is not None:
-            self.column = max(0, min(self.column + distance, len(self.results.cols) - 1))
+            self.column = max(0, min(self.column + columns, len(self.results.cols) - 1))
             self._scroll_to_column()
             self.refresh()
             self.post_message(self.Focused())
-
-    def action_left(self) -> None:
-        self._move_column(-1)
-
-    def action_right(self) -> None:
-        self._move_column(1)
 
     def on_resize(self) -> None:
         super().on_resize()
         self._scroll_to_column()
 
     def on_click(self, event: Click) -> None:
-        """Move the cursor to a cell with one click."""
         x, visible = event.x - self.gutter.left - sum(self._label_widths), self._visible_columns
         column = self.first_column + x // (self._cell_width + 1)
         if x >= 0 and column < self.first_column + visible:
-            self._move_column(column - self.column)
+            self.action_move_column(column - self.column)
         super().on_click(event)
 
     # -- layout -----------------------------------------------------------------------------------------------------

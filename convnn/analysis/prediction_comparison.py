@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from convnn import predictions
 from convnn.analysis.classification import PairedComparison, compare_predictions
+from convnn.analysis.statistics import holm
 from convnn.analysis.verdict import outcome, p_text
 from convnn.errors import UserError
 from convnn.predictions import Predictions
@@ -28,6 +29,16 @@ class PredictionPair:
     comparison: PairedComparison | None
     reason: str | None
     class_names: Sequence[str]
+    adjusted_p: float | None = (
+        None  # by Holm's method over the runs that are compared with the first, where several are
+    )
+
+    @property
+    def p_value(self) -> float | None:
+        """The p of all images, adjusted where it is one of several; None where nothing is compared."""
+        if self.comparison is None or self.adjusted_p is not None:
+            return self.adjusted_p
+        return self.comparison.total.p_value
 
     def class_name(self, number: int) -> str:
         """Return the name of a class, its number where the run has none."""
@@ -40,14 +51,17 @@ class PredictionPair:
         """What the two models differ in, in words, or why that is not known."""
         first, second = self.names
         start = f"{second} - {first}, image by image: "
-        if self.comparison is None or self.predictions is None:
+        p = self.p_value
+        if self.comparison is None or self.predictions is None or p is None:
             return f"{start}not compared: {self.reason}"
-        total = self.comparison.total
+        total, test = self.comparison.total, "McNemar's exact test"
+        if self.adjusted_p is not None:
+            test += ", Holm-adjusted"
         sources = " and ".join(part.source.partition(" on the ")[0] for part in self.predictions)
         return (
             f"{start}{total.difference:+.2f} points on {plural(total.images, f'{self.predictions[0].split} image')}, "
             f"{first} alone is right on {total.first_alone}, {second} alone on {total.second_alone}: "
-            f"{outcome(total.p_value)} ({p_text(total.p_value)}, McNemar's exact test; {sources})"
+            f"{outcome(p)} ({p_text(p)}, {test}; {sources})"
         )
 
     def json(self) -> dict[str, Any]:
@@ -59,8 +73,8 @@ class PredictionPair:
             {"class": self.class_name(number), **result.json(), "adjusted_p": self.comparison.adjusted_p[number]}
             for number, result in self.comparison.by_class.items()
         ]
-        split = self.predictions[0].split
-        return document | {"split": split, "total": self.comparison.total.json(), "classes": classes}
+        split, total = self.predictions[0].split, {**self.comparison.total.json(), "adjusted_p": self.p_value}
+        return document | {"split": split, "total": total, "classes": classes}
 
 
 def compare_runs(runs: Sequence[Run], histories: Sequence[History], names: Sequence[str]) -> list[PredictionPair]:
@@ -68,11 +82,16 @@ def compare_runs(runs: Sequence[Run], histories: Sequence[History], names: Seque
     started = histories[0].started
     class_names = started.classes if started else ()
     first, *others = [_read(run) for run in runs]
-    return [
+    pairs = [
         _pair((names[0], name), first, second, class_names)
         for name, second in zip(names[1:], others, strict=True)
         if first is not None or second is not None
     ]
+    p_values = [pair.comparison.total.p_value for pair in pairs if pair.comparison is not None]
+    if len(p_values) < 2:
+        return pairs
+    adjusted = iter(holm(p_values))
+    return [pair if pair.comparison is None else replace(pair, adjusted_p=next(adjusted)) for pair in pairs]
 
 
 def _read(run: Run) -> Predictions | UserError | None:

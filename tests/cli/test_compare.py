@@ -18,6 +18,7 @@ from support.predictions import random_predictions
 from support.runs import epoch, new
 
 from convnn import predictions
+from convnn.analysis.statistics import holm
 from convnn.events import Epoch, Finished, Started
 from convnn.runs.event_log import append_event, event_line
 from convnn.runs.lock import LOCK_FILE, lock_run
@@ -323,5 +324,9 @@ def test_runs_that_keep_predictions_are_compared_image_by_image(convnn, root):
     assert [row["class"] for row in document[0]["classes"]] == list("abcd")
     assert sum(row["second_alone"] for row in document[0]["classes"]) == alone[1]
     assert document[1]["total"] is None
+    predictions.write(runs[2].path, random_predictions(300, 4, seed=2))
+    totals = [pair["total"] for pair in json.loads(convnn(*line, "--json")[1])["predictions"]]
+    assert [total["adjusted_p"] for total in totals] == pytest.approx(holm([total["p"] for total in totals]))
+    assert convnn(*line)[1].count("McNemar's exact test, Holm-adjusted") == 2
     (runs[2].path / predictions.NAME).write_bytes(b"damaged\x1b[2J")
     assert "cannot be read" in json.loads(convnn(*line, "--json")[1])["predictions"][1]["reason"]

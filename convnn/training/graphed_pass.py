@@ -14,6 +14,7 @@ from convnn.config.schema import RunConfig
 from convnn.training.shared_update import TrainedTensors
 
 WARM_UP_STEPS = 3  # without the graph: caches are filled and kernels tuned, outside of its memory
+STEPS_BEFORE_REPLAY = WARM_UP_STEPS + 1  # the last of which records the graph
 MOST_FLOPS = 1e11  # of a step: on an H200 one of 2.5e11 takes as long to launch as to compute
 TOLERANCE = 1e-2  # relative; the order of atomic additions, not another computation
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -10,9 +11,10 @@ import torch
 from support import training
 
 from convnn.training import graphed_pass
-from convnn.training.graphed_pass import MOST_FLOPS, GraphedPass, pays, record_cuda_graph
+from convnn.training.graphed_pass import MOST_FLOPS, STEPS_BEFORE_REPLAY, GraphedPass, pays, record_cuda_graph
 from convnn.training.shared_update import TrainedTensors
 from convnn.training.trainer import Trainer
+from tui.screens.setup import timing_probe
 
 
 def record_on_cpu(model: torch.nn.Module, fault: str = ""):
@@ -76,6 +78,16 @@ def test_training_is_the_same_with_a_graph_or_where_it_is_turned_off(undisturbed
     assert (trainer.graphed_pass.problem is None, trainer.graphed_pass._replay is not None) == (not fault, not fault)
     (warning, *_) = [*trainer._graph_warning(), None]
     assert ("kernel by kernel" in warning.message and trainer.graphed_pass is None) if fault else warning is None
+
+
+@pytest.mark.parametrize("graphed", [False, True])
+def test_the_time_of_a_step_is_that_of_a_replay(graphed):
+    trainer = Trainer.from_config(training.config(batch_size=4, limit=24))
+    if graphed:
+        run_pass = partial(trainer._run_pass, batch_size=4)
+        trainer.graphed_pass = GraphedPass(run_pass, trainer.state.model, 4, record_on_cpu(trainer.state.model))
+    left_out = STEPS_BEFORE_REPLAY if graphed else timing_probe.WARM_UP_STEPS
+    assert timing_probe._measure(trainer)["steps"] == len(trainer.state.train_loader) - left_out
 
 
 def test_a_capture_that_fails_leaves_the_stream_and_the_generator_as_they_were(monkeypatch):

@@ -33,13 +33,15 @@ def _measure(trainer: Trainer) -> dict[str, object]:
     import torch
 
     from convnn.events import Step
+    from convnn.training.graphed_pass import STEPS_BEFORE_REPLAY
 
     state = trainer.state
+    warm_up = WARM_UP_STEPS if trainer.graphed_pass is None else STEPS_BEFORE_REPLAY
     stream = trainer.run()
     times: list[float] = []
     first_start = total = 0.0
     start = time.perf_counter()
-    while len(times) < WARM_UP_STEPS + MAX_STEPS and total < MAX_SECONDS:
+    while len(times) < warm_up + MAX_STEPS and total < MAX_SECONDS:
         step = state.position.global_step
         event = next(stream)
         if trainer.device.type == "cuda":
@@ -51,7 +53,7 @@ def _measure(trainer: Trainer) -> dict[str, object]:
             start = time.perf_counter()
         elif state.position.step == len(state.train_loader):
             break  # the epoch is over; before, a batch is waited for, which is a part of the next step
-    steady = times[WARM_UP_STEPS:] or times
+    steady = times[warm_up:] or times
     step_time = sum(steady) / len(steady)
     train, test = len(state.train_loader), len(state.data.test or ())
     epoch_time = step_time * (train + FORWARD_SHARE * test)

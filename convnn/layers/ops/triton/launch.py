@@ -95,8 +95,10 @@ def is_correct(kernel: str, x: Tensor, specialization: Hashable, agrees: Callabl
     key = (kernel, x.device, specialization)
     if x.device.type == "meta" or key in _agreeing:
         return True
-    if x.device.type == "cuda" and torch.cuda.is_current_stream_capturing():
-        return False
+    if x.device.type == "cuda":
+        with torch.cuda.device(x.device):
+            if torch.cuda.is_current_stream_capturing():
+                return False
     try:
         problem = "" if agrees() else "its results differ from those of plain torch"
     except (torch.OutOfMemoryError, MemoryError):

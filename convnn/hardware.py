@@ -10,7 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from convnn.errors import Problem
+from convnn.errors import Exit, Problem, UserError
 
 MEMORY_INFO = Path("/proc/meminfo")
 CONTROL_GROUP = Path("/sys/fs/cgroup")
@@ -20,7 +20,14 @@ V2_FILES = "memory.max", "memory.current", "inactive_file"
 NVIDIA = tuple(  # of the driver, of a container or a board that shows a device only, and of Windows' subsystem
     map(
         Path,
-        ("/proc/driver/nvidia/gpus", "/dev/nvidiactl", "/dev/nvidia0", "/dev/dxg", "/usr/lib/wsl/lib/libcuda.so.1"),
+        (
+            "/proc/driver/nvidia/gpus",
+            "/dev/nvidiactl",
+            "/dev/nvidia0",
+            "/dev/nvhost-gpu",
+            "/dev/dxg",
+            "/usr/lib/wsl/lib/libcuda.so.1",
+        ),
     )
 )
 ROCM = Path("/dev/kfd")
@@ -74,6 +81,12 @@ def missing(device: str) -> Problem | None:
         fix="use --device auto, or cpu",
         change={"runtime.device": "auto"},
     )
+
+
+def check_device(name: str) -> None:
+    """Raise UserError where a device named in the configuration is not there, as far as that is known without torch."""
+    if (problem := missing(name)) is not None:
+        raise UserError(problem, Exit.DATA)
 
 
 def free_memory(device: str) -> tuple[str, int | None]:

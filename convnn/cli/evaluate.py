@@ -18,6 +18,7 @@ from convnn.config.options import BY_KEY, OPTIONS, value_at
 from convnn.config.recorded import Settings
 from convnn.config.schema import RunConfig
 from convnn.errors import Exit, Problem, UserError
+from convnn.hardware import check_device
 from convnn.metrics import metric_info
 from convnn.presets.resolve import Resolved, build_config, resolve
 from convnn.runs.lock import lock_run
@@ -120,6 +121,7 @@ def evaluate_checkpoint(
     if RECALIBRATE in typed and recorded_batches and not config.training.bn_recalibrate:
         source = plural(recorded_batches, "training batch", "training batches")
         say(f"note: the checkpoint has BatchNorm's statistics of {source}; those of training are not in it")
+    check_device(config.runtime.device)
     if evaluation.save:
         with lock_run(run.path):  # raises UserError while it trains
             pass

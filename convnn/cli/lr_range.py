@@ -15,6 +15,7 @@ from convnn.cli.output import print_sentences, write_json
 from convnn.config.options import OPTIONS
 from convnn.data.catalog import data_summary
 from convnn.errors import Exit, UserError
+from convnn.hardware import check_device
 from convnn.presets.resolve import Resolved, resolve_with_data
 from convnn.presets.store import read
 from convnn.terminal.console import err, out, say
@@ -64,6 +65,7 @@ def lr_range(
         say(f"note: {note}")
     if resolved.dataset.problem is not None:
         raise UserError(resolved.dataset.problem, Exit.DATA)
+    check_device(config.runtime.device)
     if resolved.dataset.download is not None:
         say(f"note: {data_summary(config.data.dataset, config.data.path, resolved.dataset)}")
     points = _measure(resolved, config, min_lr, max_lr, steps)

@@ -10,6 +10,7 @@ import typer
 from convnn.cli import arguments
 from convnn.cli.end_hooks import EndHooks
 from convnn.cli.run import TrainFlags, follow_step, train
+from convnn.hardware import check_device
 from convnn.presets.resolve import resolve_with_data
 from convnn.terminal.console import say
 
@@ -73,6 +74,8 @@ def resume(
     if fork:
         arguments.refuse({"--take-over": take_over}, "--fork")
     follow_step(resolved.config)
+    if fork or target.recorded_status() != "done":
+        check_device(resolved.config.runtime.device)
     if fork:
         from convnn.worker.fork import fork_run
 

@@ -20,10 +20,11 @@ from convnn.cli.show import run_json
 from convnn.data.catalog import data_summary
 from convnn.errors import Exit, Problem, UserError
 from convnn.gc_pause import gc_paused
+from convnn.hardware import check_device
 from convnn.presets.resolve import resolve_named
 from convnn.repository.state import check_extra, read_code
 from convnn.runs.marker import is_ours
-from convnn.runs.run import is_run, new_run, runs_root
+from convnn.runs.run import check_output, is_run, new_run, runs_root
 from convnn.slurm_job import SlurmError, current_step
 from convnn.terminal.console import err, out, say
 from convnn.text import escaped
@@ -192,21 +193,24 @@ def run(
     if slurm:
         return _submit(config, runs_root(runs), options, max_minutes)
     follow_step(config)
+    check_device(config.runtime.device)
+    root, directory = runs_root(runs), Path(config.output.dir or "")
+    is_resumed = resume and is_run(directory) and is_ours(directory)  # which needs --output_dir
+    target: Run | None = None
+    if is_resumed:
+        target = _unfinished_run(directory, config, root)
+        if target is None:
+            return None
+    elif config.output.dir is not None:
+        check_output(directory, root, takes_over=overwrite)
     code = read_code() if record_code else None  # as it is now: loading data may take minutes
     if not as_json:
         say("loading torch ...")
     with gc_paused():
         from convnn.training import device  # torch comes in here
     device.select_device(config)
-    directory = Path(config.output.dir or "")
-    is_resumed = resume and is_run(directory) and is_ours(directory)  # which needs --output_dir
-    target: Run | None
-    if is_resumed:
-        target = _unfinished_run(directory, config, runs_root(runs))
-    else:
-        target = new_run(config, runs_root(runs), overwrite=overwrite)
     if target is None:
-        return None
+        target = new_run(config, root, overwrite=overwrite)
     flags = TrainFlags(plain, live, as_json, debug, max_minutes, requeue, take_over)
     raise typer.Exit(train(target, config, hooks, flags, resume=is_resumed, code=code))
 

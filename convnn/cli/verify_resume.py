@@ -9,6 +9,7 @@ import typer
 from convnn.cli import arguments
 from convnn.cli.output import write_json
 from convnn.errors import Exit, UserError
+from convnn.hardware import check_device
 from convnn.presets.resolve import resolve_named
 from convnn.terminal.console import out, say
 from convnn.text import plural
@@ -38,6 +39,7 @@ def verify_resume(
     full_config = resolved.checked()
     if resolved.dataset.problem is not None:
         raise UserError(resolved.dataset.problem, Exit.DATA)
+    check_device(full_config.runtime.device)
     from convnn.runs.run import runs_root
     from convnn.worker import resume_trial
 

@@ -82,6 +82,9 @@ def notes(config: RunConfig) -> list[str]:
         surprises.append(
             f"scheduler.step is {step}{after}: the learning rate never decays in {plural(epochs, 'epoch')}"
         )
+    patience = config.training.early_stop
+    if patience is not None and patience + 1 >= epochs:
+        surprises.append(f"training.early_stop is {patience}: it cannot end a run of {plural(epochs, 'epoch')} early")
     if config.runtime.compile and config.runtime.compile_mode == "reduce-overhead" and config.runtime.device == "cpu":
         surprises.append("compile_mode reduce-overhead uses CUDA graphs; on cpu it compiles as default does")
     processes, threads = config.runtime.processes, config.runtime.threads or os.cpu_count() or 1

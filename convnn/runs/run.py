@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import os
 import re
@@ -308,6 +309,21 @@ def _is_leftover(entry: Path) -> bool:
     is_temporary = re.fullmatch(rf"\.({CONFIG}|{MARKER})\.[0-9a-f]{{8}}\.tmp", entry.name) is not None
     is_temporary = is_temporary or re.fullmatch(LEFTOVER, entry.name) is not None
     return is_temporary or (entry.name in UNFINISHED and is_ours(entry.parent))
+
+
+def check_output(directory: Path, root: Path, *, takes_over: bool) -> None:
+    """Raise UserError where no run can be made in a directory, and OSError where it cannot be written.
+
+    With `takes_over` a run of ours in it is no obstacle.
+    """
+    path = directory.resolve()
+    check_directory(path, root)
+    if (problem := not_free(path, takes_over=takes_over)) is not None:
+        raise UserError(problem)
+    folder = next(folder for folder in (path, *path.parents) if folder.exists())
+    if not os.access(folder, os.W_OK | os.X_OK):
+        code = errno.EROFS if os.statvfs(folder).f_flag & os.ST_RDONLY else errno.EACCES
+        raise OSError(code, os.strerror(code), str(folder))
 
 
 def check_directory(path: Path, root: Path) -> None:

@@ -11,7 +11,7 @@ from convnn.terminal.console import draws_in_place, out
 from convnn.text import escaped
 
 NOTABLE_SECONDS = 60.0  # a person may have gone away during what took longer
-LONGEST = 160  # characters: screen drops a sequence of more than 256 bytes
+LONGEST = 160  # bytes: screen drops a sequence of more than 256
 BELL = "\a"
 
 
@@ -24,7 +24,7 @@ def notification(message: str, environment: Mapping[str, str] = os.environ) -> s
     terminal = environment.get("TERM", "")
     if terminal == "linux":
         return BELL
-    text = escaped(message)[:LONGEST]
+    text = escaped(message).encode()[:LONGEST].decode(errors="ignore")
     sequence = f"\x1b]9;convnn: {text}{BELL}"
     if terminal.startswith("rxvt") or "VTE_VERSION" in environment:
         sequence = f"\x1b]777;notify;convnn;{text}{BELL}"

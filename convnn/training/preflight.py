@@ -5,6 +5,7 @@ They leave no trace: buffers are restored, gradients dropped, and every training
 
 from __future__ import annotations
 
+import logging
 import time
 from dataclasses import dataclass
 from statistics import median
@@ -90,6 +91,7 @@ def _compile(
 ) -> dict[str, int]:
     from torch._dynamo.utils import counters
 
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # it warns of a CUDA toolkit without a card
     torch._dynamo.reset()
     counters.clear()
     try:

@@ -62,6 +62,16 @@ def test_a_field_that_is_none_is_named_with_its_flag(words, convnn):
     assert code == 2 and err.startswith(f"error: {flag}: "), err
 
 
+@pytest.mark.skipif(sys.platform == "darwin", reason="where mps may be there")
+def test_a_bad_directory_or_device_is_refused_before_torch_is_loaded(convnn, tmp_path):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "notes").touch()
+    for words, code in ((("--output_dir", str(tmp_path / "full")), Exit.USAGE), (("--device", "mps"), Exit.DATA)):
+        ended, _, err = convnn("run", "quickstart", *words)
+        assert ended == code and "loading torch" not in err, err
+    assert convnn("lr-range", "quickstart", "--device", "mps")[0] == Exit.DATA
+
+
 @pytest.mark.parametrize("words", [["import", ""], ["export", "@last", "--tensorboard", ""], ["runs", "--runs="]])
 def test_an_empty_path_is_not_the_current_folder(words, convnn):
     code, _, err = convnn(*words)

@@ -15,6 +15,7 @@ from convnn.cli import end_hooks
 from convnn.cli.end_hooks import EndHooks
 from convnn.errors import Exit
 from convnn.sweeps.queue import Queue
+from convnn.terminal.notification import notification
 
 TINY = shlex.split("--dataset digits --limit 40 --width 0.0625 --layer Conv2d --batch_size 20 --threads 1 --device cpu")
 KEEP = 'cat > "$CONVNN_RUNS/document.json"; printf %s "$CONVNN_STATUS $CONVNN_RUN$CONVNN_SWEEP" > "$CONVNN_RUNS/said"'
@@ -91,6 +92,11 @@ EndHooks().call("short", 0, dict)
 EndHooks(start=earlier, notifies=False).call("silent", 0, dict)
 EndHooks(start=earlier).call("ctrl+c", 130, dict)
 """
+
+
+def test_a_sequence_is_short_enough_for_screen_in_bytes():
+    sequence = notification("日本語" * 100, {"STY": "1"})
+    assert len(sequence.encode()) <= 256 and sequence.endswith("本\a\x1b\\")
 
 
 def test_a_terminal_is_notified_of_what_took_long():

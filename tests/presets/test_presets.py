@@ -78,6 +78,13 @@ def test_a_flag_mends_what_the_preset_has_wrong():
     assert resolve.resolve(preset, {"layer.K": "4"}).checked().layer.K == 4
 
 
+@pytest.mark.parametrize(("patience", "can_stop"), [(2, True), (3, False)])
+def test_a_patience_that_no_run_of_so_few_epochs_exhausts_is_noted(patience, can_stop):
+    typed = {"training.early_stop": patience, "training.num_epochs": 4, "data.val_share": 0.1}
+    notes = resolve.resolve(None, typed).notes
+    assert any("training.early_stop" in note for note in notes) is not can_stop
+
+
 @pytest.mark.parametrize("path", sorted(Path("presets").glob("*.toml")), ids=lambda path: path.stem)
 def test_our_presets_resolve_and_say_what_they_are(path):
     preset = store.read(str(path))

@@ -161,6 +161,8 @@ def _labeled(groups: Sequence[RunGroup], without: str = "") -> list[tuple[RunGro
     for (group, _), label in zip(rows, labels, strict=True):
         if not without and (not label or counts[label] > 1):
             label = f"{label} {group.runs[0].name}".strip()
+        elif not label and keys:
+            label = f"without {', '.join(key.key for key in keys)}"
         labeled.append((group, label))
     return labeled
 

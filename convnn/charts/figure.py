@@ -173,8 +173,8 @@ def _draw_legend(axes: Axes, handles: Sequence[Any], labels: Sequence[str]) -> N
     columns = max(1, int(width / (size * (HANDLE + LETTER * longest))))
     letters = max(NARROWEST_TEXT, int((width / columns / size - HANDLE) / LETTER))
     wrapped = [wrap(label, max(1, letters * len(label) // max(1, cell_len(label)))) or [""] for label in labels]
-    rows = math.ceil(len(handles) / columns)
-    figure.set_size_inches(width, height + size * rows * (LINE * max(map(len, wrapped)) + LINE_GAP))
+    rows, lines = math.ceil(len(handles) / columns), math.ceil(sum(map(len, wrapped)) / columns)
+    figure.set_size_inches(width, height + size * (LINE * lines + LINE_GAP * rows))
     legend = figure.legend(handles, numbers, loc="outside lower center", ncols=columns, fontsize="x-small")
     _show_raw(legend.get_texts(), ["\n".join(lines) for lines in wrapped])
 

@@ -57,6 +57,7 @@ def test_over_an_option_repeats_are_a_point_and_what_has_none_is_named(root):
     assert data.error_bars and any("1 configuration" in note for note in data.notes)
     words = figure_data(runs_of(root), metric="test_top1", x="layer")
     assert list(words.tick_labels) == ["Conv2d", "ConvNN"]
+    assert [line.label for line in words.lines] == ["K=4", "K=9", "without K"]
     assert figure_data(runs_of(root), x="lr").log_x
     seeds = figure_data([run for run in runs_of(root) if run.name != "plain"], metric="test_top1", x="seed")
     assert [(line.label, list(line.x), line.mean) for line in seeds.lines] == [

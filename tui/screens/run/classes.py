@@ -167,6 +167,8 @@ def _table_lines(table: Table, width: int) -> list[Text]:
     result = [Text(part, "bold") for part in wrap(table.title, max(8, width))]
     if not table.rows:
         return result
-    for header, *rows in blocks(table, width)[0]:
+    for index, (header, *rows) in enumerate(blocks(table, width)[0]):
+        if index:
+            result.append(Text())
         result += [Text(header, "dim"), *map(Text, rows)]
     return result

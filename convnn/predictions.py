@@ -170,7 +170,7 @@ def _predictions(about: dict[str, Any], arrays: dict[str, np.ndarray]) -> Predic
     if about["version"] != VERSION:
         raise ValueError("it is of another version")
     for count in [*counts.values(), 0 if epoch is None else epoch]:
-        if type(count) is not int or not 0 <= count < 1 << 50:
+        if type(count) is not int or not 0 <= count < 1 << 63:
             raise ValueError("its metadata holds a count that is none")
     if counts["num_classes"] > MOST_CLASSES:
         raise ValueError(f"its metadata has more than {MOST_CLASSES:,} classes")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from textwrap import wrap
 from typing import TYPE_CHECKING
 
-from rich.cells import cell_len, set_cell_size
+from rich.cells import cell_len, chop_cells, set_cell_size
 from rich.text import Text
 
 from convnn.analysis.class_order import ClassOrder
@@ -94,7 +94,8 @@ def image_lines(images: Sequence[np.ndarray], captions: Sequence[str], width: in
         height, columns, _ = pixels.shape
         scale = fit_scale(height, columns, IMAGE_ROWS, min(IMAGE_COLUMNS, width))
         lines = HalfBlocks(scaled(pixels, scale), letters=letters).lines()
-        blocks.append([*lines, *map(Text, wrap(escaped(caption), IMAGE_COLUMNS))])
+        words = wrap(escaped(caption), IMAGE_COLUMNS)
+        blocks.append([*lines, *(Text(part) for line in words for part in chop_cells(line, IMAGE_COLUMNS))])
     per_row = max(1, (width + GAP) // (IMAGE_COLUMNS + GAP))
     result = []
     for start in range(0, len(blocks), per_row):

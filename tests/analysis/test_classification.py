@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from scipy.stats import binomtest
 from support.predictions import random_predictions
@@ -26,7 +27,7 @@ from convnn.analysis.classification import (
 )
 from convnn.analysis.classification_report import ClassificationReport
 from convnn.analysis.statistics import proportion_interval
-from convnn.terminal.classification_view import matrix_lines
+from convnn.terminal.classification_view import image_lines, matrix_lines
 
 IMAGES, CLASSES = 400, 7
 
@@ -149,3 +150,12 @@ def test_a_matrix_stays_within_its_cells(classes, width):
     assert (f"most confused of {classes:,} classes: a row" in lines[0].plain) == is_part
     titles = lines[1].plain.split()
     assert (titles[-1] == "rest") == is_part and len(titles) == len(lines) - 2 + is_part
+
+
+def test_images_stay_within_the_width_and_their_captions_are_whole():
+    images = [np.zeros((8, 40, 3), np.uint8)] * 3
+    captions = ["test image 3: " + "漢字" * 20, "a\x1b[2J " + "x" * 60, "cat, taken for dog"]
+    lines = image_lines(images, captions, 80, letters=True)
+    assert all(line.cell_len <= 80 and line.plain.isprintable() for line in lines)
+    text = "".join(line.plain for line in lines)
+    assert (text.count("漢"), text.count("x")) == (20, 61)

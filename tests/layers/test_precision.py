@@ -176,20 +176,20 @@ def test_a_linear_layer_without_half_instructions_is_rounded_once(monkeypatch, b
 
 
 class Products(TorchDispatchMode):
-    """Lists how float32 products are computed on a GPU and on a CPU, at each one of a search."""
+    """Lists how float32 products are computed on a GPU and on a CPU, by the operator of ours that computes them."""
 
     def __init__(self):
         super().__init__()
-        self.precisions = []
-        self.in_search = False
+        self.precisions = {}
+        self.operator = ""
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         if func in OPERATORS:
-            self.in_search = func.name().startswith("convnn::nearest")
+            self.operator = func.name().removeprefix("convnn::")
             with self:
                 return OPERATORS[func].function(*args, **(kwargs or {}))
-        if self.in_search and func.overloadpacket in (torch.ops.aten.bmm, torch.ops.aten.baddbmm):
-            self.precisions.append(precisions())
+        if func.overloadpacket in (torch.ops.aten.bmm, torch.ops.aten.baddbmm):
+            self.precisions.setdefault(self.operator, set()).add(precisions())
         return func(*args, **(kwargs or {}))
 
 
@@ -227,8 +227,19 @@ def test_the_search_multiplies_in_float32_whatever_is_set(choose, metric, layer_
     assert before[0] == "tf32"
     with torch.no_grad(), Products() as products:
         layer(x)
-    assert products.precisions and all(kinds == ("ieee", "ieee") for kinds in products.precisions)
+    search = "nearest_positions" if layer_class is ConvNN2d else "nearest_keys"
+    assert products.precisions[search] == {("ieee", "ieee")}
     assert precisions() == before
+
+
+def test_attention_sums_in_float32_as_its_kernels_do(default_products):
+    """On a card its kernels are compared with it, and the products of projections may be in TF32."""
+    set_float32_products("tf32")
+    layer, x = ConvNNAttention2d(3, 4), torch.randn(2, 3, 12, 12)
+    with Products() as products:
+        layer(x).sum().backward()
+    assert products.precisions["attend"] == products.precisions["attend_backward"] == {("ieee", "ieee")}
+    assert precisions()[0] == "tf32"
 
 
 @pytest.mark.parametrize("kind", ["tf32", "fp32"])

@@ -24,7 +24,7 @@ from torch import Tensor
 from convnn.layers.ops.aggregate import gather_tiles
 from convnn.layers.ops.coordinates import padded_sides
 from convnn.layers.ops.custom_op import operator
-from convnn.layers.ops.similarity import normalize, normalize_backward, score_dtype, unit_vectors
+from convnn.layers.ops.similarity import exact_products, normalize, normalize_backward, score_dtype, unit_vectors
 from convnn.layers.ops.tiles import interior_rows, interior_view
 from convnn.layers.ops.triton import attend as fused
 from convnn.layers.ops.triton import launch
@@ -106,6 +106,7 @@ def _attend_backward_in_registers(
     return by_projections.to(dtype), by_weight.to(weight_dtype).contiguous(), by_bias.to(weight_dtype)
 
 
+@exact_products()
 def _attend_in_tiles(inputs: AttendInputs) -> tuple[Tensor, Tensor]:
     queries, keys, values = split_projections(inputs.projections, inputs.sides, inputs.padding)
     attention = pair_scores(queries, keys, inputs.neighbor_index, *inputs.options).softmax(2)
@@ -166,6 +167,7 @@ def attend_backward(
     return _attend_backward_in_tiles(grad, inputs, attention)
 
 
+@exact_products()
 def _attend_backward_in_tiles(grad: Tensor, inputs: AttendInputs, attention: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     projections, _, keep, weight, _, sides, padding, _ = inputs
     queries, keys, values = split_projections(projections, sides, padding)

@@ -26,7 +26,8 @@ def score_dtype(dtype: torch.dtype) -> torch.dtype:
 def exact_products() -> Iterator[None]:
     """Compute float32 products in float32, whatever is set for the process.
 
-    Scores in TF32 or bfloat16 would change up to two thirds of the neighbors in a map of three channels.
+    Scores in TF32 or bfloat16 would change up to two thirds of the neighbors in a map of three channels, and sums of an
+    attention in TF32 would differ from those of its kernels, which are not products of matrices.
     """
     known: Any = torch.backends  # whose parts have no types
     backends = known.cuda.matmul, known.mkldnn.matmul

@@ -129,6 +129,21 @@ def open_append(path: Path) -> int:
     return _open_checked(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, single_link=True)
 
 
+def append_lines(descriptor: int, data: bytes) -> None:
+    """Append whole lines in one write, so that writers never mix; they begin a line of their own.
+
+    Raises OSError where the disk takes only a part, which is cut off.
+    """
+    size = os.fstat(descriptor).st_size
+    if size and os.pread(descriptor, 1, size - 1) != b"\n":  # a writer was killed in the middle of a line
+        data = b"\n" + data
+    written = os.write(descriptor, data)
+    if written < len(data):
+        if os.fstat(descriptor).st_size == size + written:  # nobody wrote behind it: half a line is no line
+            os.ftruncate(descriptor, size)
+        raise OSError(errno.ENOSPC, f"only {written} of {len(data)} bytes were written")
+
+
 def _open_checked(path: Path, flags: int, *, single_link: bool) -> int:
     try:
         descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC, 0o666)

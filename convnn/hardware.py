@@ -56,10 +56,15 @@ def available_cpus() -> int:
 
 @cache
 def _kernel_boot_id() -> str:
+    return "".join(system_lines(BOOT_ID)).strip()
+
+
+def system_lines(path: Path) -> list[str]:
+    """Return the lines of a file by which the system describes itself; none where it cannot be read."""
     try:
-        return BOOT_ID.read_text(encoding="utf-8").strip()
-    except OSError:
-        return ""
+        return path.read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError):
+        return []
 
 
 def has_cuda() -> bool:
@@ -101,10 +106,7 @@ def free_memory(device: str) -> tuple[str, int | None]:
 
 def _free_host_memory() -> int | None:
     """Return the bytes that the host can spare; in a container or a job, no more than its group may still take."""
-    try:
-        lines = MEMORY_INFO.read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return None
+    lines = system_lines(MEMORY_INFO)
     free = next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable")), None)
     if free is None:
         return None
@@ -129,10 +131,7 @@ class MemoryGroup(NamedTuple):
 
 def _memory_groups() -> Iterator[MemoryGroup]:
     """Yield the limited groups among that of this process and those above it, of either version of control groups."""
-    try:
-        entries = [line.split(":", 2) for line in PROCESS_GROUPS.read_text(encoding="utf-8").splitlines()]
-    except OSError:
-        return
+    entries = [line.split(":", 2) for line in system_lines(PROCESS_GROUPS)]
     for _, controllers, path in (entry for entry in entries if len(entry) == 3):
         if controllers and "memory" not in controllers.split(","):
             continue
@@ -147,10 +146,7 @@ def _read_group(folder: Path, limit_file: str, used_file: str, cache_field: str)
     limit, used = _read_number(folder / limit_file), _read_number(folder / used_file)
     if limit is None or used is None:
         return None
-    try:
-        fields = [line.split() for line in (folder / "memory.stat").read_text(encoding="utf-8").splitlines()]
-    except OSError:
-        fields = []
+    fields = [line.split() for line in system_lines(folder / "memory.stat")]
     cache = next((int(words[1]) for words in fields if words[:1] == [cache_field]), 0)
     return MemoryGroup(limit, max(0, used - cache))
 

@@ -46,11 +46,6 @@ class JobState:
         return self.state in WAITING
 
     @property
-    def has_processes(self) -> bool:
-        """Whether its processes may be alive on some node."""
-        return not self.is_waiting
-
-    @property
     def was_preempted(self) -> bool:
         """Whether it is preempted since its latest start."""
         return self.preempted is not None and self.preempted >= (self.start or 0.0)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from convnn import hardware
+from convnn.hardware import system_lines
 
 SECONDS = 1.0  # between two samples
 MOST_SAMPLES = 10  # that a mean is of: what came before, such as an evaluation, is past
@@ -80,7 +81,7 @@ class CpuReader:
         """Return the time that the CPUs have computed and all their time, in clock ticks."""
         names = {f"cpu{index}" for index in self._cpus}
         busy = total = 0
-        for words in map(str.split, _lines(CPU_TIMES)):
+        for words in map(str.split, system_lines(CPU_TIMES)):
             if words and words[0] in names and all(map(str.isdecimal, words[1:])):
                 times = list(map(int, words[1:9]))  # guests, behind them, are counted as user
                 total += sum(times)
@@ -118,19 +119,12 @@ class GpuReader:
 def _cpu_sensor() -> Path | None:
     """Return the file of the temperature of the CPU, None where there is none."""
     for folder in sorted(SENSORS.glob("hwmon*")):
-        if "".join(_lines(folder / "name")) in CPU_SENSORS:
+        if "".join(system_lines(folder / "name")) in CPU_SENSORS:
             return folder / "temp1_input"
     return None
 
 
 def _numbers(path: Path) -> list[int]:
     """Return the integers at the beginning of a file; none where it cannot be read."""
-    words = " ".join(_lines(path)).split()
+    words = " ".join(system_lines(path)).split()
     return [int(word) for word in words if word.removeprefix("-").isdecimal()]
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        return path.read_text(encoding="utf-8").splitlines()
-    except (OSError, ValueError):
-        return []

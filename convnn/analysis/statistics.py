@@ -10,7 +10,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from statistics import NormalDist
+from statistics import NormalDist, fmean, stdev
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -77,8 +77,6 @@ def proportion_interval(share: float, count: int) -> tuple[float, float]:
 
 def estimate_mean(values: Sequence[float]) -> MeanEstimate:
     """Return the mean of at least one value, with its standard deviation and confidence interval."""
-    from statistics import fmean, stdev  # not before the first frame of the app
-
     sd = stdev(values) if len(values) > 1 else None
     return MeanEstimate(len(values), fmean(values), sd)
 
@@ -162,7 +160,7 @@ def runs_needed(sd: float, effect_size: float, alpha: float = ALPHA) -> int | No
     return None
 
 
-def detectable_effect(sd: float, n: int, alpha: float = ALPHA) -> float | None:
+def detectable_effect(sd: float, n: int) -> float | None:
     """Return the least difference that Welch's t-test of two groups of n runs detects in 80 %, in the unit of `sd`.
 
     None of single runs, which have no variance to be tested by.
@@ -170,11 +168,11 @@ def detectable_effect(sd: float, n: int, alpha: float = ALPHA) -> float | None:
     if n < 2:
         return None
     low, high = 0.0, 1.0
-    while welch_power(n, high, alpha) < POWER:
+    while welch_power(n, high) < POWER:
         low, high = high, 2 * high
     while high - low > 1e-3 * high:
         middle = (low + high) / 2
-        if welch_power(n, middle, alpha) < POWER:
+        if welch_power(n, middle) < POWER:
             low = middle
         else:
             high = middle

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import tomlkit
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -81,7 +79,7 @@ def save_view(name: str, view: View) -> bool:
         raise UserError(message, key="save-view", value=name)
     path, replaces = views_path(), name in read_views()
     document = _document(path)
-    document[name] = _table(view.model_dump(exclude_defaults=True))
+    document[name] = view.model_dump(exclude_defaults=True)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(path, tomlkit.dumps(document))
     return replaces
@@ -103,9 +101,3 @@ def _document(path: Path) -> tomlkit.TOMLDocument:
         return tomlkit.parse(read_text(path))
     except TOMLKitError as error:
         raise UserError(f"not valid TOML: {error}", file=str(path)) from error
-
-
-def _table(values: Mapping[str, Any]) -> tomlkit.items.Table:
-    table = tomlkit.table()
-    table.update(values)
-    return table

@@ -57,11 +57,9 @@ def check(
     from convnn.sweeps.costs import sweep_cost
     from convnn.sweeps.folder import SweepFolder, find_sweep
     from convnn.sweeps.plan import plan_sweep, trained_cells
+    from convnn.sweeps.start import with_seeds
 
-    if seeds is not None:
-        from convnn.sweeps.start import with_seeds
-
-        typed = with_seeds(typed, seeds)
+    typed = with_seeds(typed, seeds)
     root = runs_root(runs)
     past_runs = summaries(root)[0]
     plan = plan_sweep(find_sweep(name, root)[0], typed)

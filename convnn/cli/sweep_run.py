@@ -65,8 +65,7 @@ def run(
     from convnn.runs.run import runs_root
     from convnn.sweeps.start import plan_start, with_seeds
 
-    if seeds is not None:
-        typed = with_seeds(typed, seeds)
+    typed = with_seeds(typed, seeds)
     minutes = _checked_minutes(max_minutes, slurm=slurm)
     options = sbatch_options(sbatch, slurm=slurm)
     hooks = EndHooks(on_finish, not no_notify)

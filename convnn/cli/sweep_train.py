@@ -114,8 +114,7 @@ def commands(
     from convnn.sweeps.slurm import cell_command
     from convnn.sweeps.start import cells_to_train, plan_start, with_seeds
 
-    if seeds is not None:
-        typed = with_seeds(typed, seeds)
+    typed = with_seeds(typed, seeds)
     planned = plan_start(source, runs_root(runs), typed, name=name, extend=extend, again=again)
     for note in planned.notes:
         say(f"note: {note}")

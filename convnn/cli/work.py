@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import time
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,14 +14,13 @@ from convnn.terminal.console import say
 from convnn.text import plural
 
 if TYPE_CHECKING:
-    from convnn.sweeps.work import Worker
+    pass
 
 EXAMPLES = """
 convnn work
 convnn work --slots 2 --threads 4
 convnn work --stop
 """
-RETRY_SECONDS = 10.0  # after the disk refused something
 
 
 def work(
@@ -44,6 +42,7 @@ def work(
     from convnn.sweeps.queue import Queue
     from convnn.sweeps.slots import machine_slots
     from convnn.sweeps.work import Worker, stop_workers
+    from convnn.worker.detached import serve
 
     queue = Queue(runs_root(runs))
     if stop:
@@ -58,29 +57,12 @@ def work(
         for warning in flock_warnings():
             say(f"warning: {warning}")
         say(f"{plural(len(places), 'slot')}: {', '.join(slot.name for slot in places)}; queue {queue.folder}")
-        _serve(worker, once=once)
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) != signal.SIG_IGN:
+                signal.signal(number, _end)
+        serve(lambda: worker.step() or not (once or worker.command is not None), say)
     return None
 
 
-def _serve(worker: Worker, *, once: bool) -> None:
-    from convnn.sweeps.work import POLL_SECONDS
-
-    def end(number: int, frame: FrameType | None) -> None:
-        raise typer.Exit(128 + number)  # the runs are detached and go on
-
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) != signal.SIG_IGN:
-            signal.signal(number, end)
-    refused = ""
-    while True:
-        try:
-            busy, refused = worker.step(), ""
-        except OSError as error:  # a full disk may have room again
-            busy = True
-            if str(error) != refused:
-                refused = str(error)
-                say(f"warning: {refused}; trying again every {RETRY_SECONDS:.0f} s")
-            time.sleep(RETRY_SECONDS)
-        if not busy and (once or worker.command is not None):
-            return
-        time.sleep(POLL_SECONDS)
+def _end(number: int, frame: FrameType | None) -> None:
+    raise typer.Exit(128 + number)  # the runs are detached and go on

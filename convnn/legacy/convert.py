@@ -16,6 +16,7 @@ import tomli_w
 
 from convnn.config.active import inactive_options
 from convnn.config.options import BY_KEY, OPTIONS
+from convnn.config.schema import section_tables
 from convnn.costs import plan
 from convnn.data.catalog import published_info
 from convnn.events import SCHEMA
@@ -85,17 +86,10 @@ def _configuration(typed_values: tuple[tuple[str, type, Any], ...], classes: int
     if dataset.train_images and "data.dataset" in values and "training.batch_size" in values:
         steps = math.ceil(dataset.train_images / config.training.batch_size)
     missing = tuple(option.name for option in absent)
-    return Configuration(_toml(values), "; ".join(reasons) or None, missing, flops, steps)
-
-
-def _toml(values: dict[str, Any]) -> str:
-    """Return values by key as TOML. They may break our rules, so that no RunConfig can hold them."""
-    tables: dict[str, dict[str, Any]] = {}
-    for option in OPTIONS:
-        if option.key in values:
-            value = values[option.key]
-            tables.setdefault(option.section, {})[option.field] = "none" if value is None else value
-    return tomli_w.dumps(tables)
+    # in the order of the schema; they may break our rules, so that no RunConfig can hold them
+    written = {key: "none" if values[key] is None else values[key] for key in BY_KEY if key in values}
+    text = tomli_w.dumps(section_tables(written))
+    return Configuration(text, "; ".join(reasons) or None, missing, flops, steps)
 
 
 def epoch_seconds(metrics: dict[str, float]) -> float:

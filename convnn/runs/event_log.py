@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from convnn.events import KINDS, Event, Step, UnknownEvent, Warned
-from convnn.files import naming, open_append, open_regular, sync_file
+from convnn.files import append_lines, naming, open_append, open_regular, sync_file
 from convnn.json_values import check_depth, json_text
 from convnn.text import plural
 
@@ -58,23 +57,12 @@ def append_event(path: Path, event: Event) -> None:
 
 
 def _write(descriptor: int, event: Event, line: str) -> int:
-    """Write the line of an event in one write, so that writers never mix; all but steps are on disk when this returns.
-
-    Returns the first byte of the line. Raises OSError when the disk takes only a part; the next event then starts on a
-    line of its own.
-    """
+    """Write the line of an event and return its first byte; all but steps are on disk then. Raises OSError."""
     data = line.encode() + b"\n"
-    size = os.fstat(descriptor).st_size
-    if size and os.pread(descriptor, 1, size - 1) != b"\n":
-        data = b"\n" + data
-    written = os.write(descriptor, data)
-    if written < len(data):
-        if os.fstat(descriptor).st_size == size + written:  # nobody wrote behind it: half a line is no line
-            os.ftruncate(descriptor, size)
-        raise OSError(errno.ENOSPC, f"only {written} of the {len(data)} bytes of a line were written")
+    append_lines(descriptor, data)
     if not isinstance(event, Step):
         sync_file(descriptor)
-    return os.lseek(descriptor, 0, os.SEEK_CUR) - len(line.encode()) - 1
+    return os.lseek(descriptor, 0, os.SEEK_CUR) - len(data)
 
 
 def _lasting_lines(descriptor: int) -> list[bytes]:

@@ -218,7 +218,7 @@ def _job_has_ended(note: LockNote) -> bool:
         state = slurm_job.job_state(note.job)
     except slurm_job.SlurmError:
         return False
-    return state is None or not state.has_processes or state.restarts > note.restarts
+    return state is None or state.is_waiting or state.restarts > note.restarts  # a waiting job has no processes
 
 
 def _read_note(directory: Path) -> LockNote | None:

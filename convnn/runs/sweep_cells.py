@@ -6,7 +6,6 @@ killed loses at most the line it was writing.
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import re
@@ -17,7 +16,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from convnn.config.schema import SAFE_NAME
-from convnn.files import naming, open_append, open_regular, sync_file
+from convnn.files import append_lines, naming, open_append, open_regular, sync_file
 from convnn.json_values import check_depth, json_text
 
 SWEEPS, CELLS = ".sweeps", "cells.jsonl"
@@ -101,14 +100,8 @@ def append_cells(path: Path, cells: Iterable[SweepCell]) -> None:
         return
     descriptor = open_append(path)
     try:
-        size = os.fstat(descriptor).st_size
-        if size and os.pread(descriptor, 1, size - 1) != b"\n":
-            data = b"\n" + data  # a writer was killed in the middle of a line
         with naming(path):
-            written = os.write(descriptor, data)
-            if written < len(data):
-                os.ftruncate(descriptor, size)
-                raise OSError(errno.ENOSPC, f"only {written} of {len(data)} bytes were written")
+            append_lines(descriptor, data)
             sync_file(descriptor)
     finally:
         os.close(descriptor)

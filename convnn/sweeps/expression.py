@@ -147,7 +147,7 @@ class _Parser:
             return token.text
         if token.text == "(":
             node = self._sum()
-            self._expect(")")
+            self._close()
             return node
         return self._fail("expected a number, a name or (", token)
 
@@ -159,7 +159,7 @@ class _Parser:
         while self.next.text == ",":
             self._take()
             operands.append(self._sum())
-        self._expect(")")
+        self._close()
         _, count = FUNCTIONS[token.text]
         if count is not None and len(operands) != count:
             self._fail(f"{token.text} takes {count} number, not {len(operands)}", token)
@@ -200,9 +200,9 @@ class _Parser:
         self.index = min(self.index + 1, len(self.tokens) - 1)
         return token
 
-    def _expect(self, mark: str) -> None:
-        if self.next.text != mark:
-            self._fail(f"expected {mark}")
+    def _close(self) -> None:
+        if self.next.text != ")":
+            self._fail("expected )")
         self._take()
 
     def _fail(self, message: str, token: _Token | None = None) -> NoReturn:

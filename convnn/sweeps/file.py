@@ -107,16 +107,12 @@ class Sweep:
 
 def read_sweep(path: Path) -> Sweep:
     """Return the sweep of a file. Raises UserError with everything that is wrong with it."""
-    return parse_sweep(toml.read_text(path, single_link=not is_shipped(path)), path.stem, path)
+    is_shipped = path.parent == shipped_folder()  # an installer may have made it a hard link
+    return parse_sweep(toml.read_text(path, single_link=not is_shipped), path.stem, path)
 
 
 def shipped_folder() -> Path:
     return store.folders()[-1] / "sweeps"
-
-
-def is_shipped(path: Path) -> bool:
-    """Return whether a sweep came with convnn: an installer may have made it a hard link."""
-    return path.parent == shipped_folder()
 
 
 def shipped_sweeps() -> dict[str, Path]:
@@ -459,8 +455,8 @@ class _Reader:
 def _variable_field(name: str, sweep: Sweep) -> Field:
     values = [point.variables[name] for axis in sweep.all_axes for point in axis.points if name in point.variables]
     is_number = all(isinstance(value, int | float) for value in values)
-    return Field(name, "number" if is_number else "text", lambda cell: _variable(cell, name), str)
 
+    def value(cell: Any) -> Any:
+        return cell.variables.get(name, UNKNOWN)
 
-def _variable(cell: Any, name: str) -> Any:
-    return cell.variables.get(name, UNKNOWN)
+    return Field(name, "number" if is_number else "text", value, str)

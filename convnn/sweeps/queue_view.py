@@ -93,13 +93,9 @@ def queue_rows(queue: Queue) -> tuple[list[QueueRow], list[str]]:
 
 def differing_options(entries: Sequence[Entry]) -> list[dict[str, str]]:
     """Return for each entry the active options by name whose values are not the same in all entries."""
-    configured = [_active(entry) for entry in entries]
+    configured = [_active_options(entry.config) for entry in entries]
     keys = [key for key in BY_KEY if len({repr(values.get(key)) for values in configured}) > 1]
     return [{BY_KEY[key].name: BY_KEY[key].text(values[key]) for key in keys if key in values} for values in configured]
-
-
-def _active(entry: Entry) -> dict[str, Any]:
-    return _active_options(entry.config)
 
 
 @lru_cache(maxsize=1024)  # a screen reads a long queue every second or two

@@ -129,8 +129,10 @@ def _space_text(sweep: Sweep) -> str:
     return dump_sweep(replace(sweep, search=fixed, about="", slurm=None))
 
 
-def with_seeds(typed: Mapping[str, str | bool], seeds: str) -> dict[str, str | bool]:
+def with_seeds(typed: Mapping[str, str | bool], seeds: str | None) -> dict[str, str | bool]:
     """Return flags with `--seeds`: a number of seeds from 0 on, or a list. Raises UserError."""
+    if seeds is None:
+        return dict(typed)
     if SEED in typed:
         raise UserError("--seeds and --seed exclude each other", key="seeds", fix="leave one of them out")
     if seeds.isascii() and seeds.isdecimal():

@@ -50,7 +50,6 @@ TEMPORARY = frozenset(  # what a disk or a system refuses for now: the next step
 WORKERS = "workers"
 WORKER_FILE = re.compile(r"\d+-[0-9a-f]{8}")
 STOP, STOP_NOW = "stop", "stop-now"
-POLL_SECONDS = 0.5
 KILL_POINTS = ("work.claimed", "work.named", "work.created", "work.started", "work.reaped", "queue.left")
 
 

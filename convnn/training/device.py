@@ -211,10 +211,7 @@ def _reset_peak() -> None:
 
 def _process_status(name: str) -> int | None:
     """Return a size from /proc/self/status in bytes; None where there is no such file."""
-    try:
-        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return None
+    lines = hardware.system_lines(Path("/proc/self/status"))
     return next((1024 * int(line.split()[1]) for line in lines if line.startswith(f"{name}:")), None)
 
 

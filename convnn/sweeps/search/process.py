@@ -11,10 +11,9 @@ from convnn.files import open_append, read_tail, write_atomic
 from convnn.sweeps.claims import try_claim
 from convnn.sweeps.folder import SweepFolder
 from convnn.text import last_message
-from convnn.worker.detached import start_detached
+from convnn.worker.detached import serve, start_detached
 
-POLL_SECONDS = 0.5
-RETRY_SECONDS = 10.0  # after the disk refused something
+POLL_SECONDS = 0.1
 ENDING_SECONDS = 60.0  # until a coordinator that was told to stop has ended: it may be drawing a trial
 LOG = "coordinator.log"
 LONGEST_TAIL = 1 << 12  # bytes
@@ -37,7 +36,7 @@ def ensure_coordinator(folder: SweepFolder, slots: int | None = None) -> bool:
             if process.returncode != Exit.DONE:
                 raise UserError(f"the search did not start: {log_tail(folder)}")
             break  # another one was first, or there was nothing to do
-        time.sleep(POLL_SECONDS / 5)
+        time.sleep(POLL_SECONDS)
     return True
 
 
@@ -50,19 +49,14 @@ def coordinate(folder: SweepFolder, slots: int | None, say: Callable[[str], None
         from convnn.sweeps.search.coordinator import Coordinator  # loads Optuna, while the claim is held
 
         coordinator = Coordinator(folder, slots, say)
-        is_going_on, refused = True, ""
-        while is_going_on:
-            try:
-                if not claim.is_own:  # this process was stopped for minutes, and one of another node went on
-                    say("another process draws the trials now")
-                    return
-                is_going_on, refused = coordinator.step(), ""
-            except OSError as error:  # a full disk may have room again
-                if str(error) != refused:
-                    refused = str(error)
-                    say(f"warning: {refused}; trying again every {RETRY_SECONDS:.0f} s")
-                time.sleep(RETRY_SECONDS)
-            time.sleep(POLL_SECONDS)
+
+        def step() -> bool:
+            if not claim.is_own:  # this process was stopped for minutes, and one of another node went on
+                say("another process draws the trials now")
+                return False
+            return coordinator.step()
+
+        serve(step, say)
 
 
 def stop_coordinator(folder: SweepFolder) -> None:
@@ -74,7 +68,7 @@ def stop_coordinator(folder: SweepFolder) -> None:
     while folder.is_searching:
         if time.monotonic() > deadline:
             raise UserError(f"the process that draws the trials of {folder.name} does not end", Exit.HELD)
-        time.sleep(POLL_SECONDS / 5)
+        time.sleep(POLL_SECONDS)
 
 
 def log_tail(folder: SweepFolder) -> str:

@@ -12,7 +12,7 @@ import torch
 
 from benchmarks.gpu.count import OperatorCounter
 from convnn.layers import ConvNN2d, ConvNNAttention2d
-from convnn.layers.ops.triton import launch
+from convnn.layers.ops.triton import launch, search
 
 ROOT = Path(__file__).resolve().parents[2]
 SUPPORT = ROOT / "tests" / "support"
@@ -83,6 +83,16 @@ def test_a_launch_counts_as_one_operator_and_no_matrix_of_scores_is_written(laye
     assert counter.calls["search"] == counter.calls["baddbmm"] == 0  # that copies the penalty over all scores
     assert counter.calls["bmm"] + counter.calls["bmm.out"] >= 1
     assert counter.largest >= 2 * 144 * 144
+
+
+@pytest.mark.parametrize(("neighbor", "agrees"), [(1, True), (0, False)])
+def test_a_neighbor_that_rounding_decides_is_as_good(neighbor, agrees):
+    """Distances of queries that are much longer than the candidates are rounded more coarsely than those are."""
+    queries, candidates = torch.full((1, 3, 1), 1e3), torch.tensor([0, 1, 1 - 6e-8])[None, :, None]
+    expected = torch.tensor([[[0, 2], [1, 2], [2, 1]]])
+    index = expected.clone()
+    index[0, int(neighbor == 0), 1] = neighbor
+    assert search.agree(index, expected, queries, candidates, "euclidean", torch.arange(3)) == agrees
 
 
 def test_kernels_are_for_batches_whose_rows_they_can_count():

@@ -16,7 +16,7 @@ from convnn.layers.ops.triton.launch import Launch
 
 MIN_CHANNELS = 16  # of products on tensor cores; with fewer they would multiply mostly zeros
 MAX_COUNT = 32  # neighbors for which what is best so far stays in registers
-TOLERANCE = 2e-5  # of scores, over the largest score: float32 products of up to 1,000 channels, in another order
+TOLERANCE = 2e-5  # of scores, over the largest possible one: float32 products of up to 1,000 channels, in another order
 
 
 class Tiles(NamedTuple):
@@ -124,5 +124,6 @@ def agree(index: Tensor, expected: Tensor, queries: Tensor, candidates: Tensor, 
         candidate = candidates[image, columns[chosen[is_different].long()]].double()
         pairs = (query - candidate).square() if metric == "euclidean" else query * candidate
         scores.append(pairs.sum(1))
-    largest = candidates.double().square().sum(2).nan_to_num().amax().clamp_min(1e-30)
+    query_norm, norm = (rows.double().square().sum(2).nan_to_num().amax().sqrt() for rows in (queries, candidates))
+    largest = (norm * (query_norm + norm)).clamp_min(1e-30)
     return bool((scores[0] - scores[1]).nan_to_num().abs().amax() <= TOLERANCE * largest)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import shlex
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+from convnn import predictions
 from convnn.config.active import active_options
 from convnn.config.options import BY_KEY, value_at
 from convnn.config.schema import RunConfig
@@ -59,6 +61,7 @@ def fork_run(source: Run, config: RunConfig, root: Path) -> tuple[Run, list[str]
     with staged_run(dumps(config, whole=True), config.model.name, config.layer.type, stage, config.run.name) as forked:
         reach("fork.created")
         _write_checkpoints(source, newest, forked)
+        _write_predictions(source, forked)
         reach("fork.saved")
         history = source.history(steps=False)
         events: list[LayerStatistics | Epoch] = [*history.layer_statistics, *history.epochs]
@@ -115,6 +118,15 @@ def _write_checkpoints(source: Run, newest: Checkpoint, forked: Run) -> None:
     checkpoint.write_pointer(forked.path, "last", newest.step)
     if best == newest.path.name:
         checkpoint.write_pointer(forked.path, "best", newest.step)
+
+
+def _write_predictions(source: Run, forked: Run) -> None:
+    """Write the predictions of a run into its fork, where they are of the best checkpoint that the fork begins with."""
+    best = checkpoint.read_pointer(forked.path, "best")
+    with suppress(UserError):  # a damaged file: `convnn evaluate RUN --save` writes one of a fork, too
+        latest = predictions.read(source.path)
+        if latest is not None and best is not None and latest.step == int(best):
+            predictions.write(forked.path, latest)
 
 
 def _epoch(newest: Checkpoint) -> int:

@@ -15,6 +15,7 @@ from support.processes import convnn
 
 from convnn.errors import Exit, UserError
 from convnn.events import Finished, Started
+from convnn.predictions import NAME
 from convnn.runs.find import list_runs
 from convnn.runs.staging import STAGING
 from convnn.worker import checkpoint
@@ -39,8 +40,10 @@ def test_more_epochs_end_as_a_run_that_had_them_from_the_start(tmp_path, options
     longer = training.config(training.SMALL, **options, num_epochs=4)
     forked, notes = fork_run(run, longer, tmp_path)
     assert notes == []
+    assert (forked.path / NAME).read_bytes() == (run.path / NAME).read_bytes()
     assert training.resume(forked).finished.outcome == "done"
     whole, _ = training.train(tmp_path / "whole", longer)
+    assert (forked.path / NAME).read_bytes() == (whole.path / NAME).read_bytes()
     assert forked.history().digest() == whole.history().digest()
     assert training.same_weights(forked, whole)
 

@@ -49,7 +49,7 @@ def machine(bench: BenchOptions) -> dict[str, str]:
 
     from convnn.repository.head import git_commit
     from convnn.training import device
-    from convnn.training.environment import versions
+    from convnn.training.state import versions
 
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),

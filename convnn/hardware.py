@@ -265,7 +265,7 @@ def _nvml_device_called(nvml: Any, name: str) -> Any | None:
     if name.startswith("MIG-"):
         return nvml.nvmlDeviceGetHandleByUUID(name)
     devices = [nvml.nvmlDeviceGetHandleByIndex(row) for row in range(nvml.nvmlDeviceGetCount())]
-    matches = [device for device in devices if _uuid(nvml, device).startswith(name)]  # CUDA takes abbreviations
+    matches = [device for device in devices if nvml.nvmlDeviceGetUUID(device).startswith(name)]  # as CUDA does
     return matches[0] if len(matches) == 1 else None
 
 
@@ -279,11 +279,6 @@ def nvml_device(uuid: str) -> tuple[Any | None, Any | None]:
             except nvml.NVMLError:
                 continue
     return None, None
-
-
-def _uuid(nvml: Any, device: Any) -> str:
-    uuid = nvml.nvmlDeviceGetUUID(device)
-    return uuid.decode() if isinstance(uuid, bytes) else str(uuid)
 
 
 def _visible_devices() -> list[str] | None:

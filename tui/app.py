@@ -195,7 +195,7 @@ class ConvnnApp(App[int]):
         except (OSError, ValueError) as error:
             self.say(f"the theme is not remembered: {error}", error=True)
 
-    # -- services ---------------------------------------------------------------------------------------------------
+    # -- what screens ask for ----------------------------------------------------------------------------------------
 
     def say(self, message: str, *, error: bool = False) -> None:
         """Show a message over the footer for a few seconds, in place of the one before."""

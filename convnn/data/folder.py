@@ -141,9 +141,6 @@ def _size_error(file: str, size: tuple[int, int], size_file: str, expected: tupl
     return UserError(message, Exit.DATA, key="data.resize", fix=fix, change={"data.resize": side})
 
 
-# -- files that cannot be read -----------------------------------------------------------------------------------------
-
-
 def too_many_unreadable(unreadable: int, num_files: int) -> bool:
     """Return whether more than 1 % of the files of a split cannot be read."""
     return unreadable > MAX_UNREADABLE * num_files

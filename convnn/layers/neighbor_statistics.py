@@ -111,9 +111,6 @@ def neighbors_overlap(record: NeighborRecord, rows: Tensor, before: Tensor) -> T
     return 100 * (in_both + torch.minimum(padding_before, padding_now).sum()).float() / others.sum()
 
 
-# -- branches ----------------------------------------------------------------------------------------------------------
-
-
 @contextmanager
 def record_activations(layers: Mapping[str, Branching]) -> Iterator[dict[str, tuple[Tensor, Tensor]]]:
     """Record the norm of what each branch of some layers computes at a position, in the mean, in a forward pass."""

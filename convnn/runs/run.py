@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from convnn.config.options import BY_KEY
 from convnn.errors import Exit, Problem, UserError
+from convnn.events import Step
 from convnn.files import expand_home, sync_directory, write_atomic
 from convnn.runs import marker, text_files, trash
-from convnn.runs.history import History
+from convnn.runs.history import History, Progress
 from convnn.runs.lock import LEFTOVER, LOCK_FILE, is_lock_note, lock_run, remote_host
 from convnn.runs.marker import EVENTS as EVENTS
 from convnn.runs.marker import IMPORTED as IMPORTED
@@ -133,6 +134,17 @@ class Run:
         history = History()
         history.update(self.events_path, steps=steps)
         return history
+
+    def live_progress(self) -> Progress | None:
+        """Return its epochs, and the step at the end of its history; None where that cannot be read."""
+        try:
+            progress = self.history(steps=False).progress
+            event = last_status_event(self.events_path)
+        except (OSError, UserError):
+            return None
+        if isinstance(event, Step) and event.step > progress.step:
+            return progress._replace(step=event.step, epoch=event.epoch)
+        return progress
 
     @damage_named
     def status(self) -> str:

@@ -161,9 +161,6 @@ def _cost(config: RunConfig) -> Plan | None:
     return plan_costs(config, info.image_size, info.num_classes)
 
 
-# -- time ----------------------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class _Speed:
     """Seconds a FLOP of a past run."""
@@ -223,9 +220,6 @@ def _speeds(runs: Iterable[Summary]) -> list[_Speed]:
         if len(speeds) == MAX_TIMED:
             break
     return speeds
-
-
-# -- what repeats can show -----------------------------------------------------------------------------------------
 
 
 def _noise(plan: SweepPlan, runs: Sequence[Summary]) -> NoiseFloor | None:

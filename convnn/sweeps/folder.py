@@ -253,9 +253,6 @@ def _set_keys(sweep: Sweep) -> set[str]:
     return {key for table in tables for key in table} | {key for axis in sweep.all_axes for key in axis.option_keys}
 
 
-# -- which sweep a person means --------------------------------------------------------------------------------------
-
-
 def find_folder(name: str, root: Path) -> SweepFolder:
     """Return the folder of a sweep of a runs folder. Raises UserError (NO_RUN) with the nearest name."""
     names = sweep_names(root)

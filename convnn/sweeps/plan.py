@@ -228,9 +228,6 @@ def done_runs(runs: Iterable[Summary]) -> dict[tuple[tuple[str, str], ...], Summ
     return done
 
 
-# -- flags ---------------------------------------------------------------------------------------------------------
-
-
 def _with_flags(sweep: Sweep, typed: Mapping[str, str | bool]) -> Sweep:
     """Return a sweep with flags over its values, and over its axes."""
     problems: list[Problem] = []
@@ -274,9 +271,6 @@ def _replaced(axes: Sequence[Axis], key: str, new: Axis) -> list[Axis]:
 
 def _without(values: Mapping[str, Value], key: str) -> dict[str, Value]:
     return {name: value for name, value in values.items() if name != key}
-
-
-# -- cells ---------------------------------------------------------------------------------------------------------
 
 
 class _RecordedView:

@@ -13,7 +13,6 @@ from convnn.config.toml import parse_run
 from convnn.errors import UserError
 from convnn.files import folder_entries
 from convnn.runs.history import Progress
-from convnn.runs.progress import live_progress
 from convnn.sweeps.claims import claim_text
 from convnn.sweeps.queue import Entry, Queue
 from convnn.sweeps.slots import SLOTS, short_host_name
@@ -86,7 +85,7 @@ def queue_rows(queue: Queue) -> tuple[list[QueueRow], list[str]]:
         state = queue.status(entry)
         progress = None
         if state != "queued" and (run := queue.run_of(entry)) is not None:
-            progress = live_progress(run)
+            progress = run.live_progress()
         rows.append(QueueRow(index + 1, entry, state, options[index], progress))
     return rows, warnings
 

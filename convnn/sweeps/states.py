@@ -13,7 +13,6 @@ from convnn.errors import UserError
 from convnn.events import PRUNED
 from convnn.json_values import json_value
 from convnn.runs.history import Progress
-from convnn.runs.progress import live_progress
 from convnn.runs.run import Run
 from convnn.runs.slurm_jobs import QUEUED, REQUEUED, SCRIPT, Element, Job, job_of_element, job_status
 from convnn.runs.status import STATUSES
@@ -256,7 +255,7 @@ def _cell_state(
 def _with_progress(state: CellState) -> CellState:
     if state.run is None or not state.is_live:
         return state
-    return replace(state, progress=live_progress(state.run.run))
+    return replace(state, progress=state.run.run.live_progress())
 
 
 def _with_job(state: CellState, folder: SweepFolder) -> CellState:

@@ -129,8 +129,6 @@ class Worker:
             return None
         return STOP_NOW if word == STOP_NOW else STOP
 
-    # -- what has ended ---------------------------------------------------------------------------------------------
-
     def _reap(self) -> None:
         for child in list(self.children):
             code = child.process.poll()
@@ -164,8 +162,6 @@ class Worker:
         if not cause.startswith(("diverged", "stopped", PRUNED)):
             self.queue.count_failure(cause)
         self.say(f"{entry.title} {cause or 'done'}")
-
-    # -- what starts ------------------------------------------------------------------------------------------------
 
     def _start(self, entries: Sequence[Entry]) -> None:
         waiting = [entry for entry in entries if not self._is_trained(entry)]

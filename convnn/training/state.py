@@ -18,13 +18,13 @@ from convnn.metrics import Best, monitored
 from convnn.predictions import Predictions
 from convnn.training import build
 from convnn.training import device as training_device
-from convnn.training.environment import versions
 from convnn.training.layer_statistics import StatisticsState
 from convnn.training.meters import Meters, Stopwatch
 from convnn.training.optimizer_state import checked_state, is_number, load_counters, load_scale, saved_rates
 from convnn.training.process_group import ALONE, ProcessGroup
 from convnn.training.schedule import Schedule
 from convnn.training.shared_update import heads
+from convnn.version import version
 
 if TYPE_CHECKING:
     from convnn.data import LoadedDataset
@@ -372,6 +372,11 @@ def saved_split_seed(plain: Mapping[str, Any], default: int) -> int:
     """Return the seed that drew the images of a checkpoint; those of earlier versions were drawn with the run's own."""
     seed = plain.get("split_seed", plain.get("seed"))
     return seed if type(seed) is int else default
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of the software that results may depend on."""
+    return {"convnn": version(), "torch": torch.__version__}
 
 
 def is_finite(model: nn.Module) -> bool:

@@ -30,7 +30,6 @@ from convnn.repository.head import git_commit
 from convnn.system_metrics import SystemMonitor
 from convnn.training import build
 from convnn.training import device as training_device
-from convnn.training.environment import versions
 from convnn.training.evaluation import Evaluator
 from convnn.training.graphed_pass import GraphedPass, pays
 from convnn.training.layer_statistics import LayerObserver
@@ -39,7 +38,7 @@ from convnn.training.prediction_meter import PredictionMeter
 from convnn.training.preflight import PreflightReport, preflight
 from convnn.training.process_group import ALONE, ProcessGroup
 from convnn.training.shared_update import TrainedTensors
-from convnn.training.state import StateDict, TrainState, build_train_state, saved_split_seed
+from convnn.training.state import StateDict, TrainState, build_train_state, saved_split_seed, versions
 from convnn.training.step_seed import step_seed
 
 SECONDS_PER_STEP_EVENT = 0.5

@@ -85,8 +85,6 @@ class Loop:
             flags.append("--no_use_amp")
         return f"{advice}; try {' or '.join(flags)}"
 
-    # -- between two steps ------------------------------------------------------------------------------------------
-
     def _receive_commands(self) -> None:
         """Queue the command in the control file, and the end of the time limit."""
         now = time.monotonic()

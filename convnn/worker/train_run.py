@@ -130,10 +130,13 @@ def _train(
     limit: TimeLimit | None,
     code: CodeRecord | None,
 ) -> Finished:
-    start_seconds = None if limit is None else max(limit.seconds_left(), SHORTEST_START)
+    deadline = path = position = None
+    if limit is not None:
+        deadline = time.monotonic() + max(limit.seconds_left(), SHORTEST_START)
+    if resume_point is not None:
+        path, position = resume_point.checkpoint.path, resume_point.position
     with ExitStack() as processes:
-        with raised(commands, None if start_seconds is None else time.monotonic() + start_seconds):
-            path = resume_point.checkpoint.path if resume_point else None
+        with raised(commands, deadline):
             group, followers = processes.enter_context(process_group(config, recorder.run.path, path))
             trainer = Trainer.from_config(config, resume_point.state if resume_point else None, group=group)
         if resume_point is not None:
@@ -143,7 +146,7 @@ def _train(
             trainer.state,
             emit=recorder.emit,
             flush_history=recorder.flush,
-            saved=resume_point.position if resume_point else None,
+            saved=position,
             check_lock=recorder.check_lock,
         )
         if not trainer.state.is_complete:

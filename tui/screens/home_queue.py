@@ -96,8 +96,6 @@ class QueuePane:
         texts = [f"{slot.name} {_use(slot.entry_id, names)}" for slot in state.slots]
         return f"{plural(len(texts), 'slot')}:  {'   '.join(texts)}"
 
-    # -- changes ----------------------------------------------------------------------------------------------------
-
     def entry(self, item: QueueItem) -> Entry | None:
         """Return the entry of an item, which may have left the queue; None for a launch that waits in this process."""
         return self._entries.get(item.key) or self._ended.get(item.key)

@@ -106,8 +106,6 @@ class Coordinator:
         texts = [claim_text(path) or "" for path in live_workers(self.queue)]
         return sum(len(text.splitlines()) for text in texts) or self.slots or 1
 
-    # -- what became of trials --------------------------------------------------------------------------------------
-
     def _tell(self, state: SweepState) -> None:
         """Tell the study of every trial that has an outcome."""
         unfinished = self.study.unfinished
@@ -150,8 +148,6 @@ class Coordinator:
         history.update(cell.run.run.events_path, steps=False)
         epochs, values = history.series(self.search.metric)
         return {int(epoch): value for epoch, value in zip(epochs, values, strict=True) if math.isfinite(value)}
-
-    # -- what comes next --------------------------------------------------------------------------------------------
 
     def _draw(self, count: int) -> None:
         """Draw trials until so many are new models that can be trained, or no more are to be drawn."""

@@ -57,8 +57,6 @@ class CompareScreen(Screen[None]):
     def on_mount(self) -> None:
         self.run_worker(self._follow(), name="compare the runs")
 
-    # -- reading ----------------------------------------------------------------------------------------------------
-
     async def _follow(self) -> None:
         """Compare in a thread: at once after a change of metric or reference, and again while a run grows."""
         while True:
@@ -113,8 +111,6 @@ class CompareScreen(Screen[None]):
             self.query_one(ComparedCurves).show(self.comparison)
             self.query_one(LinkedCharts).redraw()
             self._show_settings()
-
-    # -- actions ----------------------------------------------------------------------------------------------------
 
     def action_metric(self) -> None:
         """Choose the metric of the curves, the verdicts and the values at equal points."""

@@ -78,8 +78,6 @@ class CostPanel(Widget):
         self.post_message(self.Measured())
         self.refresh()
 
-    # -- drawing ----------------------------------------------------------------------------------------------------
-
     def render(self) -> Text:
         if self.checked is None:
             return Text("counting ...", "dim")

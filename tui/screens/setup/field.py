@@ -116,8 +116,6 @@ class FormField(Widget):
     def on_click(self) -> None:
         self.control.focus()
 
-    # -- drawing ----------------------------------------------------------------------------------------------------
-
     def render(self) -> Text:
         state = self.state
         name_style, note_style = self._styles()

@@ -91,8 +91,6 @@ class Form(VerticalScroll, can_focus=False):
         for field in self.fields.values():
             field.control.show(draft.text(field.option))
 
-    # -- moving -----------------------------------------------------------------------------------------------------
-
     @property
     def focused_field(self) -> FormField | None:
         focused = self.screen.focused

@@ -91,8 +91,6 @@ class SweepGrid(VirtualList[SweepRow]):
             self.action_move_column(column - self.column)
         super().on_click(event)
 
-    # -- layout -----------------------------------------------------------------------------------------------------
-
     @property
     def _label_widths(self) -> list[int]:
         """Cells of each axis down the side, with a space behind it."""
@@ -129,8 +127,6 @@ class SweepGrid(VirtualList[SweepRow]):
         if count < total:
             last = min(total, self.first_column + count)
             self.border_subtitle = f"columns {self.first_column + 1}-{last} of {total}  ← →"
-
-    # -- drawing ----------------------------------------------------------------------------------------------------
 
     def column_titles(self, width: int) -> Text:
         assert self.results is not None

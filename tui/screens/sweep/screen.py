@@ -77,8 +77,6 @@ class SweepScreen(Screen[None]):
     def on_mount(self) -> None:
         self.run_worker(self._follow(), name="follow the sweep")
 
-    # -- following --------------------------------------------------------------------------------------------------
-
     async def _follow(self) -> None:
         """Read the sweep in a thread again and again while it is in sight."""
         while True:
@@ -136,8 +134,6 @@ class SweepScreen(Screen[None]):
             return "going on"
         end = time.strftime("%a %H:%M", time.localtime(time.time() + state.eta))
         return f"about {duration(state.eta)} left, {end}"
-
-    # -- actions ----------------------------------------------------------------------------------------------------
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Name the key of the menu after what the sweep can do now."""

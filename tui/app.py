@@ -14,7 +14,6 @@ from textual.app import App, SystemCommand
 from textual.binding import ActiveBinding, Binding
 from textual.notifications import SeverityLevel
 from textual.screen import Screen
-from textual.widgets import Input, TextArea
 
 from convnn import hardware
 from convnn.analysis.fields import get_field
@@ -211,11 +210,6 @@ class ConvnnApp(App[int]):
     def runs(self) -> list[Summary]:
         """The runs as last read, newest first."""
         return self.run_feed.runs
-
-    @property
-    def typing(self) -> bool:
-        """Whether the focused widget takes letters as text."""
-        return isinstance(self.focused, Input | TextArea)
 
     def launch(self, config: RunConfig, preset: str | None = None, forks: Run | None = None) -> Launch:
         """Train a configuration, after the launches before it."""

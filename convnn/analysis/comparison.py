@@ -125,9 +125,6 @@ class ComparedRun:
             return None
         return self.history.epochs[ended - 1].metrics.get(metric)
 
-    def last(self, metric: str) -> float | None:
-        return self.history.last(metric)
-
     @property
     def epoch_seconds(self) -> float | None:
         """Mean training time per epoch in seconds."""
@@ -306,7 +303,8 @@ def best_label(metric: str) -> str:
 
 def metric_rows(runs: Sequence[ComparedRun], metric: str) -> list[MetricRow]:
     """Return every metric at the last epoch, `metric` at the best epoch and at equal costs, and the costs."""
-    rows = [MetricRow(name, "last epoch", [run.last(name) for run in runs]) for name in compared_metrics(runs, metric)]
+    names = compared_metrics(runs, metric)
+    rows = [MetricRow(name, "last epoch", [run.history.last(name) for run in runs]) for name in names]
     best = [run.history.best(metric) or (None, None) for run in runs]
     rows.append(MetricRow(metric, best_label(metric), [value for value, _ in best]))
     rows.append(MetricRow("epoch", best_label(metric), [epoch for _, epoch in best]))

@@ -29,9 +29,7 @@ class PredictionPair:
     comparison: PairedComparison | None
     reason: str | None
     class_names: Sequence[str]
-    adjusted_p: float | None = (
-        None  # by Holm's method over the runs that are compared with the first, where several are
-    )
+    adjusted_p: float | None = None  # by Holm's method, where several runs are compared with the first
 
     @property
     def p_value(self) -> float | None:

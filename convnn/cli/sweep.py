@@ -20,6 +20,7 @@ from convnn.terminal.console import out
 from convnn.text import one_line, plural
 
 if TYPE_CHECKING:
+    from convnn.runs.summary import Summary
     from convnn.sweeps.costs import SweepCost
     from convnn.sweeps.folder import SweepFolder
     from convnn.sweeps.plan import Cell, SweepPlan
@@ -118,7 +119,7 @@ def _try_slurm(folder: SweepFolder, plan: SweepPlan, left: Sequence[Cell]) -> st
         return "not on this machine, so that [slurm] is not tried"
 
 
-def plan_lines(plan: SweepPlan, trained: Mapping[int, str], cost: SweepCost) -> list[str]:
+def plan_lines(plan: SweepPlan, trained: Mapping[int, Summary], cost: SweepCost) -> list[str]:
     """Return the cells in numbers, and the cost of those that are left to train."""
     if plan.sweep.search is not None:
         return _search_lines(plan, plan.sweep.search, cost)
@@ -159,23 +160,23 @@ def _search_lines(plan: SweepPlan, search: Search, cost: SweepCost) -> list[str]
     return lines
 
 
-def _cell_table(cells: Sequence[Cell], trained: dict[int, str]) -> Table:
+def _cell_table(cells: Sequence[Cell], trained: Mapping[int, Summary]) -> Table:
     columns = [Column("cell", right=True), Column("name"), Column("seed", right=True), Column("state")]
     rows = [[str(cell.index), cell.name, str(cell.seed), _state(cell, trained)] for cell in cells]
     return Table(columns, rows, key_columns=1)
 
 
-def _state(cell: Cell, trained: dict[int, str]) -> str:
+def _state(cell: Cell, trained: Mapping[int, Summary]) -> str:
     if cell.reason:
         return one_line(cell.reason)
     if cell.same_as is not None:
         return f"= cell {cell.same_as}"
     if cell.index in trained:
-        return f"trained: {trained[cell.index]}"
+        return f"trained: {trained[cell.index].name}"
     return "to train"
 
 
-def _document(plan: SweepPlan, trained: dict[int, str], cost: SweepCost, sbatch: str | None) -> dict[str, Any]:
+def _document(plan: SweepPlan, trained: Mapping[int, Summary], cost: SweepCost, sbatch: str | None) -> dict[str, Any]:
     counts = {
         "cells": len(plan.cells),
         "infeasible": len(plan.infeasible),
@@ -194,21 +195,21 @@ def _document(plan: SweepPlan, trained: dict[int, str], cost: SweepCost, sbatch:
     return {"sweep": plan.sweep.name, "plan": counts, **document}
 
 
-def _cell_json(cell: Cell, trained: dict[int, str]) -> dict[str, Any]:
-    state = "to train"
+def _cell_json(cell: Cell, trained: Mapping[int, Summary]) -> dict[str, Any]:
+    state, run = "to train", None
     if cell.is_infeasible:
         state = "infeasible"
     elif cell.same_as is not None:
         state = "same"
     elif cell.index in trained:
-        state = "done"
+        state, run = "done", trained[cell.index].name
     return {
         "index": cell.index,
         "name": cell.name,
         "seed": cell.seed,
         "options": {key: json_value(cell.varied[key]) for key in cell.varied_keys},
         "state": state,
-        "run": trained.get(cell.index),
+        "run": run,
         "same_as": cell.same_as,
         "reason": cell.reason or None,
     }

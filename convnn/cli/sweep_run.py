@@ -246,8 +246,7 @@ def _show_plan(planned: PlannedSweep) -> None:
         say(f"note: {note}")
     if planned.plan.sweep.about:
         out().print_line(planned.plan.sweep.about, "bold")
-    trained = {index: run.name for index, run in planned.trained.items()}
-    for line in plan_lines(planned.plan, trained, planned.cost):
+    for line in plan_lines(planned.plan, planned.trained, planned.cost):
         out().print_line(line)
     if planned.state is not None:
         out().print_line(f"  it was started before: {planned.state.counts_text()}")

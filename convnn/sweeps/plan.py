@@ -212,11 +212,10 @@ def _model_key(texts: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
     return tuple(items)
 
 
-def trained_cells(plan: SweepPlan, runs: Iterable[Summary]) -> dict[int, str]:
-    """Return the names of the runs that trained cells to their end already, by the index of the cell."""
-    trained = done_runs(runs)
-    cells = {cell.index: trained.get(cell.key) for cell in plan.to_train}
-    return {index: run.name for index, run in cells.items() if run is not None}
+def trained_cells(plan: SweepPlan, runs: Iterable[Summary]) -> dict[int, Summary]:
+    """Return the runs that trained cells to their end already, by the number of the cell."""
+    done = done_runs(runs)
+    return {cell.index: done[cell.key] for cell in plan.to_train if cell.key in done}
 
 
 def done_runs(runs: Iterable[Summary]) -> dict[tuple[tuple[str, str], ...], Summary]:

@@ -22,7 +22,7 @@ from convnn.sweeps.costs import SweepCost, sweep_cost
 from convnn.sweeps.dump import dump_sweep, same_cells
 from convnn.sweeps.file import Sweep
 from convnn.sweeps.folder import SweepFolder, cell_id, find_sweep, named
-from convnn.sweeps.plan import SweepPlan, done_runs, plan_sweep
+from convnn.sweeps.plan import SweepPlan, plan_sweep, trained_cells
 from convnn.sweeps.queue import Entry, Queue, resuming_entry
 from convnn.sweeps.search.settings import Search, check_packages
 from convnn.sweeps.slurm import common_processes, submit, sweep_job
@@ -99,8 +99,7 @@ def plan_sweep_start(
     runs = summaries(root)[0]
     trained: dict[int, Summary] = {}
     if not (again or plan.sweep.trains_same or plan.sweep.search):
-        done = done_runs(runs)
-        trained = {cell.index: done[cell.key] for cell in plan.to_train if cell.key in done}
+        trained = trained_cells(plan, runs)
     state = None
     if folder.is_there:
         state = read_state(folder, runs)

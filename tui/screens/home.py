@@ -10,7 +10,6 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from textual import on
-from textual.actions import SkipAction
 from textual.app import ComposeResult
 from textual.containers import Container, Vertical
 from textual.screen import ModalScreen, Screen
@@ -346,8 +345,6 @@ class HomeScreen(Screen[None]):
         self.show_lists()
 
     def action_filter(self) -> None:
-        if self.app.typing:
-            raise SkipAction
         self.query_one(FilterBar).open()
 
     @on(FilterBar.Changed)

@@ -6,7 +6,6 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from textual import on
-from textual.actions import SkipAction
 from textual.app import ComposeResult
 from textual.screen import Screen
 
@@ -276,8 +275,6 @@ class RunsScreen(Screen[None]):
         self.rearrange()
 
     def action_filter(self) -> None:
-        if self.app.typing:
-            raise SkipAction
         self.query_one(FilterBar).open()
 
     @on(FilterBar.Changed)

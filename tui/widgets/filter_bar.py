@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os.path
 from collections.abc import Sequence
-from itertools import takewhile
 from typing import ClassVar
 
 from rich.text import Text
 from textual import events, on
+from textual.actions import SkipAction
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Vertical
@@ -45,10 +46,7 @@ class FilterInput(Input):
         if not completions:
             self.screen.focus_next()
             return
-        common = "".join(
-            characters[0]
-            for characters in takewhile(lambda characters: len(set(characters)) == 1, zip(*completions, strict=False))
-        )
+        common = os.path.commonprefix(completions)  # noqa: RUF071 character by character
         self.value = common if len(common) > len(self.value) else completions[0]
         self.cursor_position = len(self.value)
 
@@ -92,6 +90,9 @@ class FilterBar(Vertical):
         self.set_class(bool(text), "-open")
 
     def open(self) -> None:
+        """Take what is typed, unless a text does already."""
+        if isinstance(self.screen.focused, Input):
+            raise SkipAction
         self.add_class("-open")
         self.screen.set_focus(self.input)
 

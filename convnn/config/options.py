@@ -18,6 +18,7 @@ Value = bool | int | float | str | tuple[str, ...] | None
 TRUE, FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 NOUNS = {"int": "a whole number", "float": "a number", "bool": "true or false", "words": "a list of words"}
 MAX_SHOWN_BOUND = 2**31  # a larger upper bound is a limit of the machine, not worth saying
+MAX_INT = 2**63  # whole numbers are below it, as in TOML
 
 
 @dataclass(frozen=True)
@@ -61,24 +62,27 @@ class Option:
         """The opposite of an on/off flag."""
         return f"--no_{self.name}"
 
-    def allowed(self) -> str:
-        """Return what the option takes, in words: "one of cosine, euclidean", "a whole number of at least 1"."""
+    def allowed(self, value: Any = None) -> str:
+        """Return what the option takes, in words: "one of cosine, euclidean", "a whole number of at least 1".
+
+        An upper bound that limits nobody is named where a refused value is beyond it.
+        """
         if self.choices:
             words = "one of " + ", ".join(self.choices)
         elif self.kind == "words" and self.hint:
             words = "words without spaces or commas"
         else:
-            words = self.hint or f"{NOUNS.get(self.kind, 'text')} {self._range()}".rstrip()
+            words = self.hint or f"{NOUNS.get(self.kind, 'text')} {self._range(value)}".rstrip()
         if self.optional:
             words += ", or none"
         return words
 
-    def _range(self) -> str:
+    def _range(self, value: Any) -> str:
         bounds = []
         if self.lower is not None:
             word = "above" if self.open_lower else "of at least"
             bounds.append(f"{word} {self.lower:g}")
-        if self.upper is not None and self.upper <= MAX_SHOWN_BOUND:
+        if self.upper is not None and (self.upper <= MAX_SHOWN_BOUND or _as_number(value) >= self.upper):
             word = "below" if self.open_upper else "at most"
             bounds.append(f"{word} {self.upper:g}")
         return " and ".join(bounds)
@@ -143,7 +147,7 @@ class Option:
         """Return the problem that `value` is not allowed here, with the nearest value that is."""
         nearest_value = self._nearest(value)
         return Problem(
-            f"{self.key} is {_shown(value)}: must be {self.allowed()}",
+            f"{self.key} is {_shown(value)}: must be {self.allowed(value)}",
             key=self.key,
             value=value,
             fix=f"use {self.flag_text(nearest_value)}".rstrip(),
@@ -163,7 +167,7 @@ class Option:
 
     def _inside(self, value: float) -> Value:
         """Return the allowed number nearest to `value`; the default where that is an open bound."""
-        if not math.isfinite(value):
+        if not math.isfinite(value) or (self.kind == "int" and abs(value) >= MAX_INT):
             return self.default
         is_open = False
         if self.lower is not None and value <= self.lower:
@@ -173,6 +177,16 @@ class Option:
         if is_open:
             return self.default
         return int(value) if self.kind == "int" else float(value)
+
+
+def _as_number(value: Any) -> float:
+    """Return a refused value as a number; NaN where it is none."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
+    except (TypeError, ValueError):
+        return math.nan
 
 
 def _shown(value: Any) -> str:

@@ -11,8 +11,8 @@ from typing import NamedTuple
 from convnn.files import open_regular
 
 COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")  # SHA-1 or SHA-256
-LARGEST = 1 << 16  # bytes of a file of git's, or of a line of `packed-refs`, that are read
-MAX_PACKED = 10_000_000  # lines of `packed-refs`, one for each branch and tag
+LARGEST = 1 << 12  # bytes of a file of git's, or of a line of `packed-refs`, that are read
+MAX_PACKED = 5_000_000  # lines of `packed-refs`, one for each branch and tag
 MAX_SYMBOLIC = 5  # names that lead to a branch, as git follows them
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from convnn.config.command_line import command_flag, command_flag_problem
-from convnn.config.options import BY_KEY, BY_NAME, SECTIONS, Option, Value, nearest_option
+from convnn.config.options import BY_KEY, BY_NAME, MAX_INT, SECTIONS, Option, Value, nearest_option
 from convnn.config.recorded import SEED
 from convnn.errors import Problem, UserError, did_you_mean
 
@@ -107,7 +107,7 @@ def checked_value(option: Option, value: Any) -> Value:
         fix = f'write [[derive]] and set = {{ {option.key} = "{value}" }}'
         raise UserError(message, key=option.key, value=value, fix=fix)
     try:
-        if option.kind == "int" and isinstance(value, float) and value.is_integer():
+        if option.kind == "int" and isinstance(value, float) and value.is_integer() and abs(value) < MAX_INT:
             value = int(value)
         return option.validate(value)
     except ValueError:

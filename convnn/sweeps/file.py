@@ -261,7 +261,10 @@ class _Reader:
             self._fail(f"seeds is {value}: must be from 1 to {MAX_SEEDS}, or a list", "seeds", value, fix)
             return None
         if not isinstance(value, list) or not 1 <= len(value) <= MAX_SEEDS:
-            self._fail(f"seeds is a number, or a list of at most {MAX_SEEDS} seeds", "seeds", value, fix)
+            self._fail(f"seeds is a whole number, or a list of at most {MAX_SEEDS} seeds", "seeds", value, fix)
+            return None
+        if any(isinstance(item, float) for item in value):
+            self._fail(f"seeds is {value}: must be whole numbers", "seeds", value, fix)
             return None
         seeds = [seed for item in value if isinstance(seed := self._try(checked_value, BY_KEY[SEED], item), int)]
         if len(set(seeds)) < len(seeds):

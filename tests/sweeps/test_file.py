@@ -143,6 +143,8 @@ def test_axes_are_lists_and_ranges_with_both_ends(text, expected):
         ("axis = 3", "Did you mean axes"),
         ("seeds = 0", "from 1 to"),
         ("seeds = [1, 1]", "twice"),
+        ("seeds = [1e3]", "must be whole numbers"),
+        ("[axes]\nK = [1, 1e300]", r"layer.K is 1e\+300: .* 9$"),
         ("seeds = [-1]", "training.seed is -1"),
         ("same = 'trian'", "Did you mean train"),
         ("base = 'publishd-branching'", "Did you mean published-branching"),

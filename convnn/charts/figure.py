@@ -77,7 +77,7 @@ def draw_figure(data: FigureData, suffix: str, *, about: str, style: str | None 
     from matplotlib.figure import Figure
 
     cycle = cycler(linestyle=DASHES) * cycler(color=COLORS)
-    ours = {"axes.prop_cycle": cycle, "pdf.fonttype": 42, "svg.hashsalt": "convnn"}
+    ours = {"axes.prop_cycle": cycle, "pdf.fonttype": 42}
     # what a person configured stays
     ours = {
         name: value for name, value in ours.items() if matplotlib.rcParams[name] == matplotlib.rcParamsDefault[name]
@@ -87,6 +87,8 @@ def draw_figure(data: FigureData, suffix: str, *, about: str, style: str | None 
         warnings.simplefilter("always")
         try:
             with matplotlib.style.context([] if style is None else _style_source(style)):
+                if matplotlib.rcParams["svg.hashsalt"] is None:  # the style `default` sets every value
+                    matplotlib.rcParams["svg.hashsalt"] = "convnn"
                 figure = Figure(layout="constrained")
                 _draw(figure.add_subplot(), data)
                 figure.savefig(target, format=suffix[1:], metadata=_metadata(suffix, escaped(about)))

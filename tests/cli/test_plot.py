@@ -90,6 +90,8 @@ def test_the_same_figure_is_the_same_bytes_with_its_command(suffix):
     data = FigureData("$\\frac{", "\\alpha$$", [gap, gap])
     image, _ = draw_figure(data, suffix, about="convnn plot <x> & 'y'")
     assert image == draw_figure(data, suffix, about="convnn plot <x> & 'y'")[0]
+    default, again = (draw_figure(data, suffix, about="", style="default")[0] for _ in range(2))
+    assert default == again
     assert b"convnn plot" in image
 
 

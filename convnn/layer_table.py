@@ -158,6 +158,11 @@ def inner_side(side: Side, shuffle_pattern: str, shuffle_scale: int) -> Side:
     return side[0] // scale, side[1] // scale
 
 
+def window_reach(kernel_size: int) -> tuple[int, int]:
+    """Return how many positions the window of a convolution with padding "same" reaches before and after its own."""
+    return (kernel_size - 1) // 2, kernel_size // 2
+
+
 def conv2d_cost(in_channels: int, out_channels: int, side: Side, *, kernel_size: int, bias: bool) -> Cost:
     return convolution(in_channels, out_channels, kernel_size**2, side[0] * side[1], bias=bias)
 

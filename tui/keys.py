@@ -102,7 +102,7 @@ KEYS = {
     "smooth": Key("e", "smooth", "smooth the curves"),
     "zoom-in": Key("plus", "zoom in", "zoom in", "+", action="zoom(1)"),
     "zoom-out": Key("minus", "zoom out", "zoom out", "-", action="zoom(-1)"),
-    "zoom-reset": Key("0", "zoom reset", "show the whole curves"),
+    "zoom-reset": Key("0", "zoom reset", "show the whole curves or the whole image"),
     "next-layer": Key(
         "right_square_bracket", "next layer", "to the next layer of the model", "]", action="change_layer(1)"
     ),

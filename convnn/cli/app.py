@@ -6,6 +6,7 @@ import gc
 import inspect
 import os
 import sys
+import warnings
 from collections.abc import Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -277,6 +278,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     words = sys.argv[1:] if arguments is None else arguments
     as_json = "--json" in words or "--format=json" in words or ("--format", "json") in pairwise(words)
     prepare_streams()
+    warnings.filterwarnings("ignore", "Using padding='same' with even kernel")  # torch, of what no option changes
     if "CONVNN_LOCKS" in os.environ:  # a worker of the queue started this process
         import_module("convnn.runs.file_lock").inherit()
     try:

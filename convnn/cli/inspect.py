@@ -18,8 +18,6 @@ from convnn.terminal.console import say
 if TYPE_CHECKING:
     from convnn.neighbors.inspection import Inspection, LayerNeighbors, Point
     from convnn.runs.run import Run
-    from convnn.worker.inspect_run import InspectedImage
-    from convnn.worker.load_run import TrainedRun
 
 FORMATS = (".png", ".svg", ".json", ".safetensors")
 EXAMPLES = """
@@ -50,6 +48,10 @@ def inspect(
     query: Annotated[
         str | None,
         typer.Option("--at", metavar="Y,X", help="pixel of the query from the top left, from 0; without it the center"),
+    ] = None,
+    data_path: Annotated[
+        str | None,
+        typer.Option("--data_path", metavar="DIR", help="where the data set is now, if the run read it elsewhere"),
     ] = None,
     checkpoint: Annotated[
         str,
@@ -94,14 +96,18 @@ def inspect(
         point = _point(query)
     _check_layer(target, layer)
     _check_checkpoint(checkpoint)
+    source = _image_source(image, split, data_path)
     say(f"inspecting {target.name}: loading torch ...")
-    from convnn.worker.inspect_run import image_size, inspect_run
+    from convnn.worker.inspect_run import image_of_file, image_of_split, image_size, inspect_run
     from convnn.worker.load_run import TrainedRun
 
     trained = TrainedRun(target)
     trained.find_checkpoint(checkpoint)
     pixel = _checked_pixel(image_size(trained), point)
-    inspected_image = _image(trained, checkpoint, image, split)
+    if isinstance(source, Path):
+        inspected_image = image_of_file(trained, source)
+    else:
+        inspected_image = image_of_split(trained, checkpoint, split or "test", source, data_path)
     inspection = inspect_run(trained, checkpoint, inspected_image)
     chosen = _layer_neighbors(inspection, layer)
     other_inspection = None
@@ -137,7 +143,7 @@ def _against(reference: str, target: Run, root: Path) -> tuple[Run, str]:
     name, separator, checkpoint = reference.rpartition(":")
     if not separator or not (checkpoint in arguments.CHECKPOINTS or _is_number(checkpoint)):
         name, checkpoint = reference, "best"  # the colon of @best:METRIC
-    if name:
+    if name or not separator:  # "" is no checkpoint of the same run
         target = find_run(name, root)
     return target, checkpoint
 
@@ -172,20 +178,20 @@ def _check_layer(run: Run, name: str | None) -> None:
         raise UserError(message, key="layer", value=name, fix=f"choose one of {', '.join(known)}")
 
 
-def _image(trained: TrainedRun, checkpoint: str, image: str, split: str | None) -> InspectedImage:
-    from convnn.worker.inspect_run import image_of_file, image_of_split
-
+def _image_source(image: str, split: str | None, data_path: str | None) -> int | Path:
+    """Return the number of an image of the data set, or the path of a file. Raises UserError where it is neither."""
     if _is_number(image) and len(image) < 10:
         if split is not None and split not in arguments.SPLITS:
             raise UserError(arguments.unknown_choice("split", split, arguments.SPLITS))
-        return image_of_split(trained, checkpoint, split or "test", int(image))
+        return int(image)
     path = Path(image).expanduser()
     if not path.is_file():
         message, fix = f"--image is {image!r}: there is no such file", "give the path of an image, or a number from 0"
         raise UserError(message, Exit.DATA, key="image", value=image, fix=fix)
-    if split is not None:
-        raise UserError("--split is for images of the data set", key="split", fix="leave it out")
-    return image_of_file(trained, path)
+    for key, value in (("split", split), ("data_path", data_path)):
+        if value is not None:
+            raise UserError(f"--{key} is for images of the data set", key=key, fix="leave it out")
+    return path
 
 
 def _layer_neighbors(inspection: Inspection, name: str | None) -> LayerNeighbors:

@@ -27,6 +27,7 @@ from math import prod
 import torch
 from torch import Tensor, nn
 
+from convnn.layer_table import window_reach
 from convnn.layers.branching import Branching1d, Branching2d
 from convnn.layers.neighbor_record import NeighborRecord
 from convnn.layers.ops.coordinates import interior_positions, neighbor_offsets, padded_sides, position_lines
@@ -50,7 +51,8 @@ def neighbor_statistics(record: NeighborRecord, pool: Tensor | None, *, window: 
     others = offsets.any(0)
     on_map = others & is_on_map(index, sides, padding)
     count = on_map.sum()
-    outside = on_map & (offsets.abs().amax(0) > window // 2)
+    before, after = window_reach(window)
+    outside = on_map & ((offsets < -before) | (offsets > after)).any(0)
     distances = offsets.float().square().sum(0).sqrt() * on_map
     candidates = _candidates(pool, sides, padding, index.device)
     hub, gini = _hubness(index, on_map, candidates, prod(padded_sides(sides, padding)))

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from convnn.errors import Exit, UserError
 from convnn.files import read_regular
+from convnn.layer_table import window_reach
 
 if TYPE_CHECKING:
     import numpy as np
@@ -87,8 +88,9 @@ class LayerNeighbors:
         return 0 <= point.y < self.sides[0] and 0 <= point.x < self.sides[1]
 
     def window_lines(self, center: int) -> range:
-        """Return the rows, or the columns, of the ordinary window around one, with padding "same" as torch does it."""
-        return range(center - (self.window - 1) // 2, center + self.window // 2 + 1)
+        """Return the rows, or the columns, of the ordinary window around one."""
+        before, after = window_reach(self.window)
+        return range(center - before, center + after + 1)
 
     def position(self, pixel: Point) -> Point:
         """Return the position of the map that covers a pixel; of a border that no position covers, the nearest."""
@@ -129,7 +131,12 @@ class Inspection:
         """The image, its label and the model's prediction in words."""
         name = self.image if self.split is None else f"{self.split} image {self.image}"
         label = f"label {self.label}, " if self.label is not None else ""
-        return f"{name}: {label}predicted {self.prediction} ({self.probability:.1%})"
+        return f"{name}: {label}predicted {self.prediction_text}"
+
+    @property
+    def prediction_text(self) -> str:
+        """The predicted class with its probability."""
+        return f"{self.prediction} ({self.probability:.1%})"
 
 
 _TENSORS = ("index", "scores")

@@ -178,6 +178,8 @@ def _header(inspection: Inspection, layer: LayerNeighbors, against: Inspection |
             names += f"{against.run} "
         names += against.checkpoint_text
     names += f"  {inspection.image_text}"
+    if against is not None:
+        names += f" against {against.prediction_text}"
     return [Text(fit(escaped(about), width), "bold"), Text(fit(escaped(names), width))]
 
 

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple
 
 from convnn.config.schema import RunConfig
 from convnn.data.loaders import Loader, epoch_order
 from convnn.errors import Exit, UserError
 from convnn.predictions import Predictions
-from convnn.text import joined
 from convnn.training import build
 from convnn.training import device as training_device
 from convnn.training.evaluation import Evaluator, run_through
 from convnn.training.prediction_meter import PredictionMeter
-from convnn.worker.load_run import TrainedRun, unaugmented
-
-GIVE_DATA = "give the data of the run with --data_path"
-MOST_CLASSES = 3  # that a message names
+from convnn.worker.load_run import GIVE_DATA, OTHER_IMAGES, TrainedRun, unaugmented
 
 
 class EvaluationResult(NamedTuple):
@@ -61,14 +57,9 @@ def evaluate_run(
     if bn_recalibrate and not is_train:
         splits.add("train")
     data = trained.open_data(unaugmented(config) if is_train else config, device, saved.name, tuple(splits))
-    if data.classes != trained.started.classes:
-        difference = _difference(trained.started.classes, data.classes)
-        message = f"the classes of the data are not those of the run: {difference}"
-        raise UserError(message, Exit.DATA, key="data.path", value=config.data.path, fix=GIVE_DATA)
     loader = trained.loader(data, split)
-    recorded_digest = trained.started.data_digest.get(split)
-    if recorded_digest is not None and recorded_digest != data.digests.get(split):
-        message = f"the {split} images or their labels are not those of the run"
+    if not trained.has_images(data, split):
+        message = f"the {split} {OTHER_IMAGES}"
         if own_images:
             raise UserError(message, Exit.DATA, key="save", fix=f"leave --save out, or {GIVE_DATA}")
         warn(message)
@@ -96,16 +87,3 @@ def evaluate_run(
             order=epoch_order(loader.num_images, seed, 0) if is_train else None,
         )
     return EvaluationResult(metrics, saved.step, loader, data.classes, predictions)
-
-
-def _difference(classes: Sequence[str], present: Sequence[str]) -> str:
-    """Return in words how two lists of classes differ: which are missing, and which are new."""
-    known, names = set(classes), set(present)
-    missing = [name for name in classes if name not in names]
-    new = [name for name in present if name not in known]
-    parts = [
-        f"{word} {joined(list(map(repr, group)), MOST_CLASSES)}"
-        for word, group in (("without", missing), ("with", new))
-        if group
-    ]
-    return " and ".join(parts) or "they have another order"

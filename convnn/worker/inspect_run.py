@@ -20,7 +20,7 @@ from convnn.models.architectures import slots
 from convnn.neighbors.inspection import Inspection, LayerNeighbors
 from convnn.runs.resume import with_data_path
 from convnn.training.device import amp_dtype, autocast
-from convnn.worker.load_run import TrainedRun, unaugmented
+from convnn.worker.load_run import OTHER_IMAGES, TrainedRun, unaugmented
 
 CPU = torch.device("cpu")
 
@@ -44,12 +44,17 @@ def image_size(trained: TrainedRun) -> tuple[int, int]:
     return height, width
 
 
-def image_of_split(trained: TrainedRun, checkpoint: str, split: str, number: int) -> InspectedImage:
+def image_of_split(
+    trained: TrainedRun, checkpoint: str, split: str, number: int, data_path: str | None = None
+) -> InspectedImage:
     """Return an image of the run's data set without augmentation, by its number from 0 in the order of its files.
 
-    Raises UserError where there is no such split or image, or where the data is missing.
+    The data set is read at `data_path`, without it where the run has read it. Raises UserError where there is no such
+    split or image, or where the data is missing or has other classes.
     """
-    config = unaugmented(with_data_path(trained.run, trained.config))  # from where the run has read it
+    config = unaugmented(with_data_path(trained.run, trained.config))
+    if data_path is not None:
+        config = config.with_values({"data.path": data_path})
     splits = ("test",) if split == "test" else ("train",)  # which the validation split is a part of
     checkpoint_name = trained.find_checkpoint(checkpoint).name
     data = trained.open_data(config.with_values({"data.workers": 0}), CPU, checkpoint_name, splits)
@@ -58,7 +63,8 @@ def image_of_split(trained: TrainedRun, checkpoint: str, split: str, number: int
         message = f"--image is {number}: the {split} images are numbered from 0 to {loader.num_images - 1}"
         raise UserError(message, key="image", value=number)
     pixels, label = loader.image(number)
-    return InspectedImage(pixels, str(number), split, data.classes[label])
+    notes = () if trained.has_images(data, split) else (f"the {split} {OTHER_IMAGES}",)
+    return InspectedImage(pixels, str(number), split, data.classes[label], notes)
 
 
 def image_of_file(trained: TrainedRun, path: Path) -> InspectedImage:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +18,7 @@ from convnn.metrics import SPLITS
 from convnn.runs.find import find_run
 from convnn.runs.history import History
 from convnn.runs.run import Run, runs_root
+from convnn.text import joined
 from convnn.training import build
 from convnn.training.state import load_weights, saved_split_seed
 from convnn.worker import checkpoint
@@ -24,6 +26,10 @@ from convnn.worker import checkpoint
 if TYPE_CHECKING:
     from convnn.data import LoadedDataset, Normalization
     from convnn.data.loaders import Loader
+
+GIVE_DATA = "give the data of the run with --data_path"
+OTHER_IMAGES = "images or their labels are not those of the run"  # after the name of a split
+MOST_CLASSES = 3  # that a message names
 
 
 class SavedCheckpoint(NamedTuple):
@@ -90,11 +96,22 @@ class TrainedRun:
     ) -> LoadedDataset:
         """Open the data as a checkpoint was trained on it, with its normalization and its images of each split.
 
-        A fork keeps the seed that drew the images of the run it goes on from.
+        A fork keeps the seed that drew the images of the run it goes on from. Raises UserError (data) where the data is
+        missing or has other classes than the run was trained on.
         """
         saved = checkpoint.load_named(self.run.path, checkpoint_name, with_tensors=False).state
         split_seed = saved_split_seed(saved.plain, self.config.training.seed)
-        return build.data(config, device, splits=splits, normalization=self.normalization, split_seed=split_seed)
+        data = build.data(config, device, splits=splits, normalization=self.normalization, split_seed=split_seed)
+        if data.classes != self.started.classes:
+            difference = _difference(self.started.classes, data.classes)
+            message = f"the classes of the data are not those of the run: {difference}"
+            raise UserError(message, Exit.DATA, key="data.path", value=config.data.path, fix=GIVE_DATA)
+        return data
+
+    def has_images(self, data: LoadedDataset, split: str) -> bool:
+        """Return whether the images of a split and their labels are those of the run, as far as it recorded them."""
+        recorded = self.started.data_digest.get(split)
+        return recorded is None or recorded == data.digests.get(split)
 
     def loader(self, data: LoadedDataset, split: str) -> Loader:
         """Return the images of a split. Raises UserError where the data has none."""
@@ -140,3 +157,16 @@ def load_run(ref: str | Path, runs: str | Path | None = None) -> TrainedRun:
     """
     reference = f"{ref}/" if isinstance(ref, Path) else ref
     return TrainedRun(find_run(reference, runs_root(Path(runs) if runs else None)))
+
+
+def _difference(classes: Sequence[str], present: Sequence[str]) -> str:
+    """Return in words how two lists of classes differ: which are missing, and which are new."""
+    known, names = set(classes), set(present)
+    missing = [name for name in classes if name not in names]
+    new = [name for name in present if name not in known]
+    parts = [
+        f"{word} {joined(list(map(repr, group)), MOST_CLASSES)}"
+        for word, group in (("without", missing), ("with", new))
+        if group
+    ]
+    return " and ".join(parts) or "they have another order"

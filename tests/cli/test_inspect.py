@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import warnings
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -31,7 +32,7 @@ SLOT = "stage1.block1.conv1"
 def root(tmp_path_factory):
     """Two runs of one model size on the same images, and one of ordinary convolutions."""
     folder = tmp_path_factory.mktemp("runs")
-    for name, options in (("first", OPTIONS), ("second", SHUFFLED), ("plain", {})):
+    for name, options in (("first", OPTIONS), ("second", SHUFFLED), ("plain", {"kernel_size": 2})):
         run, _ = training.train(folder, training.config(**({"num_epochs": 1, "limit": 20} | options)))
         run.path.rename(folder / f"20260101-000000-{name}")
     return folder
@@ -150,6 +151,8 @@ def test_figures_are_written_once(convnn, tmp_path):
         (["plain", "--split", "val"], Exit.USAGE, "has no val images"),
         (["first", "--split", "tets"], Exit.USAGE, "Did you mean test"),
         (["first", "--image", "none.png"], Exit.DATA, "no such file"),
+        (["first", "--image", __file__, "--data_path", "data"], Exit.USAGE, "--data_path is for images of the data"),
+        (["first", "--against", ""], Exit.NO_RUN, "no run is called ''"),
         (["first", "--image", __file__], Exit.DATA, "cannot be read as an image"),
         (["first", "--out", "x.gif"], Exit.USAGE, "must end in .png"),
         (["nowhere"], Exit.NO_RUN, "no run is called"),
@@ -165,6 +168,44 @@ def test_what_cannot_be_inspected_ends_with_its_code_and_the_reason(convnn, argv
 def test_random_candidates_are_said_to_be_a_fixed_draw(convnn):
     _, _, err = convnn("inspect", "second")
     assert "9 random candidates are drawn anew at every training step" in err
+
+
+def test_what_was_typed_is_checked_before_torch_is_loaded(convnn):
+    for words in (("--image", "none.png"), ("--split", "tets"), ("--image", __file__, "--split", "val")):
+        assert "loading torch" not in convnn("inspect", "first", *words)[2]
+
+
+def test_an_even_kernel_is_no_warning_of_torch(convnn):
+    torch.set_warn_always(True)
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            assert convnn("inspect", "plain")[0] == Exit.USAGE  # after its forward pass
+    finally:
+        torch.set_warn_always(False)
+    assert not caught
+
+
+def test_data_that_was_moved_is_named_and_other_data_is_noticed(in_process, tmp_path):
+    data = tmp_path / "data"
+    for file in ("train/cat/0", "train/cat/1", "train/dog/0", "train/dog/1", "test/cat/0", "test/dog/0"):
+        path = data / f"{file}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8), (len(file), 9 * int(path.stem), 99)).save(path)
+    options = {"layer": "ConvNN", "K": 4, "num_epochs": 1, "dataset": "folder", "data_path": str(data), "limit": None}
+    run, _ = training.train(tmp_path, training.config(**options))
+    moved = data.rename(tmp_path / "moved")
+    line = ("inspect", f"{run.path}/")
+    code, _, err = in_process(*line)
+    assert code == Exit.DATA and "use --data_path" in err
+    code, out, err = in_process(*line, "--data_path", moved)
+    assert code == 0 and "test image 0: label cat" in out and "note:" not in err
+    Image.new("RGB", (8, 8), "white").save(moved / "test/cat/0.png")
+    code, _, err = in_process(*line, "--data_path", moved)
+    assert code == 0 and "note: the test images or their labels are not those of the run" in err
+    for split in ("train", "test"):
+        (moved / split / "cat").rename(moved / split / "bird")
+    code, _, err = in_process(*line, "--data_path", moved)
+    assert code == Exit.DATA and "the classes of the data are not those of the run" in err
 
 
 def test_a_damaged_checkpoint_is_an_error_of_storage(convnn, root, tmp_path, monkeypatch):

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from torch.nn import functional as F
 
 from convnn.layers import Branching2d, ConvNN1d, ConvNN2d, ConvNNAttention2d
 from convnn.layers.neighbor_record import record_neighbors
@@ -34,8 +35,17 @@ def coordinates(position, sides, padding):
     return result[::-1]
 
 
+def window_offsets(size, dims):
+    """The offsets that an ordinary convolution reads, found by its gradient."""
+    x = torch.zeros(1, 1, *[2 * size + 1] * dims, requires_grad=True)
+    convolved = (F.conv1d, F.conv2d)[dims - 1](x, torch.ones(1, 1, *[size] * dims), padding="same")
+    convolved[(0, 0, *[size] * dims)].backward()
+    return (x.grad[0, 0].nonzero() - size).tolist()
+
+
 def looped(choice, pool, window):
     """The statistics, a query and a slot at a time."""
+    in_window = window_offsets(window, len(choice.sides))
     sides, padding = choice.sides, choice.padding
 
     def on_map(point):
@@ -56,7 +66,7 @@ def looped(choice, pool, window):
                 if on_map(point):
                     counts[tuple(point)] += 1
                     distances.append(PIXELS * math.dist(point, query))
-                    outside.append(max(abs(a - b) for a, b in zip(point, query, strict=True)) > window // 2)
+                    outside.append([a - b for a, b in zip(point, query, strict=True)] not in in_window)
         hubs.append(max(counts.values()))
         values = list(counts.values())
         if sum(values):
@@ -90,10 +100,11 @@ def test_statistics_agree_with_a_loop_over_positions(layer):
     sides = (6, 8)[: layer.dims]
     choice = record(layer, torch.randn(2, 3, *sides))
     pool = layer.pool(choice.sides, torch.device("cpu"))
-    values = neighbor_statistics(choice, pool, window=3, pixels=PIXELS)
-    expected = looped(choice, None if pool is None else pool.tolist(), 3)
-    # float32 sums of a few hundred terms
-    assert {name: value.item() for name, value in values.items()} == pytest.approx(expected, rel=1e-5, abs=1e-5)
+    for window in (3, 4):
+        values = neighbor_statistics(choice, pool, window=window, pixels=PIXELS)
+        expected = looped(choice, None if pool is None else pool.tolist(), window)
+        # float32 sums of a few hundred terms
+        assert {name: value.item() for name, value in values.items()} == pytest.approx(expected, rel=1e-5, abs=1e-5)
 
 
 def test_without_a_neighbor_on_the_map_the_statistics_are_not_defined():

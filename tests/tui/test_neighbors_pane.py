@@ -73,7 +73,7 @@ async def test_keys_and_the_mouse_move_the_query(tmp_path):
         assert (pane.view.scale, pane.slot) == (1, "stage1.conv1")
 
 
-async def test_a_second_checkpoint_stands_beside_the_first_where_there_is_room(tmp_path):
+async def test_a_second_checkpoint_stands_beside_the_first_where_there_is_room_and_the_pane_stays_in_view(tmp_path):
     run = make(tmp_path, outcome="done")
     async with app(tmp_path).run_test(size=(80, 24)) as pilot:
         pane = await open_pane(pilot, run)
@@ -83,6 +83,11 @@ async def test_a_second_checkpoint_stands_beside_the_first_where_there_is_room(t
         await pilot.resize_terminal(120, 40)
         await until(pilot, lambda: pane.view.panels == 2)
         assert "best (epoch 12) against last (epoch 30)" in text(pilot.app)
+
+        await pilot.resize_terminal(200, 60)
+        await until(pilot, lambda: "1 progress" in text(pilot.app))
+        await pilot.resize_terminal(80, 24)
+        await until(pilot, lambda: "2 shared, 2 lost, 2 gained" in text(pilot.app))
 
 
 async def test_ascii_terminals_get_letters(tmp_path, monkeypatch):

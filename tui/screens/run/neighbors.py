@@ -199,12 +199,12 @@ class NeighborsPane(Pane):
         if self.inspection is None or self.view is None:
             return ""
         slots = list(self.inspection.layers)
-        parts = [f"layer {slots.index(self.slot) + 1} of {len(slots)}", *self.inspection.notes]
+        parts = [f"layer {slots.index(self.slot) + 1} of {len(slots)}"]
         if self._is_outdated:
             parts.append("new checkpoint: b")
         if self.view.hidden_lines:
             parts.append(f"{self.view.hidden_lines} more below: page down")
-        return escaped(", ".join(parts))
+        return escaped(", ".join([*parts, *self.inspection.notes]))
 
     # -- moving -----------------------------------------------------------------------------------------------------
 

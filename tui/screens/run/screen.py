@@ -231,6 +231,8 @@ class RunScreen(Screen[None]):
 
     def on_resize(self) -> None:
         self._arrange_panes()
+        if self.focused is not None:  # which may have moved out of view
+            self.call_after_refresh(self.focused.scroll_visible, animate=False)
 
     def _arrange_panes(self) -> None:
         """Show the panes that are not hidden; where the rows would get too low, they keep a height and scroll."""

@@ -106,7 +106,7 @@ def _over_option(runs: Sequence[Summary], field: Field, x: Field) -> FigureData:
     notes = copies_note(groups) + drawn_note(groups, field)
     if missing := sum(group.missing for group in groups):
         notes.append(f"without {field.key}: {plural(missing, 'run')}")
-    placed = [group for group in groups if active_value(x, group.runs[0]) not in (UNKNOWN, None)]
+    placed = [group for group in groups if active_value(x, group.runs[0]) is not UNKNOWN]
     if unplaced := len(groups) - len(placed):
         notes.append(f"left out: {plural(unplaced, 'configuration')} without {x.key}, or where it has no effect")
     positions = sorted({active_value(x, group.runs[0]) for group in placed}, key=x.sort_key)

@@ -65,6 +65,8 @@ def test_over_an_option_repeats_are_a_point_and_what_has_none_is_named(root):
         ("K=9", [0.0, 1.0], [62.0, 73.0]),
     ]
     assert all(math.isnan(sd) for line in seeds.lines for sd in line.sd)
+    make_run(root, "averaged", layer__type="Conv2d", training__ema_decay="0.9")
+    assert list(figure_data(runs_of(root), metric="test_top1", x="ema").tick_labels) == ["0.9", "none"]
 
 
 @pytest.mark.parametrize("x", ["epoch", "lr"])

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import zlib
+from contextlib import suppress
 
 import pytest
 from dulwich.objects import Blob
@@ -15,6 +16,7 @@ from support import killing, training
 
 from convnn.repository import diff, state
 from convnn.repository.head import find_repository, git_commit
+from convnn.repository.reftable import read_reference
 from convnn.runs.find import list_runs
 
 SMALL = [*killing.arguments(training.SMALL | {"limit": 20, "num_epochs": 1}), "--json"]
@@ -111,6 +113,54 @@ def test_the_commit_is_found_through_symbolic_branches_many_packed_ones_and_hard
     assert find_repository().head_commit() == head
     branch.write_text("ref: refs/heads/alias\n")  # a circle
     assert find_repository().head_commit() is None
+
+
+def number(value):
+    text = bytes([value & 127])
+    while value := value >> 7:
+        value -= 1
+        text = bytes([value & 127 | 128]) + text
+    return text
+
+
+def reftable(records, block_size=0):
+    """A table of blocks of two references: name, kind and value of each; names share their first five letters."""
+    header = b"REFT\1" + block_size.to_bytes(3) + bytes(7) + b"\1" + bytes(7) + b"\1"
+    data = header
+    for first in range(0, len(records), 2):
+        body, shared = b"", 0
+        for name, kind, value in records[first : first + 2]:
+            body += number(shared) + number(len(name[shared:]) << 3 | kind) + name[shared:] + number(0) + value
+            shared = 5
+        body += bytes(3) + b"\0\1"
+        start = len(header) if first == 0 else 0
+        block = b"r" + (start + 4 + len(body)).to_bytes(3) + body
+        data += block + bytes(max(0, block_size - start - len(block)))
+    return data + header + bytes(44)
+
+
+@pytest.mark.parametrize("block_size", [0, 4096])
+def test_the_commit_is_found_where_branches_are_reftables(top, block_size):
+    git, head = top / ".git", find_repository().head_commit()
+    (git / "HEAD").write_text("ref: refs/heads/.invalid\n")
+    (git / "reftable").mkdir()
+    assert find_repository().head_commit() is None
+    name = b"refs/heads/" + b"x" * 200
+    tag = bytes(20) + bytes.fromhex(head)
+    older = [(b"HEAD", 3, number(len(name)) + name), (b"gone!", 1, bytes(20)), (name[:-1], 1, bytes(20))]
+    older += [(name, 1, bytes(20)), (b"refs/tags/t", 2, tag)]
+    newer = [(name[:-1], 0, b""), (name, 1, bytes.fromhex(head))]
+    for table, records in (("0x01-a.ref", older), ("0x02-b.ref", newer)):
+        (git / "reftable" / table).write_bytes(reftable(records, block_size))
+    (git / "reftable" / "tables.list").write_text("0x01-a.ref\n0x02-b.ref\n")
+    assert find_repository().head_commit() == head
+    assert read_reference(git / "reftable", "refs/tags/t") == "00" * 20
+    assert read_reference(git / "reftable", name.decode()[:-1]) is None
+    for size in range(0, len(reftable(newer)), 11):  # cut anywhere: an error or nothing, and no hang
+        (git / "reftable" / "0x02-b.ref").write_bytes(reftable(newer)[:size])
+        with suppress(ValueError):
+            find_repository().head_commit()
+    assert git_commit() is None or len(git_commit()) == 40
 
 
 def test_sizes_are_bounded_and_the_digest_is_of_everything(top):

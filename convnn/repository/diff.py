@@ -115,8 +115,6 @@ class WorkingTree:
 
     def __init__(self, repository: Repository) -> None:
         commit = repository.head_commit()
-        if commit is None and (repository.shared / "reftable").exists():
-            raise ValueError("the branches of the git repository are in the reftable format, which is not read")
         if commit is None:
             raise ValueError("nothing is committed in the git repository of the current directory")
         self.top, self.commit, self.shared = repository.top, commit, repository.shared

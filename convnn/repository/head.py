@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from convnn.files import open_regular
+from convnn.repository.reftable import read_reference
 
 COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")  # SHA-1 or SHA-256
 LARGEST = 1 << 12  # bytes of a file of git's, or of a line of `packed-refs`, that are read
@@ -29,29 +30,39 @@ class Repository(NamedTuple):
         return self.directory / _read(common).strip() if common.exists() else self.directory
 
     def head_commit(self) -> str | None:
-        """Return what HEAD names: a commit, or a branch in a file of its own or in `packed-refs`. Raises OSError."""
-        value = _read(self.directory / "HEAD").strip()
+        """Return what HEAD names: a commit, directly or by a branch; None where nothing was committed yet.
+
+        Raises OSError and ValueError where it cannot be read.
+        """
+        value = self._reference("HEAD", (self.directory,))
         for _ in range(MAX_SYMBOLIC):
-            if not value.startswith("ref:"):
+            if value is None or not value.startswith("ref:"):
                 break
-            branch = value.removeprefix("ref:").strip()
-            if not branch.startswith("refs/") or ".." in branch:
+            name = value.removeprefix("ref:").strip()
+            if not name.startswith("refs/") or ".." in name:
                 return None
-            files = [file for folder in (self.directory, self.shared) if (file := folder / branch).is_file()]
-            if not files:
-                return self._packed_commit(branch)
-            value = _read(files[0]).strip()
-        return _commit(value)
+            value = self._reference(name, (self.directory, self.shared))
+        return value if value is not None and COMMIT.fullmatch(value) else None
+
+    def _reference(self, name: str, folders: tuple[Path, ...]) -> str | None:
+        """Return what a name refers to: a commit, or "ref: NAME" of another one."""
+        if (self.shared / "reftable").is_dir():
+            values = (read_reference(folder / "reftable", name) for folder in folders)
+            return next((value for value in values if value is not None), None)
+        for folder in folders:
+            if (file := folder / name).is_file():
+                return _read(file).strip()
+        return self._packed_commit(name)
 
     def _packed_commit(self, branch: str) -> str | None:
-        """Return the commit of a branch that has no file of its own, None where nothing was committed yet."""
+        """Return the commit of a branch that has no file of its own, None where it has none."""
         if not (packed := self.shared / "packed-refs").exists():
             return None
         with open_regular(packed, single_link=False) as file:
             for line in islice(iter(partial(file.readline, LARGEST), b""), MAX_PACKED):
                 commit, _, name = line.decode("utf-8", "replace").rstrip("\n").partition(" ")
                 if name == branch:
-                    return _commit(commit)
+                    return commit
         return None
 
 
@@ -73,8 +84,8 @@ def git_commit() -> str | None:
     try:
         repository = find_repository()
         return None if repository is None else repository.head_commit()
-    except OSError:
-        return None  # the directory has vanished, or may not be read
+    except (OSError, ValueError):
+        return None  # it is damaged, the directory has vanished, or may not be read
 
 
 def _git_directory(git: Path) -> Path:
@@ -82,10 +93,6 @@ def _git_directory(git: Path) -> Path:
     if git.is_dir():
         return git
     return git.parent / _read(git).removeprefix("gitdir:").strip()
-
-
-def _commit(text: str) -> str | None:
-    return text if COMMIT.fullmatch(text) else None
 
 
 def _read(path: Path) -> str:

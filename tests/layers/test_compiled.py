@@ -21,8 +21,24 @@ from convnn.layers.ops.attend import attend, attend_backward
 from convnn.layers.ops.nearest import nearest_keys, nearest_positions
 from convnn.layers.ops.spatial import spatial_neighbors, spatial_neighbors_in_pool
 
-SAMPLINGS = [{}, {"sampling_type": "random", "num_samples": 9}, {"sampling_type": "spatial", "num_samples": 4}]
+SAMPLINGS = {
+    "all": {},
+    "random": {"sampling_type": "random", "num_samples": 9},
+    "spatial": {"sampling_type": "spatial", "num_samples": 4},
+}
 MAKES = [ConvNN1d, ConvNN2d, ConvNNAttention1d, ConvNNAttention2d]
+
+
+def with_samplings(makes, names):
+    """Parameters of a test: each sampling in one dimension and the next in two, all the others in `make torture`.
+
+    A layer of one dimension and that of two run the same code.
+    """
+    return [
+        pytest.param(make, name, id=f"{make.__name__}-{name}", marks=[pytest.mark.torture] * ((row + column) % 2))
+        for column, name in enumerate(names)
+        for row, make in enumerate(makes)
+    ]
 
 
 def check(layer, x) -> None:
@@ -40,24 +56,19 @@ def check(layer, x) -> None:
         torch.testing.assert_close(plain, whole)
 
 
-@pytest.mark.parametrize("make", MAKES)
-@pytest.mark.parametrize(
-    ("sampling", "training"),
-    [*((sampling, True) for sampling in SAMPLINGS), (SAMPLINGS[1], False)],  # random candidates are fixed in evaluation
-    ids=["all", "random", "spatial", "random, fixed"],
-)
-def test_neighbor_layers_compile_to_one_graph(make, sampling, training):
+@pytest.mark.parametrize(("make", "sampling"), with_samplings(MAKES, [*SAMPLINGS, "random, fixed"]))
+def test_neighbor_layers_compile_to_one_graph(make, sampling):
     options = {"K": 4, "magnitude_type": "euclidean", "aggregation_type": "Loc_Col"}
-    layer = make(2, 3, shuffle_pattern="BA", shuffle_scale=2, **options, **sampling).train(training)
+    name, *in_evaluation = sampling.split(", ")  # where random candidates are fixed
+    layer = make(2, 3, shuffle_pattern="BA", shuffle_scale=2, **options, **SAMPLINGS[name]).train(not in_evaluation)
     check(layer, torch.randn(2, 2, *[16] * make.dims))
 
 
-@pytest.mark.parametrize("make", [ConvNN1d, ConvNN2d])
-@pytest.mark.parametrize("sampling", SAMPLINGS, ids=["all", "random", "spatial"])
+@pytest.mark.parametrize(("make", "sampling"), with_samplings([ConvNN1d, ConvNN2d], SAMPLINGS))
 def test_similarities_compile_whole(make, sampling):
     for similarity, aggregation in product(("Loc", "Loc_Col"), ("Col", "Loc_Col")):
         for K in (3**make.dims, 4) if similarity == "Loc" else (4,):  # a whole window goes a way of its own
-            layer = make(2, 3, K=K, similarity_type=similarity, aggregation_type=aggregation, **sampling)
+            layer = make(2, 3, K=K, similarity_type=similarity, aggregation_type=aggregation, **SAMPLINGS[sampling])
             check(layer, torch.randn(2, 2, *[9] * make.dims))
 
 

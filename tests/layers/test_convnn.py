@@ -1,5 +1,6 @@
 """ConvNN and its attention form equal the definition, in value and in gradient, for every choice of options."""
 
+import random
 from itertools import product
 
 import pytest
@@ -16,6 +17,16 @@ OPTIONS = [
     *product((1, 2), ("cosine", "euclidean"), SAMPLINGS, (0, 1), ("NA", "BA")),
     *product((1, 2), ("cosine",), SAMPLINGS[:1], (1,), ("B", "A")),
 ]
+SHUFFLED = random.Random(0).sample(OPTIONS, len(OPTIONS))
+HALVES = pytest.mark.parametrize("half", [0, pytest.param(1, marks=pytest.mark.torture)])
+
+
+def options_of(half: int, *form: str) -> list[tuple]:
+    """One half of the options, and the other one for a form with other coordinates; `make torture` takes the rest.
+
+    So each option is tried with each similarity, and with attention, beside one aggregation or the other.
+    """
+    return SHUFFLED[(half + form.count("Loc_Col")) % 2 :: 2]
 
 
 def make_layer(kind, dims: int, metric: str, sampling, padding: int, pattern: str, **options):
@@ -40,22 +51,22 @@ def random_candidates(layer, sides):
 
 def check(layer, x) -> None:
     names, parameters = zip(*layer.named_parameters(), strict=True)
-    for images in (x, x[:1]):  # one small image goes a way of its own
-        torch.testing.assert_close(
-            layer(images), reference.forward(layer, images, random_candidates(layer, x.shape[2:]))
-        )
-        assert torch.autograd.gradcheck(layer, (images.clone().requires_grad_(),), fast_mode=True)
 
-        def by_parameters(*values, images=images):
-            return torch.func.functional_call(layer, dict(zip(names, values, strict=True)), (images,))
+    def outputs(images, *values):
+        return torch.func.functional_call(layer, dict(zip(names, values, strict=True)), (images,))
 
-        assert torch.autograd.gradcheck(by_parameters, parameters, fast_mode=True)
+    expected = reference.forward(layer, x, random_candidates(layer, x.shape[2:]))
+    for count in (len(x), 1):  # one small image goes a way of its own
+        images = x[:count].clone().requires_grad_()
+        torch.testing.assert_close(layer(images), expected[:count])
+        assert torch.autograd.gradcheck(outputs, (images, *parameters), fast_mode=True)
 
 
 @pytest.mark.parametrize("similarity", ["Loc", "Col", "Loc_Col"])
 @pytest.mark.parametrize("aggregation", ["Col", "Loc_Col"])
-def test_convnn_equals_its_reference(similarity, aggregation):
-    for dims, metric, sampling, padding, pattern in OPTIONS:
+@HALVES
+def test_convnn_equals_its_reference(similarity, aggregation, half):
+    for dims, metric, sampling, padding, pattern in options_of(half, similarity, aggregation):
         if similarity == "Loc" and metric == "euclidean":
             continue  # locations are compared in one way
         pad_in_pool = padding and (sampling[0] != "spatial" or "B" in pattern)
@@ -67,8 +78,9 @@ def test_convnn_equals_its_reference(similarity, aggregation):
 
 @pytest.mark.parametrize("aggregation", ["Col", "Loc_Col"])
 @pytest.mark.parametrize("K", [1, 3])
-def test_attention_equals_its_reference(aggregation, K):
-    for dims, metric, sampling, padding, pattern in OPTIONS:
+@HALVES
+def test_attention_equals_its_reference(aggregation, K, half):
+    for dims, metric, sampling, padding, pattern in options_of(half, aggregation):
         if K == 1 and pattern != "NA":
             continue
         layer, x = make_layer("at", dims, metric, sampling, padding, pattern, K=K, aggregation_type=aggregation)

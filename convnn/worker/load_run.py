@@ -88,6 +88,8 @@ class TrainedRun:
             fix = checkpoint.CHOOSE_TRAINED
             if steps:
                 fix = f"it has those of epoch {', '.join(map(str, sorted(steps)))}, best and last"
+            elif checkpoint.read_pointer(self.run.path, "last"):
+                fix = "use --checkpoint last, which lies within an epoch"
             raise UserError(message, Exit.NO_RUN, key="checkpoint", value=which, fix=fix)
         return SavedCheckpoint(f"{step:08d}", step, epochs.get(step))
 

@@ -170,6 +170,16 @@ def test_random_candidates_are_said_to_be_a_fixed_draw(convnn):
     assert "9 random candidates are drawn anew at every training step" in err
 
 
+def test_a_run_that_was_stopped_in_its_first_epoch_has_its_last_checkpoint(in_process, tmp_path):
+    options = {"layer": "ConvNN", "K": 4, "limit": 40, "num_epochs": 1}
+    run, _ = training.train(tmp_path, training.config(**options), commands=training.StopAt(2))
+    line = ("inspect", f"{run.path}/", "--layer", SLOT)
+    code, _, err = in_process(*line)
+    assert code == Exit.NO_RUN and "use --checkpoint last" in err
+    code, out, _ = in_process(*line, "--checkpoint", "last")
+    assert code == 0 and "last (step " in out
+
+
 def test_what_was_typed_is_checked_before_torch_is_loaded(convnn):
     for words in (("--image", "none.png"), ("--split", "tets"), ("--image", __file__, "--split", "val")):
         assert "loading torch" not in convnn("inspect", "first", *words)[2]

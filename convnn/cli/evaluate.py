@@ -20,7 +20,7 @@ from convnn.config.schema import RunConfig
 from convnn.errors import Exit, Problem, UserError
 from convnn.hardware import check_device
 from convnn.metrics import metric_info
-from convnn.presets.resolve import Resolved, build_config, resolve
+from convnn.presets.resolve import Resolved, resolve
 from convnn.runs.lock import lock_run
 from convnn.runs.resume import with_data_path
 from convnn.terminal.console import out, say
@@ -227,11 +227,6 @@ def _print_titled(table: Table) -> None:
     print()
 
 
-def _values(config: RunConfig) -> dict[str, Any]:
-    """Return the value of every option."""
-    return {option.key: value_at(config, option.key) for option in OPTIONS}
-
-
 def _value_text(name: str, value: float) -> str:
     """Return a metric with all its digits and its unit: "loss 0.812345", "top1 71.4062 %"."""
     metric = metric_info(name)
@@ -303,20 +298,18 @@ def _merged_config(run: Run, resolved: Resolved) -> RunConfig:
     Raises UserError with every other option that differs from the run's.
     """
     recorded = with_data_path(run, run.config())
-    typed = [key for key, origin in resolved.origins.items() if origin != "default"]
-    values = _values(recorded)
-    values |= {key: value_at(resolved.config, key) for key in typed if key in FREE}
+    typed = {key: value_at(resolved.config, key) for key, origin in resolved.origins.items() if origin != "default"}
     decisive = active_options(recorded).keys() - FREE
     problems = []
-    for key in typed:
-        option, value = BY_KEY[key], value_at(resolved.config, key)
-        if key in decisive and value != values[key]:
-            message = f"{key} is {option.text(value)}, {run.name} was trained with {option.text(values[key])}"
+    for key, value in typed.items():
+        option, trained_with = BY_KEY[key], value_at(recorded, key)
+        if key in decisive and value != trained_with:
+            message = f"{key} is {option.text(value)}, {run.name} was trained with {option.text(trained_with)}"
             fix = f"leave {option.flag} out, or name another run with --run"
             problems.append(Problem(message, key=key, value=value, fix=fix))
     if problems:
         raise UserError(problems)
-    if "runtime.device" not in typed:
-        values["runtime.device"] = "auto"  # a run may be evaluated where it was not trained
+    values: dict[str, Any] = {"runtime.device": "auto"}  # a run may be evaluated where it was not trained
+    values |= {key: value for key, value in typed.items() if key in FREE}
     values["runtime.processes"] = 1  # however many have trained it
-    return build_config(values)
+    return recorded.with_values(values)

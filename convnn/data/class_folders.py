@@ -446,17 +446,13 @@ def _walk_images(folder: str, root: str, tree: FolderTree, links: list[str], ski
         elif is_image_name(entry.name):
             yield entry.path
         else:
-            skipped[_suffix(entry.name)] += 1
+            skipped[Path(entry.name).suffix.lower()] += 1
     _check_masks(folder, subfolders)
 
 
 def is_image_name(name: str) -> bool:
     """Return whether a file has the suffix of an image, in any case."""
     return name.lower().endswith(SUFFIXES)
-
-
-def _suffix(name: str) -> str:
-    return Path(name).suffix.lower()
 
 
 # -- words -------------------------------------------------------------------------------------------------------------

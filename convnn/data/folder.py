@@ -32,6 +32,7 @@ from convnn.text import plural
 THREADS = min(8, available_cpus())  # Pillow releases the interpreter lock while it decodes
 FILES_PER_TASK = 64
 MAX_UNREADABLE = 0.01  # share of the files of a split
+MAX_ERRORS = 3  # that a message lists
 
 
 def open_folder(path: Path, options: DataOptions) -> LoadedDataset:
@@ -158,6 +159,8 @@ def unreadable_message(errors: Mapping[str, str], num_files: int) -> str:
     return f"{len(errors)} of {plural(num_files, 'image')} cannot be read and {verb} left out: {_list_errors(errors)}"
 
 
-def _list_errors(errors: Mapping[str, str], limit: int = 3) -> str:
-    text = "; ".join(f"{file} ({errors[file]})" for file in sorted(errors)[:limit])
-    return f"{text}; and {len(errors) - limit} more" if len(errors) > limit else text
+def _list_errors(errors: Mapping[str, str]) -> str:
+    words = [f"{file} ({errors[file]})" for file in sorted(errors)[:MAX_ERRORS]]
+    if len(errors) > MAX_ERRORS:
+        words.append(f"and {len(errors) - MAX_ERRORS} more")
+    return "; ".join(words)

@@ -194,7 +194,8 @@ class SweepState:
 def read_state(folder: SweepFolder, runs: Sequence[Summary] | None = None) -> SweepState:
     """Return how far a sweep is; `runs` are all runs of the folder, which are read otherwise. Raises OSError."""
     cells, warnings = folder.cells()
-    runs = summaries(folder.root)[0] if runs is None else runs
+    if runs is None:
+        runs = summaries(folder.root)[0]
     by_path = {run.path: run for run in runs}
     queue = Queue(folder.root)
     entries = {

@@ -157,7 +157,8 @@ class Trainer:
         `images` are those of each process, of which this one's are here; without it there is no other process.
         """
         state = self.state
-        images = [len(y)] if images is None else images
+        if images is None:
+            images = [len(y)]
         batch_size = sum(images)
         total = torch.zeros((), device=self.device)
         self._reset_gradients()

@@ -74,14 +74,16 @@ def train_run(
     Raises UserError before anything is written: another process trains the run, the disk takes nothing, there is no
     checkpoint left to resume from, or it is of another configuration.
     """
-    commands = deque() if commands is None else commands
+    if commands is None:
+        commands = deque()
     try:
         with lock_run(run.path, take_over=take_over) as lock, logged(run.path) as log:
             reach("run.locked")
             if not lock.is_inherited:  # else the starter did, and a command may have come since
                 control.discard(run.path)  # it was for a process that is gone
             _remove_partial_files(run)
-            history = History() if history is None else history
+            if history is None:
+                history = History()
             if resume:
                 history.update(run.events_path)
                 config = with_data_path(run, config, history)

@@ -239,7 +239,8 @@ def _aggregate_backward_in_tiles(grad: Tensor, inputs: AggregateInputs, need_x: 
     if grad_flat_weight is None:  # no images
         return grad_x, torch.zeros_like(weight, memory_format=torch.contiguous_format)
     grad_weight = grad_flat_weight.view(slots, channels, out_channels).permute(2, 1, 0).to(weight.dtype)
-    grad_weight = F.pad(grad_weight, (0, weight.shape[2] - slots)) if slots < weight.shape[2] else grad_weight
+    if slots < weight.shape[2]:
+        grad_weight = F.pad(grad_weight, (0, weight.shape[2] - slots))
     return grad_x, grad_weight.contiguous()
 
 

@@ -246,7 +246,8 @@ def _pair_scores_backward(
         grad_queries[images, rows] = grad_query.view_as(grad_queries[images, rows]).to(queries.dtype)
         grad_source.flatten(0, 1).index_add_(0, flat_index, grad_neighbors.flatten(0, 1))
         if rows.stop == index.shape[1]:
-            grad_source = normalize_backward(grad_source, *units[0]) if is_cosine else grad_source
+            if is_cosine:
+                grad_source = normalize_backward(grad_source, *units[0])
             grad_keys[images] = interior_rows(grad_source, sides, padding, keys.shape[1])
 
 

@@ -110,7 +110,8 @@ def nearest_positions(
         rows = layout.source_rows(x[images], sides, padding, dtype)
         if lambda_param is not None:
             rows = compared_rows(rows, sides, padding, lambda_param)
-        rows = normalize(rows) if metric == "cosine" else rows
+        if metric == "cosine":
+            rows = normalize(rows)
         return layout.select_interior(rows), rows
 
     return _search(vectors, x, layout, k, metric)
@@ -239,7 +240,9 @@ def _uses_kernel(vectors: Vectors, x: Tensor, layout: SearchLayout, k: int, metr
 def _search_without_scores(vectors: Vectors, images: slice, layout: SearchLayout, k: int, metric: str) -> Tensor:
     queries, candidates, penalty = _whole_operands(vectors, images, layout, metric)
     first, count = layout.sentinel_columns, len(layout.candidate_positions)
-    own_columns = layout.query_columns.flatten() - first if first else layout.query_columns.flatten()
+    own_columns = layout.query_columns.flatten()
+    if first:
+        own_columns = own_columns - first
     positions = layout.column_positions[first : first + count]
     return fused.search(queries, candidates, penalty, own_columns, layout.query_index.flatten(), positions, k)
 
@@ -326,7 +329,8 @@ def _best_candidates(
     elif layout.pads_candidates:
         scores = score_products(queries, candidates, norm_penalty, out=scores)
     else:
-        scores = queries.new_empty(*queries.shape[:2], columns) if scores is None else scores
+        if scores is None:
+            scores = queries.new_empty(*queries.shape[:2], columns)
         scores[..., first:end] = score_products(queries, candidates, norm_penalty)
     if end < columns:
         scores[..., end:] = -torch.inf

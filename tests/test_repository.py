@@ -203,7 +203,10 @@ def test_nothing_outside_of_the_working_tree_is_read(top, tmp_path):
     assert "deleted file mode 100644\nindex" in text[text.index("folder/binary") :]
 
 
-@pytest.mark.parametrize("damage", ["empty", "no repository", "pointer", "objects", "index", "alternates"])
+DAMAGES = ["empty", "no repository", "pointer", "objects", "index", "alternates", "split index", "sparse index"]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
 def test_a_repository_that_cannot_be_read_is_a_warning(top, tmp_path, monkeypatch, damage):
     if damage == "no repository":
         monkeypatch.chdir(tmp_path)
@@ -213,6 +216,11 @@ def test_a_repository_that_cannot_be_read_is_a_warning(top, tmp_path, monkeypatc
     elif damage == "pointer":
         (tmp_path / ".git").write_bytes(b"gitdir: else\0where")
         monkeypatch.chdir(tmp_path)
+    elif damage in ("split index", "sparse index"):
+        index = (top / ".git" / "index").read_bytes()[:-20]
+        extensions = b"TREE\0\0\0\0" + (b"link" if damage == "split index" else b"sdir") + bytes(4)
+        index += extensions
+        (top / ".git" / "index").write_bytes(index + hashlib.sha1(index).digest())
     elif damage == "index":
         (top / ".git" / "index").write_bytes(b"DIRC\0\0\0\2\x7f\xff\xff\xff" + b"\0" * 40)
     else:
@@ -225,6 +233,7 @@ def test_a_repository_that_cannot_be_read_is_a_warning(top, tmp_path, monkeypatc
     record = state.read_code()
     assert record.state is None and record.warning.startswith("the state of the code is not recorded: "), record
     assert "Traceback" not in record.warning
+    assert damage not in ("split index", "sparse index") or "split or sparse" in record.warning
     if damage in ("empty", "no repository", "pointer"):
         assert git_commit() is None
 

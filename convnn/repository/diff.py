@@ -125,9 +125,11 @@ class WorkingTree:
         index = repository.directory / "index"
         self.index: Mapping[bytes, object] = {}
         if index.exists():
-            file = io.BytesIO(read_regular(index, MAX_INDEX, single_link=False))
-            self.index, _, extensions = read_index_dict_with_version(file, object_format)
-            if any(extension.signature in (b"link", b"sdir") for extension in extensions):
+            data = read_regular(index, MAX_INDEX, single_link=False)
+            file = io.BytesIO(data)
+            self.index = read_index_dict_with_version(file, object_format)[0]
+            # before the checksum Dulwich stops at an extension that has to be understood: its name is in lower case
+            if file.tell() < len(data) - object_format.oid_length:
                 raise ValueError("the index is split or sparse, which is not read: see git update-index")
         self.real_folder = cache(self._real_folder)
 

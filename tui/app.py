@@ -146,7 +146,6 @@ class ConvnnApp(App[int]):
         self.say(event.reason)
 
     def action_help(self) -> None:
-        """Show what the focused pane is about, and its keys."""
         nodes = self.focused.ancestors_with_self if self.focused else [self.screen]
         node = next((node for node in nodes if node.HELP), self.screen)
         self.push_screen(HelpScreen(getattr(node, "help_title", "keys"), node.HELP or "", self.active_keys()))
@@ -187,7 +186,6 @@ class ConvnnApp(App[int]):
             yield SystemCommand(f"{name.capitalize()} theme", help, partial(self._choose_theme, name))
 
     def _choose_theme(self, name: str) -> None:
-        """Switch to a theme and remember it."""
         self.theme = theme.THEMES[name].name
         try:
             theme.remember_theme(name)
@@ -208,7 +206,6 @@ class ConvnnApp(App[int]):
 
     @property
     def runs(self) -> list[Summary]:
-        """The runs as last read, newest first."""
         return self.run_feed.runs
 
     def launch(self, config: RunConfig, preset: str | None = None, forks: Run | None = None) -> Launch:
@@ -381,5 +378,4 @@ class ConvnnApp(App[int]):
 
 
 def _gist(run: Summary) -> str:
-    """The status, the best value, the data set and the layer of a run in a few words."""
     return " · ".join(filter(None, (get_field(key).text(run) for key in ("status", "best", "dataset", "layer"))))

@@ -58,7 +58,6 @@ class GridSettings:
 
     @property
     def view(self) -> View:
-        """The view that shows the runs so."""
         columns, group = ",".join(self.columns or ()), ",".join(self.groups)
         return View(filter=self.filter, sort=self.sort_key, columns=columns or None, group=group or None)
 

@@ -149,7 +149,6 @@ class Comparison:
 
     @cached_property
     def names(self) -> list[str]:
-        """A letter for each run."""
         return letters(len(self.runs))
 
     @cached_property

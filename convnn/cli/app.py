@@ -228,12 +228,6 @@ def _unbroken(text: str) -> str:
     return "\n\n".join(paragraph.replace("\n", " ") for paragraph in text.split("\n\n"))
 
 
-def _without_flag_aliases(words: list[str]) -> list[str]:
-    from convnn.config.command_line import without_aliases
-
-    return without_aliases(words)
-
-
 def _usage_message(error: TyperException, words: list[str]) -> str:
     """Return the message of a usage error, which names a value of a wrong type or size as the schema does.
 
@@ -286,7 +280,9 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         name = ALIASES.get(word, word)
         names = [name] if name in COMMANDS else list(COMMANDS)
         if name in WITH_FLAGS:
-            words = _without_flag_aliases(words)
+            from convnn.config.command_line import without_aliases
+
+            words = without_aliases(words)
         with gc_paused():
             command = typer.main.get_command(build_app(names, with_flags=words[:1] not in (["--help"], ["-h"])))
             if "_CONVNN_COMPLETE" in os.environ:  # a shell asks at a key press

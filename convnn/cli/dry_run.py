@@ -42,8 +42,10 @@ def show_plan(resolved: Resolved, *, as_json: bool, takes_over: bool = False) ->
     if as_json:
         return write_json(_document(resolved, cost))
     print_grid(_grid(resolved))
-    out().print_line(f"data: {_data_summary(resolved)}")
-    for note in resolved.dataset.notes:
+    dataset, data = resolved.dataset, resolved.config.data
+    summary = data_summary(data.dataset, data.path, dataset, limit=data.limit, val_share=data.val_share)
+    out().print_line(f"data: {summary}")
+    for note in dataset.notes:
         out().print_line(f"  {note}")
     if cost is None:
         return out().print_line("cost: unknown until the images are there")
@@ -100,11 +102,6 @@ def _device_problem(resolved: Resolved) -> str | None:
         return None
     available = ", ".join(devices)
     return f"runtime.device is {name!r}: there is no such device here (available: {available}); use --device auto"
-
-
-def _data_summary(resolved: Resolved) -> str:
-    data = resolved.config.data
-    return data_summary(data.dataset, data.path, resolved.dataset, limit=data.limit, val_share=data.val_share)
 
 
 def _training_images(resolved: Resolved) -> int | None:

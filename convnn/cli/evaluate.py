@@ -283,7 +283,6 @@ def _newest_run(resolved: Resolved, root: Path) -> Run:
 
 
 def _reads(run: Run, path: str) -> bool:
-    """Return whether a run read its data at a path."""
     recorded = with_data_path(run, run.config()).data.path
     return Path(recorded).expanduser().absolute() == Path(path).expanduser().absolute()
 

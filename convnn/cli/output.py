@@ -110,7 +110,6 @@ def say_notes(notes: list[str]) -> None:
 
 
 def _broken(sentence: str, is_terminal: bool) -> str:
-    """Return a sentence broken between words at the width of a terminal."""
     width = shutil.get_terminal_size().columns if is_terminal else UNLIMITED
     return textwrap.fill(sentence, width, subsequent_indent="  ", break_long_words=False)
 

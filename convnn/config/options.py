@@ -45,7 +45,6 @@ class Option:
 
     @property
     def section(self) -> str:
-        """Its TOML table."""
         return self.key.partition(".")[0]
 
     @property
@@ -59,7 +58,6 @@ class Option:
 
     @property
     def off_flag(self) -> str:
-        """The opposite of an on/off flag."""
         return f"--no_{self.name}"
 
     def allowed(self, value: Any = None) -> str:

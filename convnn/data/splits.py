@@ -89,7 +89,6 @@ def small_last_batch(num_images: int, batch_size: int, *, drop_last: bool) -> st
 
 
 def _shuffled_by_class(labels: Sequence[int], seed: int, purpose: str) -> list[list[int]]:
-    """Return the positions of each class in random order."""
     classes: dict[int, list[int]] = {}
     for position, label in enumerate(labels):
         classes.setdefault(label, []).append(position)

@@ -215,8 +215,8 @@ class Queue:
         """Move an entry to a position, 1 for the first. Raises UserError where it is not in the queue."""
         with self._changing():
             queued, _ = self._read()
-            moved = _of_id(queued, entry.id)
-            others = [item for item in queued if item is not moved]
+            moved = self._item(entry.id)
+            others = [item for item in queued if item.entry.id != entry.id]
             index = min(max(position - 1, 0), len(others))
             before = others[index - 1].order if index > 0 else None
             after = others[index].order if index < len(others) else None
@@ -514,13 +514,6 @@ def _read_or_none(path: Path, root: Path) -> Entry | None:
         return _read_entry(path, root)
     except (OSError, UserError):
         return None
-
-
-def _of_id(queued: Sequence[QueuedEntry], id: str) -> QueuedEntry:
-    for item in queued:
-        if item.entry.id == id:
-            return item
-    raise UserError(NOT_QUEUED, Exit.NO_RUN)
 
 
 def _between(before: int | None, after: int | None) -> int | None:

@@ -138,7 +138,9 @@ class Trainer:
         if new:  # a resumed run reported them when it started
             for note in self.state.data.notes:
                 yield Warned(message=note, level="note")
-            for warning in [*self.state.data.warnings, *report.notes, *self._batch_warnings()]:
+            training, num_images = self.config.training, self.state.train_loader.num_images
+            small_batch = small_last_batch(num_images, training.batch_size, drop_last=training.drop_last)
+            for warning in filter(None, [*self.state.data.warnings, *report.notes, small_batch]):
                 yield Warned(message=warning)
         with self.system:
             while not self.state.is_complete:
@@ -346,11 +348,6 @@ class Trainer:
         group.set_rows(sizes)
         x = torch.randn(sizes[group.rank], 3, *data.image_size, device=self.device)
         return x, (group.rows.start + torch.arange(len(x), device=self.device)) % len(data.classes)
-
-    def _batch_warnings(self) -> list[str]:
-        training, loader = self.config.training, self.state.train_loader
-        warning = small_last_batch(loader.num_images, training.batch_size, drop_last=training.drop_last)
-        return [warning] if warning else []
 
     def _read_warnings(self) -> Iterator[Warned]:
         """Yield what reading the images has raised since the last epoch."""

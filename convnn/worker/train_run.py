@@ -243,7 +243,6 @@ def _context(config: RunConfig, history: History, memory: int, log: RunLog) -> f
 
 
 def _remove_partial_files(run: Run) -> None:
-    """Remove files whose writing was cut off."""
     for name in (text_files.ARGS, text_files.MODEL, text_files.RESULTS, predictions.NAME):
         for path in run.path.glob(f".{name}.*.tmp"):
             path.unlink()

@@ -70,7 +70,6 @@ class HomeScreen(Screen[None]):
 
     @cached_property
     def queue(self) -> QueuePane:
-        """What the queue pane shows and does."""
         return QueuePane(self.app)
 
     def compose(self) -> ComposeResult:
@@ -252,7 +251,6 @@ class HomeScreen(Screen[None]):
             self._say_no_run(" or a preset")
 
     def action_launch(self) -> None:
-        """Train the preset under the cursor as it is."""
         if self.preset is None:
             self.app.say("move the cursor to a preset to run it, or press n to fill the form")
         else:
@@ -328,7 +326,6 @@ class HomeScreen(Screen[None]):
         self.query_one(RunGrid).unmark_all()
 
     def _say_no_run(self, alternative: str = "") -> None:
-        """Say what a key that acts on the item under the cursor needs."""
         self.app.say(f"move the cursor to a run{alternative} first")
 
     def action_diff(self) -> None:

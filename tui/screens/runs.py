@@ -132,7 +132,6 @@ class RunsScreen(Screen[None]):
             self.rearrange()
 
     def _say_no_run(self) -> None:
-        """Say what a key that acts on the run under the cursor needs."""
         row = self.grid.current
         self.app.say(self.grid.empty_text if row is None else "this is a group: move the cursor to a run in it first")
 
@@ -161,14 +160,12 @@ class RunsScreen(Screen[None]):
         self.app.show_form()
 
     def action_duplicate(self) -> None:
-        """Open the options of the run under the cursor in the form."""
         if self.run is not None:
             self.app.show_form(run=self.run)
         else:
             self._say_no_run()
 
     def action_delete(self) -> None:
-        """Move the marked runs, or without marks the one under the cursor, to the trash."""
         row = self.grid.current
         run = row.run.run if row is not None and row.run is not None else None
         if run is None and not self.app.selection.marked:

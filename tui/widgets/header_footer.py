@@ -93,5 +93,4 @@ class Footer(Widget):
 
 
 def _width(keys: Sequence[tuple[str, str, str]]) -> int:
-    """Return the cells of these keys in the footer."""
     return sum(cell_len(f"{key} {word}") for _, key, word in keys) + len(GAP) * (len(keys) - 1)

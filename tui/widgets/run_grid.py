@@ -287,7 +287,6 @@ class RunGrid(VirtualList[GridRow]):
 
 
 def _statistics(group: GroupNode) -> list[str]:
-    """Return the texts of GROUP_COLUMNS."""
     (estimate, _), metric = group.mean, group.metric.format_as
     if estimate is None:
         return ["0", "", ""]

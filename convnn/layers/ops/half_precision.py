@@ -78,7 +78,6 @@ def _row_tiles(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
 
 
 def _round_to(x: Tensor, weight: Tensor) -> Tensor:
-    """Return the weight rounded to x's type, in float32."""
     return weight.to(x.dtype).float()
 
 

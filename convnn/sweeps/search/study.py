@@ -108,7 +108,8 @@ class SearchStudy:
 
     def report(self, number: int, values: Mapping[int, float]) -> bool:
         """Note the values of a trial by epoch, and return whether it is to be stopped early."""
-        trial_id = self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
+        study_id = self._storage.get_study_id_from_name(NAME)
+        trial_id = self._storage.get_trial_id_from_study_id_trial_number(study_id, number)
         trial = self._storage.get_trial(trial_id)
         if trial.state.is_finished() or trial.user_attrs.get(PRUNED_ATTRIBUTE):
             return not trial.state.is_finished()
@@ -135,10 +136,6 @@ class SearchStudy:
 
     def fail(self, number: int) -> None:
         self._study.tell(number, state=TrialState.FAIL, skip_if_finished=True)
-
-    @property
-    def _study_id(self) -> int:
-        return self._storage.get_study_id_from_name(NAME)
 
 
 def _pruner(rule: StopRule) -> BasePruner:

@@ -113,7 +113,6 @@ class CompareScreen(Screen[None]):
             self._show_settings()
 
     def action_metric(self) -> None:
-        """Choose the metric of the curves, the verdicts and the values at equal points."""
         if self.comparison is None:
             return
         names = compared_metrics(self.comparison.runs, shared_monitor(self.comparison.runs))

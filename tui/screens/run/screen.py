@@ -296,7 +296,6 @@ class RunScreen(Screen[None]):
             self.app.repeat(run)
 
     def action_diff(self) -> None:
-        """Compare the run with the marked ones, or with some that are chosen."""
         if run := self.run:
             self.app.compare_with(run)
 
@@ -315,7 +314,6 @@ class RunScreen(Screen[None]):
             self.app.show_form(run=run)
 
     def action_delete(self) -> None:
-        """Move the run to the trash and go back."""
         if run := self.run:
             self.app.deletion.delete_runs([run])
             if not run.path.exists():

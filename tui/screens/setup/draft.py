@@ -73,7 +73,6 @@ class CheckedDraft:
 
     @property
     def unplannable(self) -> str:
-        """Why there is no plan of the model."""
         keys = [problem.key for problem in self.problems if problem.key in UNPLANNABLE]
         if keys:
             return f"{keys[0]} does not fit the model"

@@ -74,7 +74,6 @@ def _median_epoch_time(run: Run, costly_options: dict[str, object], host: str) -
 
 
 def _costly_options(config: RunConfig) -> dict[str, object]:
-    """The options that decide how long an epoch takes."""
     return {key: value for key, value in active_options(config).items() if key not in WITHOUT_COST}
 
 

@@ -322,14 +322,12 @@ class SetupScreen(Screen[None]):
         return self.draft.preset.name
 
     async def action_launch(self) -> None:
-        """Train in this app."""
         if checked := await self._check_before_use():
             self.app.pop_screen()
             for config in [cell.config for cell in checked.cells] or [checked.config]:
                 self.app.launch(config, self._preset_name, self.draft.forks)
 
     async def action_enqueue(self) -> None:
-        """Train in the background."""
         checked = await self._check_before_use()
         if checked is None:
             return
@@ -341,11 +339,7 @@ class SetupScreen(Screen[None]):
         if is_started:
             self.app.pop_screen()
 
-    async def action_save(self) -> None:
-        """Save as a preset or, with several values, as a sweep file."""
-        await self._save()
-
-    async def _save(self, then: Callable[[], object] | None = None) -> None:
+    async def action_save(self, then: Callable[[], object] | None = None) -> None:
         """Save as a preset, start from that, or as a sweep file; and then do something else."""
         checked = await self._check_before_use()
         if checked is None:
@@ -399,4 +393,4 @@ class SetupScreen(Screen[None]):
         if answer == "leave":
             leave()
         elif answer == "save":
-            await self._save(leave)
+            await self.action_save(leave)

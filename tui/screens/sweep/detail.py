@@ -51,7 +51,6 @@ class CellCurves:
 
     @property
     def metric(self) -> str:
-        """The metric that decides which epoch is best."""
         best = [state.run.best.metric for state, _ in self.histories if state.run and state.run.best]
         return best[0] if best else "test_top1"
 

@@ -17,7 +17,7 @@ from textual.screen import Screen
 from convnn.analysis.fields import metric_names
 from convnn.runs.summary import Summary
 from convnn.sweeps.folder import SweepFolder
-from convnn.sweeps.results import GridCell, Results, results
+from convnn.sweeps.results import Results, results
 from convnn.sweeps.states import CellState, SweepState, read_state
 from convnn.sweeps.stop import stop_sweep
 from convnn.text import duration, plural
@@ -159,7 +159,7 @@ class SweepScreen(Screen[None]):
             answers = [(str(state.cell.seed), f"seed {state.cell.seed}", state.state) for state in runs]
             self.app.push_screen(Choice(cell.name, "", answers), partial(self._open_seed, runs))
         elif cell is not None:
-            self.app.say(_why_no_run(cell))
+            self.app.say(f"{cell.name} has no run: {cell.text}")
 
     def _open_seed(self, states: list[CellState], answer: str | None) -> None:
         for state in states:
@@ -173,7 +173,6 @@ class SweepScreen(Screen[None]):
         self._ask("", RESUME, REPEAT)
 
     def action_sweep_menu(self) -> None:
-        """Ask whether to train the sweep with more seeds."""
         self._ask("every cell is done", REPEAT)
 
     def _ask(self, text: str, *answers: Answer) -> None:
@@ -185,7 +184,6 @@ class SweepScreen(Screen[None]):
         return self.results is not None and self.results.state.search is not None
 
     def action_repeat(self) -> None:
-        """Train every cell with three more seeds."""
         self._obey("repeat")
 
     def _obey(self, answer: str | None) -> None:
@@ -227,7 +225,3 @@ class SweepScreen(Screen[None]):
 
     def action_back(self) -> None:
         self.dismiss()
-
-
-def _why_no_run(cell: GridCell) -> str:
-    return f"{cell.name} has no run: {cell.text}"

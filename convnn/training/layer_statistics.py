@@ -108,11 +108,11 @@ class LayerObserver:
     def branching(self) -> dict[str, Branching]:
         return {slot: layer.branching for slot, layer in self.layers.items() if layer.branching}
 
-    def due(self, state: StatisticsState, epoch: int) -> bool:
+    def due(self, state: StatisticsState, epoch: int, *, is_last: bool) -> bool:
         """Return whether statistics are taken after an epoch: the first, every n-th, and the last one."""
         if not self.layers or not self.config.run.neighbor_stats:
             return False
-        return epoch >= state.next_epoch or epoch == self.config.training.num_epochs
+        return is_last or epoch >= state.next_epoch
 
     def take(
         self, state: StatisticsState, *, epoch: int, step: int, epoch_seconds: float, loss_scale: float

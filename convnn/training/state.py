@@ -127,11 +127,23 @@ class TrainState:
     @property
     def stopped_early(self) -> bool:
         """Whether the monitored metric has not improved in the last `early_stop` epochs, and epochs would be left."""
-        patience, epochs = self.config.training.early_stop, self.config.training.num_epochs
-        if patience is None or self.position.epoch > epochs:
-            return False
+        done, epochs = self.position.epoch - 1, self.config.training.num_epochs
+        return done < epochs and self._is_out_of_patience(done)
+
+    def is_improvement(self, value: float) -> bool:
+        """Return whether a value of the monitored metric is better than that of all epochs so far."""
+        return self.best is None or value > self.best.value
+
+    def is_last_epoch(self, epoch: int, value: float) -> bool:
+        """Return whether the run ends after an epoch with this value of the monitored metric."""
+        if epoch == self.config.training.num_epochs:
+            return True
+        return not self.is_improvement(value) and self._is_out_of_patience(epoch)
+
+    def _is_out_of_patience(self, epoch: int) -> bool:
+        patience = self.config.training.early_stop
         latest_better = max(self.patience_epoch, self.best.epoch if self.best else 0)
-        return self.position.epoch - 1 - latest_better >= patience
+        return patience is not None and epoch - latest_better >= patience
 
     def state_dict(self) -> StateDict:
         """Return the state; its tensors are the model's and the optimizer's own, not copies."""

@@ -280,7 +280,9 @@ class Trainer:
             "eval_s": eval_timer.seconds(),
             "peak_bytes": self.peak_memory.bytes(),
         }
-        if self.group.rank == 0 and self.layers.due(state.layer_statistics, epoch):
+        monitored = metrics[state.monitor]
+        is_last = state.is_last_epoch(epoch, monitored)
+        if self.group.rank == 0 and self.layers.due(state.layer_statistics, epoch, is_last=is_last):
             statistics, later_statistics = self.layers.take(
                 state.layer_statistics,
                 epoch=epoch,
@@ -290,8 +292,7 @@ class Trainer:
             )
             yield statistics
             state.layer_statistics = later_statistics  # from here to the next epoch nothing is saved
-        monitored = metrics[state.monitor]
-        if state.best is None or monitored > state.best.value:
+        if state.is_improvement(monitored):
             state.best = Best(state.monitor, monitored, epoch)
             state.best_predictions = self._predictions(test_predictions)
         state.schedule.step(monitored)

@@ -99,12 +99,12 @@ class TrainedRun:
         """Open the data as a checkpoint was trained on it, with its normalization and its images of each split.
 
         A fork keeps the seed that drew the images of the run it goes on from. Raises UserError (data) where the data is
-        missing or has other classes than the run was trained on.
+        missing, or has other classes than the run recorded.
         """
         saved = checkpoint.load_named(self.run.path, checkpoint_name, with_tensors=False).state
         split_seed = saved_split_seed(saved.plain, self.config.training.seed)
         data = build.data(config, device, splits=splits, normalization=self.normalization, split_seed=split_seed)
-        if data.classes != self.started.classes:
+        if self.started.classes and data.classes != self.started.classes:
             difference = _difference(self.started.classes, data.classes)
             message = f"the classes of the data are not those of the run: {difference}"
             raise UserError(message, Exit.DATA, key="data.path", value=config.data.path, fix=GIVE_DATA)

@@ -92,6 +92,10 @@ def test_they_are_taken_every_nth_epoch_where_they_cost_more_than_their_share(tm
     summary = run.history()
     assert summary.last("neighbors_outside") == summary.epochs[3].metrics["neighbors_outside"]
     assert "neighbors_outside" not in summary.epochs[1].metrics
+    stopping = {"lr": 1e-12, "val_share": 0.5, "early_stop": 2, "num_epochs": 9}
+    run, _ = train(tmp_path, config(SMALL | stopping, layer="ConvNN", K=4, limit=16))
+    assert len(run.history().epochs) < 9
+    assert [event.epoch for event in run.history().layer_statistics] == [1, len(run.history().epochs)]
 
 
 def test_metrics_are_means_over_the_layers_and_no_part_of_the_digest(tmp_path, every_epoch):

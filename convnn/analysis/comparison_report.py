@@ -13,7 +13,7 @@ from convnn.analysis.training_data import may_differ
 from convnn.analysis.verdict import signed
 from convnn.config.options import BY_KEY
 from convnn.config.recorded import value_text
-from convnn.metrics import format_value, lower_is_better
+from convnn.metrics import format_value, metric_info
 from convnn.tables import Column, Table
 from convnn.text import plural, prefixed
 
@@ -221,8 +221,11 @@ def _metric_notes(comparison: Comparison) -> Iterator[str]:
         yield "metrics of imported runs are as published; their seconds are of training alone"
     if comparison.metric == "peak_bytes" and not all(run.summary.data.digests for run in comparison.runs):
         yield "peak_bytes of runs without a digest of their data, of earlier versions, includes torch and the data"
-    if lower_is_better(comparison.metric):
-        yield f"lower is better for {comparison.metric}"
+    match metric_info(comparison.metric).better:
+        case "lower":
+            yield f"lower is better for {comparison.metric}"
+        case None:
+            yield f"best is the highest {comparison.metric}, of which neither direction is known to be better"
 
 
 def _prediction_notes(comparison: Comparison) -> Iterator[str]:

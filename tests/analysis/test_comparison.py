@@ -57,6 +57,23 @@ def test_only_what_differs_and_has_an_effect_is_a_difference(tmp_path, root):
     assert option_differences([a, a]) == []
 
 
+def test_which_direction_of_a_metric_counts_as_best_is_said_where_it_is_not_plain(root):
+    metrics = {"test_top1": 50.0, "test_loss": 2.0, "branch_gradient": 40.0}
+    runs = []
+    for number in (1, 2):
+        path = root / f"2026010{number}-000000-x-000{number}"
+        path.mkdir(parents=True)
+        (path / "config.toml").write_text("[layer]\nK = 5\n")
+        append_event(path / "events.jsonl", Epoch(epoch=1, step=1, metrics=metrics))
+        runs.append(summary.summarize(runs_run.Run(path, path.name)))
+    by_metric = {metric: [note for note in notes(compare(runs, metric=metric)) if metric in note] for metric in metrics}
+    assert by_metric == {
+        "test_top1": [],
+        "test_loss": ["lower is better for test_loss"],
+        "branch_gradient": ["best is the highest branch_gradient, of which neither direction is known to be better"],
+    }
+
+
 def test_runs_of_different_commits_are_named(root):
     summaries = []
     for number, commit in enumerate(["a" * 40, "b" * 40, None, "a" * 40]):

@@ -92,7 +92,7 @@ COMMANDS = {
 WITH_FLAGS = ("run", "resume", "summary", "evaluate", "verify-resume", "sweep", "lr-range")  # of the schema
 
 
-class _OurCommand:
+class _CommandMixin:
     """A command that refuses an empty path.
 
     Its help is without the types of flags and arguments and the ranges of numbers, which the metavar's word stands for.
@@ -135,11 +135,11 @@ def _empty_path(params: Iterable[Any], words: list[str]) -> str | None:
     return None
 
 
-class _Command(_OurCommand, TyperCommand):
+class _Command(_CommandMixin, TyperCommand):
     pass
 
 
-class _Group(_OurCommand, TyperGroup):
+class _Group(_CommandMixin, TyperGroup):
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """Return the command of a name, which may be an alias."""
         return super().get_command(ctx, cmd_name) or super().get_command(ctx, ALIASES.get(cmd_name, cmd_name))
@@ -251,8 +251,8 @@ def _usage_message(error: TyperException, words: list[str]) -> str:
     return f"{name} is {value}: must be {rule.format(**detail.get('ctx', {}))}"
 
 
-def _help_hint(error: TyperException) -> str:
-    command = "convnn"
+def _help_hint(error: TyperException, words: list[str]) -> str:
+    command = " ".join(["convnn", *(word for word in words[:1] if word in COMMANDS)])
     if (context := getattr(error, "ctx", None)) is not None:
         command = context.command_path
     return f"see {command} --help"
@@ -297,7 +297,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     except TyperException as error:
         code = Exit.DONE  # where nothing was typed: the help was printed
         if error.format_message():
-            show_error(UserError(_usage_message(error, words), fix=_help_hint(error)), as_json)
+            show_error(UserError(_usage_message(error, words), fix=_help_hint(error, words)), as_json)
             code = Exit.USAGE
     except (BrokenPipeError, SystemExit) as error:
         if isinstance(error, SystemExit) and not isinstance(error.__context__, BrokenPipeError):

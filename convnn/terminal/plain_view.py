@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from types import TracebackType
 from typing import Self
 
 from convnn.data.catalog import images_text
@@ -21,9 +20,7 @@ class RunView:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         """Leave the terminal with the last picture."""
 
     def show(self, event: Event, line: str = "") -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from types import TracebackType
-
 from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.table import Table as Grid
@@ -26,13 +24,11 @@ class LiveGrid:
         self._live = Live(console=self.console, auto_refresh=False, vertical_overflow="crop")
 
     def __enter__(self) -> LiveGrid:
-        self._live.__enter__()
+        self._live.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._live.__exit__(kind, error, trace)
+    def __exit__(self, *exception: object) -> None:
+        self._live.stop()
 
     def show(self, state: SweepState) -> None:
         """Draw the state of the sweep."""

@@ -10,7 +10,6 @@ import termios
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
-from types import TracebackType
 from typing import IO, Self
 
 from convnn.errors import UserError
@@ -68,9 +67,7 @@ class Terminal:
         _redirect(self._unnamed_file.fileno())
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         stdout, stderr, sys.__stdout__, sys.__stderr__ = self._saved  # type: ignore[misc]
         self._prints.flush()
         os.dup2(stdout, 1)

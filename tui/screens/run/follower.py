@@ -7,12 +7,13 @@ import re
 import time
 from pathlib import Path
 
-from convnn.events import Event, Finished
+from convnn.events import Event
 from convnn.files import open_regular
 from convnn.runs.history import History
 from convnn.runs.lock import is_locked
 from convnn.runs.run import Run
 from convnn.runs.slurm_jobs import element_of_run, with_job
+from convnn.terminal.report import followed_status
 
 LOG_TAIL = 1 << 18  # bytes of an old log.txt that are read
 MAX_LINE = 1 << 14  # bytes of an unfinished line that are held back
@@ -88,12 +89,9 @@ class RunFollower:
     @property
     def status(self) -> str:
         """The status of the run, a key of `convnn.runs.status.STATUSES`, by its last event, its lock and its job."""
-        if isinstance(self.history.finished, Finished):
-            status = self.history.finished.status
-        elif not is_locked(self.run.path):
+        status = followed_status(self.history)
+        if self.history.finished is None and not is_locked(self.run.path):
             status = "died"
-        else:
-            status = "paused" if self.history.paused else "running"
         return with_job(status, self.run.path, waits=False)
 
     @property

@@ -56,13 +56,7 @@ def resume(
     from convnn.config.active import active_options
     from convnn.runs.file_lock import inherited
     from convnn.runs.lock import LOCK_FILE, lock_run
-    from convnn.runs.resume import (
-        check_nothing_left,
-        check_same_config,
-        more_epochs,
-        resumable_run,
-        with_data_path,
-    )
+    from convnn.runs.resume import check_nothing_left, check_same_config, more_epochs, resumable_run, with_data_path
     from convnn.runs.run import runs_root
 
     hooks = EndHooks(on_finish, not (no_notify or as_json))

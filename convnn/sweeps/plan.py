@@ -29,15 +29,7 @@ from convnn.errors import Problem, UserError
 from convnn.presets import rules
 from convnn.presets.resolve import build_config
 from convnn.runs.summary import Summary
-from convnn.sweeps.axes import (
-    MAX_POINTS,
-    Axis,
-    Point,
-    find_option,
-    option_axis,
-    parse_values,
-    sweepable_option,
-)
+from convnn.sweeps.axes import MAX_POINTS, Axis, Point, find_option, option_axis, parse_values, sweepable_option
 from convnn.sweeps.expression import Expression, ExpressionError
 from convnn.sweeps.file import PLACEHOLDER, Block, Derivation, Sweep
 from convnn.sweeps.search.settings import search_problems

@@ -36,16 +36,7 @@ from convnn.worker.crash_points import reach
 from convnn.worker.detached import start_detached
 
 TEMPORARY = frozenset(  # what a disk or a system refuses for now: the next step tries again
-    {
-        errno.ENOSPC,
-        errno.EDQUOT,
-        errno.EROFS,
-        errno.EIO,
-        errno.EAGAIN,
-        errno.ENOMEM,
-        errno.EMFILE,
-        errno.ENFILE,
-    }
+    {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE}
 )
 WORKERS = "workers"
 WORKER_FILE = re.compile(r"\d+-[0-9a-f]{8}")

@@ -127,9 +127,7 @@ class Followers:
             with os.fdopen(open_append(run / LOG), "ab") as log:
                 for rank in range(1, self.size):
                     command = python_module("convnn.worker.followers", str(store), str(rank), str(self.size))
-                    self.children.append(
-                        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log),
-                    )
+                    self.children.append(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log))
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 

@@ -197,10 +197,5 @@ def memory_verdict(need: int, free: int) -> tuple[str, str]:
 def feature_maps(layers: tuple[LayerPlan, ...]) -> Counter[tuple[str, str, str]]:
     """The number of layers on each (size, candidates, K) of feature map, in the order they come."""
     return Counter(
-        (
-            f"{layer.map[0]}x{layer.map[1]}",
-            count_text(layer.candidates),
-            count_text(layer.K),
-        )
-        for layer in layers
+        (f"{layer.map[0]}x{layer.map[1]}", count_text(layer.candidates), count_text(layer.K)) for layer in layers
     )

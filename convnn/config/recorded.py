@@ -6,7 +6,7 @@ from enum import Enum
 from functools import cached_property
 from typing import Any, Final, Literal, NamedTuple
 
-from convnn.config.active import UNCOUNTED, active_options, inactive_options
+from convnn.config.active import UNCOUNTED, inactive_options
 from convnn.config.options import BY_KEY, EARLIER_VALUES, OPTIONS, SECTIONS, Value
 from convnn.config.schema import LAYERS, RunConfig, Section
 
@@ -89,11 +89,10 @@ class Settings(dict[str, dict[str, Any]]):
         return derived
 
     def _derive(self) -> _Derived:
+        inactive: dict[str, str] = {}
         if self.value("layer.type") in (*LAYERS, UNKNOWN):
-            config = self.lenient()
-            inactive, keys = inactive_options(config), tuple(active_options(config))
-        else:
-            inactive, keys = {}, tuple(o.key for o in OPTIONS if o.section not in UNCOUNTED)
+            inactive = inactive_options(self.lenient())
+        keys = tuple(o.key for o in OPTIONS if o.section not in UNCOUNTED and o.key not in inactive)
         key = tuple((key, value_text(key, self.value(key))) for key in keys if key != SEED)
         pathless_key = tuple(pair for pair in key if pair[0] != DATA_PATH)
         return _Derived(inactive, keys, key, pathless_key)

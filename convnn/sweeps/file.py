@@ -135,7 +135,7 @@ def find_sweep(name: str) -> Sweep:
     presets = store.listed()
     if name in presets:
         return parse_sweep(tomli_w.dumps({"base": name}), name)
-    message = f"there is no sweep or preset {name}{did_you_mean(name, [*shipped, *presets])}"
+    message = f"there is no sweep or preset {name or repr(name)}{did_you_mean(name, [*shipped, *presets])}"
     raise UserError(message, value=name, fix=f"give a file ending in .toml, or one of {', '.join(shipped)}")
 
 

@@ -21,6 +21,8 @@ from tui.screens.run.screen import RunScreen
 from tui.widgets.chart_view import ChartView
 from tui.widgets.linked_charts import LinkedCharts
 
+pytestmark = pytest.mark.usefixtures("frames_are_drawn_for_the_pilot")
+
 
 @pytest.fixture(autouse=True)
 def desk(tmp_path, monkeypatch):

@@ -16,6 +16,8 @@ from tui.screens.setup import epoch_time
 from tui.screens.setup.cost_panel import feature_maps, memory_verdict
 from tui.screens.setup.number_steps import step_number
 
+pytestmark = pytest.mark.usefixtures("frames_are_drawn_for_the_pilot")
+
 TINY = {
     "model.width": "0.05",
     "data.dataset": "digits",

@@ -33,6 +33,8 @@ from tui.widgets.queue_list import QueueList
 from tui.widgets.run_grid import RunGrid
 from tui.widgets.run_name import short_name
 
+pytestmark = pytest.mark.usefixtures("frames_are_drawn_for_the_pilot")
+
 PRESET = 'about = "a small look"\n\n[model]\nwidth = 0.125\n\n[data]\ndataset = "digits"\n'
 
 

@@ -36,6 +36,8 @@ from tui.screens.setup.paste_errors import PasteErrors
 from tui.screens.setup.save_preset import SavePreset
 from tui.screens.setup.screen import SetupScreen
 
+pytestmark = pytest.mark.usefixtures("frames_are_drawn_for_the_pilot")
+
 PRESET = 'about = "a small look"\n\n[model]\nwidth = 0.125\n\n[layer]\nK = 5\n\n[data]\ndataset = "digits"\n'
 
 TINY = """

@@ -112,6 +112,7 @@ KEYS = {
     "image": Key("i", "image", "choose the image: a number of the test images or of another split, or a file"),
     "weights": Key("b", "checkpoint", "choose the checkpoint: best, last or an epoch"),
     "second-weights": Key("B", "beside", "choose a second checkpoint or run to compare with"),
+    "figure": Key("f", "figure", "write what is shown into a new file: .png, .svg, .json or .safetensors"),
     "sort-classes": Key("s", "sort", "order of the classes: by accuracy, errors, number or images"),
     "evaluate": Key("E", "evaluate", "write the predictions of the best checkpoint into the run, in a child process"),
     "stop-menu": Key("full_stop", "pause or stop", "pause, checkpoint or stop the run, and what else can be done", "."),

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from convnn.cli import arguments
-from convnn.cli.output import check_new_file, data_width, print_sentences, write_json
+from convnn.cli.output import data_width, print_sentences, write_json
 from convnn.errors import Exit, UserError, did_you_mean
-from convnn.files import write_atomic
-from convnn.json_values import json_text
+from convnn.neighbors.export import FORMATS, document, write
+from convnn.new_file import check_new_file
 from convnn.terminal.console import out as console_of_data
 from convnn.terminal.console import say
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from convnn.neighbors.inspection import Inspection, LayerNeighbors, Point
     from convnn.runs.run import Run
 
-FORMATS = (".png", ".svg", ".json", ".safetensors")
 EXAMPLES = """
 convnn inspect @last
 convnn inspect @last --layer stage2.conv1 --image 7 --at 12,20 --checkpoint 6
@@ -122,12 +121,11 @@ def inspect(
             f"note: the {chosen.candidates} random candidates are drawn anew at every training step; in evaluation, as "
             "shown here, they are one fixed draw by the size of the map, whatever the seed"
         )
-    document = _document(inspection, chosen, pixel, other_inspection)
     if out is not None:
-        _write(out, document, inspection, chosen, pixel, other_inspection)
+        write(out, inspection, chosen.slot, pixel, other_inspection)
         say(f"written to {out}")
     if as_json:
-        return write_json(document)
+        return write_json(document(inspection, chosen.slot, pixel, other_inspection))
     if out is None:
         _print(inspection, chosen, pixel, other_inspection)
     return None
@@ -235,34 +233,6 @@ def _checked_pixel(image_size: tuple[int, int], point: Point | None) -> Point:
 # -- what is shown -----------------------------------------------------------------------------------------------------
 
 
-def _document(
-    inspection: Inspection, layer: LayerNeighbors, pixel: Point, against: Inspection | None
-) -> dict[str, Any]:
-    from convnn.neighbors.inspection import layer_json, neighbor_changes, shared_share
-
-    query = layer.position(pixel)
-    document = {**_about(inspection), "pixel": list(pixel), "layer": layer_json(layer, query), "against": None}
-    if against is not None:
-        second = against.layers[layer.slot]
-        changes = neighbor_changes(layer.neighbors(query), second.neighbors(query))
-        document["against"] = {
-            **_about(against),
-            "layer": layer_json(second, query),
-            "shared": [first.slot for first, _ in changes.shared],
-            "lost": [neighbor.slot for neighbor in changes.lost],
-            "gained": [neighbor.slot for neighbor in changes.gained],
-            "shared_over_map": shared_share(layer, second),
-        }
-    return document
-
-
-def _about(inspection: Inspection) -> dict[str, Any]:
-    names = ("run", "checkpoint", "epoch", "step", "split", "image", "label", "prediction", "probability", "notes")
-    height, width, _ = inspection.pixels.shape
-    slots = {"slots": inspection.slots, "layers_with_neighbors": list(inspection.layers)}
-    return {name: getattr(inspection, name) for name in names} | {"image_size": [height, width], **slots}
-
-
 def _print(inspection: Inspection, layer: LayerNeighbors, pixel: Point, against: Inspection | None) -> None:
     from convnn.neighbors.inspection import shared_share
     from convnn.terminal.neighbor_view import neighbor_view
@@ -284,29 +254,3 @@ def _print(inspection: Inspection, layer: LayerNeighbors, pixel: Point, against:
     for line in view.lines:
         console.print(line, soft_wrap=True)
     print_sentences([f"layers with neighbors: {', '.join(inspection.layers)}"])
-
-
-def _write(
-    path: Path,
-    document: dict[str, Any],
-    inspection: Inspection,
-    layer: LayerNeighbors,
-    pixel: Point,
-    against: Inspection | None,
-) -> None:
-    """Write a new file in the format of its ending."""
-    from convnn.events import SCHEMA
-    from convnn.neighbors.figure import neighbor_figure
-    from convnn.neighbors.inspection import dumps
-
-    about = f"convnn inspect: {layer.slot} of {inspection.run}, {inspection.checkpoint_text}, pixel {pixel.y},{pixel.x}"
-    match path.suffix.lower():
-        case ".json":
-            data = (json_text({"schema": SCHEMA, **document}, indent=2) + "\n").encode()
-        case ".safetensors":
-            data = dumps(inspection, against)
-        case ".svg":
-            data = neighbor_figure(inspection, layer.slot, pixel, against).svg(about).encode()
-        case _:
-            data = neighbor_figure(inspection, layer.slot, pixel, against).png(about)
-    write_atomic(path, data)

@@ -6,14 +6,12 @@ import os
 import shutil
 import sys
 import textwrap
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from rich.table import Table as Grid
 from rich.text import Text
 
-from convnn.errors import Exit, Problem, UserError
+from convnn.errors import Problem, UserError
 from convnn.events import SCHEMA
 from convnn.json_values import json_text
 from convnn.tables import FORMATS, Table, blocks, csv_text, latex, markdown
@@ -35,23 +33,6 @@ def write_data(text: str) -> None:
 def write_json(document: dict[str, Any]) -> None:
     """Write one JSON document of our schema to stdout."""
     write_data(json_text({"schema": SCHEMA, **document}, indent=2) + "\n")
-
-
-def check_new_file(path: Path, formats: Sequence[str], *, overwrite: bool | None = None) -> None:
-    """Raise UserError where `--out` names a file of no format, one that is there already, or no folder.
-
-    With `overwrite` a file is replaced; without the flag, None, no fix names it.
-    """
-    if path.suffix.lower() not in formats:
-        raise UserError(f"--out is {str(path)!r}: must end in {', '.join(formats)}", key="out", value=str(path))
-    if (path.exists() or path.is_symlink()) and not (overwrite and path.is_file()):
-        fix = "choose another name"
-        if overwrite is False:
-            fix += ", or give --overwrite"
-        raise UserError(f"{path} is there already", key="out", value=str(path), fix=fix)
-    folder = path.absolute().parent
-    if not folder.is_dir():
-        raise UserError(f"there is no folder {folder}", Exit.STORAGE, key="out", value=str(path))
 
 
 def data_width(console: EscapingConsole) -> int:

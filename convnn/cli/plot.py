@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from convnn.cli import arguments, listing
-from convnn.cli.output import check_new_file, say_notes
+from convnn.cli.output import say_notes
 from convnn.errors import Exit, UserError
 from convnn.files import write_atomic
+from convnn.new_file import check_new_file
 from convnn.terminal.console import say
 
 if TYPE_CHECKING:

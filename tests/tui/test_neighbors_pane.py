@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from fractions import Fraction
 
 import pytest
@@ -45,7 +46,8 @@ def test_the_picture_of_the_pane(snap_compare, tmp_path, monkeypatch, size):
     assert snap_compare(app(tmp_path), terminal_size=size, run_before=show)
 
 
-async def test_keys_and_the_mouse_move_the_query(tmp_path):
+async def test_keys_and_the_mouse_move_the_query_and_write_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     run = make(tmp_path, outcome="done")
     async with app(tmp_path).run_test(size=(80, 24)) as pilot:
         pane = await open_pane(pilot, run)
@@ -71,6 +73,14 @@ async def test_keys_and_the_mouse_move_the_query(tmp_path):
         assert pane.view.scale == Fraction(1, 2)
         await pilot.press("0", "left_square_bracket")
         assert (pane.view.scale, pane.slot) == (1, "stage1.conv1")
+        file = tmp_path / "a.json"
+        for message in (f"written: {file}", "is there already"):
+            await pilot.press("f", *file.name, "enter")
+            await until(
+                pilot, lambda message=message: any(message in note.message for note in pilot.app._notifications)
+            )
+        document = json.loads(file.read_text())
+        assert (document["pixel"], document["layer"]["slot"], document["against"]) == ([6, 2], "stage1.conv1", None)
 
 
 async def test_a_second_checkpoint_stands_beside_the_first_where_there_is_room_and_the_pane_stays_in_view(tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from fractions import Fraction
 from itertools import islice
+from pathlib import Path
 from textwrap import wrap
 from typing import TYPE_CHECKING, ClassVar
 
@@ -16,7 +17,10 @@ from textual.strip import Strip
 from convnn.charts.half_blocks import MAX_REDUCTION, MAX_SCALE
 from convnn.errors import UserError
 from convnn.events import Saved
+from convnn.files import expand_home
+from convnn.neighbors.export import FORMATS, write
 from convnn.neighbors.inspection import Inspection, LayerNeighbors, Point, shared_share
+from convnn.new_file import check_new_file
 from convnn.runs.history import History
 from convnn.runs.run import Run
 from convnn.terminal.neighbor_view import NeighborView, neighbor_view
@@ -54,7 +58,7 @@ class NeighborsPane(Pane):
     DEFAULT_CSS = "NeighborsPane { padding: 0 1; }"
     BINDINGS: ClassVar[list[BindingType]] = bindings(
         "up", "down", "left", "right", "page-up", "page-down", "next-layer", "previous-layer", "image", "weights",
-        "second-weights", "zoom-in", "zoom-out", "zoom-reset",
+        "second-weights", "figure", "zoom-in", "zoom-out", "zoom-reset",
         footer=("next-layer", "image", "weights", "second-weights"),
     )  # fmt: skip
 
@@ -134,6 +138,14 @@ class NeighborsPane(Pane):
             return None
         return self.inspection.layers[self.slot]
 
+    @property
+    def _second_layer(self) -> LayerNeighbors | None:
+        """The layer of the second checkpoint, if it has one with a map of the same size."""
+        second = self.against.layers.get(self.slot) if self.against else None
+        if self._layer is None or second is None or second.sides != self._layer.sides:
+            return None
+        return second
+
     def _redraw(self) -> None:
         self._strips = self._draw() if self.display else None
         self.refresh()
@@ -186,10 +198,8 @@ class NeighborsPane(Pane):
 
     def _share(self) -> float | None:
         """The share of neighbors that both checkpoints choose over the map of the layer, computed once."""
-        if self.inspection is None or self.against is None:
-            return None
-        layer, second = self.inspection.layers[self.slot], self.against.layers.get(self.slot)
-        if second is None or second.sides != layer.sides:
+        layer, second = self._layer, self._second_layer
+        if layer is None or second is None:
             return None
         if self.slot not in self._shares:
             self._shares[self.slot] = shared_share(layer, second)
@@ -318,3 +328,24 @@ class NeighborsPane(Pane):
     def _choose_second(self, against: str | None) -> None:
         if against is not None:
             self._change_request(against=against)
+
+    # -- writing ----------------------------------------------------------------------------------------------------
+
+    def action_figure(self) -> None:
+        """Ask for a new file to write what is shown into."""
+        if self.inspection is not None:
+            question = Prompt("figure", f"a new file that ends in {', '.join(FORMATS)}")
+            self.app.push_screen(question, self._write)
+
+    def _write(self, name: str | None) -> None:
+        if name is None or self.inspection is None:
+            return
+        against = None if self._second_layer is None else self.against
+        try:
+            path = Path(expand_home(name.strip()))
+            check_new_file(path, FORMATS)
+            write(path, self.inspection, self.slot, self.pixel, against)
+        except (UserError, OSError, ValueError) as error:
+            self.app.say(str(error), error=True)
+        else:
+            self.app.say(f"written: {path.absolute()}")

@@ -21,6 +21,14 @@ def inactive_messages(config: RunConfig, keys: set[str]) -> list[str]:
     return [reason for key, reason in inactive_options(config).items() if key in keys]
 
 
+def effective_value(config: RunConfig, key: str) -> Any:
+    """Return the value of an option, or its default where it has no effect."""
+    option = BY_KEY[key]
+    if _reason(config, option):
+        return option.default
+    return value_at(config, key)
+
+
 def active_options(config: RunConfig) -> dict[str, Any]:
     """Return the values that decide the metrics, by key: two configurations are the same model when these agree.
 

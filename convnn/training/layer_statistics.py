@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from convnn.config.active import effective_value
 from convnn.config.schema import RunConfig
 from convnn.data.loaders import Normalize
 from convnn.data.splits import derive_seed
@@ -166,8 +167,8 @@ class LayerObserver:
         assert layer.neighbors is not None
         module = self.model.get_submodule(layer.neighbors)
         assert isinstance(module, NeighborLayer)
-        pool = module.pool(record.sides, self.device)
-        return neighbor_statistics(record, pool, window=self.config.layer.kernel_size, pixels=layer.pixels)
+        pool, window = module.pool(record.sides, self.device), effective_value(self.config, "layer.kernel_size")
+        return neighbor_statistics(record, pool, window=window, pixels=layer.pixels)
 
     def _branch_norms(
         self, activations: Mapping[str, tuple[Tensor, Tensor]], loss: Tensor, loss_scale: float

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from convnn.config.active import effective_value
 from convnn.data.imagenet import center_box
 from convnn.data.images import decoding, open_image, oriented_size, read_rgb
 from convnn.data.loaders import Normalize
@@ -130,7 +131,7 @@ def inspect_run(trained: TrainedRun, checkpoint: str, image: InspectedImage) -> 
             sides=(height, width),
             padding=record.padding,
             patch=slot.patch * unshuffle_scale(layer.shuffle_pattern, layer.shuffle_scale),
-            window=config.layer.kernel_size,
+            window=effective_value(config, "layer.kernel_size"),
             score=layer.score_name,
             candidates=layer.sampling.pool_size(record.sides, record.padding),
             sampling="all" if layer.sampling.includes_all(record.sides, record.padding) else config.sampling.type,

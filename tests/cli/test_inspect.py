@@ -24,7 +24,7 @@ from convnn.worker.load_run import TrainedRun
 
 OPTIONS = {"layer": "Branching", "K": 5, "limit": 20, "val_share": 0.5, "augment": True, "num_epochs": 2}
 RANDOM = {"layer": "ConvNN_Attn", "K": 4, "sampling_type": "random", "num_samples": 9, "num_epochs": 1}
-SHUFFLED = OPTIONS | RANDOM | {"shuffle_pattern": "BA", "shuffle_scale": 2}
+SHUFFLED = OPTIONS | RANDOM | {"shuffle_pattern": "BA", "shuffle_scale": 2, "kernel_size": 5}
 SLOT = "stage1.block1.conv1"
 
 
@@ -79,6 +79,7 @@ def test_the_indices_of_every_layer_are_its_own(root, name):
         layer = inspection.layers[SLOT]
         assert (layer.sides, layer.patch, layer.candidates, layer.sampling) == ((4, 4), 2, 9, "random")
         assert layer.position(Point(7, 2)) == Point(3, 1)
+        assert layer.window == 3  # kernel_size has no effect on attention
         assert len(np.unique(layer.index)) <= 9 + 16  # the candidates and the queries
 
 

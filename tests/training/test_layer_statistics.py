@@ -108,6 +108,17 @@ def test_metrics_are_means_over_the_layers_and_no_part_of_the_digest(tmp_path, e
         assert history.series(name)[0] == [2.0] if name == "neighbors_overlap" else [1.0, 2.0]
 
 
+@pytest.mark.parametrize(("layer", "has_kernel"), [("ConvNN", False), ("Branching", True)])
+def test_the_window_is_that_of_a_kernel_size_that_has_an_effect(layer, has_kernel):
+    def outside(kernel_size):
+        options = config(SMALL, layer=layer, K=4, branch_ratio=0.75, limit=16, kernel_size=kernel_size)
+        observer = Trainer.from_config(options).layers
+        event, _ = observer.take(StatisticsState(), epoch=1, step=1, epoch_seconds=1.0, loss_scale=1.0)
+        return event.layers["stage1.block1.conv1"]["neighbors_outside"]
+
+    assert (outside(5) < outside(3)) == has_kernel
+
+
 def test_gradients_are_those_of_the_loss_of_the_fixed_batch():
     trainer = Trainer.from_config(config(SMALL, layer="Branching_Attn", K=4, branch_ratio=0.25))
     state, observer = trainer.state, trainer.layers

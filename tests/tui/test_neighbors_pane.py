@@ -14,7 +14,8 @@ from support.pictured_runs import make
 from convnn.events import Saved
 from convnn.neighbors.inspection import Point
 from convnn.runs.event_log import append_event
-from tui.screens.run.neighbors import NO_CHECKPOINT, NeighborsPane
+from tui.process.inspection import InspectionRequest
+from tui.screens.run.neighbors import LOADING, NO_CHECKPOINT, NeighborsPane
 from tui.screens.run.screen import RunScreen
 
 NUMBER = "8"
@@ -28,6 +29,14 @@ async def open_pane(pilot, run) -> NeighborsPane:
     await pilot.press(NUMBER)
     await until(pilot, lambda: pane.has_focus and pane.notice)
     return pane
+
+
+async def computed(pilot, pane) -> None:
+    """Wait for the child process, at most a minute."""
+    for _ in range(600):
+        await pilot.pause(0.1)
+        if pane.notice != LOADING:
+            return
 
 
 @pytest.mark.parametrize("size", [(80, 24), (120, 40)], ids=["80x24", "120x40"])
@@ -114,11 +123,13 @@ async def test_the_neighbors_of_a_run_come_from_a_child_process(tmp_path):
     run, _ = training.train(tmp_path, training.config(layer="ConvNN", K=3, limit=20, num_epochs=1))
     async with app(tmp_path).run_test(size=(80, 24)) as pilot:
         pane = await open_pane(pilot, run)
-        for _ in range(600):
-            await pilot.pause(0.1)
-            if pane.inspection is not None:
-                break
+        await computed(pilot, pane)
         assert (pane.notice, pane.slot) == ("", "stage1.block1.conv1")
         assert "8x8 map, K 3 of 100 candidates" in text(pilot.app)
         append_event(run.events_path, Saved(step=2, path="checkpoints/00000002"))
         await until(pilot, lambda: "new checkpoint: b" in text(pilot.app))
+        await pilot.press("i", *"none.png", "enter")
+        assert pane.request.image == "none.png"
+        await computed(pilot, pane)
+        assert "there is no such file" in text(pilot.app)
+        assert pane.request == InspectionRequest() and "8x8 map, K 3 of 100 candidates" in text(pilot.app)

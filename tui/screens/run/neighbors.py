@@ -78,6 +78,7 @@ class NeighborsPane(Pane):
         self._shares: dict[str, float | None] = {}  # of neighbors shared over a layer's map, by slot
         self._strips: list[Strip] | None = None
         self._notice_lines = 0  # above the image
+        self._shown_request = self.request
         self._has_loaded = False
         self._is_outdated = False  # a checkpoint was written since it was computed
 
@@ -115,9 +116,10 @@ class NeighborsPane(Pane):
         try:
             inspection, against = await inspect(run, self.app.root, request)
         except (UserError, OSError) as error:
-            self.notice = str(error)
+            self.request, self.notice = self._shown_request, str(error)  # the next change is one of what is shown
             self._redraw()
         else:
+            self._shown_request = request
             self.present(inspection, against)
 
     def present(self, inspection: Inspection, against: Inspection | None = None) -> None:

@@ -111,7 +111,13 @@ def test_the_commit_is_found_through_symbolic_branches_many_packed_ones_and_hard
     (git / "HEAD").write_text("ref: refs/heads/alias\n")
     os.link(git / "HEAD", git / "copy")
     assert find_repository().head_commit() == head
+    (git / "HEAD").unlink()
+    (git / "HEAD").symlink_to("refs/heads/alias")
+    assert find_repository().head_commit() == head
     branch.write_text("ref: refs/heads/alias\n")  # a circle
+    assert find_repository().head_commit() is None
+    (git / "HEAD").unlink()
+    (git / "HEAD").symlink_to("/etc/passwd")
     assert find_repository().head_commit() is None
 
 

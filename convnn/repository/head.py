@@ -50,7 +50,9 @@ class Repository(NamedTuple):
             values = (read_reference(folder / "reftable", name) for folder in folders)
             return next((value for value in values if value is not None), None)
         for folder in folders:
-            if (file := folder / name).is_file():
+            if (file := folder / name).is_symlink():  # with core.preferSymlinkRefs
+                return f"ref: {file.readlink()}"
+            if file.is_file():
                 return _read(file).strip()
         return self._packed_commit(name)
 

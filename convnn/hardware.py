@@ -79,13 +79,8 @@ def missing(device: str) -> Problem | None:
     no_mps = device == "mps" and sys.platform != "darwin"
     if not (no_cuda or no_mps):
         return None
-    return Problem(
-        f"runtime.device is {device!r}: this machine has none",
-        key="runtime.device",
-        value=device,
-        fix="use --device auto, or cpu",
-        change={"runtime.device": "auto"},
-    )
+    key, message = "runtime.device", f"runtime.device is {device!r}: this machine has none"
+    return Problem(message, key=key, value=device, fix="use --device auto, or cpu", change={key: "auto"})
 
 
 def check_device(name: str) -> None:
@@ -160,13 +155,8 @@ def _read_number(path: Path) -> int | None:
 
 def fp16_on_cpu() -> Problem:
     """Return the problem of fp16 on the cpu, which the rules find and, where `auto` turns out to be the cpu, a run."""
-    return Problem(
-        "runtime.amp_dtype is 'fp16': cpu supports bf16 only",
-        key="runtime.amp_dtype",
-        value="fp16",
-        fix="use --amp_dtype bf16",
-        change={"runtime.amp_dtype": "bf16"},
-    )
+    key, message = "runtime.amp_dtype", "runtime.amp_dtype is 'fp16': cpu supports bf16 only"
+    return Problem(message, key=key, value="fp16", fix="use --amp_dtype bf16", change={key: "bf16"})
 
 
 def too_many_processes(processes: int, device: str, gpus: int | None) -> Problem | None:
@@ -177,13 +167,8 @@ def too_many_processes(processes: int, device: str, gpus: int | None) -> Problem
         message = f"runtime.processes is {processes}: mps is one device for one process"
     elif device.startswith("cuda:"):
         message = f"runtime.processes is {processes}, but runtime.device names one GPU: {device!r}"
-        return Problem(
-            message,
-            key="runtime.device",
-            value=device,
-            fix="use --device cuda: each process takes a GPU",
-            change={"runtime.device": "cuda"},
-        )
+        key, fix = "runtime.device", "use --device cuda: each process takes a GPU"
+        return Problem(message, key=key, value=device, fix=fix, change={key: "cuda"})
     elif gpus is not None and processes > gpus:
         message = f"runtime.processes is {processes}: each takes a GPU; the number of GPUs here is {gpus}"
     else:

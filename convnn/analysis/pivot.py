@@ -129,9 +129,5 @@ def _check_repeats(cells: Cells, rows: Sequence[Field], cols: Sequence[Field]) -
     if not differing:
         values = f"the data, {data_conflict(groups[0].runs[0], groups[1].runs[0])}"
         fix = f"keep the runs on one of them with --where (at {place}: {names})"
-    raise UserError(
-        f"runs differ in more than the seed in {len(mixed)} of {plural(len(cells), 'cell')}: {values}",
-        key="table",
-        value=list(differing),
-        fix=fix,
-    )
+    message = f"runs differ in more than the seed in {len(mixed)} of {plural(len(cells), 'cell')}: {values}"
+    raise UserError(message, key="table", value=list(differing), fix=fix)

@@ -85,9 +85,8 @@ def _matching(root: Path, where: str | None, older: str | None) -> list[Summary]
         try:
             least_age = parse_duration(older)
         except ValueError:
-            raise UserError(
-                f"--older is {older!r}: must be a time such as 12h or 30d", key="older", value=older
-            ) from None
+            message = f"--older is {older!r}: must be a time such as 12h or 30d"
+            raise UserError(message, key="older", value=older) from None
         ages = [(run, RUN_FIELDS["age"].get(run)) for run in matches]
         matches = [run for run, age in ages if age is not UNKNOWN and age > least_age]
     live = [run for run in matches if STATUSES[run.status].is_live or run.status in (QUEUED, REQUEUED)]

@@ -57,9 +57,8 @@ def summary(
 def _cost(resolved: Resolved, num_classes: int | None) -> Plan:
     dataset = resolved.dataset
     if dataset.image_size is None:
-        raise UserError(
-            "the size of the images is not known", key="data.resize", fix="use --resize, or give --data_path"
-        )
+        fix = "use --resize, or give --data_path"
+        raise UserError("the size of the images is not known", key="data.resize", fix=fix)
     if dataset.num_classes is None and num_classes is None:
         say(f"note: the number of classes is not known; {ASSUMED_CLASSES} are assumed (--num_classes)")
     return plan(resolved.config, dataset.image_size, num_classes or dataset.num_classes or ASSUMED_CLASSES)

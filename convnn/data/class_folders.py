@@ -364,9 +364,8 @@ def list_class_folders(folder: Path, root: Path, tree: FolderTree) -> ClassFolde
             if len(links) > links_before:
                 skipped_words = f"{plural(len(links) - links_before, 'link')} out of {root}, which are not followed"
             reason = f"contains no image{f' ({skipped_words})' if skipped_words else ''}"
-            raise data_error(
-                folder / name, reason, f"add images ({', '.join(SUFFIXES[:2])}, ...), or remove the folder"
-            )
+            fix = f"add images ({', '.join(SUFFIXES[:2])}, ...), or remove the folder"
+            raise data_error(folder / name, reason, fix)
         files += class_files
         labels += [label] * len(class_files)
     classes = tuple(escaped(name) for name in listing.folders)  # recorded with the run

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from convnn.config.active import inactive_options
-from convnn.config.options import BY_KEY, value_at
+from convnn.config.options import BY_KEY, Value, value_at
 from convnn.config.schema import RunConfig
 from convnn.costs import slot_cost
 from convnn.data.catalog import DatasetInfo, split_sizes
@@ -121,22 +121,13 @@ def _samples(config: RunConfig) -> Iterator[Problem]:
     if "sampling.type" in inactive:
         return
     if kind == "all" and samples != -1:
-        yield Problem(
-            f"sampling.num_samples is {samples}, but sampling_type all takes every position: must be -1",
-            key="sampling.num_samples",
-            value=samples,
-            fix="use --num_samples -1, or --sampling_type random or spatial",
-            change={"sampling.num_samples": -1},
-        )
+        reason = ", but sampling_type all takes every position: must be -1"
+        fix = "use --num_samples -1, or --sampling_type random or spatial"
+        yield _problem(config, "sampling.num_samples", reason, fix, -1)
     if kind != "all" and samples < 1:
         meaning, usual = {"random": ("the number of candidates", 64), "spatial": ("the side of the grid", 8)}[kind]
-        yield Problem(
-            f"sampling.num_samples is {samples}: must be at least 1 with sampling_type {kind} ({meaning})",
-            key="sampling.num_samples",
-            value=samples,
-            fix=f"use --num_samples {usual}",
-            change={"sampling.num_samples": usual},
-        )
+        reason = f": must be at least 1 with sampling_type {kind} ({meaning})"
+        yield _problem(config, "sampling.num_samples", reason, f"use --num_samples {usual}", usual)
 
 
 def _shuffle(config: RunConfig) -> Iterator[Problem]:
@@ -144,21 +135,11 @@ def _shuffle(config: RunConfig) -> Iterator[Problem]:
     if "layer.shuffle_pattern" in inactive_options(config):
         return
     if pattern == "BA" and scale < 1:
-        yield Problem(
-            f"layer.shuffle_scale is {scale}: must be at least 1 with shuffle_pattern BA",
-            key="layer.shuffle_scale",
-            value=scale,
-            fix="use --shuffle_scale 2, or --shuffle_pattern NA",
-            change={"layer.shuffle_scale": 2},
-        )
+        reason = ": must be at least 1 with shuffle_pattern BA"
+        yield _problem(config, "layer.shuffle_scale", reason, "use --shuffle_scale 2, or --shuffle_pattern NA", 2)
     if pattern == "NA" and scale != 0:
-        yield Problem(
-            f"layer.shuffle_scale is {scale}, but shuffle_pattern NA shuffles nothing: must be 0",
-            key="layer.shuffle_scale",
-            value=scale,
-            fix="use --shuffle_scale 0, or --shuffle_pattern BA",
-            change={"layer.shuffle_scale": 0},
-        )
+        reason = ", but shuffle_pattern NA shuffles nothing: must be 0"
+        yield _problem(config, "layer.shuffle_scale", reason, "use --shuffle_scale 0, or --shuffle_pattern BA", 0)
 
 
 def _runtime(config: RunConfig) -> Iterator[Problem]:
@@ -181,21 +162,11 @@ def _runtime(config: RunConfig) -> Iterator[Problem]:
 def _batches(config: RunConfig) -> Iterator[Problem]:
     batch, micro = config.training.batch_size, config.training.accumulate
     if config.runtime.processes > batch:
-        yield Problem(
-            f"runtime.processes is {config.runtime.processes}: a batch of {plural(batch, 'image')} is too small",
-            key="runtime.processes",
-            value=config.runtime.processes,
-            fix=f"use --processes {batch} or less",
-            change={"runtime.processes": batch},
-        )
+        reason = f": a batch of {plural(batch, 'image')} is too small"
+        yield _problem(config, "runtime.processes", reason, f"use --processes {batch} or less", batch)
     if micro > batch:
-        yield Problem(
-            f"training.accumulate is {micro}: a batch of {plural(batch, 'image')} has no {micro} micro-batches",
-            key="training.accumulate",
-            value=micro,
-            fix=f"use --accumulate {batch} or less",
-            change={"training.accumulate": batch},
-        )
+        reason = f": a batch of {plural(batch, 'image')} has no {micro} micro-batches"
+        yield _problem(config, "training.accumulate", reason, f"use --accumulate {batch} or less", batch)
 
 
 def _too_small(config: RunConfig, image_size: Side, min_side: int) -> Problem:
@@ -235,13 +206,9 @@ def _shuffle_scale(config: RunConfig, slots: Sequence[Slot]) -> Problem | None:
         return None
     common = math.gcd(*(pixels for slot in slots for pixels in slot.side))
     divisors = [number for number in range(1, common + 1) if common % number == 0]
-    return Problem(
-        f"layer.shuffle_scale is {scale}: must divide every map, but {undivided.name} is {_size(undivided.side)}",
-        key="layer.shuffle_scale",
-        value=scale,
-        fix=f"use --shuffle_scale {' or '.join(map(str, divisors))}, or --shuffle_pattern NA",
-        change={"layer.shuffle_scale": max(divisors)},
-    )
+    reason = f": must divide every map, but {undivided.name} is {_size(undivided.side)}"
+    fix = f"use --shuffle_scale {' or '.join(map(str, divisors))}, or --shuffle_pattern NA"
+    return _problem(config, "layer.shuffle_scale", reason, fix, max(divisors))
 
 
 def _sample_padding(config: RunConfig, slots: Sequence[Slot]) -> Problem | None:
@@ -252,13 +219,8 @@ def _sample_padding(config: RunConfig, slots: Sequence[Slot]) -> Problem | None:
     if emptied is None:
         return None
     largest = (min(min(side) for side in gridded.values()) - 1) // 2
-    return Problem(
-        f"sampling.sample_padding is {margin}: leaves no position of {emptied.name}, which is {_size(sides[emptied])}",
-        key="sampling.sample_padding",
-        value=margin,
-        fix=f"use --sample_padding {largest}",
-        change={"sampling.sample_padding": largest},
-    )
+    reason = f": leaves no position of {emptied.name}, which is {_size(sides[emptied])}"
+    return _problem(config, "sampling.sample_padding", reason, f"use --sample_padding {largest}", largest)
 
 
 def _candidates(config: RunConfig, slots: Sequence[Slot]) -> Problem | None:
@@ -268,15 +230,18 @@ def _candidates(config: RunConfig, slots: Sequence[Slot]) -> Problem | None:
     if smallest is None or searched[smallest] >= K:
         return None
     count = searched[smallest]
-    return Problem(
-        f"layer.K is {K}: {K} neighbors need at least {K} candidates, but {smallest.name} has {count} "
+    reason = (
+        f": {K} neighbors need at least {K} candidates, but {smallest.name} has {count} "
         f"(its map is {_size(slot_cost.inner_side(config, smallest.side))}, padding {config.layer.padding}, "
-        f"sampling {config.sampling.type})",
-        key="layer.K",
-        value=K,
-        fix=f"use --K {count} or less, or more candidates",
-        change={"layer.K": count},
+        f"sampling {config.sampling.type})"
     )
+    return _problem(config, "layer.K", reason, f"use --K {count} or less, or more candidates", count)
+
+
+def _problem(config: RunConfig, key: str, reason: str, fix: str, allowed: Value) -> Problem:
+    """Return the problem of the value of an option: "KEY is VALUE", then the reason; the fix sets an allowed one."""
+    value = value_at(config, key)
+    return Problem(f"{key} is {value}{reason}", key=key, value=value, fix=fix, change={key: allowed})
 
 
 def _size(side: Side) -> str:

@@ -176,13 +176,8 @@ def parse(text: str, name: str = "preset", path: Path | None = None) -> Preset:
     for key in [key for key in values if key not in BY_KEY]:
         problems.append(toml.unknown_key(key, values.pop(key)))
     if values.pop("output.dir", None) is not None:
-        problems.append(
-            Problem(
-                "output.dir cannot be set in a preset: the directory belongs to one run, as --output_dir sets it",
-                key="output.dir",
-                fix="remove it",
-            )
-        )
+        message = "output.dir cannot be set in a preset: the directory belongs to one run, as --output_dir sets it"
+        problems.append(Problem(message, key="output.dir", fix="remove it"))
     return Preset(name, path, about, values, tuple(in_file(problem, file) for problem in problems))
 
 

@@ -276,11 +276,8 @@ def _zipped_axis(name: str, rows: Sequence[Any]) -> Axis:
                 problems += error.problems
         label = row.get(LABEL, "_".join(BY_KEY[key].text(value) for key, value in options.items()))
         if not _is_label(label):
-            problems.append(
-                Problem(
-                    f"{name}: a label is a short text on one line", key=f"{name}.{LABEL}", value=label, fix="quote it"
-                )
-            )
+            message = f"{name}: a label is a short text on one line"
+            problems.append(Problem(message, key=f"{name}.{LABEL}", value=label, fix="quote it"))
         elif label in points:
             problems.append(_twice(name, label))
         elif not options:
@@ -303,27 +300,23 @@ def flat_items(table: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 def _range(name: str, table: Mapping[str, Any]) -> Iterator[int | float]:
     """Yield the values of a range, both ends included; they are counted before the first. Raises UserError."""
-    problems = []
+    problems: list[Problem] = []
+
+    def refuse(key: str, message: str, fix: str) -> None:
+        problems.append(Problem(message, key=f"{name}.{key}", value=table[key], fix=fix))
+
     for key in table:
         if key not in RANGE_KEYS:
-            message = f"there is no key {key} in a range{did_you_mean(key, RANGE_KEYS)}"
-            problems.append(
-                Problem(message, key=f"{name}.{key}", value=table[key], fix="write from, to, and step or steps")
-            )
+            guess = did_you_mean(key, RANGE_KEYS)
+            refuse(key, f"there is no key {key} in a range{guess}", "write from, to, and step or steps")
     numbers = {key: table[key] for key in ("from", "to", "step", "steps") if key in table}
     for key, value in numbers.items():
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-            problems.append(
-                Problem(f"{name}.{key} must be a number", key=f"{name}.{key}", value=value, fix="write 1, or 0.5")
-            )
+            refuse(key, f"{name}.{key} must be a number", "write 1, or 0.5")
     if table.get("log") and "steps" not in table:
-        problems.append(
-            Problem(f"{name}: log needs steps", key=f"{name}.log", value=table["log"], fix="write steps = 5")
-        )
+        refuse("log", f"{name}: log needs steps", "write steps = 5")
     if not isinstance(table.get("log", False), bool):
-        problems.append(
-            Problem(f"{name}.log must be true or false", key=f"{name}.log", value=table["log"], fix="write true")
-        )
+        refuse("log", f"{name}.log must be true or false", "write true")
     if not problems and ("from" not in table or "to" not in table or {"step", "steps"} <= table.keys()):
         fix = f"write {name} = {{ from = 0, to = 1, step = 0.25 }}, or steps = 5"
         problems.append(Problem(f"{name}: a range has from, to, and at most one of step and steps", key=name, fix=fix))

@@ -66,9 +66,8 @@ def machine_slots(count: int | None = None, threads: int | None = None) -> list[
     available = hardware.available_cpus()
     gpus = hardware.visible_gpus()
     if count is not None and gpus and count > len(gpus):
-        raise UserError(
-            f"--slots is {count}: this machine has {plural(len(gpus), 'GPU')}", fix="give one slot a GPU, or fewer"
-        )
+        message = f"--slots is {count}: this machine has {plural(len(gpus), 'GPU')}"
+        raise UserError(message, fix="give one slot a GPU, or fewer")
     slots = count or len(gpus) or 1
     share = threads or max(1, available // slots)
     if gpus:

@@ -33,14 +33,9 @@ def select_device(config: RunConfig) -> torch.device:
     if name == "auto":
         name = next(kind for kind in ("cuda", "mps", "cpu") if kind in present)
     if name not in present:
-        raise UserError(
-            f"runtime.device is {name!r}: this machine has {', '.join(present)}",
-            Exit.DATA,
-            key="runtime.device",
-            value=name,
-            fix="use --device auto, or one of these",
-            change={"runtime.device": "auto"},
-        )
+        key, message = "runtime.device", f"runtime.device is {name!r}: this machine has {', '.join(present)}"
+        fix = "use --device auto, or one of these"
+        raise UserError(message, Exit.DATA, key=key, value=name, fix=fix, change={key: "auto"})
     if config.runtime.amp and config.runtime.amp_dtype == "fp16" and name == "cpu":
         raise UserError(fp16_on_cpu())
     gpus = torch.cuda.device_count() if slurm_job.current_step() is None else None  # of one of several nodes

@@ -342,13 +342,9 @@ class TrainState:
 
     def _check_data(self, saved: Mapping[str, Any]) -> None:
         if differences := data_differences(saved, _describe(self.data)):
-            raise UserError(
-                f"the data set has changed since the checkpoint: {differences[0]}",
-                Exit.DATA,
-                key="data.path",
-                value=self.config.data.path,
-                fix="bring the images back, or add --fork to `convnn resume` to train on the present ones",
-            )
+            message = f"the data set has changed since the checkpoint: {differences[0]}"
+            fix = "bring the images back, or add --fork to `convnn resume` to train on the present ones"
+            raise UserError(message, Exit.DATA, key="data.path", value=self.config.data.path, fix=fix)
 
 
 def build_train_state(

@@ -275,11 +275,9 @@ def recover_newest(run: Path) -> tuple[Checkpoint | None, list[str]]:
         warnings = [f"{folder.name} was set aside earlier" for folder in sorted((run / CHECKPOINTS).glob("damaged-*"))]
     if not warnings and not names:
         return None, []
-    raise UserError(
-        f"no checkpoint of {run.name} is left to resume from: {'; '.join(warnings) or 'they hold weights only'}",
-        Exit.STORAGE,
-        fix=f"train it again as a new run: convnn run {shlex.quote(str(run / 'config.toml'))}",
-    )
+    message = f"no checkpoint of {run.name} is left to resume from: {'; '.join(warnings) or 'they hold weights only'}"
+    fix = f"train it again as a new run: convnn run {shlex.quote(str(run / 'config.toml'))}"
+    raise UserError(message, Exit.STORAGE, fix=fix)
 
 
 def load_named(run: Path, name: str, *, with_tensors: bool = True) -> Checkpoint:

@@ -282,17 +282,13 @@ class Checkpointer:
     def _handle_failure(self, error: OSError, step: int) -> None:
         self._retry_at = time.monotonic() + RETRY_SECONDS
         if not self.run.is_dir():
-            raise UserError(
-                f"the run's directory has vanished: {self.run}",
-                Exit.STORAGE,
-                fix="restore it with its checkpoints, or start a new run",
-            ) from error
-        self.emit(
-            Warned(
-                message=f"the checkpoint after step {step} could not be written "
-                f"({error.strerror or error}); the earlier one stays, and the next attempt is in {RETRY_SECONDS:.0f} s"
-            )
+            fix = "restore it with its checkpoints, or start a new run"
+            raise UserError(f"the run's directory has vanished: {self.run}", Exit.STORAGE, fix=fix) from error
+        message = (
+            f"the checkpoint after step {step} could not be written ({error.strerror or error}); "
+            f"the earlier one stays, and the next attempt is in {RETRY_SECONDS:.0f} s"
         )
+        self.emit(Warned(message=message))
 
     def _affordable(self) -> bool:
         blocked = self._blocked_seconds
@@ -303,12 +299,8 @@ class Checkpointer:
             reason = f"so that they take at most {SHARE:.0%} of the time"
             if self._in_flight is not None:
                 reason = "one after the other"
-            self.emit(
-                Warned(
-                    message=f"a checkpoint takes {max(self._seconds, blocked):.2g} s: "
-                    f"they are written less often than configured, {reason}"
-                )
-            )
+            seconds = f"a checkpoint takes {max(self._seconds, blocked):.2g} s"
+            self.emit(Warned(message=f"{seconds}: they are written less often than configured, {reason}"))
         return False
 
 

@@ -60,11 +60,8 @@ def findings(runs: Path, data: str) -> Iterator[Finding]:
     yield Finding("versions", None, f"convnn {version()}, python {platform.python_version()}, {packages}")
     device = training_device.select_device(RunConfig())
     size = f"{memory(training_device.total_memory(device))}, {plural(available_cpus(), 'CPU')}"
-    yield Finding(
-        "device",
-        None,
-        f"{training_device.describe(device)}, {size}; available: {', '.join(training_device.available_devices())}",
-    )
+    available = ", ".join(training_device.available_devices())
+    yield Finding("device", None, f"{training_device.describe(device)}, {size}; available: {available}")
     yield from speeds()
     yield from storage(runs)
     for name, dataset in DATASETS.items():
@@ -168,6 +165,5 @@ def deep(runs: Path, say: Callable[[str], None]) -> Finding:
     config = small(num_epochs=str(KILLS + 1), device=str(device), deterministic=deterministic)
     trial = resume_trial.run_trial(config, runs, KILLS, say)
     same = f"killed and resumed {plural(len(trial.kills), 'time')}: the same weights and metrics, bit for bit"
-    return Finding(
-        "resume", not trial.differences and len(trial.kills) == KILLS, "; ".join(trial.differences[:3]) or same
-    )
+    is_exact = not trial.differences and len(trial.kills) == KILLS
+    return Finding("resume", is_exact, "; ".join(trial.differences[:3]) or same)

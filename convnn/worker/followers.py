@@ -179,13 +179,9 @@ def check_tasks(config: RunConfig, step: JobStep) -> None:
     """Raise UserError where `srun` has not started a task for each process."""
     processes = config.runtime.processes
     if processes != step.tasks:
-        raise UserError(
-            f"runtime.processes is {processes}, but this srun has {step.tasks} tasks",
-            key="runtime.processes",
-            value=processes,
-            fix=f"use --processes {step.tasks}, or srun --ntasks={processes}",
-            change={"runtime.processes": step.tasks},
-        )
+        message = f"runtime.processes is {processes}, but this srun has {step.tasks} tasks"
+        key, fix = "runtime.processes", f"use --processes {step.tasks}, or srun --ntasks={processes}"
+        raise UserError(message, key=key, value=processes, fix=fix, change={key: step.tasks})
 
 
 # -- in a follower ----------------------------------------------------------------------------------------------------

@@ -40,13 +40,9 @@ def fork_run(source: Run, config: RunConfig, root: Path) -> tuple[Run, list[str]
     epoch = _epoch(newest)
     done, epochs = epoch - 1, config.training.num_epochs
     if epoch > epochs:
-        raise UserError(
-            f"{source.name} has already done {plural(done, 'epoch')}",
-            key="training.num_epochs",
-            value=epochs,
-            fix=f"give the fork more of them: --num_epochs {2 * done}",
-            change={"training.num_epochs": 2 * done},
-        )
+        message = f"{source.name} has already done {plural(done, 'epoch')}"
+        key, fix = "training.num_epochs", f"give the fork more of them: --num_epochs {2 * done}"
+        raise UserError(message, key=key, value=epochs, fix=fix, change={key: 2 * done})
     _check_splits(source, newest, config)
     _check_weights(newest, config)
     if not newest.state.optimizer:
@@ -144,8 +140,6 @@ def _newest(source: Run) -> tuple[Checkpoint, list[str]]:
     with lock_run(source.path):
         newest, notes = checkpoint.recover_newest(source.path)
     if newest is None:
-        raise UserError(
-            f"{source.name} has no checkpoint yet",
-            fix=f"train its configuration: convnn run {shlex.quote(str(source.config_path))}",
-        )
+        fix = f"train its configuration: convnn run {shlex.quote(str(source.config_path))}"
+        raise UserError(f"{source.name} has no checkpoint yet", fix=fix)
     return newest, notes

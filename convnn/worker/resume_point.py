@@ -66,11 +66,8 @@ def find_resume_point(run: Run, config: RunConfig, history: History) -> ResumePo
     newest, warnings = checkpoint.recover_newest(run.path)
     if newest is None:
         if any(mark.kind == "saved" for mark in history.marks):
-            raise UserError(
-                f"the checkpoints of {run.name} have vanished",
-                Exit.STORAGE,
-                fix=f"train it again as a new run: convnn run {shlex.quote(str(run.config_path))}",
-            )
+            fix = f"train it again as a new run: convnn run {shlex.quote(str(run.config_path))}"
+            raise UserError(f"the checkpoints of {run.name} have vanished", Exit.STORAGE, fix=fix)
         return None
     if not newest.state.begins_fork:
         saved_config = newest.state.plain.get("config")

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from benchmarks.gpu import correctness, modes, worker
+from benchmarks.gpu.__main__ import main
 from benchmarks.gpu.bench import DeviceLostError, GpuBench
 from benchmarks.gpu.count import OperatorCounter, count_step
 from benchmarks.gpu.report import MARKDOWN_NAME, Report
@@ -128,10 +129,10 @@ def clean_environment():
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a card")
-def test_without_a_card_the_way_to_try_the_script_is_named(tmp_path):
-    result = run("--out", tmp_path)
-    assert result.returncode == 2
-    assert "--device cpu --small" in result.stderr
+def test_without_a_card_the_way_to_try_the_script_is_named(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["gpu", "--out", str(tmp_path)])
+    assert main() == 2
+    assert "--device cpu --small" in capsys.readouterr().err
 
 
 def test_the_cases_of_correctness_cover_every_option_and_layer():

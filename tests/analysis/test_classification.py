@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest
 from support.predictions import random_predictions
 
 from convnn.analysis.class_order import CLASS_ORDERS
@@ -106,6 +105,8 @@ def test_orders_of_classes(predictions):
 
 @pytest.mark.parametrize(("first", "second"), [(0, 0), (0, 1), (3, 9), (10, 10), (120, 80), (4000, 4300)])
 def test_mcnemars_test_is_the_exact_one(first, second):
+    from scipy.stats import binomtest
+
     expected = binomtest(first, first + second).pvalue if first + second else 1.0
     assert mcnemar(first, second) == pytest.approx(expected, rel=1e-9)
 

@@ -6,7 +6,6 @@ import math
 
 import numpy as np
 import pytest
-from scipy import stats
 
 from convnn.analysis.statistics import (
     ALPHA,
@@ -28,6 +27,8 @@ def test_a_single_value_has_no_deviation_and_no_interval():
 
 
 def test_intervals_and_p_values_are_those_of_scipy():
+    from scipy import stats
+
     a, b = [81.2, 80.9, 81.9, 81.1], [79.5, 80.9, 80.1]
     difference, expected = welch(estimate_mean(a), estimate_mean(b)), stats.ttest_ind(a, b, equal_var=False)
     interval = expected.confidence_interval(0.95)
@@ -67,6 +68,8 @@ def test_holm_multiplies_step_by_step_and_never_exceeds_one():
 
 def detected(n, sd, alpha, effect_size=1.0, samples=20_000):
     """The share of simulated pairs of groups that scipy's Welch test finds different."""
+    from scipy import stats
+
     generator = np.random.default_rng(n)
     a, b = generator.normal(0.0, sd, (samples, n)), generator.normal(effect_size, sd, (samples, n))
     return (stats.ttest_ind(a, b, axis=1, equal_var=False).pvalue < alpha).mean()
@@ -85,6 +88,8 @@ def test_the_power_is_that_of_simulated_tests(n, effect, alpha):
 
 @pytest.mark.parametrize(("n", "effect"), [(64, 0.5), (500, 0.2), (6281, 0.05)])
 def test_the_power_with_many_runs_is_that_of_the_pooled_test(n, effect):
+    from scipy import stats
+
     df, noncentrality = 2 * n - 2, effect * math.sqrt(n / 2)
     expected = stats.nct.sf(stats.t.ppf(0.975, df), df, noncentrality)
     assert welch_power(n, effect) == pytest.approx(expected, abs=2e-3)

@@ -355,8 +355,8 @@ def test_the_shell_completes_presets_choices_and_any_part_of_a_run(words, expect
     monkeypatch.setenv("COMP_WORDS", words.replace(" ", "\n"))
     monkeypatch.setenv("COMP_CWORD", str(words.count(" ")))
     monkeypatch.setenv("_CONVNN_COMPLETE", "complete_bash")
-    done = subprocess.run([sys.executable, "-m", "convnn"], capture_output=True, text=True)
-    assert [word for word in done.stdout.split() if not word.startswith("@best:")] == expected
+    out = convnn()[1]
+    assert [word for word in out.split() if not word.startswith("@best:")] == expected
 
 
 def test_a_reader_that_goes_away_is_no_error():

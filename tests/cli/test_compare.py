@@ -12,7 +12,6 @@ import subprocess
 import sys
 
 import pytest
-from scipy.stats import binomtest
 from support import old_results as oldfiles
 from support.predictions import random_predictions
 from support.runs import epoch, new
@@ -304,6 +303,8 @@ def test_a_reader_that_goes_away_is_no_error(convnn, root):
 
 
 def test_runs_that_keep_predictions_are_compared_image_by_image(convnn, root):
+    from scipy.stats import binomtest
+
     runs = []
     for seed in range(3):
         started = Started(classes=tuple("abcd"), num_classes=4)

@@ -8,17 +8,22 @@ import pytest
 import torch
 from support import killing, training
 from support.processes import Command, convnn
+from support.started import Started
 
 from convnn.worker import checkpoint, doctor, resume_trial
 
 
-def test_both_ways_agree(tmp_path):
+def test_both_ways_agree_and_import_nothing_of_the_current_folder(tmp_path):
+    """Neither the command nor its children: a person's random.py, or a stranger's rich.py."""
+    for name in ("random", "rich", "typing", "pathlib", "json", "torch", "multiprocessing", "git"):
+        (tmp_path / f"{name}.py").write_text("open('imported', 'w')\nraise SystemExit('imported')\n")
     options = training.SMALL | {"limit": 20, "num_epochs": 30}
-    ended = convnn("verify-resume", *killing.arguments(options), "--json", cwd=tmp_path)
+    ended = Started("verify-resume", *killing.arguments(options), "--json", cwd=tmp_path).wait()
     assert ended.code == 0, ended
     result = json.loads(ended.out)
     assert result["agree"] and len(result["kills"]) == 1 and result["differences"] == []
     assert list((tmp_path / "runs").iterdir()) == []
+    assert not (tmp_path / "imported").exists()
 
 
 def test_what_differs_is_named(tmp_path):

@@ -1,4 +1,4 @@
-"""The real command in a child process, started in milliseconds: forked from a process that has imported torch."""
+"""The real command or a script in a child process, started in milliseconds: forked from one that has imported torch."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import gc
 import multiprocessing
 import os
 import resource
+import runpy
 import signal
 import sys
 import time
@@ -72,6 +73,32 @@ class Command:
         return Result(self.process.exitcode, *texts)
 
 
+class Script:
+    """`python WORDS` that owns a terminal; with what tests use of `subprocess.Popen`."""
+
+    def __init__(self, words: Sequence[str], terminal: str, cwd: Path, environment: Mapping[str, str]) -> None:
+        _forkserver.set_forkserver_preload(PRELOAD)
+        self.process = _forkserver.Process(
+            target=_run_script, args=(list(words), terminal, str(cwd), dict(environment))
+        )
+        self.process.start()
+
+    def poll(self) -> int | None:
+        return self.process.exitcode
+
+    def kill(self) -> None:
+        self.process.kill()
+
+    def send_signal(self, number: int) -> None:
+        assert self.process.pid is not None
+        os.kill(self.process.pid, number)
+
+    def wait(self, seconds: float | None = None) -> int:
+        self.process.join(seconds)
+        assert self.process.exitcode is not None, "the script hangs"
+        return self.process.exitcode
+
+
 def set_signals(ignored: Collection[int] = ()) -> None:
     """Ignore these signals, as nohup and a shell's & do, and no others, however the tests were started."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
@@ -121,11 +148,7 @@ def _run(
         limit = pages * resource.getpagesize() + more_memory
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     os.environ.update({"CONVNN_RUNS": str(Path(cwd) / "runs")} | environment)
-    for number, path in ((0, os.devnull), (1, out), (2, err)):
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
-        os.dup2(descriptor, number)
-        os.close(descriptor)
-    sys.stdin, sys.stdout, sys.stderr = (os.fdopen(n, m, closefd=False) for n, m in ((0, "r"), (1, "w"), (2, "w")))
+    _open_streams(os.devnull, out, err)
     from convnn.cli.app import main
 
     try:
@@ -133,3 +156,25 @@ def _run(
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
+
+
+def _run_script(words: list[str], terminal: str, cwd: str, environment: dict[str, str]) -> None:
+    gc.freeze()
+    leave_files_in_memory()
+    os.chdir(cwd)
+    set_signals()
+    os.environ.update(environment)
+    os.setsid()  # so that the first terminal that is opened is its own
+    _open_streams(terminal, terminal, terminal)
+    sys.argv = words
+    runpy.run_path(words[0], run_name="__main__")
+
+
+def _open_streams(*paths: str) -> None:
+    """Replace stdin, stdout and stderr of this process, for Python and for others."""
+    for number, path in enumerate(paths):
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
+        os.dup2(descriptor, number)
+        os.close(descriptor)
+    sys.stdin, sys.stdout, sys.stderr = (os.fdopen(n, m, closefd=False) for n, m in ((0, "r"), (1, "w"), (2, "w")))
+    sys.__stdin__, sys.__stdout__, sys.__stderr__ = sys.stdin, sys.stdout, sys.stderr  # type: ignore[misc]

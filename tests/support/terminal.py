@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from .processes import set_signals
+from .processes import Script, set_signals
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = {"TERM": "xterm-256color", "LANG": "C.UTF-8", "OMP_NUM_THREADS": "1", "COLORTERM": "truecolor"}
@@ -23,7 +23,10 @@ PATIENCE = 60.0  # seconds: only a test that fails waits as long
 
 
 class Program:
-    """`python words` on a terminal of its own, as a shell would start it."""
+    """`python words` on a terminal of its own, as a shell would start it.
+
+    With `is_forked` the words are a script, which starts in a process that has imported torch.
+    """
 
     def __init__(
         self,
@@ -31,21 +34,27 @@ class Program:
         size: tuple[int, int] = (80, 24),
         cwd: Path = ROOT,
         python: str | Path = sys.executable,
+        is_forked: bool = False,
         **environment: str,
     ) -> None:
         self.master, self.slave = pty.openpty()
         self.resize(*size)
         self.before = termios.tcgetattr(self.slave)
         self.output = b""
-        self.process = subprocess.Popen(
-            [python, *map(str, words)],
-            stdin=self.slave,
-            stdout=self.slave,
-            stderr=self.slave,
-            cwd=cwd,
-            env=os.environ | ENVIRONMENT | environment,
-            preexec_fn=_own_terminal,
-        )
+        arguments, variables = list(map(str, words)), ENVIRONMENT | environment
+        self.process: subprocess.Popen[bytes] | Script
+        if is_forked:
+            self.process = Script(arguments, os.ttyname(self.slave), cwd, variables)
+        else:
+            self.process = subprocess.Popen(
+                [python, *arguments],
+                stdin=self.slave,
+                stdout=self.slave,
+                stderr=self.slave,
+                cwd=cwd,
+                env=os.environ | variables,
+                preexec_fn=_own_terminal,
+            )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 

@@ -28,7 +28,7 @@ LONG = ("layer.type=Conv2d", "data.dataset=digits", "model.width=0.05", "data.li
 @pytest.fixture
 def training(tmp_path):
     """The app in a pseudo-terminal, with a run that trains."""
-    program = Program(LAUNCHING, tmp_path, *LONG, "training.batch_size=20")
+    program = Program(LAUNCHING, tmp_path, *LONG, "training.batch_size=20", is_forked=True)
     try:
         program.until(lambda: any(isinstance(event, Step) for event in events_of(tmp_path)), "the first step")
         yield program
@@ -109,7 +109,7 @@ def test_without_a_terminal_it_says_so_and_ends_with_2():
 def test_a_run_goes_on_in_the_background_to_the_end_of_an_undisturbed_one(tmp_path):
     options = SMALL | {"num_epochs": 40, "threads": 1}
     words = [f"{BY_FLAG[f'--{name}'].key}={value}" for name, value in options.items()]
-    program = Program(LAUNCHING, tmp_path / "runs", *words)
+    program = Program(LAUNCHING, tmp_path / "runs", *words, is_forked=True)
     try:
         program.until(lambda: any(isinstance(event, Step) for event in events_of(tmp_path / "runs")), "the first step")
         program.press("q")

@@ -44,7 +44,8 @@ if TYPE_CHECKING:
     from convnn.data import LoadedDataset
 
 IMAGES = 16  # of the fixed batch; no more than are trained on at once
-QUERIES = 64  # of each image, whose neighbors are kept for the overlap
+QUERIES = 64  # at most, of each image, whose neighbors are kept for the overlap
+MOST_NEIGHBORS = 4096  # of the queries of an image in a layer: every checkpoint holds them
 COST_SHARE = 0.01  # of the time of an epoch that statistics may take
 NORMS = ("activation", "weight", "gradient")  # of each branch
 
@@ -139,7 +140,7 @@ class LayerObserver:
             if layer.neighbors is None:
                 continue
             record = records[layer.neighbors]
-            rows = sampled_queries(record, QUERIES)
+            rows = sampled_queries(record, max(1, min(QUERIES, MOST_NEIGHBORS // record.index.shape[2])))
             taken = self._neighbor_statistics(record, layer)
             before = state.neighbors.get(slot)
             if before is not None and before.shape == (len(record.index), len(rows), record.index.shape[2]):

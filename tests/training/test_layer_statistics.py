@@ -119,6 +119,13 @@ def test_the_window_is_that_of_a_kernel_size_that_has_an_effect(layer, has_kerne
     assert (outside(5) < outside(3)) == has_kernel
 
 
+def test_a_checkpoint_holds_few_neighbors_whatever_K_is():
+    options = config(SMALL, layer="ConvNN", K=200, padding=8, limit=4)
+    observer = Trainer.from_config(options).layers
+    _, following = observer.take(StatisticsState(), epoch=1, step=1, epoch_seconds=1.0, loss_scale=1.0)
+    assert {tuple(index.shape[1:]) for index in following.neighbors.values()} == {(20, 200)}  # of 64 queries
+
+
 def test_gradients_are_those_of_the_loss_of_the_fixed_batch():
     trainer = Trainer.from_config(config(SMALL, layer="Branching_Attn", K=4, branch_ratio=0.25))
     state, observer = trainer.state, trainer.layers

@@ -161,24 +161,14 @@ _FILTER_HELP = (
 
 Run = Annotated[str, typer.Argument(metavar="RUN", help=_RUN_HELP, autocompletion=complete_runs)]
 LiveRun = Annotated[str, typer.Argument(metavar="RUN", help=_RUN_HELP, autocompletion=complete_live_runs)]
-Runs = Annotated[
-    list[str] | None,
-    typer.Argument(metavar="RUN", help=_RUN_HELP, autocompletion=complete_runs, show_default=False),
-]
+Runs = Annotated[list[str] | None, typer.Argument(metavar="RUN", help=_RUN_HELP, autocompletion=complete_runs)]
 NamedRuns = Annotated[list[str], typer.Argument(metavar="RUN...", help=_RUN_HELP, autocompletion=complete_runs)]
-Preset = Annotated[
-    str | None,
-    typer.Argument(metavar="PRESET", help=_PRESET_HELP, autocompletion=complete_presets, show_default=False),
-]
+Preset = Annotated[str | None, typer.Argument(metavar="PRESET", help=_PRESET_HELP, autocompletion=complete_presets)]
 Presets = Annotated[
-    list[str] | None,
-    typer.Argument(metavar="PRESET", help=_PRESET_HELP, autocompletion=complete_presets, show_default=False),
+    list[str] | None, typer.Argument(metavar="PRESET", help=_PRESET_HELP, autocompletion=complete_presets)
 ]
 PresetName = Annotated[str, typer.Argument(metavar="PRESET", help=_PRESET_HELP, autocompletion=complete_presets)]
-Filter = Annotated[
-    str | None,
-    typer.Argument(metavar="FILTER", help=_FILTER_HELP, autocompletion=complete_filters, show_default=False),
-]
+Filter = Annotated[str | None, typer.Argument(metavar="FILTER", help=_FILTER_HELP, autocompletion=complete_filters)]
 SweepName = Annotated[
     str, typer.Argument(metavar="NAME", help="as `convnn sweep` lists it", autocompletion=complete_sweeps)
 ]
@@ -192,8 +182,7 @@ RunsFolder = Annotated[
     Path | None, typer.Option("--runs", metavar="DIR", help="folder of the runs, else $CONVNN_RUNS, else ./runs")
 ]
 Where = Annotated[
-    str | None,
-    typer.Option("--where", metavar="FILTER", help=_FILTER_HELP, autocompletion=complete_filters, show_default=False),
+    str | None, typer.Option("--where", metavar="FILTER", help=_FILTER_HELP, autocompletion=complete_filters)
 ]
 Figure = Annotated[
     str,
@@ -235,10 +224,7 @@ NewSweepName = Annotated[
 ]
 Again = Annotated[bool, typer.Option("--again", help="train what is trained already, too")]
 Extend = Annotated[bool, typer.Option("--extend", help="add cells to a sweep of this name, which keeps its own")]
-Slots = Annotated[
-    int | None,
-    typer.Option("--slots", metavar="N", min=1, help="runs at once, else one a GPU, or one", show_default=False),
-]
+Slots = Annotated[int | None, typer.Option("--slots", metavar="N", min=1, help="runs at once, else one a GPU, or one")]
 
 # of commands that train
 JsonEvents = Annotated[bool, typer.Option("--json", help="print events as JSON lines")]
@@ -267,7 +253,6 @@ OnFinish = Annotated[
         "--on-finish",
         metavar="CMD",
         help="shell command to run once at the end: JSON on its stdin, $CONVNN_STATUS; it changes no exit code",
-        show_default=False,
     ),
 ]
 NoNotify = Annotated[
@@ -280,7 +265,6 @@ MaxMinutes = Annotated[
         parser=checked_limit,
         metavar="MINUTES",
         help="stop after this time; auto: before the time limit of its Slurm job",
-        show_default=False,
     ),
 ]
 JobMinutes = Annotated[
@@ -289,7 +273,6 @@ JobMinutes = Annotated[
         "--max-minutes",
         metavar="MINUTES",
         help="stop after this time; auto: before the time limit of its Slurm job, as --slurm does without it",
-        show_default=False,
     ),
 ]
 Sbatch = Annotated[
@@ -298,7 +281,6 @@ Sbatch = Annotated[
         "--sbatch",
         metavar="NAME=VALUE",
         help="option of sbatch, with --slurm: partition=gpu, time=04:00:00, exclusive; repeatable",
-        show_default=False,
     ),
 ]
 Requeue = Annotated[

@@ -35,7 +35,6 @@ def compare(
             metavar="RUN",
             help="the run that the others are compared with; without it the first",
             autocompletion=arguments.complete_runs,
-            show_default=False,
         ),
     ] = None,
     figure: arguments.Figure = "best",
@@ -45,7 +44,6 @@ def compare(
             "--metric",
             metavar="METRIC",
             help="metric of the curves and of the values at equal points; without it the monitored one",
-            show_default=False,
         ),
     ] = None,
     effect: Annotated[

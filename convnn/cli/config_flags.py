@@ -61,7 +61,6 @@ def _annotation(option: Option) -> Any:
     shared: dict[str, Any] = {
         "help": escape(f"{help} [default: {option.text(option.default) or 'none'}]"),
         "rich_help_panel": f"{option.section}: {_section_help(option.section)}",
-        "show_default": False,
     }
     if option.kind == "bool":
         return Annotated[bool | None, typer.Option(f"{option.flag}/{option.off_flag}", **shared)]

@@ -72,8 +72,7 @@ def evaluate(
     checkpoint: arguments.Checkpoint = "best",
     ema: Annotated[bool, typer.Option("--ema", help="evaluate the moving average of the weights")] = False,
     split: Annotated[
-        str,
-        typer.Option("--split", metavar="|".join(SPLITS), help="the images", autocompletion=completion(SPLITS)),
+        str, typer.Option("--split", metavar="|".join(SPLITS), help="the images", autocompletion=completion(SPLITS))
     ] = "test",
     sort: Annotated[
         str,

@@ -30,7 +30,6 @@ def export(
             "--tensorboard",
             metavar="DIR",
             help="write a TensorBoard log into DIR/NAME (pip install 'convnn\\[tensorboard]')",
-            show_default=False,
         ),
     ] = None,
     runs: arguments.RunsFolder = None,

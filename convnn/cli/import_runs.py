@@ -30,8 +30,7 @@ def import_runs(
     path: Annotated[Path, typer.Argument(metavar="PATH", help="a result directory, or a tree of them")],
     *,
     tag: Annotated[
-        list[str] | None,
-        typer.Option("--tag", metavar="WORD", help="word to find the runs by; repeatable", show_default=False),
+        list[str] | None, typer.Option("--tag", metavar="WORD", help="word to find the runs by; repeatable")
     ] = None,
     as_json: arguments.Json = False,
     runs: arguments.RunsFolder = None,

@@ -29,8 +29,7 @@ convnn inspect @last --image cat.png --against :last --out neighbors.svg
 def inspect(
     run: arguments.Run = "@last",
     layer: Annotated[
-        str | None,
-        typer.Option("--layer", metavar="NAME", help="a slot, as `summary` names it; without it the first"),
+        str | None, typer.Option("--layer", metavar="NAME", help="a slot, as `summary` names it; without it the first")
     ] = None,
     image: Annotated[
         str, typer.Option("--image", metavar="N|PATH", help="number of an image of the split, from 0, or a file")
@@ -71,8 +70,7 @@ def inspect(
         ),
     ] = None,
     out: Annotated[
-        Path | None,
-        typer.Option("--out", metavar="FILE", help=f"write a new file: {', '.join(FORMATS)} (all layers)"),
+        Path | None, typer.Option("--out", metavar="FILE", help=f"write a new file: {', '.join(FORMATS)} (all layers)")
     ] = None,
     as_json: arguments.Json = False,
     runs: arguments.RunsFolder = None,

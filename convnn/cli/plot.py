@@ -35,20 +35,13 @@ def plot(
             metavar="RUN|FILTER...",
             help="runs, or filters such as 'layer=Branching K>=9'",
             autocompletion=arguments.complete_runs,
-            show_default=False,
         ),
     ] = None,
     *,
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="file to write: .svg, .pdf or .png")],
     sweep: Annotated[
         str | None,
-        typer.Option(
-            "--sweep",
-            metavar="NAME",
-            help="the runs of a sweep",
-            autocompletion=arguments.complete_sweeps,
-            show_default=False,
-        ),
+        typer.Option("--sweep", metavar="NAME", help="the runs of a sweep", autocompletion=arguments.complete_sweeps),
     ] = None,
     metric: Annotated[
         str | None,
@@ -57,7 +50,6 @@ def plot(
             metavar="KEY",
             help="test_top1, best:test_loss (over an option), ...; without it the one that the runs are chosen by",
             autocompletion=arguments.complete_keys,
-            show_default=False,
         ),
     ] = None,
     x: Annotated[
@@ -70,8 +62,7 @@ def plot(
         ),
     ] = "epoch",
     style: Annotated[
-        str | None,
-        typer.Option("--style", metavar="NAME|FILE", help="style of Matplotlib, or a style file", show_default=False),
+        str | None, typer.Option("--style", metavar="NAME|FILE", help="style of Matplotlib, or a style file")
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace the file")] = False,
     unfinished: arguments.Unfinished = False,

@@ -109,8 +109,7 @@ def undo(runs: arguments.RunsFolder = None) -> None:
 @queue.command()
 def retry(
     names: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="NAME", help="name, or a part of it, as `convnn queue` lists it", show_default=False),
+        list[str] | None, typer.Argument(metavar="NAME", help="name, or a part of it, as `convnn queue` lists it")
     ] = None,
     runs: arguments.RunsFolder = None,
 ) -> None:

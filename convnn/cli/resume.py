@@ -28,7 +28,6 @@ def resume(
             metavar="RUN",
             help="run to continue; without it the newest unfinished one",
             autocompletion=arguments.complete_resumable_runs,
-            show_default=False,
         ),
     ] = None,
     *,

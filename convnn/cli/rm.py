@@ -31,18 +31,12 @@ def rm(
     *,
     where: arguments.Where = None,
     older: Annotated[
-        str | None,
-        typer.Option(
-            "--older", metavar="TIME", help="only runs that ended longer ago, such as 12h or 30d", show_default=False
-        ),
+        str | None, typer.Option("--older", metavar="TIME", help="only runs that ended longer ago, such as 12h or 30d")
     ] = None,
     dry_run: arguments.DryRun = False,
     undo: Annotated[bool, typer.Option("--undo", help="bring back what was removed last")] = False,
     count: Annotated[
-        int | None,
-        typer.Option(
-            "--count", metavar="N", min=1, help="with --undo: how many runs to bring back, else 1", show_default=False
-        ),
+        int | None, typer.Option("--count", metavar="N", min=1, help="with --undo: how many runs to bring back, else 1")
     ] = None,
     empty: Annotated[bool, typer.Option("--empty", help="delete what is in the trash for good")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="with --empty: also what a person put into the runs")] = False,

@@ -68,10 +68,7 @@ def run(
     evaluated_run: Annotated[
         str | None,
         typer.Option(
-            "--run",
-            metavar="RUN",
-            help="with --test_only: the run to evaluate",
-            autocompletion=arguments.complete_runs,
+            "--run", metavar="RUN", help="with --test_only: the run to evaluate", autocompletion=arguments.complete_runs
         ),
     ] = None,
     checkpoint: Annotated[
@@ -90,12 +87,7 @@ def run(
     sbatch: arguments.Sbatch = None,
     seeds: Annotated[
         str | None,
-        typer.Option(
-            "--seeds",
-            metavar="N",
-            help="repeats, as a sweep: 5 for the seeds 0 to 4, or a list: 1,7,9",
-            show_default=False,
-        ),
+        typer.Option("--seeds", metavar="N", help="repeats, as a sweep: 5 for the seeds 0 to 4, or a list: 1,7,9"),
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="with --seeds: start without asking")] = False,
     record_code: Annotated[
@@ -103,7 +95,6 @@ def run(
         typer.Option(
             "--record_code",
             help="record how the files of the current git repository differ from its commit, in code.diff",
-            show_default=False,
         ),
     ] = False,
     on_finish: arguments.OnFinish = None,

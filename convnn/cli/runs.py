@@ -32,7 +32,6 @@ def runs(
             metavar="KEYS",
             help="keys to sort by, separated by commas; -key puts the largest first",
             autocompletion=arguments.complete_keys,
-            show_default=False,
         ),
     ] = None,
     columns: Annotated[
@@ -42,7 +41,6 @@ def runs(
             metavar="KEYS",
             help="columns, separated by commas; without it the options that differ",
             autocompletion=arguments.complete_keys,
-            show_default=False,
         ),
     ] = None,
     all_options: Annotated[
@@ -55,33 +53,22 @@ def runs(
             metavar="KEYS",
             help="a row per combination of values; `repeats`: a row per configuration, whatever the seed",
             autocompletion=arguments.complete_keys,
-            show_default=False,
         ),
     ] = None,
     view: Annotated[
         str | None,
         typer.Option(
-            "--view",
-            metavar="NAME",
-            help="a saved view; flags beside it win",
-            autocompletion=arguments.complete_views,
-            show_default=False,
+            "--view", metavar="NAME", help="a saved view; flags beside it win", autocompletion=arguments.complete_views
         ),
     ] = None,
     save_view: Annotated[
         str | None,
-        typer.Option(
-            "--save-view", metavar="NAME", help="keep filter, sort, columns and group under a name", show_default=False
-        ),
+        typer.Option("--save-view", metavar="NAME", help="keep filter, sort, columns and group under a name"),
     ] = None,
     remove_view: Annotated[
         str | None,
         typer.Option(
-            "--remove-view",
-            metavar="NAME",
-            help="forget a saved view",
-            autocompletion=arguments.complete_views,
-            show_default=False,
+            "--remove-view", metavar="NAME", help="forget a saved view", autocompletion=arguments.complete_views
         ),
     ] = None,
     figure: arguments.Figure = "best",

@@ -49,7 +49,6 @@ def run(
             "--max-minutes",
             metavar="MINUTES",
             help="stop after this time; the same command goes on with it. With --slurm: of each job",
-            show_default=False,
         ),
     ] = None,
     on_finish: arguments.OnFinish = None,

@@ -59,12 +59,7 @@ def show(
     figure: arguments.Figure = "best",
     baseline: Annotated[
         str | None,
-        typer.Option(
-            "--baseline",
-            metavar="CELL",
-            help="name or number of the cell to compare with, else the best",
-            show_default=False,
-        ),
+        typer.Option("--baseline", metavar="CELL", help="name or number of the cell to compare with, else the best"),
     ] = None,
     effect: Annotated[
         float, typer.Option("--effect", metavar="SIZE", min=0, help="difference that the runs needed are told for")

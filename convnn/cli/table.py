@@ -35,7 +35,6 @@ def table(
             metavar="KEYS",
             help="options along the top, separated by commas",
             autocompletion=arguments.complete_keys,
-            show_default=False,
         ),
     ] = "",
     cell: Annotated[

@@ -39,7 +39,6 @@ def tui(
             metavar="|".join(THEMES),
             help="colors, else $CONVNN_THEME",
             autocompletion=arguments.completion(THEMES),
-            show_default=False,
         ),
     ] = None,
     no_notify: arguments.NoNotify = False,

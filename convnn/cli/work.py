@@ -26,10 +26,7 @@ convnn work --stop
 def work(
     slots: arguments.Slots = None,
     threads: Annotated[
-        int | None,
-        typer.Option(
-            "--threads", metavar="N", min=1, help="CPU threads a run, else an equal share", show_default=False
-        ),
+        int | None, typer.Option("--threads", metavar="N", min=1, help="CPU threads a run, else an equal share")
     ] = None,
     once: Annotated[bool, typer.Option("--once", help="end when the queue is empty")] = False,
     stop: Annotated[bool, typer.Option("--stop", help="have the workers end when their runs have ended")] = False,

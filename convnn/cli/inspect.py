@@ -9,6 +9,7 @@ import typer
 
 from convnn.cli import arguments
 from convnn.cli.output import data_width, print_sentences, write_json
+from convnn.config.active import inactive_messages
 from convnn.errors import Exit, UserError, did_you_mean
 from convnn.neighbors.export import FORMATS, document, write
 from convnn.new_file import check_new_file
@@ -94,6 +95,9 @@ def inspect(
     _check_layer(target, layer)
     _check_checkpoint(checkpoint)
     source = _image_source(image, split, data_path)
+    if data_path is not None:
+        for note in inactive_messages(target.config(), {"data.path"}):
+            say(f"note: {note}")
     say(f"inspecting {target.name}: loading torch ...")
     from convnn.worker.inspect_run import image_of_file, image_of_split, image_size, inspect_run
     from convnn.worker.load_run import TrainedRun

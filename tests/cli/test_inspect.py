@@ -186,6 +186,11 @@ def test_what_was_typed_is_checked_before_torch_is_loaded(convnn):
         assert "loading torch" not in convnn("inspect", "first", *words)[2]
 
 
+def test_a_path_that_the_data_set_has_no_use_for_is_noted(convnn):
+    code, _, err = convnn("inspect", "first", "--data_path", "data")
+    assert code == 0 and "note: data.path has no effect with dataset digits" in err
+
+
 def test_an_even_kernel_is_no_warning_of_torch(convnn):
     torch.set_warn_always(True)
     try:

@@ -16,7 +16,7 @@ from convnn.training.build import LossFn
 from convnn.training.device import autocast
 from convnn.training.meters import Meters
 from convnn.training.process_group import ALONE, ProcessGroup
-from convnn.training.step_seed import step_seed
+from convnn.training.step_seed import seed_generators, step_seed
 
 if TYPE_CHECKING:
     from convnn.data.loaders import Loader
@@ -47,7 +47,7 @@ class Evaluator:
         Sums are kept in float64 over single images, so the batch size does not show beyond rounding.
         """
         model.eval()
-        torch.manual_seed(self.seed)
+        seed_generators(self.seed, self.device)
         meters = Meters(self.device)
         with closing(loader.poll_epoch(0)) as batches:
             for batch in batches:
@@ -84,7 +84,7 @@ class Evaluator:
             statistics[f"{name}.num_batches_tracked"] = torch.zeros((), dtype=torch.long, device=self.device)
         model.eval()
         count = 0
-        torch.manual_seed(step_seed(self.seed, 0, count))
+        seed_generators(step_seed(self.seed, 0, count), self.device)
         try:
             for norm in norms.values():
                 norm.train()
@@ -99,7 +99,7 @@ class Evaluator:
                     yield None
                     if count == batches:
                         break
-                    torch.manual_seed(step_seed(self.seed, 0, count))  # others may have drawn meanwhile
+                    seed_generators(step_seed(self.seed, 0, count), self.device)  # others may have drawn meanwhile
         finally:
             for name, norm in norms.items():
                 norm.momentum = momenta[name]

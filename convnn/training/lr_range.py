@@ -9,12 +9,11 @@ from itertools import count
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from convnn.errors import Exit, UserError
 from convnn.text import plural
-from convnn.training.step_seed import step_seed
+from convnn.training.step_seed import seed_generators, step_seed
 from convnn.training.trainer import Trainer
 
 DIVERGED_FACTOR = 4.0  # times the lowest mean loss, as in fastai and Lightning
@@ -76,7 +75,7 @@ def _batches(trainer: Trainer) -> Generator[tuple[Tensor, Tensor] | None]:
         step = images = 0
         with closing(loader.poll_epoch(epoch)) as batches:
             while step < len(loader):
-                torch.manual_seed(step_seed(seed, epoch, step))
+                seed_generators(step_seed(seed, epoch, step), trainer.device)
                 batch = next(batches)
                 if batch is not None:
                     step += 1

@@ -39,7 +39,7 @@ from convnn.training.preflight import PreflightReport, preflight
 from convnn.training.process_group import ALONE, ProcessGroup
 from convnn.training.shared_update import TrainedTensors
 from convnn.training.state import StateDict, TrainState, build_train_state, saved_split_seed, versions
-from convnn.training.step_seed import step_seed
+from convnn.training.step_seed import seed_generators, step_seed
 
 SECONDS_PER_STEP_EVENT = 0.5
 STEP_EVENTS_PER_EPOCH = 200
@@ -232,7 +232,7 @@ class Trainer:
         loading = DataLoadingShare(state.epoch_timer)
         with closing(loader.poll_epoch(position.epoch, position.step)) as batches:
             while position.step < steps:
-                torch.manual_seed(step_seed(self.config.training.seed, position.epoch, position.step))
+                seed_generators(step_seed(self.config.training.seed, position.epoch, position.step), self.device)
                 with loading:
                     batch = next(batches)
                 if batch is None:  # not ready

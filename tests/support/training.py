@@ -35,8 +35,8 @@ SMALL = {
 }
 # everything that draws or remembers, in a layer without a convolution beside it: mixed precision does neither
 RICH = SMALL | {
-    "limit": 30,
-    "batch_size": 8,
+    "limit": 24,
+    "batch_size": 12,
     "layer": "ConvNN_Attn",
     "sampling_type": "random",
     "num_samples": 16,

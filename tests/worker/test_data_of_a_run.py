@@ -120,7 +120,8 @@ def test_dropping_the_last_batch_is_exact_under_resume(tmp_path):
     options = config(training.RICH, drop_last=True, num_epochs=2)
     undisturbed, _ = train(tmp_path, options)
     started = undisturbed.history().started
-    assert started.images["train"] % 8 and started.steps_per_epoch == started.images["train"] // 8
+    batches, left = divmod(started.images["train"], options.training.batch_size)
+    assert left and started.steps_per_epoch == batches
     run, result = train(tmp_path, options, commands=StopAt(4))
     assert result.finished.outcome == "stopped"
     assert resume(run).code == Exit.DONE

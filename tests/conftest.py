@@ -22,9 +22,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Mark every test with its kind; leave out what takes long, unless `-m` names it."""
     for item in items:
         item.add_marker(KINDS.get(item.path.relative_to(TESTS).parts[0], "unit"))
-    left_out = [marker for marker in LONG if marker not in config.option.markexpr]
-    long = [item for item in items if any(item.get_closest_marker(marker) for marker in left_out)]
-    config.hook.pytest_deselected(items=long)
+    left_out = {marker for marker in LONG if marker not in config.option.markexpr}
+    long = {item for item in items if not left_out.isdisjoint(marker.name for marker in item.iter_markers())}
+    config.hook.pytest_deselected(items=list(long))
     items[:] = [item for item in items if item not in long]
 
 

@@ -25,9 +25,15 @@ LIMITS = (("ConvNN", 235, 7.2), ("Branching", 290, 8.4), ("ConvNN_Attn", 345, 9.
 """Of a training step: operators, and GB that they move, less than half of what plain torch moved."""
 
 
-def run(*words, **options):
-    command = [sys.executable, "-m", "benchmarks.gpu", *map(str, words)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, **options)
+@pytest.fixture
+def run(monkeypatch):
+    """Run the script here, which starts a child process for its stages; return its exit code."""
+
+    def command(*words: object) -> int:
+        monkeypatch.setattr(sys, "argv", ["gpu", *map(str, words)])
+        return main()
+
+    return command
 
 
 def test_views_and_reservations_launch_nothing():
@@ -64,10 +70,9 @@ def test_a_step_launches_few_operators_that_move_little(layer, launches, gigabyt
     assert counter.largest < 256 * 1024**2  # the scores of all pairs of the first layer
 
 
-def test_stages_run_on_a_cpu_and_leave_their_results(tmp_path):
+def test_stages_run_on_a_cpu_and_leave_their_results(tmp_path, run):
     names = "ceilings,fused,amp,syncs,memory"
-    result = run("--device", "cpu", "--small", "--minutes", 2, "--stages", names, "--out", tmp_path)
-    assert result.returncode == 0, result.stdout + result.stderr
+    assert run("--device", "cpu", "--small", "--minutes", 2, "--stages", names, "--out", tmp_path) == 0
     report = json.loads((tmp_path / "gpu.json").read_text())
     assert {name: entry["outcome"] for name, entry in report["stages"].items()} == dict.fromkeys(
         names.split(","), "done"
@@ -129,9 +134,8 @@ def clean_environment():
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a card")
-def test_without_a_card_the_way_to_try_the_script_is_named(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["gpu", "--out", str(tmp_path)])
-    assert main() == 2
+def test_without_a_card_the_way_to_try_the_script_is_named(tmp_path, run, capsys):
+    assert run("--out", tmp_path) == 2
     assert "--device cpu --small" in capsys.readouterr().err
 
 

@@ -89,15 +89,6 @@ def kill_after(cwd: Path, options: dict[str, object], seconds: float) -> bool:
     return left
 
 
-def duration(cwd: Path, options: dict[str, object]) -> float:
-    """Seconds that the command takes here from the moment its directory appears."""
-    command = Command(["run", *arguments(options), "--plain"], cwd)
-    until(lambda: (cwd / "runs").is_dir() and bool(list_runs(cwd / "runs")[0]))
-    start = time.monotonic()
-    assert command.wait().code == 0
-    return time.monotonic() - start
-
-
 def check(run: Run, whole: Run, *, clean: bool = True) -> None:
     """A finished run has the weights and the trace of the undisturbed one, and nothing torn in its history.
 

@@ -7,13 +7,13 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from textual import events, on
 from textual.app import App, SystemCommand
 from textual.binding import ActiveBinding, Binding
 from textual.notifications import SeverityLevel
-from textual.screen import Screen
+from textual.screen import ModalScreen, Screen
 
 from convnn import hardware
 from convnn.analysis.fields import get_field
@@ -44,6 +44,8 @@ if TYPE_CHECKING:
     from convnn.sweeps.file import Sweep
     from tui.repeats import Repeats
     from tui.screens.setup.draft import Draft
+
+Answered = TypeVar("Answered")
 
 FOLDER = Path(__file__).parent
 TEXTUAL_ACTIONS = frozenset({"command_palette", "help_quit"})  # without a line in help and palette
@@ -204,6 +206,10 @@ class ConvnnApp(App[int]):
             severity, timeout = "error", ERROR_TIMEOUT
         self.notify("\n".join(lines), severity=severity, timeout=timeout, markup=False)
 
+    def ask(self, dialog: ModalScreen[Answered | None], obey: Callable[[Answered], Any]) -> None:
+        """Open a dialog, and call `obey` with its answer; not after esc."""
+        self.push_screen(dialog, lambda answer: None if answer is None else obey(answer))
+
     @property
     def runs(self) -> list[Summary]:
         return self.run_feed.runs
@@ -258,9 +264,9 @@ class ConvnnApp(App[int]):
             return
         with reporting_errors(self.say):
             repeats = Repeats.of(run, self.runs, self.root)
-            self.push_screen(Choice(*repeats.question), partial(self._repeat, repeats))
+            self.ask(Choice(*repeats.question), partial(self._repeat, repeats))
 
-    async def _repeat(self, repeats: Repeats, answer: str | None) -> None:
+    async def _repeat(self, repeats: Repeats, answer: str) -> None:
         if answer == "queue":
             await self.start_sweep(repeats.sweep, {}, extend=True)
         elif answer == "app":
@@ -331,14 +337,14 @@ class ConvnnApp(App[int]):
         if not runs and current is not None:
             runs = [current]
 
-        def delete(answer: str | None = "delete") -> None:
+        def delete(answer: str = "delete") -> None:
             if answer == "delete":
                 self.deletion.delete_runs(runs)
                 and_then()
 
         if len(runs) > 1:
             answers = (("delete", "delete", "u brings them back"), ("keep", "keep", "delete nothing"))
-            self.push_screen(Choice(f"delete {len(runs)} marked runs", "", answers), delete)
+            self.ask(Choice(f"delete {len(runs)} marked runs", "", answers), delete)
         elif runs:
             delete()
 
@@ -358,12 +364,11 @@ class ConvnnApp(App[int]):
         if not items:
             return self.say("there is no other run to compare with")
 
-        def compare_chosen(names: list[str] | None) -> None:
-            if names:
-                reference = next((run for run in self.runs if run.path == path), None) or summarize(current)
-                self._compare([reference, *(by_name[name] for name in names)])
+        def compare_chosen(names: list[str]) -> None:
+            reference = next((run for run in self.runs if run.path == path), None) or summarize(current)
+            self._compare([reference, *(by_name[name] for name in names)])
 
-        self.push_screen(Picker("compare with", items, [], at_least_one=True), compare_chosen)
+        self.ask(Picker("compare with", items, [], at_least_one=True), compare_chosen)
         return None
 
     def _compare(self, runs: list[Summary]) -> None:

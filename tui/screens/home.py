@@ -304,11 +304,7 @@ class HomeScreen(Screen[None]):
         else:
             states.sort(key=lambda state: not state.is_going_on)  # those that go on first
             answers = [(state.name, state.name, state.counts_text()) for state in states]
-            self.app.push_screen(Choice("sweeps", "", answers), self._open_sweep)
-
-    def _open_sweep(self, name: str | None) -> None:
-        if name is not None:
-            self.app.show_sweep(name)
+            self.app.ask(Choice("sweeps", "", answers), self.app.show_sweep)
 
     def action_table(self) -> None:
         from tui.screens.runs import RunsScreen  # not before the first frame

@@ -222,41 +222,37 @@ class RunsScreen(Screen[None]):
         choices += [(column_key(option.key), option.help) for option in OPTIONS if option.section != "output"]
         choices += [(name, "at the last epoch") for name in metrics]
         choices += [(f"best:{name}", "at its best epoch") for name in metrics]
-        self.app.push_screen(Picker("columns", choices, self._column_keys), self._set_columns)
+        self.app.ask(Picker("columns", choices, self._column_keys), self._set_columns)
 
-    def _set_columns(self, keys: list[str] | None) -> None:
-        if keys is not None:
-            self.settings.columns = keys or None
-            self.rearrange()
+    def _set_columns(self, keys: list[str]) -> None:
+        self.settings.columns = keys or None
+        self.rearrange()
 
     def action_group(self) -> None:
         choices = [(key, GROUP_HELP.get(key) or _help(key)) for key in group_keys(self.app.runs)]
-        self.app.push_screen(Picker("group by", choices, self.settings.groups), self._set_groups)
+        self.app.ask(Picker("group by", choices, self.settings.groups), self._set_groups)
 
-    def _set_groups(self, keys: list[str] | None) -> None:
-        if keys is not None:
-            self.settings.groups, self.settings.expanded = keys, set()
-            self.rearrange()
+    def _set_groups(self, keys: list[str]) -> None:
+        self.settings.groups, self.settings.expanded = keys, set()
+        self.rearrange()
 
     def action_views(self) -> None:
         """Show a saved view, or save how the runs are arranged now."""
         with reporting_errors(self.app.say):
             answers = [(f"view {name}", name, str(view)) for name, view in read_views().items()]
             answers.append(("save", "save as ...", "filter, order, columns and groups as they are now"))
-            self.app.push_screen(Choice("views", "", answers), self._choose_view)
+            self.app.ask(Choice("views", "", answers), self._choose_view)
 
-    def _choose_view(self, answer: str | None) -> None:
+    def _choose_view(self, answer: str) -> None:
         if answer == "save":
-            self.app.push_screen(Prompt("save this view", "a name, for here and `convnn runs --view`"), self._save_view)
-        elif answer is not None:
+            self.app.ask(Prompt("save this view", "a name, for here and `convnn runs --view`"), self._save_view)
+        else:
             view = read_views()[answer.removeprefix("view ")]
             self.settings = GridSettings.from_view(view)
             self.query_one(FilterBar).text = view.filter
             self.rearrange()
 
-    def _save_view(self, name: str | None) -> None:
-        if name is None:
-            return
+    def _save_view(self, name: str) -> None:
         with reporting_errors(self.app.say):
             outcome = "replaced" if save_view(name.strip(), self.settings.view) else "saved"
             self.app.say(f"the view {name.strip()} is {outcome}")

@@ -117,14 +117,13 @@ class CompareScreen(Screen[None]):
             return
         names = compared_metrics(self.comparison.runs, shared_monitor(self.comparison.runs))
         answers = [(name, name, "lower is better" if lower_is_better(name) else "higher is better") for name in names]
-        self.app.push_screen(Choice("metric", "of the curves, the verdicts and the values", answers), self._set_metric)
+        self.app.ask(Choice("metric", "of the curves, the verdicts and the values", answers), self._set_metric)
 
-    def _set_metric(self, metric: str | None) -> None:
-        if metric is not None:
-            self.metric = metric
-            charts = self.query_one(LinkedCharts)
-            charts.change(replace(charts.settings, cursor=None, zoom=1))
-            self._stale.set()
+    def _set_metric(self, metric: str) -> None:
+        self.metric = metric
+        charts = self.query_one(LinkedCharts)
+        charts.change(replace(charts.settings, cursor=None, zoom=1))
+        self._stale.set()
 
     def action_reference(self) -> None:
         """Compare with the next of the runs."""

@@ -96,12 +96,11 @@ class LayersPane(Pane):
             self.app.say(NO_STATISTICS)
             return
         answers = [(name, name, STATISTICS[name].meaning) for name in statistics]
-        self.app.push_screen(Choice("statistic", "of the curves", answers, current=self.statistic), self._choose)
+        self.app.ask(Choice("statistic", "of the curves", answers, current=self.statistic), self._choose)
 
-    def _choose(self, statistic: str | None) -> None:
-        if statistic is not None:
-            self.statistic, self.first_layer = statistic, 0
-            self._redraw()
+    def _choose(self, statistic: str) -> None:
+        self.statistic, self.first_layer = statistic, 0
+        self._redraw()
 
     def action_change_layer(self, charts: int) -> None:
         """Show the layers that come before or after, as many as a chart can show."""

@@ -282,11 +282,9 @@ class NeighborsPane(Pane):
 
     def action_image(self) -> None:
         """Ask for an image by its number or a file."""
-        self.app.push_screen(Prompt("image", "a number from 0, such as 7 or train 7; or the path of a file"), self._ask)
+        self.app.ask(Prompt("image", "a number from 0, such as 7 or train 7; or the path of a file"), self._show_image)
 
-    def _ask(self, text: str | None) -> None:
-        if text is None:
-            return
+    def _show_image(self, text: str) -> None:
         split, _, number = text.strip().rpartition(" ")
         if split in SPLITS:
             self._change_request(image=number, split=split)
@@ -301,11 +299,7 @@ class NeighborsPane(Pane):
         """Choose the checkpoint."""
         answers = self._checkpoint_answers()
         dialog = Choice("checkpoint", "", answers, current=self.request.checkpoint)
-        self.app.push_screen(dialog, self._choose_checkpoint)
-
-    def _choose_checkpoint(self, checkpoint: str | None) -> None:
-        if checkpoint is not None:
-            self._change_request(checkpoint=checkpoint)
+        self.app.ask(dialog, lambda checkpoint: self._change_request(checkpoint=checkpoint))
 
     def _checkpoint_answers(self) -> list[Answer]:
         answers: list[Answer] = [("best", "best", "of the best epoch so far"), ("last", "last", "the newest")]
@@ -325,11 +319,8 @@ class NeighborsPane(Pane):
         others = (run for run in self.app.runs if run.path != own_path and run.run.has_checkpoint)
         for run in islice(others, MOST_RUNS):
             answers.append((f"{run.path}/:best", short_name(run.name, 40), "its best checkpoint"))
-        self.app.push_screen(Choice("compare with", "", answers, current=self.request.against), self._choose_second)
-
-    def _choose_second(self, against: str | None) -> None:
-        if against is not None:
-            self._change_request(against=against)
+        dialog = Choice("compare with", "", answers, current=self.request.against)
+        self.app.ask(dialog, lambda against: self._change_request(against=against))
 
     # -- writing ----------------------------------------------------------------------------------------------------
 
@@ -337,10 +328,10 @@ class NeighborsPane(Pane):
         """Ask for a new file to write what is shown into."""
         if self.inspection is not None:
             question = Prompt("figure", f"a new file that ends in {', '.join(FORMATS)}")
-            self.app.push_screen(question, self._write)
+            self.app.ask(question, self._write)
 
-    def _write(self, name: str | None) -> None:
-        if name is None or self.inspection is None:
+    def _write(self, name: str) -> None:
+        if self.inspection is None:
             return
         against = None if self._second_layer is None else self.against
         try:

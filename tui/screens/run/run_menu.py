@@ -83,7 +83,7 @@ class RunMenu:
     def open(self) -> None:
         title = short_name(self.run.name, NAME_WIDTH)
         dialog = Choice(title, f"The run is {self.status}.", answers_for(self.run, self.status))
-        self.app.push_screen(dialog, self._do)
+        self.app.ask(dialog, self._do)
 
     def resume(self) -> None:
         """Resume the run in this app, after the launches before it."""
@@ -94,13 +94,11 @@ class RunMenu:
         self.app.say(f"{self.run.name} resumes after any runs before it")
 
     def ask_for_note(self) -> None:
-        self.app.push_screen(Prompt("note", "one line, kept with the time and your name"), self._add_note)
+        self.app.ask(Prompt("note", "one line, kept with the time and your name"), self._add_note)
 
-    def _do(self, word: str | None) -> None:
+    def _do(self, word: str) -> None:
         with reporting_errors(self.app.say):
             match word:
-                case None:
-                    return
                 case "resume-here":
                     self.resume()
                 case "resume-queued":
@@ -138,11 +136,10 @@ class RunMenu:
             job = await asyncio.to_thread(stop_job, self.run.path)
             self.app.say(f"job {job} is canceled" if job else "it has no job any more")
 
-    def _add_note(self, text: str | None) -> None:
-        if text is not None:
-            with reporting_errors(self.app.say):
-                add_note(self.run, text)
-                self.app.say(f"noted in {self.run.name}")
+    def _add_note(self, text: str) -> None:
+        with reporting_errors(self.app.say):
+            add_note(self.run, text)
+            self.app.say(f"noted in {self.run.name}")
 
     async def _evaluate(self) -> None:
         self.app.say(f"evaluating {self.run.name} in a child process ...")

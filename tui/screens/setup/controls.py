@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from rich.text import Text
 from textual import events
 from textual.message import Message
@@ -14,6 +16,9 @@ from tui.dialogs.choice import Choice
 from tui.keys import bindings
 from tui.screens.setup.command_box import is_command
 from tui.screens.setup.number_steps import step_number
+
+if TYPE_CHECKING:
+    from tui.app import ConvnnApp
 
 
 class ControlChanged(Message):
@@ -84,6 +89,8 @@ class SwitchControl(PickControl):
 class ChoiceControl(PickControl):
     """One of the choices of an option; space or enter lists them."""
 
+    app: ConvnnApp
+
     def render(self) -> Text:
         return Text(f"{escaped(self.text)} ", no_wrap=True).append("▾", "dim")
 
@@ -97,26 +104,16 @@ class ChoiceControl(PickControl):
 
     def _list_choices(self, letter: str = "") -> None:
         """List the choices, with the cursor on the present one or on the next that begins with a letter."""
-
-        def pick(choice: str | None) -> None:
-            if choice is not None and choice != self.text:
-                self.pick(choice)
-
         answers = [
             (choice, choice, "default" if choice == self.option.default else "") for choice in self.option.choices
         ]
         dialog = Choice(self.option.key, self.option.help, answers, current=self.text, letter=letter)
-        self.app.push_screen(dialog, pick)
+        self.app.ask(dialog, self.pick)
 
     def action_several(self) -> None:
         """List the choices to mark several of them."""
-
-        def pick(choices: str | None) -> None:
-            if choices:
-                self.pick(choices)
-
         answers = [(choice, choice, "") for choice in self.option.choices]
-        self.app.push_screen(Choice(self.option.key, self.option.help, answers, marked=self.text.split(",")), pick)
+        self.app.ask(Choice(self.option.key, self.option.help, answers, marked=self.text.split(",")), self.pick)
 
     def on_key(self, event: events.Key) -> None:
         """Take a letter that a choice begins with as the wish to go there."""

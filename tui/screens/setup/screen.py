@@ -346,14 +346,12 @@ class SetupScreen(Screen[None]):
             return
         if checked.sweep is not None:
             prompt = Prompt("save as a sweep file", "path of a new file, such as mine.toml")
-            self.app.push_screen(prompt, partial(self._save_sweep, checked.sweep.sweep, then))
+            self.app.ask(prompt, partial(self._save_sweep, checked.sweep.sweep, then))
         else:
             dialog = SavePreset(checked.config, self.draft.preset, self.preset_file.loaded)
-            self.app.push_screen(dialog, partial(self._start_from_saved, then))
+            self.app.ask(dialog, partial(self._start_from_saved, then))
 
-    def _save_sweep(self, sweep: Sweep, then: Callable[[], object] | None, text: str | None) -> None:
-        if text is None:
-            return
+    def _save_sweep(self, sweep: Sweep, then: Callable[[], object] | None, text: str) -> None:
         with reporting_errors(self.app.say):
             path = typed_path(text.strip().removesuffix(".toml") + ".toml")
             save_sweep(path, sweep)
@@ -362,9 +360,7 @@ class SetupScreen(Screen[None]):
             if then is not None:
                 then()
 
-    def _start_from_saved(self, then: Callable[[], object] | None, path: Path | None) -> None:
-        if path is None:
-            return
+    def _start_from_saved(self, then: Callable[[], object] | None, path: Path) -> None:
         self.start_from(Draft(store.read(str(path.absolute()))))
         self.refill()
         self.app.say(f"saved {path}")

@@ -157,11 +157,11 @@ class SweepScreen(Screen[None]):
             self.app.show_run(runs[0].run.run)
         elif runs:
             answers = [(str(state.cell.seed), f"seed {state.cell.seed}", state.state) for state in runs]
-            self.app.push_screen(Choice(cell.name, "", answers), partial(self._open_seed, runs))
+            self.app.ask(Choice(cell.name, "", answers), partial(self._open_seed, runs))
         elif cell is not None:
             self.app.say(f"{cell.name} has no run: {cell.text}")
 
-    def _open_seed(self, states: list[CellState], answer: str | None) -> None:
+    def _open_seed(self, states: list[CellState], answer: str) -> None:
         for state in states:
             if str(state.cell.seed) == answer and state.run is not None:
                 self.app.show_run(state.run.run)
@@ -177,7 +177,7 @@ class SweepScreen(Screen[None]):
 
     def _ask(self, text: str, *answers: Answer) -> None:
         offered = [answer for answer in answers if answer is not REPEAT or not self._is_search]
-        self.app.push_screen(Choice(f"sweep {self.folder.name}", text, offered), self._obey)
+        self.app.ask(Choice(f"sweep {self.folder.name}", text, offered), self._obey)
 
     @property
     def _is_search(self) -> bool:
@@ -186,7 +186,7 @@ class SweepScreen(Screen[None]):
     def action_repeat(self) -> None:
         self._obey("repeat")
 
-    def _obey(self, answer: str | None) -> None:
+    def _obey(self, answer: str) -> None:
         background, name = self.app.background, self.folder.name
         work: dict[str, Callable[[], str]] = {
             "resume": partial(background.resume_sweep, name),
@@ -194,8 +194,7 @@ class SweepScreen(Screen[None]):
             "stop": partial(self._stop, now=False),
             "stop-now": partial(self._stop, now=True),
         }
-        if answer in work:
-            self.run_worker(self._do(work[answer]), group="sweep")
+        self.run_worker(self._do(work[answer]), group="sweep")
 
     async def _do(self, work: Callable[[], str]) -> None:
         with reporting_errors(self.app.say):
@@ -216,12 +215,11 @@ class SweepScreen(Screen[None]):
             runs = [cell.run for cell in self.results.state.cells if cell.run]
         answers = [("best", "best", "of the metric that chooses the epoch")]
         answers += [(name, name, "at the last epoch") for name in metric_names(runs)]
-        self.app.push_screen(Choice("value of the cells", "", answers, current=self.metric), self._set_metric)
+        self.app.ask(Choice("value of the cells", "", answers, current=self.metric), self._set_metric)
 
-    def _set_metric(self, metric: str | None) -> None:
-        if metric is not None:
-            self.metric = metric
-            self._stale.set()
+    def _set_metric(self, metric: str) -> None:
+        self.metric = metric
+        self._stale.set()
 
     def action_back(self) -> None:
         self.dismiss()

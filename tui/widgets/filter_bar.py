@@ -90,7 +90,7 @@ class FilterBar(Vertical):
         self.set_class(bool(text), "-open")
 
     def open(self) -> None:
-        """Take what is typed, unless a text does already."""
+        """Show the bar and focus its input, unless a text is being edited."""
         if isinstance(self.screen.focused, Input):
             raise SkipAction
         self.add_class("-open")

@@ -54,7 +54,7 @@ class ClassesPane(Pane, VerticalScroll):
     )
     MIN_HEIGHT = 20
     STARTS_HIDDEN = True
-    DEFAULT_CSS = "ClassesPane { padding: 0 1; } ClassesPane > Static { height: auto; }"
+    DEFAULT_CSS = "ClassesPane { padding: 0 1; overflow: hidden auto; } ClassesPane > Static { height: auto; }"
     BINDINGS: ClassVar[list[BindingType]] = bindings("sort-classes", "evaluate", footer=("sort-classes", "evaluate"))
 
     def __init__(self, number: int) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from fractions import Fraction
 from itertools import islice
-from pathlib import Path
 from textwrap import wrap
 from typing import TYPE_CHECKING, ClassVar
 
@@ -17,18 +16,18 @@ from textual.strip import Strip
 from convnn.charts.half_blocks import MAX_REDUCTION, MAX_SCALE
 from convnn.errors import UserError
 from convnn.events import Saved
-from convnn.files import expand_home
 from convnn.neighbors.export import FORMATS, write
 from convnn.neighbors.inspection import Inspection, LayerNeighbors, Point, shared_share
 from convnn.new_file import check_new_file
 from convnn.runs.history import History
-from convnn.runs.run import Run
+from convnn.runs.run import Run, typed_path
 from convnn.terminal.neighbor_view import NeighborView, neighbor_view
 from convnn.text import escaped
 from tui.dialogs.choice import Answer, Choice
 from tui.dialogs.prompt import Prompt
 from tui.keys import bindings
 from tui.process.inspection import InspectionRequest, inspect
+from tui.say import reporting_errors
 from tui.screens.run.pane import Changes, Pane
 from tui.widgets.run_name import short_name
 
@@ -334,11 +333,8 @@ class NeighborsPane(Pane):
         if self.inspection is None:
             return
         against = None if self._second_layer is None else self.against
-        try:
-            path = Path(expand_home(name.strip()))
+        with reporting_errors(self.app.say):
+            path = typed_path(name.strip())
             check_new_file(path, FORMATS)
             write(path, self.inspection, self.slot, self.pixel, against)
-        except (UserError, OSError, ValueError) as error:
-            self.app.say(str(error), error=True)
-        else:
             self.app.say(f"written: {path.absolute()}")

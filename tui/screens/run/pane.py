@@ -73,7 +73,8 @@ def tone_style(widget: Widget, tone: Tone) -> str:
 class TextPane(Pane, VerticalScroll):
     """A pane of names and values, one pair a line; it scrolls."""
 
-    DEFAULT_CSS = "TextPane { padding: 0 0 0 1; } TextPane > Static { height: auto; }"
+    # Textual takes default styles from the first base class alone, and so no overflow from VerticalScroll
+    DEFAULT_CSS = "TextPane { padding: 0 0 0 1; overflow: hidden auto; } TextPane > Static { height: auto; }"
     PLACEHOLDER: ClassVar[str]
 
     def __init__(self, number: int) -> None:

@@ -10,7 +10,7 @@ import typer
 from convnn.cli import arguments
 from convnn.cli.output import data_width, print_sentences, write_json
 from convnn.config.active import inactive_messages
-from convnn.errors import Exit, UserError, did_you_mean
+from convnn.errors import Exit, UserError, did_you_mean, naming_flag
 from convnn.neighbors.export import FORMATS, document, write
 from convnn.new_file import check_new_file
 from convnn.terminal.console import out as console_of_data
@@ -89,7 +89,8 @@ def inspect(
     if against is not None:
         second = _against(against, target, root)
     if out is not None:
-        check_new_file(out, FORMATS)
+        with naming_flag("--out"):
+            check_new_file(out, FORMATS)
     if query is not None:
         point = _point(query)
     _check_layer(target, layer)

@@ -13,7 +13,7 @@ import typer
 
 from convnn.cli import arguments, listing
 from convnn.cli.output import say_notes
-from convnn.errors import Exit, UserError
+from convnn.errors import Exit, UserError, naming_flag
 from convnn.files import write_atomic
 from convnn.new_file import check_new_file
 from convnn.terminal.console import say
@@ -77,7 +77,8 @@ def plot(
     from convnn.runs.find import find_run
     from convnn.runs.run import runs_root
 
-    check_new_file(out, figure.FORMATS, overwrite=overwrite)
+    with naming_flag("--out"):
+        check_new_file(out, figure.FORMATS, overwrite=overwrite)
     logging.getLogger("matplotlib").addHandler(LOGGED_WARNINGS)
     figure.check_style(style or "default")
     root = runs_root(runs)

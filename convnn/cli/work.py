@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -12,9 +12,6 @@ from convnn.cli import arguments
 from convnn.errors import Exit, UserError
 from convnn.terminal.console import say
 from convnn.text import plural
-
-if TYPE_CHECKING:
-    pass
 
 EXAMPLES = """
 convnn work

@@ -148,7 +148,8 @@ def _best_run(reference: str, runs: list[Run]) -> Run:
     if dataset:
         values = {name: pairs for name, pairs in values.items() if name == dataset}
     if not values:
-        raise UserError(f"no {f'run on {dataset}' if dataset else 'run'} has a value of {metric}", Exit.NO_RUN)
+        place = f" on {dataset}" if dataset else ""
+        raise UserError(f"no run{place} has a value of {metric}", Exit.NO_RUN)
     if len(values) > 1:
         references = " or ".join(f"@best:{metric}:{name}" for name in sorted(values))
         message = f"runs on {plural(len(values), 'data set')} have a value of {metric}, which do not compare"

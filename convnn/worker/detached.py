@@ -30,10 +30,12 @@ def start_detached(
 
 def serve(step: Callable[[], bool], say: Callable[[str], None]) -> None:
     """Call `step` again and again until it returns False; later where the disk refuses something, and say so once."""
-    is_going_on, refused = True, ""
-    while is_going_on:
+    refused = ""
+    while True:
         try:
-            is_going_on, refused = step(), ""
+            if not step():
+                return
+            refused = ""
         except OSError as error:  # a full disk may have room again
             if str(error) != refused:
                 refused = str(error)

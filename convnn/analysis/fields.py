@@ -59,9 +59,19 @@ class Field:
             return tuple(STATUSES)
         return ()
 
+    def effective(self, run: Summary) -> Any:
+        """Return the value; UNKNOWN for an option that has no effect in the run."""
+        if self.option is not None and self.option.key in run.config.inactive:
+            return UNKNOWN
+        return self.get(run)
+
     def text(self, run: Summary) -> str:
         """Return the value as text; empty where it is unknown."""
         return self.value_text(self.get(run))
+
+    def effective_text(self, run: Summary) -> str:
+        """Return the value as text; empty where it is unknown, or an option without effect."""
+        return self.value_text(self.effective(run))
 
     def value_text(self, value: Any) -> str:
         """Return a value of the field as text; empty where it is unknown."""

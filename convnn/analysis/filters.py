@@ -140,10 +140,7 @@ class HasValue:
     field: Field
 
     def matches(self, run: Summary) -> bool:
-        option = self.field.option
-        if option is not None and option.key in run.config.inactive:
-            return False
-        value = self.field.get(run)
+        value = self.field.effective(run)
         return value is not UNKNOWN and value != ()  # such as tags
 
 

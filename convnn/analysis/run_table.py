@@ -127,7 +127,7 @@ def sort_runs(runs: Sequence[Summary], keys: str | None) -> list[Summary]:
 
 
 def _sort_by_field(runs: list[Summary], field: Field, *, descending: bool) -> list[Summary]:
-    orders = [(field.sort_key(field.get(run)), run) for run in runs]
+    orders = [(field.sort_key(field.effective(run)), run) for run in runs]
     known = [(order, run) for order, run in orders if not fields.is_unknown(order)]
     known.sort(key=lambda pair: pair[0], reverse=descending)
     return [run for _, run in known] + [run for order, run in orders if fields.is_unknown(order)]
@@ -154,7 +154,7 @@ def _cell(field: Field, run: Summary, glyphs: bool) -> str:
         return run.status_label
     if glyphs and field is RUN_FIELDS["epoch"] and run.status != "done":
         return f"{run.epoch}/{fields.get_field('num_epochs').text(run) or '?'}"
-    return field.text(run)
+    return field.effective_text(run)
 
 
 @dataclass(frozen=True)
@@ -240,7 +240,7 @@ def group_runs(runs: Sequence[Summary], by: str, field: Field) -> GroupTable:
     keys = fields.parse_fields(by, fields.metric_names(runs))
     members: dict[tuple[Any, ...], list[Summary]] = {}
     for run in runs:
-        members.setdefault(tuple(key.get(run) for key in keys), []).append(run)
+        members.setdefault(tuple(key.effective(run) for key in keys), []).append(run)
     rows = [GroupRow(list(values), *merge_repeats(group, field)) for values, group in members.items()]
     rows.sort(key=lambda row: [key.sort_key(value) for key, value in zip(keys, row.values, strict=True)])
     if mixed := sum(bool(row.averaged_over) for row in rows):
@@ -264,7 +264,9 @@ def _group_by_repeats(runs: Sequence[Summary], field: Field, notes: list[str]) -
 def group_keys(groups: Sequence[RunGroup]) -> list[Field]:
     """Return the options in which groups of repeats differ."""
     options = differing_options(group.runs[0] for group in groups)
-    return [fields.get_field(_OPTION_NAMES[key]) for key in options if key not in (SEED, "run.name", "run.tags")]
+    return [
+        fields.get_field(_OPTION_NAMES[key]) for key in options if key != SEED and key.split(".")[0] not in UNCOUNTED
+    ]
 
 
 def active_value(field: Field, run: Summary) -> Any:

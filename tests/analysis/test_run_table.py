@@ -10,6 +10,7 @@ from support.event_streams import run
 from convnn.analysis.fields import get_field
 from convnn.analysis.filters import parse_filter
 from convnn.analysis.run_table import columns, differing_options, group_runs, ranked, run_table, sort_runs
+from convnn.config.recorded import UNKNOWN
 from convnn.errors import UserError
 from convnn.runs.summary import RecordedData
 from convnn.tables import csv_text
@@ -43,6 +44,15 @@ def test_an_option_without_effect_makes_no_column():
     optimizers = [run("a", optimizer="adamw", momentum=0.5), run("b", optimizer="sgd", momentum=0.9)]
     assert differing_options(optimizers) == ["optimizer.name"]
     assert differing_options([*optimizers, run("c", optimizer="sgd", momentum=0.8)])[1:] == ["optimizer.momentum"]
+
+
+def test_an_option_has_no_value_in_a_run_in_which_it_has_no_effect():
+    results = {"test_top1": (1.0, 1.0), "K": 9}
+    runs = [run("a", layer="Conv2d", **results), run("b", layer="ConvNN", **results), run("c", keep_optimizer=False)]
+    assert [row[1] for row in run_table(runs, columns(runs, "name,K")).rows] == ["", "9", "9"]
+    assert [run.name for run in sort_runs(runs, "K")] == ["b", "c", "a"]
+    assert [row.values for row in group_runs(runs[:2], "layer,K", BEST).rows] == [["Conv2d", UNKNOWN], ["ConvNN", 9]]
+    assert [key.key for key in group_runs(runs, "repeats", BEST).keys] == ["layer"]  # and no column without values
 
 
 def test_runs_sort_by_several_keys_and_what_is_unknown_stays_last():

@@ -93,7 +93,7 @@ class RunGrid(VirtualList[GridRow]):
         self._show_scroll_position()
 
     def _width_of(self, column: Field, runs: Sequence[Summary]) -> int:
-        texts = (run.status_label if column.kind == "status" else column.text(run) for run in runs)
+        texts = (run.status_label if column.kind == "status" else column.effective_text(run) for run in runs)
         values = max((cell_len(escaped(text)) for text in texts), default=0)
         return max(COLUMN_WIDTH[0], self._title_width(column), min(values, WIDEST_COLUMN))
 
@@ -279,7 +279,7 @@ class RunGrid(VirtualList[GridRow]):
                 line.append(f"{glyph} ", f"bold {color}")
                 line.append(_left(escaped(words), layout.widths[column.key] - 2), color)
             else:
-                line.append(_cell(column, escaped(column.text(run)), layout.widths[column.key]))
+                line.append(_cell(column, escaped(column.effective_text(run)), layout.widths[column.key]))
         return line
 
     def _color(self, name: str) -> str:

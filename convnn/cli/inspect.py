@@ -25,6 +25,7 @@ convnn inspect @last
 convnn inspect @last --layer stage2.conv1 --image 7 --at 12,20 --checkpoint 6
 convnn inspect @last --image cat.png --against :last --out neighbors.svg
 """
+OTHER_RUN = "choose a run with ConvNN or Branching layers: convnn runs 'has:K'"
 
 
 def inspect(
@@ -199,7 +200,7 @@ def _layer_neighbors(inspection: Inspection, name: str | None) -> LayerNeighbors
     """Return the layer of a slot, or the first. Raises UserError for one that chooses no neighbors."""
     if not inspection.layers:
         message = f"no layer of {inspection.run} chooses neighbors: all of its convolutions are ordinary ones"
-        raise UserError(message, key="layer")
+        raise UserError(message, key="layer", fix=OTHER_RUN)
     name = name or next(iter(inspection.layers))
     if name not in inspection.layers:
         fix = f"choose one of {', '.join(inspection.layers)}"
@@ -211,7 +212,7 @@ def _check_comparable(layer: LayerNeighbors, against: Inspection) -> None:
     second = against.layers.get(layer.slot)
     if second is None:
         message = f"{against.run} chooses no neighbors in {layer.slot}"
-        fix = None
+        fix = OTHER_RUN
         if against.layers:
             fix = f"choose --layer {' or '.join(list(against.layers)[:3])}"
         raise UserError(message, key="against", fix=fix)

@@ -6,6 +6,7 @@ H, W  height and width of a map in positions      N  positions, H * W      K  ne
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 METADATA, SECOND = "inspection", "against"  # keys of the JSON texts in the metadata of a file
 IMAGE = "image"  # name of the tensor of pixels
 MOST_BYTES = 1 << 30  # of a file that is read
+BY_LOCATION = "distance in positions"  # the score of similarity by location
+SCORE_ERROR = 1e-6  # of rounding, relative and absolute
 
 
 class Point(NamedTuple):
@@ -82,6 +85,19 @@ class LayerNeighbors:
             in_window = is_on_map and point.y in window_rows and point.x in window_columns
             result.append(Neighbor(slot, point, float(score), point == query, not is_on_map, in_window))
         return result
+
+    def ties(self, query: Point) -> list[Neighbor]:
+        """Return the last neighbors of a query that have equal scores, itself left out; none where it is only one.
+
+        Which candidates of that score are chosen, and their order, is arbitrary. Similarity by location has its own
+        order of equal distances: there it returns none.
+        """
+        neighbors = [neighbor for neighbor in self.neighbors(query) if not neighbor.is_query]
+        if self.score == BY_LOCATION or not neighbors:
+            return []
+        last = neighbors[-1].score
+        equal = [n for n in neighbors if math.isclose(n.score, last, rel_tol=SCORE_ERROR, abs_tol=SCORE_ERROR)]
+        return equal if len(equal) > 1 else []
 
     def contains(self, point: Point) -> bool:
         """Return whether a position lies on the map, which is without its padding."""

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
+from rich.cells import cell_len
 from rich.style import Style
 from rich.text import Text
 
@@ -177,10 +178,13 @@ def _header(inspection: Inspection, layer: LayerNeighbors, against: Inspection |
         if against.run != inspection.run:
             names += f"{against.run} "
         names += against.checkpoint_text
-    names += f"  {inspection.image_text}"
+    image = inspection.image_text
     if against is not None:
-        names += f" against {against.prediction_text}"
-    return [Text(fit(escaped(about), width), "bold"), Text(fit(escaped(names), width))]
+        image += f" against {against.prediction_text}"
+    lines = [f"{names}  {image}"]
+    if cell_len(escaped(lines[0])) > width:
+        lines = [names, image]
+    return [Text(fit(escaped(about), width), "bold"), *(Text(fit(escaped(line), width)) for line in lines)]
 
 
 def _mark(
@@ -228,6 +232,9 @@ def _list(layer: LayerNeighbors, query: Point, marks: _Marks, share: float | Non
         lines.append(Text(f"{shared} shared, {len(marks.lost)} lost, {len(marks.gained)} gained", "bold"))
         if share is not None:
             lines.append(Text(f"{share:.0%} shared over the map", "dim"))
+    if ties := layer.ties(query):
+        first, last = (slot_character(neighbor.slot) for neighbor in (ties[0], ties[-1]))
+        lines.append(Text(f"{first} to {last} tie: arbitrary choice"))
     lines.append(Text(f"   y, x      {layer.score}", "dim"))
     for neighbor in marks.first:
         sign = "-" if neighbor.slot in marks.lost else " "

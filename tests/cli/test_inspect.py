@@ -6,6 +6,7 @@ import hashlib
 import json
 import shutil
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -14,10 +15,11 @@ import pytest
 import torch
 from PIL import Image
 from support import training
+from support.inspections import layer
 
 from convnn.errors import Exit, UserError
 from convnn.neighbors import inspection as inspections
-from convnn.neighbors.inspection import Point
+from convnn.neighbors.inspection import BY_LOCATION, Point
 from convnn.runs.run import Run
 from convnn.worker.inspect_run import image_of_split, inspect_run
 from convnn.worker.load_run import TrainedRun
@@ -107,6 +109,17 @@ def test_two_checkpoints_are_compared_slot_by_slot(convnn):
     assert 0 <= against["shared_over_map"] <= 1
     _, out, _ = convnn("inspect", "first", "--against", "first", "--json")
     assert json.loads(out)["against"]["shared_over_map"] == 1
+
+
+def test_neighbors_of_equal_scores_are_said_to_tie(convnn):
+    first = layer("stage1.conv1", 4, 1)
+    query = Point(0, 0)
+    assert first.ties(query) == []
+    tied = replace(first, scores=np.float32([1, 1, 0.5, 0.5 + 1e-7, 0.5]) * np.ones((16, 1), np.float32))
+    assert [neighbor.slot for neighbor in tied.ties(query)] == [3, 4, 5]
+    assert replace(tied, score=BY_LOCATION).ties(query) == []
+    assert replace(tied, index=tied.index[:, :1], scores=tied.scores[:, :1]).ties(query) == []
+    assert "2 to 5 tie: arbitrary choice" in convnn("inspect", "first", "--image", "0")[1]  # of a gray image
 
 
 def test_an_image_file_is_resized_and_the_resizing_is_said(convnn, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from fractions import Fraction
 
 import pytest
@@ -99,6 +100,10 @@ async def test_a_second_checkpoint_stands_beside_the_first_where_there_is_room_a
         pane.present(inspection(), inspection("last", 30, shift=1))
         await pilot.pause()
         assert "2 shared, 2 lost, 2 gained" in text(pilot.app) and pane.view.panels == 1
+        pane.present(inspection(), replace(inspection(), run="20260101-130000-vgg11-Branching-long-name"))
+        await pilot.pause()
+        assert "predicted 1 (62.5%) against 1 (62.5%)" in text(pilot.app)  # on a line of its own
+        pane.present(inspection(), inspection("last", 30, shift=1))
         await pilot.resize_terminal(120, 40)
         await until(pilot, lambda: pane.view.panels == 2)
         assert "best (epoch 12) against last (epoch 30)" in text(pilot.app)

@@ -13,7 +13,9 @@ from textual import events
 from textual.binding import BindingType
 from textual.strip import Strip
 
+from convnn.analysis.fields import get_field
 from convnn.charts.half_blocks import MAX_REDUCTION, MAX_SCALE
+from convnn.config.recorded import UNKNOWN
 from convnn.errors import UserError
 from convnn.events import Saved
 from convnn.neighbors.export import FORMATS, write
@@ -39,6 +41,7 @@ NO_CHECKPOINT = "no checkpoint was written yet"
 PAGE = 8  # lines of the list
 MOST_RUNS = 30  # that are offered to compare with
 SPLITS = ("test", "val", "train")
+K = get_field("K")
 
 
 class NeighborsPane(Pane):
@@ -315,7 +318,8 @@ class NeighborsPane(Pane):
         answers: list[Answer] = [("", "none", "one checkpoint alone")]
         answers += [(f":{name}", label, f"this run, {about}") for name, label, about in self._checkpoint_answers()]
         own_path = str(self.run.path)
-        others = (run for run in self.app.runs if run.path != own_path and run.run.has_checkpoint)
+        candidates = (run for run in self.app.runs if run.path != own_path and K.effective(run) is not UNKNOWN)
+        others = (run for run in candidates if run.run.has_checkpoint)
         for run in islice(others, MOST_RUNS):
             answers.append((f"{run.path}/:best", short_name(run.name, 40), "its best checkpoint"))
         dialog = Choice("compare with", "", answers, current=self.request.against)

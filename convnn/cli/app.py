@@ -255,7 +255,11 @@ def _help_hint(error: TyperException, words: list[str]) -> str:
     command = " ".join(["convnn", *(word for word in words[:1] if word in COMMANDS)])
     if (context := getattr(error, "ctx", None)) is not None:
         command = context.command_path
-    return f"see {command} --help"
+    hint = f"see {command} --help"
+    param = getattr(error, "param", None)
+    if isinstance(param, TyperArgument) and param.help:
+        hint = f"give {param.metavar}: {param.help}; {hint}"
+    return hint
 
 
 def _is_in_runs(path: Path, words: list[str]) -> bool:

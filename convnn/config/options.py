@@ -143,14 +143,27 @@ class Option:
 
     def problem(self, value: Any) -> Problem:
         """Return the problem that `value` is not allowed here, with the nearest value that is."""
-        nearest_value = self._nearest(value)
+        nearest_value, hint = self._nearest(value), ""
+        if (first_value := self._first_of_several(value)) is not None:
+            nearest_value, hint = first_value, "; a sweep takes several values: convnn sweep run --help"
         return Problem(
             f"{self.key} is {_shown(value)}: must be {self.allowed(value)}",
             key=self.key,
             value=value,
-            fix=f"use {self.flag_text(nearest_value)}".rstrip(),
+            fix=f"use {self.flag_text(nearest_value)}".rstrip() + hint,
             change={self.key: nearest_value},
         )
+
+    def _first_of_several(self, value: Any) -> Value:
+        """Return the first value of a text that lists several, as the flags of a sweep take them, or else None."""
+        words = re.split(r",|\.\.", value) if isinstance(value, str) else []
+        if len(words) < 2 or not (self.choices or self.kind in ("int", "float")):
+            return None
+        try:
+            values = [self.validate(self.parse(word.strip())) for word in words]
+        except ValueError:
+            return None
+        return values[0]
 
     def _nearest(self, value: Any) -> Value:
         if self.choices and isinstance(value, str):

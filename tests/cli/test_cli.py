@@ -88,6 +88,9 @@ def test_an_empty_path_is_not_the_current_folder(words, convnn):
         (("lr-range", "quickstart", "--steps", "abc"), "--steps is 'abc': must be a whole number"),
         (("lr-range", "quickstart", "--steps", "3"), "--steps is 3: must be at least 20"),
         (("queue", "move", "first", "1"), "POSITION is 'first': must be a whole number"),
+        (("sweep", "show"), "give NAME: as `convnn sweep` lists it; see convnn sweep show --help"),
+        (("run", "quickstart", "--K", "4,9"), "use --K 4; a sweep takes several values: convnn sweep run --help"),
+        (("run", "quickstart", "--layer", "Conv2d,Loc"), "use --layer Conv2d\n"),
     ],
 )
 def test_flags_that_do_not_fit_each_other_are_refused_with_the_fix(line, fix, convnn):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
+from rich.table import Table
 from rich.text import Text
 from textual import events
 from textual.app import ComposeResult
@@ -63,12 +64,17 @@ class Choice(ModalScreen[str | None]):
                 yield Static(escaped(self.message), markup=False)
             yield OptionList(*(Option(line) for line in self._lines()))
 
-    def _lines(self) -> list[Text]:
-        label_width = max(len(label) for _, label, _ in self.answers) + 2
-        return [
-            Text.assemble(self._sign(result), (escaped(label).ljust(label_width), "bold"), (escaped(meaning), "dim"))
-            for result, label, meaning in self.answers
-        ]
+    def _lines(self) -> list[Table]:
+        """Return a label with its meaning for each answer; a long meaning has its lines below each other."""
+        labels = [Text.assemble(self._sign(result), (escaped(label), "bold")) for result, label, _ in self.answers]
+        width = max(label.cell_len for label in labels)
+        lines = []
+        for label, (_, _, meaning) in zip(labels, self.answers, strict=True):
+            line = Table.grid(padding=(0, 2, 0, 0))
+            line.add_column(no_wrap=True, min_width=width)
+            line.add_row(label, Text(escaped(meaning), "dim"))
+            lines.append(line)
+        return lines
 
     def _sign(self, result: str) -> str:
         """Return whether an answer is marked or, where one of them is the present one, that it is."""

@@ -41,7 +41,8 @@ def import_runs(
     importing it again adds nothing, and one that grew is brought up to date.
     """
     from convnn.legacy.importer import import_tree
-    from convnn.runs.run import runs_root, typed_path
+    from convnn.paths import typed_path
+    from convnn.runs.run import runs_root
 
     path = typed_path(path)
     if not path.exists():

@@ -12,7 +12,7 @@ from convnn.cli.output import data_width, print_sentences, write_json
 from convnn.config.active import inactive_messages
 from convnn.errors import Exit, UserError, did_you_mean, naming_flag
 from convnn.neighbors.export import FORMATS, document, write
-from convnn.new_file import check_new_file
+from convnn.paths import new_file
 from convnn.terminal.console import out as console_of_data
 from convnn.terminal.console import say
 
@@ -91,7 +91,7 @@ def inspect(
         second = _against(against, target, root)
     if out is not None:
         with naming_flag("--out"):
-            check_new_file(out, FORMATS)
+            out = new_file(out, FORMATS)
     if query is not None:
         point = _point(query)
     _check_layer(target, layer)

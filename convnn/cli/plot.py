@@ -15,7 +15,7 @@ from convnn.cli import arguments, listing
 from convnn.cli.output import say_notes
 from convnn.errors import Exit, UserError, naming_flag
 from convnn.files import write_atomic
-from convnn.new_file import check_new_file
+from convnn.paths import new_file
 from convnn.terminal.console import say
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def plot(
     from convnn.runs.run import runs_root
 
     with naming_flag("--out"):
-        check_new_file(out, figure.FORMATS, overwrite=overwrite)
+        out = new_file(out, figure.FORMATS, overwrite=overwrite)
     logging.getLogger("matplotlib").addHandler(LOGGED_WARNINGS)
     figure.check_style(style or "default")
     root = runs_root(runs)

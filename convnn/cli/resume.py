@@ -67,7 +67,8 @@ def resume(
     if fork:
         arguments.refuse({"--take-over": take_over}, "--fork")
     follow_step(resolved.config)
-    if fork or target.recorded_status() != "done":
+    is_done = not fork and target.recorded_status() == "done"
+    if not is_done:
         check_device(resolved.config.runtime.device)
     if fork:
         from convnn.worker.fork import fork_run
@@ -76,7 +77,7 @@ def resume(
         target, notes = fork_run(source, resolved.checked(), runs_root(runs))
         for line in [f"{target.name} continues from {source.name}", *notes]:
             say(line)
-    elif target.recorded_status() == "done":
+    elif is_done:
         check_nothing_left(target, active_options(recorded), resolved.config)
         say(f"{target.name} is finished: there is nothing left to do")
         return say(more_epochs(target, recorded))

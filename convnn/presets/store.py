@@ -18,7 +18,8 @@ from convnn.config.fixes import in_file
 from convnn.config.options import BY_KEY, SECTIONS
 from convnn.config.schema import SAFE_NAME, RunConfig
 from convnn.errors import Problem, UserError, did_you_mean
-from convnn.files import TRASH, config_folder, expand_home, read_regular, with_time, without_time, write_atomic
+from convnn.files import TRASH, config_folder, read_regular, with_time, without_time, write_atomic
+from convnn.paths import typed_path
 
 SWEEP_KEYS = {"axes", "block", "search"}  # keys of a sweep's file that no preset has
 
@@ -59,7 +60,7 @@ def listed() -> dict[str, list[Path]]:
 def find(name: str) -> Path:
     """Return the file of a preset. Raises UserError that names the nearest known one."""
     if toml.is_path(name):
-        path = _typed_path(name)
+        path = typed_path(name)
         if not path.is_file():
             raise UserError(_no_file(name, path))
         return path
@@ -81,14 +82,6 @@ def _no_file(name: str, path: Path) -> Problem:
     if path.stem in known:
         return Problem(message, fix=f"use {path.stem}, the name of {known[path.stem][0]}")
     return Problem(message, fix="give the path of a .toml file, or a name that `convnn presets` lists")
-
-
-def _typed_path(path: str) -> Path:
-    """Return a path that a person typed, with `~` expanded. Raises UserError where that is no directory."""
-    try:
-        return Path(expand_home(path))
-    except ValueError as error:
-        raise UserError(str(error), value=path) from error
 
 
 def _text(path: Path) -> str:
@@ -192,9 +185,9 @@ def own_path(name: str) -> Path:
     Raises UserError when the name is not a safe file name.
     """
     if name.endswith(".toml"):
-        return _typed_path(name)
+        return typed_path(name)
     if "/" in name:
-        return _typed_path(f"{name}.toml")
+        return typed_path(f"{name}.toml")
     return Path("presets") / f"{_safe(name)}.toml"
 
 

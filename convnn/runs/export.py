@@ -11,8 +11,9 @@ from typing import Any
 
 from convnn.errors import UserError
 from convnn.json_values import iso
+from convnn.paths import typed_path
 from convnn.runs.history import History
-from convnn.runs.run import Run, typed_path
+from convnn.runs.run import Run
 from convnn.text import escaped
 
 

@@ -12,10 +12,11 @@ from pathlib import Path
 
 from convnn.errors import Exit, UserError
 from convnn.metrics import best_of
+from convnn.paths import typed_path
 from convnn.runs import trash
 from convnn.runs.event_log import first_start
 from convnn.runs.marker import EVENTS, created_time
-from convnn.runs.run import CONFIG, Run, damage_named, is_run, run_name, typed_path
+from convnn.runs.run import CONFIG, Run, damage_named, is_run, run_name
 from convnn.text import joined, plural
 
 MAX_NAMES = 10  # in a message

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 from convnn.config.options import BY_KEY
 from convnn.errors import Exit, Problem, UserError
 from convnn.events import Step
-from convnn.files import expand_home, sync_directory, write_atomic
+from convnn.files import sync_directory, write_atomic
+from convnn.paths import typed_path
 from convnn.runs import marker, text_files, trash
 from convnn.runs.history import History, Progress
 from convnn.runs.lock import LEFTOVER, LOCK_FILE, is_lock_note, lock_run, remote_host
@@ -181,14 +182,6 @@ def runs_root(path: Path | None = None) -> Path:
     if root.exists() and not root.is_dir():
         raise UserError(f"{root} is not a directory", value=str(root), fix="give --runs, or CONVNN_RUNS, a directory")
     return root
-
-
-def typed_path(path: Path | str) -> Path:
-    """Return a path that a person typed, with `~` expanded. Raises UserError where that is no directory."""
-    try:
-        return Path(expand_home(os.fspath(path)))
-    except ValueError as error:
-        raise UserError(str(error), value=str(path)) from error
 
 
 def is_run(path: Path) -> bool:

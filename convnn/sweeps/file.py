@@ -30,7 +30,7 @@ from convnn.config.options import BY_KEY, BY_NAME, SECTIONS, Value
 from convnn.config.recorded import SEED, UNKNOWN
 from convnn.config.schema import SAFE_NAME
 from convnn.errors import Problem, UserError, did_you_mean
-from convnn.files import expand_home
+from convnn.paths import typed_path
 from convnn.presets import store
 from convnn.presets.store import Preset
 from convnn.sweeps.axes import (
@@ -125,10 +125,7 @@ def find_sweep(name: str) -> Sweep:
     Raises UserError with the nearest known name, and with everything that is wrong with the file.
     """
     if toml.is_path(name):
-        try:
-            return read_sweep(Path(expand_home(name)))
-        except ValueError as error:
-            raise UserError(str(error), value=name) from error
+        return read_sweep(typed_path(name))
     shipped = shipped_sweeps()
     if name in shipped:
         return read_sweep(shipped[name])

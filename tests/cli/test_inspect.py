@@ -169,6 +169,7 @@ def test_figures_are_written_once(convnn, tmp_path):
         (["first", "--against", ""], Exit.NO_RUN, "no run is called ''"),
         (["first", "--image", __file__], Exit.DATA, "cannot be read as an image"),
         (["first", "--out", "x.gif"], Exit.USAGE, "must end in .png"),
+        (["first", "--out", "~no-such-user/x.png"], Exit.USAGE, "--out: there is no home directory ~no-such-user"),
         (["nowhere"], Exit.NO_RUN, "no run is called"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,

@@ -20,9 +20,9 @@ from convnn.errors import UserError
 from convnn.events import Saved
 from convnn.neighbors.export import FORMATS, write
 from convnn.neighbors.inspection import Inspection, LayerNeighbors, Point, shared_share
-from convnn.new_file import check_new_file
+from convnn.paths import new_file
 from convnn.runs.history import History
-from convnn.runs.run import Run, typed_path
+from convnn.runs.run import Run
 from convnn.terminal.neighbor_view import NeighborView, neighbor_view
 from convnn.text import escaped
 from tui.dialogs.choice import Answer, Choice
@@ -338,7 +338,6 @@ class NeighborsPane(Pane):
             return
         against = None if self._second_layer is None else self.against
         with reporting_errors(self.app.say):
-            path = typed_path(name.strip())
-            check_new_file(path, FORMATS)
+            path = new_file(name.strip(), FORMATS)
             write(path, self.inspection, self.slot, self.pixel, against)
             self.app.say(f"written: {path.absolute()}")

@@ -22,8 +22,8 @@ from convnn.config import command_line
 from convnn.config.fixes import form_fix
 from convnn.data.catalog import DatasetInfo, dataset_info
 from convnn.errors import Problem, UserError
+from convnn.paths import typed_path
 from convnn.presets import store
-from convnn.runs.run import typed_path
 from convnn.sweeps.dump import save_sweep
 from convnn.text import plural
 from tui.dialogs.choice import Choice

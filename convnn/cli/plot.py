@@ -126,7 +126,8 @@ def _selected(names: list[str], sweep: str | None, root: Path, *, unfinished: bo
     if not names and sweep is None:
         raise UserError("no runs to plot", fix="name runs, or give a filter such as 'layer=ConvNN', or --sweep")
     summaries = listing.read_summaries(root)
-    filters = [name for name in names if _is_filter(name)]
+    run_names = {run.name for run in summaries}  # which may hold "=", as those of cells do
+    filters = [name for name in names if name not in run_names and _is_filter(name)]
     matches = [run for text in filters for run in parse_filter(text, summaries).select(summaries)]
     named = listing.named_summaries([name for name in names if name not in filters], summaries, root)
     if sweep is not None:

@@ -124,6 +124,7 @@ def test_a_style_file_is_no_package_and_writes_no_controls_to_the_terminal(root,
 
 
 def test_the_command_in_the_file_names_the_runs_that_references_meant(root, in_process, tmp_path):
+    make_run(root, "K=4,lr=0.1", hours=0.5)  # no filter
     assert in_process("plot", "@1", "--out", "figure.svg")[0] == 0
     newest = runs_of(root)[0].name
     assert f"convnn plot {newest} --x" in (tmp_path / "figure.svg").read_text()

@@ -133,6 +133,12 @@ def lower_is_better(name: str) -> bool:
     return metric_info(name).better == "lower"
 
 
+def direction_text(name: str) -> str:
+    """Return which values of a metric are better, in words."""
+    direction = metric_info(name).better
+    return f"{direction} is better" if direction else "neither direction is better"
+
+
 def best_of(name: str) -> Callable[..., Any]:
     """Return `min` or `max`, which chooses the best of several values."""
     return min if lower_is_better(name) else max

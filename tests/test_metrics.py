@@ -11,6 +11,7 @@ from convnn.metrics import (
     METRICS,
     SCORES,
     Metric,
+    direction_text,
     format_value,
     known_metric_names,
     lower_is_better,
@@ -65,3 +66,8 @@ def test_top_k_scores_whether_the_target_is_among_the_k_highest_logits():
     targets = torch.tensor([1, 2])
     assert SCORES["top1"](logits, targets).tolist() == [True, False]
     assert SCORES["top5"](logits, targets).tolist() == [True, True]  # three classes: all of them
+
+
+def test_the_direction_of_a_metric_is_said_only_where_it_is_known():
+    directions = [direction_text(name) for name in ("ema_test_top1", "test_loss", "neighbors_hub")]
+    assert directions == ["higher is better", "lower is better", "neither direction is better"]

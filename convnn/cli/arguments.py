@@ -252,7 +252,7 @@ OnFinish = Annotated[
     typer.Option(
         "--on-finish",
         metavar="CMD",
-        help="shell command to run once at the end: JSON on its stdin, $CONVNN_STATUS; it changes no exit code",
+        help="shell command to run once at the end: JSON on stdin, $CONVNN_STATUS, $CONVNN_RUN; no exit code changes",
     ),
 ]
 NoNotify = Annotated[

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,8 @@ from convnn.files import write_atomic
 from convnn.sweeps.axes import LABEL, Axis, Point, find_option
 from convnn.sweeps.expression import Expression
 from convnn.sweeps.file import Block, Derivation, Sweep
+
+_LIST = re.compile(r"\[\n((?:[^\n\[\]{}]+,\n)+) *\]")  # of plain values, a line each, as tomli_w writes it
 
 
 def dump_sweep(sweep: Sweep) -> str:
@@ -42,7 +45,8 @@ def dump_sweep(sweep: Sweep) -> str:
         "block": [_block(block) for block in sweep.blocks],
         "slurm": dict(sweep.slurm or {}),
     }
-    return tomli_w.dumps({key: value for key, value in document.items() if value})
+    text = tomli_w.dumps({key: value for key, value in document.items() if value})
+    return _LIST.sub(lambda match: f"[{', '.join(line.strip(' ,') for line in match[1].splitlines())}]", text)
 
 
 def save_sweep(path: Path, sweep: Sweep) -> None:

@@ -37,7 +37,7 @@ STATISTICS = {
     "first_gradient": Statistic("ConvNN grad", "norm of the gradient of the ConvNN branch"),
     "second_gradient": Statistic("Conv2d grad", "norm of the gradient of the Conv2d branch"),
 }
-NO_STATISTICS = "no statistics of layers were recorded"
+NO_STATISTICS = "no statistics of layers were recorded: only ConvNN and branching layers have them"
 
 
 def recorded_statistics(history: History) -> list[str]:

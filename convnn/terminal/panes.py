@@ -91,7 +91,7 @@ class CurvePanes:
 
 @dataclass
 class ComparisonCurves:
-    """The compared metric of all runs over each other, labeled with their letters."""
+    """The compared metric of all runs over each other, labeled with their letters, under its name."""
 
     comparison: Comparison
     width: int
@@ -102,6 +102,7 @@ class ComparisonCurves:
         series = report.comparison_series(self.comparison, metric)
         empty = f"no epoch with {metric} yet"
         chart = draw(series, self.width, self.height, letters=options.ascii_only, empty_text=empty)
+        yield Text(f"{metric} by epoch", "bold")
         for line in chart.lines:
             yield Text.assemble(line, no_wrap=True)
 

@@ -114,7 +114,9 @@ def suggest(points: Sequence[RampStep], steps: int) -> Suggestion:
     lowest = int(means.argmin())
     noise = np.std((losses - means)[: lowest + 1])
     if means[0] - means[lowest] <= MIN_DROP * noise:
-        return Suggestion(None, "the loss does not fall clearly: try other rates, or more --steps")
+        return Suggestion(
+            None, "the loss does not fall clearly: try more --steps, a larger --batch_size, or another --min_lr"
+        )
     if lowest >= steps - half:
         return Suggestion(None, "the loss still falls at the end of the ramp: raise --max_lr")
     slopes = means[2 * half :] - means[: -2 * half]  # over equal distances

@@ -140,7 +140,7 @@ def test_nothing_to_show_is_said(convnn):
 
 def test_compare_shows_differences_figures_and_what_they_are_worth(convnn, old):
     code, out, err = convnn("compare", "g_Col_br0500", "g_Col_br1000", "--pin", "g_Loc_Col_br0500")
-    assert code == 0 and "layer.similarity_type" in out and "optimizer.lr" not in out
+    assert code == 0 and "layer.similarity_type" in out and "optimizer.lr" not in out and "test_top1 by epoch" in out
     assert (
         "(-27.08)" in out
         and "distinguishable" in out

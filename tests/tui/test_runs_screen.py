@@ -167,6 +167,7 @@ async def test_columns_are_chosen(tmp_path):
         grid = await opened(pilot, 4)
         before = [column.key for column in grid.columns]
         await pilot.press("c")
+        await until(pilot, lambda: "its directory, with the folders above" in text(pilot.app))
         await until(pilot, lambda: isinstance(pilot.app.screen, Picker))
         await pilot.press("down", "space", "enter")
         await until(pilot, lambda: [column.key for column in grid.columns] == [*before, "path"])

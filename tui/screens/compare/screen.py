@@ -14,7 +14,7 @@ from textual.screen import Screen
 
 from convnn.analysis.comparison import Comparison, best_label, compare, compared_metrics, shared_monitor
 from convnn.errors import UserError
-from convnn.metrics import lower_is_better
+from convnn.metrics import direction_text
 from convnn.runs.status import STATUSES
 from convnn.runs.summary import Summary, summarize
 from tui.dialogs.choice import Choice
@@ -116,7 +116,7 @@ class CompareScreen(Screen[None]):
         if self.comparison is None:
             return
         names = compared_metrics(self.comparison.runs, shared_monitor(self.comparison.runs))
-        answers = [(name, name, "lower is better" if lower_is_better(name) else "higher is better") for name in names]
+        answers = [(name, name, direction_text(name)) for name in names]
         self.app.ask(Choice("metric", "of the curves, the verdicts and the values", answers), self._set_metric)
 
     def _set_metric(self, metric: str) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from convnn.analysis.comparison import ComparedRun, CostAxis, shared_monitor
 from convnn.analysis.fields import Field, check_number, get_field, metric_names
 from convnn.analysis.repeats import RunGroup, copies_note, drawn_note, group_repeats
-from convnn.analysis.run_table import active_value, group_keys, imported_note
+from convnn.analysis.run_table import group_keys, imported_note
 from convnn.charts.figure import FigureData, FigureLine
 from convnn.config.recorded import UNKNOWN
 from convnn.errors import UserError, naming_flag
@@ -101,19 +101,19 @@ def _curves(runs: Sequence[Summary], metric: str | None, x: str) -> FigureData:
 def _over_option(runs: Sequence[Summary], field: Field, x: Field) -> FigureData:
     runs_by_value: dict[Any, list[Summary]] = {}  # repeats have the same value, but of the seed
     for run in runs:
-        runs_by_value.setdefault(active_value(x, run), []).append(run)
+        runs_by_value.setdefault(x.effective(run), []).append(run)
     groups = [group for members in runs_by_value.values() for group in group_repeats(members, field)]
     notes = copies_note(groups) + drawn_note(groups, field)
     if missing := sum(group.missing for group in groups):
         notes.append(f"without {field.key}: {plural(missing, 'run')}")
-    placed = [group for group in groups if active_value(x, group.runs[0]) is not UNKNOWN]
+    placed = [group for group in groups if x.effective(group.runs[0]) is not UNKNOWN]
     if unplaced := len(groups) - len(placed):
         notes.append(f"left out: {plural(unplaced, 'configuration')} without {x.key}, or where it has no effect")
-    positions = sorted({active_value(x, group.runs[0]) for group in placed}, key=x.sort_key)
+    positions = sorted({x.effective(group.runs[0]) for group in placed}, key=x.sort_key)
     are_numbers = all(type(value) in (int, float) for value in positions)
     points: dict[str, dict[Any, RunGroup]] = {}
     for group, label in _labeled(placed, without=x.key):
-        value = active_value(x, group.runs[0])
+        value = x.effective(group.runs[0])
         if value in points.get(label, {}):
             label = f"{label} ({group.runs[0].name})".strip()  # on other data
         points.setdefault(label, {})[value] = group
@@ -151,7 +151,7 @@ def _labeled(groups: Sequence[RunGroup], without: str = "") -> list[tuple[RunGro
     A group that is alone, or told apart by its data, has the name of its run.
     """
     keys = [key for key in group_keys(groups) if key.key != without]
-    rows = [(group, [(key, active_value(key, group.runs[0])) for key in keys]) for group in groups]
+    rows = [(group, [(key, key.effective(group.runs[0])) for key in keys]) for group in groups]
     rows.sort(key=lambda row: [key.sort_key(value) for key, value in row[1]])
     labels = [
         ", ".join(f"{key.key}={key.show(value)}" for key, value in values if value is not UNKNOWN) for _, values in rows

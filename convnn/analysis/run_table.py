@@ -19,7 +19,7 @@ from convnn.analysis.repeats import (
 )
 from convnn.config.active import UNCOUNTED
 from convnn.config.options import OPTIONS
-from convnn.config.recorded import SEED, UNKNOWN, Settings
+from convnn.config.recorded import SEED, Settings
 from convnn.json_values import json_value
 from convnn.metrics import best_of, format_value
 from convnn.runs.summary import Summary
@@ -96,7 +96,7 @@ def ranked(columns: Sequence[Field], runs: Sequence[Summary]) -> list[Field]:
         assert field.option is not None
         key, section = field.option.key, field.option.section
         no_metric = section in UNCOUNTED or key in ("data.path", "data.workers", "runtime.threads")
-        return no_metric, key != "layer.type", -len({field.text(run) for run in runs})
+        return no_metric, key != "layer.type", -len({field.effective_text(run) for run in runs})
 
     options = [field for field in columns if field.option is not None]
     options.sort(key=rank)
@@ -254,7 +254,7 @@ def group_runs(runs: Sequence[Summary], by: str, field: Field) -> GroupTable:
 def _group_by_repeats(runs: Sequence[Summary], field: Field, notes: list[str]) -> GroupTable:
     groups = group_repeats(runs, field)
     keys = group_keys(groups)
-    rows = [GroupRow([active_value(key, group.runs[0]) for key in keys], group, []) for group in groups]
+    rows = [GroupRow([key.effective(group.runs[0]) for key in keys], group, []) for group in groups]
     if len({group.runs[0].config.key for group in groups}) < len(groups):
         notes.append("rows with the same options are on different data")
     notes += copies_note(groups) + drawn_note(groups, field)
@@ -267,13 +267,6 @@ def group_keys(groups: Sequence[RunGroup]) -> list[Field]:
     return [
         fields.get_field(_OPTION_NAMES[key]) for key in options if key != SEED and key.split(".")[0] not in UNCOUNTED
     ]
-
-
-def active_value(field: Field, run: Summary) -> Any:
-    """Return the value of an option, UNKNOWN where it has no effect: repeats may differ in it."""
-    if field.option is None or field.option.key not in run.config.active:
-        return UNKNOWN
-    return field.get(run)
 
 
 def averaged_over_text(keys: Sequence[str]) -> str:

@@ -17,18 +17,13 @@ CONTROL_GROUP = Path("/sys/fs/cgroup")
 PROCESS_GROUPS = Path("/proc/self/cgroup")  # of this process, a line a hierarchy: "ID:CONTROLLERS:PATH"
 V1_FILES = "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"  # the last one in memory.stat
 V2_FILES = "memory.max", "memory.current", "inactive_file"
-NVIDIA = tuple(  # of the driver, of a container or a board that shows a device only, and of Windows' subsystem
-    map(
-        Path,
-        (
-            "/proc/driver/nvidia/gpus",
-            "/dev/nvidiactl",
-            "/dev/nvidia0",
-            "/dev/nvhost-gpu",
-            "/dev/dxg",
-            "/usr/lib/wsl/lib/libcuda.so.1",
-        ),
-    )
+NVIDIA = (  # of the driver, of a container or a board that shows a device only, and of Windows' subsystem
+    Path("/proc/driver/nvidia/gpus"),
+    Path("/dev/nvidiactl"),
+    Path("/dev/nvidia0"),
+    Path("/dev/nvhost-gpu"),
+    Path("/dev/dxg"),
+    Path("/usr/lib/wsl/lib/libcuda.so.1"),
 )
 ROCM = Path("/dev/kfd")
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")

@@ -296,11 +296,7 @@ LAYER_TABLE = {
     ),
     "ConvNN": LayerKind(
         class_path="convnn.layers.convnn:ConvNN2d",
-        arguments={
-            "similarity_type": "layer.similarity_type",
-            "lambda_param": "layer.lambda_param",
-            **NEIGHBORS,
-        },
+        arguments={"similarity_type": "layer.similarity_type", "lambda_param": "layer.lambda_param", **NEIGHBORS},
         cost=convnn_cost,
         saved=convnn_saved,
         candidates=candidate_count,

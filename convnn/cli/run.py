@@ -318,13 +318,7 @@ class TrainFlags:
 
 
 def train(
-    run: Run,
-    config: RunConfig,
-    hooks: EndHooks,
-    flags: TrainFlags,
-    *,
-    resume: bool,
-    code: CodeRecord | None = None,
+    run: Run, config: RunConfig, hooks: EndHooks, flags: TrainFlags, *, resume: bool, code: CodeRecord | None = None
 ) -> int:
     """Train a run on this thread, shown in this terminal, report its end and return its exit code; signals stop it.
 

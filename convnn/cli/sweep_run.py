@@ -132,11 +132,7 @@ def submit_sweep(
     return say(f"look at it with: convnn sweep show {folder.name}; stop it with: convnn sweep stop {folder.name} --now")
 
 
-def coordinate(
-    name: arguments.SweepName,
-    slots: arguments.Slots = None,
-    runs: arguments.RunsFolder = None,
-) -> None:
+def coordinate(name: arguments.SweepName, slots: arguments.Slots = None, runs: arguments.RunsFolder = None) -> None:
     """Draw the trials of a search: what `convnn sweep run` starts in the background."""
     from convnn.runs.run import runs_root
     from convnn.sweeps.folder import find_folder

@@ -123,10 +123,7 @@ def stop(
     say(f"continue with: convnn sweep run {folder.name}")
 
 
-def rm(
-    name: arguments.SweepName,
-    runs: arguments.RunsFolder = None,
-) -> None:
+def rm(name: arguments.SweepName, runs: arguments.RunsFolder = None) -> None:
     """Move a sweep to the trash; its runs stay, and `convnn rm --where tag=NAME` removes them."""
     from convnn.sweeps.folder import remove
     from convnn.sweeps.stop import check_at_rest

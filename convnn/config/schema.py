@@ -125,12 +125,7 @@ class SamplingSection(Section):
         when={"sampling.type": ("random", "spatial")},
     )
     sample_padding: int = _option(
-        0,
-        "--sample_padding",
-        "margin of the spatial grid",
-        unit="pixels",
-        ge=0,
-        when={"sampling.type": ("spatial",)},
+        0, "--sample_padding", "margin of the spatial grid", unit="pixels", ge=0, when={"sampling.type": ("spatial",)}
     )
 
 
@@ -138,12 +133,7 @@ class BranchingSection(Section):
     """How a branching layer divides its output channels."""
 
     ratio: float = _option(
-        0.5,
-        "--branch_ratio",
-        "fraction of the output channels from the ConvNN branch",
-        step=0.125,
-        ge=0,
-        le=1,
+        0.5, "--branch_ratio", "fraction of the output channels from the ConvNN branch", step=0.125, ge=0, le=1
     )
 
 
@@ -264,11 +254,7 @@ class SchedulerSection(Section):
         when={"scheduler.name": ("step", "plateau")},
     )
     warmup_epochs: int = _option(
-        0,
-        "--warmup_epochs",
-        "epochs of a learning rate that rises linearly, before the schedule",
-        unit="epochs",
-        ge=0,
+        0, "--warmup_epochs", "epochs of a learning rate that rises linearly, before the schedule", unit="epochs", ge=0
     )
 
 

@@ -67,14 +67,8 @@ DATASETS = {
         published=DatasetInfo((224, 224), 1000, 1_281_167, 50_000),
         inspect="convnn.data.class_folders:inspect_imagenet",
     ),
-    "digits": Dataset(
-        open="convnn.data.digits:open_digits",
-        published=DatasetInfo((32, 32), 10, 1442, 355),
-    ),
-    "folder": Dataset(
-        open="convnn.data.folder:open_folder",
-        inspect="convnn.data.class_folders:inspect_folder",
-    ),
+    "digits": Dataset(open="convnn.data.digits:open_digits", published=DatasetInfo((32, 32), 10, 1442, 355)),
+    "folder": Dataset(open="convnn.data.folder:open_folder", inspect="convnn.data.class_folders:inspect_folder"),
 }
 
 

@@ -110,10 +110,7 @@ class LayerNeighbors:
 
     def position(self, pixel: Point) -> Point:
         """Return the position of the map that covers a pixel; of a border that no position covers, the nearest."""
-        return Point(
-            min(pixel.y // self.patch, self.sides[0] - 1),
-            min(pixel.x // self.patch, self.sides[1] - 1),
-        )
+        return Point(min(pixel.y // self.patch, self.sides[0] - 1), min(pixel.x // self.patch, self.sides[1] - 1))
 
 
 @dataclass(frozen=True, eq=False)

@@ -285,11 +285,7 @@ def _document(tree: WorkingTree) -> tuple[dict[str, object], bytes]:
     diff, not_compared = tree.changes()
     untracked = [_text(os.fsencode(path)) for path in islice(tree.untracked(), MAX_NAMES + 1)]
     is_dirty = diff.size > 0
-    state = {
-        "commit": tree.commit,
-        "dirty": is_dirty,
-        "diff_sha256": diff.digest.hexdigest() if is_dirty else None,
-    }
+    state = {"commit": tree.commit, "dirty": is_dirty, "diff_sha256": diff.digest.hexdigest() if is_dirty else None}
     head = [f"# the working tree against {tree.commit}: {'changed' if is_dirty else 'no changes'}"]
     head += _comments("not compared", not_compared) + _comments("untracked", untracked)
     text = ("".join(f"{line}\n" for line in head) + "".join(diff.lines)).encode()

@@ -27,10 +27,7 @@ IMAGE_ROWS, IMAGE_COLUMNS = 12, 24  # cells of an image
 
 
 def matrix_lines(
-    report: ClassificationReport,
-    order: ClassOrder,
-    width: int,
-    style: Callable[[Tone], str],
+    report: ClassificationReport, order: ClassOrder, width: int, style: Callable[[Tone], str]
 ) -> list[Text]:
     """Draw the confusion matrix: a row by class, a column by answer, a dot for no image.
 

@@ -26,6 +26,7 @@ Conv = Callable[[int, int], nn.Module]
 LossFn = Callable[[Tensor, Tensor], Tensor]
 Scheduler = torch.optim.lr_scheduler.LRScheduler | torch.optim.lr_scheduler.ReduceLROnPlateau
 
+OPTIMIZERS = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 PLATEAU_EPOCHS = 5  # epochs without a better metric after which plateau cuts the learning rate
 COMPILER_HOOKS = (  # what torch wraps around the methods of an optimizer
     "_disable_dynamo.<locals>.inner",
@@ -111,14 +112,9 @@ def optimizer(config: RunConfig, model: nn.Module, image_size: tuple[int, int] |
     options: dict[str, Any] = {"lr": section.lr, "weight_decay": section.weight_decay, "fused": fused}
     if section.name == "sgd":
         options["momentum"] = section.momentum
-    kind: type[torch.optim.Optimizer] = {
-        "sgd": torch.optim.SGD,
-        "adam": torch.optim.Adam,
-        "adamw": torch.optim.AdamW,
-    }[section.name]
     if image_size is not None and is_shared(config, image_size):
         share_updates(model)
-    optimizer = without_compiler_hooks(kind)(TrainedTensors(model).tensors, **options)
+    optimizer = without_compiler_hooks(OPTIMIZERS[section.name])(TrainedTensors(model).tensors, **options)
     apply_after_step(optimizer, model)
     return optimizer
 

@@ -30,10 +30,7 @@ def state_tensors(optimizer: torch.optim.Optimizer) -> tuple[str, ...]:
 
 
 def checked_state(
-    optimizer: torch.optim.Optimizer,
-    tensors: Mapping[str, Tensor],
-    numbers: Mapping[str, Any],
-    pooled: Collection[int],
+    optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any], pooled: Collection[int]
 ) -> State:
     """Return the saved state by parameter index and name, each tensor laid out in memory as its parameter.
 

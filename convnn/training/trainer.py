@@ -83,13 +83,7 @@ class Trainer:
         return GraphedPass(lambda x, y: self._run_pass(x, y, len(y)), self.state.model, config.training.batch_size)
 
     @classmethod
-    def from_config(
-        cls,
-        config: RunConfig,
-        saved: StateDict | None = None,
-        *,
-        group: ProcessGroup = ALONE,
-    ) -> Trainer:
+    def from_config(cls, config: RunConfig, saved: StateDict | None = None, *, group: ProcessGroup = ALONE) -> Trainer:
         """Open the data and build the trainer of a new run, or of one that goes on from a saved state.
 
         Raises UserError for what a person can fix.

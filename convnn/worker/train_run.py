@@ -164,11 +164,7 @@ def _train(
 
 
 def _record_start(
-    recorder: Recorder,
-    state: TrainState,
-    started: Started,
-    resume_point: ResumePoint | None,
-    code: CodeRecord | None,
+    recorder: Recorder, state: TrainState, started: Started, resume_point: ResumePoint | None, code: CodeRecord | None
 ) -> None:
     """Record how the run starts or goes on. Raises UserError where the disk does not take the first event."""
     history = recorder.history

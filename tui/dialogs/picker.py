@@ -67,12 +67,7 @@ class Picker(ModalScreen[list[str] | None]):
     BINDINGS: ClassVar[list[BindingType]] = bindings("back")
 
     def __init__(
-        self,
-        question: str,
-        items: Sequence[tuple[str, str]],
-        chosen: Sequence[str],
-        *,
-        at_least_one: bool = False,
+        self, question: str, items: Sequence[tuple[str, str]], chosen: Sequence[str], *, at_least_one: bool = False
     ) -> None:
         super().__init__()
         self.question, self.items, self.chosen_at_start = question, items, chosen

@@ -136,13 +136,14 @@ def _train(
     if limit is not None:
         deadline = time.monotonic() + max(limit.seconds_left(), SHORTEST_START)
     if resume_point is not None:
-        path, position = resume_point.checkpoint.path, resume_point.position
+        path = resume_point.checkpoint.path
     with ExitStack() as processes:
         with raised(commands, deadline):
             group, followers = processes.enter_context(process_group(config, recorder.run.path, path))
             trainer = Trainer.from_config(config, resume_point.state if resume_point else None, group=group)
         if resume_point is not None:
             trainer.peak_memory.exclude(resume_point.release_tensors())
+            position = resume_point.position  # the trainer has refused any that is none
         checkpointer = Checkpointer(
             recorder.run.path,
             trainer.state,

@@ -306,8 +306,8 @@ async def test_without_a_column_to_sort_by_shift_s_lists_the_oldest_first(tmp_pa
 
 async def test_where_there_is_room_no_name_and_no_value_is_cut(tmp_path):
     path, name = "a/folder/of/images/with/a/rather/long/name", "20261122-140000-a-run-with-a-name-that-says-a-lot"
-    make_run(tmp_path / "runs", name, data__path=path)
-    make_run(tmp_path / "runs", "b", hours=2, data__path="short")
+    make_run(tmp_path / "runs", name, data__dataset="folder", data__path=path)
+    make_run(tmp_path / "runs", "b", hours=2, data__dataset="folder", data__path="short")
     async with app(tmp_path / "runs").run_test(size=(200, 60)) as pilot:
         await opened(pilot, 2)
         await until(pilot, lambda: name in text(pilot.app))

@@ -231,7 +231,7 @@ class RunScreen(Screen[None]):
 
     def on_resize(self) -> None:
         self._arrange_panes()
-        if self.focused is not None:  # which may have moved out of view
+        if self.focused is not None and self._shown_status is not None:  # it may have moved out of view
             self.call_after_refresh(self.focused.scroll_visible, animate=False)
 
     def _arrange_panes(self) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from support.app import app, form, make_run, make_runs, messages, text, until
 
-from convnn.analysis.views import read_views
+from convnn.analysis.views import View, read_views, save_view
 from tui.dialogs.choice import Choice
 from tui.dialogs.help import HelpScreen
 from tui.dialogs.picker import Picker
@@ -270,6 +270,14 @@ async def test_an_arrangement_is_saved_as_a_view_and_shown_again(tmp_path):
         await pilot.press("v", "t", "enter")
         await until(pilot, lambda: len(grid.items) == 2)
         assert (screen.settings.filter, screen.settings.sort) == ("K=3", sort)
+        for view in (View(columns="nowhere"), View(filter="K=5", group="K,nowhere")):
+            save_view("other", view)
+            await pilot.press("v", "o", "enter")
+            if view.group:
+                await pilot.press("home", "enter")  # the inner group
+            await until(pilot, lambda: "unknown field nowhere" in messages(pilot.app))
+            assert len(grid.items) == (2 if view.filter else 4)
+            pilot.app.clear_notifications()
 
 
 def title_click(grid: RunGrid, key: str, width: int) -> tuple[int, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -11,8 +12,9 @@ from textual.screen import Screen
 
 from convnn.analysis.fields import RUN_FIELDS, metric_names
 from convnn.analysis.run_table import column_key
-from convnn.analysis.views import read_views, save_view
+from convnn.analysis.views import find_view, read_views, save_view
 from convnn.config.options import BY_KEY, BY_NAME, OPTIONS
+from convnn.errors import UserError
 from convnn.runs.run import Run
 from convnn.text import plural
 from tui.arrangement import Arrangement, GridSettings, arrange, count_text, group_keys, starts_descending
@@ -101,8 +103,15 @@ class RunsScreen(Screen[None]):
             self.rearrange()
 
     def rearrange(self) -> None:
-        runs, settings, grid = self.app.runs, self.settings, self.grid
-        self.arrangement = arrange(runs, settings, self.app.selection, self.arrangement)
+        """Arrange the runs and show them; in the order and the columns of the start where a key is not known."""
+        runs, grid = self.app.runs, self.grid
+        try:
+            self.arrangement = arrange(runs, self.settings, self.app.selection, self.arrangement)
+        except UserError as error:  # of a view: a key of another version, or a metric that no run here has
+            self.app.say(str(error), error=True)
+            self.settings = replace(self.settings, sort=None, descending=False, columns=None, groups=[])
+            self.arrangement = arrange(runs, self.settings, self.app.selection)
+        settings = self.settings
         if settings.filter:
             grid.empty_text = NO_MATCH
         elif runs or self.app.run_feed.complete:
@@ -269,10 +278,11 @@ class RunsScreen(Screen[None]):
         if answer == "save":
             self.app.ask(Prompt("save this view", "a name, for here and `convnn runs --view`"), self._save_view)
         else:
-            view = read_views()[answer.removeprefix("view ")]
-            self.settings = GridSettings.from_view(view)
-            self.query_one(FilterBar).text = view.filter
-            self.rearrange()
+            with reporting_errors(self.app.say):
+                view = find_view(answer.removeprefix("view "))
+                self.settings = GridSettings.from_view(view)
+                self.query_one(FilterBar).text = view.filter
+                self.rearrange()
 
     def _save_view(self, name: str) -> None:
         with reporting_errors(self.app.say):

@@ -96,6 +96,12 @@ def runs(
     with naming_flag("--sort"):
         matches = run_table.sort_runs(matches, sort)
     if save_view is not None:
+        known_metrics = fields.metric_names(summaries)
+        with naming_flag("--columns"):
+            fields.parse_fields(columns or "", known_metrics)
+        if group != run_table.REPEATS:
+            with naming_flag("--group"):
+                fields.parse_fields(group or "", known_metrics)
         replaced = views.save_view(
             save_view, views.View(filter=condition or "", sort=sort, columns=columns, group=group)
         )

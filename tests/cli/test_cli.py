@@ -55,7 +55,16 @@ def test_bad_lines_end_with_their_code_and_make_nothing(row, convnn, tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
-@pytest.mark.parametrize("words", ["runs --sort x", "runs --group x", "table --rows x", "table --rows K --cell name"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        "runs --sort x",
+        "runs --group x",
+        "runs --save-view v --columns x",
+        "table --rows x",
+        "table --rows K --cell name",
+    ],
+)
 def test_a_field_that_is_none_is_named_with_its_flag(words, convnn):
     flag = words.split()[-2]
     code, _, err = convnn(*words.split())

@@ -18,6 +18,8 @@ from tui.screens.run.screen import RunScreen
 from tui.screens.runs import RunsScreen
 from tui.widgets.run_grid import RunGrid
 
+pytestmark = pytest.mark.usefixtures("frames_are_drawn_for_the_pilot")
+
 
 @pytest.fixture(autouse=True)
 def desk(tmp_path, monkeypatch):

@@ -55,7 +55,7 @@ def rm(
         return _empty(root, dry_run, yes=yes)
     selected = _named(names, root) if names else _matching(root, where, older)
     if dry_run:
-        return _list(selected)
+        return _list(_without_live(selected))
     return _remove(selected, root, by_name=bool(names))
 
 
@@ -83,10 +83,15 @@ def _matching(root: Path, where: str | None, older: str | None) -> list[Summary]
             raise UserError(message, key="older", value=older) from None
         ages = [(run, RUN_FIELDS["age"].get(run)) for run in matches]
         matches = [run for run, age in ages if age is not UNKNOWN and age > least_age]
-    live = [run for run in matches if STATUSES[run.status].is_live or run.status in (QUEUED, REQUEUED)]
+    return _without_live(matches)
+
+
+def _without_live(selected: list[Summary]) -> list[Summary]:
+    """Return the runs that can be removed, and print how many are left alone because they train or are to."""
+    live = [run for run in selected if STATUSES[run.status].is_live or run.status in (QUEUED, REQUEUED)]
     if live:
         say(f"{plural(len(live), 'live run')} left alone: {', '.join(run.name for run in live[:3])}")
-    return [run for run in matches if run not in live]
+    return [run for run in selected if run not in live]
 
 
 def _list(selected: list[Summary]) -> None:

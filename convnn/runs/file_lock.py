@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
@@ -57,7 +58,10 @@ class LockNote(BaseModel):
 
     def __str__(self) -> str:
         job = f", Slurm job {self.job}" if self.job else ""
-        return f"process {self.pid} on {self.host}{job} since {self.started}"[:300]
+        since = self.started
+        with suppress(ValueError):
+            since = f"{datetime.fromisoformat(since).astimezone():%Y-%m-%d %H:%M}"
+        return f"process {self.pid} on {self.host}{job} since {since}"[:300]
 
     @property
     def is_of_this_node(self) -> bool:

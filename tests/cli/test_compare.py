@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -235,7 +236,10 @@ def test_removing_goes_to_the_trash_and_comes_back(convnn, old, root):
 def test_a_run_that_trains_is_never_removed(convnn, root):
     run = new(root, Started(), epoch(1, 50.0))
     with lock_run(run.path):
-        assert convnn("rm", run.name)[0] == 7
+        code, _, err = convnn("rm", run.name)
+        assert code == 7 and re.search(r" since \d{4}-\d\d-\d\d \d\d:\d\d\n", err)  # local time
+        err = convnn("rm", run.name, "--dry-run")[2]
+        assert "1 live run left alone" in err and "0 runs would be removed" in err
         code, _, err = convnn("rm", "--where", "best=50")
         assert code == 0 and "1 live run left alone" in err and "0 runs removed" in err
     assert run.path.is_dir()

@@ -265,6 +265,11 @@ async def test_what_has_no_effect_is_greyed_with_the_reason(tmp_path):
     async with opened(tmp_path) as (pilot, screen):
         row = field(screen, "layer.kernel_size")
         assert row.state.inactive and row.note == "no effect with layer ConvNN"
+        samples = field(screen, "sampling.num_samples")
+        assert samples.note == "only with random or spatial"
+        assert samples.about().plain.startswith(
+            "num_samples  no effect with sampling_type all (it needs random or spatial)"
+        )
         await put(pilot, screen, "layer.type", "Branching")
         assert not row.state.inactive
 

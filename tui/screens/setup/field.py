@@ -154,16 +154,16 @@ class FormField(Widget):
         return _joined(self.option.unit, self._default)
 
     def about(self) -> Text:
-        """Return what the option does, its values, its default, and why it has no effect."""
+        """Return why the option has no effect, what it does, its values and its default."""
         option = self.option
         unit = option.unit
         if unit and unit in option.help:
             unit = None
         about = _joined(option.help, unit, option.bounds(), option.hint, self._default)
-        text = Text.assemble((f"{option.field}  ", "bold"), about)
-        if self._inactive_reason:
-            text.append(f" · {self._inactive_reason}", "italic")
-        return text
+        reason = ""
+        if self._inactive_reason:  # before the rest, for which there may be no room
+            reason = f"{self._inactive_reason} · "
+        return Text.assemble((f"{option.field}  ", "bold"), (reason, "italic"), about)
 
     @property
     def _default(self) -> str:
@@ -185,11 +185,12 @@ def _joined(*parts: str | None) -> str:
 
 
 def short_reason(reason: str) -> str:
-    """Why an option has no effect, in a few words: "only with similarity_type Loc_Col"."""
+    """Why an option has no effect, in a few words: "only with similarity_type Loc_Col", "only with step or plateau"."""
     match = re.fullmatch(r"no effect with (\S+) \S+ \(it needs (.+)\)", reason)
     if match is None:
         return reason
-    return f"only with {match[1]} {match[2]}"
+    option, values = match.groups()
+    return f"only with {values}" if " or " in values else f"only with {option} {values}"
 
 
 def problem_text(problems: Iterable[Problem]) -> Text:

@@ -16,7 +16,7 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import ValidationError
 
-from convnn.analysis.fields import Field, check_number, get_field, metric_names
+from convnn.analysis.fields import Field, check_recorded, metric_names, number_field
 from convnn.analysis.prediction_comparison import PredictionPair, compare_runs
 from convnn.analysis.repeats import RunGroup, group_repeats, noise_floor
 from convnn.analysis.training_data import train_images
@@ -26,7 +26,6 @@ from convnn.config.recorded import NO_EFFECT, UNKNOWN
 from convnn.config.schema import RunConfig
 from convnn.costs.plan import Plan, plan
 from convnn.data.catalog import published_info
-from convnn.errors import UserError
 from convnn.json_values import json_value
 from convnn.metrics import LAYER_METRICS, metric_info, monitored, split_of
 from convnn.runs.history import History
@@ -225,10 +224,9 @@ def compare(
         UserError: where `key` is no number, or no run has the metric
     """
     recorded = metric_names(runs)
-    if metric is not None and metric not in recorded:
-        get_field(metric, recorded)  # an unknown name raises with the nearest known one
-        raise UserError(f"none of these runs has a {metric}", key="metric", value=metric)
-    field = check_number(get_field(key, recorded), "figure")
+    if metric is not None:
+        check_recorded(metric, recorded)
+    field = number_field(key, recorded, "figure")
     compared = [ComparedRun.read(run) for run in runs]
     metric = metric or shared_monitor(compared)
     groups = group_repeats(runs, field, only_finished=not unfinished)

@@ -8,7 +8,7 @@ RUN_FIELDS; options and metrics come from their own tables.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from convnn.config.options import BY_KEY, BY_NAME, OPTIONS, Option
 from convnn.config.recorded import UNKNOWN, value_text
-from convnn.errors import Problem, UserError, did_you_mean
+from convnn.errors import Problem, UserError, did_you_mean, naming_flag
 from convnn.events import now
 from convnn.files import directory_size
 from convnn.metrics import format_value, known_metric_names, monitored, split_of
@@ -136,6 +136,24 @@ def metric_names(runs: Iterable[Summary]) -> list[str]:
     """Return the metrics that some run has, in the order they first appear."""
     distinct = dict.fromkeys(tuple(run.metrics) for run in runs)  # thousands of runs have the same ones
     return list(dict.fromkeys(name for names in distinct for name in names))
+
+
+def check_recorded(metric: str, recorded: Sequence[str]) -> None:
+    """Raise UserError where a metric is not among those that runs have recorded, which it names."""
+    if metric in recorded:
+        return
+    with naming_flag("--metric"):
+        get_field(metric, recorded)  # an unknown name raises with the nearest known one
+    fix = "choose runs that trained an epoch"
+    if recorded:
+        fix = f"choose one of {', '.join(recorded)}"
+    raise UserError(f"none of these runs has recorded {metric}", key="metric", value=metric, fix=fix)
+
+
+def number_field(key: str, metrics: Iterable[str], flag: str) -> Field:
+    """Return the field of a key whose values are numbers. Raises UserError for another, which begins with the flag."""
+    with naming_flag(f"--{flag}"):
+        return check_number(get_field(key, metrics), flag)
 
 
 def check_number(field: Field, flag: str) -> Field:

@@ -9,7 +9,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 from convnn.analysis.comparison import ComparedRun, CostAxis, shared_monitor
-from convnn.analysis.fields import Field, check_number, get_field, metric_names
+from convnn.analysis.fields import Field, check_recorded, get_field, metric_names, number_field
 from convnn.analysis.repeats import RunGroup, copies_note, drawn_note, group_repeats
 from convnn.analysis.run_table import group_keys, imported_note
 from convnn.charts.figure import FigureData, FigureLine
@@ -49,8 +49,7 @@ def figure_data(runs: Sequence[Summary], *, metric: str | None = None, x: str = 
         if x_field.option is None:
             fix = f"give {', '.join(CURVE_AXES)} or an option, such as K"
             raise UserError(f"--x is {x!r}: must be an axis of the training or an option", key="x", fix=fix)
-        with naming_flag("--metric"):
-            field = check_number(get_field(metric or "best", recorded), "metric")
+        field = number_field(metric or "best", recorded, "metric")
         data = _over_option(runs, field, x_field)
     if not any(math.isfinite(mean) for line in data.lines for mean in line.mean):
         message = f"none of these runs has {data.y_label} over {data.x_label}"
@@ -65,11 +64,7 @@ def _curves(runs: Sequence[Summary], metric: str | None, x: str) -> FigureData:
     compared = {run.path: ComparedRun.read(run) for run in runs}
     metric = metric or shared_monitor(list(compared.values()))
     recorded = metric_names(runs)
-    if metric not in recorded:
-        with naming_flag("--metric"):
-            get_field(metric, recorded)  # an unknown name raises with the nearest known one
-        message = f"none of these runs records {metric} each epoch"
-        raise UserError(message, key="metric", value=metric, fix=f"choose one of {', '.join(recorded)}")
+    check_recorded(metric, recorded)
     field = get_field(metric, recorded)
     recording = [run for run in runs if metric in run.metrics]
     groups = group_repeats(recording, field)

@@ -11,7 +11,7 @@ import typer
 
 from convnn.cli import arguments, listing
 from convnn.cli.output import print_sentences, print_table, say_notes, write_json
-from convnn.errors import UserError, naming_flag
+from convnn.errors import UserError
 from convnn.terminal.console import out
 
 if TYPE_CHECKING:
@@ -68,19 +68,12 @@ def compare(
 ) -> None:
     """Compare runs: differences of configuration, metrics at equal points, curves, and repeats."""
     from convnn.analysis import comparison, comparison_report
-    from convnn.analysis.fields import check_number, get_field, metric_names
     from convnn.runs.run import runs_root
 
     format = listing.checked_format(format, as_json)
     root = runs_root(runs)
     summaries = listing.read_summaries(root)
     selected = _selected(names or [], where, pin, summaries, root)
-    metrics = metric_names(selected)
-    with naming_flag("--figure"):
-        check_number(get_field(figure, metrics), "figure")
-    if metric is not None:
-        with naming_flag("--metric"):
-            get_field(metric, metrics)
     result = comparison.compare(
         selected, summaries, key=figure, metric=metric, effect_size=effect, unfinished=unfinished
     )

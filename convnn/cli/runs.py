@@ -115,8 +115,7 @@ def runs(
         matches = trained
     if group is not None:
         finished, notes = listing.finished_runs(matches, unfinished)
-        with naming_flag("--figure"):
-            field = fields.check_number(fields.get_field(figure, fields.metric_names(finished)), "figure")
+        field = fields.number_field(figure, fields.metric_names(finished), "figure")
         with naming_flag("--group"):
             groups = run_table.group_runs(finished, group, field)
         groups.notes.extend(notes)

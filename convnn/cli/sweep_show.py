@@ -10,7 +10,6 @@ import typer
 
 from convnn.cli import arguments, listing
 from convnn.cli.output import print_sentences, print_table, say_notes, write_json
-from convnn.errors import naming_flag
 from convnn.tables import Column, Table
 from convnn.terminal.console import out, say
 from convnn.text import duration, plural
@@ -69,7 +68,6 @@ def show(
     runs: arguments.RunsFolder = None,
 ) -> None:
     """Show the grid of a sweep: mean ± sd (n) over the seeds or why there is none, the best cell, and a verdict."""
-    from convnn.analysis.fields import check_number, get_field, metric_names
     from convnn.runs.run import runs_root
     from convnn.sweeps.folder import find_folder
     from convnn.sweeps.results import results
@@ -79,8 +77,6 @@ def show(
     root = runs_root(runs)
     folder = find_folder(name, root)
     summaries = listing.read_summaries(root)
-    with naming_flag("--figure"):
-        check_number(get_field(figure, metric_names(summaries)), "figure")
     state = read_state(folder, summaries)
     for warning in state.warnings:
         say(f"warning: {warning}")

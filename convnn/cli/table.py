@@ -70,9 +70,7 @@ def table(
         row_fields = fields.parse_fields(rows, metrics)
     with naming_flag("--cols"):
         col_fields = fields.parse_fields(cols, metrics)
-    with naming_flag("--cell"):
-        cell_field = fields.check_number(fields.get_field(cell, metrics), "cell")
-    result = pivot(finished, row_fields, col_fields, cell_field)
+    result = pivot(finished, row_fields, col_fields, fields.number_field(cell, metrics, "cell"))
     result.notes.extend(notes)
     if format == "json":
         return write_json(result.json())

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from convnn.analysis.fields import Field, check_number, chosen_on_test_note, get_field, metric_names
+from convnn.analysis.fields import Field, chosen_on_test_note, get_field, metric_names, number_field
 from convnn.analysis.repeats import RunGroup, copies_note, drawn_note, mean_text, noise_floor
 from convnn.analysis.run_table import merge_repeats
 from convnn.analysis.statistics import MeanEstimate, proportion_interval
@@ -282,7 +282,7 @@ def results(
         UserError: where `key` is no number, or there is no such cell
     """
     cell_runs = [cell.run for cell in state.cells if cell.run is not None]
-    field = check_number(get_field(key, metric_names(cell_runs)), "figure")
+    field = number_field(key, metric_names(cell_runs), "figure")
     if state.search is not None:
         if key == "best":
             field = get_field(f"best:{state.search.metric}")

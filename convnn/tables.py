@@ -109,7 +109,8 @@ def blocks(table: Table, width: int | None = None) -> tuple[list[list[str]], lis
         rows = [[row[column] for column in columns] for row in table.rows]
         table = Table([table.columns[column] for column in columns], rows, key_columns=table.key_columns)
         block, hidden = lines(table, width)
-        result.append(block)
+        if len(hidden) < len(table.columns) - table.key_columns:
+            result.append(block)
     return result, hidden
 
 

@@ -39,6 +39,9 @@ def test_what_has_no_room_beside_goes_on_below_with_the_columns_that_tell_the_ro
     ]
     assert written[-1][1].split() == ["lr", "0.125"]
     assert blocks(wide, 9)[1] == list("ABCDE")  # no room even for one
+    wide.rows[0][2] = "0" * 40
+    written, hidden = blocks(wide, 22)
+    assert len(written) == 1 and hidden == list("BCDE")  # no block of the key columns alone
 
 
 def test_the_room_of_a_column_that_was_left_out_is_given_back():

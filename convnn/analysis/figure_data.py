@@ -55,7 +55,9 @@ def figure_data(runs: Sequence[Summary], *, metric: str | None = None, x: str = 
         message = f"none of these runs has {data.y_label} over {data.x_label}"
         if data.notes:
             message += f" ({'; '.join(data.notes)})"
-        raise UserError(message, key="metric")
+        name = metric or "best"
+        fix = f"choose runs with it, which convnn runs 'has:{name}' lists, or another --metric"
+        raise UserError(message, key="metric", value=name, fix=fix)
     data.notes.extend(imported_note(runs))
     return data
 

@@ -168,8 +168,8 @@ class Option:
     def _nearest(self, value: Any) -> Value:
         if self.choices and isinstance(value, str):
             return nearest(value, self.choices, cutoff=0.5) or self.default
-        if self.kind in ("int", "float") and isinstance(value, int | float) and not isinstance(value, bool):
-            return self._inside(value)
+        if self.kind in ("int", "float") and not isinstance(value, bool):
+            return self._inside(_as_number(value))
         if self.pattern is not None and isinstance(value, str):
             name = re.sub(r"[^A-Za-z0-9._+=-]+", "-", value).strip("-.")[:80]
             if re.fullmatch(self.pattern, name):

@@ -23,7 +23,7 @@ from convnn.runs.summary import Summary
 from convnn.sweeps.plan import DATA_PATH, WHERE
 from convnn.sweeps.search.importance import METHOD, Importance, axis_importance
 from convnn.sweeps.search.trials import trials_of
-from convnn.sweeps.states import ORDER, SAME, CellState, SweepState
+from convnn.sweeps.states import INFEASIBLE, ORDER, SAME, CellState, SweepState
 from convnn.tables import Column, Table
 from convnn.text import joined, plural
 
@@ -95,10 +95,10 @@ class GridCell:
 
     @property
     def text(self) -> str:
-        """The value, "71.20 ± 0.31 (3)", or why there is none: "queued", "34 %", "infeasible: ...", "= cell 3"."""
+        """The value, "71.20 ± 0.31 (3)", or why there is none: "queued", "34 %", "infeasible", "= cell 3"."""
         estimate = self.estimate
         if estimate is None:
-            return self.reason
+            return INFEASIBLE if self.reason.startswith(f"{INFEASIBLE}: ") else self.reason
         count = ""
         if self.missing:
             count = f"{estimate.n} of {len(self.measured)}"
@@ -181,8 +181,20 @@ class Results:
             lines.append(self.importance.source)
         if self.reference is not None and self.comparisons:
             lines += self._comparison_sentences(self.reference)
+        lines += self._infeasible()
         if left_out := self._left_out():
             lines.append(left_out)
+        return lines
+
+    def _infeasible(self) -> list[str]:
+        """Return why cells cannot be trained, a sentence per reason."""
+        names: dict[str, list[str]] = {}
+        for cell in self.cells:
+            if cell.text == INFEASIBLE:
+                names.setdefault(cell.reason.removeprefix(f"{INFEASIBLE}: "), []).append(cell.name)
+        lines = [f"cannot be trained: {joined(cells, MAX_NAMES)} ({reason})" for reason, cells in names.items()]
+        if (more := len(lines) - MAX_NAMES) > 0:
+            lines[MAX_NAMES:] = [f"cannot be trained: cells with {plural(more, 'other reason')}"]
         return lines
 
     @cached_property

@@ -100,6 +100,7 @@ def test_an_empty_path_is_not_the_current_folder(words, convnn):
         (("sweep", "show"), "give NAME: as `convnn sweep` lists it; see convnn sweep show --help"),
         (("run", "quickstart", "--K", "4,9"), "use --K 4; a sweep takes several values: convnn sweep run --help"),
         (("run", "quickstart", "--layer", "Conv2d,Loc"), "use --layer Conv2d\n"),
+        (("run", "quickstart", "--K", "4.5"), "use --K 4\n"),
     ],
 )
 def test_flags_that_do_not_fit_each_other_are_refused_with_the_fix(line, fix, convnn):

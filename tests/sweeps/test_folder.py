@@ -187,9 +187,11 @@ def test_infeasible_and_shared_cells_have_their_reasons(tmp_path):
     train(folder, 1, 55.0)
     state = read_state(folder)
     assert [cell.is_done for cell in state.cells] == [True, True, False, False] and state.is_done
-    table = results(state).table()
-    texts = [cell for row in table.rows for cell in row]
-    assert texts.count("55.00") == 2 and sum(text.startswith("infeasible: layer.K is 5000") for text in texts) == 2
+    result = results(state)
+    texts = [cell for row in result.table().rows for cell in row]
+    assert texts.count("55.00") == texts.count("infeasible") == 2
+    (sentence,) = [line for line in result.sentences() if line.startswith("cannot be trained")]
+    assert "magnitude" in sentence and "layer.K is 5000" in sentence  # the reason once, with the names of the cells
 
 
 def test_the_grid_has_means_and_says_what_is_left_out(tmp_path):

@@ -194,5 +194,5 @@ def cell_text(cell: GridCell | None, *, is_best: bool) -> str:
 
 def furthest_state(cell: GridCell) -> str:
     """The state of the seed that a cell without a value speaks of."""
-    states = [state.state for state in cell.states if state.text == cell.text]
+    states = [state.state for state in cell.states if state.text == cell.reason]
     return (states or [cell.states[0].state])[0]

@@ -159,7 +159,7 @@ class SweepScreen(Screen[None]):
             answers = [(str(state.cell.seed), f"seed {state.cell.seed}", state.state) for state in runs]
             self.app.ask(Choice(cell.name, "", answers), partial(self._open_seed, runs))
         elif cell is not None:
-            self.app.say(f"{cell.name} has no run: {cell.text}")
+            self.app.say(f"{cell.name} has no run: {cell.reason}")
 
     def _open_seed(self, states: list[CellState], answer: str) -> None:
         for state in states:

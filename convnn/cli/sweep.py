@@ -56,14 +56,17 @@ def check(
     from convnn.runs.run import runs_root
     from convnn.runs.summary_cache import summaries
     from convnn.sweeps.costs import sweep_cost
-    from convnn.sweeps.folder import SweepFolder, find_sweep
+    from convnn.sweeps.folder import SweepFolder, find_sweep, named
     from convnn.sweeps.plan import plan_sweep, trained_cells
     from convnn.sweeps.start import with_seeds
 
     typed = with_seeds(typed, seeds)
     root = runs_root(runs)
     past_runs = summaries(root)[0]
-    plan = plan_sweep(find_sweep(name, root)[0], typed)
+    planned_sweep = find_sweep(name, root)[0]
+    plan = plan_sweep(planned_sweep, typed)
+    if planned_sweep.path is None:  # a preset: the names are those that `sweep run` gives
+        plan = plan_sweep(named(plan.sweep, None, is_preset=True))
     trained = trained_cells(plan, past_runs)
     left = [cell for cell in plan.to_train if cell.index not in trained]
     cost = sweep_cost(plan, left, past_runs)

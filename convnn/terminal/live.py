@@ -107,7 +107,7 @@ class LiveView(RunView):
         width, height = self.console.size
         values = [Text.assemble(" ", line, no_wrap=True) for line in pair_lines(key_values(self.history), width - 2, 2)]
         bars = _bar_lines(progress_bars(self.history, followed_status(self.history)), width)
-        header, footer = [self._title(width), *bars], [*(Text(" ") + line for line in values), self._status(width)]
+        header, footer = [self._title(width), *bars], [*values, self._status(width)]
         if width < SMALLEST[0] or height < SMALLEST[1]:
             too_small = f"the curves need a terminal of {SMALLEST[0]}x{SMALLEST[1]}, this is {width}x{height}"
             return Group(*[*header, *footer, Text(fit(too_small, width), "dim")][: max(1, height - 1)])

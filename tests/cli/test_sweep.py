@@ -37,7 +37,7 @@ def test_a_plan_as_json_has_a_row_for_each_cell(convnn):
 def test_a_preset_and_several_values_of_flags_are_a_sweep(convnn):
     words = ("--K", "1,4,9", "--lr", "1e-3,1e-4", "--seed", "0..2", "--epochs", "2", "--augment")
     document = json.loads(convnn("sweep", "check", "quickstart", *words, "--json")[1])
-    assert document["plan"]["cells"] == 18
+    assert document["plan"]["cells"] == 18 and document["sweep"] == "quickstart-K-lr"  # as `sweep run` names it
     assert {cell["seed"] for cell in document["cells"]} == {0, 1, 2}
     assert (
         json.loads(convnn("sweep", "check", "quickstart", "--K", "1,4", "--seeds", "2", "--json")[1])["plan"]["cells"]

@@ -136,5 +136,5 @@ async def test_the_neighbors_of_a_run_come_from_a_child_process(tmp_path):
         await pilot.press("i", *"none.png", "enter")
         assert pane.request.image == "none.png"
         await computed(pilot, pane)
-        assert "there is no such file" in text(pilot.app)
+        assert "there is no such file (give the path of" in text(pilot.app)
         assert pane.request == InspectionRequest() and "8x8 map, K 3 of 100 candidates" in text(pilot.app)

@@ -20,10 +20,13 @@ class ChildResult(NamedTuple):
 
     @property
     def cause(self) -> str:
-        """The problems that a command with --json refused for, else the last line of its messages."""
+        """The problems that a command with --json refused for, with their fixes, else the last line of its messages."""
         try:
             problems = json.loads(self.out)["error"]["problems"]
-            return "; ".join(problem["message"] for problem in problems)
+            return "; ".join(
+                f"{problem['message']} ({problem['fix']})" if problem["fix"] else problem["message"]
+                for problem in problems
+            )
         except (ValueError, KeyError, TypeError):
             return last_message(self.err) or f"exit code {self.code}"
 

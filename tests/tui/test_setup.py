@@ -116,7 +116,8 @@ async def test_no_field_moves_when_another_one_gets_the_focus(tmp_path, size):
         rows = {key: field.virtual_region.y for key, field in screen.query_one(Form).fields.items()}
         for key in ("layer.type", "data.path", "sampling.num_samples"):  # the last has no effect
             screen.query_one(Form).go_to(key)
-            await until(pilot, lambda key=key: BY_KEY[key].help[:20] in text(pilot.app))
+            about = field(screen, key).about().plain[:20]
+            await until(pilot, lambda about=about: about in text(pilot.app))
             assert {key: field.virtual_region.y for key, field in screen.query_one(Form).fields.items()} == rows
 
 

@@ -30,6 +30,7 @@ SWITCHES = (
     "--no_notify",
     "--record_code",
     "--yes",
+    "--detach",
 )
 WITH_VALUE = (
     "--max_minutes",
@@ -38,8 +39,10 @@ WITH_VALUE = (
     "--runs",
     "--sbatch",
     "--on_finish",
+    "--slots",
 )  # of the command, never of a configuration
-OTHER_FLAGS = ("--seeds", "--slots", "--detach", "--theme")  # of commands other than `convnn run`, or of a sweep
+SEEDS = "--seeds"  # of a sweep: several values of --seed
+OTHER_FLAGS = (SEEDS, "--theme")  # of commands that do not describe a run
 FLAG_ALIASES = {  # of other programs and of habit; an option has one name in files, tables and help
     "--epochs": "--num_epochs",
     "--bs": "--batch_size",
@@ -128,7 +131,7 @@ def parse(tokens: Iterable[str]) -> Parsed:
                 parsed.unknown.append(token)
             continue
         name, equals, value = spelled(token).partition("=")
-        option = BY_FLAG.get(name)
+        option = BY_FLAG.get("--seed" if name == SEEDS else name)
         if option is not None and option.kind == "bool":
             parsed.typed[option.key] = "true" if name == option.flag else "false"
             if equals:
@@ -147,6 +150,8 @@ def parse(tokens: Iterable[str]) -> Parsed:
                 parsed.unknown.append(f"{token} (its value is missing)")
                 continue
             value = rest.pop(0)
+        if name == SEEDS:
+            value = seed_values(value)
         if option is None:
             parsed.passed_over.append(f"{name} {value}")
         elif option.kind == "words" and option.key in parsed.typed:
@@ -154,6 +159,13 @@ def parse(tokens: Iterable[str]) -> Parsed:
         else:
             parsed.typed[option.key] = value
     return parsed
+
+
+def seed_values(seeds: str) -> str:
+    """Return the values of `--seed` that `--seeds` stands for: of a number, the seeds from 0 on; a list as it is."""
+    if seeds.isascii() and seeds.isdecimal() and len(seeds) < 10:
+        return f"0..{int(seeds) - 1}"
+    return seeds
 
 
 def _value(rest: list[str]) -> list[str]:

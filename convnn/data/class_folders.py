@@ -385,7 +385,7 @@ def _check_class_names(folder: Path, tree: FolderTree) -> None:
         fix = "put the split folders into data.path itself, with the class folders in them, or rename the class"
         raise data_error(folder, f"has class folders with the names of splits ({listed})", fix)
     if len(names) == 1:
-        reason = f"contains one class alone ({names[0]}/), and to classify needs two at least"
+        reason = f"contains one class alone ({names[0]}/): classification needs at least two"
         raise data_error(folder, reason, "put the images of each class into a folder of its own")
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from convnn.config import toml
+from convnn.config.command_line import seed_values
 from convnn.config.recorded import SEED
 from convnn.data.catalog import dataset_info
 from convnn.errors import Exit, UserError
@@ -134,12 +135,10 @@ def with_seeds(typed: Mapping[str, str | bool], seeds: str | None) -> dict[str, 
         return dict(typed)
     if SEED in typed:
         raise UserError("--seeds and --seed exclude each other", key="seeds", fix="leave one of them out")
-    if seeds.isascii() and seeds.isdecimal():
-        if not 1 <= int(seeds[:9]) <= sweep_file.MAX_SEEDS:
-            message = f"--seeds is {seeds}: must be from 1 to {sweep_file.MAX_SEEDS}, or a list"
-            raise UserError(message, key="seeds", value=seeds, fix="give --seeds 3, or --seeds 0,1,2")
-        seeds = f"0..{int(seeds) - 1}"
-    return {**typed, SEED: seeds}
+    if seeds.isascii() and seeds.isdecimal() and not 1 <= int(seeds[:9]) <= sweep_file.MAX_SEEDS:
+        message = f"--seeds is {seeds}: must be from 1 to {sweep_file.MAX_SEEDS}, or a list"
+        raise UserError(message, key="seeds", value=seeds, fix="give --seeds 3, or --seeds 0,1,2")
+    return {**typed, SEED: seed_values(seeds)}
 
 
 def start(planned: PlannedSweep, *, again: bool = False) -> list[Entry]:

@@ -269,6 +269,9 @@ def test_a_pasted_command_is_read_over_several_lines():
         "data.augment": "true",
     }
     assert parsed.unknown == ["--bogus 3"]
+    parsed = command_line.read("convnn sweep run quickstart --K 1,4 --seeds 2 --slots 2 --detach")
+    assert (parsed.preset, parsed.unknown, parsed.passed_over) == ("quickstart", [], ["--slots 2", "--detach"])
+    assert parsed.typed == {"layer.K": "1,4", "training.seed": "0..1"}
 
 
 def test_summary_in_json_has_the_contract_s_shape(convnn):

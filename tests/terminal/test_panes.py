@@ -20,5 +20,6 @@ def test_the_curves_of_compared_runs_are_drawn_over_each_other(tmp_path):
     stream = io.StringIO()
     console = EscapingConsole(file=stream)
     console.print(ComparisonCurves(compare([summarize(run) for run in runs]), 100), soft_wrap=True)
-    *lines, rest = stream.getvalue().split("\n")
+    title, *lines, rest = stream.getvalue().split("\n")
+    assert title == "test_top1 by epoch"
     assert [len(line) for line in lines] == [100] * 14 and rest == "" and {"A", "B"} <= set("".join(lines))

@@ -44,6 +44,7 @@ class Field:
     option: Option | None = None
     metric: str | None = None
     best: bool = False  # of a metric: at its best epoch, not at the last
+    help: str = ""  # of what a run has beside options and metrics
 
     @property
     def format_as(self) -> str:
@@ -261,24 +262,57 @@ def _show_time(text: str) -> str:
 RUN_FIELDS: dict[str, Field] = {
     field.key: field
     for field in (
-        Field("name", "text", lambda run: run.name, str),
-        Field("path", "text", lambda run: run.path, str),
-        Field("status", "status", lambda run: run.status, str),
-        Field("host", "text", lambda run: _or_unknown(run.host), str),
-        Field("epoch", "number", lambda run: run.epoch, str),
-        Field("best", "number", lambda run: _or_unknown(run.best and run.best.value), _show_best, best=True),
-        Field("best_epoch", "number", lambda run: _or_unknown(run.best and run.best.epoch), str),
-        Field("started", "time", lambda run: _or_unknown(run.started), _show_time),
-        Field("finished", "time", lambda run: _or_unknown(run.finished), _show_time),
-        Field("age", "age", age, age_text),
-        Field("size", "size", lambda run: directory_size(Path(run.path)), memory),
-        Field("digest", "text", lambda run: _or_unknown(run.digest), lambda digest: digest[:12]),
-        *(Field(key, "words", lambda run: run.tags, ", ".join) for key in ("tag", "run.tags")),  # also later ones
-        Field("sweep", "words", lambda run: run.sweeps, ", ".join),
-        Field("note", "text", lambda run: "; ".join(run.notes) or UNKNOWN, str),
-        Field("products", "text", lambda run: _or_unknown(run.matmul), str),
-        Field("imported", "bool", lambda run: run.source is not None, lambda yes: "as published" if yes else ""),
-        Field("source", "text", lambda run: _or_unknown(run.source), str),
-        Field("launchable", "bool", lambda run: run.not_launchable_reason is None, lambda yes: "yes" if yes else "no"),
+        Field("name", "text", lambda run: run.name, str, help="its directory"),
+        Field("path", "text", lambda run: run.path, str, help="its directory, with the folders above"),
+        Field("status", "status", lambda run: run.status, str, help="running, done, failed and so on"),
+        Field("host", "text", lambda run: _or_unknown(run.host), str, help="the other node that trains it"),
+        Field("epoch", "number", lambda run: run.epoch, str, help="epochs that it trained"),
+        Field(
+            "best",
+            "number",
+            lambda run: _or_unknown(run.best and run.best.value),
+            _show_best,
+            best=True,
+            help="accuracy of its best epoch",
+        ),
+        Field(
+            "best_epoch",
+            "number",
+            lambda run: _or_unknown(run.best and run.best.epoch),
+            str,
+            help="the epoch with that accuracy",
+        ),
+        Field("started", "time", lambda run: _or_unknown(run.started), _show_time, help="when it began, local time"),
+        Field("finished", "time", lambda run: _or_unknown(run.finished), _show_time, help="when it ended, local time"),
+        Field("age", "age", age, age_text, help="time since it ended or, before that, began"),
+        Field("size", "size", lambda run: directory_size(Path(run.path)), memory, help="its files on disk"),
+        Field(
+            "digest",
+            "text",
+            lambda run: _or_unknown(run.digest),
+            lambda digest: digest[:12],
+            help="equal for equal metrics in all epochs",
+        ),
+        *(
+            Field(key, "words", lambda run: run.tags, ", ".join, help="its tags") for key in ("tag", "run.tags")
+        ),  # also later ones
+        Field("sweep", "words", lambda run: run.sweeps, ", ".join, help="the sweeps that it belongs to"),
+        Field("note", "text", lambda run: "; ".join(run.notes) or UNKNOWN, str, help="the notes in its history"),
+        Field("products", "text", lambda run: _or_unknown(run.matmul), str, help="number format of products on cuda"),
+        Field(
+            "imported",
+            "bool",
+            lambda run: run.source is not None,
+            lambda yes: "as published" if yes else "",
+            help="whether its metrics are as published",
+        ),
+        Field("source", "text", lambda run: _or_unknown(run.source), str, help="the directory it was imported from"),
+        Field(
+            "launchable",
+            "bool",
+            lambda run: run.not_launchable_reason is None,
+            lambda yes: "yes" if yes else "no",
+            help="whether its options can train again",
+        ),
     )
 }

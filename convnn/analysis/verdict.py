@@ -108,9 +108,7 @@ def _not_tested_reason(
     if reference.runs[0].config.value("data.dataset") is UNKNOWN:
         return "single runs that are not known to be of one data set"
     if noise_floor is None:
-        return (
-            "single runs, and no repeats on this data set, as --seeds trains, that show how far runs differ by chance"
-        )
+        return "single runs, and no repeats on this data set show how far runs differ by chance (--seeds trains some)"
     return None if noise_floor.sd else NO_VARIATION
 
 

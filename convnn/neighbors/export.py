@@ -18,8 +18,6 @@ def write(path: Path, inspection: Inspection, slot: str, pixel: Point, against: 
 
     `against` is a second checkpoint, whose layer in the slot has a map of the same size.
     """
-    from convnn.neighbors.figure import neighbor_figure  # loads Pillow
-
     about = f"convnn inspect: {slot} of {inspection.run}, {inspection.checkpoint_text}, pixel {pixel.y},{pixel.x}"
     match path.suffix.lower():
         case ".json":
@@ -27,10 +25,11 @@ def write(path: Path, inspection: Inspection, slot: str, pixel: Point, against: 
             data = (json_text(values, indent=2) + "\n").encode()
         case ".safetensors":
             data = dumps(inspection, against)
-        case ".svg":
-            data = neighbor_figure(inspection, slot, pixel, against).svg(about).encode()
-        case _:
-            data = neighbor_figure(inspection, slot, pixel, against).png(about)
+        case suffix:
+            from convnn.neighbors.figure import neighbor_figure  # loads Pillow
+
+            figure = neighbor_figure(inspection, slot, pixel, against)
+            data = figure.svg(about).encode() if suffix == ".svg" else figure.png(about)
     write_atomic(path, data)
 
 

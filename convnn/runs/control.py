@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from enum import Enum
 from pathlib import Path
 
@@ -60,9 +61,11 @@ def receive(directory: Path) -> ControlCommand | None:
 
 
 def discard(directory: Path) -> None:
-    """Remove a command that was left for a process that is gone."""
+    """Remove a command that was left for a process that is gone. Raises OSError for what is no regular file."""
     for path in (directory / NAME, _taken(directory)):
-        path.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):
+            open_regular(path).close()
+            path.unlink()
 
 
 def _taken(directory: Path) -> Path:

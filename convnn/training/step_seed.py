@@ -13,7 +13,8 @@ def step_seed(seed: int, epoch: int, step: int) -> int:
 def seed_generators(seed: int, device: torch.device) -> None:
     """Seed what models on this device draw from, as `torch.manual_seed` does.
 
-    That one also keeps a stack trace for each kind of device that is not there, which takes longer than a small layer.
+    On a CPU only the default generator: `torch.manual_seed` also formats a stack trace for each absent kind of
+    device, which takes longer than a small layer.
     """
     if device.type == "cpu":
         torch.default_generator.manual_seed(seed)

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -32,6 +33,16 @@ def run_python(*words, **environment):
     )
     assert result.returncode == 0, result.stderr
     return result.stdout
+
+
+@contextmanager
+def without_kernel(name):
+    """Compute with plain torch instead of a kernel."""
+    launch.disable(name, META)
+    try:
+        yield
+    finally:
+        launch.enable(name, META)
 
 
 SCRIPTS = {"triton_search.py": 61, "triton_aggregate.py": 41, "triton_attend.py": 263}  # and which of their cases
@@ -74,12 +85,8 @@ def test_a_launch_counts_as_one_operator_and_no_matrix_of_scores_is_written(laye
         layer(x).sum().backward()
     assert counter.calls["search"] == 1
     assert counter.largest < 2 * 144 * 144
-    launch.disable("search", META)
-    try:
-        with OperatorCounter() as counter:
-            layer(x).sum().backward()
-    finally:
-        launch.enable("search", META)
+    with without_kernel("search"), OperatorCounter() as counter:
+        layer(x).sum().backward()
     assert counter.calls["search"] == counter.calls["baddbmm"] == 0  # that copies the penalty over all scores
     assert counter.calls["bmm"] + counter.calls["bmm.out"] >= 1
     assert counter.largest >= 2 * 144 * 144
@@ -122,12 +129,8 @@ def test_gradients_by_weight_of_half_types_are_summed_in_float32_without_the_ker
     monkeypatch.setattr(torch.version, "hip", hip)
     layer = ConvNN2d(16, 8, K=4).to(META, torch.bfloat16)
     x = torch.empty(2, 16, 12, 12, device=META, dtype=torch.bfloat16, requires_grad=True)
-    launch.disable("aggregate", META)
-    try:
-        with OperatorCounter() as counter:
-            layer(x).sum().backward()
-    finally:
-        launch.enable("aggregate", META)
+    with without_kernel("aggregate"), OperatorCounter() as counter:
+        layer(x).sum().backward()
     assert counter.calls["mm.dtype"] == (hip is None)  # torch refuses that on ROCm
     assert layer.weight.grad.dtype == torch.bfloat16
 

@@ -106,6 +106,8 @@ RUN_FILES: dict[str, Callable[[Run, Path], object]] = {
     ),
     "history that is a pipe": lambda run, victim: (run.events_path.unlink(), os.mkfifo(run.events_path)),
     "history that never ends": lambda run, victim: linked(run.events_path, Path("/dev/zero")),
+    "control file that is a link": lambda run, victim: linked(run.path / "control", Path("/dev/zero")),
+    "control file that is a pipe": lambda run, victim: os.mkfifo(run.path / "control"),
     "lock that is a pipe": lambda run, victim: (
         (run.path / "run.lock").unlink(),
         os.mkfifo(run.path / "run.lock"),
@@ -149,25 +151,6 @@ def test_a_run_directory(tmp_path, name):
         ended = convnn(*words, cwd=tmp_path)
         assert ended.code in (0, 2, 6, 8)
         harmless(ended.out + ended.err)
-
-
-@pytest.mark.torture
-@pytest.mark.parametrize("kind", ["link", "pipe"])
-def test_a_control_file_from_before_the_start_is_removed_unread(tmp_path, kind):
-    victim = tmp_path / "victim"
-    victim.write_text("stop")
-    run = stopped_run(tmp_path)
-    control = run.path / "control"
-    if kind == "link":
-        control.symlink_to(victim)
-    else:
-        os.mkfifo(control)
-    resumed = convnn("resume", f"{run.path}/", cwd=tmp_path)
-    assert resumed.code == 0, resumed
-    harmless(resumed.out + resumed.err)
-    assert run.recorded_status() == "done"
-    assert not os.path.lexists(control)
-    assert victim.read_text() == "stop"
 
 
 def test_a_note_is_not_written_through_a_link(tmp_path):

@@ -34,28 +34,6 @@ if TYPE_CHECKING:
 NO_RUNS = "No runs yet.  Press esc and n for a new one, or import some in a shell: convnn import PATH."
 NO_MATCH = "No run matches.  Press esc to clear the filter."
 ONLY_FAILED = "Every run failed before its first step.  Press a to list them."
-FIELD_HELP = {  # of what a run has beside options and metrics
-    "name": "its directory",
-    "path": "its directory, with the folders above",
-    "status": "running, done, failed and so on",
-    "host": "the other node that trains it",
-    "epoch": "epochs that it trained",
-    "best": "accuracy of its best epoch",
-    "best_epoch": "the epoch with that accuracy",
-    "started": "when it began, local time",
-    "finished": "when it ended, local time",
-    "age": "time since it ended or, before that, began",
-    "size": "its files on disk",
-    "digest": "equal for equal metrics in all epochs",
-    "tag": "its tags",
-    "run.tags": "its tags",
-    "sweep": "the sweeps that it belongs to",
-    "note": "the notes in its history",
-    "products": "number format of products on cuda",
-    "imported": "whether its metrics are as published",
-    "source": "the directory it was imported from",
-    "launchable": "whether its options can train again",
-}
 GROUP_HELP = {"repeats": "runs that differ in the seed alone", "status": "done, stopped, failed ..."}
 
 
@@ -249,7 +227,7 @@ class RunsScreen(Screen[None]):
 
     def action_columns(self) -> None:
         metrics = metric_names(self.app.runs)
-        choices = [(key, FIELD_HELP[key]) for key in RUN_FIELDS]
+        choices = [(key, field.help) for key, field in RUN_FIELDS.items()]
         choices += [(column_key(option.key), option.help) for option in OPTIONS if option.section != "output"]
         choices += [(name, "at the last epoch") for name in metrics]
         choices += [(f"best:{name}", "at its best epoch") for name in metrics]
